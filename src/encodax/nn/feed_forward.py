@@ -1,0 +1,45 @@
+"""Position-wise feed-forward network."""
+
+from __future__ import annotations
+
+import haiku as hk
+from jaxtyping import Array, Float
+
+from encodax.nn import functional
+from encodax.nn.linear import Linear
+
+
+class FeedForward(hk.Module):
+    """y = activation(x w_up + b_up) w_down + b_down, the same at every position.
+
+    Vaswani et al. 2017, section 3.3, with a GELU in place of the ReLU. Parameters: `up` with
+    w (D, F) and b (F,), `down` with w (F, D) and b (D,).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        activation: str = "gelu_erf",
+        *,
+        dropout_rate: float = 0.0,
+        name: str = "feed_forward",
+    ):
+        """
+        Args:
+            width: F, of the inner layer.
+            activation: a name in `functional.ACTIVATIONS`.
+            dropout_rate: share of inner features dropped in training.
+            name: the last part of the parameters' path.
+        """
+        super().__init__(name=name)
+        self.width = width
+        self.activation = functional.activation(activation)
+        self.dropout_rate = dropout_rate
+
+    def __call__(
+        self, x: Float[Array, "*rows D"], *, is_training: bool = False
+    ) -> Float[Array, "*rows D"]:
+        """(..., D) -> (..., D)."""
+        inner = self.activation(Linear(self.width, name="up")(x))  # (..., F)
+        inner = functional.dropout(inner, self.dropout_rate, is_training)
+        return Linear(x.shape[-1], name="down")(inner)

@@ -1,0 +1,88 @@
+"""Pure functions that the blocks share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from encodax.errors import EncodaxError
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu_erf": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "tanh": jnp.tanh,
+}
+"""Activations by name. The two forms of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415) differ
+by up to 5e-4: x * Phi(x) with the error function, and its approximation with tanh."""
+
+
+def activation(name: str) -> Callable[[Array], Array]:
+    """The activation of that name; a ValueError lists the known ones."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not known; choose from {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def linear(x: Float[Array, "*rows D"], weights: dict[str, Array]) -> Array:
+    """y = x w + b over the last axis of x.
+
+    Every dense product of the library goes through here.
+
+    Args:
+        x: (..., D).
+        weights: `w` of shape (D, *out), and optionally `b` of shape (*out).
+
+    Returns:
+        (..., *out): a (D, H, K) weight gives each token one vector of width K for each head.
+    """
+    y = jnp.tensordot(x, weights["w"], axes=1)  # (..., *out)
+    return y + weights["b"] if "b" in weights else y
+
+
+def dropout(x: Array, rate: float, is_training: bool) -> Array:
+    """Inverted dropout (Srivastava et al. 2014) in training, the identity otherwise."""
+    if not is_training or rate == 0.0:
+        return x
+    return hk.dropout(hk.next_rng_key(), rate, x)
+
+
+def position_encoding(position: Int[Array, ""], width: int) -> Float[Array, " D"]:
+    """The sinusoidal encoding of one position.
+
+    PE(pos, 2i) = sin(pos / 10000^(2i/D)),  PE(pos, 2i+1) = cos(pos / 10000^(2i/D)).
+
+    Vaswani et al. 2017, section 3.5. A sine and the cosine beside it share one frequency: the
+    exponent is 2 * floor(column / 2) / D.
+    """
+    column = np.arange(width)
+    frequency = jnp.asarray(10_000.0 ** (-2 * (column // 2) / width), jnp.float32)  # (D,)
+    angle = position * frequency  # (D,), radians
+    return jnp.where(column % 2 == 0, jnp.sin(angle), jnp.cos(angle))  # (D,)
+
+
+def sinusoidal_table(positions: int, width: int) -> Float[Array, "T D"]:
+    """`position_encoding` of positions 0 .. T-1, mapped with `jax.vmap`."""
+    return jax.vmap(position_encoding, in_axes=(0, None))(jnp.arange(positions), width)  # (T, D)
+
+
+def check_below(name: str, ids: Array, limit: int) -> None:
+    """Raise where an id is negative or not below the limit.
+
+    JAX clamps an index that is out of range without a word, so this has to be seen on the host.
+    Under a transformation the values are not known: `Model.batch` has checked them before.
+
+    Raises:
+        EncodaxError: names the id and the limit.
+    """
+    if isinstance(ids, jax.core.Tracer) or ids.size == 0:
+        return
+    smallest, largest = int(np.min(ids)), int(np.max(ids))
+    if smallest < 0 or largest >= limit:
+        bad = smallest if smallest < 0 else largest
+        raise EncodaxError(f"{name} {bad} is outside 0..{limit - 1}")

@@ -1,0 +1,45 @@
+"""Layer normalization."""
+
+from __future__ import annotations
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class LayerNorm(hk.Module):
+    """Layer normalization with learned scale and shift, over any one feature axis.
+
+    y = alpha * (x - mean) / sqrt(var + eps) + beta
+
+    mean and var (the biased one) are taken over the feature axis alone, in float32 whatever the
+    dtype of x; y has the dtype of x. Ba et al. 2016, arXiv:1607.06450, section 3, where alpha is
+    the gain g and beta the bias b.
+    """
+
+    def __init__(self, axis: int = -1, eps: float = 1e-5, name: str = "norm"):
+        """
+        Args:
+            axis: the feature axis; counted from the end where negative.
+            eps: added to the variance before the root.
+            name: the last part of the parameters' path.
+        """
+        super().__init__(name=name)
+        self.axis = axis
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
+        """Normalize x; `alpha` and `beta` have the shape (x.shape[axis],)."""
+        features = x.shape[self.axis]
+        alpha = hk.get_parameter("alpha", (features,), jnp.float32, jnp.ones)
+        beta = hk.get_parameter("beta", (features,), jnp.float32, jnp.zeros)
+        along_axis = [1] * x.ndim
+        along_axis[self.axis] = features  # (1, ..., features, ..., 1)
+
+        x32 = x.astype(jnp.float32)
+        centred = x32 - jnp.mean(x32, axis=self.axis, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=self.axis, keepdims=True)
+        normalized = centred * jax.lax.rsqrt(variance + self.eps)
+        y = alpha.reshape(along_axis) * normalized + beta.reshape(along_axis)
+        return y.astype(x.dtype)

@@ -1,0 +1,44 @@
+"""The linear layer: parameters for `functional.linear`."""
+
+from __future__ import annotations
+
+import math
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from encodax.nn import functional
+
+
+class Linear(hk.Module):
+    """y = x w + b over the last axis of x."""
+
+    def __init__(self, *out_shape: int, bias: bool = True, name: str = "linear"):
+        """
+        Args:
+            out_shape: the axes that take the place of D: `(F,)`, or `(H, K)` for one vector a head.
+            bias: whether there is a b.
+            name: the last part of the parameters' path.
+        """
+        super().__init__(name=name)
+        self.out_shape = out_shape
+        self.bias = bias
+
+    def weights(self, in_width: int) -> dict[str, Array]:
+        """`w` of shape (in_width, *out_shape), and `b` of shape out_shape where there is one.
+
+        w is drawn by Glorot & Bengio 2010 over in_width and the last axis: for (D, H, K) each
+        head is a D -> K layer of its own. (Haiku's initializers would read three axes as a
+        convolution kernel and draw it about twice too small.)
+        """
+        limit = math.sqrt(6 / (in_width + self.out_shape[-1]))
+        glorot = hk.initializers.RandomUniform(-limit, limit)
+        weights = {"w": hk.get_parameter("w", (in_width, *self.out_shape), jnp.float32, glorot)}
+        if self.bias:
+            weights["b"] = hk.get_parameter("b", self.out_shape, jnp.float32, jnp.zeros)
+        return weights
+
+    def __call__(self, x: Float[Array, "*rows D"]) -> Array:
+        """(..., D) -> (..., *out_shape)."""
+        return functional.linear(x, self.weights(x.shape[-1]))

@@ -1,0 +1,113 @@
+"""The values that travel: packed batches in, outputs and spans out.
+
+Glossary of dimensions, one letter each, the same in every file:
+
+    B  rows of a batch              H  attention heads
+    T  tokens in a row (queries)    K  width of one head
+    S  tokens attended to (keys)    F  feed-forward width
+    N  slots (sequences) in a row   L  layers
+    D  model width                  C  classes
+                                    V  vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+Params = Mapping[str, Mapping[str, Array]]
+"""Parameters as Haiku keeps them: module path -> leaf name -> array."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PackedBatch:
+    """Rows of a fixed number of tokens that several sequences may share.
+
+    It is the only batch there is: a padded batch is the case of one sequence a row
+    (`from_rows`). Arrays are of NumPy on the host and of JAX under a transformation.
+    """
+
+    token_ids: Int[Array, "B T"]
+    """Vocabulary index of each token; 0 at padding."""
+    position_ids: Int[Array, "B T"]
+    """Position inside its own sequence: restarts at 0 where a sequence begins."""
+    segment_ids: Int[Array, "B T"]
+    """0 at padding, 1..N for the sequences of a row: contiguous, in order."""
+    type_ids: Int[Array, "B T"]
+    """Which text of a pair a token belongs to: 0 or 1."""
+    starts: Int[Array, "B N"]
+    """Row index of the first token of each slot's sequence."""
+    lengths: Int[Array, "B N"]
+    """Tokens in each slot's sequence; 0 for an empty slot."""
+
+    @classmethod
+    def from_rows(
+        cls,
+        token_ids: Int[Array, "B T"],
+        lengths: Int[Array, " B"] | None = None,
+        type_ids: Int[Array, "B T"] | None = None,
+    ) -> PackedBatch:
+        """One sequence a row, as in an ordinary padded batch.
+
+        Args:
+            token_ids: (B, T), each row's sequence first, padding after it.
+            lengths: (B,), real tokens of each row; T for all when not given.
+            type_ids: (B, T), 0 or 1; all 0 when not given.
+        """
+        token_ids = jnp.asarray(token_ids)
+        rows, tokens = token_ids.shape
+        if lengths is None:
+            lengths = jnp.full((rows,), tokens, jnp.int32)
+        lengths = jnp.asarray(lengths, jnp.int32)[:, None]  # (B, 1)
+        index = jnp.arange(tokens, dtype=jnp.int32)[None]  # (1, T)
+        is_real = index < lengths  # (B, T)
+        return cls(
+            token_ids=jnp.where(is_real, token_ids, 0).astype(jnp.int32),
+            position_ids=jnp.where(is_real, index, 0),
+            segment_ids=is_real.astype(jnp.int32),
+            type_ids=jnp.zeros_like(index + lengths) if type_ids is None else jnp.asarray(type_ids),
+            starts=jnp.zeros_like(lengths),
+            lengths=lengths,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder gives."""
+
+    hidden: Float[Array, "B T D"]
+    """The last layer's state of every token (after the final norm, where there is one)."""
+    records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
+    """The stages asked for: `attention` holds L arrays (B, H, T, T), `hidden` L + 1 arrays
+    (B, T, D), the embeddings first."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a whole model gives: the encoder's output and its head's."""
+
+    hidden: Float[Array, "B T D"]
+    """The encoder's state of every token."""
+    logits: Float[Array, "B _ C"] | None = None
+    """The head's scores before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
+    token. None for a model without a head."""
+    records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
+    """As in `EncoderOutput`."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A labelled piece of a text: `text[start:end]`, in characters."""
+
+    start: int
+    end: int
+    label: str
+    score: float = 1.0
+    """Probability the model gives the label; 1 for a span that a person wrote."""
