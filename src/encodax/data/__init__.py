@@ -1,0 +1,1 @@
+"""Records from files, and sequences packed into rows."""

@@ -1,0 +1,126 @@
+"""Sequences of any length into rows of a fixed number of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from encodax.errors import EncodaxError
+from encodax.tokenizer import Encoding
+from encodax.types import PackedBatch
+
+Row = list[int]
+"""Indices of the sequences that share a row, in the order of their slots."""
+
+
+def best_fit(lengths: Sequence[int], row_tokens: int, slots: int) -> list[Row]:
+    """Best fit, longest first: each sequence goes to the fullest row that still has room.
+
+    Args:
+        lengths: tokens of each sequence.
+        row_tokens: T, room of a row.
+        slots: N, most sequences in a row.
+
+    Returns:
+        Rows of indices into `lengths`; each index stands in exactly one row. Equal lengths keep
+        their order, so that shuffled input gives shuffled rows.
+
+    Raises:
+        ValueError: a sequence is longer than a row.
+    """
+    if len(lengths) and max(lengths) > row_tokens:
+        raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a row of {row_tokens}")
+    rows: list[Row] = []
+    rows_by_room: list[list[int]] = [[] for _ in range(row_tokens + 1)]
+    with_room = 0  # bit r is set where rows_by_room[r] is not empty
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = int(lengths[index])
+        candidates = with_room >> length
+        if candidates:
+            room = length + (candidates & -candidates).bit_length() - 1  # the lowest bit set
+            row = rows_by_room[room].pop()
+            if not rows_by_room[room]:
+                with_room &= ~(1 << room)
+        else:
+            room, row = row_tokens, len(rows)
+            rows.append([])
+        rows[row].append(index)
+        if len(rows[row]) < slots:
+            rows_by_room[room - length].append(row)
+            with_room |= 1 << (room - length)
+    return rows
+
+
+def assemble(
+    encodings: Sequence[Encoding],
+    rows: Sequence[Row],
+    *,
+    row_count: int,
+    row_tokens: int,
+    slots: int,
+) -> PackedBatch:
+    """Write sequences into a batch of NumPy arrays; rows that are not given stay empty.
+
+    Args:
+        encodings: what the rows' indices point to.
+        rows: at most `row_count` rows.
+        row_count: B.
+        row_tokens: T.
+        slots: N.
+    """
+    tokens = np.zeros((4, row_count, row_tokens), np.int32)
+    token_ids, position_ids, segment_ids, type_ids = tokens
+    starts, lengths = np.zeros((2, row_count, slots), np.int32)
+    for b, row in enumerate(rows):
+        start = 0
+        for n, index in enumerate(row):
+            encoding = encodings[index]
+            span = slice(start, start + len(encoding))
+            token_ids[b, span] = encoding.token_ids
+            position_ids[b, span] = np.arange(len(encoding))
+            segment_ids[b, span] = n + 1
+            type_ids[b, span] = encoding.type_ids
+            starts[b, n], lengths[b, n] = start, len(encoding)
+            start += len(encoding)
+    return PackedBatch(token_ids, position_ids, segment_ids, type_ids, starts, lengths)
+
+
+def slots_of(rows: Sequence[Row], batch: PackedBatch) -> Iterator[tuple[int, int, int, slice]]:
+    """(index, row, slot, tokens) of each sequence in a batch that `assemble` made of these rows."""
+    starts, lengths = np.asarray(batch.starts), np.asarray(batch.lengths)
+    for b, row in enumerate(rows):
+        for n, index in enumerate(row):
+            yield index, b, n, slice(starts[b, n], starts[b, n] + lengths[b, n])
+
+
+def within(
+    encodings: Sequence[Encoding], limit: int, *, truncate: bool, names: Sequence[str]
+) -> tuple[list[Encoding], int]:
+    """Refuse sequences that are empty or too long, or cut the long ones.
+
+    Args:
+        encodings: the sequences.
+        limit: most tokens the model takes.
+        truncate: cut instead of refusing.
+        names: what each is called in an error.
+
+    Returns:
+        The sequences, and how many of them were cut.
+
+    Raises:
+        EncodaxError: names the text, its length and the limit.
+    """
+    fitting, cut = [], 0
+    for name, encoding in zip(names, encodings, strict=True):
+        if encoding.is_special.all():
+            raise EncodaxError(f"{name}: the text is empty")
+        if len(encoding) > limit:
+            if not truncate:
+                raise EncodaxError(
+                    f"{name}: {len(encoding)} tokens, and the model takes {limit}; "
+                    "shorten the text, or ask for truncation (--truncate, truncate=True)"
+                )
+            encoding, cut = encoding.truncated(limit), cut + 1
+        fitting.append(encoding)
+    return fitting, cut
