@@ -1,0 +1,1 @@
+"""Answers from a model: packed rows in, answers in input order out."""

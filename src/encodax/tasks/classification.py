@@ -1,0 +1,90 @@
+"""Text classification: one label for each text, or pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks.task import Example, Targets, checked_labels, index_of, text_of
+from encodax.tokenizer import Encoding
+
+NAME = "classification"
+HEAD: Literal["sequence"] = "sequence"
+METRIC = "accuracy"
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The answer for one text."""
+
+    label: str
+    """The most probable label."""
+    score: float
+    """Its probability."""
+    scores: dict[str, float]
+    """The probability of every label; they add up to 1."""
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"text": ..., "label": ...}`, with `text_pair` for pairs.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind.
+    """
+    text = text_of(record)
+    if not labelled:
+        return Example(text, None, record.where)
+    label = record.fields.get("label")
+    if isinstance(label, bool) or not isinstance(label, str | int) or label == "":
+        raise EncodaxError(f"{record.where}: wants a 'label', a string or an integer")
+    return Example(text, str(label), record.where)
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The labels of the examples.
+
+    Raises:
+        EncodaxError: there are fewer than two, or one is seen once.
+    """
+    found = checked_labels([(example.target, example.where) for example in examples])
+    if len(found) == 1:
+        raise EncodaxError(f"every example has the label {found[0]!r}: there is nothing to tell")
+    return found
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """The class of the text."""
+    index = index_of(example.target, labels, example.where)
+    return Targets(np.asarray(index, np.int32), np.asarray(1.0, np.float32))
+
+
+def decode(
+    scores: Float[np.ndarray, " C"], encoding: Encoding, labels: tuple[str, ...]
+) -> Classification:
+    """The most probable label."""
+    best = int(np.argmax(scores))
+    by_label = {label: float(score) for label, score in zip(labels, scores, strict=True)}
+    return Classification(labels[best], float(scores[best]), by_label)
+
+
+def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+    """Accuracy, and F1 averaged over the labels (macro)."""
+    from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
+
+    right = [example.target for example in examples]
+    found = [answer.label for answer in answers]
+    return {
+        "accuracy": float(accuracy_score(right, found)),
+        "f1": float(f1_score(right, found, average="macro")),
+    }
+
+
+def to_json(answer: Classification) -> dict[str, Any]:
+    """`label`, `score`, `scores`."""
+    return asdict(answer)

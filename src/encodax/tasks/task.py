@@ -1,0 +1,139 @@
+"""What a task is: from records to targets, from logits to a loss and to answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tokenizer import Encoding, Text
+
+
+@dataclass(frozen=True)
+class Example:
+    """A record that a task has understood."""
+
+    text: Text
+    target: Any
+    """The right answer, in the form that the task's `decode` gives; None where none was asked."""
+    where: str
+    """Where it came from, for errors."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Targets:
+    """Class indices, and how much each counts in the loss: one a slot or one a token."""
+
+    classes: Int[Array, "*places"]
+    weights: Float[Array, "*places"]
+
+
+class Task(Protocol):
+    """One file of this folder."""
+
+    NAME: str
+    """As users write it."""
+    HEAD: Literal["sequence", "token"]
+    """Kind of head: one answer a text, or one a token."""
+    METRIC: str
+    """The metric that says which model is best; larger is better."""
+
+    @staticmethod
+    def parse(record: Record, *, labelled: bool) -> Example:
+        """Understand a record; EncodaxError where it is not one of this task."""
+
+    @staticmethod
+    def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+        """The classes that these examples teach, in order."""
+
+    @staticmethod
+    def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+        """Classes and weights of one example: of shape (), or (tokens,)."""
+
+    @staticmethod
+    def decode(
+        scores: Float[np.ndarray, "*places C"], encoding: Encoding, labels: tuple[str, ...]
+    ) -> Any:
+        """Probabilities of one text, (C,) or (tokens, C), to its answer."""
+
+    @staticmethod
+    def metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+        """How right the answers are."""
+
+    @staticmethod
+    def to_json(answer: Any) -> dict[str, Any]:
+        """An answer as the fields of a JSON object."""
+
+
+def cross_entropy(
+    logits: Float[Array, "*places C"], targets: Targets, label_smoothing: float = 0.0
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
+
+    With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
+    al. 2016, arXiv:1512.00567, section 7).
+    """
+    one_hot = jax.nn.one_hot(targets.classes, logits.shape[-1])
+    wanted = optax.smooth_labels(one_hot, label_smoothing)
+    losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), wanted)  # (*places)
+    return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
+
+
+def text_of(record: Record) -> Text:
+    """The text, or pair of texts, of a record.
+
+    Raises:
+        EncodaxError: there is none, or it is not a string.
+    """
+    fields = record.fields
+    if "text" not in fields:
+        known = ", ".join(map(str, fields)) or "nothing"
+        raise EncodaxError(f"{record.where}: no field 'text' (found: {known})")
+    texts = [fields["text"]] + ([fields["text_pair"]] if "text_pair" in fields else [])
+    for text in texts:
+        if not isinstance(text, str):
+            raise EncodaxError(f"{record.where}: a text is a string, not {text!r}")
+        if not text.strip():
+            raise EncodaxError(f"{record.where}: the text is empty")
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """The classes among (label, where) pairs, numbers in numeric order, else by name.
+
+    Raises:
+        EncodaxError: there is none, or one is seen once: nothing can be learned of it and checked.
+    """
+    counts = Counter(label for label, _ in seen)
+    for label, where in seen:
+        if counts[label] == 1:
+            raise EncodaxError(
+                f"{where}: the label {label!r} is seen once; give it a second example, or leave "
+                "it out"
+            )
+    if not counts:
+        raise EncodaxError("the training data has no label")
+    by_number = all(label.removeprefix("-").isdecimal() for label in counts)
+    return tuple(sorted(counts, key=(lambda label: int(label)) if by_number else None))
+
+
+def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
+    """The class of a label.
+
+    Raises:
+        EncodaxError: the model does not know it.
+    """
+    if label not in labels:
+        known = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+        raise EncodaxError(f"{where}: unknown label {label!r}; the model knows: {known}")
+    return labels.index(label)

@@ -1,0 +1,201 @@
+"""Token classification: labelled spans of a text (names, dates, parts of speech).
+
+Inside, every span becomes tags over tokens: `B-label` for its first token, `I-label` for the
+others, `O` for what no span holds (Ramshaw & Marcus 1995, section 4.2, in the form IOB2). So the
+same path serves character spans and tagged words, and answers are spans of the source text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks.task import Example, Targets, checked_labels, index_of, text_of
+from encodax.tokenizer import Encoding
+from encodax.types import Span
+
+NAME = "token-classification"
+HEAD: Literal["token"] = "token"
+METRIC = "f1"
+
+OUTSIDE = "O"
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"text": ..., "spans": [{"start", "end", "label"}]}` or `{"tokens": [...], "tags": [...]}`.
+
+    Words are joined by a space into the text that spans refer to. A tag is `O`, or `B-label` and
+    `I-label` for a span of several words, or any other name for a span of that one word.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind, or spans overlap or leave the text.
+    """
+    where, fields = record.where, record.fields
+    if "tokens" in fields:
+        words = fields["tokens"]
+        if not _is_strings(words) or not words or not all(word.strip() for word in words):
+            raise EncodaxError(f"{where}: 'tokens' wants a list of words")
+        tags = fields.get("tags") if labelled else [OUTSIDE] * len(words)
+        if not _is_strings(tags) or len(tags) != len(words):
+            raise EncodaxError(f"{where}: 'tags' wants a list of {len(words)} strings")
+        return Example(" ".join(words), _spans_of_words(words, tags), where)
+    text = text_of(record)
+    if not isinstance(text, str):
+        raise EncodaxError(f"{where}: token classification takes one text, not a pair")
+    if not labelled:
+        return Example(text, (), where)
+    return Example(text, _checked_spans(fields.get("spans"), text, where), where)
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """`O`, and `B-` and `I-` of each label.
+
+    Raises:
+        EncodaxError: no example has a span, or a label is seen once.
+    """
+    seen = [(span.label, example.where) for example in examples for span in example.target]
+    found = checked_labels(seen)
+    return (OUTSIDE, *(f"{prefix}-{label}" for label in found for prefix in "BI"))
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """The class of every token; special tokens do not count.
+
+    A token that a span covers in part belongs to it. (Where a text was cut, the spans beyond
+    the cut are left out.)
+
+    Raises:
+        EncodaxError: the model does not know a label, or a span covers no token.
+    """
+    classes = np.full(len(encoding), index_of(OUTSIDE, labels, example.where), np.int32)
+    last = int(encoding.offsets.max())
+    for span in example.target:
+        inside = _tokens_in(span, encoding)
+        begin = index_of(f"B-{span.label}", labels, example.where)
+        continued = index_of(f"I-{span.label}", labels, example.where)
+        if len(inside) == 0 and span.start < last:
+            piece = example.text[span.start : span.end]
+            raise EncodaxError(f"{example.where}: the span {piece!r} covers no token")
+        classes[inside] = continued
+        classes[inside[:1]] = begin
+    return Targets(classes, (~encoding.is_special).astype(np.float32))
+
+
+def decode(
+    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
+) -> tuple[Span, ...]:
+    """Spans from the most probable tag of each token.
+
+    A span begins at a `B-` tag, or where a tag of another label comes before; its score is the
+    mean probability of its tokens' tags.
+    """
+    best = scores.argmax(axis=-1)
+    spans: list[list[int]] = []  # token indices
+    previous = OUTSIDE
+    for token in np.flatnonzero(~encoding.is_special):
+        tag = labels[best[token]]
+        if tag != OUTSIDE:
+            continues = tag.startswith("I-") and previous[1:] == tag[1:]
+            if continues:
+                spans[-1].append(token)
+            else:
+                spans.append([token])
+        previous = tag
+    return tuple(
+        Span(
+            start=int(encoding.offsets[tokens[0], 0]),
+            end=int(encoding.offsets[tokens[-1], 1]),
+            label=labels[best[tokens[0]]][2:],
+            score=float(np.mean([scores[token, best[token]] for token in tokens])),
+        )
+        for tokens in spans
+    )
+
+
+def metrics(
+    answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
+) -> dict[str, float]:
+    """Precision, recall and F1 over spans: right where start, end and label are."""
+    from nervaluate import Evaluator  # with the training extra
+
+    right = [_without_scores(example.target) for example in examples]
+    found = [_without_scores(answer) for answer in answers]
+    names = sorted({span["label"] for spans in right + found for span in spans})
+    strict = Evaluator(right, found, tags=names, loader="dict").evaluate()["overall"]["strict"]
+    return {
+        "f1": float(strict.f1),
+        "precision": float(strict.precision),
+        "recall": float(strict.recall),
+    }
+
+
+def to_json(answer: tuple[Span, ...]) -> dict[str, Any]:
+    """`spans`, each with `start`, `end`, `label`, `score`."""
+    return {"spans": [asdict(span) for span in answer]}
+
+
+def _tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
+    """Indices of the tokens that share a character with the span."""
+    starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
+    return np.flatnonzero((starts < span.end) & (ends > span.start) & ~encoding.is_special)
+
+
+def _without_scores(spans: Sequence[Span]) -> list[dict[str, Any]]:
+    return [{"start": span.start, "end": span.end, "label": span.label} for span in spans]
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _spans_of_words(words: Sequence[str], tags: Sequence[str]) -> tuple[Span, ...]:
+    """The spans that tagged words stand for, in the text of the words joined by a space."""
+    spans: list[Span] = []
+    previous = OUTSIDE
+    for (start, end), tag in zip(_places(words), tags, strict=True):
+        prefix, label = (tag[0], tag[2:]) if tag[:2] in ("B-", "I-") else ("B", tag)
+        if tag == OUTSIDE:
+            pass
+        elif prefix == "I" and previous[2:] == label and previous[:2] in ("B-", "I-"):
+            spans[-1] = Span(spans[-1].start, end, label)
+        else:
+            spans.append(Span(start, end, label))
+        previous = tag
+    return tuple(spans)
+
+
+def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for word in words:
+        yield start, start + len(word)
+        start += len(word) + 1
+
+
+def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
+    if not isinstance(value, list):
+        raise EncodaxError(f"{where}: wants 'spans', a list of objects with start, end and label")
+    spans = []
+    for item in value:
+        match item:
+            case {"start": int(start), "end": int(end), "label": str(label)}:
+                spans.append(Span(start, end, label))
+            case _:
+                raise EncodaxError(f"{where}: a span wants start, end and label, not {item!r}")
+    spans.sort(key=lambda span: span.start)
+    end = 0
+    for span in spans:
+        if not 0 <= span.start < span.end <= len(text):
+            raise EncodaxError(
+                f"{where}: the span {span.start}..{span.end} is not in its text, "
+                f"which has {len(text)} characters"
+            )
+        if span.start < end:
+            raise EncodaxError(f"{where}: the span {span.start}..{span.end} overlaps another")
+        end = span.end
+    return tuple(spans)

@@ -1,0 +1,89 @@
+"""What a run shows while it runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+METRICS_FILE = "metrics.jsonl"
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class RunLog:
+    """Writes the learning curve to `metrics.jsonl`, and shows it to whoever watches."""
+
+    def __init__(self, directory: Path | None, steps: int, *, console: Console | None = None):
+        """
+        Args:
+            directory: where `metrics.jsonl` goes; None for nowhere.
+            steps: of the whole run.
+            console: where to show; None for nowhere.
+        """
+        self._file = None if directory is None else directory / METRICS_FILE
+        self._steps = steps
+        self._console = console or Console(quiet=True)
+        self._lives = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._lives,
+        )
+        self._bar = self._progress.add_task("train", total=steps, told="compiling")
+        self._start = self._last_line = time.monotonic()
+        self.curve: list[dict[str, Any]] = []
+        """Everything written to `metrics.jsonl`."""
+        if self._file is not None:
+            self._file.write_text("", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, step: int, entry: dict[str, float]) -> None:
+        """Tell of a training step: loss, learning rate, tokens/s, share of padding."""
+        self._write({"step": step, **entry})
+        told = (
+            f"loss {entry['loss']:.4f}  {entry['tokens_per_second']:,.0f} tokens/s  "
+            f"padding {entry['padding']:.1%}"
+        )
+        self._progress.update(self._bar, completed=step, told=told)
+        now = time.monotonic()
+        if not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = (now - self._start) / step * (self._steps - step)
+            self._console.print(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
+
+    def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
+        """Tell of an evaluation."""
+        self._write({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
+        told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
+
+    def note(self, text: str) -> None:
+        """Say something beside the numbers."""
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self.curve.append(entry)
+        if self._file is not None:  # opened anew: saving a model may have put another in its place
+            with self._file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")

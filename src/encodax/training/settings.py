@@ -1,0 +1,117 @@
+"""How to train: every choice of a run in one frozen place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from encodax.config import (
+    AttentionConfig,
+    EmbeddingsConfig,
+    EncoderConfig,
+    FeedForwardConfig,
+    LayerConfig,
+    NormConfig,
+)
+from encodax.errors import EncodaxError
+from encodax.tokenizer import Kind
+from encodax.training.optimizer import Schedule
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The choices of a training run."""
+
+    steps: int | None = None
+    """Optimizer steps; None to count in epochs."""
+    epochs: int | None = None
+    """Times that every example is seen; 10 when neither is given."""
+    batch_tokens: int | None = None
+    """Tokens of a batch, padding included; 2,048 when `batch_size` is not given either."""
+    batch_size: int | None = None
+    """Examples of a batch, instead of tokens."""
+    learning_rate: float = 1e-3
+    """The highest."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    schedule: Schedule = "cosine"
+    """How it falls after that."""
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient."""
+    label_smoothing: float = 0.0
+    evaluate_every: int | None = None
+    """Steps between evaluations; a tenth of the run when not given."""
+    patience: int | None = None
+    """Evaluations without a better metric after which the run stops; None to go on."""
+    seed: int = 0
+    """Of the parameters, the order of the examples, and dropout."""
+    truncate: bool = False
+    """Cut texts that are longer than the model takes, instead of refusing them."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps", "epochs", "batch_tokens", "batch_size", "learning_rate", "clip_norm",
+            "evaluate_every", "patience",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise EncodaxError(f"{name} = {value} is not above 0")
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise EncodaxError(f"{name} = {getattr(self, name)} is not in 0..1")
+        if self.steps is not None and self.epochs is not None:
+            raise EncodaxError("give steps or epochs, not both")
+        if self.batch_tokens is not None and self.batch_size is not None:
+            raise EncodaxError("give batch_tokens or batch_size, not both")
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """The shape of a model that is trained from scratch: a small BERT."""
+
+    layers: int = 2
+    """L."""
+    width: int = 128
+    """D."""
+    heads: int = 4
+    """H."""
+    ffn: int | None = None
+    """F; four times the width when not given."""
+    max_positions: int = 512
+    """Longest sequence in tokens."""
+    dropout_rate: float = 0.1
+    tokenizer: Kind = "wordpiece"
+    vocabulary_size: int = 8_000
+    """Largest vocabulary of the tokenizer."""
+    lowercase: bool = False
+    """Whether the tokenizer drops case and accents (wordpiece alone)."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "max_positions", "vocabulary_size"):
+            if getattr(self, name) <= 0:
+                raise EncodaxError(f"{name} = {getattr(self, name)} is not above 0")
+        if self.width % self.heads:
+            raise EncodaxError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if not 0 <= self.dropout_rate < 1:
+            raise EncodaxError(f"dropout_rate = {self.dropout_rate} is not in 0..1")
+
+    def encoder(self, vocabulary_size: int) -> EncoderConfig:
+        """The encoder of that shape, as BERT has it: post-norm, learned positions, biases."""
+        norm = NormConfig(eps=1e-12)
+        layer = LayerConfig(
+            AttentionConfig(
+                self.heads, self.width // self.heads, dropout_rate=self.dropout_rate
+            ),
+            FeedForwardConfig(self.ffn or 4 * self.width),
+            norm=norm,
+            dropout_rate=self.dropout_rate,
+        )
+        embeddings = EmbeddingsConfig(
+            vocabulary_size=vocabulary_size,
+            width=self.width,
+            max_positions=self.max_positions,
+            type_vocabulary_size=2,
+            norm=norm,
+            dropout_rate=self.dropout_rate,
+        )
+        return EncoderConfig(embeddings, (layer,) * self.layers)
