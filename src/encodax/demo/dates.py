@@ -1,0 +1,238 @@
+"""Dates in many languages, with the place of day, month and year known.
+
+Nothing is downloaded: Babel carries, from the Unicode CLDR, how each language writes a date in
+several styles and what it calls the months and weekdays. A date is written here field by field,
+so the character span of each field is exact by construction:
+
+    >>> written = write_date(datetime.date(2031, 8, 5), "fr", "full")
+    >>> written.text
+    'mardi 5 août 2031'
+    >>> [(written.text[span.start : span.end], span.label) for span in written.spans]
+    [('5', 'day'), ('août', 'month-8'), ('2031', 'year')]
+    >>> read_date(written.text, written.spans)
+    '2031-08-05'
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from babel import Locale
+from babel.dates import DateTimeFormat, tokenize_pattern
+
+from encodax.errors import EncodaxError
+from encodax.types import Span
+
+# fmt: off
+LANGUAGES = (
+    "en", "ru", "es", "fr", "de", "ja", "tr", "pt", "fa", "it", "zh", "nl", "vi", "pl", "ar", "ko",
+    "cs", "id", "uk", "el", "he", "th", "sv", "ro", "hu", "da", "fi", "sk", "bg", "sr", "nb", "hr",
+    "lt", "sl", "ca", "et", "lv", "hi", "bn", "ur", "sw", "ta", "yue", "fil", "ps", "my", "am",
+    "uz", "yo", "ms", "ne", "so", "si", "km", "kk", "be", "az", "sq", "hy", "lo", "ka", "bs", "mn",
+    "ky", "mk", "nn", "ga", "is",
+)
+# fmt: on
+"""68 locale identifiers of Babel, all the languages for which all of these hold, and no other:
+
+- the CLDR covers it at its highest level, "modern" (`coverageLevels.json`), so that Babel knows
+  its own patterns and names instead of falling back to `M08`;
+- it is official, by law or in fact, in a whole country or territory
+  (`babel.languages.get_official_languages(territory, de_facto=True)`);
+- the `dateparser` library lists it (`dateparser.data.languages_info`), so that the comparison in
+  `baseline` is fair. The order is that library's: the most common on the Web first;
+- in every style it has twelve different months and a year of the Gregorian calendar in full.
+
+How well anything reads a language had no part in the choice. Each is once, in its usual script.
+"""
+
+STYLES = ("medium", "long", "full")
+"""The CLDR's: "5 Aug 2031" or "05.08.2031", "5 August 2031", "Tuesday, 5 August 2031". `short` is
+left out, because it shows two digits of the year."""
+
+LABELS = ("day", "year", *(f"month-{number}" for number in range(1, 13)))
+"""What a span may be called. Weekday, era and punctuation have no label."""
+
+FIRST_DAY = datetime.date(1950, 1, 1)
+LAST_DAY = datetime.date(2049, 12, 31)
+
+_DRAWS = 1024  # drawn at once by `sample`; part of what a seed means, so do not change it
+
+
+@dataclass(frozen=True)
+class DatedText:
+    """A written date and what it says."""
+
+    text: str
+    """The date as the language writes it."""
+    spans: tuple[Span, ...]
+    """Day, month and year, in the order of the text; offsets count characters."""
+    iso: str
+    """The date as YYYY-MM-DD."""
+    language: str
+    """One of `LANGUAGES`."""
+    style: str
+    """One of `STYLES`."""
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """Shares of dates, from 0 to 1, read exactly right: day, month and year."""
+
+    overall: float
+    by_language: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of a pattern in one language, such as `MMMM`."""
+
+    value: Callable[[datetime.date], int]
+    """The number of a date that the field shows."""
+    names: Mapping[int, str]
+    """How each value is written."""
+    label: str | None
+    """The label of its span, `{}` standing for the value; None where it needs no label."""
+
+
+_VALUES: dict[str, Callable[[datetime.date], int]] = {
+    "y": lambda date: date.year,
+    "M": lambda date: date.month,
+    "L": lambda date: date.month,  # a month that stands alone, in some languages another form
+    "d": lambda date: date.day,
+    "E": lambda date: date.weekday(),
+    "c": lambda date: date.weekday(),  # a weekday that stands alone
+    "G": lambda date: 1,  # the era: all our dates are in the same one
+}
+_FIELD_LABELS = {"y": "year", "M": "month-{}", "L": "month-{}", "d": "day"}
+
+_DATES_OF_EVERY_VALUE = (
+    *(datetime.date(2000, 1, day) for day in range(1, 32)),
+    *(datetime.date(2000, month, 1) for month in range(1, 13)),
+    *(datetime.date(year, 1, 1) for year in range(FIRST_DAY.year, LAST_DAY.year + 1)),
+)
+
+
+def write_date(date: datetime.date, language: str, style: str) -> DatedText:
+    """The date as `babel.dates.format_date(date, style, language)` writes it, with its spans.
+
+    Args:
+        date: from `FIRST_DAY` to `LAST_DAY`.
+        language: a locale identifier of Babel, such as those of `LANGUAGES`.
+        style: one of `STYLES`.
+
+    Raises:
+        EncodaxError: the date is outside the century that the demo is about.
+    """
+    if not FIRST_DAY <= date <= LAST_DAY:
+        raise EncodaxError(f"{date} is not from {FIRST_DAY} to {LAST_DAY}")
+    text = ""
+    spans = []
+    for piece in _pieces(language, style):
+        if isinstance(piece, str):
+            text += piece
+            continue
+        value = piece.value(date)
+        start = len(text)
+        text += piece.names[value]
+        if piece.label is not None:
+            spans.append(Span(start, len(text), piece.label.format(value)))
+    return DatedText(text, tuple(spans), date.isoformat(), language, style)
+
+
+@cache
+def _pieces(language: str, style: str) -> tuple[str | _Field, ...]:
+    """The pattern of a style as literal texts and fields, in order."""
+    pattern = Locale.parse(language).date_formats[style].pattern
+    return tuple(
+        _field(language, *value) if isinstance(value, tuple) else value
+        for _, value in tokenize_pattern(pattern)
+    )
+
+
+@cache
+def _field(language: str, letter: str, width: int) -> _Field:
+    """The field of a pattern, with all its texts: Babel is too slow to be asked each time."""
+    locale = Locale.parse(language)
+    value = _VALUES[letter]
+    names = {
+        value(date): DateTimeFormat(date, locale)[letter * width] for date in _DATES_OF_EVERY_VALUE
+    }
+    return _Field(value, names, _FIELD_LABELS.get(letter))
+
+
+def sample(count: int, *, seed: int, exclude: AbstractSet[str] = frozenset()) -> list[DatedText]:
+    """Dates with language, style and day drawn uniformly, no text twice.
+
+    For an evaluation on texts never seen in training, give the training texts as `exclude`.
+
+    A text has one reading: of all the 7,451,100 dates that the languages and styles make, no two
+    with the same text are different days, because these styles name the month or agree on the
+    order of figures (day, month, year, or the reverse where the year comes first). About a seventh
+    are texts that languages or styles share; the first drawn gives its language.
+
+    Args:
+        count: how many.
+        seed: the same seed gives the same list, and a longer list begins with the shorter one.
+        exclude: texts not to give.
+
+    Raises:
+        EncodaxError: `count` and `exclude` together are over half of all dates (3,725,550).
+    """
+    generator = np.random.default_rng(seed)
+    sizes = (len(LANGUAGES), len(STYLES), (LAST_DAY - FIRST_DAY).days + 1)
+    most = math.prod(sizes) // 2  # far below the number of texts, so that drawing ends
+    if count + len(exclude) > most:
+        raise EncodaxError(f"{count} dates beside {len(exclude)} excluded are more than {most}")
+    drawn: dict[str, DatedText] = {}
+    while len(drawn) < count:
+        for language, style, days in generator.integers(sizes, size=(_DRAWS, 3)).tolist():
+            date = FIRST_DAY + datetime.timedelta(days)
+            written = write_date(date, LANGUAGES[language], STYLES[style])
+            if written.text not in exclude:
+                drawn.setdefault(written.text, written)
+    return list(drawn.values())[:count]
+
+
+def read_date(text: str, spans: Iterable[Span]) -> str | None:
+    """The date that labelled spans of a text say, as YYYY-MM-DD; figures of any script are read.
+
+    None if day, month or year is missing or there twice, is no number, or no calendar has the day.
+    """
+    parts: dict[str, str] = {}
+    for span in spans:
+        part, _, month = span.label.partition("-")
+        if part in parts:
+            return None
+        parts[part] = month or text[span.start : span.end]
+    try:
+        year, month_number, day = (int(parts[part]) for part in ("year", "month", "day"))
+        return datetime.date(year, month_number, day).isoformat()
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def exact_match(answers: Sequence[str | None], dated: Sequence[DatedText]) -> ExactMatch:
+    """How many answers are the date that was written, overall and for each language.
+
+    Args:
+        answers: for each text its date as YYYY-MM-DD, or None for no answer, which is wrong.
+        dated: the texts, at least one.
+    """
+    by_language: defaultdict[str, list[bool]] = defaultdict(list)
+    for answer, written in zip(answers, dated, strict=True):
+        by_language[written.language].append(answer == written.iso)
+    right = [is_right for answered in by_language.values() for is_right in answered]
+    return ExactMatch(
+        overall=sum(right) / len(right),
+        by_language={
+            language: sum(answered) / len(answered)
+            for language, answered in sorted(by_language.items())
+        },
+    )
