@@ -32,9 +32,7 @@ CONFIG_FILE = "config.json"
 
 @functools.cache
 def _transformed(config: ModelConfig) -> hk.Transformed:
-    def forward(
-        batch: PackedBatch, *, is_training: bool, record: AbstractSet[str]
-    ) -> ModelOutput:
+    def forward(batch: PackedBatch, *, is_training: bool, record: AbstractSet[str]) -> ModelOutput:
         encoder = Encoder(config.encoder, name="encoder")
         encoded = encoder(batch, is_training=is_training, record=record)
         logits = None

@@ -17,7 +17,11 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+AnyArray = Array | np.ndarray
+"""An array of JAX, or of NumPy on the host."""
 
 Params = Mapping[str, Mapping[str, Array]]
 """Parameters as Haiku keeps them: module path -> leaf name -> array."""
@@ -32,25 +36,25 @@ class PackedBatch:
     (`from_rows`). Arrays are of NumPy on the host and of JAX under a transformation.
     """
 
-    token_ids: Int[Array, "B T"]
+    token_ids: Int[AnyArray, "B T"]
     """Vocabulary index of each token; 0 at padding."""
-    position_ids: Int[Array, "B T"]
+    position_ids: Int[AnyArray, "B T"]
     """Position inside its own sequence: restarts at 0 where a sequence begins."""
-    segment_ids: Int[Array, "B T"]
+    segment_ids: Int[AnyArray, "B T"]
     """0 at padding, 1..N for the sequences of a row: contiguous, in order."""
-    type_ids: Int[Array, "B T"]
+    type_ids: Int[AnyArray, "B T"]
     """Which text of a pair a token belongs to: 0 or 1."""
-    starts: Int[Array, "B N"]
+    starts: Int[AnyArray, "B N"]
     """Row index of the first token of each slot's sequence."""
-    lengths: Int[Array, "B N"]
+    lengths: Int[AnyArray, "B N"]
     """Tokens in each slot's sequence; 0 for an empty slot."""
 
     @classmethod
     def from_rows(
         cls,
-        token_ids: Int[Array, "B T"],
-        lengths: Int[Array, " B"] | None = None,
-        type_ids: Int[Array, "B T"] | None = None,
+        token_ids: Int[AnyArray, "B T"],
+        lengths: Int[AnyArray, " B"] | None = None,
+        type_ids: Int[AnyArray, "B T"] | None = None,
     ) -> PackedBatch:
         """One sequence a row, as in an ordinary padded batch.
 

@@ -56,10 +56,10 @@ def read(
         yield from READERS[format](lines, name, columns)
 
 
-def records_of(fields: Iterable[dict[str, Any]]) -> Iterator[Record]:
-    """Records from dictionaries in memory."""
+def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> Iterator[Record]:
+    """Records from dictionaries in memory; errors call them `name` and their index."""
     for index, item in enumerate(fields):
-        yield Record(item, f"example {index}")
+        yield Record(item, f"{name} {index}")
 
 
 def _format_of(path: Path | str) -> str:

@@ -6,7 +6,7 @@ adding a file here and a line to `FAMILIES`. None has layers of its own.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from encodax.config import ModelConfig
 from encodax.errors import EncodaxError
@@ -14,6 +14,7 @@ from encodax.families import bert, native
 from encodax.families.tensors import Tensor
 
 
+@runtime_checkable
 class Family(Protocol):
     """What each file of this folder offers."""
 

@@ -34,8 +34,7 @@ class Predictor(Generic[Answer]):
     """The task that a subclass is for; None for any."""
 
     def __init__(self, model: Model):
-        """
-        Args:
+        """Args:
             model: a model with a head.
 
         Raises:
@@ -92,9 +91,7 @@ class Predictor(Generic[Answer]):
             EncodaxError: a record is not one of the task, or its label is not known.
         """
         examples = [self.task.parse(record, labelled=True) for record in records]
-        return self.measure(
-            Dataset.prepare(self.task, self.model, examples, truncate=truncate)
-        )
+        return self.measure(Dataset.prepare(self.task, self.model, examples, truncate=truncate))
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The task's metrics over prepared data, with the model's parameters or others."""

@@ -1,6 +1,6 @@
 """The blocks of the Transformer encoder, as Haiku modules: each is usable alone."""
 
-from encodax.nn.attention import MultiHeadAttention, attention, attention_weights
+from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.encoder import Encoder, EncoderLayer
 from encodax.nn.feed_forward import FeedForward
@@ -22,8 +22,6 @@ __all__ = [
     "Linear",
     "MultiHeadAttention",
     "Residual",
-    "attention",
-    "attention_weights",
     "pool",
     "position_encoding",
     "sinusoidal_table",

@@ -39,9 +39,7 @@ def attention_mask(
     return mask
 
 
-def masked_softmax(
-    scores: Float[Array, "T S"], mask: Bool[Array, "T S"]
-) -> Float[Array, "T S"]:
+def masked_softmax(scores: Float[Array, "T S"], mask: Bool[Array, "T S"]) -> Float[Array, "T S"]:
     """Softmax over the keys that the mask allows, in float32; zeros where it allows none."""
     weights = jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), MASKED), axis=-1)
     return jnp.where(mask, weights, 0.0)  # (T, S)
@@ -214,15 +212,14 @@ class MultiHeadAttention(hk.Module):
         dropout_rate: float = 0.0,
         name: str = "attention",
     ):
-        """
-        Args:
-            heads: H.
-            head_width: K.
-            biases: whether the query, key and value projections have biases.
-            output_bias: whether the projection back has one.
-            causal, window, scale: as in `attention`.
-            dropout_rate: share of attention weights dropped in training.
-            name: the last part of the parameters' path.
+        """Args:
+        heads: H.
+        head_width: K.
+        biases: whether the query, key and value projections have biases.
+        output_bias: whether the projection back has one.
+        causal, window, scale: as in `attention`.
+        dropout_rate: share of attention weights dropped in training.
+        name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.heads = heads

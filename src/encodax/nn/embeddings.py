@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from encodax.config import EmbeddingsConfig
 from encodax.nn import functional
 from encodax.nn.layer_norm import LayerNorm
-from encodax.types import PackedBatch
+from encodax.types import AnyArray, PackedBatch
 
 
 class Table(hk.Module):
@@ -44,7 +44,7 @@ class Embeddings(hk.Module):
         self.config = config
 
     def __call__(
-        self, batch: PackedBatch | Int[Array, "B T"], *, is_training: bool = False
+        self, batch: PackedBatch | Int[AnyArray, "B T"], *, is_training: bool = False
     ) -> Float[Array, "B T D"]:
         """Embed a packed batch, or plain (B, T) ids with one sequence a row.
 
@@ -55,13 +55,14 @@ class Embeddings(hk.Module):
         config = self.config
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
 
-        x = Table(config.vocabulary_size, config.width, "token id", name="token")(batch.token_ids)
+        tokens = Table(config.vocabulary_size, config.width, "token id", name="token")
+        x = tokens(jnp.asarray(batch.token_ids))  # (B, T, D)
         if config.scale_by_sqrt_width:
-            x *= math.sqrt(config.width)  # (B, T, D)
-        x += self._positions(batch.position_ids)
+            x *= math.sqrt(config.width)
+        x += self._positions(jnp.asarray(batch.position_ids))
         if config.type_vocabulary_size:
             kinds = Table(config.type_vocabulary_size, config.width, "token type", name="type")
-            x += kinds(batch.type_ids)
+            x += kinds(jnp.asarray(batch.type_ids))
         if config.norm is not None:
             x = LayerNorm(eps=config.norm.eps, name="norm")(x)
         return functional.dropout(x, config.dropout_rate, is_training)

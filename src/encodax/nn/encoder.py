@@ -6,6 +6,7 @@ import functools
 from collections.abc import Set as AbstractSet
 
 import haiku as hk
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from encodax.config import EncoderConfig, LayerConfig
@@ -14,7 +15,7 @@ from encodax.nn.embeddings import Embeddings
 from encodax.nn.feed_forward import FeedForward
 from encodax.nn.layer_norm import LayerNorm
 from encodax.nn.residual import Residual
-from encodax.types import EncoderOutput, PackedBatch
+from encodax.types import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
 """What `record` can name."""
@@ -103,7 +104,7 @@ class Encoder(hk.Module):
 
     def __call__(
         self,
-        batch: PackedBatch | Int[Array, "B T"],
+        batch: PackedBatch | Int[AnyArray, "B T"],
         *,
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
@@ -120,7 +121,8 @@ class Encoder(hk.Module):
         """
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
         x = self.embed(batch, is_training=is_training)
-        return self.stack(x, batch.segment_ids, is_training=is_training, record=record)
+        segment_ids = jnp.asarray(batch.segment_ids)
+        return self.stack(x, segment_ids, is_training=is_training, record=record)
 
     @hk.name_like("__call__")
     def embed(self, batch: PackedBatch, *, is_training: bool = False) -> Float[Array, "B T D"]:

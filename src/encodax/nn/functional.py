@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from encodax.errors import EncodaxError
+from encodax.types import AnyArray
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_erf": functools.partial(jax.nn.gelu, approximate=False),
@@ -30,7 +31,7 @@ def activation(name: str) -> Callable[[Array], Array]:
 
 
 def linear(x: Float[Array, "*rows D"], weights: dict[str, Array]) -> Array:
-    """y = x w + b over the last axis of x.
+    """Y = x w + b over the last axis of x.
 
     Every dense product of the library goes through here.
 
@@ -71,7 +72,7 @@ def sinusoidal_table(positions: int, width: int) -> Float[Array, "T D"]:
     return jax.vmap(position_encoding, in_axes=(0, None))(jnp.arange(positions), width)  # (T, D)
 
 
-def check_below(name: str, ids: Array, limit: int) -> None:
+def check_below(name: str, ids: AnyArray, limit: int) -> None:
     """Raise where an id is negative or not below the limit.
 
     JAX clamps an index that is out of range without a word, so this has to be seen on the host.

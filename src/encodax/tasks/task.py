@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tokenizer import Encoding, Text
+from encodax.types import AnyArray
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Example:
 class Targets:
     """Class indices, and how much each counts in the loss: one a slot or one a token."""
 
-    classes: Int[Array, "*places"]
-    weights: Float[Array, "*places"]
+    classes: Int[AnyArray, "*places"]
+    weights: Float[AnyArray, "*places"]
 
 
+@runtime_checkable
 class Task(Protocol):
     """One file of this folder."""
 

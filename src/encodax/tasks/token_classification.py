@@ -118,9 +118,7 @@ def decode(
     )
 
 
-def metrics(
-    answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
-) -> dict[str, float]:
+def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) -> dict[str, float]:
     """Precision, recall and F1 over spans: right where start, end and label are."""
     from nervaluate import Evaluator  # with the training extra
 

@@ -123,9 +123,7 @@ def fit(
     )
 
 
-def _not_finite(
-    step: int, loss: float, rate: float, train: Dataset, rows: Sequence[Row]
-) -> str:
+def _not_finite(step: int, loss: float, rate: float, train: Dataset, rows: Sequence[Row]) -> str:
     examples = sorted(index for row in rows for index in row)
     shown = "; ".join(train.examples[index].where for index in examples[:8])
     more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""

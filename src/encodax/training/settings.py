@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from encodax.config import (
     AttentionConfig,
@@ -59,6 +60,11 @@ class TrainSettings:
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise EncodaxError(f"{name} = {getattr(self, name)} is not in 0..1")
+        if self.weight_decay < 0:
+            raise EncodaxError(f"weight_decay = {self.weight_decay} is below 0")
+        if self.schedule not in get_args(Schedule):
+            known = ", ".join(get_args(Schedule))
+            raise EncodaxError(f"schedule {self.schedule!r} is not one of: {known}")
         if self.steps is not None and self.epochs is not None:
             raise EncodaxError("give steps or epochs, not both")
         if self.batch_tokens is not None and self.batch_size is not None:
@@ -87,9 +93,13 @@ class NewModel:
     """Whether the tokenizer drops case and accents (wordpiece alone)."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "max_positions", "vocabulary_size"):
-            if getattr(self, name) <= 0:
-                raise EncodaxError(f"{name} = {getattr(self, name)} is not above 0")
+        for name in ("layers", "width", "heads", "ffn", "max_positions", "vocabulary_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise EncodaxError(f"{name} = {value} is not above 0")
+        if self.tokenizer not in get_args(Kind):
+            known = ", ".join(get_args(Kind))
+            raise EncodaxError(f"tokenizer {self.tokenizer!r} is not one of: {known}")
         if self.width % self.heads:
             raise EncodaxError(f"width {self.width} is not a multiple of heads {self.heads}")
         if not 0 <= self.dropout_rate < 1:
@@ -99,9 +109,7 @@ class NewModel:
         """The encoder of that shape, as BERT has it: post-norm, learned positions, biases."""
         norm = NormConfig(eps=1e-12)
         layer = LayerConfig(
-            AttentionConfig(
-                self.heads, self.width // self.heads, dropout_rate=self.dropout_rate
-            ),
+            AttentionConfig(self.heads, self.width // self.heads, dropout_rate=self.dropout_rate),
             FeedForwardConfig(self.ffn or 4 * self.width),
             norm=norm,
             dropout_rate=self.dropout_rate,

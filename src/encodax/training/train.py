@@ -72,7 +72,7 @@ def train(
         EncodaxError: a file, a record or a choice that cannot be used; or a loss that is not
             finite.
     """
-    settings, new_model = _settings(choices, from_scratch=model is None)
+    settings, shape = _settings(choices, from_scratch=model is None)
     out = None if out is None else Path(out)
     if out is not None:
         atomic.check_free(out, overwrite=overwrite)
@@ -81,7 +81,7 @@ def train(
     judged = _examples(chosen, eval, columns)
     labels = chosen.labels(learned)
     if model is None:
-        start = _new_model(chosen, learned, labels, new_model, settings.seed)
+        start = new_model(chosen, learned, labels, shape, settings.seed)
     else:
         start = model if isinstance(model, Model) else Model.load(model)
         start = _with_head(start, chosen, labels, settings.seed)
@@ -137,13 +137,14 @@ def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> list[Exa
     return examples
 
 
-def _new_model(
+def new_model(
     task: Task,
     examples: Sequence[Example],
     labels: tuple[str, ...],
     shape: NewModel,
     seed: int,
 ) -> Model:
+    """A model from scratch, with a tokenizer trained on the examples' texts."""
     texts = (
         text
         for example in examples

@@ -1,0 +1,70 @@
+# The two commands: `make demo` and `make test`. `make help` lists the rest.
+
+VENV ?= .venv
+PYTEST_ARGS ?= -n 2
+DEMO_ARGS ?= --overwrite
+UPGRADE ?=
+UV_VERSION ?= 0.13.9
+
+PYTHON = $(VENV)/bin/python
+CORE = src/encodax/nn/*.py src/encodax/model.py src/encodax/families/bert.py
+
+export VENV PY
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo test lint check soak bench wheel lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  PY=python3.12 chooses the Python, VENV=.venv-other the environment's folder."
+
+setup: ## build the environment (.venv) on the newest usable Python, as locked
+	@tools/setup.sh demo
+
+setup-test: ## the same, with what the tests need
+	@tools/setup.sh test
+
+demo: setup ## train an encoder to read dates in 60 languages, and write runs/demo/report.html
+	@$(VENV)/bin/encodax demo $(DEMO_ARGS)
+
+test: setup-test ## run all tests, the examples in docstrings included
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: setup-test ## style, types and the direction of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
+
+check: lint test ## the one gate: lint, then all tests, then the length of the core
+	@echo "The core (nn/, model.py, families/bert.py) has $$(cat $(CORE) | wc -l) lines; the goal is about 1500."
+
+soak: setup-test ## run the tests that take minutes
+	@$(PYTHON) -m pytest -m soak
+
+bench: setup-test ## measure the speed of training, packed and padded
+	@$(PYTHON) benchmarks/training_speed.py
+
+wheel: setup ## build a wheel into dist/ and try it in a clean environment
+	@tools/check_wheel.sh
+
+# base: what the package needs to run; demo: with the extras and the build backend; test: with all else.
+# A file starts as a copy of the larger one: uv keeps the pins it finds, so all three hold the same ones.
+LOCK = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-python-downloads --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock"
+DEMO = --extra train --extra demo --group build
+lock: ## lock the dependencies again (UPGRADE=--upgrade for the newest)
+	@python=$$(tools/find_python.sh) && "$$python" -m venv --clear .venv-lock
+	@.venv-lock/bin/python -m pip --disable-pip-version-check install -qq uv==$(UV_VERSION)
+	@$(LOCK) $(DEMO) --group test $(UPGRADE) -o requirements/test.txt >/dev/null
+	@cp requirements/test.txt requirements/demo.txt
+	@$(LOCK) $(DEMO) -o requirements/demo.txt >/dev/null
+	@cp requirements/demo.txt requirements/base.txt
+	@$(LOCK) -o requirements/base.txt >/dev/null
+	@grep -c '==' requirements/*.txt
+
+clean: ## remove environments, built files and caches (runs/ stays)
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

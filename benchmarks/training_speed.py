@@ -1,0 +1,174 @@
+"""Training speed of packed and padded batches, beside what a large matmul reaches.
+
+    python benchmarks/training_speed.py [--rounds 7] [--steps 10] [--width 96] [--layers 2]
+
+Both batches hold the same number of tokens, padding included, and the same sequences: dates as
+the demo writes them. The rounds alternate packed, padded, matmul, so that whatever else the
+machine does meets all three alike; figures are medians over the rounds, with the smallest and
+largest. A share of peak is FLOPs of the compiled step, as XLA counts them, over the FLOP/s of the
+matmul of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from encodax.data.batches import BatchShape, plan_by_tokens, slots_for
+from encodax.data.packing import Row
+from encodax.demo.dates import sample
+from encodax.model import Model
+from encodax.tasks import task_named
+from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import Example
+from encodax.training.optimizer import learning_rate_schedule, make_optimizer
+from encodax.training.settings import NewModel
+from encodax.training.step import initial_state, make_step
+from encodax.training.train import new_model
+
+BATCH_TOKENS = 2_048
+MATMUL_SIZE = 2_048
+
+
+@dataclass
+class Runner:
+    """A compiled training step with batches to feed it."""
+
+    step: Callable
+    state: object
+    batches: list
+    flops: float
+    """Of one step."""
+    real_tokens: float
+    """In a mean batch."""
+    padding: float
+    seconds: list[float] = field(default_factory=list)
+    """Of one step, a figure a round."""
+
+    def run(self, steps: int) -> None:
+        """A round of steps."""
+        start = time.perf_counter()
+        for index in range(steps):
+            batch, targets = self.batches[index % len(self.batches)]
+            self.state, metrics = self.step(self.state, batch, targets)
+        metrics.loss.block_until_ready()
+        self.seconds.append((time.perf_counter() - start) / steps)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=10, help="training steps a round")
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--layers", type=int, default=2)
+    options = parser.parse_args()
+
+    task = task_named("token-classification")
+    examples = [Example(date.text, date.spans, date.text) for date in sample(6_000, seed=0)]
+    labels = task.labels(examples)
+    shape = NewModel(
+        layers=options.layers, width=options.width, tokenizer="char", dropout_rate=0.0
+    )
+    model = new_model(task, examples, labels, shape, seed=0)
+    data = Dataset.prepare(task, model, examples)
+    runners = {"packed": packed(model, data), "padded": padded(model, data)}
+    peak = []
+    multiply = matmul()
+    for runner in runners.values():
+        runner.run(2)
+        runner.seconds.clear()
+    for _ in range(options.rounds):
+        for runner in runners.values():
+            runner.run(options.steps)
+        peak.append(multiply())
+    show(runners, np.asarray(peak), model)
+
+
+def packed(model: Model, data: Dataset) -> Runner:
+    """Rows of 128 tokens that sequences share."""
+    shape = BatchShape(BATCH_TOKENS // 128, 128, slots_for(data.lengths, 128))
+    rows = plan_by_tokens(data.lengths, shape, np.random.default_rng(0))
+    return runner(model, data, shape, rows)
+
+
+def padded(model: Model, data: Dataset) -> Runner:
+    """A sequence a row, as long as the longest: one shape for all, as compiling once asks for."""
+    longest = max(data.lengths)
+    shape = BatchShape(BATCH_TOKENS // longest, longest, 1)
+    order = np.random.default_rng(0).permutation(len(data))
+    rows = [
+        [[int(index)] for index in order[start : start + shape.row_count]]
+        for start in range(0, len(order), shape.row_count)
+    ]
+    return runner(model, data, shape, rows)
+
+
+def runner(model: Model, data: Dataset, shape: BatchShape, plan: list[list[Row]]) -> Runner:
+    """Compile a step for a shape."""
+    schedule = learning_rate_schedule(3e-3, 900, warmup=0.1, schedule="cosine")
+    optimizer = make_optimizer(schedule, weight_decay=0.01, clip_norm=1.0)
+    state = initial_state(model, optimizer, seed=0)
+    batches = [data.batch(rows, shape) for rows in plan[:-1]]  # the last may be short
+    step = make_step(model, optimizer, label_smoothing=0.0).lower(state, *batches[0]).compile()
+    real = float(np.mean([batch.lengths.sum() for batch, _ in batches]))
+    room = shape.row_count * shape.row_tokens
+    return Runner(step, state, batches, step.cost_analysis()["flops"], real, 1 - real / room)
+
+
+def matmul() -> Callable[[], float]:
+    """FLOP/s of a large float32 matmul, measured when called."""
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(MATMUL_SIZE,) * 2), jnp.float32)
+    multiply = jax.jit(lambda x: x @ x).lower(a).compile()
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(4):
+            multiply(a).block_until_ready()
+        return 4 * 2 * MATMUL_SIZE**3 / (time.perf_counter() - start)
+
+    return measure
+
+
+def show(runners: dict[str, Runner], peak: np.ndarray, model: Model) -> None:
+    """Print the table."""
+    encoder = model.config.encoder
+    table = Table(title=f"Training, D {encoder.embeddings.width}, {len(encoder.layers)} layers")
+    for column in ("batches", "padding", "ms a step", "real tokens/s", "share of matmul peak"):
+        table.add_column(column, justify="left" if column == "batches" else "right")
+    for name, runner in runners.items():
+        seconds = np.asarray(runner.seconds)
+        table.add_row(
+            name,
+            f"{runner.padding:.1%}",
+            spread(1e3 * seconds, ".1f"),
+            spread(runner.real_tokens / seconds, ",.0f"),
+            spread(runner.flops / seconds / peak, ".1%"),
+        )
+    ratio = np.asarray(
+        [
+            (runners["packed"].real_tokens / a) / (runners["padded"].real_tokens / b)
+            for a, b in zip(runners["packed"].seconds, runners["padded"].seconds, strict=True)
+        ]
+    )
+    console = Console() if Console().is_terminal else Console(width=120)
+    console.print(table)
+    console.print(f"packed / padded, real tokens/s: {spread(ratio, '.2f')}", highlight=False)
+    console.print(f"matmul peak: {spread(peak / 1e9, '.0f')} GFLOP/s (float32)", highlight=False)
+
+
+def spread(values: np.ndarray, form: str) -> str:
+    """Median (smallest .. largest)."""
+    return f"{np.median(values):{form}} ({values.min():{form}} .. {values.max():{form}})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""The command line: thin over the same functions that Python calls.
+
+Answers go to standard output, all else to standard error, so that output pipes. What the caller
+can mend is one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from encodax import __version__
+from encodax.errors import EncodaxError
+
+# Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
+
+app = typer.Typer(
+    name="encodax",
+    help="Transformer encoders for JAX: train one, measure it, use it.",
+    epilog="Begin with: encodax demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+errors = Console(stderr=True)
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Names of the columns of a CSV or TSV file without a header: text,label"),
+]
+Truncate = Annotated[
+    bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Format = Literal["jsonl", "csv", "tsv", "txt"]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"encodax {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of the dates, the parameters, the order.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train an encoder to read dates in 68 languages, and compare it with dateparser.
+
+    Takes a few minutes on two cores. Writes OUT/model, OUT/summary.json and OUT/report.html, a
+    page with the learning curve, the accuracy of each language, and what the encoder looks at.
+    """
+    try:
+        from encodax.demo.run import run_demo
+    except ImportError as error:
+        raise EncodaxError(f"the demo needs {error.name}: pip install 'encodax[demo]'") from error
+
+    run_demo(out, seed=seed, overwrite=overwrite, console=Console())
+
+
+@app.command()
+def train(
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="classification, token-classification")
+    ],
+    train: Annotated[Path, typer.Option(help="Examples to learn from.")],
+    eval: Annotated[Path, typer.Option(help="Examples that say which model is best.")],
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model to begin from; from scratch without one.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Times every example is seen.  \\[default: 10]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a batch.")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Tokens a batch instead.  \\[default: 2048]")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="The highest.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
+    ] = None,
+    warmup: Annotated[
+        float | None, typer.Option(help="Share of steps in which it rises.  \\[default: 0.1]")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Then: cosine, linear, constant.  \\[default: cosine]")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="\\[default: 0.01]")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="\\[default: 0]")] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth]")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many evaluations without a better metric.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="\\[default: 2]")] = None,
+    width: Annotated[int | None, typer.Option(help="Model width.  \\[default: 128]")] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads.  \\[default: 4]")] = None,
+    ffn: Annotated[
+        int | None, typer.Option(help="Feed-forward width.  \\[default: 4 x width]")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="\\[default: 0.1]")] = None,
+    max_positions: Annotated[
+        int | None, typer.Option(help="Longest text in tokens.  \\[default: 512]")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="wordpiece, bpe, char.  \\[default: wordpiece]")
+    ] = None,
+    vocabulary_size: Annotated[int | None, typer.Option(help="\\[default: 8000]")] = None,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Drop case and accents.")] = False,
+    seed: Annotated[int, typer.Option(help="Two runs with one seed are equal.")] = 0,
+    columns: Columns = None,
+    truncate: Truncate = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a model for a task; the best by the evaluation data is kept in --out.
+
+    Files are JSON Lines, CSV or TSV, plain or .gz:
+
+      classification:        {"text": "...", "label": "..."}   (and "text_pair" for pairs)
+      token-classification:  {"text": "...", "spans": [{"start": 0, "end": 4, "label": "..."}]}
+                             {"tokens": ["..."], "tags": ["..."]}
+
+    The learning curve is in OUT/metrics.jsonl. At the end, one JSON object says how the best
+    model does.
+
+    Example: encodax train classification --train train.tsv --eval dev.tsv --columns text,label
+    --out runs/sentiment
+    """
+    from encodax.training import train as run
+
+    result = run(
+        task,
+        train=train,
+        eval=eval,
+        out=out,
+        model=model,
+        columns=_names(columns),
+        overwrite=overwrite,
+        console=errors,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        schedule=schedule,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        evaluate_every=evaluate_every,
+        patience=patience,
+        layers=layers,
+        width=width,
+        heads=heads,
+        ffn=ffn,
+        dropout_rate=dropout,
+        max_positions=max_positions,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
+        lowercase=lowercase or None,
+        seed=seed,
+        truncate=truncate,
+    )
+    errors.print(
+        f"{result.steps} steps in {result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s, "
+        f"{result.padding:.1%} padding; the model is in {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    print(json.dumps({"model": str(out), "step": result.best_step, **result.metrics}))
+
+
+@app.command()
+def evaluate(
+    model: ModelPath,
+    data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
+    columns: Columns = None,
+    truncate: Truncate = False,
+) -> None:
+    """Measure a model on labelled examples: one JSON object.
+
+    Example: encodax evaluate runs/sentiment --data test.jsonl
+    """
+    from encodax.data import sources
+    from encodax.inference.predictors import Predictor
+
+    predictor: Predictor[Any] = Predictor.load(model)
+    records = sources.read(data, columns=_names(columns))
+    print(json.dumps(predictor.evaluate(records, truncate=truncate)))
+
+
+@app.command()
+def predict(
+    model: ModelPath,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    input: Annotated[
+        str | None, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, .txt), or -.")
+    ] = None,
+    output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
+    format: Annotated[
+        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+    ] = None,
+    columns: Columns = None,
+    truncate: Truncate = False,
+) -> None:
+    """Answer for each text: JSON Lines, a line an input, in order.
+
+    Examples:
+      encodax predict runs/sentiment "a wonderful film"
+
+      cat texts.txt | encodax predict runs/sentiment --input - > answers.jsonl
+    """
+    from encodax.data import sources
+    from encodax.inference.predictors import Predictor
+
+    if texts and input:
+        raise EncodaxError("give texts or --input, not both")
+    if not texts and input is None:
+        if sys.stdin.isatty():
+            raise EncodaxError("nothing to predict: give texts, or --input FILE, or --input -")
+        input = "-"
+    predictor: Predictor[Any] = Predictor.load(model)
+    if texts:
+        records = sources.records_of(({"text": text} for text in texts), name="text")
+    else:
+        records = sources.read(str(input), columns=_names(columns), format=format)
+    examples = (predictor.task.parse(record, labelled=False) for record in records)
+    answers = predictor.answers(examples, truncate=truncate)
+    with sources.open_output(output) as stream:
+        for example, answer in _counted(answers, shown=bool(input)):
+            text = example.text
+            fields = (
+                {"text": text}
+                if isinstance(text, str)
+                else dict(zip(("text", "text_pair"), text, strict=True))
+            )
+            line = {**fields, **predictor.task.to_json(answer)}
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def info(model: ModelPath) -> None:
+    """A table of a model's modules, with their shapes, parameters and bytes."""
+    from rich.table import Table
+
+    from encodax.model import Model
+
+    loaded = Model.load(model)
+    table = Table("module", "leaf", "shape", "parameters", "bytes")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    count = size = 0
+    for path, leaves in loaded.params.items():
+        for leaf, array in leaves.items():
+            count, size = count + array.size, size + array.nbytes
+            shape = " x ".join(map(str, array.shape))
+            table.add_row(path, leaf, shape, f"{array.size:,}", f"{array.nbytes:,}")
+    table.add_section()
+    table.add_row("in all", "", "", f"{count:,}", f"{size:,}")
+    # Wide enough on a pipe too: a cut path would be of no use.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(table)
+    if loaded.config.labels:
+        console.print("labels: " + ", ".join(loaded.config.labels), highlight=False, soft_wrap=True)
+
+
+def _names(columns: str | None) -> list[str] | None:
+    return None if columns is None else [name.strip() for name in columns.split(",")]
+
+
+def _counted(answers: Any, *, shown: bool) -> Any:
+    """The same answers, counted on a terminal where there may be many."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.completed:,} texts"), TimeElapsedColumn()
+    hidden = not (shown and errors.is_terminal)
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
+        yield from progress.track(answers, total=None)
+
+
+class _Notes(logging.Handler):
+    """Shows what the library has to say, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(f"note: {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line, and leave with its exit code."""
+    logging.getLogger("encodax").addHandler(_Notes())
+    logging.captureWarnings(False)
+    try:
+        app()
+    except EncodaxError as error:
+        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()
