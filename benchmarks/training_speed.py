@@ -75,9 +75,7 @@ def main() -> None:
     task = task_named("token-classification")
     examples = [Example(date.text, date.spans, date.text) for date in sample(6_000, seed=0)]
     labels = task.labels(examples)
-    shape = NewModel(
-        layers=options.layers, width=options.width, tokenizer="char", dropout_rate=0.0
-    )
+    shape = NewModel(layers=options.layers, width=options.width, tokenizer="char", dropout_rate=0.0)
     model = new_model(task, examples, labels, shape, seed=0)
     data = Dataset.prepare(task, model, examples)
     runners = {"packed": packed(model, data), "padded": padded(model, data)}

@@ -27,7 +27,8 @@ PAIRS = [("1 mai 2001", "2 mai 2001"), ("May 1", "a longer second text, 1 May 20
 
 THERE = """
 import json, sys
-import numpy, torch, transformers
+import torch, transformers
+transformers.utils.logging.disable_progress_bar()
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
 texts = [text if isinstance(text, str) else tuple(text) for text in texts]
 name = json.load(open(folder + "/config.json"))["architectures"][0]

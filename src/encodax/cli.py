@@ -177,8 +177,9 @@ def train(
         truncate=truncate,
     )
     errors.print(
-        f"{result.steps} steps in {result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s, "
-        f"{result.padding:.1%} padding; the model is in {out}",
+        f"{result.steps} steps in {result.seconds:.0f} s, "
+        f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding; "
+        f"the model is in {out}",
         highlight=False,
         soft_wrap=True,
     )

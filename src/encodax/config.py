@@ -34,7 +34,7 @@ class EmbeddingsConfig:
     max_positions: int | None = 512
     """Rows of the learned position table: the longest sequence. None: no limit (sinusoidal)."""
     type_vocabulary_size: int = 0
-    """Kinds of token type that are embedded; 0 for none. BERT has 2, one for each text of a pair."""
+    """Kinds of token type that are embedded: BERT has 2, for the texts of a pair; 0 for none."""
     scale_by_sqrt_width: bool = False
     """Multiply token embeddings by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
     norm: NormConfig | None = None

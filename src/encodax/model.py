@@ -47,7 +47,8 @@ def initial_params(config: ModelConfig, key: Array) -> Params:
     """Fresh parameters, drawn from a random key."""
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
     init = functools.partial(_transformed(config).init, is_training=False, record=frozenset())
-    return jax.jit(init)(key, dummy)
+    params: Params = jax.jit(init)(key, dummy)
+    return params
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Model:
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
                 f"embedding {rows} rows; they are not of one model"
             )
-        return cls(config, jax.tree.map(jnp.asarray, params), tokenizer)
+        return cls(config, params, tokenizer)
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
@@ -99,7 +100,7 @@ class Model:
             EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
         """
         family = families.family_for(self.config)
-        if family is native:
+        if family.MODEL_TYPE == native.MODEL_TYPE:
             warnings.warn(
                 f"{directory}: no published family has this combination of blocks; "
                 f"saved as model_type {native.MODEL_TYPE}, which only Encodax loads",
@@ -194,7 +195,8 @@ class Model:
             record: stages to keep, as `Encoder` says.
         """
         forward = _transformed(self.config).apply
-        return forward(params, rng, batch, is_training=is_training, record=record)
+        output: ModelOutput = forward(params, rng, batch, is_training=is_training, record=record)
+        return output
 
     def parameter_count(self) -> int:
         """Number of trained values."""

@@ -160,7 +160,7 @@ class Tokenizer:
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """The vocabulary entries of those ids."""
-        return [self._backend.id_to_token(int(i)) for i in token_ids]
+        return [self._backend.id_to_token(int(i)) or "" for i in token_ids]
 
 
 def _wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) -> tokenizers.Tokenizer:

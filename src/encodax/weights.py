@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -58,7 +60,8 @@ def load(path: Path, shapes: Mapping[str, Mapping[str, Any]], tensor_of: TensorO
     problems += [f"{name} belongs to no parameter" for name in sorted(stored)]
     if problems:
         raise EncodaxError(f"{path}: {'; '.join(problems)}")
-    return params
+    on_device: Params = jax.tree.map(jnp.asarray, params)
+    return on_device
 
 
 def save(path: Path, params: Params, tensor_of: TensorOf) -> None:

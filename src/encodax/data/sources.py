@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +68,7 @@ def _format_of(path: Path | str) -> str:
 
 
 @contextmanager
-def _open(path: Path | str) -> Iterator[io.BufferedIOBase]:
+def _open(path: Path | str) -> Iterator[Iterable[bytes]]:
     if str(path) == "-":
         yield sys.stdin.buffer
         return
@@ -77,12 +76,11 @@ def _open(path: Path | str) -> Iterator[io.BufferedIOBase]:
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise EncodaxError(f"{path} {what}")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as stream:
-        yield stream  # type: ignore[misc]
+    with path.open("rb") as file:
+        yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
 
 
-def _utf8_lines(stream: io.BufferedIOBase, name: str) -> Iterator[str]:
+def _utf8_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
     """Lines with their ends, decoded one by one, so that a bad one can be named."""
     number = 0
     try:

@@ -21,16 +21,13 @@ class Family(Protocol):
     MODEL_TYPE: str
     """`model_type` in `config.json`."""
 
-    @staticmethod
-    def read_config(published: dict[str, Any]) -> ModelConfig:
+    def read_config(self, published: dict[str, Any]) -> ModelConfig:
         """The published configuration as ours; refuses what our blocks would not compute alike."""
 
-    @staticmethod
-    def write_config(config: ModelConfig) -> dict[str, Any]:
+    def write_config(self, config: ModelConfig) -> dict[str, Any]:
         """Ours as the published one, as near as the family comes."""
 
-    @staticmethod
-    def tensor(config: ModelConfig, path: str, leaf: str) -> Tensor:
+    def tensor(self, config: ModelConfig, path: str, leaf: str) -> Tensor:
         """Where a parameter stands in the weights file."""
 
 
@@ -53,7 +50,7 @@ def family_named(model_type: str) -> Family:
 def family_for(config: ModelConfig) -> Family:
     """The family that can hold this configuration exactly: `native` where no published one can."""
     for family in FAMILIES.values():
-        if family is not native and _round_trips(family, config):
+        if family.MODEL_TYPE != native.MODEL_TYPE and _round_trips(family, config):
             return family
     return native
 

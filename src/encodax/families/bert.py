@@ -59,7 +59,7 @@ def tensor(config: ModelConfig, path: str, leaf: str) -> Tensor:
     """Where a parameter stands in the weights file; `BertModel` has no `bert.` before its names."""
     found = look_up(TENSORS, path, leaf)
     name = found.name if config.head else found.name.removeprefix("bert.")
-    return Tensor(name, found.transposed)
+    return Tensor(name, found.layout)
 
 
 def read_config(published: dict[str, Any]) -> ModelConfig:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Layout = Literal["same", "flat", "transposed"]
+"""`flat`: all axes in one. `transposed`: (out, in), all output axes in one, where ours is
+(in, *out)."""
 
 
 @dataclass(frozen=True)
@@ -15,27 +19,30 @@ class Tensor:
     """A tensor of a weights file that holds one parameter."""
 
     name: str
-    transposed: bool = False
-    """Stored as (out, in), all output axes in one, where ours is (in, *out)."""
+    layout: Layout = "same"
 
     def file_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape in the file of a parameter of this shape."""
-        return (int(np.prod(shape[1:])), shape[0]) if self.transposed else tuple(shape)
+        if self.layout == "transposed":
+            return int(np.prod(shape[1:])), shape[0]
+        return (int(np.prod(shape)),) if self.layout == "flat" else tuple(shape)
 
     def to_parameter(self, stored: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """From the file's layout to ours."""
-        return np.ascontiguousarray(stored.T).reshape(shape) if self.transposed else stored
+        array = stored.T if self.layout == "transposed" else stored
+        return np.ascontiguousarray(array).reshape(shape)
 
     def to_file(self, parameter: np.ndarray) -> np.ndarray:
         """From our layout to the file's: the inverse of `to_parameter`."""
-        if not self.transposed:
-            return np.ascontiguousarray(parameter)
-        return np.ascontiguousarray(parameter.reshape(parameter.shape[0], -1).T)
+        shape = self.file_shape(parameter.shape)
+        if self.layout == "transposed":
+            parameter = parameter.reshape(shape[::-1]).T
+        return np.ascontiguousarray(parameter).reshape(shape)
 
 
 Leaves = Mapping[str, Tensor]
 
-LINEAR: Leaves = {"w": Tensor("weight", transposed=True), "b": Tensor("bias")}
+LINEAR: Leaves = {"w": Tensor("weight", "transposed"), "b": Tensor("bias", "flat")}
 """A PyTorch linear layer."""
 NORM: Leaves = {"alpha": Tensor("weight"), "beta": Tensor("bias")}
 """A PyTorch layer norm."""
@@ -59,7 +66,7 @@ def look_up(table: Mapping[str, tuple[str, Leaves]], path: str, leaf: str) -> Te
     index = found[1] if found else ""
     name, leaves = table[path.replace(f"layer_{index}", "layer_{}") if found else path]
     tensor = leaves[leaf]
-    return Tensor(f"{name.format(index)}.{tensor.name}", tensor.transposed)
+    return Tensor(f"{name.format(index)}.{tensor.name}", tensor.layout)
 
 
 def labels_of(published: Mapping[str, Any]) -> tuple[str, ...]:

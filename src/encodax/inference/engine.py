@@ -27,9 +27,11 @@ class Engine:
     """Class probabilities for a stream of sequences."""
 
     def __init__(self, model: Model, level: Literal["sequence", "token"]):
-        """Args:
-        model: gives the function; parameters may be given to `run`.
-        level: whether the head answers for each sequence or for each token.
+        """Compile nothing yet.
+
+        Args:
+            model: gives the function; parameters may be given to `run`.
+            level: whether the head answers for each sequence or for each token.
         """
         self._model = model
         self._level = level

@@ -15,7 +15,7 @@ from encodax.model import Model
 from encodax.tasks import classification, task_of, token_classification
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Task
+from encodax.tasks.task import Example
 from encodax.tokenizer import Text
 from encodax.types import Params, Span
 
@@ -30,20 +30,19 @@ Answer = TypeVar("Answer")
 class Predictor(Generic[Answer]):
     """Answers of whatever task the model's head is for."""
 
-    TASK: ClassVar[Task | None] = None
+    TASK: ClassVar[str | None] = None
     """The task that a subclass is for; None for any."""
 
     def __init__(self, model: Model):
-        """Args:
-            model: a model with a head.
+        """Take a model with a head.
 
         Raises:
             EncodaxError: the model has no head, or one for another task.
         """
         self.model = model
         self.task = task_of(model.config)
-        if self.TASK is not None and self.task is not self.TASK:
-            raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK.NAME}")
+        if self.TASK not in (None, self.task.NAME):
+            raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         self._engine = Engine(model, self.task.HEAD)
 
     @classmethod
@@ -107,10 +106,10 @@ class Predictor(Generic[Answer]):
 class Classifier(Predictor[Classification]):
     """One label for each text, or pair of texts."""
 
-    TASK = classification
+    TASK = classification.NAME
 
 
 class TokenClassifier(Predictor[tuple[Span, ...]]):
     """Labelled spans of each text, in its own offsets."""
 
-    TASK = token_classification
+    TASK = token_classification.NAME

@@ -115,8 +115,11 @@ def attention(
     """Attention of every head and row: softmax(scale * q k^T + bias) v inside each segment.
 
     Args:
-        q, k, v: queries, keys and values of each head.
-        query_segments, key_segments: as `PackedBatch.segment_ids`; the mask is derived from them.
+        q: queries of each head.
+        k: keys of each head.
+        v: values of each head.
+        query_segments: as `PackedBatch.segment_ids`; the mask is derived from them.
+        key_segments: those of the keys.
         causal: attend only to oneself and to what is before.
         window: farthest distance in tokens; None for no limit.
         bias: added to the scaled scores, one for all rows or one a row.
@@ -212,14 +215,18 @@ class MultiHeadAttention(hk.Module):
         dropout_rate: float = 0.0,
         name: str = "attention",
     ):
-        """Args:
-        heads: H.
-        head_width: K.
-        biases: whether the query, key and value projections have biases.
-        output_bias: whether the projection back has one.
-        causal, window, scale: as in `attention`.
-        dropout_rate: share of attention weights dropped in training.
-        name: the last part of the parameters' path.
+        """Choose the shape.
+
+        Args:
+            heads: H.
+            head_width: K.
+            biases: whether the query, key and value projections have biases.
+            output_bias: whether the projection back has one.
+            causal: attend only to oneself and to what is before.
+            window: farthest distance in tokens; None for no limit.
+            scale: factor of the scores; None for 1 / sqrt(K).
+            dropout_rate: share of attention weights dropped in training.
+            name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.heads = heads
@@ -227,7 +234,9 @@ class MultiHeadAttention(hk.Module):
         self.biases = biases
         self.output_bias = output_bias
         self.dropout_rate = dropout_rate
-        self.options = {"causal": causal, "window": window, "scale": scale}
+        self.causal = causal
+        self.window = window
+        self.scale = scale
 
     def __call__(
         self,
@@ -257,7 +266,9 @@ class MultiHeadAttention(hk.Module):
             bias=bias,
             dropout_key=hk.next_rng_key() if drop else None,
             dropout_rate=self.dropout_rate,
-            **self.options,
+            causal=self.causal,
+            window=self.window,
+            scale=self.scale,
         )  # (B, T, H, K)
         joined = heads.reshape(*heads.shape[:2], -1)  # (B, T, H*K)
         return Linear(x.shape[-1], bias=self.output_bias, name="output")(joined)
@@ -274,7 +285,9 @@ class MultiHeadAttention(hk.Module):
     ) -> Float[Array, "B H T S"]:
         """The attention weights of the same call."""
         (q, k, _), segments = self._project(x, y, query_segments, key_segments)
-        return attention_weights(q, k, *segments, bias=bias, **self.options)
+        return attention_weights(
+            q, k, *segments, bias=bias, causal=self.causal, window=self.window, scale=self.scale
+        )
 
     @hk.name_like("__call__")
     def _project(

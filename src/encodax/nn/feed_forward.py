@@ -24,11 +24,13 @@ class FeedForward(hk.Module):
         dropout_rate: float = 0.0,
         name: str = "feed_forward",
     ):
-        """Args:
-        width: F, of the inner layer.
-        activation: a name in `functional.ACTIVATIONS`.
-        dropout_rate: share of inner features dropped in training.
-        name: the last part of the parameters' path.
+        """Choose the shape.
+
+        Args:
+            width: F, of the inner layer.
+            activation: a name in `functional.ACTIVATIONS`.
+            dropout_rate: share of inner features dropped in training.
+            name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.width = width

@@ -19,10 +19,12 @@ class LayerNorm(hk.Module):
     """
 
     def __init__(self, axis: int = -1, eps: float = 1e-5, name: str = "norm"):
-        """Args:
-        axis: the feature axis; counted from the end where negative.
-        eps: added to the variance before the root.
-        name: the last part of the parameters' path.
+        """Choose the axis.
+
+        Args:
+            axis: the feature axis; counted from the end where negative.
+            eps: added to the variance before the root.
+            name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.axis = axis

@@ -15,10 +15,12 @@ class Linear(hk.Module):
     """y = x w + b over the last axis of x."""
 
     def __init__(self, *out_shape: int, bias: bool = True, name: str = "linear"):
-        """Args:
-        out_shape: the axes that take the place of D: `(F,)`, or `(H, K)` for one vector a head.
-        bias: whether there is a b.
-        name: the last part of the parameters' path.
+        """Choose the shape.
+
+        Args:
+            out_shape: the axes that take the place of D: `(F,)`, or `(H, K)` for one vector a head.
+            bias: whether there is a b.
+            name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.out_shape = out_shape

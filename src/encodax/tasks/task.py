@@ -50,30 +50,24 @@ class Task(Protocol):
     METRIC: str
     """The metric that says which model is best; larger is better."""
 
-    @staticmethod
-    def parse(record: Record, *, labelled: bool) -> Example:
+    def parse(self, record: Record, *, labelled: bool) -> Example:
         """Understand a record; EncodaxError where it is not one of this task."""
 
-    @staticmethod
-    def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """The classes that these examples teach, in order."""
 
-    @staticmethod
-    def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
         """Classes and weights of one example: of shape (), or (tokens,)."""
 
-    @staticmethod
     def decode(
-        scores: Float[np.ndarray, "*places C"], encoding: Encoding, labels: tuple[str, ...]
+        self, scores: Float[np.ndarray, "*places C"], encoding: Encoding, labels: tuple[str, ...]
     ) -> Any:
         """Probabilities of one text, (C,) or (tokens, C), to its answer."""
 
-    @staticmethod
-    def metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+    def metrics(self, answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """How right the answers are."""
 
-    @staticmethod
-    def to_json(answer: Any) -> dict[str, Any]:
+    def to_json(self, answer: Any) -> dict[str, Any]:
         """An answer as the fields of a JSON object."""
 
 

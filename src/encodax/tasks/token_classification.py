@@ -41,7 +41,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         words = fields["tokens"]
         if not _is_strings(words) or not words or not all(word.strip() for word in words):
             raise EncodaxError(f"{where}: 'tokens' wants a list of words")
-        tags = fields.get("tags") if labelled else [OUTSIDE] * len(words)
+        tags: Any = fields.get("tags") if labelled else [OUTSIDE] * len(words)
         if not _is_strings(tags) or len(tags) != len(words):
             raise EncodaxError(f"{where}: 'tags' wants a list of {len(words)} strings")
         return Example(" ".join(words), _spans_of_words(words, tags), where)
@@ -98,7 +98,7 @@ def decode(
     best = scores.argmax(axis=-1)
     spans: list[list[int]] = []  # token indices
     previous = OUTSIDE
-    for token in np.flatnonzero(~encoding.is_special):
+    for token in np.flatnonzero(~encoding.is_special).tolist():
         tag = labels[best[token]]
         if tag != OUTSIDE:
             continues = tag.startswith("I-") and previous[1:] == tag[1:]

@@ -19,10 +19,12 @@ class RunLog:
     """Writes the learning curve to `metrics.jsonl`, and shows it to whoever watches."""
 
     def __init__(self, directory: Path | None, steps: int, *, console: Console | None = None):
-        """Args:
-        directory: where `metrics.jsonl` goes; None for nowhere.
-        steps: of the whole run.
-        console: where to show; None for nowhere.
+        """Open the log.
+
+        Args:
+            directory: where `metrics.jsonl` goes; None for nowhere.
+            steps: of the whole run.
+            console: where to show; None for nowhere.
         """
         self._file = None if directory is None else directory / METRICS_FILE
         self._steps = steps

@@ -129,11 +129,13 @@ def _settings(choices: dict[str, Any], *, from_scratch: bool) -> tuple[TrainSett
 
 
 def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> list[Example]:
-    in_file = isinstance(data, str | Path)
-    records = sources.read(data, columns=columns) if in_file else sources.records_of(data)
+    if isinstance(data, str | Path):
+        name, records = str(data), sources.read(data, columns=columns)
+    else:
+        name, records = "the data", sources.records_of(data)
     examples = [task.parse(record, labelled=True) for record in records]
     if not examples:
-        raise EncodaxError(f"{data if in_file else 'the data'}: the data set is empty")
+        raise EncodaxError(f"{name}: the data set is empty")
     return examples
 
 
