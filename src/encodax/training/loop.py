@@ -42,7 +42,7 @@ class Fitted:
     """Real tokens trained on in a second of steps, evaluation left out."""
     padding: float
     """Share of the rows' tokens that were padding."""
-    curve: list[dict[str, float]]
+    curve: list[dict[str, int | float]]
     """The learning curve, as in `metrics.jsonl`."""
 
 
@@ -66,8 +66,8 @@ def fit(
         keep: called with every new best model.
 
     Raises:
-        EncodaxError: the loss is not finite; the step, the learning rate and the examples of the
-            batch are named.
+        EncodaxError: the loss or its gradient is not finite; the step, the learning rate and the
+            examples of the batch are named. Or the scores in an evaluation are not finite.
     """
     plan = make_plan(train.lengths, settings)
     schedule = learning_rate_schedule(
@@ -88,15 +88,18 @@ def fit(
             model.check(batch)
             state, metrics = step_of(state, batch, targets)
             loss, rate = float(metrics.loss), float(schedule(step - 1))
-            if not math.isfinite(loss):
-                raise EncodaxError(_not_finite(step, loss, rate, train, rows))
+            gradient_norm = float(metrics.gradient_norm)
+            for name, value in {"loss": loss, "norm of the gradient": gradient_norm}.items():
+                if not math.isfinite(value):
+                    told = f"step {step}: the {name} is {value} at learning rate {rate:.3g}"
+                    raise EncodaxError(f"{told}; a lower one may help. {_held(train, rows)}")
             meter.count(int(np.sum(batch.lengths)))
             run_log.step(
                 step,
                 {
                     "loss": loss,
                     "learning_rate": rate,
-                    "gradient_norm": float(metrics.gradient_norm),
+                    "gradient_norm": gradient_norm,
                     "tokens_per_second": meter.tokens_per_second,
                     "padding": meter.padding,
                 },
@@ -123,14 +126,11 @@ def fit(
     )
 
 
-def _not_finite(step: int, loss: float, rate: float, train: Dataset, rows: Sequence[Row]) -> str:
+def _held(train: Dataset, rows: Sequence[Row]) -> str:
     examples = sorted(index for row in rows for index in row)
     shown = "; ".join(train.examples[index].where for index in examples[:8])
     more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""
-    return (
-        f"step {step}: the loss is {loss} at learning rate {rate:.3g}; "
-        f"a lower one may help. The batch held: {shown}{more}"
-    )
+    return f"The batch held: {shown}{more}"
 
 
 class _Judge:
@@ -149,12 +149,15 @@ class _Judge:
 
     def sees(self, step: int, params: Params) -> bool:
         """Evaluate these parameters; True, and kept, where they are the best so far."""
-        self.last = self._predictor.measure(self._data, params)
+        try:
+            self.last = self._predictor.measure(self._data, params)
+        except EncodaxError as error:
+            raise EncodaxError(f"step {step}: {error}; a lower learning rate may help") from error
         metric = self._data.task.METRIC
         if self.best_metrics and self.last[metric] <= self.best_metrics[metric]:
             self.waited += 1
             return False
-        own = jax.tree.map(np.asarray, jax.device_get(params))  # the next step gives params away
+        own = jax.tree.map(jax.numpy.array, params)  # the next step gives params away
         self.best = replace(self.best, params=own)
         self.best_metrics, self.best_step, self.waited = self.last, step, 0
         self._keep(self.best)

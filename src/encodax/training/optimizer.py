@@ -22,17 +22,17 @@ def learning_rate_schedule(
         warmup: share of the steps that warm up.
         schedule: `cosine` (Loshchilov & Hutter 2017, arXiv:1608.03983), `linear` or `constant`.
     """
-    warmup_steps = round(warmup * steps)
+    warmup_steps = max(1, round(warmup * steps))  # one step of it begins at the peak: none
     rest = max(1, steps - warmup_steps)
     after = {
         "cosine": optax.cosine_decay_schedule(peak, rest),
         "linear": optax.linear_schedule(peak, 0.0, rest),
         "constant": optax.constant_schedule(peak),
     }[schedule]
-    up = optax.linear_schedule(0.0, peak, max(1, warmup_steps))
+    up = optax.linear_schedule(0.0, peak, warmup_steps)
     # Counted from 1, so that the first step of a warm-up is not one with a rate of 0.
     joined = optax.join_schedules([up, after], [warmup_steps])
-    return (lambda step: joined(step + 1)) if warmup_steps else joined
+    return lambda step: joined(step + 1)
 
 
 def decay_mask(params: Params) -> dict[str, dict[str, bool]]:

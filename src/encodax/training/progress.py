@@ -11,6 +11,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from encodax.errors import EncodaxError
+
 METRICS_FILE = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -44,8 +46,9 @@ class RunLog:
         self._start = self._last_line = time.monotonic()
         self.curve: list[dict[str, Any]] = []
         """Everything written to `metrics.jsonl`."""
-        if self._file is not None:
-            self._file.write_text("", encoding="utf-8")
+        self._written = 0
+        # An older model's curve stays with it until this run has a model to put there.
+        self._waits = self._file is not None and self._file.exists()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -71,10 +74,11 @@ class RunLog:
         if not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (now - self._start) / step * (self._steps - step)
-            self._console.print(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
+            self.note(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
 
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
-        """Tell of an evaluation."""
+        """Tell of an evaluation, once its model is saved where it is the best."""
+        self._waits = False
         self._write({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
@@ -85,6 +89,12 @@ class RunLog:
 
     def _write(self, entry: dict[str, Any]) -> None:
         self.curve.append(entry)
-        if self._file is not None:  # opened anew: saving a model may have put another in its place
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+        if self._file is None or self._waits:
+            return
+        mode, unwritten = "a" if self._written else "w", self.curve[self._written :]
+        try:  # opened anew: saving a model may have put another in its place
+            with self._file.open(mode, encoding="utf-8") as stream:
+                stream.writelines(json.dumps(entry) + "\n" for entry in unwritten)
+        except OSError as error:
+            raise EncodaxError(f"{self._file} cannot be written: {error.strerror}") from error
+        self._written = len(self.curve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -62,6 +63,11 @@ class TrainSettings:
                 raise EncodaxError(f"{name} = {getattr(self, name)} is not in 0..1")
         if self.weight_decay < 0:
             raise EncodaxError(f"weight_decay = {self.weight_decay} is below 0")
+        for name in ("learning_rate", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise EncodaxError(f"{name} = {getattr(self, name)} is not finite")
+        if not 0 <= self.seed < 2**32:
+            raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
         if self.schedule not in get_args(Schedule):
             known = ", ".join(get_args(Schedule))
             raise EncodaxError(f"schedule {self.schedule!r} is not one of: {known}")
