@@ -306,15 +306,28 @@ def main() -> None:
     logging.getLogger("encodax").addHandler(_Notes())
     logging.captureWarnings(False)
     try:
-        app()
-    except EncodaxError as error:
-        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where what it raises is caught
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        _forget_output()
+        sys.exit(141)
+    except (EncodaxError, OSError) as error:
+        line = "error: " + str(error).replace("\n", " ")
+        errors.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+        try:
+            sys.stdout.flush()
+        except OSError:  # the disk that standard output goes to is full
+            _forget_output()
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+
+
+def _forget_output() -> None:
+    """Let nobody try to write again what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

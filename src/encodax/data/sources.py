@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,7 +93,7 @@ def _utf8_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
             f"{name}, line {number}: not UTF-8; convert the file, as in: "
             f"iconv -f latin1 -t utf-8 {name}"
         ) from None
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise EncodaxError(f"{name}, after line {number}: cannot be read: {error}") from error
 
 
@@ -113,6 +115,8 @@ def _json_lines(lines: Iterator[str], name: str, _: Sequence[str] | None) -> Ite
                 f"{where}: not JSON ({error.msg}, column {error.colno}); "
                 "write one JSON object a line"
             ) from None
+        except (ValueError, RecursionError) as error:  # a number too long, too deep a list
+            raise EncodaxError(f"{where}: cannot be read: {error}") from None
         if not isinstance(fields, dict):
             kind = type(fields).__name__
             raise EncodaxError(f'{where}: wants an object such as {{"text": "..."}}, not a {kind}')
@@ -165,17 +169,24 @@ READERS: dict[str, Callable[[Iterator[str], str, Sequence[str] | None], Iterator
 
 @contextmanager
 def open_output(path: Path | str) -> Iterator[TextIO]:
-    """A file to write text to, or standard output for `-`; a file is there whole or not at all."""
+    """A file to write text to, or standard output for `-`; a file is there whole or not at all.
+
+    What is no plain file, such as a pipe or /dev/null, is written to as it is.
+    """
     if str(path) == "-":
         yield sys.stdout
         return
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
+    place = Path(os.path.realpath(path))  # a link stays a link
+    is_plain = place.is_file() or not place.exists()
+    partial = place.with_name(place.name + ".partial") if is_plain else place
     try:
         with partial.open("w", encoding="utf-8") as stream:
             yield stream
-        partial.replace(path)
+        if is_plain:
+            partial.replace(place)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if is_plain:
+            with suppress(OSError):
+                partial.unlink()

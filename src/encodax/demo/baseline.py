@@ -40,6 +40,7 @@ class Measurement:
 
     @property
     def texts_per_second(self) -> float:
+        """Texts read in a second."""
         return self.count / self.seconds
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from encodax.data.packing import assemble, best_fit, slots_of
+from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch, Params
@@ -46,7 +47,11 @@ class Engine:
     def run(
         self, encodings: Sequence[Encoding], params: Params | None = None
     ) -> list[Float[np.ndarray, "*tokens C"]]:
-        """The probabilities of each sequence, (C,) or (tokens, C), in order."""
+        """The probabilities of each sequence, (C,) or (tokens, C), in order.
+
+        Raises:
+            EncodaxError: a probability is not finite: the parameters are broken.
+        """
         params = self._model.params if params is None else params
         results: list[np.ndarray] = [np.empty(0)] * len(encodings)
         groups = _by_row_length([len(encoding) for encoding in encodings])
@@ -58,6 +63,8 @@ class Engine:
                 for index, b, n, tokens in slots_of(rows, batch):
                     place = n if self._level == "sequence" else tokens
                     results[members[index]] = scores[b, place]
+        if not all(np.isfinite(result).all() for result in results):
+            raise EncodaxError("the model's scores are not finite: its parameters are broken")
         return results
 
 

@@ -89,7 +89,7 @@ def text_of(record: Record) -> Text:
     """The text, or pair of texts, of a record.
 
     Raises:
-        EncodaxError: there is none, or it is not a string.
+        EncodaxError: there is none, or it is not a string, or one of no text.
     """
     fields = record.fields
     if "text" not in fields:
@@ -101,7 +101,22 @@ def text_of(record: Record) -> Text:
             raise EncodaxError(f"{record.where}: a text is a string, not {text!r}")
         if not text.strip():
             raise EncodaxError(f"{record.where}: the text is empty")
+        check_unicode(text, record.where)
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def check_unicode(text: str, where: str) -> None:
+    """Refuse half of a surrogate pair: an escape in JSON can write one, no tokenizer takes it.
+
+    Raises:
+        EncodaxError: names the text and the character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EncodaxError(
+            f"{where}: character {error.start} of the text, {text[error.start]!r}, is not Unicode"
+        ) from None
 
 
 def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:

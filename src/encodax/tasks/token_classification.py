@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks.task import Example, Targets, checked_labels, index_of, text_of
+from encodax.tasks.task import Example, Targets, check_unicode, checked_labels, index_of, text_of
 from encodax.tokenizer import Encoding
 from encodax.types import Span
 
@@ -44,6 +44,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         tags: Any = fields.get("tags") if labelled else [OUTSIDE] * len(words)
         if not _is_strings(tags) or len(tags) != len(words):
             raise EncodaxError(f"{where}: 'tags' wants a list of {len(words)} strings")
+        check_unicode(" ".join(words), where)
         return Example(" ".join(words), _spans_of_words(words, tags), where)
     text = text_of(record)
     if not isinstance(text, str):
@@ -145,7 +146,8 @@ def _tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
 
 
 def _without_scores(spans: Sequence[Span]) -> list[dict[str, Any]]:
-    return [{"start": span.start, "end": span.end, "label": span.label} for span in spans]
+    # The library takes `end` for the last character: spans that touch would overlap.
+    return [{"start": span.start, "end": span.end - 1, "label": span.label} for span in spans]
 
 
 def _is_strings(value: Any) -> bool:
