@@ -21,7 +21,7 @@ def write_directory(
     overwritten are kept.
 
     Args:
-        target: the directory to make.
+        target: the directory to make; where it is a link, what it points to is replaced.
         write: writes the new files into the directory it is given.
         overwrite: whether `target` may exist already with something in it.
 
@@ -29,16 +29,17 @@ def write_directory(
         EncodaxError: `target` exists, or something cannot be written (a full disk).
     """
     check_free(target, overwrite=overwrite)
-    partial = target.with_name(f".{target.name}.partial")
+    place = target.resolve()
+    partial = place.with_name(f".{place.name}.partial")
     try:
         if partial.exists():
             shutil.rmtree(partial)  # of a run that was killed
         partial.mkdir(parents=True)
         write(partial)
-        if target.exists():
-            _link_others(target, partial)
+        if place.exists():
+            _link_others(place, partial)
         _flush(partial)
-        _put_in_place(partial, target)
+        _put_in_place(partial, place)
     except OSError as error:
         raise EncodaxError(
             f"{target} cannot be written: {error.strerror or error}; what was there is unchanged"
@@ -51,10 +52,13 @@ def check_free(target: Path, *, overwrite: bool) -> None:
     """Refuse a place where something stands already.
 
     Raises:
-        EncodaxError: `target` is a file, or a directory that holds something without `overwrite`.
+        EncodaxError: `target` is a file, or a directory that holds something without `overwrite`,
+            or the one we are in, which cannot be replaced under our feet.
     """
     if target.exists() and not target.is_dir():
         raise EncodaxError(f"{target} is a file, not a directory")
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise EncodaxError(f"{target} is where this runs; choose another place")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise EncodaxError(
             f"{target} exists; choose another place, or ask to overwrite it "

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, SupportsIndex, get_args
 
 import numpy as np
 import tokenizers
@@ -83,7 +83,8 @@ class Tokenizer:
             texts: what to learn from.
             kind: `wordpiece` (BERT), `bpe` (byte-level, as GPT-2: no text is ever unknown), or
                 `char` (one token a character, spaces too).
-            vocabulary_size: largest number of tokens, special tokens included.
+            vocabulary_size: largest number of tokens, special tokens included. Every character
+                (wordpiece) or byte (bpe) of the alphabet is in, even if that makes more.
             lowercase: whether case and accents are dropped (wordpiece alone).
 
         Raises:
@@ -154,11 +155,11 @@ class Tokenizer:
             for encoding in self._backend.encode_batch(list(texts))
         ]
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
         """Token ids back to text, without special tokens."""
         return str(self._backend.decode([int(i) for i in token_ids]))
 
-    def tokens(self, token_ids: Sequence[int]) -> list[str]:
+    def tokens(self, token_ids: Iterable[SupportsIndex]) -> list[str]:
         """The vocabulary entries of those ids."""
         return [self._backend.id_to_token(int(i)) or "" for i in token_ids]
 

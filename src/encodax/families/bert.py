@@ -29,6 +29,9 @@ ARCHITECTURES = {
 }
 """Kind of head -> the published class."""
 
+UNNAMED_LABELS = ("LABEL_0", "LABEL_1")
+"""The classes of a published configuration that names none: transformers leaves its default out."""
+
 FIXED = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
@@ -73,8 +76,12 @@ def read_config(published: dict[str, Any]) -> ModelConfig:
             raise EncodaxError(f"config.json: {key} = {published[key]!r} is not supported")
     try:
         return _read(published)
+    except EncodaxError:
+        raise
     except KeyError as error:
         raise EncodaxError(f"config.json: the key {error} is missing") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise EncodaxError(f"config.json: not a configuration of BERT: {error}") from error
 
 
 def _read(published: dict[str, Any]) -> ModelConfig:
@@ -83,6 +90,10 @@ def _read(published: dict[str, Any]) -> ModelConfig:
         raise EncodaxError(f"config.json: hidden_act {activation!r} is not supported")
     norm = NormConfig(eps=published["layer_norm_eps"])
     width, heads = published["hidden_size"], published["num_attention_heads"]
+    if heads < 1 or width % heads:
+        raise EncodaxError(
+            f"config.json: hidden_size {width} is not a multiple of num_attention_heads {heads}"
+        )
     dropout_rate = published["hidden_dropout_prob"]
     layer = LayerConfig(
         AttentionConfig(
@@ -100,23 +111,25 @@ def _read(published: dict[str, Any]) -> ModelConfig:
         norm=norm,
         dropout_rate=dropout_rate,
     )
-    labels = labels_of(published)
+    kind = _read_kind(published)
+    labels = labels_of(published, UNNAMED_LABELS if kind else ())
     return ModelConfig(
         EncoderConfig(embeddings, (layer,) * published["num_hidden_layers"]),
-        head=_read_head(published, len(labels)),
+        head=_read_head(published, kind, len(labels)) if kind else None,
         labels=labels,
         pad_id=published["pad_token_id"],
     )
 
 
-def _read_head(published: dict[str, Any], classes: int) -> HeadConfig | None:
+def _read_kind(published: dict[str, Any]) -> str | None:
     (architecture,) = published["architectures"]
     kinds = {name: kind for kind, name in ARCHITECTURES.items()}
     if architecture not in kinds:
         raise EncodaxError(f"config.json: the architecture {architecture} is not supported")
-    kind = kinds[architecture]
-    if kind is None:
-        return None
+    return kinds[architecture]
+
+
+def _read_head(published: dict[str, Any], kind: str, classes: int) -> HeadConfig:
     dropout_rate = published.get("classifier_dropout")
     return head(
         kind, classes, published["hidden_dropout_prob"] if dropout_rate is None else dropout_rate
@@ -132,6 +145,8 @@ def head(kind: str, classes: int, dropout_rate: float) -> HeadConfig:
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
     """Ours as the published configuration."""
+    if not config.encoder.layers:
+        raise EncodaxError("BERT has at least one layer")
     embeddings, layer = config.encoder.embeddings, config.encoder.layers[0]
     names = {name: published for published, name in ACTIVATIONS.items()}
     if layer.feed_forward.activation not in names:

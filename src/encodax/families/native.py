@@ -56,7 +56,7 @@ def read_config(published: dict[str, Any]) -> ModelConfig:
             labels=labels_of(published),
             pad_id=published["pad_token_id"],
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EncodaxError(f"config.json: not a configuration of Encodax: {error}") from error
 
 

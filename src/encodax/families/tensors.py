@@ -69,7 +69,9 @@ def look_up(table: Mapping[str, tuple[str, Leaves]], path: str, leaf: str) -> Te
     return Tensor(f"{name.format(index)}.{tensor.name}", tensor.layout)
 
 
-def labels_of(published: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the classes, in order, from `id2label`."""
-    names = published.get("id2label", {})
+def labels_of(published: Mapping[str, Any], unnamed: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The names of the classes, in order, from `id2label`, or `unnamed` where it is missing."""
+    if "id2label" not in published:
+        return unnamed
+    names = published["id2label"]
     return tuple(names[index] for index in sorted(names, key=int))

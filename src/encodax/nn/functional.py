@@ -83,7 +83,8 @@ def check_below(name: str, ids: AnyArray, limit: int) -> None:
     """
     if isinstance(ids, jax.core.Tracer) or ids.size == 0:
         return
-    smallest, largest = int(np.min(ids)), int(np.max(ids))
+    known = np.asarray(ids)  # under jit, reductions of a known JAX array would be traced
+    smallest, largest = int(known.min()), int(known.max())
     if smallest < 0 or largest >= limit:
         bad = smallest if smallest < 0 else largest
         raise EncodaxError(f"{name} {bad} is outside 0..{limit - 1}")

@@ -47,8 +47,8 @@ class RunLog:
         self.curve: list[dict[str, Any]] = []
         """Everything written to `metrics.jsonl`."""
         self._written = 0
-        # An older model's curve stays with it until this run has a model to put there.
-        self._waits = self._file is not None and self._file.exists()
+        # What stands there stays as it is until this run has a model to put there.
+        self._waits = directory is not None and any(directory.iterdir())
 
     def __enter__(self) -> Self:
         self._progress.start()
