@@ -123,6 +123,61 @@ def test_clears_what_a_killed_run_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "model"]
 
 
+@pytest.mark.parametrize("failure", [RuntimeError("a bug"), KeyboardInterrupt()])
+def test_whatever_stops_a_writer_goes_on_and_changes_nothing(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    target = tmp_path / "old"
+    write_directory(target, one_file("old"))
+
+    def fails(place: Path) -> None:
+        (place / "a").write_text("half")
+        raise failure
+
+    with pytest.raises(type(failure)):
+        write_directory(target, fails, overwrite=True)
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    write_directory(tmp_path / "real", one_file("old"))
+    link = tmp_path / "latest"
+    link.symlink_to("real")
+    for text in ("new", "newer"):
+        write_directory(link, one_file(text), overwrite=True)
+        assert link.is_symlink()
+        assert (tmp_path / "real" / "a").read_text() == text
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "real"]
+
+
+@pytest.mark.parametrize("place", [".", "..", "../here", "../../a"])
+def test_refuses_the_directory_that_it_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    here = tmp_path / "a" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    with pytest.raises(EncodaxError, match="is where this runs; choose another place"):
+        write_directory(Path(place), one_file("new"), overwrite=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "here"]
+
+
+def test_two_steps_do_where_names_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encodax.atomic._exchange", lambda first, second: False)
+    target = tmp_path / "old"
+    write_directory(target, one_file("old"))
+    (target / "notes").write_text("mine")
+    write_directory(target, one_file("new"), overwrite=True)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {
+        "a": "new",
+        "notes": "mine",
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
 def test_a_full_disk_leaves_the_old_whole(tmp_path: Path) -> None:
     target = tmp_path / "old"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import pytest
+
 from encodax import families
 from encodax.config import EmbeddingsConfig, EncoderConfig, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, native
+from encodax.model import initial_params
 from encodax.training.settings import NewModel
 
 ENCODER = NewModel(layers=2, width=16, heads=2, ffn=24, max_positions=32).encoder(100)
@@ -71,6 +75,7 @@ def test_labels_come_in_the_order_of_their_numbers() -> None:
         ({"hidden_act": "swish"}, "hidden_act 'swish'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"is_decoder": True}, "is_decoder"),
+        ({"num_attention_heads": 3}, "16 is not a multiple of num_attention_heads 3"),
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM"),
     ],
 )
@@ -85,6 +90,78 @@ def test_a_missing_key_is_named(key: str) -> None:
     del config[key]
     with pytest.raises(EncodaxError, match=f"'{key}' is missing"):
         bert.read_config(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures": []},
+        {"architectures": None},
+        {"id2label": ["no", "yes"]},
+        {"id2label": {"zero": "no"}},
+        {"hidden_size": "16"},
+        {"num_attention_heads": 0},
+        {"hidden_act": ["gelu"]},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_understood_is_an_error_of_one_line(changes: dict[str, Any]) -> None:
+    with pytest.raises(EncodaxError, match=r"^config\.json: .*$"):
+        bert.read_config(published(**changes))
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("sequence", 2), ("token", 2), ("encoder", 0)])
+def test_classes_without_names_are_the_two_of_transformers(kind: str, classes: int) -> None:
+    config = bert.write_config(CONFIGS[kind])
+    del config["id2label"], config["label2id"]  # transformers leaves its default out
+    read = bert.read_config(config)
+    assert read.labels == ("LABEL_0", "LABEL_1")[:classes]
+    assert (read.head.classes if read.head else 0) == classes
+
+
+def test_the_dropout_of_the_head_is_the_encoders_where_it_is_null() -> None:
+    read = bert.read_config(published(classifier_dropout=None, hidden_dropout_prob=0.25))
+    assert read.head is not None
+    assert read.head.dropout_rate == 0.25
+
+
+def bert_names(layers: int, *, pooler: bool) -> dict[str, tuple[str, ...]]:
+    """Every tensor of `BertForSequenceClassification`, or `BertForTokenClassification`."""
+    norms = ("weight", "bias")
+    names = {
+        "bert.embeddings.word_embeddings": ("weight",),
+        "bert.embeddings.position_embeddings": ("weight",),
+        "bert.embeddings.token_type_embeddings": ("weight",),
+        "bert.embeddings.LayerNorm": norms,
+        "classifier": ("weight", "bias"),
+    }
+    for index in range(layers):
+        layer = f"bert.encoder.layer.{index}"
+        for module in (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+            "attention.output.LayerNorm",
+            "intermediate.dense",
+            "output.dense",
+            "output.LayerNorm",
+        ):
+            names[f"{layer}.{module}"] = ("weight", "bias")
+    return names | ({"bert.pooler.dense": ("weight", "bias")} if pooler else {})
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_every_parameter_has_a_tensor_and_every_tensor_a_parameter(kind: str) -> None:
+    config = CONFIGS[kind]
+    shapes = jax.eval_shape(functools.partial(initial_params, config), jax.random.key(0))
+    found = sorted(
+        bert.tensor(config, module, leaf).name
+        for module, leaves in shapes.items()
+        for leaf in leaves
+    )
+    wanted = bert_names(2, pooler=kind == "sequence")
+    assert found == sorted(f"{module}.{leaf}" for module in wanted for leaf in wanted[module])
 
 
 @pytest.mark.parametrize(
@@ -126,8 +203,9 @@ def test_a_family_is_chosen_that_holds_the_configuration() -> None:
         lambda encoder: EncoderConfig(
             EmbeddingsConfig(100, 16, positions="sinusoidal", max_positions=None), encoder.layers
         ),
+        lambda encoder: dataclasses.replace(encoder, layers=()),
     ],
-    ids=["final norm", "one pre-norm layer", "sinusoidal"],
+    ids=["final norm", "one pre-norm layer", "sinusoidal", "no layer"],
 )
 def test_other_combinations_are_of_no_published_family(change: Any) -> None:
     config = dataclasses.replace(CONFIGS["token"], encoder=change(ENCODER))
@@ -140,7 +218,16 @@ def test_an_unknown_model_type_is_refused_with_the_known_ones() -> None:
         families.family_named("gpt2")
 
 
-@pytest.mark.parametrize("spoil", [lambda c: c.pop("encoder"), lambda c: c["head"].update(new=1)])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda config: config.pop("encoder"),
+        lambda config: config["head"].update(new=1),
+        lambda config: config["encoder"].update(layers=[3]),
+        lambda config: config.update(id2label=["no"]),
+        lambda config: config.update(id2label={"zero": "no"}),
+    ],
+)
 def test_a_native_configuration_that_is_not_ours_is_refused(spoil: Any) -> None:
     config = native.write_config(CONFIGS["sequence"])
     spoil(config)

@@ -1,0 +1,114 @@
+"""What all tests share: types that are checked, the CPU, and one tiny model.
+
+The import hook has to be there before anything of `encodax` is imported.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook("encodax", "typechecking.check")
+
+from blocks import drawn  # noqa: E402
+
+from encodax.config import (  # noqa: E402
+    AttentionConfig,
+    EmbeddingsConfig,
+    EncoderConfig,
+    FeedForwardConfig,
+    HeadConfig,
+    LayerConfig,
+    ModelConfig,
+    NormConfig,
+)
+from encodax.model import Model, initial_params  # noqa: E402
+from encodax.tokenizer import Tokenizer  # noqa: E402
+
+hypothesis.settings.register_profile(
+    "encodax", deadline=None, derandomize=True, database=None, max_examples=25
+)
+hypothesis.settings.load_profile("encodax")
+
+TEXTS = (
+    "the cat sat on the mat",
+    "a dog ran after the cat, and the cat ran away",
+    "what a wonderful film!",
+    "the film was dull and long",
+    "a short, dull text",
+    "she met him on 12 May 2021 in Paris",
+    "one more sentence for the tokenizer",
+    "the quick brown fox jumps over the lazy dog",
+)
+
+
+@pytest.fixture(scope="session")
+def texts() -> tuple[str, ...]:
+    """A few English sentences of different lengths."""
+    return TEXTS
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """A WordPiece tokenizer that has learned from `texts`."""
+    return Tokenizer.train(TEXTS, "wordpiece", vocabulary_size=120)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_tokenizer: Tokenizer) -> ModelConfig:
+    """A BERT of two layers, D = 16, H = 2, with a head of three classes."""
+    norm = NormConfig(eps=1e-12)
+    layer = LayerConfig(
+        AttentionConfig(heads=2, head_width=8, dropout_rate=0.1),
+        FeedForwardConfig(width=32),
+        norm=norm,
+        dropout_rate=0.1,
+    )
+    embeddings = EmbeddingsConfig(
+        vocabulary_size=tiny_tokenizer.vocabulary_size,
+        width=16,
+        max_positions=32,
+        type_vocabulary_size=2,
+        norm=norm,
+        dropout_rate=0.1,
+    )
+    return ModelConfig(
+        EncoderConfig(embeddings, (layer, layer)),
+        HeadConfig("sequence", classes=3, pooling="cls", dense=True, dropout_rate=0.1),
+        labels=("bad", "fair", "good"),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_config: ModelConfig, tiny_tokenizer: Tokenizer) -> Model:
+    """The model of `tiny_config`, with no bias of 0 and no gain of 1 that could hide."""
+    shapes = jax.eval_shape(functools.partial(initial_params, tiny_config), jax.random.key(0))
+    return Model(tiny_config, drawn(shapes), tiny_tokenizer)
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """Lets a wrong argument through to the library's own error, as it is outside the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The published data sets, which are no part of the project: skips where they are absent."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ENCODAX_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; ENCODAX_DATA names another folder")
+    return folder

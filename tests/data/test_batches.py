@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encodax.data.batches import (
+    BatchShape,
+    plan_by_examples,
+    plan_by_tokens,
+    row_tokens_for,
+    slots_for,
+)
+
+LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=50)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def order(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def indices(batches: list[list[list[int]]]) -> list[int]:
+    return [index for batch in batches for row in batch for index in row]
+
+
+@given(lengths=LENGTHS, seed=SEEDS, rows=st.integers(1, 4), slots=st.integers(1, 5))
+def test_an_epoch_by_tokens_covers_each_example_once(
+    lengths: list[int], seed: int, rows: int, slots: int
+) -> None:
+    shape = BatchShape(row_count=rows, row_tokens=16, slots=slots)
+    batches = plan_by_tokens(lengths, shape, order(seed))
+    assert sorted(indices(batches)) == list(range(len(lengths)))
+    assert all(len(batch) == rows for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= rows
+    for batch in batches:
+        for row in batch:
+            assert len(row) <= slots
+            assert sum(lengths[index] for index in row) <= 16
+
+
+@given(lengths=LENGTHS, seed=SEEDS, examples=st.integers(1, 9))
+def test_an_epoch_by_examples_covers_each_example_once(
+    lengths: list[int], seed: int, examples: int
+) -> None:
+    batches = plan_by_examples(lengths, examples, 16, order(seed))
+    assert sorted(indices(batches)) == list(range(len(lengths)))
+    counts = [sum(len(row) for row in batch) for batch in batches]
+    assert all(count == examples for count in counts[:-1])
+    assert 1 <= counts[-1] <= examples
+    for batch in batches:
+        assert all(sum(lengths[index] for index in row) <= 16 for row in batch)
+
+
+def plan(kind: str, seed: int) -> list[list[list[int]]]:
+    lengths = order(0).integers(1, 17, 80).tolist()
+    if kind == "tokens":
+        return plan_by_tokens(lengths, BatchShape(3, 16, 8), order(seed))
+    return plan_by_examples(lengths, 7, 16, order(seed))
+
+
+@pytest.mark.parametrize("kind", ["tokens", "examples"])
+def test_the_same_seed_gives_the_same_plan_and_another_another(kind: str) -> None:
+    assert plan(kind, 1) == plan(kind, 1)
+    assert plan(kind, 1) != plan(kind, 2)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "examples"])
+def test_the_next_epoch_of_one_generator_is_another(kind: str) -> None:
+    lengths = order(0).integers(1, 17, 80).tolist()
+    generator = order(1)
+    if kind == "tokens":
+        epochs = [plan_by_tokens(lengths, BatchShape(3, 16, 8), generator) for _ in range(2)]
+    else:
+        epochs = [plan_by_examples(lengths, 7, 16, generator) for _ in range(2)]
+    assert epochs[0] != epochs[1]
+
+
+def test_examples_stand_in_the_batches_in_random_order() -> None:
+    batches = plan_by_examples([1] * 1_000, 100, 16, order(0))
+    first = sorted(index for row in batches[0] for index in row)
+    assert first != list(range(100))
+    assert 350 < np.mean(first) < 650
+
+
+@pytest.mark.parametrize(
+    ("longest", "room"), [(1, 128), (128, 128), (129, 256), (256, 256), (300, 512), (512, 512)]
+)
+def test_a_row_has_room_for_the_longest_in_a_power_of_two(longest: int, room: int) -> None:
+    assert row_tokens_for([3, longest, 5]) == room
+
+
+def test_the_smallest_room_may_be_less() -> None:
+    assert row_tokens_for([3, 5], smallest=4) == 8
+
+
+def test_slots_are_the_room_over_the_fifth_percentile_of_lengths() -> None:
+    assert slots_for([8] * 100, 128) == 16
+    assert slots_for([1] + [32] * 99, 128) == 4  # one short text is no reason for 128
+    assert slots_for([128], 128) == 1
+    assert slots_for([500], 128) == 1

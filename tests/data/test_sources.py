@@ -1,0 +1,258 @@
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encodax.data.sources import Record, open_output, read, records_of
+from encodax.errors import EncodaxError
+
+
+def written(folder: Path, name: str, content: str | bytes) -> Path:
+    data = content.encode() if isinstance(content, str) else content
+    path = folder / name
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def fields(path: Path | str, **options: Any) -> list[dict[str, Any]]:
+    return [record.fields for record in read(path, **options)]
+
+
+ROWS = [{"text": "naïve 🙂", "label": "1"}, {"text": "b", "label": "0"}]
+FILES = {
+    "a.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+    "a.ndjson": "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS),
+    "a.json": "\n\n".join(json.dumps(row) for row in ROWS) + "\n\n",
+    "a.csv": "text,label\nnaïve 🙂,1\nb,0\n",
+    "b.csv": '"text","label"\r\n"naïve 🙂","1"\r\n\r\n"b","0"',
+    "a.tsv": "text\tlabel\nnaïve 🙂\t1\nb\t0\n",
+}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
+@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize("name", FILES)
+def test_records_are_the_same_in_every_format(
+    tmp_path: Path, name: str, gz: str, mark: str
+) -> None:
+    path = written(tmp_path, name + gz, mark + FILES[name])
+    assert fields(path) == ROWS
+    assert fields(str(path)) == ROWS
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+def test_a_text_file_is_a_text_a_line(tmp_path: Path, gz: str) -> None:
+    path = written(tmp_path, "a.txt" + gz, "\ufefffirst line\r\n\n  third\tline \nlast")
+    texts = ["first line", "", "  third\tline ", "last"]
+    assert fields(path) == [{"text": text} for text in texts]
+
+
+def test_a_record_knows_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jsonl", '{"a": 1}\n\n{"a": 2}\n')
+    assert list(read(path)) == [
+        Record({"a": 1}, f"{path}, line 1"),
+        Record({"a": 2}, f"{path}, line 3"),
+    ]
+    path = written(tmp_path, "a.csv", "a,b\n1,2\n\n3,4\n")
+    assert [record.where for record in read(path)] == [f"{path}, line 2", f"{path}, line 4"]
+
+
+def test_json_values_keep_their_kinds(tmp_path: Path) -> None:
+    row = {"text": "a", "spans": [[0, 1, "x"]], "label": 3, "note": None, "pair": {"b": 1.5}}
+    assert fields(written(tmp_path, "a.jsonl", json.dumps(row))) == [row]
+
+
+def test_quotes_of_a_tsv_are_characters(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.tsv", 'text\tlabel\n"so-called" art\t1\n"open\t0\n')
+    assert [row["text"] for row in fields(path)] == ['"so-called" art', '"open']
+
+
+def test_a_quoted_cell_of_a_csv_may_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", 'text,label\n"a, ""b""\n\nc",1\nd,2\n')
+    assert fields(path) == [{"text": 'a, "b"\n\nc', "label": "1"}, {"text": "d", "label": "2"}]
+    # After three lines of one cell, the next record is still found in the file.
+    assert [record.where for record in read(path)] == [f"{path}, line 2", f"{path}, line 5"]
+
+
+@pytest.mark.parametrize(("name", "gap"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_file_without_a_header_takes_its_columns_by_name(
+    tmp_path: Path, name: str, gap: str
+) -> None:
+    path = written(tmp_path, name, f"good{gap}1\nbad{gap}0\n")
+    rows = [{"text": "good", "label": "1"}, {"text": "bad", "label": "0"}]
+    assert fields(path, columns=["text", "label"]) == rows
+
+
+def test_columns_go_with_tables_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jsonl", "{}\n")
+    with pytest.raises(EncodaxError, match="--columns goes with CSV and TSV, not with jsonl"):
+        fields(path, columns=["text"])
+
+
+def test_the_format_may_be_said_whatever_the_ending(tmp_path: Path) -> None:
+    path = written(tmp_path, "reviews.data", "a\tb\n")
+    assert fields(path, format="tsv", columns=["x", "y"]) == [{"x": "a", "y": "b"}]
+    assert fields(path, format="txt") == [{"text": "a\tb"}]
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a", "a.parquet", "a.xml.gz", ".gz"])
+def test_an_unknown_ending_lists_the_known_formats(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, name, "x")
+    with pytest.raises(EncodaxError, match="is not one of: jsonl, csv, tsv, txt"):
+        fields(path)
+
+
+def test_a_large_cell_is_read(tmp_path: Path) -> None:
+    text = "x" * 200_000
+    assert fields(written(tmp_path, "a.csv", f"text\n{text}\n")) == [{"text": text}]
+
+
+def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.csv.gz"):
+        assert fields(written(tmp_path, name, "")) == []
+
+
+def test_records_are_read_one_at_a_time(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jsonl", '{"a": 1}\nbroken\n')
+    records = read(path)
+    assert next(records).fields == {"a": 1}
+    with pytest.raises(EncodaxError):
+        next(records)
+
+
+BAD = {
+    "not JSON": ("a.jsonl", b'{"a": 1}\n\n{"a": \n', r"line 3: not JSON .*one JSON object a line"),
+    "a JSON list": ("a.jsonl", b'{"a": 1}\n[1]\n', r"line 2: wants an object such as .*not a list"),
+    "a JSON text": ("a.jsonl", b'"a"\n', r"line 1: wants an object such as .*not a str"),
+    "a row too long": ("a.csv", b"a,b\n1,2\n1,2,3\n", r"line 3: has 3 columns where 2 are named"),
+    "a row too short": ("a.tsv", b"a\tb\n1\n", r"line 2: has 1 columns where 2 are named \(a, b\)"),
+    "a quote left open": ("a.csv", b'a,b\n1,2\n"3,4\n', r"line 3: cannot be read"),
+    "a quote inside a cell": ("a.csv", b'a,b\n1,2\n"3"x,4\n', r"line 3: cannot be read"),
+    "Latin-1, jsonl": ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', r"line 2: not UTF-8; .*iconv"),
+    "Latin-1, csv": ("a.csv", b"a,b\n1,2\n3,\xe9\n", r"line 3: not UTF-8"),
+    "Latin-1, tsv": ("a.tsv", b"a\tb\n\xe9\t2\n", r"line 2: not UTF-8"),
+    "Latin-1, text": ("a.txt", b"a\nb\n\xe9\n", r"line 3: not UTF-8"),
+    "UTF-16": ("a.txt", "a\n".encode("utf-16"), r"line 1: not UTF-8"),
+    "old Mac lines": ("a.csv", b"a,b\r1,2\r3,4\r", r"line 1: cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD)
+def test_an_error_names_the_file_and_the_line(
+    tmp_path: Path, name: str, content: bytes, message: str, gz: str
+) -> None:
+    path = written(tmp_path, name + gz, content)
+    with pytest.raises(EncodaxError, match=message) as caught:
+        fields(path)
+    assert str(caught.value).startswith(f"{path}, line ")
+    assert "\n" not in str(caught.value)
+
+
+def lines_of(count: int) -> bytes:
+    return b"".join(b'{"text": "line %d"}\n' % number for number in range(count))
+
+
+def test_a_truncated_gzip_is_named_after_its_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(lines_of(20_000))[:-5_000])
+    with pytest.raises(EncodaxError, match=rf"^{path}, after line \d+: cannot be read: .*end"):
+        fields(path)
+
+
+def test_what_is_no_gzip_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(lines_of(3))
+    with pytest.raises(EncodaxError, match=rf"^{path}, after line 0: cannot be read"):
+        fields(path)
+
+
+def test_a_gzip_with_wrong_bytes_in_it_is_named(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(lines_of(20_000)))
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(data)
+    with pytest.raises(EncodaxError, match=rf"^{path}, (after )?line \d+"):
+        fields(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EncodaxError, match=r"nothing\.csv does not exist$"):
+        fields(tmp_path / "nothing.csv")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(EncodaxError, match=r"a\.csv is a folder, not a file$"):
+        fields(tmp_path / "a.csv")
+
+
+class Stdin:
+    """Standard input with these bytes in it."""
+
+    def __init__(self, content: bytes):
+        self.buffer = io.BytesIO(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (b'{"text": "a"}\n{"text": "b"}\n', [{"text": "a"}, {"text": "b"}]),
+        (b"a\nb\n", [{"text": "a"}, {"text": "b"}]),
+        (b'\xef\xbb\xbf  {"text": "a"}\n', [{"text": "a"}]),
+        (b"", []),
+    ],
+)
+def test_standard_input_is_json_lines_or_texts(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, rows: list[dict[str, str]]
+) -> None:
+    monkeypatch.setattr("sys.stdin", Stdin(content))
+    assert fields("-") == rows
+
+
+def test_an_error_of_standard_input_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Stdin(b'{"text": "a"}\nb\n'))
+    with pytest.raises(EncodaxError, match=r"^standard input, line 2: not JSON"):
+        fields("-")
+
+
+def test_records_in_memory_are_named_by_index() -> None:
+    assert list(records_of([{"a": 1}, {"a": 2}], name="text")) == [
+        Record({"a": 1}, "text 0"),
+        Record({"a": 2}, "text 1"),
+    ]
+
+
+def test_output_is_there_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with open_output(path) as stream:
+        stream.write("né\n")
+        assert not path.exists()
+    assert path.read_bytes() == "né\n".encode()
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_output_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "out.jsonl", "old")
+    with pytest.raises(RuntimeError, match="halfway"), open_output(path) as stream:
+        stream.write("new")
+        raise RuntimeError("halfway")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_output_to_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EncodaxError, match=r"out\.jsonl cannot be written: No such file"),
+        open_output(tmp_path / "nowhere" / "out.jsonl"),
+    ):
+        pass
+
+
+def test_a_dash_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_output("-") as stream:
+        stream.write("a\n")
+    assert capsys.readouterr().out == "a\n"

@@ -1,0 +1,143 @@
+"""The demo from end to end, in tiny form: what it writes, prints and refuses."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from encodax.demo import run
+from encodax.demo.dates import LANGUAGES
+from encodax.demo.run import DemoResult, draw, run_demo
+from encodax.demo.watch import watch
+from encodax.errors import EncodaxError
+from encodax.inference.predictors import TokenClassifier
+
+SIZES = {
+    "steps": 2, "train_size": 300, "validation_size": 20, "evaluation_size": 50,
+    "dateparser_size": 20,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, str]:
+    """The result of a tiny run, and what it printed."""
+    printed = io.StringIO()
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    return run_demo(out, console=Console(file=printed, width=100), **SIZES), printed.getvalue()
+
+
+def test_summary_has_the_measured_shares(demo: tuple[DemoResult, str]) -> None:
+    result, _ = demo
+    summary = json.loads(result.summary.read_text(encoding="utf-8"))
+    assert summary["exact_match"] == result.encoder.match.overall
+    assert summary["exact_match_dateparser"] == result.dateparser.match.overall > 0.5
+    assert set(summary["exact_match_by_language"]) <= set(LANGUAGES)
+    for name in ("exact_match_by_language", "exact_match_by_language_dateparser"):
+        assert all(0 <= share <= 1 for share in summary[name].values())
+    for name in (
+        "seconds_training",
+        "tokens_per_second",
+        "strings_per_second",
+        "strings_per_second_dateparser",
+    ):
+        assert summary[name] > 0
+    assert (summary["evaluation_size"], summary["dateparser_size"]) == (50, 20)
+    assert (summary["languages"], summary["seed"], summary["steps"]) == (len(LANGUAGES), 0, 2)
+
+
+def test_the_model_is_one_that_reads(demo: tuple[DemoResult, str]) -> None:
+    reader = TokenClassifier.load(demo[0].model)
+    assert len(reader.predict(["5 août 2031"])) == 1
+
+
+def test_the_report_shows_everything(demo: tuple[DemoResult, str]) -> None:
+    html = demo[0].report.read_text(encoding="utf-8")
+    for heading in (
+        "What is compared",
+        "Language by language",
+        "Dates and their tags",
+        "Mistakes of the encoder",
+        "How it learned",
+        "Where it looks",
+        "Where a character stands",
+        "Machine and settings",
+    ):
+        assert f"<h2>{heading}</h2>" in html
+    assert html.count("<svg") == 2 + 2 * 4 + 4  # curves, a map for each head, positions
+    assert len(html) < 1_500_000
+
+
+def test_what_is_printed_ends_with_the_report(demo: tuple[DemoResult, str]) -> None:
+    result, printed = demo
+    lines = printed.splitlines()
+    assert lines[-1].split() == ["report", str(result.report)]
+    rows = {line.split()[1]: line for line in lines if line.startswith("│")}
+    assert f"{result.encoder.match.overall:.2%}" in rows["encoder"]
+    assert f"{result.dateparser.match.overall:.2%}" in rows["dateparser"]
+
+
+def test_an_earlier_result_is_kept_unless_asked(demo: tuple[DemoResult, str]) -> None:
+    result, _ = demo
+    before = result.summary.read_bytes()
+    with pytest.raises(EncodaxError, match="exists; choose another place, or ask to overwrite"):
+        run_demo(result.summary.parent, **SIZES)
+    assert result.summary.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, EncodaxError, RuntimeError])
+def test_an_interrupted_run_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(*args: object, out: Path, **kwargs: object) -> None:
+        out.mkdir()
+        (out / "config.json").write_text("half")
+        raise error("stopped")
+
+    earlier = tmp_path / "demo" / "model" / "config.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("whole")
+    monkeypatch.setattr(run, "train_reader", interrupted)
+    with pytest.raises(error):
+        run_demo(tmp_path / "demo", overwrite=True, **SIZES)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [earlier]
+    assert earlier.read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_a_size_of_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EncodaxError, match=f"{name} = 0 is not above 0"):
+        run_demo(tmp_path / "demo", **{**SIZES, name: 0})
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_text_serves_two_purposes() -> None:
+    data = draw(0, train_size=5_000, validation_size=500, evaluation_size=2_000)
+    lists = (data.train, data.validation, data.evaluation)
+    assert [len(dated) for dated in lists] == [5_000, 500, 2_000]
+    assert len({written.text for dated in lists for written in dated}) == 7_500
+
+
+def test_all_seeds_are_judged_by_the_same_dates() -> None:
+    sizes = {"train_size": 100, "validation_size": 10, "evaluation_size": 100}
+    first, second = draw(0, **sizes), draw(1, **sizes)
+    assert first.evaluation == second.evaluation
+    assert first.train != second.train
+
+
+def test_progress_is_lines_where_nobody_watches() -> None:
+    printed = io.StringIO()
+    with watch("reading", Console(file=printed)) as progress:
+        progress(100, 2_000)
+        progress(2_000, 2_000)
+    with watch("at once", Console(file=printed)) as progress:
+        progress(5, 5)
+    assert printed.getvalue() == "reading  2,000/2,000  0 s left\nat once  5/5\n"
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    printed = io.StringIO()
+    with watch("reading", Console(file=printed, force_terminal=True)) as progress:
+        progress(100, 200)
+    assert "100/200" in printed.getvalue()

@@ -1,0 +1,126 @@
+"""Pictures are XML, the same from call to call, without anything from outside."""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from encodax.explore import figures
+
+CURVE = [
+    *({"step": step, "loss": 3.0 / step} for step in range(1, 201)),
+    *({"step": step, "eval_f1": step / 200} for step in (100, 200)),
+]
+TOKENS = ["[CLS]", "<", "日", "ب", "[SEP]"]
+WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(5), size=5)
+TABLE = np.random.default_rng(0).normal(size=(12, 8))
+
+PICTURES: dict[str, Callable[[], str]] = {
+    "loss": lambda: figures.learning_curve(CURVE, "loss", "training loss", is_logarithmic=True),
+    "metric": lambda: figures.learning_curve(CURVE, "eval_f1", "F1 & more"),
+    "position_similarity": lambda: figures.position_similarity(TABLE, "learned"),
+    "positional_encodings": lambda: figures.positional_encodings(TABLE, "learned <table>"),
+    "attention_map": lambda: figures.attention_map(WEIGHTS, TOKENS, "layer 1 & head 2"),
+}
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter()]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_one_svg_element(name: str) -> None:
+    svg = PICTURES[name]()
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.attrib["role"] == "img"
+    assert root[0].tag.endswith("title")
+    assert root[0].text
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_the_same_each_time(name: str) -> None:
+    assert PICTURES[name]() == PICTURES[name]()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_names_nothing_outside(name: str) -> None:
+    svg = PICTURES[name]()
+    for namespace in ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"):
+        svg = svg.replace(f'"{namespace}"', "")
+    assert "http" not in svg
+    assert "@import" not in svg
+    assert "<style" not in svg  # it would be one for the whole page
+
+
+def test_pictures_follow_the_colours_of_the_page() -> None:
+    for picture in PICTURES.values():
+        svg = picture()
+        assert "var(--ink, " in svg
+        assert not any(given in svg for given in figures.COLOURS)
+
+
+def test_pictures_leave_the_settings_of_matplotlib_alone() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    PICTURES["loss"]()
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(("name", "title"), [("loss", "training loss"), ("metric", "F1 & more")])
+def test_a_curve_is_labelled(name: str, title: str) -> None:
+    assert {title, "step"} <= set(texts(PICTURES[name]()))
+
+
+def test_a_curve_of_many_points_has_a_running_mean() -> None:
+    def lines(name: str) -> int:
+        style = "stroke: var(--accent, #0b6bcb)"
+        root = ElementTree.fromstring(PICTURES[name]())
+        paths = [
+            e.attrib for e in root.iter() if e.tag.endswith("path") and "clip-path" in e.attrib
+        ]
+        return sum(style in path["style"] for path in paths)
+
+    assert (lines("loss"), lines("metric")) == (2, 1)
+
+
+def test_a_curve_without_a_point() -> None:
+    ElementTree.fromstring(figures.learning_curve(CURVE[:3], "eval_f1", "none yet"))
+
+
+def test_positional_encodings_are_labelled() -> None:
+    found = texts(PICTURES["positional_encodings"]())
+    assert {"learned <table>", "feature", "position"} <= set(found)
+
+
+def test_positional_encodings_of_zeros() -> None:
+    for draw in (figures.positional_encodings, figures.position_similarity):
+        ElementTree.fromstring(draw(np.zeros((4, 6)), "zeros"))
+
+
+def test_attention_map_names_each_token_twice_and_each_weight() -> None:
+    found = texts(PICTURES["attention_map"]())
+    assert all(found.count(token) == 2 for token in TOKENS)
+    assert "layer 1 & head 2" in found
+    assert f"日 → [SEP]: {WEIGHTS[2, 4]:.2f}" in found
+
+
+def test_attention_map_is_as_strong_as_its_weights() -> None:
+    svg = figures.attention_map(np.array([[0.25, 0.75], [0.0, 1.0]]), ["a", "b"], "head")
+    cells = [
+        element.attrib
+        for element in ElementTree.fromstring(svg).iter()
+        if "fill-opacity" in element.attrib
+    ]
+    assert [(cell["x"], cell["y"], cell["fill-opacity"]) for cell in cells] == [
+        ("0", "0", "0.25"),
+        ("16", "0", "0.75"),
+        ("16", "16", "1.00"),
+    ]
+
+
+def test_attention_map_wants_a_token_for_each_row() -> None:
+    with pytest.raises(ValueError, match="3 tokens, but weights of the shape"):
+        figures.attention_map(np.eye(2), ["a", "b", "c"], "head")

@@ -1,0 +1,107 @@
+"""Packed rows give each sequence what it gets alone, in few shapes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import classifier, tagger
+
+from encodax.errors import EncodaxError
+from encodax.inference.engine import Engine
+from encodax.model import Model
+from encodax.tokenizer import Encoding
+
+WORDS = "good bad thing number on Monday we met they all".split()
+
+
+def encoded(model: Model, count: int, seed: int) -> list[Encoding]:
+    """So many texts of 1 to 8 words."""
+    random = np.random.default_rng(seed)
+    texts = [" ".join(random.choice(WORDS, 1 + index % 8)) for index in range(count)]
+    return model.encode(texts, truncate=True)[0]
+
+
+@pytest.fixture(scope="module", params=["sequence", "token"])
+def engine(request: pytest.FixtureRequest) -> tuple[Model, Engine]:
+    level: Literal["sequence", "token"] = request.param
+    model = (classifier() if level == "sequence" else tagger()).model
+    return model, Engine(model, level)
+
+
+def test_packed_scores_are_those_of_each_sequence_alone(engine: tuple[Model, Engine]) -> None:
+    model, packed = engine
+    encodings = encoded(model, count=200, seed=0)
+    together = packed.run(encodings)
+    assert len(together) == 200
+    for encoding, scores in zip(encodings, together, strict=True):
+        (alone,) = packed.run([encoding])
+        np.testing.assert_allclose(scores, alone, rtol=0, atol=1e-6)
+
+
+def test_scores_are_those_of_a_padded_batch(engine: tuple[Model, Engine]) -> None:
+    model, packed = engine
+    texts = ["good thing", "bad", "on Monday we met"]
+    logits = jax.jit(model.apply)(model.params, model.batch(texts)).logits
+    assert logits is not None
+    padded = np.asarray(jax.nn.softmax(logits))
+    encodings, _ = model.encode(texts)
+    for index, (encoding, scores) in enumerate(zip(encodings, packed.run(encodings), strict=True)):
+        is_sequence = scores.ndim == 1
+        wanted = padded[index, 0] if is_sequence else padded[index, : len(encoding)]
+        np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-6)
+
+
+def test_scores_are_probabilities(engine: tuple[Model, Engine]) -> None:
+    model, packed = engine
+    for scores in packed.run(encoded(model, count=20, seed=1)):
+        assert (scores >= 0).all()
+        np.testing.assert_allclose(scores.sum(-1), 1, rtol=1e-5)
+
+
+def test_no_sequence_gives_no_scores(engine: tuple[Model, Engine]) -> None:
+    assert engine[1].run([]) == []
+
+
+def test_texts_of_similar_lengths_compile_nothing_new(
+    engine: tuple[Model, Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, packed = engine
+    counts = (200, 37, 3, 1)
+    for count in counts:
+        packed.run(encoded(model, count, seed=2))
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for count in (*counts, 180, 50, 2):
+            packed.run(encoded(model, count, seed=3))
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_few_shapes_are_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    model = classifier().model
+    engine = Engine(model, "sequence")
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for count in range(1, 120, 7):
+            engine.run(encoded(model, count, seed=count))
+    messages = [record.getMessage() for record in caplog.records]
+    assert 1 <= sum("Finished XLA compilation of jit(scores)" in line for line in messages) <= 3
+
+
+def test_other_parameters_may_be_given() -> None:
+    model = classifier().model
+    engine = Engine(model, "sequence")
+    encodings = encoded(model, count=3, seed=4)
+    nothing = jax.tree.map(jnp.zeros_like, model.params)
+    for scores in engine.run(encodings, nothing):
+        np.testing.assert_allclose(scores, 0.5)
+    assert not np.allclose(engine.run(encodings)[0], 0.5)
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    model = classifier().model
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, np.nan), model.params)
+    with pytest.raises(EncodaxError, match="scores are not finite"):
+        Engine(model, "sequence").run(encoded(model, count=3, seed=5), broken)

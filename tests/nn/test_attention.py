@@ -1,0 +1,224 @@
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from blocks import assert_close, built, normal
+
+from encodax.nn import MultiHeadAttention
+from encodax.nn.attention import (
+    MASKED,
+    attention,
+    attention_mask,
+    attention_weights,
+    masked_softmax,
+)
+
+QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)
+KEYS = jnp.array([[1, 1, 2, 2, 2, 2, 3, 0], [2, 2, 3, 0, 0, 0, 0, 0]])  # (B, S)
+# The second row's first query finds no key of its segment.
+
+
+def inputs(cross: bool) -> tuple[jax.Array, ...]:
+    """q, k, v of H = 3 and K = 4, and the segments of queries and keys."""
+    keys = KEYS if cross else QUERIES
+    rows, asking = QUERIES.shape
+    q = normal(rows, asking, 3, 4, seed=1)
+    k, v = normal(2, rows, keys.shape[1], 3, 4, seed=2)
+    return q, k, v, QUERIES, keys
+
+
+def bias_of(rows: int, keys: int) -> jax.Array:
+    return normal(rows, 3, QUERIES.shape[1], keys, seed=3)
+
+
+CASES = {
+    "self": (False, {}),
+    "cross": (True, {}),
+    "causal": (False, {"causal": True}),
+    "window": (False, {"window": 1}),
+    "window of none but oneself": (False, {"window": 0}),
+    "causal window": (False, {"causal": True, "window": 1}),
+    "cross window": (True, {"window": 2}),
+    "bias": (False, {"bias": bias_of(2, 6)}),
+    "bias for all rows": (False, {"bias": bias_of(1, 6)}),
+    "cross bias": (True, {"bias": bias_of(2, 8)}),
+    "scale": (False, {"scale": 1.0}),
+    "everything": (True, {"scale": 0.3, "window": 2, "causal": True, "bias": bias_of(2, 8)}),
+}
+BY_CASE = pytest.mark.parametrize(("cross", "options"), CASES.values(), ids=CASES)
+
+
+def mask_of(queries: Any, keys: Any, options: dict[str, Any]) -> np.ndarray:
+    shape = {name: options[name] for name in ("causal", "window") if name in options}
+    return reference.segment_mask(np.asarray(queries), np.asarray(keys), **shape)
+
+
+def einsum_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: np.ndarray,
+    bias: jax.Array | float = 0.0,
+    scale: float = 0.5,  # 1 / sqrt(K)
+) -> jax.Array:
+    """All heads and rows at once, with einsum and a dense mask: no vmap in it."""
+    mask = mask[:, None]  # (B, 1, T, S)
+    scores = jnp.einsum("bthk,bshk->bhts", q, k) * scale + bias
+    weights = jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1)
+    return jnp.einsum("bhts,bshk->bthk", jnp.where(mask, weights, 0), v)
+
+
+@BY_CASE
+def test_the_vmap_form_is_the_einsum_form(cross: bool, options: dict[str, Any]) -> None:
+    *qkv, queries, keys = inputs(cross)
+    mask = mask_of(queries, keys, options)
+    dense = {name: options[name] for name in ("bias", "scale") if name in options}
+    actual = attention(*qkv, queries, keys, **options)
+    assert_close(actual, einsum_attention(*qkv, mask, **dense))
+    numbers = {name: np.asarray(value, np.float64) for name, value in dense.items()}
+    assert_close(actual, reference.attention(*map(reference.float64, qkv), mask, **numbers))
+
+
+@BY_CASE
+def test_the_vmap_form_is_the_einsum_form_backwards(cross: bool, options: dict[str, Any]) -> None:
+    *qkv, queries, keys = inputs(cross)
+    mask = mask_of(queries, keys, options)
+    rest = {name: options[name] for name in ("causal", "window", "scale") if name in options}
+    scale = {name: options[name] for name in ("scale",) if name in options}
+    bias = options.get("bias", jnp.zeros((1, 3, *mask.shape[1:])))
+    cotangent = normal(*qkv[0].shape, seed=4)
+
+    def lifted(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+        return jnp.vdot(cotangent, attention(q, k, v, queries, keys, bias=bias, **rest))
+
+    def dense(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+        return jnp.vdot(cotangent, einsum_attention(q, k, v, mask, bias, **scale))
+
+    gradients = [jax.jit(jax.grad(f, range(4)))(*qkv, bias) for f in (lifted, dense)]
+    for actual, wanted in zip(*gradients, strict=True):
+        assert_close(actual, wanted)
+    assert np.abs(gradients[0][2]).max() > 0.1
+
+
+@BY_CASE
+def test_the_weights_to_look_at_are_those_that_act(cross: bool, options: dict[str, Any]) -> None:
+    q, k, v, queries, keys = inputs(cross)
+    weights = attention_weights(q, k, queries, keys, **options)  # (B, H, T, S)
+    acted = jnp.einsum("bhts,bshk->bthk", weights, v)
+    assert_close(attention(q, k, v, queries, keys, **options), acted)
+    mask = mask_of(queries, keys, options)
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(mask[:, None], weights.shape))
+    assert_close(weights.sum(-1), np.broadcast_to(mask.any(-1)[:, None], weights.shape[:3]))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 0, 1, 3])
+def test_the_mask_is_same_segment_and_not_padding(causal: bool, window: int | None) -> None:
+    for queries, keys in ((QUERIES, QUERIES), (QUERIES, KEYS)):
+        wanted = reference.segment_mask(
+            np.asarray(queries), np.asarray(keys), causal=causal, window=window
+        )
+        for row in range(2):
+            mask = attention_mask(queries[row], keys[row], causal=causal, window=window)
+            np.testing.assert_array_equal(mask, wanted[row])
+
+
+def test_a_hand_computed_value() -> None:
+    # Scores 0 and ln 3 after the scale: weights 1/4 and 3/4.
+    q = jnp.array([[[[2.0]]]])
+    k = jnp.array([[[[0.0]], [[np.log(3) / 2]]]])
+    v = jnp.array([[[[4.0]], [[8.0]]]])
+    ones = jnp.ones((1, 2), jnp.int32)
+    assert_close(attention(q, k, v, ones[:, :1], ones), [[[[7.0]]]])
+
+
+def test_a_softmax_with_nothing_to_choose_is_zeros() -> None:
+    weights = masked_softmax(normal(2, 3), jnp.array([[True, False, True], [False] * 3]))
+    np.testing.assert_array_equal(weights[1], np.zeros(3))
+    assert weights[0, 1] == 0
+    assert float(weights[0].sum()) == pytest.approx(1, abs=1e-7)
+
+
+def test_the_masking_number_is_finite() -> None:
+    assert np.isfinite(np.float32(MASKED))
+
+
+def test_an_unknown_implementation_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'cudnn' is not one of: plain"):
+        attention(*inputs(False), implementation="cudnn")
+
+
+@pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("output_bias", [True, False])
+@pytest.mark.parametrize("cross", [False, True])
+def test_multi_head_attention_is_its_formula(biases: bool, output_bias: bool, cross: bool) -> None:
+    x = normal(2, 6, 12, seed=1)
+    y = normal(2, 8, 10, seed=2) if cross else None  # (B, S, E), of another width
+    segments = {"query_segments": QUERIES} | ({"key_segments": KEYS} if cross else {})
+
+    def block(x: jax.Array, y: jax.Array | None) -> jax.Array:
+        module = MultiHeadAttention(3, 4, biases=biases, output_bias=output_bias)
+        return module(x, y, **segments)
+
+    params, apply = built(block, x, y)
+    width = 10 if cross else 12
+    shapes = {path: {k: v.shape for k, v in leaves.items()} for path, leaves in params.items()}
+    assert shapes == {
+        f"attention/{name}": {"w": (rows, 3, 4)} | ({"b": (3, 4)} if biases else {})
+        for name, rows in (("query", 12), ("key", width), ("value", width))
+    } | {"attention/output": {"w": (12, 12)} | ({"b": (12,)} if output_bias else {})}
+
+    leaves = reference.below(reference.float64(params), "attention")
+    mask = mask_of(QUERIES, KEYS if cross else QUERIES, {})
+    source = reference.float64(x if y is None else y)
+    wanted = reference.multi_head_attention(reference.float64(x), source, leaves, mask)
+    assert_close(apply(params, x, y), wanted)
+
+
+def test_cross_attention_without_segments_is_of_everything_to_everything() -> None:
+    x, y = normal(2, 6, 12, seed=1), normal(2, 8, 12, seed=2)
+    params, apply = built(lambda x, y: MultiHeadAttention(3, 4)(x, y), x, y)
+    leaves = reference.below(reference.float64(params), "attention")
+    mask = np.ones((2, 6, 8), bool)
+    wanted = reference.multi_head_attention(*map(reference.float64, (x, y)), leaves, mask)
+    assert_close(apply(params, x, y), wanted)
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"window": 1}, {"scale": 1.0}])
+def test_the_options_of_the_module_are_those_of_the_function(options: dict[str, Any]) -> None:
+    x, bias = normal(2, 6, 12, seed=1), bias_of(1, 6)
+    params, apply = built(lambda x: MultiHeadAttention(3, 4, **options)(x, bias=bias), x)
+    leaves = reference.below(reference.float64(params), "attention")
+    ones = np.ones((2, 6), int)
+    scale = {name: options[name] for name in ("scale",) if name in options}
+    wanted = reference.multi_head_attention(
+        reference.float64(x),
+        reference.float64(x),
+        {name: part for name, part in leaves.items()},
+        mask_of(ones, ones, options),
+        bias=0.0,
+        **scale,
+    )
+    assert np.abs(apply(params, x) - wanted).max() > 1e-3  # the bias differs from head to head
+    unbiased = hk.transform(lambda x: MultiHeadAttention(3, 4, **options)(x)).apply
+    assert_close(unbiased(params, None, x), wanted)
+
+
+def test_the_module_shows_the_weights_of_the_same_call() -> None:
+    x = normal(2, 6, 12)
+
+    def block(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        module = MultiHeadAttention(3, 4, window=2)
+        return module(x, query_segments=QUERIES), module.weights(x, query_segments=QUERIES)
+
+    params, apply = built(block, x)
+    out, weights = apply(params, x)
+    assert weights.shape == (2, 3, 6, 6)
+    leaves = reference.float64(params)
+    v = np.einsum("btd,dhk->bthk", x, leaves["attention/value"]["w"])
+    joined = np.einsum("bhts,bshk->bthk", weights, v + leaves["attention/value"]["b"])
+    assert_close(out, reference.linear(joined.reshape(2, 6, 12), leaves["attention/output"]))

@@ -1,0 +1,100 @@
+import itertools
+import math
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from blocks import assert_close, normal
+
+from encodax.errors import EncodaxError
+from encodax.nn import functional, position_encoding, sinusoidal_table
+
+
+@pytest.mark.parametrize("width", [64, 7, 2])
+def test_the_sinusoidal_table_is_section_3_5_within_the_rounding_of_float32(width: int) -> None:
+    table = np.asarray(sinusoidal_table(32, width), np.float64)
+    assert table.shape == (32, width)
+    for position, column in itertools.product(range(32), range(width)):
+        angle = position / 10_000 ** (2 * (column // 2) / width)
+        wanted = reference.sinusoid(position, column, width)
+        assert table[position, column] == pytest.approx(wanted, abs=1.2e-7 * (angle + 1))
+
+
+def test_a_sine_and_the_cosine_beside_it_share_one_frequency() -> None:
+    table = np.asarray(sinusoidal_table(32, 64))
+    assert_close(table[:, 0::2] ** 2 + table[:, 1::2] ** 2, np.ones((32, 32)))
+    # The founding article's raw exponent would put the cosine of column 1 at 10000^(1/64).
+    assert table[1, 1] == pytest.approx(math.cos(1), abs=1e-7)
+
+
+def test_position_0_is_sines_of_0_and_cosines_of_0() -> None:
+    np.testing.assert_array_equal(position_encoding(jnp.int32(0), 6), [0, 1, 0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("name", ["gelu_erf", "gelu_tanh"])
+def test_gelu_is_its_formula(name: str) -> None:
+    x = np.linspace(-6, 6, 241)
+    actual = functional.activation(name)(jnp.asarray(x, jnp.float32))
+    assert_close(actual, reference.GELU[name](np.asarray(x, np.float32).astype(np.float64)))
+
+
+def test_the_two_forms_of_gelu_differ_by_up_to_5e_4() -> None:
+    x = jnp.linspace(-4, 4, 2_001)
+    forms = [functional.activation(name)(x) for name in ("gelu_erf", "gelu_tanh")]
+    assert 4e-4 < float(jnp.abs(forms[0] - forms[1]).max()) < 5e-4
+
+
+def test_an_unknown_activation_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'relu6' is not known; choose from gelu_erf, gelu_tanh"):
+        functional.activation("relu6")
+
+
+def test_linear_maps_the_last_axis_to_all_output_axes() -> None:
+    x, w, b = normal(2, 3, 5), normal(5, 4, 6, seed=1), normal(4, 6, seed=2)
+    wanted = np.einsum("btd,dhk->bthk", *reference.float64({"x": x, "w": w}).values())
+    assert_close(functional.linear(x, {"w": w}), wanted)
+    assert_close(functional.linear(x, {"w": w, "b": b}), wanted + np.asarray(b))
+
+
+def dropped(rate: float, is_training: bool, shape: tuple[int, ...] = (400, 500)) -> np.ndarray:
+    apply = hk.transform(lambda x: functional.dropout(x, rate, is_training)).apply
+    return np.asarray(apply({}, jax.random.key(0), jnp.ones(shape)))
+
+
+def test_dropout_zeroes_its_rate_and_scales_the_rest() -> None:
+    y = dropped(0.3, True)
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert (y == 0).mean() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / y.size))
+    assert y.mean() == pytest.approx(1, abs=4 * math.sqrt(0.3 / 0.7 / y.size))
+
+
+def test_dropout_needs_no_key_where_it_does_nothing() -> None:
+    for rate, is_training in ((0.3, False), (0.0, True)):
+        apply = hk.transform(lambda x, r=rate, t=is_training: functional.dropout(x, r, t)).apply
+        np.testing.assert_array_equal(apply({}, None, jnp.ones(9)), np.ones(9))
+
+
+@pytest.mark.parametrize("ids", [np.array([[0, 9]]), jnp.array([[0, 9]]), np.zeros((0, 3), int)])
+def test_ids_below_the_limit_pass(ids: np.ndarray) -> None:
+    functional.check_below("token id", ids, 10)
+
+
+@pytest.mark.parametrize(("ids", "bad"), [([3, 10, 4], "10"), ([3, -1, 4], "-1")])
+@pytest.mark.parametrize("module", [np, jnp])
+def test_an_id_outside_is_named_with_its_limit(ids: list[int], bad: str, module: object) -> None:
+    with pytest.raises(EncodaxError, match=rf"^token id {bad} is outside 0\.\.9$"):
+        functional.check_below("token id", module.array(ids), 10)  # type: ignore[attr-defined]
+
+
+def test_ids_that_a_function_under_jit_closes_over_are_known() -> None:
+    good, bad = jnp.array([3, 9]), jnp.array([3, 10])
+    jax.jit(lambda: functional.check_below("token id", good, 10))()
+    with pytest.raises(EncodaxError, match="token id 10 is outside"):
+        jax.jit(lambda: functional.check_below("token id", bad, 10))()
+
+
+def test_ids_that_are_not_known_yet_pass() -> None:
+    jax.jit(lambda ids: functional.check_below("token id", ids, 10))(jnp.array([11]))

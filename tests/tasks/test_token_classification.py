@@ -1,0 +1,298 @@
+"""Records to spans, spans to tags over tokens and back."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks import token_classification as task
+from encodax.tasks.task import Example
+from encodax.tokenizer import Encoding, Tokenizer
+from encodax.types import Span
+
+LABELS = ("O", "B-x", "I-x", "B-y", "I-y")
+ALPHABET = "abé日-.,"
+TOKENIZERS = {
+    kind: Tokenizer.train([f"{ALPHABET} ab ba"] * 2, kind, vocabulary_size=300)
+    for kind in ("wordpiece", "bpe", "char")
+}
+
+
+def parsed(fields: dict[str, Any], *, labelled: bool = True) -> Example:
+    return task.parse(Record(fields, "here"), labelled=labelled)
+
+
+def span(start: int, end: int, label: str) -> dict[str, Any]:
+    return {"start": start, "end": end, "label": label}
+
+
+def places(spans: Any) -> list[tuple[int, int, str]]:
+    return [(span.start, span.end, span.label) for span in spans]
+
+
+def tags(example: Example, encoding: Encoding, labels: tuple[str, ...] = LABELS) -> list[str]:
+    classes = np.asarray(task.targets(example, encoding, labels).classes)
+    return [labels[index] for index in classes]
+
+
+def scored(tags: list[str]) -> np.ndarray:
+    """One-hot scores of these tags."""
+    return np.eye(len(LABELS), dtype=np.float32)[[LABELS.index(tag) for tag in tags]]
+
+
+# Parsing.
+
+
+def test_a_record_is_a_text_and_spans_in_order() -> None:
+    example = parsed({"text": "abc de", "spans": [span(4, 6, "y"), span(0, 3, "x")]})
+    assert example == Example("abc de", (Span(0, 3, "x"), Span(4, 6, "y")), "here")
+
+
+def test_a_text_may_have_no_span() -> None:
+    assert parsed({"text": "abc", "spans": []}).target == ()
+
+
+def test_spans_may_touch() -> None:
+    example = parsed({"text": "abcd", "spans": [span(0, 2, "x"), span(2, 4, "x")]})
+    assert places(example.target) == [(0, 2, "x"), (2, 4, "x")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        ("O O O", []),
+        ("B-x I-x O", [(0, 5, "x")]),
+        ("B-x B-x I-x", [(0, 2, "x"), (3, 9, "x")]),
+        ("I-x I-x O", [(0, 5, "x")]),
+        ("B-x I-y O", [(0, 2, "x"), (3, 5, "y")]),
+        ("B-x O I-x", [(0, 2, "x"), (6, 9, "x")]),
+        ("NOUN NOUN VERB", [(0, 2, "NOUN"), (3, 5, "NOUN"), (6, 9, "VERB")]),
+        ("I-x x B-B-x", [(0, 2, "x"), (3, 5, "x"), (6, 9, "B-x")]),
+    ],
+)
+def test_tags_of_words_are_spans_of_their_text(
+    tags: str, spans: list[tuple[int, int, str]]
+) -> None:
+    example = parsed({"tokens": ["ab", "cd", "efg"], "tags": tags.split()})
+    assert example.text == "ab cd efg"
+    assert places(example.target) == spans
+
+
+def test_nothing_is_asked_of_unlabelled_records() -> None:
+    assert parsed({"text": "abc"}, labelled=False) == Example("abc", (), "here")
+    assert parsed({"text": "abc", "spans": 3}, labelled=False).target == ()
+    assert parsed({"tokens": ["a", "b"]}, labelled=False) == Example("a b", (), "here")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "abc"}, "here: wants 'spans', a list of objects"),
+        ({"text": "abc", "spans": {}}, "here: wants 'spans'"),
+        ({"text": "abc", "spans": [3]}, "a span wants start, end and label, not 3"),
+        ({"text": "abc", "spans": [{"start": 0, "end": 1}]}, "a span wants start, end and label"),
+        ({"text": "abc", "spans": [span("0", 1, "x")]}, "a span wants start"),  # type: ignore[arg-type]
+        ({"text": "abc", "spans": [span(0, 1, 5)]}, "a span wants start"),  # type: ignore[arg-type]
+        ({"text": "abc", "spans": [span(0, 4, "x")]}, r"span 0\.\.4 is not in its text.* 3 char"),
+        ({"text": "abc", "spans": [span(-1, 2, "x")]}, r"span -1\.\.2 is not in its text"),
+        ({"text": "abc", "spans": [span(2, 2, "x")]}, r"span 2\.\.2 is not in its text"),
+        ({"text": "abc", "spans": [span(0, 2, "x"), span(1, 3, "y")]}, r"span 1\.\.3 overlaps"),
+        ({"text": "abc", "spans": [span(0, 2, "x"), span(0, 2, "x")]}, "overlaps another"),
+        ({"text": "a", "text_pair": "b", "spans": []}, "one text, not a pair"),
+        ({"text": "", "spans": []}, "the text is empty"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' wants a list of words"),
+        ({"tokens": [], "tags": []}, "'tokens' wants a list of words"),
+        ({"tokens": ["a", " "], "tags": ["O", "O"]}, "'tokens' wants a list of words"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "'tags' wants a list of 2 strings"),
+        ({"tokens": ["a"]}, "'tags' wants a list of 1 strings"),
+        ({"tokens": ["a"], "tags": [0]}, "'tags' wants a list of 1 strings"),
+        ({"tokens": ["a", "\udc80"], "tags": ["O", "O"]}, "character 2 .* is not Unicode"),
+    ],
+)
+def test_what_is_no_example_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(EncodaxError, match=f"here: .*{message.removeprefix('here: ')}"):
+        parsed(fields)
+
+
+# Labels.
+
+
+def test_labels_are_outside_and_two_tags_for_each() -> None:
+    spans = [Span(0, 1, "y"), Span(1, 2, "x")]
+    examples = [Example("ab", tuple(spans), "one"), Example("ab", tuple(spans), "two")]
+    assert task.labels(examples) == LABELS
+
+
+def test_a_label_seen_once_is_refused() -> None:
+    spans = Span(0, 1, "x"), Span(1, 2, "x"), Span(2, 3, "y")
+    with pytest.raises(EncodaxError, match="here: the label 'y' is seen once"):
+        task.labels([Example("abc", spans, "here")])
+
+
+def test_examples_without_a_span_are_refused() -> None:
+    with pytest.raises(EncodaxError, match="no label"):
+        task.labels([Example("abc", (), "here")])
+
+
+# Targets.
+
+
+def test_the_first_token_of_a_span_begins_it() -> None:
+    example = Example("abba", (Span(1, 3, "x"), Span(3, 4, "x")), "here")
+    encoding = TOKENIZERS["char"].encode([example.text])[0]
+    assert tags(example, encoding) == ["O", "O", "B-x", "I-x", "B-x", "O"]
+
+
+def test_special_tokens_weigh_nothing() -> None:
+    encoding = TOKENIZERS["char"].encode(["ab"])[0]
+    weights = task.targets(Example("ab", (), "here"), encoding, LABELS).weights
+    assert np.asarray(weights).tolist() == [0, 1, 1, 0]
+
+
+def test_a_token_that_a_span_covers_in_part_belongs_to_it() -> None:
+    example = Example("dog cat", (Span(2, 5, "x"),), "here")
+    words = Tokenizer.train(["dog cat"] * 9, "wordpiece", vocabulary_size=40)
+    encoding = words.encode([example.text])[0]
+    assert len(encoding) == 4
+    assert tags(example, encoding) == ["O", "B-x", "I-x", "O"]
+
+
+def test_an_unknown_label_is_refused() -> None:
+    encoding = TOKENIZERS["char"].encode(["ab"])[0]
+    with pytest.raises(EncodaxError, match="here: unknown label 'B-z'"):
+        task.targets(Example("ab", (Span(0, 1, "z"),), "here"), encoding, LABELS)
+
+
+def test_a_span_of_no_token_is_refused() -> None:
+    encoding = TOKENIZERS["wordpiece"].encode(["a  b"])[0]
+    with pytest.raises(EncodaxError, match="here: the span ' ' covers no token"):
+        task.targets(Example("a  b", (Span(1, 2, "x"),), "here"), encoding, LABELS)
+
+
+def test_spans_beyond_a_cut_are_left_out() -> None:
+    example = Example("ababab", (Span(1, 3, "x"), Span(4, 6, "y")), "here")
+    encoding = TOKENIZERS["char"].encode([example.text])[0].truncated(4)
+    assert tags(example, encoding) == ["O", "O", "B-x", "O"]
+
+
+# Decoding.
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        (["O", "O", "O", "O"], []),
+        (["B-x", "I-x", "I-x", "O"], [(0, 3, "x")]),
+        (["B-x", "B-x", "I-x", "B-x"], [(0, 1, "x"), (1, 3, "x"), (3, 4, "x")]),
+        (["O", "I-x", "I-x", "O"], [(1, 3, "x")]),
+        (["B-x", "I-y", "I-y", "I-x"], [(0, 1, "x"), (1, 3, "y"), (3, 4, "x")]),
+        (["I-x", "O", "I-x", "B-y"], [(0, 1, "x"), (2, 3, "x"), (3, 4, "y")]),
+    ],
+)
+def test_spans_begin_where_tags_say(tags: list[str], spans: list[tuple[int, int, str]]) -> None:
+    encoding = TOKENIZERS["char"].encode(["abab"])[0]
+    assert places(task.decode(scored(["O", *tags, "O"]), encoding, LABELS)) == spans
+
+
+def test_special_tokens_are_in_no_span() -> None:
+    encoding = TOKENIZERS["char"].encode(["ab"])[0]
+    answer = task.decode(scored(["B-x", "I-x", "I-x", "I-x"]), encoding, LABELS)
+    assert places(answer) == [(0, 2, "x")]
+
+
+def test_the_score_is_the_mean_of_the_tokens() -> None:
+    encoding = TOKENIZERS["char"].encode(["ab"])[0]
+    scores = np.full((4, 5), 0.1, np.float32)
+    scores[1, 1], scores[2, 2] = 0.5, 0.75
+    answer = task.decode(scores, encoding, LABELS)
+    assert answer == (Span(0, 2, "x", score=0.625),)
+    assert task.to_json(answer) == {"spans": [{**span(0, 2, "x"), "score": 0.625}]}
+
+
+Cut = tuple[str, str | None]
+"""A piece of a text, and its label."""
+
+
+def assembled(cuts: list[Cut], joint: str) -> Example:
+    """The text that pieces make, and their spans."""
+    starts = itertools.accumulate((len(piece) + len(joint) for piece, _ in cuts), initial=0)
+    spans = [
+        Span(start, start + len(piece), label)
+        for start, (piece, label) in zip(starts, cuts, strict=False)
+        if label
+    ]
+    return Example(joint.join(piece for piece, _ in cuts), tuple(spans), "here")
+
+
+words = st.text(ALPHABET, min_size=1, max_size=4)
+phrases = st.lists(words, min_size=1, max_size=3).map(" ".join)
+labels = st.sampled_from([None, "x", "y"])
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "char"])
+@given(cuts=st.lists(st.tuples(phrases, labels), min_size=1, max_size=8))
+def test_spans_of_words_come_back(kind: str, cuts: list[Cut]) -> None:
+    example = assembled(cuts, joint=" ")
+    encoding = TOKENIZERS[kind].encode([example.text])[0]
+    assert task.decode(scored(tags(example, encoding)), encoding, LABELS) == example.target
+
+
+@given(cuts=st.lists(st.tuples(st.text(f"{ALPHABET} ", min_size=1), labels), min_size=1))
+def test_any_spans_come_back_from_characters(cuts: list[Cut]) -> None:
+    example = assembled(cuts, joint="")
+    encoding = TOKENIZERS["char"].encode([example.text])[0]
+    assert task.decode(scored(tags(example, encoding)), encoding, LABELS) == example.target
+
+
+# Metrics.
+
+
+def test_a_span_is_right_where_start_end_and_label_are() -> None:
+    right = [Example("", (Span(0, 2, "x"), Span(3, 5, "y")), ""), Example("", (Span(1, 2, "x"),), "")]
+    found = [(Span(0, 2, "x", 0.5), Span(3, 4, "y"), Span(5, 6, "x")), (Span(1, 2, "y"),)]
+    # One of four found is right; one of three is found.
+    assert task.metrics(found, right) == pytest.approx(
+        {"precision": 1 / 4, "recall": 1 / 3, "f1": 2 / 7}
+    )
+
+
+def test_a_span_of_another_text_is_wrong() -> None:
+    right = [Example("", (Span(0, 2, "x"),), ""), Example("", (), "")]
+    assert task.metrics([(), (Span(0, 2, "x"),)], right)["f1"] == 0
+
+
+def test_no_span_anywhere_is_no_error() -> None:
+    assert task.metrics([()], [Example("", (), "")]) == {"f1": 0, "precision": 0, "recall": 0}
+
+
+def test_the_metric_that_decides_is_measured() -> None:
+    assert task.METRIC in task.metrics([()], [Example("", (), "")])
+
+
+spans_of_a_text = st.lists(
+    st.tuples(st.sampled_from([1, 2]), st.sampled_from([None, "x", "y"])), max_size=6
+).map(lambda cuts: assembled([("a" * size, label) for size, label in cuts], "").target)
+
+
+@given(st.lists(st.tuples(spans_of_a_text, spans_of_a_text), min_size=1, max_size=4))
+def test_metrics_are_those_of_sets(pairs: list[tuple[tuple[Span, ...], tuple[Span, ...]]]) -> None:
+    right = {(i, *place) for i, (spans, _) in enumerate(pairs) for place in places(spans)}
+    found = {(i, *place) for i, (_, spans) in enumerate(pairs) for place in places(spans)}
+    measured = task.metrics(
+        [found for _, found in pairs], [Example("", right, "") for right, _ in pairs]
+    )
+    both = len(right & found)
+    assert measured == pytest.approx(
+        {
+            "precision": both / max(1, len(found)),
+            "recall": both / max(1, len(right)),
+            "f1": 2 * both / max(1, len(right) + len(found)),
+        }
+    )

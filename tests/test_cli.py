@@ -1,0 +1,570 @@
+"""The command line: answers on standard output, one line for what can be mended, nothing lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import (
+    DAYS,
+    PAIRS,
+    QUICK,
+    SENTIMENT,
+    SHAPE,
+    classifier,
+    pair_classifier,
+    quick_compiler,
+    snapshot,
+    spans_of,
+    tagger,
+    write_lines,
+)
+
+import encodax
+from encodax import cli
+
+__all__ = ["quick_compiler"]
+
+COMMAND = [sys.executable, "-W", "error", "-m", "encodax.cli"]
+NEW_MODEL = [
+    f"--{name.replace('dropout_rate', 'dropout').replace('_', '-')}={value}"
+    for name, value in {**SHAPE, **QUICK, "steps": 30}.items()
+]
+"""The choices of `classifier()`."""
+LONG = "good " * 40
+
+
+def call_train(*arguments: str) -> list[str]:
+    return ["train", "classification", *arguments]
+
+
+FILES: dict[str, bytes] = {
+    "bad.jsonl": b'{"text": "good"}\n{"text": \n',
+    "list.jsonl": b'{"text": "good"}\n["bad"]\n',
+    "number.jsonl": b'{"text": "good", "label": ' + b"1" * 5000 + b"}\n",
+    "deep.jsonl": b'{"text": ' + b"[" * 100_000 + b"\n",
+    "half.jsonl": b'{"text": "good \\ud800"}\n',
+    "unknown.jsonl": b'{"text": "good", "label": "yes"}\n{"text": "good", "label": "maybe"}\n',
+    "unlabelled.jsonl": b'{"text": "good"}\n',
+    "empty_text.jsonl": b'{"text": "good"}\n{"text": " "}\n',
+    "long.jsonl": b'{"text": "good"}\n' + json.dumps({"text": LONG}).encode() + b"\n",
+    "latin.txt": "good\nna\u00efve caf\u00e9\n".encode("latin-1"),
+    "latin.jsonl": '{"text": "caf\u00e9", "label": "yes"}\n'.encode("latin-1"),
+    "once.jsonl": b"".join(b'{"text": "a", "label": "%c"}\n' % label for label in b"xxyyz"),
+    "one_label.jsonl": b'{"text": "a", "label": "x"}\n' * 4,
+    "empty.jsonl": b"",
+    "blank.jsonl": b"\n \n",
+    "cells.csv": b"text,label\ngood,yes\nbad\n",
+    "quote.csv": b'text,label\n"good,yes\nbad,no\n',
+    "no_text.csv": b"sentence,label\ngood,yes\n",
+    "cut.jsonl.gz": gzip.compress(b'{"text": "good"}\n' * 99)[:-9],
+    "broken.jsonl.gz": gzip.compress(os.urandom(999))[:50] + b"\xff" * 900,
+    "plain.jsonl.gz": b'{"text": "good"}\n',
+    "file.xyz": b"good\n",
+    "answers.jsonl": b"older answers\n",
+    "overlap.jsonl": b'{"text": "abc", "spans": [{"start": 0, "end": 2, "label": "x"},'
+    b' {"start": 1, "end": 3, "label": "x"}]}\n',
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models and of files, good and bad."""
+    site = tmp_path_factory.mktemp("site")
+    classifier().model.save(site / "model")
+    (site / "model" / "metrics.jsonl").write_text("older curve\n")
+    for name, run in (("pairs", pair_classifier()), ("tags", tagger())):
+        run.model.save(site / name)
+    for name in ("no_config", "no_weights", "cut_weights", "bad_weights", "other_weights"):
+        shutil.copytree(site / "model", site / name)
+    (site / "no_config" / "config.json").unlink()
+    (site / "no_weights" / "model.safetensors").unlink()
+    weights = (site / "model" / "model.safetensors").read_bytes()
+    (site / "cut_weights" / "model.safetensors").write_bytes(weights[:-100])
+    (site / "bad_weights" / "model.safetensors").write_bytes(b"not weights")
+    (site / "other_weights" / "model.safetensors").write_bytes(
+        (site / "tags" / "model.safetensors").read_bytes()
+    )
+    write_lines(site / "good.jsonl", SENTIMENT)
+    write_lines(site / "days.jsonl", DAYS)
+    for name, content in FILES.items():
+        (site / name).write_bytes(content)
+    return site
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    code: object
+    out: str
+    err: str
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """Standard output, which holds JSON Lines and nothing else."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def call(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Call]:
+    """Calls `main` in this process, in the folder `site`."""
+    monkeypatch.chdir(site)
+    logger = logging.getLogger("encodax")
+    before = list(logger.handlers)
+
+    def call(*arguments: str, stdin: bytes | None = None) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["encodax", *arguments])
+        stream = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        monkeypatch.setattr(sys, "stdin", stream)
+        logger.handlers[:] = before
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(stop.value.code or 0, captured.out, captured.err)
+
+    yield call
+    logger.handlers[:] = before
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def real(
+    site: Path, variables: dict[str, str], *arguments: str, limit: int | None = None, **how: Any
+) -> Outcome:
+    """Runs the command in a process of its own; `limit` is the size of a file, in 512 bytes."""
+    command = [*COMMAND, *arguments]
+    if limit is not None:
+        command = ["sh", "-c", f'ulimit -f {limit}; exec "$@"', "sh", *command]
+    how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **how}
+    done = subprocess.run(
+        command, cwd=site, env={**os.environ, **variables}, stderr=subprocess.PIPE, **how
+    )
+    return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
+
+
+def assert_refused(outcome: Outcome, message: str) -> None:
+    assert outcome.code == 2, outcome
+    lines = outcome.err.splitlines()
+    assert re.fullmatch(rf"error: .*{message}.*", lines[-1]), outcome.err
+    # A run tells of its steps before it fails.
+    assert [line for line in lines[:-1] if not line.startswith("step ")] == []
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+
+
+# What it is for.
+
+
+def test_train_evaluate_predict(
+    site: Path, tmp_path: Path, quick_compiler: dict[str, str]
+) -> None:
+    data, model = str(site / "good.jsonl"), str(tmp_path / "model")
+
+    def run(*arguments: str, **how: Any) -> Outcome:
+        outcome = real(tmp_path, quick_compiler, *arguments, **how)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    trained = run(*call_train("--train", data, "--eval", data, "--out", model, *NEW_MODEL))
+    (summary,) = trained.answers
+    assert summary == {"model": model, "step": classifier().best_step, "accuracy": 1, "f1": 1}
+    assert "(best, saved)" in trained.err
+    assert trained.err.splitlines()[-1].startswith("30 steps in ")
+    assert (tmp_path / "model" / "metrics.jsonl").is_file()
+
+    measured = run("evaluate", model, "--data", data)
+    assert measured.answers == [{"accuracy": 1, "f1": 1}]
+
+    text = (site / "good.jsonl").read_bytes()
+    predicted = run("predict", model, "--input", "-", stdin=None, input=text)
+    assert [(line["text"], line["label"]) for line in predicted.answers] == [
+        (record["text"], record["label"]) for record in SENTIMENT
+    ]
+    assert predicted.err == measured.err == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def labels_of(outcome: Outcome) -> list[tuple[str, str]]:
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    return [(line["text"], line["label"]) for line in outcome.answers]
+
+
+def test_info_shows_every_parameter(call: Call) -> None:
+    outcome = call("info", "model")
+    assert (outcome.code, outcome.err) == (0, "")
+    model = classifier().model
+    for path, leaves in model.params.items():
+        for leaf, array in leaves.items():
+            shape = " x ".join(map(str, array.shape))
+            assert re.search(rf"{path} +\W *{leaf} +\W *{shape} .* {array.size:,} ", outcome.out)
+    assert f" {model.parameter_count():,} " in outcome.out
+    assert "labels: no, yes" in outcome.out
+
+
+def test_texts_are_answered_in_order(call: Call) -> None:
+    outcome = call("predict", "model", "bad thing", "good thing", "bad")
+    assert labels_of(outcome) == [("bad thing", "no"), ("good thing", "yes"), ("bad", "no")]
+    answer = outcome.answers[0]
+    assert answer.keys() == {"text", "label", "score", "scores"}
+    assert answer["score"] == max(answer["scores"].values())
+
+
+def test_text_is_written_as_it_is(call: Call) -> None:
+    assert '"text": "good café 日本"' in call("predict", "model", "good café 日本").out
+
+
+def test_any_format_is_read(call: Call, tmp_path: Path) -> None:
+    texts = {"good thing": "yes", "bad, thing": "no"}
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    contents = {
+        "a.jsonl": lines,
+        "a.csv": b'id,text\n1,good thing\n2,"bad, thing"\n',
+        "a.tsv": b"text\tid\ngood thing\t1\nbad, thing\t2\n",
+        "a.txt": b"good thing\nbad, thing\n",
+        "bom.csv": b'\xef\xbb\xbftext\r\ngood thing\r\n"bad, thing"\r\n',
+        "a.jsonl.gz": gzip.compress(lines),
+        "a.txt.gz": gzip.compress(b"good thing\nbad, thing"),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        outcome = call("predict", "model", "--input", str(tmp_path / name))
+        assert labels_of(outcome) == list(texts.items()), name
+
+
+def test_a_table_without_a_header_is_read(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("yes\tgood thing\nno\tbad thing\n")
+    named = ["--columns", "label,text"]
+    outcome = call("predict", "model", "--input", str(tmp_path / "a.tsv"), *named)
+    assert labels_of(outcome) == [("good thing", "yes"), ("bad thing", "no")]
+    measured = call("evaluate", "model", "--data", str(tmp_path / "a.tsv"), *named)
+    assert measured.answers == [{"accuracy": 1, "f1": 1}]
+
+
+def test_the_format_can_be_told(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("good thing\n")
+    outcome = call("predict", "model", "--input", str(tmp_path / "a.log"), "--format", "txt")
+    assert labels_of(outcome) == [("good thing", "yes")]
+
+
+@pytest.mark.parametrize("arguments", [["--input", "-"], []])
+@pytest.mark.parametrize("content", [b"good\nbad\n", b'{"text": "good"}\n\n{"text": "bad"}'])
+def test_standard_input_is_read(call: Call, arguments: list[str], content: bytes) -> None:
+    outcome = call("predict", "model", *arguments, stdin=content)
+    assert labels_of(outcome) == [("good", "yes"), ("bad", "no")]
+
+
+def test_no_input_has_no_answer(call: Call) -> None:
+    assert call("predict", "model", "--input", "-", stdin=b"") == Outcome(0, "", "")
+
+
+def test_answers_go_to_a_file(call: Call, tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    output.write_text("older\n")
+    assert call("predict", "model", "good", "--output", str(output)) == Outcome(0, "", "")
+    assert json.loads(output.read_text())["label"] == "yes"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_link_to_a_file_stays_a_link(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "answers.jsonl")
+    call("predict", "model", "good", "--output", str(tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "answers.jsonl").read_text())["label"] == "yes"
+
+
+def test_a_device_stays_a_device(call: Call) -> None:
+    assert call("predict", "model", "good", "--output", os.devnull) == Outcome(0, "", "")
+    assert not Path(os.devnull).is_file()
+
+
+def test_pairs_are_answered(call: Call, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "pairs.jsonl", PAIRS)
+    answers = call("predict", "pairs", "--input", str(path)).answers
+    assert [(a["text"], a["text_pair"], a["label"]) for a in answers] == [
+        (record["text"], record["text_pair"], record["label"]) for record in PAIRS
+    ]
+
+
+def test_spans_are_answered(call: Call) -> None:
+    answers = call("predict", "tags", "--input", "days.jsonl").answers
+    assert [spans_of(answer) for answer in answers] == [spans_of(record) for record in DAYS]
+    assert answers[0]["spans"][0].keys() == {"start", "end", "label", "score"}
+    assert call("evaluate", "tags", "--data", "days.jsonl").answers[0]["f1"] == 1
+
+
+def test_long_texts_are_cut_and_counted(call: Call) -> None:
+    outcome = call("predict", "model", "--input", "long.jsonl", "--truncate")
+    assert outcome.code == 0
+    assert [answer["label"] for answer in outcome.answers] == ["yes", "yes"]
+    assert outcome.err == "note: 1 texts were cut to 32 tokens\n"
+
+
+def test_a_model_is_overwritten_where_asked(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    shutil.copytree("model", out)
+    (out / "notes.txt").write_text("mine")
+    data = ["--train", "good.jsonl", "--eval", "good.jsonl"]
+    outcome = call(*call_train(*data, "--out", str(out), "--overwrite", *NEW_MODEL))
+    assert outcome.answers[0]["accuracy"] == 1
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "metrics.jsonl").read_text().count("eval_accuracy") == 10
+    encodax.load(out)
+
+
+def test_the_version_is_told(call: Call) -> None:
+    assert call("--version") == Outcome(0, f"encodax {encodax.__version__}\n", "")
+
+
+def test_every_command_has_help(call: Call) -> None:
+    for command in ("train", "evaluate", "predict", "info", "demo"):
+        assert command in call("--help").out
+        assert "Usage" in call(command, "--help").out
+
+
+# Where output ends.
+
+
+@pytest.mark.parametrize("lines", [1, 3000])
+def test_a_reader_may_leave(site: Path, quick_compiler: dict[str, str], lines: int) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "predict", "model", "--input", "-"],
+        cwd=site,
+        env={**os.environ, **quick_compiler},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        if lines == 1:
+            process.stdout.close()  # before there is anything to read, as `| true` does
+        process.stdin.write(b"good thing\n" * lines)
+        process.stdin.close()
+        if lines > 1:
+            assert json.loads(process.stdout.readline())["label"] == "yes"
+            process.stdout.close()  # as `| head -1` does
+        assert process.stderr.read() == b""
+    assert process.returncode in (1, 141)  # Typer's, or ours
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_a_full_output_is_told(site: Path, quick_compiler: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        assert_refused(real(site, quick_compiler, "info", "model", stdout=full), "No space left")
+
+
+def test_an_interrupt_ends_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **choices: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("encodax.training.train", interrupted)
+    outcome = call(*call_train("--train", "good.jsonl", "--eval", "good.jsonl", "--out", "new"))
+    assert outcome == Outcome(130, "", "")
+
+
+# What cannot be.
+
+NEW = ["--eval", "good.jsonl", "--out", "new", *NEW_MODEL]
+GOOD = ["--train", "good.jsonl", *NEW]
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "missing file": (call_train("--train", "missing.jsonl", *NEW), "missing.jsonl does not exist"),
+    "unreadable line": (["predict", "model", "--input", "bad.jsonl"], "bad.jsonl, line 2: not JSON"),
+    "unknown label": (
+        ["evaluate", "model", "--data", "unknown.jsonl"],
+        "unknown.jsonl, line 2: unknown label 'maybe'; the model knows: no, yes",
+    ),
+    "empty text": (
+        ["predict", "model", "--input", "empty_text.jsonl"],
+        "empty_text.jsonl, line 2: the text is empty",
+    ),
+    "long text": (
+        ["predict", "model", "--input", "long.jsonl", "--output", "answers.jsonl"],
+        r"long.jsonl, line 2: 42 tokens, and the model takes 32; .*\(--truncate",
+    ),
+    "other encoding": (
+        ["predict", "model", "--input", "latin.txt"],
+        "latin.txt, line 2: not UTF-8; .* iconv -f latin1 -t utf-8 latin.txt",
+    ),
+    "label seen once": (
+        call_train("--train", "once.jsonl", *NEW),
+        "once.jsonl, line 5: the label 'z' is seen once",
+    ),
+    "nothing to learn": (call_train("--train", "empty.jsonl", *NEW), "empty.jsonl: .* is empty"),
+    "existing output": (
+        call_train("--train", "good.jsonl", "--eval", "good.jsonl", "--out", "model", *NEW_MODEL),
+        "model exists; choose another place, .*--overwrite",
+    ),
+    "schedule": (call_train(*GOOD, "--schedule", "foo"), "'foo' is not one of: cosine, linear"),
+    "tokenizer": (call_train(*GOOD, "--tokenizer", "foo"), "'foo' is not one of: wordpiece, bpe"),
+}
+"""Each in a process of its own."""
+
+
+def test_what_cannot_be_is_one_line_and_loses_nothing(
+    site: Path, quick_compiler: dict[str, str], subtests: pytest.Subtests
+) -> None:
+    before = snapshot(site)
+    cases: dict[str, tuple[list[str], str, int | None]] = {
+        name: (arguments, message, None) for name, (arguments, message) in REFUSED.items()
+    }
+    cases["full disk, model"] = (
+        call_train("--train", "good.jsonl", "--eval", "good.jsonl", "--out", "model",
+                   "--overwrite", *NEW_MODEL),
+        "model cannot be written: .*; what was there is unchanged",
+        16,
+    )  # fmt: skip
+    cases["full disk, answers"] = (
+        ["predict", "model", "--input", "good.jsonl", "--output", "answers.jsonl"],
+        "answers.jsonl cannot be written: File too large",
+        1,
+    )
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = {
+            name: pool.submit(real, site, quick_compiler, *arguments, limit=limit)
+            for name, (arguments, _, limit) in cases.items()
+        }
+    for name, (_, message, _) in cases.items():
+        with subtests.test(name):
+            assert_refused(outcomes[name].result(), message)
+    assert snapshot(site) == before
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+    site: Path, tmp_path: Path, quick_compiler: dict[str, str]
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be made here")
+    try:
+        shutil.copytree(site / "model", disk / "model")
+        before = snapshot(disk)
+        data = ["--train", "good.jsonl", "--eval", "good.jsonl"]
+        out = ["--out", str(disk / "model"), "--overwrite"]
+        outcome = real(site, quick_compiler, *call_train(*data, *out, *NEW_MODEL))
+        assert_refused(outcome, "model cannot be written: No space left on device; what was there")
+        assert snapshot(disk) == before
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "poetry", *GOOD], "task 'poetry' is not one of: classification, token-"),
+        (call_train(*GOOD, "--heads", "3", "--width", "128"), "128 is not a multiple of heads 3"),
+        (call_train(*GOOD, "--steps", "0"), "steps = 0 is not above 0"),
+        (call_train(*GOOD, "--epochs", "3"), "give steps or epochs, not both"),
+        (call_train(*GOOD, "--batch-tokens", "99"), "batch_tokens or batch_size, not both"),
+        (call_train(*GOOD, "--learning-rate", "nan"), "learning_rate = nan"),
+        (call_train(*GOOD, "--seed", "-1"), "seed = -1"),
+        (call_train(*GOOD, "--lowercase", "--tokenizer", "bpe"), "lowercase goes with the wordp"),
+        (call_train(*GOOD, "--columns", "text,label"), "--columns goes with CSV and TSV"),
+        (call_train(*GOOD, "--model", "model"), "the shape is that of the model one begins from"),
+        (call_train(*GOOD, "--max-positions", "4"), "good.jsonl, line 1: 6 tokens, and the model"),
+        (call_train("--train", "one_label.jsonl", *NEW), "every example has the label 'x'"),
+        (call_train("--train", "unlabelled.jsonl", *NEW), "unlabelled.jsonl, line 1: wants a 'lab"),
+        (call_train("--train", "latin.jsonl", *NEW), "latin.jsonl, line 1: not UTF-8"),
+        (call_train("--train", ".", *NEW), "is a folder, not a file"),
+        (["train", "token-classification", *GOOD], "good.jsonl, line 1: wants 'spans'"),
+        (
+            ["train", "token-classification", "--train", "overlap.jsonl", *NEW],
+            r"overlap.jsonl, line 1: the span 1\.\.3 overlaps",
+        ),
+        (call_train(*GOOD, "--out", "good.jsonl"), "good.jsonl is a file, not a directory"),
+        (call_train(*GOOD, "--out", "good.jsonl/new"), "good.jsonl/new cannot be made: Not a dir"),
+        (["predict", "missing", "good"], "missing/config.json does not exist: is missing a model"),
+        (["predict", "good.jsonl", "good"], "good.jsonl/config.json does not exist"),
+        (["predict", "no_config", "good"], "no_config/config.json does not exist"),
+        (["predict", "no_weights", "good"], "no_weights/model.safetensors does not exist"),
+        (["predict", "cut_weights", "good"], "cut_weights/model.safetensors cannot be read"),
+        (["info", "bad_weights"], "bad_weights/model.safetensors cannot be read"),
+        (["info", "other_weights"], "other_weights/model.safetensors: .* wanted float32"),
+        (["predict", "model", "good", "--input", "good.jsonl"], "texts or --input, not both"),
+        (["predict", "model"], "nothing to predict: give texts, or --input FILE, or --input -"),
+        (["predict", "model", ""], "text 0: the text is empty"),
+        (["predict", "model", "\u200b"], "text 0: the text is empty"),
+        (["predict", "model", "caf\udce9"], "text 0: character 3 of the text, .* is not Unicode"),
+        (["predict", "model", LONG], "text 0: 42 tokens, and the model takes 32"),
+        (["predict", "model", "--input", "list.jsonl"], "list.jsonl, line 2: wants an object"),
+        (["predict", "model", "--input", "number.jsonl"], "number.jsonl, line 1: cannot be read"),
+        (["predict", "model", "--input", "deep.jsonl"], "deep.jsonl, line 1: cannot be read"),
+        (["predict", "model", "--input", "half.jsonl"], "half.jsonl, line 1: character 5 of the"),
+        (["predict", "model", "--input", "cells.csv"], "cells.csv, line 3: has 1 columns where 2"),
+        (["predict", "model", "--input", "quote.csv"], "quote.csv, line 2: cannot be read"),
+        (["predict", "model", "--input", "no_text.csv"], "no_text.csv, line 2: no field 'text'"),
+        (["predict", "model", "--input", "cut.jsonl.gz"], "cut.jsonl.gz, after line .* be read"),
+        (["predict", "model", "--input", "broken.jsonl.gz"], "broken.jsonl.gz, after line 0: can"),
+        (["predict", "model", "--input", "plain.jsonl.gz"], "plain.jsonl.gz, after line 0: cannot"),
+        (["predict", "model", "--input", "file.xyz"], "file.xyz: format 'xyz' is not one of: js"),
+        (["predict", "model", "--input", "x" * 300], "x{300}"),
+        (["predict", "model", "good", "--output", "no/a.jsonl"], "no/a.jsonl cannot be written"),
+        (["predict", "model", "good", "--output", "."], "cannot be written: Is a directory"),
+        (["predict", "model", "good", "--output", "file.xyz/a"], "file.xyz/a cannot be written"),
+        (["evaluate", "model", "--data", "empty.jsonl"], "the data set is empty"),
+        (["evaluate", "model", "--data", "blank.jsonl"], "the data set is empty"),
+        (["evaluate", "model", "--data", "unlabelled.jsonl"], "line 1: wants a 'label'"),
+        (["evaluate", "model", "--data", "days.jsonl"], "days.jsonl, line 1: wants a 'label'"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    call: Call, site: Path, arguments: list[str], message: str
+) -> None:
+    before = snapshot(site)
+    assert_refused(call(*arguments), message)
+    assert snapshot(site) == before
+
+
+def test_a_bad_line_is_found_before_anything_is_lost(call: Call, site: Path) -> None:
+    before = snapshot(site)
+    outcome = call("predict", "model", "--input", "bad.jsonl", "--output", "answers.jsonl")
+    assert_refused(outcome, "bad.jsonl, line 2")
+    assert snapshot(site) == before
+
+
+def test_bad_standard_input_is_named(call: Call) -> None:
+    bad = call("predict", "model", "--input", "-", stdin=b'{"text": "good"}\nbad\n')
+    assert_refused(bad, "standard input, line 2: not JSON")
+    latin = call("predict", "model", "--input", "-", stdin="good\ncafé\n".encode("latin-1"))
+    assert_refused(latin, "standard input, line 2: not UTF-8")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        call_train("--train", "good.jsonl", "--eval", "good.jsonl"),
+        call_train(*GOOD, "--steps", "many"),
+        call_train(*GOOD, "--colour", "red"),
+        ["predict"],
+        ["predict", "model", "--input", "file.xyz", "--format", "xyz"],
+        ["poetry"],
+        [],
+    ],
+)
+def test_a_wrong_use_is_told_with_code_2(call: Call, arguments: list[str]) -> None:
+    outcome = call(*arguments)
+    assert outcome.code == 2
+    assert "Usage" in outcome.err + outcome.out
+    assert "Traceback" not in outcome.err

@@ -1,0 +1,124 @@
+"""Toy sets that a tiny encoder learns in a few steps, and runs over them, each made once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import encodax
+from encodax.training import TrainResult
+from encodax.types import Params
+
+PHRASES = (
+    "{0}", "{0} thing", "{0}, thing", "a {0} thing", "{0} thing number 0", "one {0} text",
+    "{0} {0} {0}", "the text was {0} and long",
+)  # fmt: skip
+SENTIMENT = [
+    {"text": phrase.format(word), "label": label}
+    for phrase in PHRASES
+    for word, label in (("good", "yes"), ("bad", "no"))
+]
+PAIRS = [
+    {"text": f"what of {index}?", "text_pair": f"{word} thing", "label": label}
+    for index in range(8)
+    for word, label in (("good", "yes"), ("bad", "no"))
+]
+DAYS = [
+    {
+        "text": f"on {day} {who} met",
+        "spans": [
+            {"start": 3, "end": 3 + len(day), "label": "day"},
+            {"start": 4 + len(day), "end": 4 + len(day) + len(who), "label": "who"},
+        ],
+    }
+    for day in ("Monday", "Friday", "Sunday")
+    for who in ("we", "they", "all")
+]
+
+SHAPE: dict[str, Any] = {
+    "layers": 1,
+    "width": 16,
+    "heads": 2,
+    "ffn": 32,
+    "max_positions": 32,
+    "dropout_rate": 0.0,
+}
+"""The smallest new model."""
+QUICK: dict[str, Any] = {"batch_size": 6, "learning_rate": 1e-2}
+
+
+@functools.cache
+def classifier() -> TrainResult:
+    """A classifier of `SENTIMENT`."""
+    return encodax.train(
+        "classification", train=SENTIMENT, eval=SENTIMENT, steps=30, **SHAPE, **QUICK
+    )
+
+
+@functools.cache
+def pair_classifier() -> TrainResult:
+    """A classifier of `PAIRS`, over bytes."""
+    choices = {"tokenizer": "bpe", "steps": 40, **SHAPE, **QUICK}
+    return encodax.train("classification", train=PAIRS, eval=PAIRS, **choices)
+
+
+@functools.cache
+def tagger() -> TrainResult:
+    """A token classifier of `DAYS`, over characters."""
+    choices = {"tokenizer": "char", "steps": 80, **SHAPE, "batch_tokens": 256, "learning_rate": 1e-2}
+    return encodax.train("token-classification", train=DAYS, eval=DAYS, **choices)
+
+
+def spans_of(record: dict[str, Any]) -> list[tuple[int, int, str]]:
+    return [(span["start"], span["end"], span["label"]) for span in record["spans"]]
+
+
+def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def same(first: Params, second: Params) -> bool:
+    """Whether two parameter trees are equal, bit by bit."""
+    return jax.tree.all(jax.tree.map(np.array_equal, first, second))
+
+
+def snapshot(directory: Path) -> dict[str, bytes | None]:
+    """What a directory holds: the bytes of each file, and None for a folder."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
+        for path in directory.rglob("*")
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Compile each program once a session, in haste: that takes longer than the runs do.
+
+    Gives the variables that ask the same of another process.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # one for all workers
+    choices = {
+        "jax_compilation_cache_dir": str(place / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: getattr(jax.config, name, False) for name in choices}
+    for name, value in choices.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield {name.upper(): str(value) for name, value in choices.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -1,0 +1,72 @@
+"""Every choice of a run is checked before the run begins.
+
+(Names of schedules and tokenizers are checked in `test_cli.py`: here the types are.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import encodax
+from encodax.errors import EncodaxError
+from encodax.training import NewModel, TrainSettings
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"steps": 0}, "steps = 0 is not above 0"),
+        ({"epochs": -1}, "epochs = -1 is not above 0"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"batch_tokens": 0}, "batch_tokens = 0"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate = nan is not finite"),
+        ({"learning_rate": float("inf")}, "learning_rate = inf is not finite"),
+        ({"clip_norm": 0.0}, "clip_norm = 0.0"),
+        ({"evaluate_every": 0}, "evaluate_every = 0"),
+        ({"patience": 0}, "patience = 0"),
+        ({"warmup": 1.0}, r"warmup = 1.0 is not in 0\.\.1"),
+        ({"warmup": -0.1}, "warmup = -0.1"),
+        ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
+        ({"label_smoothing": float("nan")}, "label_smoothing = nan"),
+        ({"weight_decay": -1.0}, "weight_decay = -1.0 is below 0"),
+        ({"weight_decay": float("nan")}, "weight_decay = nan is not finite"),
+        ({"seed": -1}, "seed = -1 is not in"),
+        ({"seed": 2**32}, "seed = 4294967296 is not in"),
+        ({"steps": 3, "epochs": 3}, "steps or epochs, not both"),
+        ({"batch_size": 3, "batch_tokens": 3}, "batch_tokens or batch_size, not both"),
+        ({"layers": 0}, "layers = 0 is not above 0"),
+        ({"ffn": 0}, "ffn = 0"),
+        ({"max_positions": -5}, "max_positions = -5"),
+        ({"vocabulary_size": 0}, "vocabulary_size = 0"),
+        ({"width": 128, "heads": 3}, "width 128 is not a multiple of heads 3"),
+        ({"dropout_rate": 1.0}, "dropout_rate = 1.0"),
+        ({"tokenizer": "char", "lowercase": True}, "lowercase goes with the wordpiece tokenizer"),
+        ({"learning_rat": 1.0}, "no choice named learning_rat; known: batch_size, "),
+    ],
+)
+def test_a_choice_that_cannot_be_is_named(choices: dict[str, Any], message: str) -> None:
+    records = [{"text": "a", "label": label} for label in "xyxy"]
+    with pytest.raises(EncodaxError, match=message):
+        encodax.train("classification", train=records, eval=records, **choices)
+
+
+def test_the_defaults_are_a_choice() -> None:
+    TrainSettings()
+    NewModel()
+
+
+def test_the_new_model_is_a_bert_of_that_shape() -> None:
+    shape = NewModel(layers=3, width=24, heads=2, max_positions=7, dropout_rate=0.25)
+    encoder = shape.encoder(vocabulary_size=11)
+    assert (encoder.embeddings.vocabulary_size, encoder.embeddings.width) == (11, 24)
+    assert encoder.embeddings.max_positions == 7
+    assert encoder.embeddings.dropout_rate == 0.25
+    assert len(encoder.layers) == 3
+    for layer in encoder.layers:
+        assert (layer.attention.heads, layer.attention.head_width) == (2, 12)
+        assert layer.feed_forward.width == 96
+        assert layer.placement == "post"
+        assert layer.dropout_rate == layer.attention.dropout_rate == 0.25

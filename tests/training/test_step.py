@@ -1,0 +1,109 @@
+"""One step: a loss divided once, whatever shares a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from toys import DAYS, SENTIMENT, classifier, same, tagger
+
+from encodax.data.batches import BatchShape
+from encodax.data.sources import records_of
+from encodax.model import Model
+from encodax.tasks import task_of
+from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import Targets, cross_entropy
+from encodax.training.step import Step, TrainState, initial_state, make_step
+from encodax.types import PackedBatch, Params
+
+PACKED = BatchShape(row_count=2, row_tokens=64, slots=5)
+ALONE = BatchShape(row_count=8, row_tokens=32, slots=1)
+SMOOTHING = 0.1
+
+
+def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
+    task = task_of(model.config)
+    examples = [task.parse(record, labelled=True) for record in records_of(records)]
+    return Dataset.prepare(task, model, examples)
+
+
+def stepped(model: Model, batch: PackedBatch, targets: Targets) -> tuple[Params, Any]:
+    """The parameters after a step of plain descent of rate 1, and the step's metrics."""
+    state = initial_state(model, optax.sgd(1.0), seed=0)
+    step = make_step(model, optax.sgd(1.0), label_smoothing=SMOOTHING)
+    state, metrics = step(state, batch, targets)
+    return state.params, metrics
+
+
+def assert_near(first: Params, second: Params) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), first, second)
+
+
+@pytest.mark.parametrize("head", ["sequence", "token"])
+def test_packed_examples_teach_what_they_teach_alone(head: str) -> None:
+    model = (classifier() if head == "sequence" else tagger()).model
+    examples = prepared(model, (SENTIMENT if head == "sequence" else DAYS)[:8])
+    packed = examples.batch([[3, 0, 6], [5, 1, 2]], PACKED)
+    alone = examples.batch([[index] for index in (0, 1, 2, 3, 5, 6)], ALONE)
+    params, metrics = stepped(model, *packed)
+    wanted_params, wanted = stepped(model, *alone)
+    assert_near(params, wanted_params)
+    assert not same(params, model.params)
+    np.testing.assert_allclose(metrics.loss, wanted.loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics.gradient_norm, wanted.gradient_norm, rtol=1e-5)
+
+
+def test_the_loss_of_two_batches_is_divided_once() -> None:
+    model = tagger().model
+    examples = prepared(model, DAYS[:8])
+
+    def summed(params: Params, batch: PackedBatch, targets: Targets) -> Any:
+        logits = model.apply(params, batch).logits
+        assert logits is not None
+        return cross_entropy(logits, targets, SMOOTHING)
+
+    slope = jax.jit(jax.value_and_grad(summed, has_aux=True))
+    parts = [examples.batch([[0]], ALONE), examples.batch([[1], [2], [3], [4]], ALONE)]
+    sums, gradients = zip(*(slope(model.params, *part) for part in parts), strict=True)
+    total, weight = (float(sum(part)) for part in zip(*sums, strict=True))
+    gradient = jax.tree.map(lambda *each: sum(map(np.asarray, each)) / weight, *gradients)
+
+    params, metrics = stepped(model, *examples.batch([[0, 1, 2], [3, 4]], PACKED))
+    assert_near(params, jax.tree.map(lambda p, g: np.asarray(p) - g, model.params, gradient))
+    np.testing.assert_allclose(metrics.loss, total / weight, rtol=1e-5)
+    np.testing.assert_allclose(metrics.gradient_norm, optax.tree.norm(gradient), rtol=1e-5)
+
+
+def test_a_step_gives_its_state_away_but_not_the_model() -> None:
+    model = classifier().model
+    before = jax.tree.map(np.array, model.params)
+    stepped(model, *prepared(model, SENTIMENT[:8]).batch([[3, 0, 6], [5, 1, 2]], PACKED))
+    assert same(model.params, before)
+
+
+def test_each_step_draws_dropout_anew() -> None:
+    model = classifier().model
+    head = model.config.head
+    assert head is not None
+    config = replace(model.config, head=replace(head, dropout_rate=0.5))
+    model = replace(model, config=config)
+    batch = prepared(model, SENTIMENT[:1]).batch([[0]], ALONE)
+    frozen = optax.sgd(0.0)
+    step: Step = make_step(model, frozen, label_smoothing=0.0)
+
+    def losses(seed: int) -> list[float]:
+        state: TrainState = initial_state(model, frozen, seed)
+        found = []
+        for _ in range(3):
+            state, metrics = step(state, *batch)
+            found.append(float(metrics.loss))
+        assert int(state.step) == 3
+        return found
+
+    assert len(set(losses(0))) == 3
+    assert losses(0) == losses(0)
+    assert losses(0) != losses(1)

@@ -1,0 +1,308 @@
+"""Runs from records to a model: what they learn, keep, write and tell."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+from toys import (
+    DAYS,
+    PAIRS,
+    QUICK,
+    SENTIMENT,
+    SHAPE,
+    classifier,
+    pair_classifier,
+    same,
+    snapshot,
+    spans_of,
+    tagger,
+    write_lines,
+)
+
+import encodax
+from encodax.errors import EncodaxError
+from encodax.training import TrainResult
+from encodax.training.train import FINE_TUNING_RATE
+from encodax.types import Params
+
+FLIPPED = [{**record, "label": "no" if record["label"] == "yes" else "yes"} for record in SENTIMENT]
+
+
+def run(**choices: Any) -> TrainResult:
+    """A run over `SENTIMENT`, of the shape of `classifier()` unless told otherwise."""
+    shape = {} if choices.get("model") else SHAPE
+    defaults = {"train": SENTIMENT, "eval": SENTIMENT, **shape, **QUICK}
+    return encodax.train("classification", **{**defaults, **choices})
+
+
+def near(first: Params, second: Params) -> bool:
+    return jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-4), first, second))
+
+
+def encoder_of(model: encodax.Model) -> dict[str, Any]:
+    return {path: leaf for path, leaf in model.params.items() if path.startswith("encoder/")}
+
+
+# Learning.
+
+
+def test_a_classifier_learns() -> None:
+    result = classifier()
+    assert result.metrics == {"accuracy": 1.0, "f1": 1.0}
+    assert result.model.config.labels == ("no", "yes")
+    unseen = encodax.Classifier(result.model).predict(["good thing number 9", "bad"])
+    assert [answer.label for answer in unseen] == ["yes", "no"]
+
+
+def test_a_classifier_of_pairs_learns() -> None:
+    result = pair_classifier()
+    assert result.metrics["accuracy"] == 1.0
+    texts = [(record["text"], record["text_pair"]) for record in PAIRS]
+    answers = encodax.Classifier(result.model).predict(texts)
+    assert [answer.label for answer in answers] == [record["label"] for record in PAIRS]
+
+
+def test_a_token_classifier_learns() -> None:
+    result = tagger()
+    assert result.metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
+    assert result.model.config.labels == ("O", "B-day", "I-day", "B-who", "I-who")
+    answers = encodax.TokenClassifier(result.model).predict([record["text"] for record in DAYS])
+    found = [[(span.start, span.end, span.label) for span in answer] for answer in answers]
+    assert found == [spans_of(record) for record in DAYS]
+
+
+def test_the_figures_of_a_run_are_those_of_its_plan() -> None:
+    result = classifier()
+    assert result.steps == 30
+    assert result.out is None
+    assert result.seconds > 0
+    assert result.tokens_per_second > 0
+    encodings, _ = result.model.encode([record["text"] for record in SENTIMENT])
+    tokens = 10 * sum(map(len, encodings))  # of ten epochs, in batches of one row
+    assert result.padding == pytest.approx(1 - tokens / (30 * 128))
+
+
+def test_the_step_compiles_once(caplog: pytest.LogCaptureFixture) -> None:
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        run(steps=30)  # the last batch of an epoch has fewer examples
+    done = [record.getMessage() for record in caplog.records if "XLA comp" in record.getMessage()]
+    assert sum("jit(step)" in line for line in done) == 1
+    assert sum("jit(scores)" in line for line in done) == 1
+
+
+# Seeds.
+
+DROPPING = {"dropout_rate": 0.1, "steps": 4}
+
+
+def test_a_seed_settles_a_run() -> None:
+    first, again, other = (run(**DROPPING, seed=seed) for seed in (1, 1, 2))
+    assert same(first.model.params, again.model.params)
+    assert [entry.get("loss") for entry in first.curve] == [e.get("loss") for e in again.curve]
+    assert not same(first.model.params, other.model.params)
+
+
+def test_a_seed_settles_a_run_in_any_process(
+    tmp_path: Path, quick_compiler: dict[str, str]
+) -> None:
+    data = write_lines(tmp_path / "data.jsonl", SENTIMENT)
+    choices = {**SHAPE, **QUICK, **DROPPING, "seed": 1, "train": str(data), "eval": str(data)}
+    script = "import encodax, json, sys; encodax.train('classification', **json.loads(sys.argv[1]))"
+    processes = []
+    for salt in ("1", "2"):
+        arguments = json.dumps({**choices, "out": str(tmp_path / salt)})
+        variables = {**os.environ, **quick_compiler, "PYTHONHASHSEED": salt}
+        command = [sys.executable, "-W", "error", "-c", script, arguments]
+        processes.append(subprocess.Popen(command, env=variables))
+    assert [process.wait() for process in processes] == [0, 0]
+    run(**DROPPING, seed=1).model.save(tmp_path / "here")
+    wanted = snapshot(tmp_path / "here")
+    assert "model.safetensors" in wanted
+    for salt in ("1", "2"):
+        found = snapshot(tmp_path / salt)
+        del found["metrics.jsonl"]  # tells the speed
+        assert found == wanted
+
+
+# The best model.
+
+
+def test_the_best_model_is_kept_and_not_the_last(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    result = run(
+        model=classifier().model, train=FLIPPED, out=out, steps=30, evaluate_every=1
+    )
+    curve = [entry["eval_accuracy"] for entry in result.curve if "eval_accuracy" in entry]
+    assert curve[0] == 1.0
+    assert curve[-1] < 1.0
+    assert result.best_step == 1
+    assert result.metrics == {"accuracy": 1.0, "f1": 1.0}
+    best = encodax.load(out)
+    assert same(best.params, result.model.params)
+    answers = encodax.Classifier(best).predict([record["text"] for record in SENTIMENT])
+    assert [answer.label for answer in answers] == [record["label"] for record in SENTIMENT]
+
+
+def test_a_run_stops_where_patience_ends() -> None:
+    shown = io.StringIO()
+    result = run(
+        model=classifier().model, steps=30, evaluate_every=2, patience=3, console=Console(file=shown)
+    )
+    assert result.steps == 8
+    assert result.best_step == 2
+    assert "stopped early: 3 evaluations without a better accuracy" in shown.getvalue()
+
+
+def test_a_model_can_be_loaded_while_it_trains(tmp_path: Path) -> None:
+    class Impatient(io.StringIO):
+        def write(self, text: str) -> int:
+            if "saved" in text:
+                raise KeyboardInterrupt
+            return len(text)
+
+    out = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt):
+        run(out=out, steps=30, console=Console(file=Impatient()))
+    assert encodax.load(out).config == classifier().model.config
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+    curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in curve] == [1, 2, 3, 3]
+
+
+def test_the_curve_is_written_beside_the_model(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    result = run(out=out, steps=30)
+    assert result.out == out
+    assert same(result.model.params, classifier().model.params)  # writing changes nothing
+    curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert curve == result.curve
+    steps = [entry for entry in curve if "loss" in entry]
+    evaluations = [entry for entry in curve if "eval_accuracy" in entry]
+    assert [entry["step"] for entry in steps] == list(range(1, 31))
+    assert steps[0].keys() == {
+        "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "padding"
+    }  # fmt: skip
+    assert evaluations[0].keys() == {"step", "eval_accuracy", "eval_f1"}
+    assert [entry["step"] for entry in evaluations] == list(range(3, 31, 3))
+    assert max(entry["learning_rate"] for entry in steps) == pytest.approx(1e-2)
+    assert steps[-1]["learning_rate"] == 0
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    best = next(entry for entry in evaluations if entry["step"] == result.best_step)
+    assert {name: best[f"eval_{name}"] for name in result.metrics} == result.metrics
+
+
+# Fine-tuning.
+
+GENTLY = {"learning_rate": None, "steps": 1}
+"""One step at the rate of fine-tuning, which moves nothing far."""
+
+
+def test_a_head_that_fits_is_kept() -> None:
+    start = classifier().model
+    result = run(model=start, **GENTLY)
+    assert near(result.model.params, start.params)
+    assert not same(result.model.params, start.params)
+    assert result.curve[0]["learning_rate"] == pytest.approx(FINE_TUNING_RATE)
+    assert result.metrics["accuracy"] == 1.0
+
+
+def test_a_model_directory_is_a_start(tmp_path: Path) -> None:
+    start = classifier().model
+    start.save(tmp_path / "model")
+    result = run(model=tmp_path / "model", **GENTLY)
+    assert near(result.model.params, start.params)
+    assert result.model.config == start.config
+
+
+def test_other_labels_take_a_new_head() -> None:
+    start = classifier().model
+    records = [{**record, "label": f"{record['label']}!"} for record in SENTIMENT]
+    result = run(model=start, train=records, eval=records, **GENTLY)
+    assert result.model.config.labels == ("no!", "yes!")
+    assert near(encoder_of(result.model), encoder_of(start))
+    assert result.model.params.keys() == start.params.keys()
+    assert not near(result.model.params["head/output"], start.params["head/output"])
+    assert result.model.tokenizer is start.tokenizer
+
+
+def test_another_task_takes_a_new_head() -> None:
+    start = classifier().model
+    result = encodax.train(
+        "token-classification", train=DAYS, eval=DAYS, model=start, **GENTLY
+    )
+    assert near(encoder_of(result.model), encoder_of(start))
+    assert result.model.params["head/output"]["w"].shape == (16, 5)
+
+
+def test_the_shape_is_that_of_the_start() -> None:
+    with pytest.raises(EncodaxError, match="layers, width: the shape is that of the model one"):
+        run(model=classifier().model, width=32, layers=2)
+
+
+# What cannot be.
+
+
+BREAKING = {
+    "learning_rate": 1e30, "warmup": 0.0, "schedule": "constant", "batch_size": 16, "steps": 9
+}  # fmt: skip
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    named = "; ".join(f"example {index}" for index in range(8))
+    told = rf"^step 2: the loss is nan at learning rate 1e\+30; .* held: {named} and 8 more$"
+    with pytest.raises(EncodaxError, match=told):
+        run(**BREAKING, evaluate_every=9)
+
+
+def test_a_broken_model_is_never_kept(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    classifier().model.save(out)
+    (out / "metrics.jsonl").write_text("older\n")
+    before = snapshot(tmp_path)
+    with pytest.raises(EncodaxError, match="step 1: the model's scores are not finite.* lower"):
+        run(**BREAKING, evaluate_every=1, out=out, overwrite=True)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_model_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(EncodaxError, match=r"model exists; .*overwrite=True"):
+        run(out=tmp_path / "model", steps=1)
+    assert snapshot(tmp_path / "model") == {"notes.txt": b"mine"}
+    run(model=classifier().model, out=tmp_path / "model", overwrite=True, **GENTLY)
+    assert snapshot(tmp_path)["model/notes.txt"] == b"mine"
+    encodax.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"train": []}, "the data: the data set is empty"),
+        ({"eval": []}, "the data: the data set is empty"),
+        ({"train": "missing.jsonl"}, r"missing\.jsonl does not exist"),
+        ({"train": [*SENTIMENT, {"text": "x", "label": "new"}]}, "example 16: the label 'new' is"),
+        ({"eval": [{"text": "x", "label": "new"}]}, "example 0: unknown label 'new'"),
+        ({"eval": [{"text": "x " * 40, "label": "no"}]}, "example 0: .* the model takes 32"),
+        ({"model": "missing"}, r"missing.config\.json does not exist"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(EncodaxError, match=message):
+        run(**choices)
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(EncodaxError, match="'poetry' is not one of: classification"):
+        encodax.train("poetry", train=SENTIMENT, eval=SENTIMENT)
