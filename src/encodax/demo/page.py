@@ -1,0 +1,368 @@
+"""The demo's report: what was measured, told with pictures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+from babel import Locale
+from jaxtyping import Float
+
+import encodax
+from encodax.demo.baseline import Measurement, read_with_dateparser
+from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
+from encodax.explore import figures, report
+from encodax.explore.report import (
+    Bar,
+    Bars,
+    Numbers,
+    Page,
+    Pictures,
+    Remark,
+    Section,
+    Table,
+    TaggedText,
+    TaggedTexts,
+)
+from encodax.model import Model
+from encodax.nn import sinusoidal_table
+from encodax.training.loop import Fitted
+from encodax.types import Span
+
+KINDS = ("day", "month", "year")
+SHOWN_LANGUAGES = ("en", "ja", "ar", "fr", "hi", "ru", "th", "he", "ko", "el", "am", "my")
+"""Whose first date that was read right is shown: many scripts and orders."""
+MISTAKES = 5
+MAP_LANGUAGE = "ja"  # short texts, and the same sign as part of two fields
+PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "babel", "dateparser")
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that the report is made of."""
+
+    fitted: Fitted
+    dated: Sequence[DatedText]
+    """What the encoder was judged by."""
+    spans: Sequence[tuple[Span, ...]]
+    """The encoder's tags of each."""
+    answers: Sequence[str | None]
+    """The date it made of them."""
+    encoder: Measurement
+    dateparser: Measurement
+    told: Measurement
+    """`dateparser`, told the language of each text."""
+    choices: dict[str, Any]
+    """How the encoder was trained."""
+
+
+def render(material: Material) -> str:
+    """The page as HTML."""
+    encoder, dateparser = material.encoder, material.dateparser
+    highlights = (
+        ("exact match of the encoder", _percent(encoder.match.overall)),
+        ("exact match of dateparser", _percent(dateparser.match.overall)),
+        ("of training, on a CPU" if _on_cpu() else "of training", _seconds(material)),
+        ("dates per second, encoder", f"{encoder.texts_per_second:,.0f}"),
+        ("dates per second, dateparser", f"{dateparser.texts_per_second:,.0f}"),
+    )
+    return report.render(
+        Page(
+            title=f"Reading dates in {len(LANGUAGES)} languages",
+            introduction=(
+                "A small Transformer encoder, trained from scratch on characters, tags the day, "
+                "the month and the year of a date; a few lines make an ISO date of the tags. It "
+                f"is judged by {encoder.count:,} dates whose strings it never saw in training, "
+                "beside dateparser, a library of rules."
+            ),
+            highlights=Numbers(highlights),
+            sections=(
+                _examples(material),
+                _comparison(material),
+                _languages(material),
+                _mistakes(material),
+                _learning(material),
+                _attention(material),
+                _positions(material),
+                _machine(material),
+            ),
+            footer=f"Made by the command “encodax demo” of Encodax {encodax.__version__}.",
+        )
+    )
+
+
+def _comparison(material: Material) -> Section:
+    rows = [
+        ("encoder", material.encoder),
+        ("dateparser", material.dateparser),
+        ("dateparser, told the language of each date", material.told),
+    ]
+    table = Table(
+        "A match is exact when day, month and year are all right.",
+        ("", "exact match", "dates", "dates per second"),
+        tuple(
+            (
+                name,
+                _percent(measured.match.overall),
+                f"{measured.count:,}",
+                f"{measured.texts_per_second:,.0f}",
+            )
+            for name, measured in rows
+        ),
+    )
+    faster = material.told.texts_per_second / material.dateparser.texts_per_second
+    return Section(
+        "What is compared",
+        (
+            "Both read the same strings. Babel wrote them from the Unicode CLDR in the styles "
+            f"{', '.join(STYLES)}, for days from {FIRST_DAY.year} to {LAST_DAY.year}; language, "
+            "style and day are drawn evenly. The encoder learned from other dates written in the "
+            "same ways. So this asks whether it has learned the patterns and the names of "
+            f"{len(LANGUAGES)} languages, not whether it can read what is written in a new way.",
+            "Nothing in dateparser was fitted to these styles, though its words come from the CLDR "
+            "too. It is told which languages may occur, and that day, month and year are all "
+            "there. It reads much that the encoder cannot: times, “two days ago”, years of two "
+            "digits, and some 200 languages, with no training.",
+            f"Told the language of each date, dateparser is {faster:.1f} times as fast as without. "
+            "The encoder is never told. It runs on all cores "
+            f"({_cores()} here), dateparser on one; neither time has loading in it.",
+        ),
+        (table,),
+    )
+
+
+def _languages(material: Material) -> Section:
+    encoder = material.encoder.match.by_language
+    dateparser = material.dateparser.match.by_language
+    both = [language for language in encoder if language in dateparser]
+    ahead = [language for language in both if encoder[language] > dateparser[language]]
+    behind = [language for language in both if encoder[language] < dateparser[language]]
+    bars = tuple(
+        Bar(
+            _name(language),
+            Locale.parse(language).get_language_name(language) or "",
+            language,
+            (encoder[language], dateparser.get(language)),
+        )
+        for language in sorted(encoder, key=_name)
+    )
+    named = f": {_listed([_name(language) for language in behind])}" if behind else ""
+    return Section(
+        "Language by language",
+        (
+            f"The encoder is ahead in {len(ahead)} languages, the two are level in "
+            f"{len(both) - len(ahead) - len(behind)}, and dateparser is ahead in "
+            f"{len(behind)}{named}.",
+        ),
+        (Bars("Exact match, in percent.", ("language", "encoder", "dateparser"), bars),),
+    )
+
+
+def _examples(material: Material) -> Section:
+    shown = [index for language in SHOWN_LANGUAGES for index in _right(material, language)[:1]]
+    return Section(
+        "Dates and their tags",
+        ("Each date is shown with the tags that the encoder gave it.",),
+        (
+            _tagged(
+                material,
+                shown,
+                "The first date of the style “full” read right in each of some languages.",
+            ),
+        ),
+    )
+
+
+def _mistakes(material: Material) -> Section:
+    wrong = [
+        index
+        for index, written in enumerate(material.dated)
+        if material.answers[index] != written.iso
+    ]
+    if not wrong:
+        return Section("Mistakes of the encoder", ("It made none.",))
+    shown = wrong[:MISTAKES]
+    return Section(
+        "Mistakes of the encoder",
+        (f"It read {len(wrong):,} of {len(material.answers):,} dates wrong.",),
+        (_tagged(material, shown, f"The first {len(shown)} of them."),),
+    )
+
+
+def _right(material: Material, language: str) -> list[int]:
+    """Which dates of a language, written in full, the encoder read right."""
+    return [
+        index
+        for index, written in enumerate(material.dated)
+        if (written.language, written.style) == (language, "full")
+        and material.answers[index] == written.iso
+    ]
+
+
+def _tagged(material: Material, indices: Sequence[int], caption: str) -> TaggedTexts:
+    texts = [material.dated[index].text for index in indices]
+    by_rules = read_with_dateparser(texts, LANGUAGES)
+    items = []
+    for index, ruled in zip(indices, by_rules, strict=True):
+        written, answer = material.dated[index], material.answers[index]
+        remarks = [
+            Remark(who, given or "no date", given == written.iso)
+            for who, given in (("encoder", answer), ("dateparser", ruled))
+        ]
+        if not all(remark.is_good for remark in remarks):
+            remarks.append(Remark("it is", written.iso))
+        items.append(
+            TaggedText(
+                written.text,
+                tuple(material.spans[index]),
+                _name(written.language),
+                written.language,
+                tuple(remarks),
+            )
+        )
+    return TaggedTexts(caption, tuple(items), KINDS)
+
+
+def _learning(material: Material) -> Section:
+    fitted = material.fitted
+    return Section(
+        "How it learned",
+        (
+            f"{fitted.steps:,} steps took {fitted.seconds:.0f} s, compilation and evaluations "
+            f"included: {fitted.tokens_per_second:,.0f} tokens (characters) per second. Dates are "
+            f"packed into rows, so that only {fitted.padding:.1%} of their room is padding. The "
+            f"parameters kept are those of step {fitted.best_step:,}, the best by F1 over the "
+            "tags of validation dates, which are neither learned from nor judged by.",
+        ),
+        (
+            Pictures(
+                "The loss is of one batch a step, pale, with a running mean.",
+                (
+                    figures.learning_curve(
+                        fitted.curve, "loss", "training loss", is_logarithmic=True
+                    ),
+                    figures.learning_curve(fitted.curve, "eval_f1", "F1 on validation dates"),
+                ),
+            ),
+        ),
+    )
+
+
+def _attention(material: Material) -> Section:
+    in_language = [w.text for w in material.dated if w.language == MAP_LANGUAGE]
+    text = max(in_language or [material.dated[0].text], key=len)
+    tokens, layers = attention(material.fitted.model, text)
+    maps = tuple(
+        figures.attention_map(weights, tokens, f"layer {layer}, head {head}")
+        for layer, heads in enumerate(layers, 1)
+        for head, weights in enumerate(heads, 1)
+    )
+    return Section(
+        "Where it looks",
+        (
+            f"The attention of each head over “{text}”. A row is a character, and says how much "
+            "of each other character it takes in: the stronger the colour, the more. Each row sums "
+            "to 1.",
+        ),
+        (Pictures("The number shows when the pointer rests on a cell.", maps, is_small=True),),
+    )
+
+
+def attention(model: Model, text: str) -> tuple[list[str], list[Float[np.ndarray, "H T T"]]]:
+    """The tokens of a text, and for each layer the attention weights (H, T, T) over them."""
+    (encoding,), _ = model.encode([text])
+    tokens = model.tokenizer.tokens(encoding.token_ids.tolist())
+    output = model.apply(model.params, model.batch([text]), record=frozenset({"attention"}))
+    length = len(tokens)
+    return tokens, [
+        np.asarray(weights)[0, :, :length, :length] for weights in output.records["attention"]
+    ]
+
+
+def _positions(material: Material) -> Section:
+    learned = np.asarray(material.fitted.model.params["encoder/embeddings/position"]["w"])
+    fixed = np.asarray(sinusoidal_table(*learned.shape))
+    longest = max(len(written.text) for written in material.dated) + 2
+    return Section(
+        "Where a character stands",
+        (
+            "Attention knows no order; a vector for each position brings it in. The paper "
+            "(Vaswani et al. 2017, section 3.5) has sines of many wave lengths. This encoder, like "
+            "BERT, learns a table of its own. Positions that no date reaches, from about "
+            f"{longest} on, stay as random as they began.",
+            "The learned table looks random too, until positions are compared: neighbours have "
+            "become alike, as they are by construction in the paper’s.",
+        ),
+        (
+            Pictures(
+                "Above, the encodings: a row for each position, a column for each feature. Below, "
+                "the cosine similarity of each two positions.",
+                (
+                    figures.positional_encodings(fixed, "fixed: sines and cosines"),
+                    figures.positional_encodings(learned, "learned by this encoder"),
+                    figures.position_similarity(fixed, "fixed: similarity of positions"),
+                    figures.position_similarity(learned, "learned: similarity of positions"),
+                ),
+            ),
+        ),
+    )
+
+
+def _machine(material: Material) -> Section:
+    count = material.fitted.model.parameter_count()
+    settings = ", ".join(f"{name} {value}" for name, value in material.choices.items())
+    return Section(
+        "Machine and settings",
+        blocks=(
+            Table(
+                "",
+                (),
+                (
+                    ("machine", f"{_cores()} cores, {platform.machine()}, {platform.system()}"),
+                    ("JAX runs on", _device()),
+                    ("Python", platform.python_version()),
+                    ("Encodax", encodax.__version__),
+                    *((package, metadata.version(package)) for package in PACKAGES),
+                    ("parameters", f"{count:,}"),
+                    ("training", settings),
+                ),
+            ),
+        ),
+    )
+
+
+def _name(language: str) -> str:
+    return Locale.parse(language).get_language_name("en") or language
+
+
+def _listed(names: Sequence[str]) -> str:
+    """At most eight names, in a sentence."""
+    if len(names) > 8:
+        names = [*names[:7], f"{len(names) - 7} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def _seconds(material: Material) -> str:
+    return f"{material.fitted.seconds:.0f} s"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device() -> str:
+    return str(jax.devices()[0].device_kind)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"

@@ -1,0 +1,281 @@
+"""The demo: train an encoder to read dates, compare it with a library of rules, write a report.
+
+A date is read in two steps: the encoder tags the characters that are the day, the month (one tag
+for each) and the year, and `dates.read_date` makes a date of the tags.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from encodax import atomic
+from encodax.demo import page
+from encodax.demo.baseline import Measurement, measure_dateparser
+from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
+from encodax.demo.watch import watch
+from encodax.errors import EncodaxError
+from encodax.inference.predictors import TokenClassifier
+from encodax.training.train import TrainResult, train
+from encodax.types import Span
+
+OUT = Path("runs/demo")
+MODEL_DIRECTORY = "model"
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+
+STEPS = 3_600
+TRAIN_SIZE = 100_000
+"""Dates to learn from: about as many as the steps take, so that hardly one is seen twice."""
+VALIDATION_SIZE = 1_000
+"""Dates that say which step's parameters are the best, and by which the choices below were made."""
+EVALUATION_SIZE = 10_000
+
+EVALUATION_SEED = 20_310_805
+"""The same for all runs, so that their results can be compared."""
+
+CHOICES: dict[str, Any] = {
+    "tokenizer": "char",
+    "layers": 2,
+    "width": 96,
+    "heads": 4,
+    "max_positions": 64,  # the longest of all dates has 48 characters, and two special tokens
+    "dropout_rate": 0.0,  # data are plenty, and time is short
+    "batch_tokens": 512,
+    "learning_rate": 2e-3,
+    "warmup": 0.05,
+    "schedule": "cosine",
+    "weight_decay": 0.01,
+}
+"""What `encodax.train` is given beside steps and seed."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Dates for each purpose. No text is in two of the lists."""
+
+    train: list[DatedText]
+    validation: list[DatedText]
+    evaluation: list[DatedText]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the encoder read."""
+
+    spans: list[tuple[Span, ...]]
+    answers: list[str | None]
+    measurement: Measurement
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """How well dates were read, and where everything is."""
+
+    model: Path
+    summary: Path
+    report: Path
+    encoder: Measurement
+    dateparser: Measurement
+    seconds_training: float
+
+
+def run_demo(
+    out: Path = OUT,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    console: Console | None = None,
+    steps: int = STEPS,
+    train_size: int = TRAIN_SIZE,
+    validation_size: int = VALIDATION_SIZE,
+    evaluation_size: int = EVALUATION_SIZE,
+    dateparser_size: int | None = None,
+) -> DemoResult:
+    """Train, evaluate, compare, and write `model/`, `summary.json` and `report.html`.
+
+    Args:
+        out: the directory to write, which appears when all is done, whole.
+        seed: of the training data and of the training.
+        overwrite: whether `out` may exist; what is there stays until the new one takes its place.
+        console: where progress and the result are shown; None for nowhere.
+        steps: training steps.
+        train_size: dates to learn from.
+        validation_size: dates to choose the best parameters by.
+        evaluation_size: dates to be judged by.
+        dateparser_size: so many of these, the first ones, are given to `dateparser`; all when not
+            given.
+
+    Raises:
+        EncodaxError: `out` exists or cannot be written, or a size is not above 0.
+    """
+    dateparser_size = evaluation_size if dateparser_size is None else dateparser_size
+    _check_above_0(
+        steps=steps,
+        train_size=train_size,
+        validation_size=validation_size,
+        evaluation_size=evaluation_size,
+        dateparser_size=dateparser_size,
+    )
+    console = console or Console(quiet=True)
+    results: list[DemoResult] = []
+
+    def write(place: Path) -> None:
+        data = draw(
+            seed,
+            train_size=train_size,
+            validation_size=validation_size,
+            evaluation_size=evaluation_size,
+        )
+        console.print(
+            f"{len(data.train):,} dates in {len(LANGUAGES)} languages to learn from, "
+            f"{len(data.evaluation):,} others to be judged by",
+            highlight=False,
+        )
+        trained = train_reader(
+            data, seed=seed, steps=steps, out=place / MODEL_DIRECTORY, console=console
+        )
+        reader = TokenClassifier(trained.model)
+        reading = read(reader, data.evaluation)
+        untold, told = _baseline(data.evaluation[:dateparser_size], console)
+        summary = _summary(trained, reading.measurement, untold, seed)
+        _write_json(place / SUMMARY_FILE, summary)
+        material = page.Material(
+            trained, data.evaluation, reading.spans, reading.answers,
+            encoder=reading.measurement, dateparser=untold, told=told,
+            choices={**CHOICES, "steps": steps, "seed": seed, "train_size": len(data.train)},
+        )  # fmt: skip
+        (place / REPORT_FILE).write_text(page.render(material), encoding="utf-8")
+        results.append(
+            DemoResult(
+                out / MODEL_DIRECTORY, out / SUMMARY_FILE, out / REPORT_FILE,
+                reading.measurement, untold, trained.seconds,
+            )
+        )  # fmt: skip
+
+    atomic.write_directory(out, write, overwrite=overwrite)
+    (result,) = results
+    _show(result, console)
+    return result
+
+
+def _check_above_0(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size <= 0:
+            raise EncodaxError(f"{name} = {size} is not above 0")
+
+
+def draw(
+    seed: int,
+    *,
+    train_size: int = TRAIN_SIZE,
+    validation_size: int = VALIDATION_SIZE,
+    evaluation_size: int = EVALUATION_SIZE,
+) -> Data:
+    """Dates for training, validation and evaluation: the last do not depend on the seed."""
+    evaluation = sample(evaluation_size, seed=EVALUATION_SEED)
+    seen = {written.text for written in evaluation}
+    validation = sample(validation_size, seed=EVALUATION_SEED + 1, exclude=seen)
+    seen |= {written.text for written in validation}
+    return Data(sample(train_size, seed=seed, exclude=seen), validation, evaluation)
+
+
+def train_reader(
+    data: Data,
+    *,
+    seed: int,
+    steps: int = STEPS,
+    out: Path | None = None,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train an encoder from scratch to tag day, month and year."""
+    return train(
+        "token-classification",
+        train=_records(data.train),
+        eval=_records(data.validation),
+        out=out,
+        console=console,
+        seed=seed,
+        steps=steps,
+        **CHOICES,
+    )
+
+
+def _records(dated: Sequence[DatedText]) -> list[dict[str, Any]]:
+    return [
+        {"text": written.text, "spans": [asdict(span) for span in written.spans]}
+        for written in dated
+    ]
+
+
+def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> Reading:
+    """Read dates with the encoder. Compilation is left out of the time."""
+    texts = [written.text for written in dated]
+    reader.predict(texts[:1000])
+    began = time.perf_counter()
+    spans = reader.predict(texts)
+    answers = [read_date(text, its_spans) for text, its_spans in zip(texts, spans, strict=True)]
+    seconds = time.perf_counter() - began
+    match = exact_match(answers, dated)
+    return Reading(spans, answers, Measurement(match, len(texts), seconds))
+
+
+def _baseline(dated: Sequence[DatedText], console: Console) -> tuple[Measurement, Measurement]:
+    """`dateparser` on the same texts, and again, told the language of each."""
+    with watch("dateparser", console) as progress:
+        untold = measure_dateparser(dated, progress=progress)
+    with watch("dateparser, told the language", console) as progress:
+        told = measure_dateparser(dated, tell_language=True, progress=progress)
+    return untold, told
+
+
+def _summary(
+    trained: TrainResult, encoder: Measurement, dateparser: Measurement, seed: int
+) -> dict[str, Any]:
+    """What `summary.json` says; shares are from 0 to 1."""
+    return {
+        "exact_match": encoder.match.overall,
+        "exact_match_dateparser": dateparser.match.overall,
+        "exact_match_by_language": encoder.match.by_language,
+        "exact_match_by_language_dateparser": dateparser.match.by_language,
+        "seconds_training": trained.seconds,
+        "tokens_per_second": trained.tokens_per_second,
+        "strings_per_second": encoder.texts_per_second,
+        "strings_per_second_dateparser": dateparser.texts_per_second,
+        "evaluation_size": encoder.count,
+        "dateparser_size": dateparser.count,
+        "languages": len(LANGUAGES),
+        "seed": seed,
+        "steps": trained.steps,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _show(result: DemoResult, console: Console) -> None:
+    """The comparison, and where everything is."""
+    table = Table()
+    table.add_column("")
+    for head in ("exact match", "dates", "dates per second"):
+        table.add_column(head, justify="right")
+    for name, measured in {"encoder": result.encoder, "dateparser": result.dateparser}.items():
+        table.add_row(
+            name,
+            f"{measured.match.overall:.2%}",
+            f"{measured.count:,}",
+            f"{measured.texts_per_second:,.0f}",
+        )
+    console.print(table)
+    for name, path in {
+        "model": result.model, "summary": result.summary, "report": result.report,
+    }.items():  # fmt: skip
+        console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)

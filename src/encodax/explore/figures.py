@@ -1,0 +1,204 @@
+"""Arrays to pictures: each function gives one SVG element, to stand in a page or in a file.
+
+The same arrays give the same bytes. Colours follow the page where it sets `--ink`, `--paper`,
+`--accent` and `--second` (a dark page, say), and are those of a light page elsewhere. Nothing is
+fetched: text is drawn in the fonts of whoever looks.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import escape
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+COLOURS = {
+    "#010101": "var(--ink, #1f2328)",
+    "#020202": "var(--paper, #ffffff)",
+    "#030303": "var(--accent, #0b6bcb)",
+    "#040404": "var(--second, #c2410c)",
+}
+"""What matplotlib is given, which takes fixed colours only, and what stands in the picture."""
+INK, PAPER, ACCENT, SECOND = COLOURS
+
+FONTS = "system-ui, sans-serif"
+
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: small, and found by a search
+    "svg.hashsalt": "encodax",  # the same names from run to run
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+}
+
+CELL = 16  # units a token takes in an attention map
+DENSE = 100  # points of a curve from which on it is smoothed
+FAINTEST = 0.01  # attention that is drawn: below, a cell looks empty anyway
+
+
+def learning_curve(
+    curve: Sequence[Mapping[str, int | float]],
+    value: str,
+    title: str,
+    *,
+    is_logarithmic: bool = False,
+) -> str:
+    """One value of a training run at each step that has it, and its running mean where it jumps.
+
+    Args:
+        curve: entries as a training run logs them: `step`, with `loss` say, or with `eval_f1`.
+        value: which to show.
+        title: what stands above.
+        is_logarithmic: whether the scale is, for what shrinks by powers of ten.
+    """
+    steps, values = _series(curve, value)
+    is_dense = len(steps) > DENSE
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.subplots()
+        if is_dense:
+            axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=0.6)
+            values = _smooth(values)
+        marker = "" if is_dense else "o"
+        axes.plot(steps, values, color=ACCENT, marker=marker, markersize=4, linewidth=1.8)
+        axes.set(title=title, xlabel="step", yscale="log" if is_logarithmic else "linear")
+        axes.grid(visible=True)
+        return _svg(figure, f"Curve: {title}")
+
+
+def positional_encodings(table: Float[np.ndarray, "T D"], title: str) -> str:
+    """A table of positional encodings as a heat map: a row for each position."""
+    most = float(np.abs(table).max()) or 1.0
+    return _heat_map(table, title, most, "feature", "position")
+
+
+def position_similarity(table: Float[np.ndarray, "T D"], title: str) -> str:
+    """How alike the encodings of two positions are: the cosine of the angle between them."""
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)  # (T, 1)
+    directions = table / np.where(lengths == 0, 1, lengths)  # (T, D)
+    return _heat_map(directions @ directions.T, title, 1.0, "position", "position")
+
+
+def _heat_map(
+    table: Float[np.ndarray, "rows columns"], title: str, most: float, across: str, down: str
+) -> str:
+    """White at 0, red up to `most`, blue down to -`most`."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(
+            table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="none"
+        )
+        axes.set(title=title, xlabel=across, ylabel=down)
+        figure.colorbar(image, ax=axes)
+        return _svg(figure, f"Heat map: {title}")
+
+
+def attention_map(weights: Float[np.ndarray, "T S"], tokens: Sequence[str], title: str) -> str:
+    """The weights of one head: each token of the rows looks at the tokens of the columns.
+
+    It is drawn here and not by matplotlib, so that the browser finds a font for every script.
+
+    Args:
+        weights: (T, T), each row sums to 1.
+        tokens: the T tokens.
+        title: what stands above.
+
+    Raises:
+        ValueError: there are not as many tokens as rows and columns.
+    """
+    weights = np.asarray(weights, np.float32)
+    if weights.shape != (len(tokens), len(tokens)):
+        raise ValueError(f"{len(tokens)} tokens, but weights of the shape {weights.shape}")
+    names = [escape(token) for token in tokens]
+    margin = CELL * (0.7 + 0.5 * max(map(len, tokens)))
+    side = margin + CELL * len(tokens)
+    size = f"{side:.0f} {side + CELL:.0f}"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" role="img" '
+        f'font-family="{FONTS}" font-size="{CELL * 0.75:.0f}" fill="{COLOURS[INK]}">',
+        f"<title>{escape(title)}: attention of {len(tokens)} tokens to each other</title>",
+        f'<text x="{margin:.0f}" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
+        f'<g transform="translate({margin:.0f} {margin + CELL:.0f})">',
+        *(_labels(index, name) for index, name in enumerate(names)),
+        *_cells(weights, names),
+        f'<rect width="{CELL * len(tokens)}" height="{CELL * len(tokens)}" fill="none" '
+        f'stroke="{COLOURS[INK]}" stroke-opacity="0.3"/>',
+        "</g></svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _labels(index: int, name: str) -> str:
+    """A token's name, left of its row and above its column (turned there where it is long)."""
+    middle = CELL * (index + 0.5)
+    turned = f' transform="rotate(-90 {middle:.0f} -4)"' if len(name) > 1 else ""
+    anchor = "start" if turned else "middle"
+    down = ' dy="0.35em"'
+    return (
+        f'<text x="-5" y="{middle:.0f}"{down} text-anchor="end">{name}</text>'
+        f'<text x="{middle:.0f}" y="-4"{down if turned else ""} text-anchor="{anchor}"{turned}>'
+        f"{name}</text>"
+    )
+
+
+def _cells(weights: Float[np.ndarray, "T S"], names: Sequence[str]) -> list[str]:
+    """A square for each pair, as strong as its weight; its title says the number."""
+    return [
+        f'<rect x="{CELL * s}" y="{CELL * t}" width="{CELL}" height="{CELL}" '
+        f'fill="{COLOURS[ACCENT]}" fill-opacity="{weights[t, s]:.2f}">'
+        f"<title>{names[t]} → {names[s]}: {weights[t, s]:.2f}</title></rect>"
+        for t, s in np.argwhere(weights >= FAINTEST).tolist()
+    ]
+
+
+def _series(
+    curve: Sequence[Mapping[str, int | float]], name: str
+) -> tuple[Float[np.ndarray, " entries"], Float[np.ndarray, " entries"]]:
+    """Steps and values of the entries that have such a value."""
+    entries = [(entry["step"], entry[name]) for entry in curve if name in entry]
+    steps, values = np.array(entries, float).reshape(-1, 2).T
+    return steps, values
+
+
+def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+    """The mean of the last 20 or so values, older ones counting less."""
+    means = np.zeros(len(values))
+    mean = seen = 0.0
+    for index, value in enumerate(values):
+        mean, seen = 0.95 * mean + value, 0.95 * seen + 1
+        means[index] = mean / seen
+    return means
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as one SVG element, without XML declaration, document type and metadata."""
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].rstrip()
+    for given, shown in COLOURS.items():
+        text = text.replace(given, shown)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", rf"font: \1 {FONTS}", text)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # figures on one page would share these names
+    # Its rule for `*` would be one for the whole page.
+    text, _ = re.subn(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
+    title = f"<title>{escape(description)}</title>"
+    return text.replace(">", f' role="img" stroke-linejoin="round">\n {title}', 1)
