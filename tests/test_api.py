@@ -72,7 +72,10 @@ def test_train_load_predict(tmp_path: Path) -> None:
 def test_spans_are_predicted(tmp_path: Path) -> None:
     tagger().model.save(tmp_path / "model")
     (spans,) = encodax.TokenClassifier.load(str(tmp_path / "model")).predict([DAYS[0]["text"]])
-    assert [(span.start, span.end, span.label) for span in spans] == [(3, 9, "day"), (10, 12, "who")]
+    assert [(span.start, span.end, span.label) for span in spans] == [
+        (3, 9, "day"),
+        (10, 12, "who"),
+    ]
 
 
 @pytest.fixture(scope="module")

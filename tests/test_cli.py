@@ -175,9 +175,7 @@ def assert_refused(outcome: Outcome, message: str) -> None:
 # What it is for.
 
 
-def test_train_evaluate_predict(
-    site: Path, tmp_path: Path, quick_compiler: dict[str, str]
-) -> None:
+def test_train_evaluate_predict(site: Path, tmp_path: Path, quick_compiler: dict[str, str]) -> None:
     data, model = str(site / "good.jsonl"), str(tmp_path / "model")
 
     def run(*arguments: str, **how: Any) -> Outcome:
@@ -389,7 +387,10 @@ GOOD = ["--train", "good.jsonl", *NEW]
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "missing file": (call_train("--train", "missing.jsonl", *NEW), "missing.jsonl does not exist"),
-    "unreadable line": (["predict", "model", "--input", "bad.jsonl"], "bad.jsonl, line 2: not JSON"),
+    "unreadable line": (
+        ["predict", "model", "--input", "bad.jsonl"],
+        "bad.jsonl, line 2: not JSON",
+    ),
     "unknown label": (
         ["evaluate", "model", "--data", "unknown.jsonl"],
         "unknown.jsonl, line 2: unknown label 'maybe'; the model knows: no, yes",

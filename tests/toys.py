@@ -74,7 +74,13 @@ def pair_classifier() -> TrainResult:
 @functools.cache
 def tagger() -> TrainResult:
     """A token classifier of `DAYS`, over characters."""
-    choices = {"tokenizer": "char", "steps": 80, **SHAPE, "batch_tokens": 256, "learning_rate": 1e-2}
+    choices = {
+        "tokenizer": "char",
+        "steps": 80,
+        **SHAPE,
+        "batch_tokens": 256,
+        "learning_rate": 1e-2,
+    }
     return encodax.train("token-classification", train=DAYS, eval=DAYS, **choices)
 
 

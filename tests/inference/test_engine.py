@@ -16,7 +16,7 @@ from encodax.inference.engine import Engine
 from encodax.model import Model
 from encodax.tokenizer import Encoding
 
-WORDS = "good bad thing number on Monday we met they all".split()
+WORDS = ["good", "bad", "thing", "number", "on", "Monday", "we", "met", "they", "all"]
 
 
 def encoded(model: Model, count: int, seed: int) -> list[Encoding]:

@@ -83,7 +83,9 @@ def test_an_empty_text_is_refused(classify: encodax.Classifier, text: str) -> No
 
 
 def test_a_long_text_is_refused(classify: encodax.Classifier) -> None:
-    with pytest.raises(EncodaxError, match=r"text 1: 42 tokens, and the model takes 32; .*truncate"):
+    with pytest.raises(
+        EncodaxError, match=r"text 1: 42 tokens, and the model takes 32; .*truncate"
+    ):
         classify.predict(["good", LONG])
 
 

@@ -82,7 +82,7 @@ def test_no_label_is_refused() -> None:
 
 def test_an_unknown_label_is_refused() -> None:
     assert index_of("b", ("a", "b"), "line 1") == 1
-    with pytest.raises(EncodaxError, match="line 1: unknown label 'c'; the model knows: a, b$"):
+    with pytest.raises(EncodaxError, match=r"line 1: unknown label 'c'; the model knows: a, b$"):
         index_of("c", ("a", "b"), "line 1")
 
 

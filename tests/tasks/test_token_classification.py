@@ -255,7 +255,10 @@ def test_any_spans_come_back_from_characters(cuts: list[Cut]) -> None:
 
 
 def test_a_span_is_right_where_start_end_and_label_are() -> None:
-    right = [Example("", (Span(0, 2, "x"), Span(3, 5, "y")), ""), Example("", (Span(1, 2, "x"),), "")]
+    right = [
+        Example("", (Span(0, 2, "x"), Span(3, 5, "y")), ""),
+        Example("", (Span(1, 2, "x"),), ""),
+    ]
     found = [(Span(0, 2, "x", 0.5), Span(3, 4, "y"), Span(5, 6, "x")), (Span(1, 2, "y"),)]
     # One of four found is right; one of three is found.
     assert task.metrics(found, right) == pytest.approx(

@@ -43,7 +43,9 @@ def test_the_rate_stays_where_it_is_constant() -> None:
 def test_the_fall_is_a_line_or_half_a_cosine() -> None:
     done = np.linspace(0, 1, 31)
     np.testing.assert_allclose(rates("linear")[9:], PEAK * (1 - done), atol=1e-7)
-    np.testing.assert_allclose(rates("cosine")[9:], PEAK * (1 + np.cos(np.pi * done)) / 2, atol=1e-7)
+    np.testing.assert_allclose(
+        rates("cosine")[9:], PEAK * (1 + np.cos(np.pi * done)) / 2, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])

@@ -140,9 +140,7 @@ def test_a_seed_settles_a_run_in_any_process(
 
 def test_the_best_model_is_kept_and_not_the_last(tmp_path: Path) -> None:
     out = tmp_path / "model"
-    result = run(
-        model=classifier().model, train=FLIPPED, out=out, steps=30, evaluate_every=1
-    )
+    result = run(model=classifier().model, train=FLIPPED, out=out, steps=30, evaluate_every=1)
     curve = [entry["eval_accuracy"] for entry in result.curve if "eval_accuracy" in entry]
     assert curve[0] == 1.0
     assert curve[-1] < 1.0
@@ -157,7 +155,11 @@ def test_the_best_model_is_kept_and_not_the_last(tmp_path: Path) -> None:
 def test_a_run_stops_where_patience_ends() -> None:
     shown = io.StringIO()
     result = run(
-        model=classifier().model, steps=30, evaluate_every=2, patience=3, console=Console(file=shown)
+        model=classifier().model,
+        steps=30,
+        evaluate_every=2,
+        patience=3,
+        console=Console(file=shown),
     )
     assert result.steps == 8
     assert result.best_step == 2
@@ -238,9 +240,7 @@ def test_other_labels_take_a_new_head() -> None:
 
 def test_another_task_takes_a_new_head() -> None:
     start = classifier().model
-    result = encodax.train(
-        "token-classification", train=DAYS, eval=DAYS, model=start, **GENTLY
-    )
+    result = encodax.train("token-classification", train=DAYS, eval=DAYS, model=start, **GENTLY)
     assert near(encoder_of(result.model), encoder_of(start))
     assert result.model.params["head/output"]["w"].shape == (16, 5)
 
@@ -270,7 +270,7 @@ def test_a_broken_model_is_never_kept(tmp_path: Path) -> None:
     classifier().model.save(out)
     (out / "metrics.jsonl").write_text("older\n")
     before = snapshot(tmp_path)
-    with pytest.raises(EncodaxError, match="step 1: the model's scores are not finite.* lower"):
+    with pytest.raises(EncodaxError, match=r"step 1: the model's scores are not finite.* lower"):
         run(**BREAKING, evaluate_every=1, out=out, overwrite=True)
     assert snapshot(tmp_path) == before
 
