@@ -128,19 +128,23 @@ def train(
     truncate: Truncate = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a model for a task; the best by the evaluation data is kept in --out.
+    """Train a model for a task; the best by the evaluation data is kept.
 
-    Files are JSON Lines, CSV or TSV, plain or .gz:
+    Files are JSON Lines, CSV or TSV, plain or .gz. Records of the tasks:
 
-      classification:        {"text": "...", "label": "..."}   (and "text_pair" for pairs)
-      token-classification:  {"text": "...", "spans": [{"start": 0, "end": 4, "label": "..."}]}
-                             {"tokens": ["..."], "tags": ["..."]}
+      classification        {"text": "...", "label": "..."}
+                            with "text_pair" for pairs of texts
+      token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
+                            {"start": 0, "end": 4, "label": "..."}
+                            or {"tokens": ["..."], "tags": ["..."]}
 
-    The learning curve is in OUT/metrics.jsonl. At the end, one JSON object says how the best
-    model does.
+    The learning curve is in OUT/metrics.jsonl. At the end, one JSON object
+    on standard output says how well the best model does.
 
-    Example: encodax train classification --train train.tsv --eval dev.tsv --columns text,label
-    --out runs/sentiment
+    Example:
+
+      encodax train classification --train train.tsv --eval dev.tsv
+      --columns text,label --out runs/sentiment
     """
     from encodax.training import train as run
 
