@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,13 +109,11 @@ def snapshot(directory: Path) -> dict[str, bytes | None]:
 def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Compile each program once a session, in haste: that takes longer than the runs do.
 
-    Gives the variables that ask the same of another process.
+    Gives the variables that let another process take what is compiled, and add nothing: JAX warns
+    where it reads what is half written.
     """
-    place = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        place = place.parent  # one for all workers
     choices = {
-        "jax_compilation_cache_dir": str(place / "compiled"),
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_disable_most_optimizations": True,
     }
@@ -124,7 +121,8 @@ def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     for name, value in choices.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
-    yield {name.upper(): str(value) for name, value in choices.items()}
+    never = {"jax_persistent_cache_min_compile_time_secs": 1e9}
+    yield {name.upper(): str(value) for name, value in {**choices, **never}.items()}
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()

@@ -19,7 +19,11 @@ def float_leaves(tree: Any) -> list[int]:
     return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if leaf.dtype == np.float32]
 
 
-@pytest.mark.parametrize(("block", "arguments"), zoo.BLOCKS.values(), ids=zoo.BLOCKS)
+# The post-norm encoder is its embeddings and layers, which are here apart.
+BLOCKS = {name: case for name, case in zoo.BLOCKS.items() if name != "encoder"}
+
+
+@pytest.mark.parametrize(("block", "arguments"), BLOCKS.values(), ids=BLOCKS)
 def test_gradients_are_finite_differences(block: Any, arguments: tuple[Any, ...]) -> None:
     transformed = hk.transform(block)
     params = drawn(jax.eval_shape(transformed.init, jax.random.key(0), *arguments))

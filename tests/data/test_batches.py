@@ -82,6 +82,13 @@ def test_examples_stand_in_the_batches_in_random_order() -> None:
     assert 350 < np.mean(first) < 650
 
 
+def test_rows_stand_in_the_batches_in_random_order() -> None:
+    lengths = [16] + [8] * 40  # the packer makes the row of the longest first
+    shape = BatchShape(row_count=1, row_tokens=16, slots=4)
+    places = {plan_by_tokens(lengths, shape, order(seed)).index([[0]]) for seed in range(20)}
+    assert len(places) > 5
+
+
 @pytest.mark.parametrize(
     ("longest", "room"), [(1, 128), (128, 128), (129, 256), (256, 256), (300, 512), (512, 512)]
 )

@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import haiku as hk
@@ -72,36 +73,59 @@ def einsum_attention(
     return jnp.einsum("bhts,bshk->bthk", jnp.where(mask, weights, 0), v)
 
 
-@BY_CASE
-def test_the_vmap_form_is_the_einsum_form(cross: bool, options: dict[str, Any]) -> None:
+@functools.cache
+def both_forms(case: str) -> tuple[list[jax.Array], list[jax.Array]]:
+    """What the vmap form and the einsum form give: the output, and gradients of q, k, v, bias."""
+    cross, options = CASES[case]
     *qkv, queries, keys = inputs(cross)
     mask = mask_of(queries, keys, options)
-    dense = {name: options[name] for name in ("bias", "scale") if name in options}
-    actual = attention(*qkv, queries, keys, **options)
-    assert_close(actual, einsum_attention(*qkv, mask, **dense))
-    numbers = {name: np.asarray(value, np.float64) for name, value in dense.items()}
-    assert_close(actual, reference.attention(*map(reference.float64, qkv), mask, **numbers))
-
-
-@BY_CASE
-def test_the_vmap_form_is_the_einsum_form_backwards(cross: bool, options: dict[str, Any]) -> None:
-    *qkv, queries, keys = inputs(cross)
-    mask = mask_of(queries, keys, options)
-    rest = {name: options[name] for name in ("causal", "window", "scale") if name in options}
-    scale = {name: options[name] for name in ("scale",) if name in options}
-    bias = options.get("bias", jnp.zeros((1, 3, *mask.shape[1:])))
+    options = {"bias": jnp.zeros((1, 3, *mask.shape[1:]))} | options
+    bias = options.pop("bias")
+    dense_options = {name: options[name] for name in ("scale",) if name in options}
     cotangent = normal(*qkv[0].shape, seed=4)
 
     def lifted(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
-        return jnp.vdot(cotangent, attention(q, k, v, queries, keys, bias=bias, **rest))
+        return attention(q, k, v, queries, keys, bias=bias, **options)
 
     def dense(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
-        return jnp.vdot(cotangent, einsum_attention(q, k, v, mask, bias, **scale))
+        return einsum_attention(q, k, v, mask, bias, **dense_options)
 
-    gradients = [jax.jit(jax.grad(f, range(4)))(*qkv, bias) for f in (lifted, dense)]
-    for actual, wanted in zip(*gradients, strict=True):
-        assert_close(actual, wanted)
-    assert np.abs(gradients[0][2]).max() > 0.1
+    @jax.jit
+    def forwards_and_backwards(*arguments: jax.Array) -> list[list[jax.Array]]:
+        results = []
+        for form in (lifted, dense):
+            output, pull_back = jax.vjp(form, *arguments)
+            results.append([output, *pull_back(cotangent)])
+        return results
+
+    first, second = forwards_and_backwards(*qkv, bias)
+    return first, second
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_vmap_form_is_the_einsum_form(case: str) -> None:
+    (output, *_), (wanted, *_) = both_forms(case)
+    assert np.abs(wanted).max() > 0.1
+    assert_close(output, wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_vmap_form_is_the_einsum_form_backwards(case: str) -> None:
+    (_, *gradients), (_, *wanted) = both_forms(case)
+    assert np.abs(wanted[2]).max() > 0.1
+    for actual, gradient in zip(gradients, wanted, strict=True):
+        assert_close(actual, gradient)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attention_is_its_formula(case: str) -> None:
+    cross, options = CASES[case]
+    *qkv, queries, keys = inputs(cross)
+    dense = {name: options[name] for name in ("bias", "scale") if name in options}
+    numbers = {name: np.asarray(value, np.float64) for name, value in dense.items()}
+    mask = mask_of(queries, keys, options)
+    wanted = reference.attention(*map(reference.float64, qkv), mask, **numbers)
+    assert_close(both_forms(case)[0][0], wanted)
 
 
 @BY_CASE
@@ -141,6 +165,29 @@ def test_a_softmax_with_nothing_to_choose_is_zeros() -> None:
     np.testing.assert_array_equal(weights[1], np.zeros(3))
     assert weights[0, 1] == 0
     assert float(weights[0].sum()) == pytest.approx(1, abs=1e-7)
+
+
+def test_a_softmax_is_of_float32_whatever_comes_in() -> None:
+    scores = (5 * normal(4, 200)).astype(jnp.bfloat16)
+    weights = masked_softmax(scores, jnp.ones((4, 200), bool))
+    assert weights.dtype == jnp.float32
+    exponentials = np.exp(reference.float64(scores))
+    assert_close(weights, exponentials / exponentials.sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_scores_are_of_float32_whatever_comes_in(dtype: jnp.dtype) -> None:
+    *_, v, queries, keys = inputs(False)
+    even = 256 + 2 * np.random.default_rng(0).integers(0, 8, (2, 6, 3, 4))  # exact in both dtypes
+    q, k = jnp.full(even.shape, 256, dtype), jnp.asarray(even, dtype)
+    # Their products are exact in float32, too large for float16 and too long for bfloat16.
+    wanted = reference.attention_weights(
+        np.full(even.shape, 256.0), even, mask_of(queries, keys, {}), scale=1 / 256
+    )
+    assert_close(attention_weights(q, k, queries, keys, scale=1 / 256), wanted)
+    out = attention(q, k, v, queries, keys, scale=1 / 256)
+    assert_close(out, np.einsum("bhts,bshk->bthk", wanted, v))
+    assert attention(q, k, v.astype(dtype), queries, keys).dtype == dtype
 
 
 def test_the_masking_number_is_finite() -> None:

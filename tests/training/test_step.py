@@ -20,8 +20,7 @@ from encodax.tasks.task import Targets, cross_entropy
 from encodax.training.step import Step, TrainState, initial_state, make_step
 from encodax.types import PackedBatch, Params
 
-PACKED = BatchShape(row_count=2, row_tokens=64, slots=5)
-ALONE = BatchShape(row_count=8, row_tokens=32, slots=1)
+SHAPE = BatchShape(row_count=8, row_tokens=64, slots=5)
 SMOOTHING = 0.1
 
 
@@ -47,8 +46,8 @@ def assert_near(first: Params, second: Params) -> None:
 def test_packed_examples_teach_what_they_teach_alone(head: str) -> None:
     model = (classifier() if head == "sequence" else tagger()).model
     examples = prepared(model, (SENTIMENT if head == "sequence" else DAYS)[:8])
-    packed = examples.batch([[3, 0, 6], [5, 1, 2]], PACKED)
-    alone = examples.batch([[index] for index in (0, 1, 2, 3, 5, 6)], ALONE)
+    packed = examples.batch([[3, 0, 6], [5, 1, 2]], SHAPE)
+    alone = examples.batch([[index] for index in (0, 1, 2, 3, 5, 6)], SHAPE)
     params, metrics = stepped(model, *packed)
     wanted_params, wanted = stepped(model, *alone)
     assert_near(params, wanted_params)
@@ -67,12 +66,12 @@ def test_the_loss_of_two_batches_is_divided_once() -> None:
         return cross_entropy(logits, targets, SMOOTHING)
 
     slope = jax.jit(jax.value_and_grad(summed, has_aux=True))
-    parts = [examples.batch([[0]], ALONE), examples.batch([[1], [2], [3], [4]], ALONE)]
+    parts = [examples.batch([[0]], SHAPE), examples.batch([[1], [2], [3], [4]], SHAPE)]
     sums, gradients = zip(*(slope(model.params, *part) for part in parts), strict=True)
     total, weight = (float(sum(part)) for part in zip(*sums, strict=True))
     gradient = jax.tree.map(lambda *each: sum(map(np.asarray, each)) / weight, *gradients)
 
-    params, metrics = stepped(model, *examples.batch([[0, 1, 2], [3, 4]], PACKED))
+    params, metrics = stepped(model, *examples.batch([[0, 1, 2], [3, 4]], SHAPE))
     assert_near(params, jax.tree.map(lambda p, g: np.asarray(p) - g, model.params, gradient))
     np.testing.assert_allclose(metrics.loss, total / weight, rtol=1e-5)
     np.testing.assert_allclose(metrics.gradient_norm, optax.tree.norm(gradient), rtol=1e-5)
@@ -81,7 +80,7 @@ def test_the_loss_of_two_batches_is_divided_once() -> None:
 def test_a_step_gives_its_state_away_but_not_the_model() -> None:
     model = classifier().model
     before = jax.tree.map(np.array, model.params)
-    stepped(model, *prepared(model, SENTIMENT[:8]).batch([[3, 0, 6], [5, 1, 2]], PACKED))
+    stepped(model, *prepared(model, SENTIMENT[:8]).batch([[3, 0, 6], [5, 1, 2]], SHAPE))
     assert same(model.params, before)
 
 
@@ -91,7 +90,7 @@ def test_each_step_draws_dropout_anew() -> None:
     assert head is not None
     config = replace(model.config, head=replace(head, dropout_rate=0.5))
     model = replace(model, config=config)
-    batch = prepared(model, SENTIMENT[:1]).batch([[0]], ALONE)
+    batch = prepared(model, SENTIMENT[:1]).batch([[0]], SHAPE)
     frozen = optax.sgd(0.0)
     step: Step = make_step(model, frozen, label_smoothing=0.0)
 

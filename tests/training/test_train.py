@@ -116,6 +116,7 @@ def test_a_seed_settles_a_run() -> None:
 def test_a_seed_settles_a_run_in_any_process(
     tmp_path: Path, quick_compiler: dict[str, str]
 ) -> None:
+    run(**DROPPING, seed=1).model.save(tmp_path / "here")
     data = write_lines(tmp_path / "data.jsonl", SENTIMENT)
     choices = {**SHAPE, **QUICK, **DROPPING, "seed": 1, "train": str(data), "eval": str(data)}
     script = "import encodax, json, sys; encodax.train('classification', **json.loads(sys.argv[1]))"
@@ -126,7 +127,6 @@ def test_a_seed_settles_a_run_in_any_process(
         command = [sys.executable, "-W", "error", "-c", script, arguments]
         processes.append(subprocess.Popen(command, env=variables))
     assert [process.wait() for process in processes] == [0, 0]
-    run(**DROPPING, seed=1).model.save(tmp_path / "here")
     wanted = snapshot(tmp_path / "here")
     assert "model.safetensors" in wanted
     for salt in ("1", "2"):
