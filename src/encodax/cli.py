@@ -141,7 +141,7 @@ def train(
     The learning curve is in OUT/metrics.jsonl. At the end, one JSON object
     on standard output says how well the best model does.
 
-    Example:
+    Such as:
 
       encodax train classification --train train.tsv --eval dev.tsv
       --columns text,label --out runs/sentiment

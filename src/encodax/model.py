@@ -44,10 +44,12 @@ def _transformed(config: ModelConfig) -> hk.Transformed:
 
 
 def initial_params(config: ModelConfig, key: Array) -> Params:
-    """Fresh parameters, drawn from a random key."""
+    """Fresh parameters, drawn from a random key.
+
+    Not compiled: it runs once, over two tokens, and compiling would take longer.
+    """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    init = functools.partial(_transformed(config).init, is_training=False, record=frozenset())
-    params: Params = jax.jit(init)(key, dummy)
+    params: Params = _transformed(config).init(key, dummy, is_training=False, record=frozenset())
     return params
 
 
@@ -137,8 +139,11 @@ class Model:
             The token sequences, and how many of them were cut.
 
         Raises:
-            EncodaxError: a text is empty, or longer than the model without `truncate`.
+            EncodaxError: a text is empty, or longer than the model without `truncate`; or one
+                string is given where a list is wanted.
         """
+        if isinstance(texts, str):
+            raise EncodaxError("wants a list of texts, not one string")
         encodings = self.tokenizer.encode(texts)
         limit = self.max_length or max(map(len, encodings), default=0)
         names = names or [f"text {index}" for index in range(len(encodings))]

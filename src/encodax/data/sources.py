@@ -146,6 +146,8 @@ def _table(dialect: dict[str, Any]) -> Callable[..., Iterator[Record]]:
                 continue
             if columns is None:
                 columns = cells
+                if len(set(columns)) < len(columns):
+                    raise EncodaxError(f"{where}: two columns have one name: {', '.join(columns)}")
                 continue
             if len(cells) != len(columns):
                 raise EncodaxError(

@@ -71,9 +71,11 @@ class RunLog:
         )
         self._progress.update(self._bar, completed=step, told=told)
         now = time.monotonic()
-        if not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
+        if step == 1:  # it compiled, and says nothing of the time that the others take
+            self._start = self._last_line = now
+        elif not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._start) / step * (self._steps - step)
+            left = (now - self._start) / (step - 1) * (self._steps - step)
             self.note(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
 
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
