@@ -87,7 +87,7 @@ class RunLog:
 
     def note(self, text: str) -> None:
         """Say something beside the numbers."""
-        self._progress.console.print(text, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _write(self, entry: dict[str, Any]) -> None:
         self.curve.append(entry)
