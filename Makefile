@@ -25,7 +25,7 @@ setup: ## build the environment (.venv) on the newest usable Python, as locked
 setup-test: ## the same, with what the tests need
 	@tools/setup.sh test
 
-demo: setup ## train an encoder to read dates in 60 languages, and write runs/demo/report.html
+demo: setup ## train an encoder to read dates in 68 languages, and write runs/demo/report.html
 	@$(VENV)/bin/encodax demo $(DEMO_ARGS)
 
 test: setup-test ## run all tests, the examples in docstrings included
