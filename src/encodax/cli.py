@@ -269,14 +269,13 @@ def info(model: ModelPath) -> None:
     table = Table("module", "leaf", "shape", "parameters", "bytes")
     for column in table.columns[3:]:
         column.justify = "right"
-    count = size = 0
     for path, leaves in loaded.params.items():
         for leaf, array in leaves.items():
-            count, size = count + array.size, size + array.nbytes
             shape = " x ".join(map(str, array.shape))
             table.add_row(path, leaf, shape, f"{array.size:,}", f"{array.nbytes:,}")
     table.add_section()
-    table.add_row("in all", "", "", f"{count:,}", f"{size:,}")
+    size = sum(array.nbytes for leaves in loaded.params.values() for array in leaves.values())
+    table.add_row("in all", "", "", f"{loaded.parameter_count():,}", f"{size:,}")
     # Wide enough on a pipe too: a cut path would be of no use.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print(table)
@@ -308,7 +307,6 @@ class _Notes(logging.Handler):
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     logging.getLogger("encodax").addHandler(_Notes())
-    logging.captureWarnings(False)
     try:
         try:
             app()

@@ -21,6 +21,7 @@ from jaxtyping import Array
 from encodax import atomic, families, weights
 from encodax.config import ModelConfig
 from encodax.data import packing
+from encodax.data.batches import row_tokens_for
 from encodax.errors import EncodaxError
 from encodax.families import native
 from encodax.nn import Encoder, Head, functional
@@ -159,12 +160,11 @@ class Model:
             EncodaxError: a text is empty, or longer than the model without `truncate`.
         """
         encodings, _ = self.encode(texts, truncate=truncate)
-        longest = max(map(len, encodings), default=1)
         batch = packing.assemble(
             encodings,
             [[index] for index in range(len(encodings))],
             row_count=len(encodings),
-            row_tokens=1 << (longest - 1).bit_length(),
+            row_tokens=row_tokens_for([len(encoding) for encoding in encodings] or [1], smallest=1),
             slots=1,
         )
         self.check(batch)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-SECONDS_BETWEEN_LINES = 5.0
+from encodax.training.progress import SECONDS_BETWEEN_LINES
 
 Report = Callable[[int, int], None]
 """Called with what is done, and with all that is to do."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from encodax.data.batches import row_tokens_for
 from encodax.data.packing import assemble, best_fit, slots_of
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -78,7 +79,7 @@ def _by_row_length(lengths: Sequence[int]) -> dict[int, list[int]]:
     groups: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
         fitting = (row for row in ROW_TOKENS if max(length, shortest) <= row)
-        row_tokens = next(fitting, 1 << (length - 1).bit_length())
+        row_tokens = next(fitting, None) or row_tokens_for([length], smallest=1)
         groups.setdefault(row_tokens, []).append(index)
     return groups
 

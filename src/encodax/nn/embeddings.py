@@ -70,9 +70,9 @@ class Embeddings(hk.Module):
     @hk.name_like("__call__")
     def _positions(self, position_ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         config = self.config
-        if config.max_positions is not None:
-            functional.check_below("position", position_ids, config.max_positions)
         if config.positions == "sinusoidal":
+            if config.max_positions is not None:
+                functional.check_below("position", position_ids, config.max_positions)
             # A position never reaches the number of tokens in a row: no longer table is needed.
             return functional.sinusoidal_table(position_ids.shape[1], config.width)[position_ids]
         if config.max_positions is None:

@@ -41,6 +41,7 @@ class Plan:
 def make_plan(lengths: list[int], settings: TrainSettings) -> Plan:
     """Lay out a run over sequences of these lengths."""
     row_tokens = row_tokens_for(lengths)
+    epochs = settings.epochs or DEFAULT_EPOCHS
 
     def order(epoch: int) -> np.random.Generator:
         return np.random.default_rng((settings.seed, epoch))
@@ -49,10 +50,10 @@ def make_plan(lengths: list[int], settings: TrainSettings) -> Plan:
         rows = max(1, (settings.batch_tokens or DEFAULT_BATCH_TOKENS) // row_tokens)
         shape = BatchShape(rows, row_tokens, slots_for(lengths, row_tokens))
         by_tokens = Plan(shape, 0, lambda epoch: plan_by_tokens(lengths, shape, order(epoch)))
-        return replace(by_tokens, steps=_steps(settings, len(by_tokens.epoch(0))))
+        return replace(by_tokens, steps=settings.steps or epochs * len(by_tokens.epoch(0)))
 
     examples = settings.batch_size
-    steps = _steps(settings, math.ceil(len(lengths) / examples))
+    steps = settings.steps or epochs * math.ceil(len(lengths) / examples)
 
     def epoch_of(epoch: int) -> list[list[Row]]:
         return plan_by_examples(lengths, examples, row_tokens, order(epoch))
@@ -62,7 +63,3 @@ def make_plan(lengths: list[int], settings: TrainSettings) -> Plan:
     row_count = max(len(batch) for batch in planned)
     slots = max(len(row) for batch in planned for row in batch)
     return Plan(BatchShape(row_count, row_tokens, slots), steps, epoch_of)
-
-
-def _steps(settings: TrainSettings, per_epoch: int) -> int:
-    return settings.steps or per_epoch * (settings.epochs or DEFAULT_EPOCHS)
