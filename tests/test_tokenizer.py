@@ -2,10 +2,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from encodax.errors import EncodaxError
 from encodax.tokenizer import SPECIAL_TOKENS, Encoding, Tokenizer
@@ -29,7 +31,7 @@ def tokens(tokenizer: Tokenizer, text: str | tuple[str, str]) -> list[str]:
 
 
 def assert_equal(one: Encoding, other: Encoding) -> None:
-    for field in ("token_ids", "type_ids", "offsets", "is_special"):
+    for field in ("token_ids", "type_ids", "offsets", "is_special", "sequence_ids"):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
@@ -277,3 +279,540 @@ def test_a_truncated_encoding_ends_with_its_last_special_token(
 def test_what_is_short_enough_is_not_truncated(trained: dict[str, Tokenizer]) -> None:
     (encoding,) = trained["wordpiece"].encode(["the cat"])
     assert_equal(encoding.truncated(99), encoding)
+
+
+def test_of_a_pair_the_longer_text_is_cut_first_as_the_library_does(tokenizer: Tokenizer) -> None:
+    text = "the cat sat on the mat"
+    reference = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    for pair in ((text, "the dog"), ("the dog", text), (text, text), (text, ""), ("", text)):
+        (whole,) = tokenizer.encode([pair])
+        for length in range(3, len(whole) + 2):
+            reference.enable_truncation(length, strategy="longest_first")
+            expected = reference.encode(*pair)
+            short = whole.truncated(length)
+            assert short.token_ids.tolist() == expected.ids
+            assert short.type_ids.tolist() == expected.type_ids
+            assert short.offsets.tolist() == [list(offsets) for offsets in expected.offsets]
+            assert short.is_special.tolist() == [bool(i) for i in expected.special_tokens_mask]
+            assert short.sequence_ids.tolist() == [
+                -1 if i is None else i for i in expected.sequence_ids
+            ]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_pair_without_room_for_its_special_tokens_ends_with_the_last(
+    tokenizer: Tokenizer, length: int
+) -> None:
+    (pair,) = tokenizer.encode([("the cat", "the dog")])
+    short = pair.truncated(length)
+    assert tokenizer.tokens(short.token_ids) == ["[CLS]", "[SEP]"][-length:]
+    assert short.type_ids[-1] == 1
+
+
+def test_sequence_ids_tell_the_texts_of_a_pair_from_the_special_tokens(
+    tokenizer: Tokenizer,
+) -> None:
+    (pair,) = tokenizer.encode([("the", "[MASK]")])
+    (single,) = tokenizer.encode(["the"])
+    assert single.sequence_ids.tolist() == [-1, *[0] * (len(single) - 2), -1]
+    assert pair.sequence_ids.tolist() == [*single.sequence_ids.tolist(), 1, -1]
+    assert pair.sequence_ids.dtype == np.int32
+
+
+# The directories of published families. What is expected of them is what AutoTokenizer of
+# transformers 5.23 gives.
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+BERT = words("""[PAD] [UNK] [CLS] [SEP] [MASK] the cat ##s sat on cafe caf ##e café The ! , . ' s a
+##b b 猫 ##犬 犬 < mask > x""")
+MPNET = ["<s>", "<pad>", "</s>", "<unk>", *BERT, "<mask>"]
+ESM = words("""<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . -
+<null_1> <mask>""")
+MERGES = ["Ġ t", "t h", "th e", "Ġ the", "c a", "ca t", "Ġ cat", "Ġt h", "# v", "# #"]
+BPE = ["<s>", "<pad>", "</s>", "<unk>"]
+BPE += sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+BPE += [merge.replace(" ", "") for merge in MERGES] + ["<mask>"]
+
+
+EXPECTED_BERT: dict[str, list[int]] = {
+    "the cats sat!": [2, 5, 6, 7, 8, 15, 3],
+    "": [2, 3],
+    "   ": [2, 3],
+    "The CAF\u00c9, cafe\u0301 the": [2, 5, 10, 16, 10, 5, 3],
+    "猫犬cat": [2, 23, 25, 6, 3],
+    "a [MASK] b[MASK]the": [2, 20, 4, 22, 4, 5, 3],
+    "the <mask>cat <mask> s": [2, 5, 26, 27, 28, 6, 26, 27, 28, 19, 3],
+    "[mask] <MASK>": [2, 1, 27, 1, 26, 27, 28, 3],
+    "x the x": [2, 29, 5, 29, 3],
+    "\u0000a\u200bb\u00a0c\u001c\u001dd\ta\r\n": [2, 20, 21, 1, 20, 3],
+    "🙂 кот ab": [2, 1, 1, 20, 21, 3],
+    "MKTAYIAKQR": [2, 1, 3],
+    "M K T  AYI\nAK": [2, 1, 1, 1, 1, 1, 3],
+    "mkTay k": [2, 1, 1, 3],
+    "M<mask>K <mask>A": [2, 1, 26, 27, 28, 1, 26, 27, 28, 20, 3],
+    "MJ*J1 2X?": [2, 1, 1, 1, 1, 1, 3],
+    "M\u001cK\u2028T\u3000jj\u001dj\u0085j\u180ej\u200bj": [2, 1, 1, 1, 3],
+    ".-B..<unk>Z<unk": [2, 17, 1, 22, 17, 17, 26, 1, 28, 1, 26, 1, 3],
+    "the  the</s>the <s> cat": [2, 5, 5, 26, 1, 19, 28, 5, 26, 19, 28, 6, 3],
+    "<mask": [2, 26, 27, 3],
+    "##version ##": [2, 1, 1, 1, 1, 1, 3],
+    "a</s></s> b": [2, 20, 26, 1, 19, 28, 26, 1, 19, 28, 22, 3],
+    "[CLS] the [SEP]": [2, 2, 5, 3, 3],
+    "<<mask>>": [2, 26, 26, 27, 28, 28, 3],
+    "a" * 119: [2, 1, 3],
+}  # fmt: skip
+
+EXPECTED_CASED: dict[str, list[int]] = {
+    "The CAF\u00c9, cafe\u0301 the": [2, 14, 1, 16, 1, 5, 3],
+    "猫犬cat": [2, 1, 3],
+    "a [MASK] b[MASK]the": [2, 20, 4, 22, 4, 5, 3],
+    "x the x": [2, 29, 5, 29, 3],
+    "[CLS] the [SEP]": [2, 2, 5, 3, 3],
+}  # fmt: skip
+
+EXPECTED_STRIPPED: dict[str, list[int]] = {
+    "The CAF\u00c9, cafe\u0301 the": [2, 14, 1, 16, 10, 5, 3],
+    "猫犬cat": [2, 23, 25, 6, 3],
+    "a [MASK] b[MASK]the": [2, 20, 4, 22, 4, 5, 3],
+    "x the x": [2, 29, 5, 29, 3],
+    "[CLS] the [SEP]": [2, 2, 5, 3, 3],
+}  # fmt: skip
+
+EXPECTED_NAMED: dict[str, list[int]] = {
+    "The CAF\u00c9, cafe\u0301 the": [3, 5, 10, 16, 10, 5, 3],
+    "猫犬cat": [3, 23, 25, 6, 3],
+    "a [MASK] b[MASK]the": [3, 20, 1, 27, 1, 22, 1, 27, 1, 5, 3],
+    "x the x": [3, 29, 5, 29, 3],
+    "[CLS] the [SEP]": [3, 1, 1, 1, 5, 3, 3],
+}  # fmt: skip
+
+EXPECTED_MPNET: dict[str, list[int]] = {
+    "the cats sat!": [0, 9, 10, 11, 12, 19, 2],
+    "": [0, 2],
+    "   ": [0, 2],
+    "The CAF\u00c9, cafe\u0301 the": [0, 9, 14, 20, 14, 9, 2],
+    "猫犬cat": [0, 27, 29, 10, 2],
+    "a [MASK] b[MASK]the": [0, 24, 5, 31, 5, 26, 5, 31, 5, 9, 2],
+    "the <mask>cat <mask> s": [0, 9, 34, 10, 34, 23, 2],
+    "[mask] <MASK>": [0, 5, 31, 5, 30, 31, 32, 2],
+    "x the x": [0, 33, 9, 33, 2],
+    "\u0000a\u200bb\u00a0c\u001c\u001dd\ta\r\n": [0, 24, 25, 5, 24, 2],
+    "🙂 кот ab": [0, 5, 5, 24, 25, 2],
+    "MKTAYIAKQR": [0, 5, 2],
+    "M K T  AYI\nAK": [0, 5, 5, 5, 5, 5, 2],
+    "mkTay k": [0, 5, 5, 2],
+    "M<mask>K <mask>A": [0, 5, 34, 5, 34, 24, 2],
+    "MJ*J1 2X?": [0, 5, 5, 5, 5, 5, 2],
+    "M\u001cK\u2028T\u3000jj\u001dj\u0085j\u180ej\u200bj": [0, 5, 5, 5, 2],
+    ".-B..<unk>Z<unk": [0, 21, 5, 26, 21, 21, 30, 5, 32, 5, 30, 5, 2],
+    "the  the</s>the <s> cat": [0, 9, 9, 2, 9, 0, 10, 2],
+    "<mask": [0, 30, 31, 2],
+    "##version ##": [0, 5, 5, 5, 5, 5, 2],
+    "a</s></s> b": [0, 24, 2, 2, 26, 2],
+    "[CLS] the [SEP]": [0, 5, 5, 5, 9, 5, 5, 5, 2],
+    "<<mask>>": [0, 30, 34, 32, 2],
+    "a" * 119: [0, 5, 2],
+}  # fmt: skip
+
+EXPECTED_ESM: dict[str, list[int]] = {
+    "the cats sat!": [0, 3, 3, 3, 2],
+    "": [0, 2],
+    "   ": [0, 2],
+    "The CAF\u00c9, cafe\u0301 the": [0, 11, 3, 23, 5, 18, 3, 3, 3, 2],
+    "猫犬cat": [0, 3, 2],
+    "a [MASK] b[MASK]the": [0, 3, 3, 20, 5, 8, 15, 3, 3, 20, 5, 8, 15, 3, 2],
+    "the <mask>cat <mask> s": [0, 3, 32, 3, 32, 3, 2],
+    "[mask] <MASK>": [0, 3, 3, 20, 5, 8, 15, 3, 2],
+    "x the x": [0, 3, 3, 3, 2],
+    "\u0000a\u200bb\u00a0c\u001c\u001dd\ta\r\n": [0, 3, 3, 3, 3, 2],
+    "🙂 кот ab": [0, 3, 3, 3, 2],
+    "MKTAYIAKQR": [0, 20, 15, 11, 5, 19, 12, 5, 15, 16, 10, 2],
+    "M K T  AYI\nAK": [0, 20, 15, 11, 5, 19, 12, 5, 15, 2],
+    "mkTay k": [0, 3, 11, 3, 3, 2],
+    "M<mask>K <mask>A": [0, 20, 32, 15, 32, 5, 2],
+    "<cls>M<eos><pad><null_1>L<nul<null_1": [0, 0, 20, 2, 1, 31, 4, 3, 2],
+    "MJ*J1 2X?": [0, 20, 3, 3, 24, 3, 2],
+    "M\u001cK\u2028T\u3000jj\u001dj\u0085j\u180ej\u200bj": [0, 20, 15, 11, 3, 3, 3, 2],
+    ".-B..<unk>Z<unk": [0, 29, 30, 25, 29, 29, 3, 27, 3, 2],
+    "the  the</s>the <s> cat": [0, 3, 3, 3, 3, 2],
+    "<mask": [0, 3, 2],
+    "##version ##": [0, 3, 3, 2],
+    "a</s></s> b": [0, 3, 3, 2],
+    "[CLS] the [SEP]": [0, 3, 23, 4, 8, 3, 3, 3, 8, 9, 14, 3, 2],
+    "<<mask>>": [0, 3, 32, 3, 2],
+    "a" * 119: [0, 3, 2],
+}  # fmt: skip
+
+EXPECTED_ROBERTA: dict[str, list[int]] = {
+    "the cats sat!": [0, 262, 266, 86, 224, 86, 68, 87, 4, 2],
+    "": [0, 2],
+    "   ": [0, 224, 224, 224, 2],
+    "猫犬cat": [0, 167, 238, 108, 167, 236, 109, 265, 2],
+    "[mask] <MASK>": [0, 62, 80, 68, 86, 78, 64, 224, 31, 48, 36, 54, 46, 33, 2],
+    "x the x": [0, 91, 267, 72, 224, 91, 2],
+    "🙂 кот ab": [0, 176, 257, 251, 228, 224, 144, 122, 144, 126, 145, 228, 224, 68, 69, 2],
+    "MKTAYIAKQR": [0, 48, 46, 55, 36, 60, 44, 36, 46, 52, 53, 2],
+    "M K T  AYI\nAK": [0, 48, 224, 46, 224, 55, 224, 224, 36, 60, 44, 202, 36, 46, 2],
+    "mkTay k": [0, 80, 78, 55, 68, 92, 224, 78, 2],
+    "MJ*J1 2X?": [0, 48, 45, 13, 45, 20, 224, 21, 59, 34, 2],
+    ".-B..<unk>Z<unk": [0, 17, 16, 37, 17, 17, 3, 61, 31, 88, 81, 78, 2],
+    "the  the</s>the <s> cat": [0, 262, 224, 267, 72, 2, 262, 224, 0, 266, 2],
+    "<mask": [0, 31, 80, 68, 86, 78, 2],
+    "##version ##": [0, 269, 89, 72, 85, 86, 76, 82, 81, 224, 269, 2],
+    "a</s></s> b": [0, 68, 2, 2, 224, 69, 2],
+    "[CLS] the [SEP]": [0, 62, 38, 47, 54, 64, 267, 72, 224, 62, 54, 40, 51, 64, 2],
+    "<<mask>>": [0, 31, 270, 33, 2],
+}  # fmt: skip
+
+
+def written(directory: Path, files: Mapping[str, object]) -> Path:
+    """A directory of these files: JSON, lines, text, or bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        if isinstance(content, dict):
+            content = json.dumps(content)
+        if isinstance(content, list):
+            content = "\n".join(content) + "\n"
+        data = content if isinstance(content, bytes) else str(content).encode()
+        (directory / name).write_bytes(data)
+    return directory
+
+
+def ids(tokenizer: Tokenizer, text: str | tuple[str, str]) -> list[int]:
+    return tokenizer.encode([text])[0].token_ids.tolist()
+
+
+ROBERTA = {
+    "vocab.json": {token: index for index, token in enumerate(BPE)},
+    "merges.txt": ["#version: 0.2", *MERGES],
+}
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra", "nomic_bert"])
+def test_a_vocabulary_of_bert_alone_makes_its_tokenizer(tmp_path: Path, family: str) -> None:
+    written(tmp_path, {"vocab.txt": BERT})
+    tokenizer = Tokenizer.load(tmp_path, model_type=family)
+    expected = EXPECTED_BERT
+    assert {text: ids(tokenizer, text) for text in expected} == expected
+    (pair,) = tokenizer.encode([("the cat", "a <mask>")])
+    assert pair.token_ids.tolist() == [2, 5, 6, 3, 20, 26, 27, 28, 3]
+    assert pair.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, -1, 1, 1, 1, 1, -1]
+    assert pair.offsets.tolist()[1:3] == [[0, 3], [4, 7]]
+    assert tokenizer.special_tokens == SPECIAL_TOKENS
+    assert (tokenizer.pad_id, tokenizer.mask_token, tokenizer.mask_id) == (0, "[MASK]", 4)
+    assert tokenizer.vocabulary_size == len(BERT)
+    assert tokenizer.decode(ids(tokenizer, "the cats")) == "the cats"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"do_lower_case": False, "tokenize_chinese_chars": False}, EXPECTED_CASED),
+        ({"do_lower_case": False, "strip_accents": True}, EXPECTED_STRIPPED),
+        ({"mask_token": {"content": "x", "lstrip": True}, "cls_token": "[SEP]"}, EXPECTED_NAMED),
+    ],
+)
+def test_the_configuration_says_how_bert_reads(
+    tmp_path: Path, config: dict[str, object], expected: dict[str, list[int]]
+) -> None:
+    written(tmp_path, {"vocab.txt": BERT, "tokenizer_config.json": config})
+    tokenizer = Tokenizer.load(tmp_path, model_type="bert")
+    assert {text: ids(tokenizer, text) for text in expected} == expected
+
+
+def test_mpnet_frames_as_roberta_does(tmp_path: Path) -> None:
+    written(tmp_path, {"vocab.txt": MPNET})
+    tokenizer = Tokenizer.load(tmp_path, model_type="mpnet")
+    assert {text: ids(tokenizer, text) for text in EXPECTED_MPNET} == EXPECTED_MPNET
+    (pair,) = tokenizer.encode([("the cat", "a <mask>")])
+    assert pair.token_ids.tolist() == [0, 9, 10, 2, 2, 24, 34, 2]
+    assert not pair.type_ids.any()
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, -1, -1, 1, 1, -1]
+    assert tokenizer.special_tokens["unk_token"] == "[UNK]"  # and not <unk>, which is there too
+    assert (tokenizer.pad_id, tokenizer.mask_id) == (1, 34)
+
+
+def test_esm_finds_the_vocabulary_anywhere_and_ignores_spaces(tmp_path: Path) -> None:
+    written(tmp_path, {"vocab.txt": "\n".join(ESM)})  # published without a last line end
+    tokenizer = Tokenizer.load(tmp_path, model_type="esm")
+    assert {text: ids(tokenizer, text) for text in EXPECTED_ESM} == EXPECTED_ESM
+    (pair,) = tokenizer.encode([("M K", "<mask>x")])
+    assert pair.token_ids.tolist() == [0, 20, 15, 2, 32, 3, 2]
+    assert pair.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert pair.offsets.tolist()[1:3] == [[0, 1], [2, 3]]
+    assert tokenizer.decode(pair.token_ids[:4]) == "MK"
+    assert (tokenizer.pad_id, tokenizer.mask_token, tokenizer.mask_id) == (1, "<mask>", 32)
+    assert tokenizer.special_tokens["eos_token"] == "<eos>"
+    assert "sep_token" not in tokenizer.special_tokens
+
+
+def test_esm_splits_at_what_python_calls_a_space(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(written(tmp_path, {"vocab.txt": ESM}), model_type="esm")
+    characters = [chr(code) for code in range(0x3100)]
+    for character, encoding in zip(
+        characters, tokenizer.encode([f"k{c}k" for c in characters]), strict=True
+    ):
+        found = len(encoding) - 2
+        expected = 2 if character.isspace() else 3 if character in ESM else 1
+        assert found == expected, repr(character)
+
+
+def test_esm_takes_the_longest_entry(tmp_path: Path) -> None:
+    entries = [*ESM[:4], "A", "Ad", "AdV", "d", "V"]
+    tokenizer = Tokenizer.load(written(tmp_path, {"vocab.txt": entries}), model_type="esm")
+    assert tokens(tokenizer, "AdAdVAVd")[1:-1] == ["Ad", "AdV", "A", "V", "d"]
+
+
+def test_roberta_is_made_of_its_vocabulary_and_merges(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(written(tmp_path, ROBERTA), model_type="roberta")
+    assert {text: ids(tokenizer, text) for text in EXPECTED_ROBERTA} == EXPECTED_ROBERTA
+    (pair,) = tokenizer.encode([("the cat", "a b")])
+    assert tokenizer.tokens(pair.token_ids) == [
+        "<s>", "the", "Ġcat", "</s>", "</s>", "a", "Ġ", "b", "</s>",
+    ]  # fmt: skip
+    assert not pair.type_ids.any()
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, -1, -1, 1, 1, 1, -1]
+    assert pair.offsets.tolist()[1:3] == [[0, 3], [4, 7]]
+    assert [len(pair.truncated(length)) for length in (4, 6, 8)] == [4, 6, 8]
+    assert (tokenizer.pad_id, tokenizer.mask_id) == (1, len(BPE) - 1)
+
+
+def test_the_mask_of_roberta_takes_the_space_before_it(tmp_path: Path) -> None:
+    # As in its published tokenizer.json. (transformers 5.23 keeps the space where there is none.)
+    tokenizer = Tokenizer.load(written(tmp_path, ROBERTA), model_type="roberta")
+    assert tokens(tokenizer, "the <mask> cat") == ["<s>", "the", "<mask>", "Ġcat", "</s>"]
+
+
+def test_roberta_may_put_a_space_before_a_text(tmp_path: Path) -> None:
+    written(tmp_path, ROBERTA | {"tokenizer_config.json": {"add_prefix_space": True}})
+    tokenizer = Tokenizer.load(tmp_path, model_type="roberta")
+    assert ids(tokenizer, "cat") == [0, 266, 2]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": {"model_type": "esm"}},
+        {"tokenizer_config.json": {"tokenizer_class": "EsmTokenizer"}},
+        {"config.json": {"model_type": "bert", "tokenizer_class": "EsmTokenizerFast"}},
+    ],
+)
+def test_the_directory_says_of_which_family_it_is(tmp_path: Path, files: dict[str, object]) -> None:
+    written(tmp_path, {"vocab.txt": ESM} | files)
+    assert ids(Tokenizer.load(tmp_path), "MK") == [0, 20, 15, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"spm.model": b"\x00"}, r"spm\.model alone gives no tokenizer of None"),
+        ({"spiece.model": b"", "config.json": {"model_type": "albert"}}, "spiece.*of albert"),
+        ({"sentencepiece.bpe.model": b""}, r"sentencepiece\.bpe\.model alone"),
+        ({"vocab.txt": BERT}, r"vocab\.txt alone gives no tokenizer of None"),
+        ({"vocab.json": {}, "config.json": {"model_type": "roberta"}}, r"vocab\.json alone"),
+        (
+            {"vocab.txt": BERT, "config.json": {"tokenizer_class": "BertJapaneseTokenizer"}},
+            "no tokenizer of bertjapanese",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_is_to_be_converted(
+    tmp_path: Path, files: dict[str, object], message: str
+) -> None:
+    with pytest.raises(EncodaxError, match=message) as caught:
+        Tokenizer.load(written(tmp_path, files))
+    assert "AutoTokenizer.from_pretrained(X).save_pretrained(X)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+FILES_OF_BERT = {"vocab.txt": BERT, "config.json": {"model_type": "bert"}}
+FILES_OF_ROBERTA = ROBERTA | {"config.json": {"model_type": "roberta"}}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (FILES_OF_BERT | {"vocab.txt": b"\xff\xfe"}, r"vocab\.txt is not UTF-8"),
+        (FILES_OF_BERT | {"vocab.txt": [*BERT, "cat"]}, r"vocab\.txt: lines 7 and 31 are.*'cat'"),
+        (FILES_OF_BERT | {"vocab.txt": BERT[4:]}, r"vocab\.txt has no '\[UNK\]'.* unk_token"),
+        (FILES_OF_BERT | {"vocab.txt": BERT[:3]}, r"vocab\.txt has no '\[SEP\]'.* sep_token"),
+        (FILES_OF_BERT | {"vocab.txt": ""}, r"vocab\.txt has no '\[UNK\]'"),
+        (FILES_OF_BERT | {"tokenizer_config.json": "{"}, r"tokenizer_config\.json is not JSON"),
+        (FILES_OF_BERT | {"tokenizer_config.json": "[" * 99_999}, r"config\.json is not JSON"),
+        (FILES_OF_BERT | {"tokenizer_config.json": "[]"}, r"config\.json wants an object, not a l"),
+        (FILES_OF_BERT | {"tokenizer_config.json": b"\xff"}, r"config\.json is not UTF-8"),
+        (FILES_OF_BERT | {"special_tokens_map.json": "3"}, r"map\.json wants an object, not a int"),
+        (FILES_OF_BERT | {"tokenizer_config.json": {"do_lower_case": "no"}}, "no tokenizer of ber"),
+        (
+            FILES_OF_BERT | {"tokenizer_config.json": {"cls_token": "\ud800"}},
+            "surrogates not allowed",
+        ),
+        (FILES_OF_BERT | {"tokenizer_config.json": {"cls_token": "no"}}, "has no 'no'.* cls_token"),
+        (FILES_OF_BERT | {"added_tokens.json": {"<e>": 40}}, "'<e>' has the id 40, and the voc"),
+        (FILES_OF_ROBERTA | {"vocab.json": {"<s>": 0, "a": 2}}, r"vocab\.json: no token has.* 1"),
+        (FILES_OF_ROBERTA | {"vocab.json": {"<s>": 0, "a": 0}}, "'<s>' and 'a' have the same id 0"),
+        (FILES_OF_ROBERTA | {"vocab.json": {"a": "0"}}, "the id of 'a' is '0', which is no id"),
+        (FILES_OF_ROBERTA | {"vocab.json": {"a": -1}}, "the id of 'a' is -1"),
+        (FILES_OF_ROBERTA | {"merges.txt": ["a b c"]}, r"merges\.txt: wants two.* 'a b c'"),
+        (FILES_OF_ROBERTA | {"merges.txt": ["Q Q"]}, r"vocab\.json gives no tokenizer.*`QQ`"),
+    ],
+)
+def test_broken_vocabulary_files_are_named(
+    tmp_path: Path, files: dict[str, object], message: str
+) -> None:
+    with pytest.raises(EncodaxError, match=message) as caught:
+        Tokenizer.load(written(tmp_path, files))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_an_id_of_two_tokens_is_named(trained: dict[str, Tokenizer], tmp_path: Path) -> None:
+    content = json.loads(trained["char"]._backend.to_str())
+    content["model"]["vocab"]["?"] = 7
+    with pytest.raises(EncodaxError, match=r"tokenizer\.json: .* have the same id 7"):
+        Tokenizer.load(written(tmp_path, {"tokenizer.json": content}))
+
+
+def test_ids_are_below_the_size_of_a_vocabulary_with_holes(
+    trained: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    content = json.loads(trained["char"]._backend.to_str())
+    content["model"]["vocab"]["?"] = 500
+    tokenizer = Tokenizer.load(written(tmp_path, {"tokenizer.json": content}))
+    assert ids(tokenizer, "?")[1:-1] == [500]
+    assert tokenizer.vocabulary_size == 501
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"added_tokens.json": {"<e2>": 31, "<e1>": 30}},
+        {
+            "tokenizer_config.json": {
+                "added_tokens_decoder": {"31": {"content": "<e2>"}, "30": {"content": "<e1>"}},
+            }
+        },
+    ],
+)
+def test_added_tokens_have_the_ids_they_are_given(tmp_path: Path, files: dict[str, object]) -> None:
+    tokenizer = Tokenizer.load(written(tmp_path, FILES_OF_BERT | files))
+    assert ids(tokenizer, "the<E2>cat <e1>") == [2, 5, 31, 6, 30, 3]
+    assert tokenizer.vocabulary_size == 32
+
+
+def test_the_map_of_special_tokens_counts_unless_the_configuration_lists_them(
+    trained: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    files = {
+        "tokenizer.json": trained["char"]._backend.to_str(),
+        "tokenizer_config.json": {"mask_token": "t", "pad_token": "a", "bos_token": None},
+        "special_tokens_map.json": {"mask_token": {"content": "c"}, "eos_token": "not there"},
+    }
+    tokenizer = Tokenizer.load(written(tmp_path, files))
+    assert tokenizer.special_tokens == SPECIAL_TOKENS | {"mask_token": "c", "pad_token": "a"}
+    assert [tokenizer.pad_id, tokenizer.mask_id] == ids(tokenizer, "ac")[1:-1]
+    config = {"mask_token": "t", "added_tokens_decoder": {}}
+    written(tmp_path, {"tokenizer_config.json": config})
+    assert Tokenizer.load(tmp_path).mask_token == "t"
+
+
+def test_a_vocabulary_without_special_tokens_has_none() -> None:
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="b"))
+    tokenizer = Tokenizer(backend)
+    assert tokenizer.special_tokens == {}
+    assert (tokenizer.pad_id, tokenizer.mask_id, tokenizer.mask_token) == (0, None, None)
+
+
+def test_files_are_carried_from_load_to_save_unchanged(tmp_path: Path) -> None:
+    carried = {
+        "tokenizer_config.json": b'{"do_lower_case":  true, "model_max_length": 512}',
+        "special_tokens_map.json": b'{"cls_token" : "[CLS]"}',
+        "added_tokens.json": b'{"<e>":30 }',
+        "vocab.txt": "\n".join(BERT).encode(),
+        "vocab.json": b"{ }",
+        "merges.txt": b"\r\n",
+        "spm.model": b"\x00\xff",
+        "spiece.model": b"\x01\xff",
+        "sentencepiece.bpe.model": b"\x02\xff",
+    }
+    others = {"config.json": {"model_type": "bert"}, "weights.bin": b"", "tokenizer.pkl": b""}
+    loaded = Tokenizer.load(written(tmp_path / "one", carried | others))
+    assert loaded.files == carried
+    target = written(tmp_path / "two", {})
+    loaded.save(target, max_length=99, model_type="bert")
+    assert {path.name for path in target.iterdir()} == {*carried, "tokenizer.json"}
+    assert {name: (target / name).read_bytes() for name in carried} == carried
+    again = Tokenizer.load(target)
+    text = "The cats, [MASK] <e> 猫"
+    assert_equal(again.encode([text])[0], loaded.encode([text])[0])
+    assert again.special_tokens == loaded.special_tokens
+
+
+def test_a_published_configuration_gets_a_length_and_loses_its_code(tmp_path: Path) -> None:
+    config = {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}, "do_lower_case": False}
+    files = FILES_OF_BERT | {"tokenizer_config.json": config, "evil.py": "raise SystemExit"}
+    loaded = Tokenizer.load(written(tmp_path / "one", files))
+    target = written(tmp_path / "two", {})
+    loaded.save(target, max_length=99)
+    assert json.loads((target / "tokenizer_config.json").read_text()) == {
+        "do_lower_case": False,
+        "model_max_length": 99,
+    }
+    loaded.save(target)
+    assert json.loads((target / "tokenizer_config.json").read_text()) == {"do_lower_case": False}
+
+
+def test_for_esm_a_vocabulary_of_words_is_written_as_one(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["MKTAYIAKQR"], "char", vocabulary_size=30)
+    tokenizer.save(tmp_path, model_type="esm")
+    vocabulary = (tmp_path / "vocab.txt").read_text().split("\n")
+    assert vocabulary == tokenizer.tokens(range(tokenizer.vocabulary_size))
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    special = SPECIAL_TOKENS | {"eos_token": "[SEP]"}
+    assert config == special | {"tokenizer_class": "EsmTokenizer"}
+    expected = ids(tokenizer, "MKTAY")
+    (tmp_path / "tokenizer.json").unlink()
+    assert ids(Tokenizer.load(tmp_path), "MKTAY") == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)  # of which char has learned a space, which is no line
+def test_for_esm_no_other_vocabulary_is_written(
+    trained: dict[str, Tokenizer], tmp_path: Path, kind: str
+) -> None:
+    trained[kind].save(tmp_path, model_type="esm")
+    assert not (tmp_path / "vocab.txt").exists()
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+def test_a_snapshot_of_the_hugging_face_cache_is_links_to_blobs(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--x" / "blobs", tmp_path / "models--x" / "snapshots" / "1"
+    written(blobs, {"abc": BERT})
+    for place, link in ((snapshot, "../.."), (snapshot / "inner", "../../..")):
+        place.mkdir(parents=True)
+        (place / "vocab.txt").symlink_to(f"{link}/blobs/abc")
+        tokenizer = Tokenizer.load(place, model_type="bert")
+        assert tokens(tokenizer, "the cat") == ["[CLS]", "the", "cat", "[SEP]"]
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "spm.model"])
+def test_a_link_out_of_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    written(tmp_path, {"secret": "x"})
+    place = written(tmp_path / "blobs", FILES_OF_BERT)
+    (place / name).unlink(missing_ok=True)
+    (place / name).symlink_to("../secret")
+    with pytest.raises(EncodaxError, match=f"{name} is a link out of its directory; put the file"):
+        Tokenizer.load(place)
+
+
+def test_a_link_to_the_directory_or_within_it_is_followed(tmp_path: Path) -> None:
+    place = written(tmp_path / "real", FILES_OF_BERT)
+    (place / "vocab.txt").rename(place / "words")
+    (place / "vocab.txt").symlink_to("words")
+    (tmp_path / "link").symlink_to("real")
+    assert ids(Tokenizer.load(tmp_path / "link"), "the") == [2, 5, 3]

@@ -6,14 +6,18 @@ import ctypes
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from encodax.errors import EncodaxError
 
 
 def write_directory(
-    target: Path, write: Callable[[Path], None], *, overwrite: bool = False
+    target: Path,
+    write: Callable[[Path], None],
+    *,
+    overwrite: bool = False,
+    replaces: Collection[str] = (),
 ) -> None:
     """Write a directory beside its place, then put it there in one step.
 
@@ -24,6 +28,7 @@ def write_directory(
         target: the directory to make; where it is a link, what it points to is replaced.
         write: writes the new files into the directory it is given.
         overwrite: whether `target` may exist already with something in it.
+        replaces: names of old files that are not kept, though nothing new has their name.
 
     Raises:
         EncodaxError: `target` exists, or something cannot be written (a full disk).
@@ -37,7 +42,7 @@ def write_directory(
         partial.mkdir(parents=True)
         write(partial)
         if place.exists():
-            _link_others(place, partial)
+            _link_others(place, partial, replaces)
         _flush(partial)
         _put_in_place(partial, place)
     except OSError as error:
@@ -66,11 +71,11 @@ def check_free(target: Path, *, overwrite: bool) -> None:
         )
 
 
-def _link_others(old: Path, new: Path) -> None:
+def _link_others(old: Path, new: Path, replaces: Collection[str]) -> None:
     """Bring the files of `old` that `new` does not have, as links: they cost no room."""
 
     def link(source: str, destination: str) -> None:
-        if not os.path.exists(destination):
+        if not os.path.exists(destination) and os.path.basename(source) not in replaces:
             try:
                 os.link(source, destination)
             except OSError:  # a file system without links

@@ -11,6 +11,9 @@ from typing import Literal
 
 Placement = Literal["post", "pre"]
 Positions = Literal["learned", "sinusoidal"]
+Pooling = Literal["cls", "mean", "max", "weighted_mean", "last"]
+HeadKind = Literal["sequence", "token", "span", "vocabulary", "embedding"]
+Problem = Literal["single_label", "multi_label", "regression"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,21 @@ class NormConfig:
 
     eps: float = 1e-12
     """Added to the variance before the root. BERT uses 1e-12, RoBERTa 1e-5."""
+    bias: bool = True
+    """Whether there is a shift (beta); ModernBERT has none."""
+
+
+@dataclass(frozen=True)
+class MaskDropoutConfig:
+    """Token dropout of ESM (Lin et al. 2023, Science 379, supplement A): masks embed to zero.
+
+    What is left is scaled by (1 - training_share) / (1 - share of masks in the sequence).
+    """
+
+    mask_id: int
+    """Token id of `<mask>`."""
+    training_share: float = 0.12
+    """Share of tokens that were `<mask>` in pretraining: 0.15 chosen, of those 0.8 masked."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +46,74 @@ class EmbeddingsConfig:
     vocabulary_size: int
     """V, number of token ids."""
     width: int
-    """D, model width."""
-    positions: Positions = "learned"
-    """`sinusoidal` is the fixed table of section 3.5, `learned` a trained one (BERT)."""
+    """Width of the tables: D, unless `projected_width` is given."""
+    positions: Positions | None = "learned"
+    """`sinusoidal` is the fixed table of section 3.5, `learned` a trained one (BERT), None where
+    attention alone knows positions."""
     max_positions: int | None = 512
-    """Rows of the learned position table: the longest sequence. None: no limit (sinusoidal)."""
+    """The longest sequence in tokens; None for no limit (sinusoidal)."""
+    position_offset: int = 0
+    """Row of the learned table that position 0 takes. RoBERTa begins after its padding id."""
     type_vocabulary_size: int = 0
-    """Kinds of token type that are embedded: BERT has 2, for the texts of a pair; 0 for none."""
+    """Kinds of token type that are embedded: BERT has 2, for the texts of a pair; 0 for none.
+    Where there is 1 (RoBERTa), every token has it."""
+    projected_width: int | None = None
+    """D, where a linear layer widens the tables (ALBERT, Lan et al. 2020, section 3.1)."""
+    mask_dropout: MaskDropoutConfig | None = None
+    """ESM's token dropout; None for none."""
     scale_by_sqrt_width: bool = False
     """Multiply token embeddings by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
     norm: NormConfig | None = None
     """Layer norm over the sum; None for none."""
     dropout_rate: float = 0.0
     """Share of features dropped in training."""
+
+    @property
+    def model_width(self) -> int:
+        """D, what comes out."""
+        return self.projected_width or self.width
+
+
+@dataclass(frozen=True)
+class RotaryConfig:
+    """Rotary positions (Su et al. 2021, arXiv:2104.09864, section 3.4.2)."""
+
+    base: float = 10_000.0
+    """The pair i of a head's features turns by position * base^(-2i/K) radians."""
+
+
+@dataclass(frozen=True)
+class RelativeBiasConfig:
+    """A learned bias for each bucket of distances, shared by all layers (T5; MPNet).
+
+    Raffel et al. 2020, arXiv:1910.10683, section 2.1.
+    """
+
+    buckets: int = 32
+    """Half for each direction: the nearest distances each have one, the others share by log."""
+    max_distance: int = 128
+    """Distances from here on share the last bucket."""
+
+
+@dataclass(frozen=True)
+class DisentangledConfig:
+    """Disentangled attention (He et al. 2021, arXiv:2006.03654, section 3.1): content to position.
+
+    The scores gain the terms of a table of relative positions that all layers share.
+    """
+
+    span: int
+    """k: distances are clipped to -k .. k - 1; the table has 2k rows."""
+    buckets: int | None = None
+    """Buckets a direction where distances are bucketed by log; None for each its own."""
+    max_distance: int = 512
+    """Distance that takes the last bucket."""
+    content_to_position: bool = True
+    position_to_content: bool = True
+    shared_projections: bool = True
+    """Whether positions are projected by the query and key weights of the content (v3)."""
+    norm: NormConfig | None = None
+    """Layer norm of the table (v3)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +132,8 @@ class AttentionConfig:
     """Factor of the scores; None for 1 / sqrt(K)."""
     window: int | None = None
     """Farthest distance in tokens at which one attends to another; None for no limit."""
+    rotary: RotaryConfig | None = None
+    """Rotary positions of queries and keys; None for none."""
     dropout_rate: float = 0.0
     """Share of attention weights dropped in training."""
 
@@ -71,6 +146,9 @@ class FeedForwardConfig:
     """F, width of the inner layer."""
     activation: str = "gelu_erf"
     """A name in `encodax.nn.functional.ACTIVATIONS`."""
+    gated: bool = False
+    """Whether a second projection multiplies the activated one (Shazeer 2020)."""
+    biases: bool = True
     dropout_rate: float = 0.0
     """Share of inner features dropped in training. The paper and BERT have none here."""
 
@@ -84,8 +162,12 @@ class LayerConfig:
     norm: NormConfig = NormConfig()
     placement: Placement = "post"
     """`post`: LN(x + f(x)) as in the paper and BERT. `pre`: x + f(LN(x)) (Xiong et al. 2020)."""
+    has_attention_norm: bool = True
+    """ModernBERT's first layer has none: what comes in has just been through a norm."""
     dropout_rate: float = 0.0
-    """Share of features dropped in training from what each sublayer adds."""
+    """Share of features dropped in training from what a sublayer adds."""
+    dropped: Literal["both", "attention", "feed_forward"] = "both"
+    """Which sublayers' additions are dropped so."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +178,57 @@ class EncoderConfig:
     layers: tuple[LayerConfig, ...]
     final_norm: NormConfig | None = None
     """Layer norm after the last layer: for pre-norm stacks."""
+    parameter_groups: tuple[int, ...] | None = None
+    """For each layer, which parameters it uses: ALBERT's layers share (Lan et al. 2020, section
+    3.1). None for its own each."""
+    relative_positions: RelativeBiasConfig | DisentangledConfig | None = None
+    """Positions that enter every layer's scores."""
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What stands between the encoder and the class scores. It differs by family."""
+    """What stands between the encoder and the answer. It differs by family.
 
-    kind: Literal["sequence", "token"]
-    """Scores for each sequence (pooled), or for each token."""
-    classes: int
-    """C, number of classes."""
-    pooling: Literal["cls", "mean"] | None = None
-    """How the tokens of a sequence become one vector; None for token heads."""
-    dense: bool = False
-    """Whether a dense layer D -> D comes before the classifier (BERT's pooler has one)."""
+    pool -> dropout -> dense -> activation -> norm -> dropout -> output, each where it is there.
+    """
+
+    kind: HeadKind
+    """Scores for each sequence, each token, each token as start and end of a span, each entry of
+    the vocabulary at each token; or one vector for each sequence."""
+    classes: int = 0
+    """C, number of scores; 0 for an `embedding` head, which has no output layer."""
+    pooling: Pooling | None = None
+    """How the tokens of a sequence become one vector; None for heads on tokens."""
+    input_dropout_rate: float = 0.0
+    """Share of features dropped in training before the dense layer (RoBERTa)."""
+    dense_width: int | None = None
+    """Width of a dense layer before the output (BERT's pooler has one, of D); None for none."""
+    dense_bias: bool = True
     activation: str = "tanh"
     """Activation after the dense layer."""
+    norm: NormConfig | None = None
+    """Layer norm after the activation; None for none."""
     dropout_rate: float = 0.0
-    """Share of features dropped in training before the classifier."""
+    """Share of features dropped in training before the output."""
+    tied: bool = False
+    """Whether the output's weights are the token embeddings (Press & Wolf 2017, section 2)."""
+    output_bias: bool = True
+    normalize: bool = False
+    """Whether vectors are scaled to length 1."""
+    problem: Problem = "single_label"
+    """What the scores of a `sequence` head mean: one class is right, any may be, or a quantity."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How texts become vectors, beside the weights (the sentence-transformers module files)."""
+
+    prompts: tuple[tuple[str, str], ...] = ()
+    """(name, text put before the input)."""
+    default_prompt: str | None = None
+    """Name of the prompt that is used when none is chosen."""
+    similarity: Literal["cosine", "dot", "euclidean", "manhattan"] = "cosine"
+    """How two vectors are compared."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +241,8 @@ class ModelConfig:
     """Names of the head's classes, in order."""
     pad_id: int = 0
     """Token id that published configurations call padding."""
+    family: str | None = None
+    """The published `model_type` it was read from; None for what was made here."""
+    max_length: int | None = None
+    """Longest sequence in tokens, where it is shorter than the positions allow."""
+    usage: Usage = Usage()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from encodax import atomic, families, weights
-from encodax.config import ModelConfig
+from encodax import atomic, families, hub, model_card, sentence_modules, tokenizer, weights
+from encodax.config import HeadConfig, HeadKind, ModelConfig, Pooling, Problem, Usage
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
 from encodax.errors import EncodaxError
 from encodax.families import native
 from encodax.nn import Encoder, Head, functional
+from encodax.sentence_modules import SentenceModules
 from encodax.tokenizer import Encoding, Text, Tokenizer
 from encodax.types import ModelOutput, PackedBatch, Params
 
@@ -36,10 +38,14 @@ def _transformed(config: ModelConfig) -> hk.Transformed:
     def forward(batch: PackedBatch, *, is_training: bool, record: AbstractSet[str]) -> ModelOutput:
         encoder = Encoder(config.encoder, name="encoder")
         encoded = encoder(batch, is_training=is_training, record=record)
-        logits = None
+        logits = vectors = None
         if config.head is not None:
-            logits = Head(config.head, name="head")(encoded.hidden, batch, is_training=is_training)
-        return ModelOutput(encoded.hidden, logits, encoded.records)
+            answer = Head(config.head, name="head")(
+                encoded.hidden, batch, token_table=encoder.token_table, is_training=is_training
+            )
+            is_vector = config.head.kind == "embedding"
+            logits, vectors = (None, answer) if is_vector else (answer, None)
+        return ModelOutput(encoded.hidden, logits, vectors, encoded.records)
 
     return hk.transform(forward)
 
@@ -61,6 +67,9 @@ class Model:
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
+    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Tensors of the file that the model does not compute with, such as BERT's pooler beside an
+    embedder; saved back."""
 
     @classmethod
     def create(cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Model:
@@ -68,41 +77,107 @@ class Model:
         return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
 
     @classmethod
-    def load(cls, directory: Path | str) -> Model:
-        """Read a model directory: `config.json`, `model.safetensors`, `tokenizer.json`.
+    def load(
+        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Model:
+        """Read a model: `config.json`, safetensors, tokenizer files, sentence-transformers modules.
+
+        Args:
+            path_or_id: a directory in the Hugging Face layout, or an id on its hub.
+            revision: a branch, tag or commit, of a model on the hub.
+            token: for a private model on the hub.
 
         Raises:
-            EncodaxError: a file is missing or broken, or asks for what is not supported.
+            EncodaxError: a file is missing or broken, or asks for what is not supported; or the
+                hub cannot be reached.
         """
-        directory = Path(directory)
-        published = _read_json(directory / CONFIG_FILE)
+        directory = hub.directory_of(path_or_id, revision=revision, token=token)
+        modules = sentence_modules.read(directory)
+        place = directory if modules is None else modules.encoder
+        published = _read_json(place / CONFIG_FILE)
         if "model_type" not in published:
-            raise EncodaxError(f"{directory / CONFIG_FILE}: the key 'model_type' is missing")
+            raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
         family = families.family_named(published["model_type"])
         config = family.read_config(published)
-        shapes = jax.eval_shape(functools.partial(initial_params, config), jax.random.key(0))
-        tensor_of = functools.partial(family.tensor, config)
-        params = weights.load(directory / weights.WEIGHTS_FILE, shapes, tensor_of)
-        tokenizer = Tokenizer.load(directory)
-        rows = config.encoder.embeddings.vocabulary_size
-        if tokenizer.vocabulary_size > rows:
-            raise EncodaxError(
-                f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
-                f"embedding {rows} rows; they are not of one model"
-            )
-        return cls(config, params, tokenizer)
+        if modules is not None:
+            # Whatever head the file has: what sentence-transformers takes of it is the encoder.
+            config = replace(config, head=None, labels=())
+        loaded = weights.load(place, _shapes(config), family, config)
+        tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
+        _check_tokenizer(place, tokenizer, config, published)
+        model = cls(config, loaded.params, tokenizer, loaded.carried)
+        return model if modules is None else model._as_embedder(modules)
+
+    def _as_embedder(self, modules: SentenceModules) -> Model:
+        config = replace(
+            self.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
+        )
+        params = dict(self.params)
+        if modules.dense is not None:
+            width = config.encoder.embeddings.model_width
+            dense = sentence_modules.read_dense(modules.dense, modules.head, width)
+            params["head/dense"] = {leaf: jnp.asarray(array) for leaf, array in dense.items()}
+        return replace(self, config=config, params=params)
+
+    def with_head(
+        self,
+        kind: HeadKind,
+        classes: int = 0,
+        *,
+        labels: Sequence[str] = (),
+        problem: Problem = "single_label",
+        seed: int = 0,
+    ) -> Model:
+        """The same encoder with a head of another kind, as its family has it.
+
+        Parameters of the head that the file carried beside the encoder (BERT's pooler) are taken
+        from there; the others are drawn from `seed`.
+
+        Args:
+            kind: of the head.
+            classes: C, where there are no labels.
+            labels: names of the classes.
+            problem: what the scores of a `sequence` head mean.
+            seed: of the fresh parameters.
+
+        Raises:
+            EncodaxError: the family has no such head.
+        """
+        family = families.family_for(_published(replace(self.config, head=None, labels=())))
+        head = family.new_head(self.config, kind, len(labels) or classes)
+        if kind == "sequence":
+            head = replace(head, problem=problem)
+        config = replace(self.config, head=head, labels=tuple(labels), max_length=None)
+        params = dict(initial_params(config, jax.random.key(seed)))
+        params |= {path: leaves for path, leaves in self.params.items() if _of_encoder(path)}
+        carried = dict(self.carried)
+        for path, leaves in params.items():
+            for leaf, fresh in leaves.items():
+                tensor = family.tensor(config, path, leaf)
+                found = None if _of_encoder(path) else carried.pop(tensor.name, None)
+                if found is not None and found.shape == tensor.file_shape(fresh.shape):
+                    parameter = jnp.asarray(tensor.to_parameter(found, fresh.shape))
+                    params[path] = {**params[path], leaf: parameter}
+        return replace(self, config=config, params=params, carried=carried)
+
+    def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:
+        """The same encoder, giving one vector for each text: the head has no parameters."""
+        head = HeadConfig("embedding", pooling=pooling, normalize=normalize)
+        params = {path: leaves for path, leaves in self.params.items() if _of_encoder(path)}
+        return replace(self, config=replace(self.config, head=head, labels=()), params=params)
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
 
         It is in the Hugging Face layout, under the names of the published family that has this
-        combination of blocks. Where none has it, the family is `encodax`, with a warning: only
-        Encodax loads it then.
+        combination of blocks; an embedder has the module files of sentence-transformers too. Where
+        no family has it, the family is `encodax`, with a warning: only Encodax loads it then.
 
         Raises:
             EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
         """
-        family = families.family_for(self.config)
+        config = _published(self.config)
+        family = families.family_for(config)
         if family.MODEL_TYPE == native.MODEL_TYPE:
             warnings.warn(
                 f"{directory}: no published family has this combination of blocks; "
@@ -111,20 +186,46 @@ class Model:
             )
 
         def write(place: Path) -> None:
-            text = json.dumps(family.write_config(self.config), indent=2, ensure_ascii=False)
+            published = {**family.write_config(config), "dtype": "float32"}
+            text = json.dumps(published, indent=2, ensure_ascii=False)
             (place / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-            tensor_of = functools.partial(family.tensor, self.config)
-            weights.save(place / weights.WEIGHTS_FILE, self.params, tensor_of)
+            stored = {path: leaves for path, leaves in self.params.items()
+                      if config.head or _of_encoder(path)}  # fmt: skip
+            weights.save(place / weights.WEIGHTS_FILE, stored, family, config, self.carried)
             # The library makes a file that its owner alone can read.
             shutil.copymode(place / CONFIG_FILE, place / weights.WEIGHTS_FILE)
-            self.tokenizer.save(place, max_length=self.max_length)
+            self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)
+            if self.config.head and self.config.head.kind == "embedding":
+                sentence_modules.write(place, self.config, self.params)
+            if not (Path(directory) / model_card.CARD_FILE).exists():
+                card = model_card.text(self.config, family.MODEL_TYPE, Path(directory).name)
+                (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
 
-        atomic.write_directory(Path(directory), write, overwrite=overwrite)
+        atomic.write_directory(
+            Path(directory), write, overwrite=overwrite, replaces=tokenizer.CARRIED_FILES
+        )
+
+    def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
+        """Save, and put the directory on the Hugging Face hub; gives its address there.
+
+        Args:
+            name: of the repository, such as `me/my-encoder`.
+            private: whether only its owner sees it.
+            token: the hub's; HF_TOKEN or the one that was logged in with otherwise.
+
+        Raises:
+            EncodaxError: the hub refuses it or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / name.rsplit("/", 1)[-1]
+            self.save(directory)
+            return hub.upload(directory, name, private=private, token=token)
 
     @property
     def max_length(self) -> int | None:
         """Most tokens of a sequence, special tokens included; None where there is no limit."""
-        return self.config.encoder.embeddings.max_positions
+        limits = self.config.max_length, self.config.encoder.embeddings.max_positions
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def encode(
         self, texts: Sequence[Text], *, truncate: bool = False, names: Sequence[str] | None = None
@@ -206,6 +307,48 @@ class Model:
     def parameter_count(self) -> int:
         """Number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+
+def _shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """The parameter tree without its values."""
+    initialise = functools.partial(initial_params, config)
+    shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
+    shapes = jax.eval_shape(initialise, jax.random.key(0))
+    return shapes
+
+
+def _of_encoder(path: str) -> bool:
+    return path.startswith("encoder/")
+
+
+def _published(config: ModelConfig) -> ModelConfig:
+    """What `config.json` holds of it: how texts become vectors stands in files of its own."""
+    if config.head is not None and config.head.kind == "embedding":
+        config = replace(config, head=None, labels=())
+    return replace(config, max_length=None, usage=Usage())
+
+
+def _check_tokenizer(
+    place: Path, tokenizer: Tokenizer, config: ModelConfig, published: Mapping[str, Any]
+) -> None:
+    """Refuse a tokenizer that is not the model's, as far as it shows.
+
+    Raises:
+        EncodaxError: it has more tokens than the embedding, or pads with another id.
+    """
+    rows = config.encoder.embeddings.vocabulary_size
+    if tokenizer.vocabulary_size > rows:
+        raise EncodaxError(
+            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
+            f"embedding {rows} rows; they are not of one model"
+        )
+    stated = published.get("pad_token_id")
+    if stated is not None and "pad_token" in tokenizer.special_tokens:
+        if tokenizer.pad_id != config.pad_id:
+            raise EncodaxError(
+                f"{place}: the tokenizer pads with id {tokenizer.pad_id} and the model with "
+                f"{config.pad_id}; they are not of one model"
+            )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

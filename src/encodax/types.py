@@ -102,6 +102,8 @@ class ModelOutput:
     logits: Float[Array, "B _ C"] | None = None
     """The head's scores before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
     token. None for a model without a head."""
+    vectors: Float[Array, "B N E"] | None = None
+    """The vector of each slot, from an `embedding` head; None from any other."""
     records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
     """As in `EncoderOutput`."""
 

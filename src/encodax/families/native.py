@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from encodax.config import (
-    AttentionConfig,
-    EmbeddingsConfig,
-    EncoderConfig,
-    FeedForwardConfig,
-    HeadConfig,
-    LayerConfig,
-    ModelConfig,
-    NormConfig,
-)
+from encodax.config import HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families.tensors import Tensor, labels_of
+from encodax.families.published import labels_of, plain_head, shape_of
+from encodax.families.tensors import Tensor
 
 MODEL_TYPE = "encodax"
+copies: Mapping[str, str] = {}
 
 
 def tensor(config: ModelConfig, path: str, leaf: str) -> Tensor:
     """A parameter stands under its own path, in its own layout."""
     return Tensor(f"{path}/{leaf}")
+
+
+def canonical(stored: str) -> str:
+    """A name has one form."""
+    return stored
+
+
+def file_name(config: ModelConfig, name: str) -> str:
+    """A name has one form."""
+    return name
+
+
+def is_stray(name: str) -> bool:
+    """Nothing else may be in the file."""
+    return False
+
+
+def new_head(config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
+    """BERT's head of that kind."""
+    shape = shape_of(config)
+    return plain_head(kind, classes, shape, shape.dropout_rate)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
@@ -37,41 +54,40 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def read_config(published: dict[str, Any]) -> ModelConfig:
+def read_config(published: Mapping[str, Any]) -> ModelConfig:
     """The specs that `write_config` wrote.
 
     Raises:
         EncodaxError: a field is missing or is not one of ours.
     """
     try:
-        encoder = published["encoder"]
-        head = published["head"]
+        specs = {name: published[name] for name in ("encoder", "head")}
         return ModelConfig(
-            EncoderConfig(
-                _embeddings(encoder["embeddings"]),
-                tuple(_layer(layer) for layer in encoder["layers"]),
-                _norm(encoder["final_norm"]),
-            ),
-            head=HeadConfig(**head) if head else None,
-            labels=labels_of(published),
-            pad_id=published["pad_token_id"],
+            **_fields(ModelConfig, specs),
+            labels=labels_of({"id2label": published.get("id2label", {})}),
+            pad_id=int(published["pad_token_id"]),
+            family=MODEL_TYPE,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EncodaxError(f"config.json: not a configuration of Encodax: {error}") from error
 
 
-def _embeddings(fields: dict[str, Any]) -> EmbeddingsConfig:
-    return EmbeddingsConfig(**{**fields, "norm": _norm(fields["norm"])})
+def _fields(spec: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(spec)
+    return {name: _built(hints[name], value) for name, value in values.items()}
 
 
-def _layer(fields: dict[str, Any]) -> LayerConfig:
-    blocks = {
-        "attention": AttentionConfig(**fields["attention"]),
-        "feed_forward": FeedForwardConfig(**fields["feed_forward"]),
-        "norm": NormConfig(**fields["norm"]),
-    }
-    return LayerConfig(**{**fields, **blocks})
-
-
-def _norm(fields: dict[str, Any] | None) -> NormConfig | None:
-    return None if fields is None else NormConfig(**fields)
+def _built(hint: Any, value: Any) -> Any:
+    """A value of JSON as the type says: specs from objects, tuples from lists."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return hint(**_fields(hint, value))
+    if isinstance(hint, types.UnionType):
+        specs = [option for option in typing.get_args(hint) if option is not type(None)]
+        if value is None:
+            return None
+        if isinstance(value, Mapping):  # the one spec that has these fields
+            specs = [spec for spec in specs if {field.name for field in fields(spec)} == set(value)]
+        return _built(specs[0], value) if specs else value
+    if typing.get_origin(hint) is tuple:
+        return tuple(_built(typing.get_args(hint)[0], item) for item in value)
+    return value

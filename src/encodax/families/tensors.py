@@ -1,11 +1,11 @@
-"""What families share: how a parameter stands in a weights file, and how labels are named."""
+"""How a parameter stands in a weights file, and back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -16,31 +16,41 @@ Layout = Literal["same", "flat", "transposed"]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a weights file that holds one parameter."""
+    """A tensor of a weights file that holds one parameter, or several, one after the other."""
 
     name: str
     layout: Layout = "same"
+    part: int = 0
+    """Which of the parts this is."""
+    parts: int = 1
+    """How many parameters stand in it, along its first axis: 3 for fused query, key, value."""
 
     def file_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape in the file of a parameter of this shape."""
+        """The shape in the file of a parameter of this shape, other parts included."""
         if self.layout == "transposed":
-            return int(np.prod(shape[1:])), shape[0]
-        return (int(np.prod(shape)),) if self.layout == "flat" else tuple(shape)
+            stored = int(np.prod(shape[1:])), shape[0]
+        else:
+            stored = (int(np.prod(shape)),) if self.layout == "flat" else tuple(shape)
+        return self.parts * stored[0], *stored[1:]
 
     def to_parameter(self, stored: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """From the file's layout to ours."""
-        array = stored.T if self.layout == "transposed" else stored
+        rows = stored.shape[0] // self.parts
+        array = stored[self.part * rows : (self.part + 1) * rows]
+        array = array.T if self.layout == "transposed" else array
         return np.ascontiguousarray(array).reshape(shape)
 
     def to_file(self, parameter: np.ndarray) -> np.ndarray:
-        """From our layout to the file's: the inverse of `to_parameter`."""
-        shape = self.file_shape(parameter.shape)
+        """From our layout to the file's, of this part alone: the inverse of `to_parameter`."""
+        shape = replace(self, parts=1).file_shape(parameter.shape)
         if self.layout == "transposed":
             parameter = parameter.reshape(shape[::-1]).T
         return np.ascontiguousarray(parameter).reshape(shape)
 
 
 Leaves = Mapping[str, Tensor]
+Table = Mapping[str, tuple[str, Leaves]]
+"""Our module path -> (its name in the file, its leaves); `{}` stands for a layer's number."""
 
 LINEAR: Leaves = {"w": Tensor("weight", "transposed"), "b": Tensor("bias", "flat")}
 """A PyTorch linear layer."""
@@ -50,12 +60,21 @@ TABLE: Leaves = {"w": Tensor("weight")}
 """A PyTorch embedding."""
 
 
-def look_up(table: Mapping[str, tuple[str, Leaves]], path: str, leaf: str) -> Tensor:
+def part_of(leaves: Leaves, part: int, parts: int) -> Leaves:
+    """The same leaves, as one part of fused tensors."""
+    return {leaf: replace(tensor, part=part, parts=parts) for leaf, tensor in leaves.items()}
+
+
+def split(weight: Leaves, bias: str) -> Leaves:
+    """A weight, and a bias that stands under a name of its own, not beside the weight."""
+    return {"w": weight["w"], "b": Tensor(f"={bias}", "flat")}
+
+
+def look_up(table: Table, path: str, leaf: str) -> Tensor:
     """The tensor of a parameter, from a table of modules.
 
     Args:
-        table: our module path -> (its name in the file, its leaves); `{}` stands for the index
-            of a layer in both.
+        table: where each module stands.
         path: such as `encoder/layer_3/attention/query`.
         leaf: such as `w`.
 
@@ -66,12 +85,6 @@ def look_up(table: Mapping[str, tuple[str, Leaves]], path: str, leaf: str) -> Te
     index = found[1] if found else ""
     name, leaves = table[path.replace(f"layer_{index}", "layer_{}") if found else path]
     tensor = leaves[leaf]
-    return Tensor(f"{name.format(index)}.{tensor.name}", tensor.layout)
-
-
-def labels_of(published: Mapping[str, Any], unnamed: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The names of the classes, in order, from `id2label`, or `unnamed` where it is missing."""
-    if "id2label" not in published:
-        return unnamed
-    names = published["id2label"]
-    return tuple(names[index] for index in sorted(names, key=int))
+    whole = tensor.name.removeprefix("=")
+    full = whole if tensor.name.startswith("=") else f"{name.format(index)}.{whole}"
+    return replace(tensor, name=full)

@@ -9,6 +9,7 @@ from encodax.nn.heads import Head
 from encodax.nn.layer_norm import LayerNorm
 from encodax.nn.linear import Linear
 from encodax.nn.pooling import pool
+from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings
 from encodax.nn.residual import Residual
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MultiHeadAttention",
+    "RelativeBias",
+    "RelativeEmbeddings",
     "Residual",
     "pool",
     "position_encoding",

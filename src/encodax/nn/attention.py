@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from encodax.config import RotaryConfig
 from encodax.nn import functional
 from encodax.nn.linear import Linear
+from encodax.nn.relative_positions import RelativeTable, disentangled_bias, disentangled_scale
 
 # A score no softmax can choose, and finite: -inf would give NaN where everything is masked.
 MASKED = -1e30
@@ -212,6 +215,7 @@ class MultiHeadAttention(hk.Module):
         causal: bool = False,
         window: int | None = None,
         scale: float | None = None,
+        rotary: RotaryConfig | None = None,
         dropout_rate: float = 0.0,
         name: str = "attention",
     ):
@@ -225,6 +229,7 @@ class MultiHeadAttention(hk.Module):
             causal: attend only to oneself and to what is before.
             window: farthest distance in tokens; None for no limit.
             scale: factor of the scores; None for 1 / sqrt(K).
+            rotary: rotary positions of queries and keys; None for none.
             dropout_rate: share of attention weights dropped in training.
             name: the last part of the parameters' path.
         """
@@ -237,6 +242,7 @@ class MultiHeadAttention(hk.Module):
         self.causal = causal
         self.window = window
         self.scale = scale
+        self.rotary = rotary
 
     def __call__(
         self,
@@ -245,7 +251,9 @@ class MultiHeadAttention(hk.Module):
         *,
         query_segments: Int[Array, "B T"] | None = None,
         key_segments: Int[Array, "B S"] | None = None,
+        position_ids: Int[Array, "B T"] | None = None,
         bias: Float[Array, "#B H T S"] | None = None,
+        relative: RelativeTable | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B T D"]:
         """Attend from x to y, or from x to itself where no y is given.
@@ -255,20 +263,21 @@ class MultiHeadAttention(hk.Module):
             y: (B, S, E), what is attended to.
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
+            position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             bias: added to the scaled scores.
+            relative: embeddings of relative positions, for disentangled attention.
             is_training: drop attention weights.
         """
-        qkv, segments = self._project(x, y, query_segments, key_segments)
+        q, k, v = self._project(x, y, position_ids)
+        scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
         drop = is_training and self.dropout_rate > 0
         heads = attention(
-            *qkv,
-            *segments,
-            bias=bias,
+            q,
+            k,
+            v,
             dropout_key=hk.next_rng_key() if drop else None,
             dropout_rate=self.dropout_rate,
-            causal=self.causal,
-            window=self.window,
-            scale=self.scale,
+            **scores,
         )  # (B, T, H, K)
         joined = heads.reshape(*heads.shape[:2], -1)  # (B, T, H*K)
         return Linear(x.shape[-1], bias=self.output_bias, name="output")(joined)
@@ -281,34 +290,86 @@ class MultiHeadAttention(hk.Module):
         *,
         query_segments: Int[Array, "B T"] | None = None,
         key_segments: Int[Array, "B S"] | None = None,
+        position_ids: Int[Array, "B T"] | None = None,
         bias: Float[Array, "#B H T S"] | None = None,
+        relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T S"]:
         """The attention weights of the same call."""
-        (q, k, _), segments = self._project(x, y, query_segments, key_segments)
-        return attention_weights(
-            q, k, *segments, bias=bias, causal=self.causal, window=self.window, scale=self.scale
-        )
+        q, k, _ = self._project(x, y, position_ids)
+        scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
+        return attention_weights(q, k, **scores)
 
     @hk.name_like("__call__")
     def _project(
         self,
         x: Float[Array, "B T D"],
         y: Float[Array, "B S E"] | None,
-        query_segments: Int[Array, "B T"] | None,
-        key_segments: Int[Array, "B S"] | None,
-    ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
-        """Queries, keys and values of each head, and the segments of queries and keys."""
-        if query_segments is None:
-            query_segments = jnp.ones(x.shape[:2], jnp.int32)
-        if key_segments is None:
-            key_segments = query_segments if y is None else jnp.ones(y.shape[:2], jnp.int32)
+        position_ids: Int[Array, "B T"] | None,
+    ) -> tuple[Array, Array, Array]:
+        """Queries, keys and values of each head, each (B, T or S, H, K)."""
+        if self.rotary is not None and y is not None:
+            raise ValueError("rotary positions are of one sequence: self-attention alone has them")
         attended = x if y is None else y
         inputs = {"query": x, "key": attended, "value": attended}
-        weights = {
-            name: Linear(self.heads, self.head_width, bias=self.biases, name=name).weights(
-                source.shape[-1]
-            )
-            for name, source in inputs.items()
+        weights = {name: self._weights(name, source.shape[-1]) for name, source in inputs.items()}
+        heads = jax.tree.map(functional.linear, inputs, weights)
+        q, k, v = heads["query"], heads["key"], heads["value"]
+        if self.rotary is not None:
+            if position_ids is None:
+                position_ids = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+            q, k = (functional.rotate(z, position_ids, self.rotary.base) for z in (q, k))
+        return q, k, v
+
+    @hk.name_like("__call__")
+    def _weights(self, name: str, width: int) -> dict[str, Array]:
+        return Linear(self.heads, self.head_width, bias=self.biases, name=name).weights(width)
+
+    @hk.name_like("__call__")
+    def _scores(
+        self,
+        q: Float[Array, "B T H K"],
+        k: Float[Array, "B S H K"],
+        query_segments: Int[Array, "B T"] | None,
+        key_segments: Int[Array, "B S"] | None,
+        to_itself: bool,
+        bias: Float[Array, "#B H T S"] | None,
+        relative: RelativeTable | None,
+    ) -> dict[str, Any]:
+        """What turns products of queries and keys into weights, as `attention` takes it."""
+        if query_segments is None:
+            query_segments = jnp.ones(q.shape[:2], jnp.int32)
+        if key_segments is None:
+            key_segments = query_segments if to_itself else jnp.ones(k.shape[:2], jnp.int32)
+        scale = self.scale
+        if relative is not None:
+            scale = disentangled_scale(self.head_width, relative.config)
+            bias = scale * self._relative_terms(q, k, relative)
+        return {
+            "query_segments": query_segments,
+            "key_segments": key_segments,
+            "bias": bias,
+            "causal": self.causal,
+            "window": self.window,
+            "scale": scale,
         }
-        heads = jax.tree.map(functional.linear, inputs, weights)  # each (B, T or S, H, K)
-        return (heads["query"], heads["key"], heads["value"]), (query_segments, key_segments)
+
+    @hk.name_like("__call__")
+    def _relative_terms(
+        self, q: Float[Array, "B T H K"], k: Float[Array, "B T H K"], relative: RelativeTable
+    ) -> Float[Array, "B H T T"]:
+        """The terms of disentangled attention, with positions projected as the content is.
+
+        Where projections are not shared, `position_query` and `position_key` are of their own;
+        the key has no bias then (He et al. 2021, equation 4; DeBERTa v2).
+        """
+        config = relative.config
+
+        def projected(name: str) -> Float[Array, "R H K"]:
+            own = "" if config.shared_projections else "position_"
+            return functional.linear(
+                relative.rows, self._weights(own + name, relative.rows.shape[-1])
+            )
+
+        position_q = projected("query") if config.position_to_content else None
+        position_k = projected("key") if config.content_to_position else None
+        return disentangled_bias(q, k, position_q, position_k, config)

@@ -8,9 +8,11 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import EmbeddingsConfig
+from encodax.config import EmbeddingsConfig, MaskDropoutConfig
 from encodax.nn import functional
-from encodax.nn.layer_norm import LayerNorm
+from encodax.nn.layer_norm import norm_of
+from encodax.nn.linear import Linear
+from encodax.nn.pooling import membership
 from encodax.types import AnyArray, PackedBatch
 
 
@@ -27,16 +29,21 @@ class Table(hk.Module):
     def __call__(self, ids: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
         """The rows of those ids; an id outside the table is a ValueError, where ids are known."""
         functional.check_below(self.what, ids, self.rows)
+        return self.weights()[ids]
+
+    @hk.name_like("__call__")
+    def weights(self) -> Float[Array, "V D"]:
+        """The whole table."""
         normal = hk.initializers.RandomNormal(1 / math.sqrt(self.width))
-        return hk.get_parameter("w", (self.rows, self.width), jnp.float32, normal)[ids]
+        return hk.get_parameter("w", (self.rows, self.width), jnp.float32, normal)
 
 
 class Embeddings(hk.Module):
-    """token (* sqrt(D)) + position + type, then layer norm and dropout.
+    """token (* sqrt(D)) + position + type, then layer norm, dropout and a widening layer.
 
     Vaswani et al. 2017, sections 3.4 and 3.5; the token type and the norm are of BERT (Devlin et
     al. 2019, section 3). Parameters: `token/w` (V, D), and where the config has them `position/w`,
-    `type/w` and `norm/{alpha,beta}`.
+    `type/w`, `norm/{alpha,beta}` and `projection/{w,b}`.
     """
 
     def __init__(self, config: EmbeddingsConfig, name: str = "embeddings"):
@@ -55,17 +62,32 @@ class Embeddings(hk.Module):
         config = self.config
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
 
-        tokens = Table(config.vocabulary_size, config.width, "token id", name="token")
-        x = tokens(jnp.asarray(batch.token_ids))  # (B, T, D)
+        x = self._tokens()(jnp.asarray(batch.token_ids))  # (B, T, D)
         if config.scale_by_sqrt_width:
             x *= math.sqrt(config.width)
-        x += self._positions(jnp.asarray(batch.position_ids))
+        if config.mask_dropout is not None:
+            x = drop_masks(x, batch, config.mask_dropout)
+        if config.positions is not None:
+            x += self._positions(jnp.asarray(batch.position_ids))
         if config.type_vocabulary_size:
             kinds = Table(config.type_vocabulary_size, config.width, "token type", name="type")
-            x += kinds(jnp.asarray(batch.type_ids))
+            type_ids = jnp.asarray(batch.type_ids)
+            x += kinds(type_ids if config.type_vocabulary_size > 1 else type_ids * 0)
         if config.norm is not None:
-            x = LayerNorm(eps=config.norm.eps, name="norm")(x)
-        return functional.dropout(x, config.dropout_rate, is_training)
+            x = norm_of(config.norm, "norm")(x)
+        x = functional.dropout(x, config.dropout_rate, is_training)
+        if config.projected_width is not None:
+            x = Linear(config.projected_width, name="projection")(x)
+        return x
+
+    @hk.name_like("__call__")
+    def token_table(self) -> Float[Array, "V D"]:
+        """The table of token embeddings, for an output layer that is tied to it."""
+        return self._tokens().weights()
+
+    @hk.name_like("__call__")
+    def _tokens(self) -> Table:
+        return Table(self.config.vocabulary_size, self.config.width, "token id", name="token")
 
     @hk.name_like("__call__")
     def _positions(self, position_ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -77,4 +99,25 @@ class Embeddings(hk.Module):
             return functional.sinusoidal_table(position_ids.shape[1], config.width)[position_ids]
         if config.max_positions is None:
             raise ValueError("learned positions need max_positions, the rows of their table")
-        return Table(config.max_positions, config.width, "position", name="position")(position_ids)
+        functional.check_below("position", position_ids, config.max_positions)
+        rows = config.max_positions + config.position_offset
+        table = Table(rows, config.width, "position", name="position")
+        return table(position_ids + config.position_offset)
+
+
+def drop_masks(
+    x: Float[Array, "B T D"], batch: PackedBatch, config: MaskDropoutConfig
+) -> Float[Array, "B T D"]:
+    """ESM's token dropout, which it applies out of training too.
+
+    Embeddings of `<mask>` become 0, the others are scaled by (1 - training share) / (1 - m), with
+    m the share of masks in the token's own sequence: the mean stays what it was in pretraining.
+    """
+    masked = jnp.asarray(batch.token_ids) == config.mask_id  # (B, T)
+    member = membership(batch)  # (B, N, T)
+    count = jnp.einsum("bnt,bt->bn", member, masked.astype(jnp.float32))
+    share = count / jnp.maximum(jnp.asarray(batch.lengths), 1)  # (B, N)
+    # A sequence of masks alone has nothing to scale.
+    scale = (1 - config.training_share) / jnp.where(share < 1, 1 - share, 1.0)  # (B, N)
+    x = jnp.where(masked[:, :, None], 0.0, x)
+    return x * jnp.einsum("bnt,bn->bt", member, scale)[:, :, None].astype(x.dtype)

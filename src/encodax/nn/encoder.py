@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import EncoderConfig, LayerConfig
+from encodax.config import EncoderConfig, LayerConfig, RelativeBiasConfig
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.feed_forward import FeedForward
-from encodax.nn.layer_norm import LayerNorm
+from encodax.nn.layer_norm import LayerNorm, norm_of
+from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
 from encodax.nn.residual import Residual
 from encodax.types import AnyArray, EncoderOutput, PackedBatch
 
@@ -37,17 +39,36 @@ class EncoderLayer(hk.Module):
         x: Float[Array, "B T D"],
         segment_ids: Int[Array, "B T"] | None = None,
         *,
+        position_ids: Int[Array, "B T"] | None = None,
+        bias: Float[Array, "#B H T T"] | None = None,
+        relative: RelativeTable | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B T D"]:
-        """One layer over packed rows; all one segment when `segment_ids` are not given."""
+        """One layer over packed rows.
+
+        Args:
+            x: (B, T, D).
+            segment_ids: (B, T); all one segment when not given.
+            position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
+            bias: added to the scores of attention.
+            relative: embeddings of relative positions, for disentangled attention.
+            is_training: apply dropout.
+        """
         config = self.config
         attend = functools.partial(
-            self._attention(), query_segments=segment_ids, is_training=is_training
+            self._attention(),
+            query_segments=segment_ids,
+            position_ids=position_ids,
+            bias=bias,
+            relative=relative,
+            is_training=is_training,
         )
         x = self._residual("attention")(x, attend, is_training=is_training)
         feed_forward = FeedForward(
             config.feed_forward.width,
             config.feed_forward.activation,
+            gated=config.feed_forward.gated,
+            biases=config.feed_forward.biases,
             dropout_rate=config.feed_forward.dropout_rate,
             name="feed_forward",
         )
@@ -56,12 +77,20 @@ class EncoderLayer(hk.Module):
 
     @hk.name_like("__call__")
     def attention_weights(
-        self, x: Float[Array, "B T D"], segment_ids: Int[Array, "B T"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        segment_ids: Int[Array, "B T"] | None = None,
+        *,
+        position_ids: Int[Array, "B T"] | None = None,
+        bias: Float[Array, "#B H T T"] | None = None,
+        relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T T"]:
-        """The attention weights of this layer for the same x."""
+        """The attention weights of this layer for the same arguments."""
         norm = self._norm("attention")
-        x = norm(x) if self.config.placement == "pre" else x
-        return self._attention().weights(x, query_segments=segment_ids)
+        x = norm(x) if self.config.placement == "pre" and norm is not None else x
+        return self._attention().weights(
+            x, query_segments=segment_ids, position_ids=position_ids, bias=bias, relative=relative
+        )
 
     @hk.name_like("__call__")
     def _attention(self) -> MultiHeadAttention:
@@ -73,20 +102,24 @@ class EncoderLayer(hk.Module):
             output_bias=config.output_bias,
             scale=config.scale,
             window=config.window,
+            rotary=config.rotary,
             dropout_rate=config.dropout_rate,
             name="attention",
         )
 
     @hk.name_like("__call__")
-    def _norm(self, sublayer: str) -> LayerNorm:
-        return LayerNorm(eps=self.config.norm.eps, name=f"{sublayer}_norm")
+    def _norm(self, sublayer: str) -> LayerNorm | None:
+        if sublayer == "attention" and not self.config.has_attention_norm:
+            return None
+        return norm_of(self.config.norm, f"{sublayer}_norm")
 
     @hk.name_like("__call__")
     def _residual(self, sublayer: str) -> Residual:
+        dropped = self.config.dropped in ("both", sublayer)
         return Residual(
             self._norm(sublayer),
             self.config.placement,
-            dropout_rate=self.config.dropout_rate,
+            dropout_rate=self.config.dropout_rate if dropped else 0.0,
             name=f"{sublayer}_residual",
         )
 
@@ -94,8 +127,9 @@ class EncoderLayer(hk.Module):
 class Encoder(hk.Module):
     """Embeddings and L encoder layers.
 
-    Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...`, and `final_norm` where the
-    config has one. `embed` and `stack` are the two halves, with the same parameters.
+    Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...` (fewer where layers share
+    them), and where the config has them `relative_bias`, `relative_embeddings` and `final_norm`.
+    `embed` and `stack` are the two halves, with the same parameters.
     """
 
     def __init__(self, config: EncoderConfig, name: str = "encoder"):
@@ -121,13 +155,20 @@ class Encoder(hk.Module):
         """
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
         x = self.embed(batch, is_training=is_training)
-        segment_ids = jnp.asarray(batch.segment_ids)
-        return self.stack(x, segment_ids, is_training=is_training, record=record)
+        segment_ids, position_ids = jnp.asarray(batch.segment_ids), jnp.asarray(batch.position_ids)
+        return self.stack(
+            x, segment_ids, position_ids=position_ids, is_training=is_training, record=record
+        )
 
     @hk.name_like("__call__")
     def embed(self, batch: PackedBatch, *, is_training: bool = False) -> Float[Array, "B T D"]:
         """The first half: embeddings."""
-        return Embeddings(self.config.embeddings, name="embeddings")(batch, is_training=is_training)
+        return self._embeddings()(batch, is_training=is_training)
+
+    @hk.name_like("__call__")
+    def token_table(self) -> Float[Array, "V D"]:
+        """The table of token embeddings, for an output layer that is tied to it."""
+        return self._embeddings().token_table()
 
     @hk.name_like("__call__")
     def stack(
@@ -135,6 +176,7 @@ class Encoder(hk.Module):
         x: Float[Array, "B T D"],
         segment_ids: Int[Array, "B T"] | None = None,
         *,
+        position_ids: Int[Array, "B T"] | None = None,
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
@@ -145,13 +187,39 @@ class Encoder(hk.Module):
         kept: dict[str, list[Array]] = {stage: [] for stage in record}
         if "hidden" in record:
             kept["hidden"].append(x)
-        for index, config in enumerate(self.config.layers):
-            layer = EncoderLayer(config, name=f"layer_{index}")
+        positions = {"position_ids": position_ids, **self._relative_positions(x)}
+        for layer in self._layers():
             if "attention" in record:
-                kept["attention"].append(layer.attention_weights(x, segment_ids))
-            x = layer(x, segment_ids, is_training=is_training)
+                kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
+            x = layer(x, segment_ids, **positions, is_training=is_training)
             if "hidden" in record:
                 kept["hidden"].append(x)
         if self.config.final_norm is not None:
-            x = LayerNorm(eps=self.config.final_norm.eps, name="final_norm")(x)
+            x = norm_of(self.config.final_norm, "final_norm")(x)
         return EncoderOutput(x, {stage: tuple(arrays) for stage, arrays in kept.items()})
+
+    @hk.name_like("__call__")
+    def _embeddings(self) -> Embeddings:
+        return Embeddings(self.config.embeddings, name="embeddings")
+
+    @hk.name_like("__call__")
+    def _layers(self) -> list[EncoderLayer]:
+        """Every layer in order; the same module again where layers share parameters."""
+        layers = self.config.layers
+        groups = self.config.parameter_groups or tuple(range(len(layers)))
+        own = {
+            group: EncoderLayer(layer, name=f"layer_{group}")
+            for group, layer in dict(zip(groups, layers, strict=True)).items()
+        }
+        return [own[group] for group in groups]
+
+    @hk.name_like("__call__")
+    def _relative_positions(self, x: Float[Array, "B T D"]) -> dict[str, Any]:
+        """What all layers' scores gain from relative positions, as a layer takes it."""
+        config = self.config.relative_positions
+        if config is None:
+            return {}
+        if isinstance(config, RelativeBiasConfig):
+            heads = self.config.layers[0].attention.heads
+            return {"bias": RelativeBias(config, heads, name="relative_bias")(x.shape[1])}
+        return {"relative": RelativeEmbeddings(config, x.shape[2], name="relative_embeddings")()}

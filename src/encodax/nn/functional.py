@@ -17,6 +17,9 @@ from encodax.types import AnyArray
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_erf": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "linear": lambda x: x,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
     "tanh": jnp.tanh,
 }
 """Activations by name. The two forms of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415) differ
@@ -51,6 +54,32 @@ def dropout(x: Array, rate: float, is_training: bool) -> Array:
     if not is_training or rate == 0.0:
         return x
     return hk.dropout(hk.next_rng_key(), rate, x)
+
+
+def rotate(
+    x: Float[Array, "B T H K"], position_ids: Int[Array, "B T"], base: float
+) -> Float[Array, "B T H K"]:
+    """Rotary positions: turn each pair of features by an angle that grows with the position.
+
+    (x_i, x_{i+K/2}) -> (x_i cos a - x_{i+K/2} sin a, x_{i+K/2} cos a + x_i sin a),
+    a = position * base^(-2i/K)
+
+    The product of a query and a key turned so depends on the difference of their positions
+    alone. Su et al. 2021, arXiv:2104.09864, section 3.4.2, with the pairs half a head apart.
+    """
+    half = x.shape[-1] // 2
+    frequency = jnp.asarray(1.0 / base ** (np.arange(half) / half), jnp.float32)  # (K/2,)
+    angle = position_ids[:, :, None, None] * frequency  # (B, T, 1, K/2), radians
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = x[..., :half], x[..., half:]
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def unit(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+    """x / |x| over the last axis; zeros stay zeros."""
+    length = jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+    return x / jnp.maximum(length, 1e-12)
 
 
 def position_encoding(position: Int[Array, ""], width: int) -> Float[Array, " D"]:

@@ -1,22 +1,26 @@
-"""What a task puts on the encoder: scores for each class."""
+"""What a task puts on the encoder: scores, or a vector."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import haiku as hk
 from jaxtyping import Array, Float
 
 from encodax.config import HeadConfig
 from encodax.nn import functional
+from encodax.nn.layer_norm import norm_of
 from encodax.nn.linear import Linear
 from encodax.nn.pooling import pool
 from encodax.types import PackedBatch
 
 
 class Head(hk.Module):
-    """Pool (for a `sequence` head), dense with activation (where there is one), dropout, classify.
+    """pool -> dropout -> dense -> activation -> norm -> dropout -> output, or length 1.
 
-    Parameters: `dense` with w (D, D) and b (D,) where the config has it, and `output` with
-    w (D, C) and b (C,).
+    Each step is there where the config has it; `HeadConfig` says what each family has. Parameters:
+    `dense` with w (D, D') and b (D',), `norm`, and `output` with w (D', C) and b (C,). Where the
+    output is tied to the token embeddings it has b alone.
     """
 
     def __init__(self, config: HeadConfig, name: str = "head"):
@@ -24,14 +28,37 @@ class Head(hk.Module):
         self.config = config
 
     def __call__(
-        self, hidden: Float[Array, "B T D"], batch: PackedBatch, *, is_training: bool = False
+        self,
+        hidden: Float[Array, "B T D"],
+        batch: PackedBatch,
+        *,
+        token_table: Callable[[], Float[Array, "V E"]] | None = None,
+        is_training: bool = False,
     ) -> Float[Array, "B _ C"]:
-        """Logits (B, N, C), one for each slot, or (B, T, C), one for each token."""
+        """Scores (B, N, C), one for each slot, or (B, T, C), one for each token; or vectors.
+
+        Args:
+            hidden: (B, T, D), what the encoder gave.
+            batch: what it was given.
+            token_table: gives the token embeddings, for a tied output.
+            is_training: apply dropout.
+        """
         config = self.config
         x = hidden
         if config.pooling is not None:
             x = pool(hidden, batch, config.pooling)  # (B, N, D)
-        if config.dense:
-            x = functional.activation(config.activation)(Linear(x.shape[-1], name="dense")(x))
+        x = functional.dropout(x, config.input_dropout_rate, is_training)
+        if config.dense_width is not None:
+            dense = Linear(config.dense_width, bias=config.dense_bias, name="dense")
+            x = functional.activation(config.activation)(dense(x))
+        if config.norm is not None:
+            x = norm_of(config.norm, "norm")(x)
         x = functional.dropout(x, config.dropout_rate, is_training)
-        return Linear(config.classes, name="output")(x)
+        if config.kind == "embedding":
+            return functional.unit(x) if config.normalize else x
+        output = Linear(config.classes, bias=config.output_bias, name="output")
+        if config.tied:
+            if token_table is None:
+                raise ValueError("a tied output wants the table of token embeddings")
+            return functional.linear(x, output.tied_to(token_table()))
+        return output(x)

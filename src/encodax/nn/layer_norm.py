@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from encodax.config import NormConfig
+
 
 class LayerNorm(hk.Module):
     """Layer normalization with learned scale and shift, over any one feature axis.
@@ -18,23 +20,26 @@ class LayerNorm(hk.Module):
     the gain g and beta the bias b.
     """
 
-    def __init__(self, axis: int = -1, eps: float = 1e-5, name: str = "norm"):
+    def __init__(
+        self, axis: int = -1, eps: float = 1e-5, *, bias: bool = True, name: str = "norm"
+    ):
         """Choose the axis.
 
         Args:
             axis: the feature axis; counted from the end where negative.
             eps: added to the variance before the root.
+            bias: whether there is a beta.
             name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.axis = axis
         self.eps = eps
+        self.bias = bias
 
     def __call__(self, x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
         """Normalize x; `alpha` and `beta` have the shape (x.shape[axis],)."""
         features = x.shape[self.axis]
         alpha = hk.get_parameter("alpha", (features,), jnp.float32, jnp.ones)
-        beta = hk.get_parameter("beta", (features,), jnp.float32, jnp.zeros)
         along_axis = [1] * x.ndim
         along_axis[self.axis] = features  # (1, ..., features, ..., 1)
 
@@ -42,5 +47,13 @@ class LayerNorm(hk.Module):
         centred = x32 - jnp.mean(x32, axis=self.axis, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=self.axis, keepdims=True)
         normalized = centred * jax.lax.rsqrt(variance + self.eps)
-        y = alpha.reshape(along_axis) * normalized + beta.reshape(along_axis)
+        y = alpha.reshape(along_axis) * normalized
+        if self.bias:
+            beta = hk.get_parameter("beta", (features,), jnp.float32, jnp.zeros)
+            y += beta.reshape(along_axis)
         return y.astype(x.dtype)
+
+
+def norm_of(config: NormConfig, name: str) -> LayerNorm:
+    """The layer norm of that spec, over the last axis."""
+    return LayerNorm(eps=config.eps, bias=config.bias, name=name)

@@ -35,10 +35,17 @@ class Linear(hk.Module):
         """
         limit = math.sqrt(6 / (in_width + self.out_shape[-1]))
         glorot = hk.initializers.RandomUniform(-limit, limit)
-        weights = {"w": hk.get_parameter("w", (in_width, *self.out_shape), jnp.float32, glorot)}
-        if self.bias:
-            weights["b"] = hk.get_parameter("b", self.out_shape, jnp.float32, jnp.zeros)
-        return weights
+        w = hk.get_parameter("w", (in_width, *self.out_shape), jnp.float32, glorot)
+        return {"w": w, **self._bias()}
+
+    def tied_to(self, table: Float[Array, "V D"]) -> dict[str, Array]:
+        """The table's rows as w of shape (D, V), and a b of its own where there is one."""
+        return {"w": table.T, **self._bias()}
+
+    def _bias(self) -> dict[str, Array]:
+        if not self.bias:
+            return {}
+        return {"b": hk.get_parameter("b", self.out_shape, jnp.float32, jnp.zeros)}
 
     def __call__(self, x: Float[Array, "*rows D"]) -> Array:
         """(..., D) -> (..., *out_shape)."""

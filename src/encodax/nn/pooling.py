@@ -18,13 +18,48 @@ def cls(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N 
 
 def mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
     """The mean over the tokens of each sequence (Reimers & Gurevych 2019, section 3)."""
-    slots = batch.starts.shape[1]
-    member = jax.nn.one_hot(jnp.asarray(batch.segment_ids) - 1, slots, axis=1)  # (B, N, T)
-    total = jnp.einsum("bnt,btd->bnd", member, hidden.astype(jnp.float32))
+    total = jnp.einsum("bnt,btd->bnd", membership(batch), hidden.astype(jnp.float32))
     return (total / jnp.maximum(batch.lengths, 1)[:, :, None]).astype(hidden.dtype)
 
 
-POOLINGS: dict[str, Callable[[Array, PackedBatch], Array]] = {"cls": cls, "mean": mean}
+def weighted_mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
+    """The mean with weights 1, 2, 3, ... by position (Muennighoff 2022, arXiv:2202.08904)."""
+    weights = (jnp.asarray(batch.position_ids) + 1).astype(jnp.float32)[:, None]  # (B, 1, T)
+    weights = weights * membership(batch)  # (B, N, T)
+    total = jnp.einsum("bnt,btd->bnd", weights, hidden.astype(jnp.float32))
+    weight = jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1)  # (B, N, 1)
+    return (total / weight).astype(hidden.dtype)
+
+
+def largest(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
+    """Of each feature the largest value over the tokens of each sequence."""
+    rows, slots = batch.starts.shape
+    # Padding goes to a slot of its own, which is left out again.
+    slot = jnp.where(jnp.asarray(batch.segment_ids) > 0, jnp.asarray(batch.segment_ids) - 1, slots)
+    kept = jnp.full((rows, slots + 1, hidden.shape[-1]), -jnp.inf, hidden.dtype)
+    row = jnp.arange(rows)[:, None]
+    return kept.at[row, slot].max(hidden)[:, :slots]  # (B, N, D)
+
+
+def last(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
+    """The last token of each sequence."""
+    ends = jnp.maximum(jnp.asarray(batch.starts) + jnp.asarray(batch.lengths) - 1, 0)  # (B, N)
+    return jnp.take_along_axis(hidden, ends[:, :, None], axis=1)
+
+
+def membership(batch: PackedBatch) -> Float[Array, "B N T"]:
+    """1 where a token belongs to a slot's sequence, else 0."""
+    slots = batch.starts.shape[1]
+    return jax.nn.one_hot(jnp.asarray(batch.segment_ids) - 1, slots, axis=1)
+
+
+POOLINGS: dict[str, Callable[[Array, PackedBatch], Array]] = {
+    "cls": cls,
+    "mean": mean,
+    "max": largest,
+    "weighted_mean": weighted_mean,
+    "last": last,
+}
 """Poolings by name."""
 
 

@@ -14,7 +14,7 @@ Schedule = Literal["cosine", "linear", "constant"]
 def learning_rate_schedule(
     peak: float, steps: int, *, warmup: float, schedule: Schedule
 ) -> optax.Schedule:
-    """Linear warm-up to the peak, then down to 0 at the last step, or constant.
+    """Linear warm-up to the peak, then down to 0 at the step after the last, or constant.
 
     Args:
         peak: the highest learning rate.
@@ -23,7 +23,7 @@ def learning_rate_schedule(
         schedule: `cosine` (Loshchilov & Hutter 2017, arXiv:1608.03983), `linear` or `constant`.
     """
     warmup_steps = max(1, round(warmup * steps))  # one step of it begins at the peak: none
-    rest = max(1, steps - warmup_steps)
+    rest = max(1, steps - warmup_steps + 1)
     after = {
         "cosine": optax.cosine_decay_schedule(peak, rest),
         "linear": optax.linear_schedule(peak, 0.0, rest),

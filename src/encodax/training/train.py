@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from encodax import atomic
@@ -16,7 +15,7 @@ from encodax.config import ModelConfig
 from encodax.data import sources
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.model import Model, initial_params
+from encodax.model import Model
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Task
@@ -157,10 +156,11 @@ def new_model(
     )
     config = ModelConfig(
         shape.encoder(tokenizer.vocabulary_size),
-        head=bert.head(task.HEAD, len(labels), shape.dropout_rate),
         labels=labels,
         pad_id=tokenizer.pad_id,
     )
+    head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
+    config = replace(config, head=head)
     return Model.create(config, tokenizer, seed=seed)
 
 
@@ -169,13 +169,4 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
     head = model.config.head
     if head is not None and head.kind == task.HEAD and set(labels) <= set(model.config.labels):
         return model
-    dropout_rate = model.config.encoder.layers[0].dropout_rate
-    config = replace(
-        model.config, head=bert.head(task.HEAD, len(labels), dropout_rate), labels=labels
-    )
-    fresh = initial_params(config, jax.random.key(seed))
-    return replace(model, config=config, params={**fresh, **_encoder_only(model)})
-
-
-def _encoder_only(model: Model) -> dict[str, Any]:
-    return {path: leaves for path, leaves in model.params.items() if path.startswith("encoder/")}
+    return model.with_head(task.HEAD, labels=labels, seed=seed)

@@ -1,0 +1,112 @@
+"""ALBERT (Lan et al. 2020, arXiv:1909.11942): narrow embeddings, and layers that share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
+from encodax.errors import EncodaxError
+from encodax.families import bert, electra
+from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
+
+LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.0."
+ENCODER: Table = {
+    "encoder/embeddings/token": ("albert.embeddings.word_embeddings", TABLE),
+    "encoder/embeddings/position": ("albert.embeddings.position_embeddings", TABLE),
+    "encoder/embeddings/type": ("albert.embeddings.token_type_embeddings", TABLE),
+    "encoder/embeddings/norm": ("albert.embeddings.LayerNorm", NORM),
+    "encoder/embeddings/projection": ("albert.encoder.embedding_hidden_mapping_in", LINEAR),
+    "encoder/layer_{}/attention/query": (f"{LAYER}attention.query", LINEAR),
+    "encoder/layer_{}/attention/key": (f"{LAYER}attention.key", LINEAR),
+    "encoder/layer_{}/attention/value": (f"{LAYER}attention.value", LINEAR),
+    "encoder/layer_{}/attention/output": (f"{LAYER}attention.dense", LINEAR),
+    "encoder/layer_{}/attention_norm": (f"{LAYER}attention.LayerNorm", NORM),
+    "encoder/layer_{}/feed_forward/up": (f"{LAYER}ffn", LINEAR),
+    "encoder/layer_{}/feed_forward/down": (f"{LAYER}ffn_output", LINEAR),
+    "encoder/layer_{}/feed_forward_norm": (f"{LAYER}full_layer_layer_norm", NORM),
+}
+DROPOUT = "classifier_dropout_prob", "hidden_dropout_prob"
+
+
+def encoder(shape: Shape, published: Published) -> EncoderConfig:
+    """BERT's, in groups of layers with the same parameters; always with the widening layer."""
+    groups = published.integer("num_hidden_groups", least=1)
+    if shape.layers % groups:
+        raise EncodaxError(
+            f"config.json: num_hidden_layers {shape.layers} is not a multiple of "
+            f"num_hidden_groups {groups}"
+        )
+    each = shape.layers // groups
+    return shape.encoder(
+        embeddings={**electra.narrow(shape, published), "projected_width": shape.width},
+        layer={"dropped": "attention"},
+        parameter_groups=tuple(layer // each for layer in range(shape.layers)),
+    )
+
+
+def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+    """BERT's; the masked LM's dense layer goes to the width of the embeddings."""
+    plain = plain_head(kind, classes, shape, published.rate(*DROPOUT))
+    if kind == "vocabulary":
+        plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
+    return plain
+
+
+def options(config: ModelConfig) -> dict[str, Any]:
+    """The width of the embeddings, the groups, and the dropout of the head."""
+    groups = config.encoder.parameter_groups
+    if groups is None:
+        raise EncodaxError("the layers of ALBERT share parameters")
+    head = config.head
+    dropped = head is not None and head.kind in ("sequence", "token")
+    return {
+        "embedding_size": config.encoder.embeddings.width,
+        "num_hidden_groups": len(set(groups)),
+        **({"classifier_dropout_prob": head.dropout_rate} if head and dropped else {}),
+    }
+
+
+FAMILY = PublishedFamily(
+    MODEL_TYPE="albert",
+    prefix="albert.",
+    classes=bert.classes_of("Albert"),
+    other_classes={"AlbertForPreTraining": "vocabulary"},
+    encoder=encoder,
+    head=head,
+    options=options,
+    tables={
+        "encoder": ENCODER,
+        "sequence": {"head/dense": ("albert.pooler", LINEAR), **bert.CLASSIFIER},
+        "token": bert.CLASSIFIER,
+        "span": bert.SPAN,
+        "vocabulary": {
+            "head/dense": ("predictions.dense", LINEAR),
+            "head/norm": ("predictions.LayerNorm", NORM),
+            "head/output": ("predictions.decoder", split(LINEAR, "predictions.bias")),
+        },
+    },
+    defaults={
+        "hidden_act": "gelu_new",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "classifier_dropout_prob": 0.1,
+        "embedding_size": 128,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "num_hidden_groups": 1,
+        "pad_token_id": 0,
+        "type_vocab_size": 2,
+    },
+    fixed={"inner_group_num": 1, "position_embedding_type": "absolute"},
+    strays=(
+        r"albert\.embeddings\.position_ids",
+        r"albert\.pooler\.(weight|bias)",
+        r"sop_classifier\.classifier\.(weight|bias)",
+    ),
+    copies={
+        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
+    },
+)

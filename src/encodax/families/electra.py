@@ -1,0 +1,69 @@
+"""ELECTRA (Clark et al. 2020, arXiv:2003.10555): BERT whose embeddings may be narrower."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
+from encodax.families import bert, roberta
+from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.tensors import LINEAR, NORM
+
+
+def narrow(shape: Shape, published: Published) -> dict[str, Any]:
+    """Embeddings of width E, and a layer that widens them where E is not D."""
+    width = published.integer("embedding_size", least=1)
+    return {"width": width, "projected_width": None if width == shape.width else shape.width}
+
+
+def encoder(shape: Shape, published: Published) -> EncoderConfig:
+    """BERT's, with embeddings of their own width."""
+    return shape.encoder(embeddings=narrow(shape, published))
+
+
+def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+    """RoBERTa's with a GELU; the masked LM's dense layer goes to the width of the embeddings."""
+    plain = roberta.twice_dropped(
+        plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
+    )
+    if kind == "vocabulary":
+        plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
+    return replace(plain, activation="gelu_erf") if plain.dense_width else plain
+
+
+def options(config: ModelConfig) -> dict[str, Any]:
+    """The width of the embeddings, and the dropout of the head."""
+    return {"embedding_size": config.encoder.embeddings.width, **bert.options(config)}
+
+
+FAMILY = PublishedFamily(
+    MODEL_TYPE="electra",
+    prefix="electra.",
+    classes=bert.classes_of("Electra"),
+    other_classes={"ElectraForPreTraining": None},
+    encoder=encoder,
+    head=head,
+    options=options,
+    tables={
+        "encoder": {
+            **bert.encoder_under("electra."),
+            "encoder/embeddings/projection": ("electra.embeddings_project", LINEAR),
+        },
+        "sequence": roberta.TWO_LAYERS,
+        "token": bert.CLASSIFIER,
+        "span": bert.SPAN,
+        "vocabulary": {
+            "head/dense": ("generator_predictions.dense", LINEAR),
+            "head/norm": ("generator_predictions.LayerNorm", NORM),
+            "head/output": ("generator_lm_head", LINEAR),
+        },
+    },
+    defaults={**bert.FAMILY.defaults, "embedding_size": 128},
+    fixed=bert.FAMILY.fixed,
+    strays=(
+        r"electra\.embeddings\.position_ids",
+        r"discriminator_predictions\.(dense|dense_prediction)\.(weight|bias)",
+    ),
+    copies={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+)

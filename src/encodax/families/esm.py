@@ -1,0 +1,110 @@
+"""ESM-2 (Lin et al. 2023, Science 379:1123): proteins; pre-norm with rotary positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encodax.config import (
+    EncoderConfig,
+    HeadConfig,
+    HeadKind,
+    MaskDropoutConfig,
+    ModelConfig,
+    RotaryConfig,
+)
+from encodax.families import bert, roberta
+from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
+from encodax.families.tensors import LINEAR, NORM, TABLE, Table
+
+LAYER = "esm.encoder.layer.{}."
+ENCODER: Table = {
+    "encoder/embeddings/token": ("esm.embeddings.word_embeddings", TABLE),
+    "encoder/layer_{}/attention/query": (f"{LAYER}attention.self.query", LINEAR),
+    "encoder/layer_{}/attention/key": (f"{LAYER}attention.self.key", LINEAR),
+    "encoder/layer_{}/attention/value": (f"{LAYER}attention.self.value", LINEAR),
+    "encoder/layer_{}/attention/output": (f"{LAYER}attention.output.dense", LINEAR),
+    "encoder/layer_{}/attention_norm": (f"{LAYER}attention.LayerNorm", NORM),
+    "encoder/layer_{}/feed_forward/up": (f"{LAYER}intermediate.dense", LINEAR),
+    "encoder/layer_{}/feed_forward/down": (f"{LAYER}output.dense", LINEAR),
+    "encoder/layer_{}/feed_forward_norm": (f"{LAYER}LayerNorm", NORM),
+    "encoder/final_norm": ("esm.encoder.emb_layer_norm_after", NORM),
+}
+OFFSET = 2
+"""`max_position_embeddings` counts two rows that no token takes, as RoBERTa's."""
+
+
+def encoder(shape: Shape, published: Published) -> EncoderConfig:
+    """Pre-norm; embeddings have neither norm nor dropout, and masks drop out of them."""
+    dropped = None
+    if published.flag("token_dropout"):
+        dropped = MaskDropoutConfig(published.integer("mask_token_id"))
+    return shape.encoder(
+        embeddings={
+            "positions": None,
+            "max_positions": shape.max_positions - OFFSET,
+            "norm": None,
+            "dropout_rate": 0.0,
+            "mask_dropout": dropped,
+        },
+        attention={"rotary": RotaryConfig(published.number("rope_theta"))},
+        layer={"placement": "pre"},
+        final_norm=shape.norm,
+    )
+
+
+def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+    """RoBERTa's, with the encoder's dropout."""
+    plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
+    return roberta.lm_head(roberta.twice_dropped(plain))
+
+
+def options(config: ModelConfig) -> dict[str, Any]:
+    """Positions and token dropout."""
+    embeddings, rotary = config.encoder.embeddings, config.encoder.layers[0].attention.rotary
+    dropped = embeddings.mask_dropout
+    return {
+        "max_position_embeddings": (embeddings.max_positions or 0) + OFFSET,
+        "token_dropout": dropped is not None,
+        **({"mask_token_id": dropped.mask_id} if dropped else {}),
+        **({"rope_theta": rotary.base} if rotary else {}),
+    }
+
+
+FAMILY = PublishedFamily(
+    MODEL_TYPE="esm",
+    prefix="esm.",
+    classes=bert.classes_of("Esm", span=False),
+    encoder=encoder,
+    head=head,
+    options=options,
+    keys={name: key for name, key in KEYS.items() if name not in ("activation", "type_vocabulary_size")},
+    tables={
+        "encoder": ENCODER,
+        "sequence": roberta.TWO_LAYERS,
+        "token": bert.CLASSIFIER,
+        "vocabulary": roberta.LM_HEAD,
+    },
+    defaults={
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 1026,
+        "mask_token_id": 32,
+        "pad_token_id": 1,
+        "rope_theta": 10_000.0,
+        "token_dropout": False,
+    },
+    fixed={
+        "emb_layer_norm_before": False,
+        "hidden_act": "gelu",
+        "is_folding_model": False,
+        "position_embedding_type": "rotary",
+    },
+    strays=(
+        r"esm\.(encoder\.layer\.(\d+|\*)\.attention\.self\.)?rotary_embeddings\.inv_freq",
+        r"esm\.contact_head\.regression\.(weight|bias)",
+        r"esm\.embeddings\.(position_embeddings\.weight|position_ids)",
+        r"esm\.pooler\.dense\.(weight|bias)",
+    ),
+    copies={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
+)

@@ -1,0 +1,225 @@
+"""ModernBERT (Warner et al. 2024, arXiv:2412.13663).
+
+Pre-norm with rotary positions, gated feed-forward networks, no biases, and local attention in two
+layers of three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from encodax.config import (
+    AttentionConfig,
+    EncoderConfig,
+    HeadConfig,
+    HeadKind,
+    LayerConfig,
+    ModelConfig,
+    NormConfig,
+    RotaryConfig,
+)
+from encodax.errors import EncodaxError
+from encodax.families import bert
+from encodax.families.published import (
+    ACTIVATIONS,
+    Published,
+    PublishedFamily,
+    Shape,
+    published_name,
+)
+from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of
+
+LAYER = "model.layers.{}."
+ENCODER: Table = {
+    "encoder/embeddings/token": ("model.embeddings.tok_embeddings", TABLE),
+    "encoder/embeddings/norm": ("model.embeddings.norm", NORM),
+    "encoder/layer_{}/attention/query": (f"{LAYER}attn.Wqkv", part_of(LINEAR, 0, 3)),
+    "encoder/layer_{}/attention/key": (f"{LAYER}attn.Wqkv", part_of(LINEAR, 1, 3)),
+    "encoder/layer_{}/attention/value": (f"{LAYER}attn.Wqkv", part_of(LINEAR, 2, 3)),
+    "encoder/layer_{}/attention/output": (f"{LAYER}attn.Wo", LINEAR),
+    "encoder/layer_{}/attention_norm": (f"{LAYER}attn_norm", NORM),
+    "encoder/layer_{}/feed_forward/gate": (f"{LAYER}mlp.Wi", part_of(LINEAR, 0, 2)),
+    "encoder/layer_{}/feed_forward/up": (f"{LAYER}mlp.Wi", part_of(LINEAR, 1, 2)),
+    "encoder/layer_{}/feed_forward/down": (f"{LAYER}mlp.Wo", LINEAR),
+    "encoder/layer_{}/feed_forward_norm": (f"{LAYER}mlp_norm", NORM),
+    "encoder/final_norm": ("model.final_norm", NORM),
+}
+HEAD: Table = {"head/dense": ("head.dense", LINEAR), "head/norm": ("head.norm", NORM)}
+CLASSIFIER: Table = {**HEAD, **bert.CLASSIFIER}
+KINDS = {"full_attention": True, "sliding_attention": False}
+"""`layer_types` -> whether the layer attends globally."""
+POOLINGS = {"cls": "cls", "mean": "mean"}
+
+
+def _bases(published: Published) -> tuple[float, float]:
+    """The bases of rotary positions, of global and of local layers: two forms are published."""
+    stated = published["rope_parameters"] or {}
+    bases = []
+    for kind, key in (("full", "global_rope_theta"), ("sliding", "local_rope_theta")):
+        own = stated.get(f"{kind}_attention") or {}
+        if own.get("rope_type", "default") != "default":
+            raise EncodaxError(f"config.json: rope_type {own['rope_type']!r} is not supported")
+        bases.append(float(own.get("rope_theta", published.number(key))))
+    return bases[0], bases[1]
+
+
+def _is_global(shape: Shape, published: Published) -> list[bool]:
+    """For each layer, whether it attends globally: two forms are published."""
+    named = published["layer_types"]
+    if named is None:
+        every = published.integer("global_attn_every_n_layers", least=1)
+        return [layer % every == 0 for layer in range(shape.layers)]
+    if len(named) != shape.layers or not set(named) <= set(KINDS):
+        raise EncodaxError(f"config.json: layer_types {named!r} is not supported")
+    return [KINDS[name] for name in named]
+
+
+def encoder(shape: Shape, published: Published) -> EncoderConfig:
+    """The stack; its first layer has no norm before attention: the embeddings have had one."""
+    norm = NormConfig(shape.norm_eps, bias=published.flag("norm_bias"))
+    biases = published.flag("attention_bias")
+    base, local_base = _bases(published)
+    plain = shape.encoder(
+        embeddings={
+            "positions": None,
+            "norm": norm,
+            "dropout_rate": published.rate("embedding_dropout"),
+        },
+        attention={"biases": biases, "output_bias": biases},
+        feed_forward={
+            "gated": True,
+            "biases": published.flag("mlp_bias"),
+            "dropout_rate": published.rate("mlp_dropout"),
+        },
+        layer={"norm": norm, "placement": "pre", "dropped": "attention"},
+        final_norm=norm,
+    )
+    window = published.integer("local_attention", least=2) // 2
+
+    def layer(index: int, is_global: bool) -> LayerConfig:
+        attention = replace(
+            plain.layers[index].attention,
+            window=None if is_global else window,
+            rotary=RotaryConfig(base if is_global else local_base),
+        )
+        return replace(
+            plain.layers[index], attention=attention, has_attention_norm=index > 0
+        )
+
+    layers = enumerate(_is_global(shape, published))
+    return replace(plain, layers=tuple(layer(*each) for each in layers))
+
+
+def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+    """Dense, activation and norm before every output, after pooling where there is one."""
+    is_vocabulary = kind == "vocabulary"
+    return HeadConfig(
+        kind,
+        classes,
+        pooling=published.one_of("classifier_pooling", POOLINGS) if kind == "sequence" else None,
+        dense_width=shape.width,
+        dense_bias=published.flag("classifier_bias"),
+        activation=published.one_of("classifier_activation", ACTIVATIONS),
+        norm=NormConfig(shape.norm_eps, bias=published.flag("norm_bias")),
+        dropout_rate=0.0 if is_vocabulary else published.rate("classifier_dropout", "mlp_dropout"),
+        tied=is_vocabulary,
+        output_bias=published.flag("decoder_bias") if is_vocabulary else True,
+    )
+
+
+def options(config: ModelConfig) -> dict[str, Any]:
+    """What the layers differ in, and the head."""
+    encoder, head = config.encoder, config.head
+    rotary = {attention.window: attention.rotary for attention in _attentions(config)}
+    if None in rotary.values():
+        raise EncodaxError("every layer of ModernBERT has rotary positions")
+    windows = [window for window in rotary if window is not None] or [64]
+    bases = {window: rotary[window].base for window in rotary if rotary[window]}  # type: ignore[union-attr]
+    base = bases.get(None, 160_000.0)
+    local_base = bases.get(windows[0], 10_000.0)
+    layer = encoder.layers[-1]
+    published: dict[str, Any] = {
+        "norm_bias": layer.norm.bias,
+        "attention_bias": layer.attention.biases,
+        "mlp_bias": layer.feed_forward.biases,
+        "mlp_dropout": layer.feed_forward.dropout_rate,
+        "embedding_dropout": encoder.embeddings.dropout_rate,
+        "local_attention": 2 * windows[0],
+        "layer_types": [
+            "sliding_attention" if attention.window else "full_attention"
+            for attention in _attentions(config)
+        ],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": base},
+            "sliding_attention": {"rope_type": "default", "rope_theta": local_base},
+        },
+    }
+    if head is not None:
+        published |= {
+            "classifier_bias": head.dense_bias,
+            "classifier_activation": published_name(head.activation),
+            "classifier_dropout": head.dropout_rate,
+            "decoder_bias": head.output_bias,
+            **({"classifier_pooling": head.pooling} if head.pooling else {}),
+        }
+    return published
+
+
+def _attentions(config: ModelConfig) -> list[AttentionConfig]:
+    return [layer.attention for layer in config.encoder.layers]
+
+
+FAMILY = PublishedFamily(
+    MODEL_TYPE="modernbert",
+    prefix="model.",
+    classes=bert.classes_of("ModernBert"),
+    encoder=encoder,
+    head=head,
+    options=options,
+    keys={
+        "vocabulary_size": "vocab_size",
+        "width": "hidden_size",
+        "layers": "num_hidden_layers",
+        "heads": "num_attention_heads",
+        "inner_width": "intermediate_size",
+        "activation": "hidden_activation",
+        "max_positions": "max_position_embeddings",
+        "norm_eps": "norm_eps",
+        # One rate for attention weights and for what attention adds.
+        "dropout_rate": "attention_dropout",
+        "attention_dropout_rate": "attention_dropout",
+        "pad_id": "pad_token_id",
+    },
+    tables={
+        "encoder": ENCODER,
+        "sequence": CLASSIFIER,
+        "token": CLASSIFIER,
+        "span": CLASSIFIER,
+        "vocabulary": {**HEAD, "head/output": ("decoder", LINEAR)},
+    },
+    defaults={
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "classifier_activation": "gelu",
+        "classifier_bias": False,
+        "classifier_dropout": 0.0,
+        "classifier_pooling": "cls",
+        "decoder_bias": True,
+        "embedding_dropout": 0.0,
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0,
+        "hidden_activation": "gelu",
+        "layer_types": None,
+        "local_attention": 128,
+        "local_rope_theta": 10_000.0,
+        "max_position_embeddings": 8192,
+        "mlp_bias": False,
+        "mlp_dropout": 0.0,
+        "norm_bias": False,
+        "norm_eps": 1e-5,
+        "pad_token_id": 50283,
+        "rope_parameters": None,
+    },
+    copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
+)

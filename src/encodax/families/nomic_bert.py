@@ -1,0 +1,137 @@
+"""NomicBERT (Nussbaum et al. 2024, arXiv:2402.01613): BERT with rotary positions and SwiGLU.
+
+Two forms are published: that of its authors (`n_embd`, ...), and that of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, RotaryConfig
+from encodax.errors import EncodaxError
+from encodax.families import bert
+from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of, split
+
+LAYER = "nomic_bert.encoder.layers.{}."
+ENCODER: Table = {
+    "encoder/embeddings/token": ("nomic_bert.embeddings.word_embeddings", TABLE),
+    "encoder/embeddings/type": ("nomic_bert.embeddings.token_type_embeddings", TABLE),
+    "encoder/embeddings/norm": ("nomic_bert.emb_ln", NORM),
+    "encoder/layer_{}/attention/query": (f"{LAYER}attn.Wqkv", part_of(LINEAR, 0, 3)),
+    "encoder/layer_{}/attention/key": (f"{LAYER}attn.Wqkv", part_of(LINEAR, 1, 3)),
+    "encoder/layer_{}/attention/value": (f"{LAYER}attn.Wqkv", part_of(LINEAR, 2, 3)),
+    "encoder/layer_{}/attention/output": (f"{LAYER}attn.out_proj", LINEAR),
+    "encoder/layer_{}/attention_norm": (f"{LAYER}norm1", NORM),
+    "encoder/layer_{}/feed_forward/up": (f"{LAYER}mlp.fc11", LINEAR),
+    "encoder/layer_{}/feed_forward/gate": (f"{LAYER}mlp.fc12", LINEAR),
+    "encoder/layer_{}/feed_forward/down": (f"{LAYER}mlp.fc2", LINEAR),
+    "encoder/layer_{}/feed_forward_norm": (f"{LAYER}norm2", NORM),
+}
+AUTHORS_KEYS = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_position_embeddings",
+    "layer_norm_epsilon": "layer_norm_eps",
+    "resid_pdrop": "hidden_dropout_prob",
+    "attn_pdrop": "attention_probs_dropout_prob",
+}
+"""The authors' key -> that of transformers."""
+AUTHORS_FIXED = {
+    "activation_function": "swiglu",
+    "causal": False,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "parallel_block": False,
+    "prenorm": False,
+    "qkv_proj_bias": False,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "use_rms_norm": False,
+}
+"""Options of the authors' form that are computed in one form only."""
+
+
+def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The authors' form to that of transformers."""
+    if "n_embd" not in published:
+        return published
+    for key, value in AUTHORS_FIXED.items():
+        if published.get(key, value) != value:
+            raise EncodaxError(f"config.json: {key} = {published[key]!r} is not supported")
+    renamed = {AUTHORS_KEYS.get(key, key): value for key, value in published.items()}
+    base = published.get("rotary_emb_base", BASE)
+    return {**renamed, "rope_parameters": {"rope_theta": base}, "hidden_act": "silu"}
+
+
+BASE = 1000.0
+
+
+def encoder(shape: Shape, published: Published) -> EncoderConfig:
+    """BERT's, with rotary positions and gates in place of learned positions and biases."""
+    rope = published["rope_parameters"] or {}
+    if rope.get("rope_type", "default") != "default":
+        raise EncodaxError(f"config.json: rope_type {rope['rope_type']!r} is not supported")
+    base = float(rope.get("rope_theta", BASE))
+    return shape.encoder(
+        embeddings={"positions": None},
+        attention={"biases": False, "output_bias": False, "rotary": RotaryConfig(base)},
+        feed_forward={"gated": True, "biases": False},
+    )
+
+
+def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+    """BERT's."""
+    return plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
+
+
+def options(config: ModelConfig) -> dict[str, Any]:
+    """The base of rotary positions, and the dropout of the head."""
+    rotary = config.encoder.layers[0].attention.rotary
+    if rotary is None:
+        raise EncodaxError("NomicBERT has rotary positions")
+    rope = {"rope_type": "default", "rope_theta": rotary.base}
+    return {"rope_parameters": rope, **bert.options(config)}
+
+
+FAMILY = PublishedFamily(
+    MODEL_TYPE="nomic_bert",
+    prefix="nomic_bert.",
+    classes=bert.classes_of("NomicBert", span=False),
+    other_classes={"NomicBertForPreTraining": "vocabulary"},
+    encoder=encoder,
+    head=head,
+    options=options,
+    translate=translate,
+    tables={
+        "encoder": ENCODER,
+        "sequence": {"head/dense": ("nomic_bert.pooler.dense", LINEAR), **bert.CLASSIFIER},
+        "token": bert.CLASSIFIER,
+        "vocabulary": {
+            "head/dense": ("cls.predictions.transform.dense", LINEAR),
+            "head/norm": ("cls.predictions.transform.layer_norm", NORM),
+            "head/output": ("cls.predictions.decoder", split(LINEAR, "cls.predictions.bias")),
+        },
+    },
+    defaults={
+        "hidden_act": "silu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "classifier_dropout": None,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 2048,
+        "pad_token_id": 0,
+        "rope_parameters": None,
+        "type_vocab_size": 2,
+    },
+    renames=((r"^bert\.", "nomic_bert."),),
+    strays=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),
+    copies={
+        "cls.predictions.decoder.weight": "nomic_bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+)

@@ -1,0 +1,469 @@
+"""What published families share: reading and writing `config.json`, and naming tensors.
+
+A family is a `PublishedFamily`: key names, options, tables. `Shape` is what nearly all published
+configurations say, under one name or another.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from encodax.config import (
+    AttentionConfig,
+    EmbeddingsConfig,
+    EncoderConfig,
+    FeedForwardConfig,
+    HeadConfig,
+    HeadKind,
+    LayerConfig,
+    ModelConfig,
+    NormConfig,
+    Problem,
+)
+from encodax.errors import EncodaxError
+from encodax.families.tensors import Table, Tensor, look_up
+
+ACTIVATIONS = {
+    "gelu": "gelu_erf",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+"""Published name -> ours."""
+
+PROBLEMS: dict[str, Problem] = {
+    "single_label_classification": "single_label",
+    "multi_label_classification": "multi_label",
+    "regression": "regression",
+}
+"""`problem_type` -> ours."""
+
+DTYPES = (None, "float32", "float16", "bfloat16")
+"""Types of published weights; all are computed in float32."""
+
+KEYS = {
+    "vocabulary_size": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "inner_width": "intermediate_size",
+    "activation": "hidden_act",
+    "max_positions": "max_position_embeddings",
+    "type_vocabulary_size": "type_vocab_size",
+    "norm_eps": "layer_norm_eps",
+    "dropout_rate": "hidden_dropout_prob",
+    "attention_dropout_rate": "attention_probs_dropout_prob",
+    "pad_id": "pad_token_id",
+}
+"""Field of `Shape` -> its key in BERT's configuration, and in that of most."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the configurations of nearly all families say."""
+
+    vocabulary_size: int
+    width: int
+    layers: int
+    heads: int
+    inner_width: int
+    activation: str = "gelu_erf"
+    max_positions: int = 512
+    type_vocabulary_size: int = 0
+    norm_eps: float = 1e-12
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.0
+    pad_id: int = 0
+
+    @property
+    def norm(self) -> NormConfig:
+        """The layer norm of the family's usual places."""
+        return NormConfig(self.norm_eps)
+
+    def encoder(
+        self,
+        *,
+        embeddings: Mapping[str, Any] | None = None,
+        attention: Mapping[str, Any] | None = None,
+        feed_forward: Mapping[str, Any] | None = None,
+        layer: Mapping[str, Any] | None = None,
+        **stack: Any,
+    ) -> EncoderConfig:
+        """The encoder of this shape as BERT has it, but for the fields given for each block."""
+        each = {
+            "attention": AttentionConfig(
+                self.heads,
+                self.width // self.heads,
+                dropout_rate=self.attention_dropout_rate,
+                **(attention or {}),
+            ),
+            "feed_forward": FeedForwardConfig(
+                self.inner_width, self.activation, **(feed_forward or {})
+            ),
+            "norm": self.norm,
+            "dropout_rate": self.dropout_rate,
+        }
+        embedded = {
+            "vocabulary_size": self.vocabulary_size,
+            "width": self.width,
+            "max_positions": self.max_positions,
+            "type_vocabulary_size": self.type_vocabulary_size,
+            "norm": self.norm,
+            "dropout_rate": self.dropout_rate,
+        }
+        return EncoderConfig(
+            EmbeddingsConfig(**{**embedded, **(embeddings or {})}),
+            (LayerConfig(**{**each, **(layer or {})}),) * self.layers,
+            **stack,
+        )
+
+
+def shape_of(config: ModelConfig) -> Shape:
+    """The shape of a model.
+
+    Raises:
+        EncodaxError: it has no layer.
+    """
+    encoder = config.encoder
+    if not encoder.layers:
+        raise EncodaxError("a published model has at least one layer")
+    embeddings, layer = encoder.embeddings, encoder.layers[-1]
+    return Shape(
+        vocabulary_size=embeddings.vocabulary_size,
+        width=embeddings.model_width,
+        layers=len(encoder.layers),
+        heads=layer.attention.heads,
+        inner_width=layer.feed_forward.width,
+        activation=layer.feed_forward.activation,
+        max_positions=embeddings.max_positions or 0,
+        type_vocabulary_size=embeddings.type_vocabulary_size,
+        norm_eps=layer.norm.eps,
+        dropout_rate=layer.dropout_rate,
+        attention_dropout_rate=layer.attention.dropout_rate,
+        pad_id=config.pad_id,
+    )
+
+
+class Published:
+    """A published configuration, read with the class's own defaults, and checked."""
+
+    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]):
+        """`defaults` are what the published class takes for a key that is left out."""
+        self._values = values
+        self._defaults = defaults
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._values:
+            return self._values[key]
+        if key not in self._defaults:
+            raise EncodaxError(f"config.json: the key {key!r} is missing")
+        return self._defaults[key]
+
+    def integer(self, key: str, least: int = 0) -> int:
+        """A whole number, at least `least`."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise EncodaxError(f"config.json: {key} = {value!r} is not a whole number >= {least}")
+        return value
+
+    def number(self, key: str) -> float:
+        """A finite number."""
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise EncodaxError(f"config.json: {key} = {value!r} is not a number")
+        return float(value)
+
+    def rate(self, key: str, otherwise: str | None = None) -> float:
+        """A dropout rate; where it is null, that of the key `otherwise`."""
+        if otherwise is not None and self[key] is None:
+            return self.rate(otherwise)
+        value = self.number(key)
+        if not 0 <= value < 1:
+            raise EncodaxError(f"config.json: {key} = {value!r} is not in 0..1")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        value = self[key]
+        if not isinstance(value, bool):
+            raise EncodaxError(f"config.json: {key} = {value!r} is not true or false")
+        return value
+
+    def one_of(self, key: str, known: Mapping[str, Any]) -> Any:
+        """What a known name stands for."""
+        value = self[key]
+        if not isinstance(value, str) or value not in known:
+            names = ", ".join(known)
+            raise EncodaxError(f"config.json: {key} {value!r} is not supported; known: {names}")
+        return known[value]
+
+    def shape(self, keys: Mapping[str, str]) -> Shape:
+        """The shape, under these keys."""
+        readers: dict[str, Callable[[str], Any]] = {
+            "activation": lambda key: self.one_of(key, ACTIVATIONS),
+            "norm_eps": self.number,
+            "dropout_rate": self.rate,
+            "attention_dropout_rate": self.rate,
+            "type_vocabulary_size": self.integer,
+            "pad_id": lambda key: 0 if self[key] is None else self.integer(key),
+        }
+        fields = {
+            name: readers.get(name, lambda key: self.integer(key, least=1))(key)
+            for name, key in keys.items()
+        }
+        shape = Shape(**fields)
+        if shape.width % shape.heads:
+            raise EncodaxError(
+                f"config.json: {keys['width']} {shape.width} is not a multiple of "
+                f"{keys['heads']} {shape.heads}"
+            )
+        return shape
+
+
+def plain_head(kind: HeadKind, classes: int, shape: Shape, dropout_rate: float) -> HeadConfig:
+    """BERT's heads, which most families have.
+
+    A sequence's first token goes through a dense layer and tanh; a token is taken as it is; an
+    entry of the vocabulary has a dense layer, an activation and a norm, and is tied.
+    """
+    if kind == "sequence":
+        return HeadConfig(
+            kind, classes, "cls", dense_width=shape.width, dropout_rate=dropout_rate
+        )
+    if kind == "vocabulary":
+        return HeadConfig(
+            kind,
+            classes,
+            dense_width=shape.width,
+            activation=shape.activation,
+            norm=shape.norm,
+            tied=True,
+        )
+    return HeadConfig(kind, classes, dropout_rate=0.0 if kind == "span" else dropout_rate)
+
+
+def dropout_of_head(key: str, config: ModelConfig) -> dict[str, Any]:
+    """The dropout of a head on sequences or tokens under its published key."""
+    head = config.head
+    return {key: head.dropout_rate} if head and head.kind in ("sequence", "token") else {}
+
+
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PublishedFamily:
+    """One family: how its `config.json` and its tensors map to ours. It has no layer of its own."""
+
+    MODEL_TYPE: str
+    """`model_type` in `config.json`."""
+    prefix: str
+    """What stands before the encoder's tensors in a file of a model with a head."""
+    classes: Mapping[HeadKind | None, str]
+    """Kind of head -> the published class; None for the bare encoder."""
+    encoder: Callable[[Shape, Published], EncoderConfig]
+    """The stacks, from what the configuration says."""
+    head: Callable[[HeadKind, int, Shape, Published], HeadConfig]
+    """The head of a kind."""
+    tables: Mapping[str, Table]
+    """Where the tensors of the `encoder` stand, and of each kind of head."""
+    options: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
+    """The keys of a configuration that `Shape` does not have, or says in another way."""
+    keys: Names = field(default_factory=lambda: KEYS)
+    """Field of `Shape` -> published key."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What the published class takes for keys that are left out."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Options that our blocks have in one form only: any other value is refused."""
+    other_classes: Mapping[str, HeadKind | None] = field(default_factory=dict)
+    """Published classes that hold more than a head of ours -> the kind that is read of them."""
+    strays: tuple[str, ...] = ()
+    """Tensors that published files carry and the model does not compute with; kept as they are."""
+    copies: Names = field(default_factory=dict)
+    """Tensors that repeat another where files store both -> that other one."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Other names that files have, as regular expressions -> the names of `tables`."""
+    translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda published: published
+    """An older configuration to the present keys."""
+
+    def read_config(self, published: Mapping[str, Any]) -> ModelConfig:
+        """The published configuration as ours.
+
+        Raises:
+            EncodaxError: a key is missing, or asks for what our blocks do not compute.
+        """
+        try:
+            return self._read(self.translate(published))
+        except EncodaxError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            message = f"config.json: not a configuration of {self.MODEL_TYPE}: {error}"
+            raise EncodaxError(message) from error
+
+    def _read(self, values: Mapping[str, Any]) -> ModelConfig:
+        for key, value in self.fixed.items():
+            if values.get(key, value) != value:
+                raise EncodaxError(f"config.json: {key} = {values[key]!r} is not supported")
+        published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        _check_dtype(published)
+        shape = published.shape(self.keys)
+        kind = self._kind(published)
+        labels = labels_of(values) if kind in ("sequence", "token") else ()
+        head = self._head(kind, labels, shape, published) if kind else None
+        return ModelConfig(
+            self.encoder(shape, published), head, labels, shape.pad_id, family=self.MODEL_TYPE
+        )
+
+    def _kind(self, published: Published) -> HeadKind | None:
+        named = published["architectures"]
+        if named is None:
+            return None
+        (architecture,) = named
+        kinds = {name: kind for kind, name in self.classes.items()} | dict(self.other_classes)
+        if architecture not in kinds:
+            known = ", ".join(kinds)
+            raise EncodaxError(
+                f"config.json: the architecture {architecture!r} is not supported; known: {known}"
+            )
+        return kinds[architecture]
+
+    def _head(
+        self, kind: HeadKind, labels: tuple[str, ...], shape: Shape, published: Published
+    ) -> HeadConfig:
+        sizes = {"vocabulary": shape.vocabulary_size, "span": 2}
+        head = self.head(kind, sizes.get(kind, len(labels)), shape, published)
+        if head.tied and not published.flag("tie_word_embeddings"):
+            head = replace(head, tied=False)
+        if kind == "sequence":
+            usual: Problem = "regression" if head.classes == 1 else "single_label"
+            named = published["problem_type"]
+            head = replace(
+                head, problem=usual if named is None else published.one_of("problem_type", PROBLEMS)
+            )
+        return head
+
+    def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
+        """The head that this family has by default on such an encoder."""
+        bare = self.write_config(replace(config, head=None, labels=()))
+        published = Published(bare, {**COMMON_DEFAULTS, **self.defaults})
+        return self.head(kind, classes, shape_of(config), published)
+
+    def write_config(self, config: ModelConfig) -> dict[str, Any]:
+        """Ours as the published configuration, as near as the family comes.
+
+        Raises:
+            EncodaxError: the family has no such head or activation.
+        """
+        shape, head = shape_of(config), config.head
+        kind = head.kind if head else None
+        if kind not in self.classes:
+            raise EncodaxError(f"{self.MODEL_TYPE} has no head of the kind {kind}")
+        published = {key: getattr(shape, name) for name, key in self.keys.items()}
+        if (key := self.keys.get("activation")) is not None:
+            published[key] = published_name(shape.activation)
+        labels = {str(index): label for index, label in enumerate(config.labels)}
+        by_name = {problem: name for name, problem in PROBLEMS.items()}
+        return {
+            "model_type": self.MODEL_TYPE,
+            "architectures": [self.classes[kind]],
+            **published,
+            **({"id2label": labels} if labels else {}),
+            **({"label2id": {label: int(i) for i, label in labels.items()}} if labels else {}),
+            **({"problem_type": by_name[head.problem]} if head and kind == "sequence" else {}),
+            **({"tie_word_embeddings": head.tied} if head and kind == "vocabulary" else {}),
+            **self.fixed,
+            **self.options(config),
+        }
+
+    def tensor(self, config: ModelConfig, path: str, leaf: str) -> Tensor:
+        """Where a parameter stands in the weights file, with the family's prefix."""
+        table = "encoder" if path.startswith("encoder/") or not config.head else config.head.kind
+        return look_up(self.tables[table], path, leaf)
+
+    def canonical(self, stored: str) -> str:
+        """A tensor's name in a file as `tables` have it: new names for old, and the prefix."""
+        name = re.sub(r"(LayerNorm|layer_norm)\.gamma$", r"\1.weight", stored)
+        name = re.sub(r"(LayerNorm|layer_norm)\.beta$", r"\1.bias", name)
+        for old, new in self.renames:
+            name = re.sub(old, new, name)
+        if name.startswith(self.prefix) or any(re.match(own, name) for own in self._of_heads):
+            return name
+        return self.prefix + name
+
+    def file_name(self, config: ModelConfig, name: str) -> str:
+        """A name of `tables` as this model's file has it: a bare encoder has no prefix there."""
+        return name if config.head else name.removeprefix(self.prefix)
+
+    @functools.cached_property
+    def _of_heads(self) -> tuple[str, ...]:
+        """Expressions for the tensors that have no prefix, because they are of heads."""
+        modules = {name for table in self.tables.values() for name, _ in table.values()}
+        modules |= {
+            tensor.name.removeprefix("=")
+            for table in self.tables.values()
+            for _, leaves in table.values()
+            for tensor in leaves.values()
+            if tensor.name.startswith("=")
+        }
+        prefix = re.escape(self.prefix)
+        found = [re.escape(name) for name in modules] + list(self.strays)
+        return tuple(own for own in found if not own.startswith(prefix))
+
+    def is_stray(self, name: str) -> bool:
+        """Whether published files may carry this tensor beside those of the model."""
+        return any(re.fullmatch(pattern, name) for pattern in self.strays)
+
+
+COMMON_DEFAULTS: dict[str, Any] = {
+    "architectures": None,
+    "dtype": None,
+    "problem_type": None,
+    "tie_word_embeddings": True,
+    "torch_dtype": None,
+}
+"""What every published class takes for a key that is left out."""
+
+
+def _check_dtype(published: Published) -> None:
+    for key in ("dtype", "torch_dtype"):
+        if published[key] not in DTYPES:
+            raise EncodaxError(f"config.json: {key} {published[key]!r} is not supported")
+    if "quantization_config" in published:
+        raise EncodaxError("config.json: quantized weights are not supported")
+
+
+def published_name(activation: str) -> str:
+    """The published name of an activation of ours.
+
+    Raises:
+        EncodaxError: published families have none such.
+    """
+    for name, ours in ACTIVATIONS.items():
+        if ours == activation:
+            return name
+    raise EncodaxError(f"published families have no activation {activation}")
+
+
+def labels_of(published: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the classes, in order.
+
+    Published configurations leave out the names of two classes, their default.
+    """
+    names = published.get("id2label")
+    if names is None:
+        return tuple(f"LABEL_{index}" for index in range(published.get("num_labels", 2)))
+    numbers = sorted(names, key=int)
+    if [int(number) for number in numbers] != list(range(len(numbers))):
+        raise EncodaxError(f"config.json: id2label numbers its labels {', '.join(numbers)}")
+    return tuple(str(names[number]) for number in numbers)

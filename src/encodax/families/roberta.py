@@ -1,0 +1,103 @@
+"""RoBERTa (Liu et al. 2019, arXiv:1907.11692), XLM-R (Conneau et al. 2020), CamemBERT (2020).
+
+BERT with positions that begin after the padding id, one token type, and heads of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
+from encodax.families import bert
+from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.tensors import LINEAR, NORM, Table, split
+
+TWO_LAYERS: Table = {
+    "head/dense": ("classifier.dense", LINEAR),
+    "head/output": ("classifier.out_proj", LINEAR),
+}
+"""The head on sequences of RoBERTa's kin."""
+LM_HEAD: Table = {
+    "head/dense": ("lm_head.dense", LINEAR),
+    "head/norm": ("lm_head.layer_norm", NORM),
+    "head/output": ("lm_head.decoder", split(LINEAR, "lm_head.bias")),
+}
+
+
+def after_padding(shape: Shape) -> dict[str, Any]:
+    """Positions that begin at the row after the padding id's: that many fewer tokens fit."""
+    offset = shape.pad_id + 1
+    return {"position_offset": offset, "max_positions": shape.max_positions - offset}
+
+
+def rows_of_positions(config: ModelConfig) -> dict[str, Any]:
+    """The rows of the position table, as published configurations count them."""
+    embeddings = config.encoder.embeddings
+    rows = (embeddings.max_positions or 0) + embeddings.position_offset
+    return {"max_position_embeddings": rows}
+
+
+def encoder(shape: Shape, published: Published) -> EncoderConfig:
+    """BERT's, with the offset."""
+    return shape.encoder(embeddings=after_padding(shape))
+
+
+def lm_head(head: HeadConfig) -> HeadConfig:
+    """The masked LM's activation is GELU, whatever the encoder's is."""
+    return replace(head, activation="gelu_erf") if head.kind == "vocabulary" else head
+
+
+def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+    """BERT's, with dropout before the dense layer too, and the GELU."""
+    plain = plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
+    return lm_head(twice_dropped(plain))
+
+
+def twice_dropped(head: HeadConfig) -> HeadConfig:
+    """What goes into the dense layer of a sequence is dropped as what comes out."""
+    if head.kind != "sequence":
+        return head
+    return replace(head, input_dropout_rate=head.dropout_rate)
+
+
+def options(config: ModelConfig) -> dict[str, Any]:
+    """The rows of positions, and the dropout of the head."""
+    return {**bert.options(config), **rows_of_positions(config)}
+
+
+def family(model_type: str, name: str) -> PublishedFamily:
+    """RoBERTa under one of its names."""
+    return PublishedFamily(
+        MODEL_TYPE=model_type,
+        prefix="roberta.",
+        classes=bert.classes_of(name),
+        encoder=encoder,
+        head=head,
+        options=options,
+        tables={
+            "encoder": bert.encoder_under("roberta."),
+            "sequence": TWO_LAYERS,
+            "token": bert.CLASSIFIER,
+            "span": bert.SPAN,
+            "vocabulary": LM_HEAD,
+        },
+        defaults={
+            **bert.FAMILY.defaults,
+            "pad_token_id": 1,
+        },
+        fixed=bert.FAMILY.fixed,
+        strays=(
+            r"roberta\.embeddings\.position_ids",
+            r"roberta\.pooler\.dense\.(weight|bias)",
+        ),
+        copies={
+            "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+            "lm_head.decoder.bias": "lm_head.bias",
+        },
+    )
+
+
+ROBERTA = family("roberta", "Roberta")
+XLM_ROBERTA = family("xlm-roberta", "XLMRoberta")
+CAMEMBERT = family("camembert", "Camembert")

@@ -1,0 +1,77 @@
+"""A directory, or the id of a model on the Hugging Face hub, to files on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from encodax.errors import EncodaxError
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""What is fetched: never code, never a pickle."""
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def directory_of(
+    path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+) -> Path:
+    """The directory that holds a model's files.
+
+    An existing path is taken as it is. All else is an id such as `intfloat/e5-small-v2`: its files
+    are fetched into the cache of `huggingface_hub` (HF_HOME), or taken from there when it is
+    offline (HF_HUB_OFFLINE=1).
+
+    Args:
+        path_or_id: a directory, or an id.
+        revision: a branch, tag or commit of the hub's repository.
+        token: for private repositories; HF_TOKEN or the one that was logged in with otherwise.
+
+    Raises:
+        EncodaxError: there is neither such a directory nor such a repository, or the hub cannot be
+            reached.
+    """
+    path = Path(path_or_id)
+    if path.is_dir():
+        return path
+    name = str(path_or_id)
+    if path.exists() or not HUB_ID.fullmatch(name) or name.startswith((".", "/")):
+        what = "is a file" if path.exists() else "does not exist"
+        raise EncodaxError(f"{name} {what}: give a model directory, or the id of one on the hub")
+    from huggingface_hub import snapshot_download  # it takes a while to import
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, token=token, allow_patterns=list(FILES)
+            )
+        )
+    except RepositoryNotFoundError as error:
+        raise EncodaxError(
+            f"{name} is neither a directory here nor a repository of the hub that this token may "
+            "read (HF_TOKEN, or token=)"
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncodaxError(
+            f"{name} is no directory here, and cannot be fetched from the hub ({reason}); "
+            "give the path of a model directory that you have"
+        ) from error
+
+
+def upload(directory: Path, name: str, *, private: bool, token: str | None) -> str:
+    """Put a model directory on the hub, and give its address.
+
+    Raises:
+        EncodaxError: the hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(token=token)
+    try:
+        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
+        return str(api.upload_folder(repo_id=repository, folder_path=directory))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncodaxError(f"{name} cannot be put on the hub: {reason}") from error
