@@ -84,7 +84,7 @@ def tiny_config(tiny_tokenizer: Tokenizer) -> ModelConfig:
     )
     return ModelConfig(
         EncoderConfig(embeddings, (layer, layer)),
-        HeadConfig("sequence", classes=3, pooling="cls", dense=True, dropout_rate=0.1),
+        HeadConfig("sequence", classes=3, pooling="cls", dense_width=16, dropout_rate=0.1),
         labels=("bad", "fair", "good"),
     )
 

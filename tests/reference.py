@@ -5,6 +5,7 @@ Written from the papers' formulas, with loops and einsums, and nothing of `encod
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -48,10 +49,23 @@ def gelu_tanh(x: Array) -> Array:
 GELU = {"gelu_erf": gelu_erf, "gelu_tanh": gelu_tanh}
 
 
+def silu(x: Array) -> Array:
+    return x / (1 + np.exp(-x))
+
+
+ACTIVATIONS = {
+    **GELU,
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": silu,
+    "tanh": np.tanh,
+}
+
+
 def layer_norm(x: Array, leaves: Leaves, eps: float) -> Array:
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-    return leaves["alpha"] * (x - mean) / np.sqrt(variance + eps) + leaves["beta"]
+    return leaves["alpha"] * (x - mean) / np.sqrt(variance + eps) + leaves.get("beta", 0.0)
 
 
 def linear(x: Array, leaves: Leaves) -> Array:
@@ -75,42 +89,73 @@ def attention(
     return np.einsum("bhts,bshk->bthk", attention_weights(q, k, mask, bias, scale), v)
 
 
+def rotate(x: Array, positions: Array, base: float) -> Array:
+    """Rotary positions of (B, T, H, K), pair by pair: each is turned as a complex number."""
+    turned, half = np.empty_like(x), x.shape[-1] // 2
+    for b, t, h, i in np.ndindex(*x.shape[:3], half):
+        angle = positions[b, t] / base ** (2 * i / x.shape[-1])
+        pair = complex(x[b, t, h, i], x[b, t, h, i + half]) * cmath.exp(1j * angle)
+        turned[b, t, h, i], turned[b, t, h, i + half] = pair.real, pair.imag
+    return turned
+
+
 def multi_head_attention(
-    x: Array, y: Array, params: Mapping[str, Leaves], mask: Array, **options: Any
+    x: Array,
+    y: Array,
+    params: Mapping[str, Leaves],
+    mask: Array,
+    *,
+    rotary: tuple[Array, float] | None = None,
+    bias: Array | float = 0.0,
+    **options: Any,
 ) -> Array:
-    """Head by head, as in section 3.2.2; `params` are those below the module."""
+    """Head by head, as in section 3.2.2; `params` are those below the module.
+
+    `rotary` has the positions and the base, `bias` is (B, H, T, S) or one number.
+    """
     heads = []
     for h in range(params["query"]["w"].shape[1]):
         q, k, v = (
             linear(source, {name: leaf[..., h, :] for name, leaf in params[part].items()})
             for part, source in (("query", x), ("key", y), ("value", y))
         )
-        one = attention(q[:, :, None], k[:, :, None], v[:, :, None], mask, **options)
+        q, k, v = q[:, :, None], k[:, :, None], v[:, :, None]
+        if rotary is not None:
+            q, k = (rotate(z, *rotary) for z in (q, k))
+        added = bias[:, h : h + 1] if isinstance(bias, np.ndarray) else bias
+        one = attention(q, k, v, mask, bias=added, **options)
         heads.append(one[:, :, 0])
     return linear(np.concatenate(heads, -1), params["output"])
 
 
 def feed_forward(x: Array, params: Mapping[str, Leaves], activation: str = "gelu_erf") -> Array:
-    return linear(GELU[activation](linear(x, params["up"])), params["down"])
+    """Gated where there is a gate."""
+    inner = linear(x, params["up"])
+    if "gate" in params:
+        inner = ACTIVATIONS[activation](linear(x, params["gate"])) * inner
+    else:
+        inner = ACTIVATIONS[activation](inner)
+    return linear(inner, params["down"])
 
 
 def encoder_layer(
-    x: Array, params: Mapping[str, Leaves], mask: Array, *, placement: str, eps: float
+    x: Array, params: Mapping[str, Leaves], mask: Array, *, placement: str, eps: float, **options: Any
 ) -> Array:
-    """`params` are those below the layer."""
+    """`params` are those below the layer, `options` those of attention; without a norm, none."""
 
     def attend(z: Array) -> Array:
-        return multi_head_attention(z, z, below(params, "attention"), mask)
+        return multi_head_attention(z, z, below(params, "attention"), mask, **options)
 
     def transform(z: Array) -> Array:
         return feed_forward(z, below(params, "feed_forward"))
 
     for name, sublayer in (("attention", attend), ("feed_forward", transform)):
-        norm = params[f"{name}_norm"]
-        if placement == "post":
-            x = layer_norm(x + sublayer(x), norm, eps)
-        else:
-            x = x + sublayer(layer_norm(x, norm, eps))
+        leaves = params.get(f"{name}_norm")
+
+        def norm(z: Array, leaves: Leaves | None = leaves) -> Array:
+            return z if leaves is None else layer_norm(z, leaves, eps)
+
+        x = norm(x + sublayer(x)) if placement == "post" else x + sublayer(norm(x))
     return x
 
 

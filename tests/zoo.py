@@ -38,7 +38,7 @@ EMBEDDINGS = EmbeddingsConfig(
 )
 LAYER = LayerConfig(AttentionConfig(2, 4), FeedForwardConfig(12), norm=NormConfig(1e-5))
 PRE = dataclasses.replace(LAYER, placement="pre")
-SEQUENCE_HEAD = HeadConfig("sequence", classes=3, pooling="cls", dense=True)
+SEQUENCE_HEAD = HeadConfig("sequence", classes=3, pooling="cls", dense_width=WIDTH)
 TOKEN_HEAD = HeadConfig("token", classes=3)
 BATCH = packed([[5, 3, 8], [1, 12], [7, 7, 2, 4]], [[0, 1], [2]], tokens=6, slots=2)
 

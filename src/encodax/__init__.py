@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from encodax.errors import EncodaxError as EncodaxError
+    from encodax.inference.embedder import Embedder as Embedder
+    from encodax.inference.fill_mask import FillMask as FillMask
     from encodax.inference.predictors import Classifier as Classifier
     from encodax.inference.predictors import Predictor as Predictor
+    from encodax.inference.predictors import QuestionAnswerer as QuestionAnswerer
+    from encodax.inference.predictors import Reranker as Reranker
     from encodax.inference.predictors import TokenClassifier as TokenClassifier
     from encodax.model import Model as Model
     from encodax.tokenizer import Tokenizer as Tokenizer
@@ -24,10 +28,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": "encodax.inference.predictors",
+    "Embedder": "encodax.inference.embedder",
     "EncodaxError": "encodax.errors",
+    "FillMask": "encodax.inference.fill_mask",
     "Model": "encodax.model",
     "PackedBatch": "encodax.types",
     "Predictor": "encodax.inference.predictors",
+    "QuestionAnswerer": "encodax.inference.predictors",
+    "Reranker": "encodax.inference.predictors",
     "TokenClassifier": "encodax.inference.predictors",
     "Tokenizer": "encodax.tokenizer",
     "train": "encodax.training.train",
@@ -36,11 +44,11 @@ _HOMES = {
 __all__ = [*sorted(_HOMES), "load"]
 
 
-def load(path: Path | str) -> Model:
-    """Read a model directory; `Model.load` says what may be wrong with one."""
+def load(path_or_id: Path | str, *, revision: str | None = None, token: str | None = None) -> Model:
+    """Read a model directory, or a model of the Hugging Face hub; `Model.load` says more."""
     from encodax.model import Model
 
-    return Model.load(path)
+    return Model.load(path_or_id, revision=revision, token=token)
 
 
 def __getattr__(name: str) -> Any:

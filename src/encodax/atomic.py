@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fnmatch
 import os
 import shutil
 import sys
@@ -28,7 +29,7 @@ def write_directory(
         target: the directory to make; where it is a link, what it points to is replaced.
         write: writes the new files into the directory it is given.
         overwrite: whether `target` may exist already with something in it.
-        replaces: names of old files that are not kept, though nothing new has their name.
+        replaces: patterns of names in `target` that are not kept, though nothing new has the name.
 
     Raises:
         EncodaxError: `target` exists, or something cannot be written (a full disk).
@@ -74,20 +75,24 @@ def check_free(target: Path, *, overwrite: bool) -> None:
 def _link_others(old: Path, new: Path, replaces: Collection[str]) -> None:
     """Bring the files of `old` that `new` does not have, as links: they cost no room."""
 
+    def replaced(folder: str, names: list[str]) -> list[str]:
+        found = (fnmatch.filter(names, pattern) for pattern in replaces)
+        return [name for matching in found for name in matching] if Path(folder) == old else []
+
     def link(source: str, destination: str) -> None:
-        if not os.path.exists(destination) and os.path.basename(source) not in replaces:
+        if not os.path.exists(destination):
             try:
                 os.link(source, destination)
             except OSError:  # a file system without links
                 shutil.copy2(source, destination)
 
-    shutil.copytree(old, new, copy_function=link, dirs_exist_ok=True)
+    shutil.copytree(old, new, copy_function=link, dirs_exist_ok=True, ignore=replaced)
 
 
 def _flush(directory: Path) -> None:
     """Wait until the files are on the disk, so that the rename is not there before them."""
-    for path in [*directory.iterdir(), directory]:
-        if path.is_file() or path == directory:
+    for path in [*directory.rglob("*"), directory]:
+        if path.is_file() or path.is_dir():
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)

@@ -10,14 +10,17 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from rich.console import Console
 
 from encodax import __version__
+from encodax.data import sources
 from encodax.errors import EncodaxError
+from encodax.inference.progress import counted
 
 # Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
 
@@ -31,7 +34,15 @@ app = typer.Typer(
 )
 errors = Console(stderr=True)
 
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")]
+ModelPath = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model directory, or the id of a model on the hub."),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
+TextInput = Annotated[
+    str | None, typer.Option("--input", help="A file of texts (JSON Lines, CSV, TSV, .txt), or -.")
+]
+TopK = Annotated[int, typer.Option(help="How many to give.", min=1)]
 Columns = Annotated[
     str | None,
     typer.Option(help="Names of the columns of a CSV or TSV file without a header: text,label"),
@@ -41,6 +52,7 @@ Truncate = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Format = Literal["jsonl", "csv", "tsv", "txt"]
+Precision = Literal["float32", "int8", "binary"]
 
 
 @app.callback(invoke_without_command=True)
@@ -74,13 +86,17 @@ def demo(
 @app.command()
 def train(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="classification, token-classification")
+        str,
+        typer.Argument(
+            metavar="TASK", help="classification, token-classification, question-answering"
+        ),
     ],
     train: Annotated[Path, typer.Option(help="Examples to learn from.")],
     eval: Annotated[Path, typer.Option(help="Examples that say which model is best.")],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     model: Annotated[
-        Path | None, typer.Option(help="Model to begin from; from scratch without one.")
+        str | None,
+        typer.Option(help="Model (directory or id) to begin from; from scratch without one."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     epochs: Annotated[
@@ -137,6 +153,8 @@ def train(
       token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
                             {"start": 0, "end": 4, "label": "..."}
                             or {"tokens": ["..."], "tags": ["..."]}
+      question-answering    {"question": "...", "context": "...", "answers":
+                            [{"text": "...", "start": 0}, ...]}
 
     The learning curve is in OUT/metrics.jsonl. At the end, one JSON object
     on standard output says how well the best model does.
@@ -145,6 +163,9 @@ def train(
 
       encodax train classification --train train.tsv --eval dev.tsv
       --columns text,label --out runs/sentiment
+
+    With --model sentence-transformers/all-MiniLM-L6-v2 a published model is
+    trained on (fine-tuning).
     """
     from encodax.training import train as run
 
@@ -195,16 +216,16 @@ def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
     columns: Columns = None,
+    revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
     """Measure a model on labelled examples: one JSON object.
 
     Example: encodax evaluate runs/sentiment --data test.jsonl
     """
-    from encodax.data import sources
     from encodax.inference.predictors import Predictor
 
-    predictor: Predictor[Any] = Predictor.load(model)
+    predictor: Predictor[Any] = Predictor.load(model, revision=revision)
     records = sources.read(data, columns=_names(columns))
     print(json.dumps(predictor.evaluate(records, truncate=truncate)))
 
@@ -213,14 +234,13 @@ def evaluate(
 def predict(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
-    input: Annotated[
-        str | None, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, .txt), or -.")
-    ] = None,
+    input: TextInput = None,
     output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
     format: Annotated[
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
     """Answer for each text: JSON Lines, a line an input, in order.
@@ -229,43 +249,155 @@ def predict(
       encodax predict runs/sentiment "a wonderful film"
 
       cat texts.txt | encodax predict runs/sentiment --input - > answers.jsonl
+
+    A question-answering model takes records: {"question": ..., "context": ...}
     """
-    from encodax.data import sources
     from encodax.inference.predictors import Predictor
 
-    if texts and input:
-        raise EncodaxError("give texts or --input, not both")
-    if not texts and input is None:
-        if sys.stdin.isatty():
-            raise EncodaxError("nothing to predict: give texts, or --input FILE, or --input -")
-        input = "-"
-    predictor: Predictor[Any] = Predictor.load(model)
-    if texts:
-        records = sources.records_of(({"text": text} for text in texts), name="text")
-    else:
-        records = sources.read(str(input), columns=_names(columns), format=format)
+    records = _records(texts, input, columns=columns, format=format)
+    predictor: Predictor[Any] = Predictor.load(model, revision=revision)
     examples = (predictor.task.parse(record, labelled=False) for record in records)
     answers = predictor.answers(examples, truncate=truncate)
     with sources.open_output(output) as stream:
-        for example, answer in _counted(answers, shown=bool(input)):
-            text = example.text
-            fields = (
-                {"text": text}
-                if isinstance(text, str)
-                else dict(zip(("text", "text_pair"), text, strict=True))
-            )
-            line = {**fields, **predictor.task.to_json(answer)}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        for example, answer in counted(answers, shown=None if input else False):
+            text = (example.text,) if isinstance(example.text, str) else example.text
+            fields = dict(zip(predictor.task.FIELDS, text, strict=False))
+            _write_line(stream, {**fields, **predictor.task.to_json(answer)})
 
 
 @app.command()
-def info(model: ModelPath) -> None:
+def embed(
+    model: ModelPath,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    input: TextInput = None,
+    output: Annotated[
+        str, typer.Option(help="vectors.npy, .parquet or .jsonl to write; - for JSON Lines.")
+    ] = "-",
+    prompt: Annotated[
+        str | None, typer.Option(help="Name of the model's prompt that goes before each text.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="float32; int8 or binary take fewer bytes.")
+    ] = "float32",
+    format: Annotated[
+        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+    ] = None,
+    columns: Columns = None,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Turn each text into a vector.
+
+    Examples:
+      encodax embed sentence-transformers/all-MiniLM-L6-v2 "a text" "another"
+
+      encodax embed MODEL --input texts.txt --output vectors.npy
+    """
+    from encodax.inference import vectors
+    from encodax.inference.embedder import Embedder
+
+    ending = "jsonl" if output == "-" else Path(output).suffix.removeprefix(".")
+    if ending not in vectors.WRITERS:
+        known = ", ".join(f".{name}" for name in vectors.WRITERS)
+        raise EncodaxError(f"{output}: vectors are written to files that end in {known}")
+    found = list(_texts_of(_records(texts, input, columns=columns, format=format)))
+    embedder = Embedder.load(model, revision=revision)
+    rows = embedder.encode(found, prompt=prompt, truncate=truncate)
+    vectors.WRITERS[ending](output, found, vectors.PRECISIONS[precision](rows))
+
+
+@app.command("fill-mask")
+def fill_mask(
+    model: ModelPath,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    input: TextInput = None,
+    top_k: TopK = 5,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Guess what stands under the mask: JSON Lines, a line a mask, the best guesses first.
+
+    The mask is the token of the model's vocabulary, such as [MASK] (BERT) or <mask> (RoBERTa).
+
+    Example: encodax fill-mask google-bert/bert-base-uncased "Paris is the [MASK] of France."
+    """
+    from dataclasses import asdict
+
+    from encodax.inference.fill_mask import FillMask
+
+    found = list(_texts_of(_records(texts, input)))
+    filler = FillMask.load(model, top_k=top_k, revision=revision)
+    for text, masks in zip(found, filler.stream(found, truncate=truncate), strict=True):
+        for number, guesses in enumerate(masks):
+            line = {"text": text, "mask": number, "guesses": [asdict(guess) for guess in guesses]}
+            _write_line(sys.stdout, line)
+
+
+@app.command()
+def search(
+    model: ModelPath,
+    queries: Annotated[list[str], typer.Argument(metavar="QUERY...")],
+    corpus: Annotated[
+        str, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, .txt), or -.")
+    ],
+    top_k: TopK = 5,
+    format: Annotated[
+        Format | None, typer.Option(help="Of the corpus, where its name does not tell.")
+    ] = None,
+    columns: Columns = None,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Find the texts of a corpus that are most similar to each query: JSON Lines, best first.
+
+    Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
+    """
+    from encodax.inference.embedder import Embedder
+
+    texts = list(_texts_of(_records(None, corpus, columns=columns, format=format)))
+    embedder = Embedder.load(model, revision=revision)
+    prompt = "document" if "document" in embedder.prompts else None
+    vectors = embedder.encode(texts, prompt=prompt, truncate=truncate)
+    for query, hits in zip(queries, embedder.search(queries, vectors, top_k=top_k), strict=True):
+        for hit in hits:
+            line = {"query": query, "score": hit.score, "index": hit.index}
+            _write_line(sys.stdout, {**line, "text": texts[hit.index]})
+
+
+@app.command()
+def rerank(
+    model: ModelPath,
+    query: Annotated[str, typer.Argument(metavar="QUERY")],
+    input: TextInput = "-",
+    top_k: Annotated[int | None, typer.Option(help="How many to give; all.", min=1)] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+    ] = None,
+    columns: Columns = None,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Order texts by how well they answer a query, by a cross-encoder: JSON Lines, best first.
+
+    Example: encodax rerank cross-encoder/ms-marco-MiniLM-L6-v2 "a question" --input texts.txt
+    """
+    from encodax.inference.predictors import Reranker
+
+    texts = list(_texts_of(_records(None, input, columns=columns, format=format)))
+    reranker = Reranker.load(model, revision=revision)
+    for item in reranker.rank(query, texts, top_k=top_k, truncate=truncate):
+        line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
+        _write_line(sys.stdout, line)
+
+
+@app.command()
+def info(model: ModelPath, revision: Revision = None) -> None:
     """A table of a model's modules, with their shapes, parameters and bytes."""
     from rich.table import Table
 
     from encodax.model import Model
 
-    loaded = Model.load(model)
+    loaded = Model.load(model, revision=revision)
     table = Table("module", "leaf", "shape", "parameters", "bytes")
     for column in table.columns[3:]:
         column.justify = "right"
@@ -287,14 +419,36 @@ def _names(columns: str | None) -> list[str] | None:
     return None if columns is None else [name.strip() for name in columns.split(",")]
 
 
-def _counted(answers: Any, *, shown: bool) -> Any:
-    """The same answers, counted on a terminal where there may be many."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+def _records(
+    texts: list[str] | None,
+    input: str | None,
+    *,
+    columns: str | None = None,
+    format: str | None = None,
+) -> Iterator[sources.Record]:
+    """The texts given on the command line, or those of a file or of standard input."""
+    if texts and input:
+        raise EncodaxError("give texts or --input, not both")
+    if texts:
+        return sources.records_of(({"text": text} for text in texts), name="text")
+    if input is None and sys.stdin.isatty():
+        raise EncodaxError("nothing to read: give texts, or --input FILE, or --input -")
+    return sources.read(input or "-", columns=_names(columns), format=format)
 
-    columns = SpinnerColumn(), TextColumn("{task.completed:,} texts"), TimeElapsedColumn()
-    hidden = not (shown and errors.is_terminal)
-    with Progress(*columns, console=errors, transient=True, disable=hidden) as progress:
-        yield from progress.track(answers, total=None)
+
+def _texts_of(records: Iterable[sources.Record]) -> Iterator[str]:
+    """The text of each record, checked."""
+    from encodax.tasks.task import text_of
+
+    for record in records:
+        text = text_of(record)
+        if not isinstance(text, str):
+            raise EncodaxError(f"{record.where}: wants one text, not a pair")
+        yield text
+
+
+def _write_line(stream: TextIO, fields: dict[str, Any]) -> None:
+    stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
 class _Notes(logging.Handler):

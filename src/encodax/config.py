@@ -13,6 +13,7 @@ Placement = Literal["post", "pre"]
 Positions = Literal["learned", "sinusoidal"]
 Pooling = Literal["cls", "mean", "max", "weighted_mean", "last"]
 HeadKind = Literal["sequence", "token", "span", "vocabulary", "embedding"]
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Problem = Literal["single_label", "multi_label", "regression"]
 
 
@@ -227,7 +228,7 @@ class Usage:
     """(name, text put before the input)."""
     default_prompt: str | None = None
     """Name of the prompt that is used when none is chosen."""
-    similarity: Literal["cosine", "dot", "euclidean", "manhattan"] = "cosine"
+    similarity: Similarity = "cosine"
     """How two vectors are compared."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -30,31 +31,27 @@ def directory_of(
         EncodaxError: there is neither such a directory nor such a repository, or the hub cannot be
             reached.
     """
-    path = Path(path_or_id)
-    if path.is_dir():
+    path, name = Path(path_or_id), str(path_or_id)
+    if os.path.isdir(path):  # also where the name is too long for a path
         return path
-    name = str(path_or_id)
-    if path.exists() or not HUB_ID.fullmatch(name) or name.startswith((".", "/")):
-        what = "is a file" if path.exists() else "does not exist"
+    if os.path.exists(path) or not HUB_ID.fullmatch(name) or name.startswith("."):
+        what = "is a file" if os.path.exists(path) else "does not exist"
         raise EncodaxError(f"{name} {what}: give a model directory, or the id of one on the hub")
     from huggingface_hub import snapshot_download  # it takes a while to import
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         return Path(
-            snapshot_download(
-                name, revision=revision, token=token, allow_patterns=list(FILES)
-            )
+            snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES))
         )
     except RepositoryNotFoundError as error:
         raise EncodaxError(
             f"{name} is neither a directory here nor a repository of the hub that this token may "
             "read (HF_TOKEN, or token=)"
         ) from error
-    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # of the library, or of what it reaches the network with
         raise EncodaxError(
-            f"{name} is no directory here, and cannot be fetched from the hub ({reason}); "
+            f"{name} is no directory here, and cannot be fetched from the hub ({_reason(error)}); "
             "give the path of a model directory that you have"
         ) from error
 
@@ -66,12 +63,16 @@ def upload(directory: Path, name: str, *, private: bool, token: str | None) -> s
         EncodaxError: the hub refuses it or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(token=token)
     try:
         repository = api.create_repo(name, private=private, exist_ok=True).repo_id
         return str(api.upload_folder(repo_id=repository, folder_path=directory))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EncodaxError(f"{name} cannot be put on the hub: {reason}") from error
+    except Exception as error:  # the same
+        raise EncodaxError(f"{name} cannot be put on the hub: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Its first line, without the full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

@@ -343,12 +343,12 @@ def _check_tokenizer(
             f"embedding {rows} rows; they are not of one model"
         )
     stated = published.get("pad_token_id")
-    if stated is not None and "pad_token" in tokenizer.special_tokens:
-        if tokenizer.pad_id != config.pad_id:
-            raise EncodaxError(
-                f"{place}: the tokenizer pads with id {tokenizer.pad_id} and the model with "
-                f"{config.pad_id}; they are not of one model"
-            )
+    pads = stated is not None and "pad_token" in tokenizer.special_tokens
+    if pads and tokenizer.pad_id != config.pad_id:
+        raise EncodaxError(
+            f"{place}: the tokenizer pads with id {tokenizer.pad_id} and the model with "
+            f"{config.pad_id}; they are not of one model"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from encodax.config import HeadConfig, ModelConfig, Pooling, Usage
+from encodax import weights
+from encodax.config import HeadConfig, ModelConfig, Pooling, Similarity, Usage
 from encodax.errors import EncodaxError
 from encodax.families.tensors import LINEAR
 from encodax.types import Params
@@ -23,6 +22,11 @@ from encodax.types import Params
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 LENGTH_FILE = "sentence_bert_config.json"
+REPLACED = (MODULES_FILE, SETTINGS_FILE, LENGTH_FILE, "[0-9]_Transformer", "[0-9]_Pooling",
+            "[0-9]_Dense", "[0-9]_Normalize")  # fmt: skip
+"""Files and folders of an embedder that is overwritten."""
+PACKAGE = "sentence_transformers."
+"""Whose modules are known; others bring code of their own, which is not run."""
 
 POOLINGS: dict[str, Pooling] = {
     "cls": "cls",
@@ -43,7 +47,12 @@ POOLING_FLAGS = {
 """The older form: a flag a mode."""
 ACTIVATIONS = {"Tanh": "tanh", "Identity": "linear", "ReLU": "relu", "GELU": "gelu_erf"}
 """Class of torch -> ours."""
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+SIMILARITIES: dict[str, Similarity] = {
+    "cosine": "cosine",
+    "dot": "dot",
+    "euclidean": "euclidean",
+    "manhattan": "manhattan",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def read(directory: Path) -> SentenceModules | None:
         return None
     listed = _json(path, list)
     try:
-        modules = [(item["type"].rsplit(".", 1)[-1], item["path"]) for item in listed]
+        modules = [(_kind(item["type"]), item["path"]) for item in listed]
         kinds = tuple(kind for kind, _ in modules)
         places = {kind: _inside(directory, place) for kind, place in modules}
     except (AttributeError, KeyError, TypeError) as error:
@@ -82,12 +91,14 @@ def read(directory: Path) -> SentenceModules | None:
         ("Transformer", "Pooling", "Dense", "Normalize"),
     ):
         raise EncodaxError(
-            f"{path}: the modules {', '.join(kinds)} are not supported; known, in this order: "
-            "Transformer, Pooling, and then Dense and Normalize or neither"
+            f"{path}: the modules {list(kinds)} are not supported, nor is code of a directory run; "
+            "known, in this order: Transformer, Pooling, and then Dense, Normalize or both"
         )
     head = HeadConfig(
         "embedding", pooling=_pooling(places["Pooling"]), normalize="Normalize" in places
     )
+    if "Normalize" in places and (path := places["Normalize"] / "config.json").is_file():
+        _check_place(path, _json(path, dict))
     dense = places.get("Dense")
     return SentenceModules(
         encoder=places["Transformer"],
@@ -98,9 +109,14 @@ def read(directory: Path) -> SentenceModules | None:
     )
 
 
+def _kind(name: str) -> str:
+    return name.rsplit(".", 1)[-1] if name.startswith(PACKAGE) else name
+
+
 def _inside(directory: Path, place: str) -> Path:
     """A module's folder: a plain name in the directory, or the directory itself."""
-    if place not in ("", ".") and Path(place).name != place:
+    is_plain = Path(place).name == place and place != ".." and place.isprintable()
+    if place not in ("", ".") and not is_plain:
         raise EncodaxError(f"{directory / MODULES_FILE}: {place!r} leaves the directory")
     return directory / place
 
@@ -112,7 +128,8 @@ def _pooling(folder: Path) -> Pooling:
         raise EncodaxError(f"{path}: include_prompt = false is not supported")
     mode = config.get("pooling_mode")
     if mode is None:
-        on = [name for flag, name in POOLING_FLAGS.items() if config.get(flag)]
+        usual = {"pooling_mode_mean_tokens": True}
+        on = [name for flag, name in POOLING_FLAGS.items() if config.get(flag, usual.get(flag))]
         mode = on[0] if len(on) == 1 else on
     if not isinstance(mode, str) or mode not in POOLINGS:
         known = ", ".join(POOLINGS)
@@ -123,22 +140,35 @@ def _pooling(folder: Path) -> Pooling:
 def _with_dense(head: HeadConfig, folder: Path) -> HeadConfig:
     path = folder / "config.json"
     config = _json(path, dict)
+    _check_place(path, config)
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    known = ACTIVATIONS.get(activation.rsplit(".", 1)[-1])
-    if known is None or config.get("use_residual"):
-        what = "use_residual" if known else f"the activation {activation}"
-        raise EncodaxError(f"{path}: {what} is not supported")
-    width = config.get("out_features")
-    if not isinstance(width, int) or width < 1:
+    package, _, name = activation.rpartition(".")
+    if not package.startswith("torch.nn.") or name not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise EncodaxError(f"{path}: activation {activation!r} is not supported; known: {known}")
+    if config.get("use_residual"):
+        raise EncodaxError(f"{path}: use_residual = true is not supported")
+    width, bias = config.get("out_features"), config.get("bias", True)
+    if type(width) is not int or width < 1:
         raise EncodaxError(f"{path}: out_features = {width!r} is not a whole number >= 1")
-    return replace(
-        head, dense_width=width, dense_bias=config.get("bias", True), activation=known
-    )
+    if not isinstance(bias, bool):
+        raise EncodaxError(f"{path}: bias = {bias!r} is not true or false")
+    return replace(head, dense_width=width, dense_bias=bias, activation=ACTIVATIONS[name])
+
+
+def _check_place(path: Path, config: dict[str, Any]) -> None:
+    """Newer modules can work on other things than the vector of the text."""
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, "sentence_embedding"):
+            raise EncodaxError(f"{path}: {key} = {config[key]!r} is not supported")
 
 
 def _max_length(folder: Path) -> int | None:
     """`max_seq_length`, or the tokenizer's own limit: newer files keep it there."""
-    for name, key in ((LENGTH_FILE, "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+    for name, key in (
+        (LENGTH_FILE, "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
         path = folder / name
         if not path.is_file():
             continue
@@ -146,8 +176,11 @@ def _max_length(folder: Path) -> int | None:
         if name == LENGTH_FILE and config.get("do_lower_case"):
             raise EncodaxError(f"{path}: do_lower_case = true is not supported")
         value = config.get(key)
-        if isinstance(value, int | float) and 0 < value < 1e9:  # transformers writes 1e30 for none
-            return int(value)
+        if value is None or value == int(1e30):  # transformers writes it for none
+            continue
+        if type(value) is not int or value < 1:
+            raise EncodaxError(f"{path}: {key} = {value!r} is not a whole number >= 1")
+        return value
     return None
 
 
@@ -161,12 +194,12 @@ def _usage(directory: Path) -> Usage:
     similarity = config.get("similarity_fn_name") or "cosine"
     if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
         raise EncodaxError(f"{path}: prompts = {prompts!r} is no object of strings")
-    if default is not None and default not in prompts:
+    if default is not None and default not in list(prompts):
         raise EncodaxError(f"{path}: default_prompt_name {default!r} is not one of the prompts")
-    if similarity not in SIMILARITIES:
+    if not isinstance(similarity, str) or similarity not in SIMILARITIES:
         known = ", ".join(SIMILARITIES)
         raise EncodaxError(f"{path}: similarity {similarity!r} is not supported; known: {known}")
-    return Usage(tuple(prompts.items()), default, similarity)
+    return Usage(tuple(prompts.items()), default, SIMILARITIES[similarity])
 
 
 def read_dense(folder: Path, head: HeadConfig, width: int) -> dict[str, Any]:
@@ -175,24 +208,15 @@ def read_dense(folder: Path, head: HeadConfig, width: int) -> dict[str, Any]:
     Raises:
         EncodaxError: the file is missing or broken, or its tensors are not those of the layer.
     """
-    path = folder / "model.safetensors"
     shapes = {"w": (width, head.dense_width or 0), "b": (head.dense_width or 0,)}
     wanted = {leaf: LINEAR[leaf] for leaf in shapes if leaf == "w" or head.dense_bias}
-    try:
-        stored = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise EncodaxError(f"{path} cannot be read: {error}") from error
-    found = {name: (array.dtype.name, array.shape) for name, array in stored.items()}
-    expected = {
-        f"linear.{tensor.name}": ("float32", tensor.file_shape(shapes[leaf]))
-        for leaf, tensor in wanted.items()
-    }
-    if found != expected:
-        raise EncodaxError(f"{path} holds {found}, wanted {expected}")
-    if not all(np.isfinite(array).all() for array in stored.values()):
-        raise EncodaxError(f"{path} holds a value that is not finite")
+    names = {leaf: f"linear.{tensor.name}" for leaf, tensor in wanted.items()}
+    stored = weights.read(
+        folder / weights.WEIGHTS_FILE,
+        {names[leaf]: tensor.file_shape(shapes[leaf]) for leaf, tensor in wanted.items()},
+    )
     return {
-        leaf: tensor.to_parameter(stored[f"linear.{tensor.name}"], shapes[leaf])
+        leaf: tensor.to_parameter(stored[names[leaf]], shapes[leaf])
         for leaf, tensor in wanted.items()
     }
 
@@ -248,7 +272,7 @@ def _write_dense(folder: Path, config: ModelConfig, dense: Any) -> None:
     )
     tensors = {f"linear.{LINEAR[leaf].name}": LINEAR[leaf].to_file(np.asarray(array))
                for leaf, array in dense.items()}  # fmt: skip
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    weights.write(folder / weights.WEIGHTS_FILE, tensors)
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -260,7 +284,7 @@ def _json(path: Path, kind: type) -> Any:
         raise EncodaxError(f"{path} does not exist, and {MODULES_FILE} wants it")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise EncodaxError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, kind):
         raise EncodaxError(f"{path} wants a {kind.__name__}, not a {type(content).__name__}")

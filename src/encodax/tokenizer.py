@@ -111,12 +111,16 @@ class Encoding:
             shorter, longer = sorted((first, second), key=len)
             share = min(len(shorter), room // 2)  # the odd token goes to the longer text
             keep = np.sort(np.r_[frame, shorter[:share], longer[: room - share]])
+        return self.taken(keep)
+
+    def taken(self, index: Int[np.ndarray, " kept"]) -> Encoding:
+        """The tokens at these places."""
         return Encoding(
-            self.token_ids[keep],
-            self.type_ids[keep],
-            self.offsets[keep],
-            self.is_special[keep],
-            self.sequence_ids[keep],
+            self.token_ids[index],
+            self.type_ids[index],
+            self.offsets[index],
+            self.is_special[index],
+            self.sequence_ids[index],
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,16 @@ from encodax.types import Params
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+REPLACED = (INDEX_FILE, "model-*.safetensors")
+"""Files of a model that is overwritten, besides those that every save writes."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
 """Formats that are never read: most of them run code when they are opened."""
 FLOATS = ("F32", "F16", "BF16")
 """Types that are read; all become float32."""
 BUFFER = re.compile(r".*(position_ids|inv_freq)")
 """Stray tensors that PyTorch computes again."""
+MOST_PROBLEMS = 20
+"""Named in one error; files have hundreds of tensors."""
 
 
 @dataclass(frozen=True)
@@ -53,39 +57,53 @@ def load(
 
     Raises:
         EncodaxError: a file is missing or broken, or tensors are missing, too many, not finite, of
-            another shape or dtype; all such problems in one line.
+            another shape or dtype; such problems together in one line.
     """
-    with _opened(directory) as stored:
-        reader = _Reader(stored, family)
-        params: dict[str, dict[str, Array]] = {}
-        for path, leaves in shapes.items():
-            for leaf, wanted in leaves.items():
-                tensor = family.tensor(config, path, leaf)
-                array = reader.take(tensor.name, tensor.file_shape(wanted.shape))
-                if array is not None:
-                    parameter = tensor.to_parameter(array, wanted.shape)
-                    params.setdefault(path, {})[leaf] = jnp.asarray(parameter)
-        carried = reader.rest()
-    if reader.problems:
-        raise EncodaxError(f"{directory / WEIGHTS_FILE}: {'; '.join(reader.problems)}")
+    files = _files(directory)
+    reader = _Reader(_places(files), family)
+    params: dict[str, dict[str, Array]] = {}
+    for path, leaves in shapes.items():
+        for leaf, wanted in leaves.items():
+            tensor = family.tensor(config, path, leaf)
+            array = reader.take(tensor.name, tensor.file_shape(wanted.shape))
+            if array is not None:
+                parameter = tensor.to_parameter(array, wanted.shape)
+                params.setdefault(path, {})[leaf] = jnp.asarray(parameter)
+    carried = reader.rest()
+    reader.check(files[0][0] if len(files) == 1 else directory / INDEX_FILE)
     return Loaded(params, carried)
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The tensors of one file, in float32: these names with these shapes, and no others.
+
+    Raises:
+        EncodaxError: as `load`.
+    """
+    if not path.is_file():
+        raise EncodaxError(_missing(path))
+    reader = _Reader(_places([(path, None)]))
+    arrays = {name: reader.take(name, shape) for name, shape in shapes.items()}
+    reader.rest()
+    reader.check(path)
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 class _Reader:
     """Takes tensors out of files, and notes what is wrong with each."""
 
-    def __init__(self, stored: Mapping[str, Any], family: Family):
+    def __init__(self, places: Mapping[str, Path], family: Family | None = None):
         self._family = family
-        self._stored: dict[str, tuple[str, Any]] = {}
+        self._stored: dict[str, tuple[str, Path]] = {}
         self._taken: set[str] = set()
         self._last: tuple[str, np.ndarray | None] = ("", None)
-        self.problems: list[str] = []
-        for name, file in stored.items():
-            canonical = family.canonical(name)
+        self._problems: dict[str, None] = {}  # in order, each once
+        for name, path in places.items():
+            canonical = family.canonical(name) if family else name
             if canonical in self._stored:
                 other = self._stored[canonical][0]
-                self.problems.append(f"{name} and {other} are the same tensor")
-            self._stored[canonical] = name, file
+                self._note(f"{name} and {other} are the same tensor")
+            self._stored[canonical] = name, path
 
     def take(self, canonical: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """A tensor in float32, or None where something is wrong with it."""
@@ -95,60 +113,79 @@ class _Reader:
 
     def _read(self, canonical: str, shape: tuple[int, ...] | None) -> np.ndarray | None:
         if canonical not in self._stored:
-            self.problems.append(f"{canonical} is missing (wanted {shape})")
+            self._note(f"{canonical} is missing (wanted {shape})")
             return None
         self._taken.add(canonical)
-        name, file = self._stored[canonical]
-        view = file.get_slice(name)
-        dtype, found = view.get_dtype(), tuple(view.get_shape())
-        if dtype not in FLOATS or (shape is not None and found != shape):
-            wanted = f"wanted {', '.join(FLOATS)}" + (f" {shape}" if shape is not None else "")
-            self.problems.append(f"{name} is {dtype} {found}, {wanted}")
-            return None
-        array = np.asarray(file.get_tensor(name), np.float32)
+        name, path = self._stored[canonical]
+        with _opened(path) as file:  # anew for each: what has been read then leaves the memory
+            view = file.get_slice(name)
+            dtype, found = view.get_dtype(), tuple(view.get_shape())
+            if dtype not in FLOATS or (shape is not None and found != shape):
+                wanted = f"wanted {', '.join(FLOATS)}" + (f" {shape}" if shape is not None else "")
+                self._note(f"{name} is {dtype} {found}, {wanted}")
+                return None
+            array = np.asarray(file.get_tensor(name), np.float32)
         if not np.isfinite(array).all():
-            self.problems.append(f"{name} holds a value that is not finite")
+            self._note(f"{name} holds a value that is not finite")
             return None
         return array
 
     def rest(self) -> dict[str, np.ndarray]:
         """What nobody took: copies are checked, strays are kept, all else is a problem."""
-        carried = {}
+        carried: dict[str, np.ndarray] = {}
         for canonical in sorted(self._stored.keys() - self._taken):
             name = self._stored[canonical][0]
-            original = self._family.copies.get(canonical)
-            if original in self._taken:
-                if not _equal(self._read(canonical, None), self._read(original, None)):
-                    self.problems.append(f"{name} should repeat {original}, and does not")
-            elif not self._family.is_stray(canonical):
-                self.problems.append(f"{name} belongs to no parameter")
+            original = self._family.copies.get(canonical) if self._family else None
+            if original in self._stored:
+                first, second = (self._read(each, None) for each in (canonical, original))
+                if not (first is None or second is None or np.array_equal(first, second)):
+                    self._note(f"{name} should repeat {original}, and does not")
+            elif self._family is None or not self._family.is_stray(canonical):
+                self._note(f"{name} belongs to no parameter")
             elif not BUFFER.fullmatch(canonical):
                 array = self._read(canonical, None)
                 carried |= {} if array is None else {canonical: array}
         return carried
 
+    def check(self, place: Path) -> None:
+        """Raise what has been noted.
 
-def _equal(first: np.ndarray | None, second: np.ndarray | None) -> bool:
-    return first is not None and second is not None and np.array_equal(first, second)
+        Raises:
+            EncodaxError: something has.
+        """
+        problems = list(self._problems)
+        if (more := len(problems) - MOST_PROBLEMS) > 0:
+            problems[MOST_PROBLEMS:] = [f"and {more} more problems"]
+        if problems:
+            raise EncodaxError(f"{place}: {'; '.join(problems)}")
+
+    def _note(self, problem: str) -> None:
+        self._problems[problem] = None
+
+
+def _places(files: Sequence[tuple[Path, set[str] | None]]) -> dict[str, Path]:
+    """Every tensor's name -> the file that has it."""
+    places: dict[str, Path] = {}
+    for path, expected in files:
+        with _opened(path) as file:
+            names = set(file.keys())
+        if expected is not None and names != expected:
+            odd = ", ".join(map(repr, sorted(names ^ expected)[:5]))
+            raise EncodaxError(f"{path}: the index and the file do not agree on {odd}")
+        if odd := ", ".join(repr(name) for name in sorted(names) if not name.isprintable()):
+            raise EncodaxError(f"{path}: {odd} is no name of a tensor")
+        places |= dict.fromkeys(sorted(names), path)
+    return places
 
 
 @contextmanager
-def _opened(directory: Path) -> Iterator[dict[str, Any]]:
-    """Every tensor's name -> the open file that has it."""
-    stored: dict[str, Any] = {}
-    path = directory
-    with ExitStack() as stack:
-        try:
-            for path, expected in _files(directory):
-                file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
-                names = set(file.keys())
-                if expected is not None and names != expected:
-                    odd = ", ".join(sorted(names ^ expected)[:5])
-                    raise EncodaxError(f"{path}: {odd}: the index and the file do not agree")
-                stored |= dict.fromkeys(names, file)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise EncodaxError(f"{path} cannot be read: {error}") from error
-        yield stored
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            yield file
+    except (safetensors.SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())  # it repeats parts of the file
+        raise EncodaxError(f"{path} cannot be read: {reason}") from error
 
 
 def _files(directory: Path) -> list[tuple[Path, set[str] | None]]:
@@ -157,30 +194,35 @@ def _files(directory: Path) -> list[tuple[Path, set[str] | None]]:
     if single.is_file():
         return [(single, None)]
     if not index.is_file():
-        raise EncodaxError(_missing(directory))
+        raise EncodaxError(_missing(single))
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files: dict[str, set[str]] = {}
         for tensor, file in places.items():
             files.setdefault(file, set()).add(tensor)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EncodaxError(f"{index} is no index of weights files: {error}") from error
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise EncodaxError(f"{index} is no index of weights files: {error!r}") from error
+    if not files:
+        raise EncodaxError(f"{index} is no index of weights files: it names none")
     for name in files:
-        if Path(name).name != name or not name.endswith(".safetensors"):
+        plain = isinstance(name, str) and Path(name).name == name and name.isprintable()
+        if not plain or not name.endswith(".safetensors"):
             raise EncodaxError(f"{index}: {name!r} is no safetensors file of this directory")
         if not (directory / name).is_file():
             raise EncodaxError(f"{directory / name} does not exist, and {index.name} names it")
     return [(directory / name, tensors) for name, tensors in sorted(files.items())]
 
 
-def _missing(directory: Path) -> str:
-    pickles = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))
+def _missing(path: Path) -> str:
+    if path.exists():
+        return f"{path} is no file"
+    pickles = sorted(found.name for kind in PICKLES for found in path.parent.glob(kind))
     if not pickles:
-        return f"{directory / WEIGHTS_FILE} does not exist"
+        return f"{path} does not exist; weights are read from safetensors alone"
     return (
-        f"{directory / WEIGHTS_FILE} does not exist, and {pickles[0]} is not read: such a file can "
-        "run code when it is opened; convert it once where you trust it, with transformers: "
-        f"AutoModel.from_pretrained({str(directory)!r}).save_pretrained(NEW_DIRECTORY)"
+        f"{path} does not exist, and {pickles[0]} is not read: such a file can run code when it is "
+        "opened; convert it once where you trust it: load it with the class of transformers or "
+        "sentence-transformers that wrote it, and save_pretrained(NEW_DIRECTORY)"
     )
 
 
@@ -205,8 +247,20 @@ def save(
         name: found[0] if len(found) == 1 else np.concatenate([found[i] for i in sorted(found)])
         for name, found in parts.items()
     }
-    named = {family.file_name(config, name): a for name, a in {**(carried or {}), **tensors}.items()}
+    named = {
+        family.file_name(config, name): a for name, a in {**(carried or {}), **tensors}.items()
+    }
+    write(path, named)
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write one file, in float32.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    stored = {name: np.asarray(array, np.float32) for name, array in tensors.items()}
     try:
-        safetensors.numpy.save_file(named, path, metadata={"format": "pt"})
+        safetensors.numpy.save_file(stored, path, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise OSError(str(error)) from error

@@ -32,5 +32,5 @@ def test_a_method_is_checked_too() -> None:
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_the_check_can_be_left_out_of_one_test() -> None:
-    with pytest.raises(ValueError, match="pooling 'max' is not one of"):
-        pool(jnp.ones((1, 2, 3)), None, "max")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="pooling 'sum' is not one of"):
+        pool(jnp.ones((1, 2, 3)), None, "sum")  # type: ignore[arg-type]

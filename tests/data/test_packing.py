@@ -79,6 +79,7 @@ def encoding_of(length: int, seed: int) -> Encoding:
         type_ids=random.integers(0, 2, length, np.int32),
         offsets=np.zeros((length, 2), np.int32),
         is_special=np.zeros(length, bool),
+        sequence_ids=np.zeros(length, np.int32),
     )
 
 

@@ -22,7 +22,7 @@ def test_a_token_head_scores_every_token() -> None:
 
 def test_berts_sequence_head_is_the_first_token_dense_tanh_and_classifier() -> None:
     hidden = normal(2, 6, 4)
-    config = HeadConfig("sequence", classes=3, pooling="cls", dense=True)
+    config = HeadConfig("sequence", classes=3, pooling="cls", dense_width=4)
     params, apply = built(lambda x: Head(config)(x, BATCH), hidden)
     leaves = reference.below(reference.float64(params), "head")
     assert {path: leaf["w"].shape for path, leaf in leaves.items()} == {
@@ -50,7 +50,7 @@ def test_a_mean_head_scores_the_mean() -> None:
 @pytest.mark.parametrize("activation", ["gelu_erf", "gelu_tanh"])
 def test_the_dense_layer_may_have_another_activation(activation: str) -> None:
     hidden = normal(2, 6, 4)
-    config = HeadConfig("token", classes=3, dense=True, activation=activation)
+    config = HeadConfig("token", classes=3, dense_width=4, activation=activation)
     params, apply = built(lambda x: Head(config)(x, BATCH), hidden)
     leaves = reference.below(reference.float64(params), "head")
     dense = reference.GELU[activation](reference.linear(reference.float64(hidden), leaves["dense"]))

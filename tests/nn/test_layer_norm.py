@@ -6,7 +6,9 @@ import pytest
 import reference
 from blocks import assert_close, built, normal
 
+from encodax.config import NormConfig
 from encodax.nn import LayerNorm
+from encodax.nn.layer_norm import norm_of
 
 
 def test_a_hand_computed_value() -> None:
@@ -65,3 +67,20 @@ def test_a_constant_row_gives_beta_and_finite_gradients() -> None:
     assert_close(apply(params, x), np.broadcast_to(params["norm"]["beta"], (2, 4)))
     gradient = jax.grad(lambda x: apply(params, x).sum())(x)
     assert np.isfinite(gradient).all()
+
+
+def test_without_a_bias_there_is_a_gain_alone() -> None:
+    x = 3 + 2 * normal(4, 6, 8)
+    params, apply = built(lambda x: LayerNorm(eps=1e-5, bias=False)(x), x)
+    assert {path: set(leaves) for path, leaves in params.items()} == {"norm": {"alpha"}}
+    wanted = reference.layer_norm(reference.float64(x), reference.float64(params["norm"]), 1e-5)
+    assert_close(apply(params, x), wanted)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_spec_gives_the_norm_that_it_says(bias: bool) -> None:
+    x = 3 + 2 * normal(4, 6, 8)
+    params, apply = built(lambda x: norm_of(NormConfig(0.3, bias), "here")(x), x)
+    assert set(params["here"]) == ({"alpha", "beta"} if bias else {"alpha"})
+    wanted = reference.layer_norm(reference.float64(x), reference.float64(params["here"]), 0.3)
+    assert_close(apply(params, x), wanted)

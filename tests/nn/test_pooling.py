@@ -1,8 +1,11 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from blocks import assert_close, normal, packed
 
 from encodax.nn import pool
+from encodax.nn.pooling import POOLINGS
 from encodax.types import PackedBatch
 
 
@@ -29,12 +32,53 @@ def test_mean_is_over_the_tokens_of_each_sequence() -> None:
     assert_close(pooled, wanted)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_pooled_vector_has_the_dtype_of_its_tokens(pooling: str, dtype: str) -> None:
     assert pool(normal(3, 6, 4).astype(dtype), batch_of_two(), pooling).dtype == dtype
 
 
 def test_an_unknown_pooling_is_an_error() -> None:
-    with pytest.raises(ValueError, match="pooling 'max' is not one of: cls, mean"):
-        pool(normal(3, 6, 4), batch_of_two(), "max")
+    with pytest.raises(ValueError, match="pooling 'sum' is not one of: cls, mean, max"):
+        pool(normal(3, 6, 4), batch_of_two(), "sum")
+
+
+def by_loops(hidden: np.ndarray, batch: PackedBatch, pooling: str) -> np.ndarray:
+    """Sequence by sequence; zeros for an empty slot."""
+    pooled = np.zeros((*batch.starts.shape, hidden.shape[-1]))
+    for row, slot in np.ndindex(batch.starts.shape):
+        start, length = batch.starts[row, slot], batch.lengths[row, slot]
+        tokens = hidden[row, start : start + length]
+        if length == 0:
+            continue
+        if pooling == "cls":
+            pooled[row, slot] = tokens[0]
+        elif pooling == "last":
+            pooled[row, slot] = tokens[-1]
+        elif pooling == "mean":
+            pooled[row, slot] = sum(tokens) / length
+        elif pooling == "max":
+            pooled[row, slot] = [max(column) for column in tokens.T]
+        else:
+            weights = range(1, length + 1)
+            total = sum(weight * token for weight, token in zip(weights, tokens, strict=True))
+            pooled[row, slot] = total / sum(weights)
+    return pooled
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_pooling_is_its_loop(pooling: str) -> None:
+    # All below zero: a maximum of padding, or of an empty slot, would be larger.
+    hidden = -1 - jnp.abs(normal(3, 6, 4))
+    batch = batch_of_two()
+    wanted = by_loops(np.asarray(hidden, np.float64), batch, pooling)
+    assert_close(pool(hidden, batch, pooling), wanted)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_gets_no_gradient_and_no_gradient_is_nan(pooling: str) -> None:
+    hidden, batch = normal(3, 6, 4), batch_of_two()
+    gradient = np.asarray(jax.grad(lambda x: jnp.sin(pool(x, batch, pooling)).sum())(hidden))
+    assert np.isfinite(gradient).all()
+    assert not gradient[batch.segment_ids == 0].any()
+    assert np.abs(gradient).max() > 0.1

@@ -47,7 +47,7 @@ class Outputs:
 
 def forward(batch: PackedBatch) -> tuple[jax.Array, jax.Array, jax.Array]:
     hidden = Encoder(CONFIG)(batch).hidden
-    cls = Head(HeadConfig("sequence", 3, "cls", dense=True), name="cls")(hidden, batch)
+    cls = Head(HeadConfig("sequence", 3, "cls", dense_width=8), name="cls")(hidden, batch)
     mean = Head(HeadConfig("sequence", 3, "mean"), name="mean")(hidden, batch)
     return hidden, cls, mean
 

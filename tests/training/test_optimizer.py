@@ -16,8 +16,9 @@ PEAK, STEPS = 0.5, 40
 
 
 def rates(schedule: Any, warmup: float = 0.25, steps: int = STEPS) -> np.ndarray:
+    """Of each step of a run, and of one more."""
     rate = learning_rate_schedule(PEAK, steps, warmup=warmup, schedule=schedule)
-    return np.asarray([float(rate(step)) for step in range(steps)])
+    return np.asarray([float(rate(step)) for step in range(steps + 1)])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
@@ -28,10 +29,11 @@ def test_the_rate_rises_to_the_peak(schedule: str) -> None:
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_the_rate_falls_from_the_peak_to_nothing(schedule: str, warmup: float) -> None:
+def test_the_rate_falls_from_the_peak_to_nothing_after_the_last_step(schedule: str, warmup: float) -> None:
     falling = rates(schedule, warmup)[max(0, round(warmup * STEPS) - 1) :]
     assert falling[0] == pytest.approx(PEAK)
     assert (np.diff(falling) < 0).all()
+    assert falling[-2] > PEAK / 1000  # every step of the run learns
     assert falling[-1] == pytest.approx(0, abs=1e-8)
 
 
@@ -41,7 +43,7 @@ def test_the_rate_stays_where_it_is_constant() -> None:
 
 
 def test_the_fall_is_a_line_or_half_a_cosine() -> None:
-    done = np.linspace(0, 1, 31)
+    done = np.linspace(0, 1, 32)
     np.testing.assert_allclose(rates("linear")[9:], PEAK * (1 - done), atol=1e-7)
     np.testing.assert_allclose(
         rates("cosine")[9:], PEAK * (1 + np.cos(np.pi * done)) / 2, atol=1e-7
@@ -50,7 +52,7 @@ def test_the_fall_is_a_line_or_half_a_cosine() -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_a_run_of_one_step_learns(schedule: str) -> None:
-    assert rates(schedule, steps=1).tolist() == [PEAK]
+    assert rates(schedule, steps=1)[0] == PEAK
 
 
 def test_weights_decay_and_nothing_else(tiny_model: Model) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from encodax.errors import EncodaxError
 
@@ -170,19 +170,19 @@ READERS: dict[str, Callable[[Iterator[str], str, Sequence[str] | None], Iterator
 
 
 @contextmanager
-def open_output(path: Path | str) -> Iterator[TextIO]:
-    """A file to write text to, or standard output for `-`; a file is there whole or not at all.
+def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
+    """A file to write to, or standard output for `-`; a file is there whole or not at all.
 
     What is no plain file, such as a pipe or /dev/null, is written to as it is.
     """
     if str(path) == "-":
-        yield sys.stdout
+        yield sys.stdout.buffer if binary else sys.stdout
         return
     place = Path(os.path.realpath(path))  # a link stays a link
     is_plain = place.is_file() or not place.exists()
     partial = place.with_name(place.name + ".partial") if is_plain else place
     try:
-        with partial.open("w", encoding="utf-8") as stream:
+        with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as stream:
             yield stream
         if is_plain:
             partial.replace(place)

@@ -44,9 +44,7 @@ PREDICTIONS: Table = {
 }
 
 
-def classes_of(
-    name: str, *, span: bool = True, **others: str
-) -> dict[HeadKind | None, str]:
+def classes_of(name: str, *, span: bool = True, **others: str) -> dict[HeadKind | None, str]:
     """The published classes of a family whose classes are named as BERT's."""
     classes: dict[HeadKind | None, str] = {
         None: f"{name}Model",

@@ -24,9 +24,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
 
 def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
     """RoBERTa's with a GELU; the masked LM's dense layer goes to the width of the embeddings."""
-    plain = roberta.twice_dropped(
-        plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
-    )
+    plain = roberta.twice_dropped(plain_head(kind, classes, shape, published.rate(*bert.DROPOUT)))
     if kind == "vocabulary":
         plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
     return replace(plain, activation="gelu_erf") if plain.dense_width else plain

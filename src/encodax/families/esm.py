@@ -77,7 +77,11 @@ FAMILY = PublishedFamily(
     encoder=encoder,
     head=head,
     options=options,
-    keys={name: key for name, key in KEYS.items() if name not in ("activation", "type_vocabulary_size")},
+    keys={
+        name: key
+        for name, key in KEYS.items()
+        if name not in ("activation", "type_vocabulary_size")
+    },
     tables={
         "encoder": ENCODER,
         "sequence": roberta.TWO_LAYERS,

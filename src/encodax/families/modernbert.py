@@ -103,9 +103,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
             window=None if is_global else window,
             rotary=RotaryConfig(base if is_global else local_base),
         )
-        return replace(
-            plain.layers[index], attention=attention, has_attention_norm=index > 0
-        )
+        return replace(plain.layers[index], attention=attention, has_attention_norm=index > 0)
 
     layers = enumerate(_is_global(shape, published))
     return replace(plain, layers=tuple(layer(*each) for each in layers))

@@ -51,6 +51,7 @@ AUTHORS_FIXED = {
     "rotary_emb_fraction": 1.0,
     "rotary_emb_interleaved": False,
     "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
     "use_rms_norm": False,
 }
 """Options of the authors' form that are computed in one form only."""

@@ -180,7 +180,11 @@ class Published:
     def number(self, key: str) -> float:
         """A finite number."""
         value = self[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise EncodaxError(f"config.json: {key} = {value!r} is not a number")
         return float(value)
 
@@ -218,10 +222,11 @@ class Published:
             "type_vocabulary_size": self.integer,
             "pad_id": lambda key: 0 if self[key] is None else self.integer(key),
         }
-        fields = {
-            name: readers.get(name, lambda key: self.integer(key, least=1))(key)
-            for name, key in keys.items()
-        }
+
+        def count(key: str) -> int:
+            return self.integer(key, least=1)
+
+        fields = {name: readers.get(name, count)(key) for name, key in keys.items()}
         shape = Shape(**fields)
         if shape.width % shape.heads:
             raise EncodaxError(
@@ -238,9 +243,7 @@ def plain_head(kind: HeadKind, classes: int, shape: Shape, dropout_rate: float) 
     entry of the vocabulary has a dense layer, an activation and a norm, and is tied.
     """
     if kind == "sequence":
-        return HeadConfig(
-            kind, classes, "cls", dense_width=shape.width, dropout_rate=dropout_rate
-        )
+        return HeadConfig(kind, classes, "cls", dense_width=shape.width, dropout_rate=dropout_rate)
     if kind == "vocabulary":
         return HeadConfig(
             kind,

@@ -27,6 +27,7 @@ class Tensor:
 
     def file_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape in the file of a parameter of this shape, other parts included."""
+        stored: tuple[int, ...]
         if self.layout == "transposed":
             stored = int(np.prod(shape[1:])), shape[0]
         else:

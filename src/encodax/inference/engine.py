@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from encodax.config import HeadConfig
 from encodax.data.batches import row_tokens_for
 from encodax.data.packing import assemble, best_fit, slots_of
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch, Params
+from encodax.types import ModelOutput, PackedBatch, Params
 
 ROW_TOKENS = (32, 128, 512, 2048, 8192)
 """Lengths of rows: few, so that few shapes are ever compiled."""
@@ -24,48 +25,73 @@ BATCH_TOKENS = 1024
 SHORTEST_USUAL = 8
 """A row has a slot for every so many tokens."""
 
+Level = Literal["sequence", "token"]
+Read = Callable[[ModelOutput], Any]
+"""What is wanted of the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
+
+
+def answer_of(head: HeadConfig) -> tuple[Read, Level]:
+    """What a head's answer is read from, and whether it is one a sequence or one a token.
+
+    Scores become probabilities: of one class, or of each class alone where several may be right.
+    A quantity, and the ends of a span, stay as they are; a vector too.
+    """
+    if head.kind == "embedding":
+        return (lambda output: output.vectors), "sequence"
+    readings: dict[str, Callable[[Array], Array]] = {
+        "single_label": jax.nn.softmax,
+        "multi_label": jax.nn.sigmoid,
+        "regression": lambda logits: logits,
+    }
+    reading = readings["regression" if head.kind == "span" else head.problem]
+
+    def read(output: ModelOutput) -> Array:
+        assert output.logits is not None
+        return reading(output.logits.astype(jnp.float32))
+
+    return read, "sequence" if head.kind == "sequence" else "token"
+
 
 class Engine:
-    """Class probabilities for a stream of sequences."""
+    """What a model says of each sequence of a stream."""
 
-    def __init__(self, model: Model, level: Literal["sequence", "token"]):
+    def __init__(self, model: Model, read: Read, level: Level):
         """Compile nothing yet.
 
         Args:
             model: gives the function; parameters may be given to `run`.
-            level: whether the head answers for each sequence or for each token.
+            read: what is wanted of the output; it runs on the device.
+            level: whether that is one a sequence or one a token.
         """
         self._model = model
         self._level = level
 
-        def scores(params: Params, batch: PackedBatch) -> Float[Array, "B _ C"]:
-            logits = model.apply(params, batch).logits
-            assert logits is not None
-            return jax.nn.softmax(logits.astype(jnp.float32))
+        def answer(params: Params, batch: PackedBatch) -> Any:
+            return read(model.apply(params, batch))
 
-        self._scores: Callable[..., Array] = jax.jit(scores)
+        self._answer: Callable[..., Any] = jax.jit(answer)
 
-    def run(
-        self, encodings: Sequence[Encoding], params: Params | None = None
-    ) -> list[Float[np.ndarray, "*tokens C"]]:
-        """The probabilities of each sequence, (C,) or (tokens, C), in order.
+    def run(self, encodings: Sequence[Encoding], params: Params | None = None) -> list[Any]:
+        """What was wanted of each sequence, (...) or (tokens, ...) in NumPy, in order.
 
         Raises:
-            EncodaxError: a probability is not finite: the parameters are broken.
+            EncodaxError: a number is not finite: the parameters are broken.
         """
         params = self._model.params if params is None else params
-        results: list[np.ndarray] = [np.empty(0)] * len(encodings)
+        results: list[Any] = [None] * len(encodings)
         groups = _by_row_length([len(encoding) for encoding in encodings])
         for row_tokens, members in groups.items():
             group = [encodings[index] for index in members]
             for rows, batch in _batches(group, row_tokens):
                 self._model.check(batch)
-                scores = np.asarray(self._scores(params, batch))  # (B, N or T, C)
+                answers = jax.device_get(self._answer(params, batch))  # (B, N or T, ...)
+                if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(answers)):
+                    raise EncodaxError(
+                        "the model's scores are not finite: its parameters are broken"
+                    )
                 for index, b, n, tokens in slots_of(rows, batch):
                     place = n if self._level == "sequence" else tokens
-                    results[members[index]] = scores[b, place]
-        if not all(np.isfinite(result).all() for result in results):
-            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+                    results[members[index]] = jax.tree.map(lambda a: a[b, place], answers)  # noqa: B023
         return results
 
 

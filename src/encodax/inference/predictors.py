@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine
+from encodax.inference.engine import Engine, answer_of
+from encodax.inference.progress import counted
 from encodax.model import Model
-from encodax.tasks import classification, task_of, token_classification
+from encodax.tasks import classification, question_answering, task_of, token_classification
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset
+from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Example
+from encodax.tasks.token_classification import Aggregation
 from encodax.tokenizer import Text
 from encodax.types import Params, Span
 
@@ -43,27 +47,40 @@ class Predictor(Generic[Answer]):
         self.task = task_of(model.config)
         if self.TASK not in (None, self.task.NAME):
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
-        self._engine = Engine(model, self.task.HEAD)
+        assert model.config.head is not None
+        self._engine = Engine(model, *answer_of(model.config.head))
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read a model directory."""
-        return cls(Model.load(path))
+    def load(
+        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """Read a model directory, or a model of the hub, as `Model.load` does."""
+        return cls(Model.load(path_or_id, revision=revision, token=token))
 
-    def predict(self, texts: Sequence[Text], *, truncate: bool = False) -> list[Answer]:
+    def predict(
+        self, texts: Sequence[Text], *, truncate: bool = False, progress: bool | None = None
+    ) -> list[Answer]:
         """Answers for texts (or pairs), in order.
 
         Args:
             texts: a list of texts, or of pairs.
             truncate: cut what is longer than the model takes; how many were cut is logged.
+            progress: show a progress bar; None for where standard error is a terminal and the
+                list is long.
 
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
         if isinstance(texts, str):
             raise EncodaxError("predict wants a list of texts, not one string")
+        shown = False if progress is None and len(texts) <= WINDOW else progress
+        answers = self.stream(texts, truncate=truncate)
+        return list(counted(answers, shown=shown, total=len(texts)))
+
+    def stream(self, texts: Iterable[Text], *, truncate: bool = False) -> Iterator[Answer]:
+        """Answers for texts that may never end, in order; they are read a window at a time."""
         examples = (Example(text, None, f"text {index}") for index, text in enumerate(texts))
-        return [answer for _, answer in self.answers(examples, truncate=truncate)]
+        return (answer for _, answer in self.answers(examples, truncate=truncate))
 
     def answers(
         self, examples: Iterable[Example], *, truncate: bool = False
@@ -71,17 +88,18 @@ class Predictor(Generic[Answer]):
         """Each example with its answer, in order; the source is read a window at a time."""
         source, cut = iter(examples), 0
         while window := list(itertools.islice(source, WINDOW)):
-            encodings, cut_here = self.model.encode(
-                [example.text for example in window],
-                truncate=truncate,
-                names=[example.where for example in window],
-            )
+            pieces, cut_here = self.task.encode(self.model, window, truncate=truncate)
             cut += cut_here
-            scores = self._engine.run(encodings)
-            for example, encoding, its_scores in zip(window, encodings, scores, strict=True):
-                yield example, self.task.decode(its_scores, encoding, self.model.config.labels)
+            encodings = [encoding for own in pieces for encoding in own]
+            scores = iter(self._engine.run(encodings))
+            for example, own in zip(window, pieces, strict=True):
+                decoded = [self._decode(next(scores), encoding, example) for encoding in own]
+                yield example, self.task.merge(example, decoded)
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self.model.max_length)
+
+    def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
+        return self.task.decode(scores, encoding, self.model.config.labels)
 
     def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
         """The task's metrics over labelled records.
@@ -95,10 +113,13 @@ class Predictor(Generic[Answer]):
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The task's metrics over prepared data, with the model's parameters or others."""
         labels = self.model.config.labels
+        decoded: list[list[Any]] = [[] for _ in data.examples]
         scores = self._engine.run(data.encodings, params)
-        answers: list[Any] = [
-            self.task.decode(its_scores, encoding, labels)
-            for its_scores, encoding in zip(scores, data.encodings, strict=True)
+        for its_scores, encoding, owner in zip(scores, data.encodings, data.owners, strict=True):
+            decoded[owner].append(self.task.decode(its_scores, encoding, labels))
+        answers = [
+            self.task.merge(example, own)
+            for example, own in zip(data.examples, decoded, strict=True)
         ]
         return self.task.metrics(answers, data.examples)
 
@@ -113,3 +134,110 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
     """Labelled spans of each text, in its own offsets."""
 
     TASK = token_classification.NAME
+
+    def __init__(self, model: Model, *, aggregation: Aggregation = "simple"):
+        """Take a model with a head for tokens.
+
+        Args:
+            model: the model.
+            aggregation: what has one tag, a token (`none`, `simple`) or a word (`first`,
+                `average`, `max`), as `tasks.token_classification.decode` says.
+        """
+        super().__init__(model)
+        if aggregation not in get_args(Aggregation):
+            known = ", ".join(get_args(Aggregation))
+            raise EncodaxError(f"aggregation {aggregation!r} is not one of: {known}")
+        self.aggregation = aggregation
+
+    def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
+        labels, text = self.model.config.labels, example.text
+        assert isinstance(text, str)
+        return token_classification.decode(scores, encoding, labels, self.aggregation, text)
+
+
+class QuestionAnswerer(Predictor[SpanAnswer]):
+    """The piece of a context that answers a question, for pairs (question, context).
+
+    A context of any length is read in overlapping windows. Compare `score` with
+    `no_answer_score` to know whether the model thinks that there is an answer.
+    """
+
+    TASK = question_answering.NAME
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A text that was ranked."""
+
+    index: int
+    """Where it stood in the list."""
+    score: float
+    text: str
+
+
+class Reranker:
+    """Scores of pairs (query, text): how well the text answers, by a cross-encoder.
+
+    The model is a sequence classifier over pairs. With one score, that is the score (a logit);
+    with two classes it is the probability of the second.
+    """
+
+    def __init__(self, model: Model):
+        """Take a model with a head of one score, or of two classes.
+
+        Raises:
+            EncodaxError: the model is no such cross-encoder.
+        """
+        self._classifier = Classifier(model)
+        self.model = model
+        if len(model.config.labels) not in (1, 2):
+            raise EncodaxError(
+                f"a reranker has one score or two classes, and the model has "
+                f"{len(model.config.labels)}"
+            )
+
+    @classmethod
+    def load(
+        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """Read a model directory, or a model of the hub, as `Model.load` does."""
+        return cls(Model.load(path_or_id, revision=revision, token=token))
+
+    def predict(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        truncate: bool = False,
+        progress: bool | None = None,
+    ) -> list[float]:
+        """The score of each pair, in order; larger is better.
+
+        Raises:
+            EncodaxError: a text is empty, or a pair too long without `truncate`.
+        """
+        answers = self._classifier.predict(pairs, truncate=truncate, progress=progress)
+        return [self._score(answer) for answer in answers]
+
+    def stream(
+        self, pairs: Iterable[tuple[str, str]], *, truncate: bool = False
+    ) -> Iterator[float]:
+        """The scores of pairs that may never end, in order."""
+        return map(self._score, self._classifier.stream(pairs, truncate=truncate))
+
+    def _score(self, answer: Classification) -> float:
+        return answer.scores[self.model.config.labels[-1]]
+
+    def rank(
+        self, query: str, texts: Sequence[str], *, top_k: int | None = None, truncate: bool = False
+    ) -> list[Ranked]:
+        """The texts that answer the query, best first.
+
+        Args:
+            query: the question.
+            texts: what is ranked.
+            top_k: how many to give; None for all.
+            truncate: cut pairs that are too long.
+        """
+        scores = self.predict([(query, text) for text in texts], truncate=truncate)
+        ranked = [Ranked(i, s, t) for i, (s, t) in enumerate(zip(scores, texts, strict=True))]
+        return sorted(ranked, key=lambda item: -item.score)[:top_k]

@@ -359,8 +359,8 @@ class MultiHeadAttention(hk.Module):
     ) -> Float[Array, "B H T T"]:
         """The terms of disentangled attention, with positions projected as the content is.
 
-        Where projections are not shared, `position_query` and `position_key` are of their own;
-        the key has no bias then (He et al. 2021, equation 4; DeBERTa v2).
+        Where projections are not shared, `position_query` and `position_key` are of their own (He
+        et al. 2021, equation 4; DeBERTa v2).
         """
         config = relative.config
 

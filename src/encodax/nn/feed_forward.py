@@ -13,7 +13,7 @@ class FeedForward(hk.Module):
     """y = activation(x w_up + b_up) w_down + b_down, the same at every position.
 
     Vaswani et al. 2017, section 3.3, with a GELU in place of the ReLU. Gated (Shazeer 2020,
-    arXiv:2002.05202, section 2), the inner layer is activation(x w_gate + b_gate) * (x w_up + b_up).
+    arXiv:2002.05202, section 2), the inner layer is activation(x w_gate + b_gate) (x w_up + b_up).
     Parameters: `up` and, where it is gated, `gate` with w (D, F) and b (F,), `down` with w (F, D)
     and b (D,).
     """

@@ -77,9 +77,10 @@ def rotate(
 
 
 def unit(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
-    """x / |x| over the last axis; zeros stay zeros."""
-    length = jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
-    return x / jnp.maximum(length, 1e-12)
+    """Scale to length 1: x / |x| over the last axis; zeros stay zeros."""
+    squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+    # The limit stands inside the root, whose slope at 0 has no end.
+    return (x / jnp.sqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)
 
 
 def position_encoding(position: Int[Array, ""], width: int) -> Float[Array, " D"]:

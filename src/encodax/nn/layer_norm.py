@@ -20,9 +20,7 @@ class LayerNorm(hk.Module):
     the gain g and beta the bias b.
     """
 
-    def __init__(
-        self, axis: int = -1, eps: float = 1e-5, *, bias: bool = True, name: str = "norm"
-    ):
+    def __init__(self, axis: int = -1, eps: float = 1e-5, *, bias: bool = True, name: str = "norm"):
         """Choose the axis.
 
         Args:

@@ -30,7 +30,7 @@ def bias_buckets(distance: Int[np.ndarray, "T S"], config: RelativeBiasConfig) -
     ratio = np.maximum(far, 1).astype(np.float32) / np.float32(exact)
     growth = np.log(ratio) / np.float32(math.log(config.max_distance / exact))
     shared = np.minimum(exact + (growth * np.float32(half - exact)).astype(np.int64), half - 1)
-    return np.where(far < exact, far, shared) + half * (distance > 0)
+    return np.asarray(np.where(far < exact, far, shared) + half * (distance > 0))
 
 
 def disentangled_buckets(
@@ -48,7 +48,7 @@ def disentangled_buckets(
         steps /= np.log(np.float32((config.max_distance - 1) / middle))
         shared = np.ceil(steps * np.float32(middle - 1)).astype(np.int64) + middle
         distance = np.where(np.abs(distance) <= middle, distance, shared * np.sign(distance))
-    return np.clip(distance + config.span, 0, 2 * config.span - 1)
+    return np.asarray(np.clip(distance + config.span, 0, 2 * config.span - 1))
 
 
 def _distances(tokens: int) -> Int[np.ndarray, "T T"]:
@@ -87,9 +87,7 @@ class RelativeTable:
 class RelativeEmbeddings(hk.Module):
     """The table of disentangled attention, with its norm. Parameters: `w` (R, D), `norm/...`."""
 
-    def __init__(
-        self, config: DisentangledConfig, width: int, name: str = "relative_embeddings"
-    ):
+    def __init__(self, config: DisentangledConfig, width: int, name: str = "relative_embeddings"):
         super().__init__(name=name)
         self.config = config
         self.width = width
@@ -105,9 +103,7 @@ class RelativeEmbeddings(hk.Module):
 
 def disentangled_scale(head_width: int, config: DisentangledConfig) -> float:
     """1 / sqrt(K * terms): each term is a product of width K (He et al. 2021, equation 4)."""
-    return 1 / math.sqrt(
-        head_width * (1 + config.content_to_position + config.position_to_content)
-    )
+    return 1 / math.sqrt(head_width * (1 + config.content_to_position + config.position_to_content))
 
 
 def disentangled_bias(

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from encodax.config import HeadKind
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks.task import Example, Targets, checked_labels, index_of, text_of
+from encodax.tasks.task import (
+    Example,
+    Targets,
+    checked_labels,
+    cross_entropy,
+    encode_whole,
+    index_of,
+    text_of,
+    the_one,
+)
 from encodax.tokenizer import Encoding
 
 NAME = "classification"
-HEAD: Literal["sequence"] = "sequence"
+HEAD: HeadKind = "sequence"
+FIELDS = ("text", "text_pair")
 METRIC = "accuracy"
+
+encode = encode_whole
+loss = cross_entropy
+merge = the_one
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples with their tokens and targets, index by index."""
+    """Examples, and the token sequences that they make, with their targets, index by index."""
 
     task: Task
     examples: Sequence[Example]
     encodings: Sequence[Encoding]
     targets: Sequence[Targets]
+    owners: Sequence[int]
+    """For each token sequence, the index of its example: a long text may make several."""
 
     @classmethod
     def prepare(
@@ -39,25 +41,23 @@ class Dataset:
         """
         if not examples:
             raise EncodaxError("the data set is empty: it has no example")
-        encodings, cut = model.encode(
-            [example.text for example in examples],
-            truncate=truncate,
-            names=[example.where for example in examples],
-        )
+        pieces, cut = task.encode(model, examples, truncate=truncate)
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, model.max_length)
+        owners = [index for index, own in enumerate(pieces) for _ in own]
+        encodings = [encoding for own in pieces for encoding in own]
         targets = [
-            task.targets(example, encoding, model.config.labels)
-            for example, encoding in zip(examples, encodings, strict=True)
+            task.targets(examples[owner], encoding, model.config.labels)
+            for owner, encoding in zip(owners, encodings, strict=True)
         ]
-        return cls(task, examples, encodings, targets)
+        return cls(task, examples, encodings, targets, owners)
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.encodings)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each example."""
+        """Tokens of each sequence."""
         return [len(encoding) for encoding in self.encodings]
 
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[PackedBatch, Targets]:

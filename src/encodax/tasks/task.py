@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from encodax.config import HeadKind
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
+from encodax.model import Model
 from encodax.tokenizer import Encoding, Text
-from encodax.types import AnyArray
+from encodax.types import AnyArray, PackedBatch
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,10 @@ class Task(Protocol):
 
     NAME: str
     """As users write it."""
-    HEAD: Literal["sequence", "token"]
-    """Kind of head: one answer a text, or one a token."""
+    HEAD: HeadKind
+    """Kind of head."""
+    FIELDS: tuple[str, str]
+    """What a record calls the text, and the second of a pair."""
     METRIC: str
     """The metric that says which model is best; larger is better."""
 
@@ -59,10 +63,27 @@ class Task(Protocol):
     def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
         """Classes and weights of one example: of shape (), or (tokens,)."""
 
+    def encode(
+        self, model: Model, examples: Sequence[Example], *, truncate: bool
+    ) -> tuple[list[list[Encoding]], int]:
+        """The token sequences that answer each example, and how many examples were cut."""
+
+    def loss(
+        self,
+        logits: Float[Array, "B _ C"],
+        targets: Targets,
+        batch: PackedBatch,
+        label_smoothing: float = 0.0,
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The loss as (weighted sum, weight)."""
+
+    def merge(self, example: Example, answers: Sequence[Any]) -> Any:
+        """One answer of those of an example's token sequences."""
+
     def decode(
         self, scores: Float[np.ndarray, "*places C"], encoding: Encoding, labels: tuple[str, ...]
     ) -> Any:
-        """Probabilities of one text, (C,) or (tokens, C), to its answer."""
+        """What the head says of one token sequence, (C,) or (tokens, C), to its answer."""
 
     def metrics(self, answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
         """How right the answers are."""
@@ -71,8 +92,29 @@ class Task(Protocol):
         """An answer as the fields of a JSON object."""
 
 
+def encode_whole(
+    model: Model, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[Encoding]], int]:
+    """Every example as one token sequence, refused or cut where it is too long."""
+    encodings, cut = model.encode(
+        [example.text for example in examples],
+        truncate=truncate,
+        names=[example.where for example in examples],
+    )
+    return [[encoding] for encoding in encodings], cut
+
+
+def the_one(example: Example, answers: Sequence[Any]) -> Any:
+    """The answer of an example that is one token sequence."""
+    (answer,) = answers
+    return answer
+
+
 def cross_entropy(
-    logits: Float[Array, "*places C"], targets: Targets, label_smoothing: float = 0.0
+    logits: Float[Array, "*places C"],
+    targets: Targets,
+    batch: PackedBatch | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
 
@@ -85,17 +127,18 @@ def cross_entropy(
     return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
 
 
-def text_of(record: Record) -> Text:
-    """The text, or pair of texts, of a record.
+def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> Text:
+    """The text, or pair of texts, of a record, in the fields of these names.
 
     Raises:
         EncodaxError: there is none, or it is not a string, or one of no text.
     """
     fields = record.fields
-    if "text" not in fields:
+    first, second = names
+    if first not in fields:
         known = ", ".join(map(str, fields)) or "nothing"
-        raise EncodaxError(f"{record.where}: no field 'text' (found: {known})")
-    texts = [fields["text"]] + ([fields["text_pair"]] if "text_pair" in fields else [])
+        raise EncodaxError(f"{record.where}: no field {first!r} (found: {known})")
+    texts = [fields[first]] + ([fields[second]] if second in fields else [])
     for text in texts:
         if not isinstance(text, str):
             raise EncodaxError(f"{record.where}: a text is a string, not {text!r}")

@@ -7,24 +7,50 @@ same path serves character spans and tagged words, and answers are spans of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from encodax.config import HeadKind
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks.task import Example, Targets, check_unicode, checked_labels, index_of, text_of
+from encodax.tasks.task import (
+    Example,
+    Targets,
+    check_unicode,
+    checked_labels,
+    cross_entropy,
+    encode_whole,
+    index_of,
+    text_of,
+    the_one,
+)
 from encodax.tokenizer import Encoding
 from encodax.types import Span
 
 NAME = "token-classification"
-HEAD: Literal["token"] = "token"
+HEAD: HeadKind = "token"
+FIELDS = ("text", "text_pair")
 METRIC = "f1"
 
 OUTSIDE = "O"
+
+Aggregation = Literal["none", "simple", "first", "average", "max"]
+OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda scores: scores[0],
+    "simple": lambda scores: scores[0],
+    "first": lambda scores: scores[0],
+    "average": lambda scores: scores.mean(axis=0),
+    "max": lambda scores: scores[scores.max(axis=-1).argmax()],
+}
+"""(tokens, C) probabilities of a word -> (C,)."""
+
+encode = encode_whole
+loss = cross_entropy
+merge = the_one
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -89,34 +115,68 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def decode(
-    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
+    scores: Float[np.ndarray, "tokens C"],
+    encoding: Encoding,
+    labels: tuple[str, ...],
+    aggregation: Aggregation = "simple",
+    text: str = "",
 ) -> tuple[Span, ...]:
-    """Spans from the most probable tag of each token.
+    """Spans from the probabilities of every token's tags.
 
-    A span begins at a `B-` tag, or where a tag of another label comes before; its score is the
-    mean probability of its tokens' tags.
+    A span begins at a `B-` tag, or where another label (or none) comes before; its score is the
+    mean probability of the tags of its parts. Tags without `B-` or `I-` are read as `I-`.
+
+    Args:
+        scores: probabilities of each token.
+        encoding: the tokens.
+        labels: the tags.
+        aggregation: what has one tag. `none`: a token, and each is a span of its own; `simple`: a
+            token. Or a word: `first` has the tag of its first token, `max` that of its surest,
+            `average` the most probable one in the mean of its tokens.
+        text: what was encoded, which tells words; for these three alone.
     """
-    best = scores.argmax(axis=-1)
-    spans: list[list[int]] = []  # token indices
-    previous = OUTSIDE
-    for token in np.flatnonzero(~encoding.is_special).tolist():
-        tag = labels[best[token]]
+    tokens = np.flatnonzero(~encoding.is_special).tolist()
+    parts = [[token] for token in tokens]
+    if aggregation not in ("none", "simple"):
+        parts = words_of(text, encoding, tokens)
+    of_part = np.stack([OF_WORD[aggregation](scores[part]) for part in parts] or [scores[:0]])
+    best = of_part.argmax(axis=-1)
+    spans: list[list[int]] = []  # indices of parts
+    previous = ""
+    for index, tag in enumerate(labels[b] for b in best.tolist()):
+        begins = tag.startswith("B-") or aggregation == "none"
+        if tag != OUTSIDE and (begins or label_of(tag) != previous):
+            spans.append([])
         if tag != OUTSIDE:
-            continues = tag.startswith("I-") and previous[1:] == tag[1:]
-            if continues:
-                spans[-1].append(token)
-            else:
-                spans.append([token])
-        previous = tag
+            spans[-1].append(index)
+        previous = "" if tag == OUTSIDE else label_of(tag)
     return tuple(
         Span(
-            start=int(encoding.offsets[tokens[0], 0]),
-            end=int(encoding.offsets[tokens[-1], 1]),
-            label=labels[best[tokens[0]]][2:],
-            score=float(np.mean([scores[token, best[token]] for token in tokens])),
+            start=int(encoding.offsets[parts[span[0]][0], 0]),
+            end=int(encoding.offsets[parts[span[-1]][-1], 1]),
+            label=label_of(labels[best[span[0]]]),
+            score=float(np.mean([of_part[index, best[index]] for index in span])),
         )
-        for tokens in spans
+        for span in spans
     )
+
+
+def label_of(tag: str) -> str:
+    """What a tag says of its tokens, without `B-` or `I-`."""
+    return tag[2:] if tag[:2] in ("B-", "I-") else tag
+
+
+def words_of(text: str, encoding: Encoding, tokens: Sequence[int]) -> list[list[int]]:
+    """Tokens by words: one goes on with the word before where a letter or digit meets another."""
+    words: list[list[int]] = []
+    for token in tokens:
+        start = int(encoding.offsets[token, 0])
+        before = int(encoding.offsets[words[-1][-1], 1]) if words else -1
+        if start == before and text[start - 1].isalnum() and text[start].isalnum():
+            words[-1].append(token)
+        else:
+            words.append([token])
+    return words
 
 
 def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) -> dict[str, float]:

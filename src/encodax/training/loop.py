@@ -128,7 +128,7 @@ def fit(
 
 def _held(train: Dataset, rows: Sequence[Row]) -> str:
     examples = sorted(index for row in rows for index in row)
-    shown = "; ".join(train.examples[index].where for index in examples[:8])
+    shown = "; ".join(train.examples[train.owners[index]].where for index in examples[:8])
     more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""
     return f"The batch held: {shown}{more}"
 

@@ -11,7 +11,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from encodax.model import Model
-from encodax.tasks.task import Targets, cross_entropy
+from encodax.tasks import task_of
+from encodax.tasks.task import Targets
 from encodax.types import PackedBatch, Params
 
 
@@ -53,13 +54,14 @@ def make_step(
     model: Model, optimizer: optax.GradientTransformation, *, label_smoothing: float
 ) -> Step:
     """The compiled function (state, batch, targets) -> (state, metrics); the state is donated."""
+    task = task_of(model.config)
 
     def summed_loss(
         params: Params, key: Array, batch: PackedBatch, targets: Targets
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         output = model.apply(params, batch, is_training=True, rng=key)
         assert output.logits is not None
-        return cross_entropy(output.logits, targets, label_smoothing)
+        return task.loss(output.logits, targets, batch, label_smoothing)
 
     def step(
         state: TrainState, batch: PackedBatch, targets: Targets

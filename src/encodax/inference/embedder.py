@@ -1,0 +1,135 @@
+"""Texts to vectors."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from jaxtyping import Float
+
+from encodax.errors import EncodaxError
+from encodax.inference import vectors
+from encodax.inference.engine import Engine, answer_of
+from encodax.inference.predictors import WINDOW
+from encodax.inference.progress import counted
+from encodax.inference.vectors import Hit
+from encodax.model import Model
+
+logger = logging.getLogger(__name__)
+
+
+class Embedder:
+    """One vector for each text, of which similar texts have similar ones.
+
+    A model without the module files of sentence-transformers gives the mean of its tokens.
+    """
+
+    def __init__(self, model: Model):
+        """Take a model; whatever head it has that is none for embeddings is left out."""
+        head = model.config.head
+        if head is None or head.kind != "embedding":
+            model = model.with_embeddings("mean")
+        assert model.config.head is not None
+        self.model = model
+        self._engine = Engine(model, *answer_of(model.config.head))
+
+    @classmethod
+    def load(
+        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """Read a model directory, or a model of the hub, as `Model.load` does."""
+        return cls(Model.load(path_or_id, revision=revision, token=token))
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        head = self.model.config.head
+        assert head is not None
+        return head.dense_width or self.model.config.encoder.embeddings.model_width
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What the model wants before a text, by name, such as `query` and `document`."""
+        return dict(self.model.config.usage.prompts)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        truncate: bool = False,
+        progress: bool | None = None,
+    ) -> Float[np.ndarray, "texts E"]:
+        """The vectors of texts, in order, in float32.
+
+        Args:
+            texts: a list of texts.
+            prompt: name of the prompt of the model that goes before each text; None for its
+                default one.
+            truncate: cut what is longer than the model takes; how many were cut is logged.
+            progress: show a progress bar; None for where standard error is a terminal and the
+                list is long.
+
+        Raises:
+            EncodaxError: a text is empty, or too long without `truncate`; or there is no such
+                prompt.
+        """
+        if isinstance(texts, str):
+            raise EncodaxError("encode wants a list of texts, not one string")
+        shown = False if progress is None and len(texts) <= WINDOW else progress
+        found = self.stream(texts, prompt=prompt, truncate=truncate)
+        rows = list(counted(found, shown=shown, total=len(texts)))
+        return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
+
+    def stream(
+        self, texts: Iterable[str], *, prompt: str | None = None, truncate: bool = False
+    ) -> Iterator[Float[np.ndarray, " E"]]:
+        """The vectors of texts that may never end, in order; they are read a window at a time."""
+        before = self._prompt(prompt)
+        source, cut = iter(texts), 0
+        for first in itertools.count(step=WINDOW):
+            window = list(itertools.islice(source, WINDOW))
+            if not window:
+                break
+            encodings, cut_here = self.model.encode(
+                [before + text for text in window],
+                truncate=truncate,
+                names=[f"text {first + index}" for index in range(len(window))],
+            )
+            cut += cut_here
+            yield from self._engine.run(encodings)
+        if cut:
+            logger.warning("%d texts were cut to %d tokens", cut, self.model.max_length)
+
+    def _prompt(self, name: str | None) -> str:
+        name = self.model.config.usage.default_prompt if name is None else name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(self.prompts) or "none"
+            raise EncodaxError(f"the model has no prompt {name!r}; it has: {known}")
+        return self.prompts[name]
+
+    def similarity(
+        self, first: Float[np.ndarray, "n E"], second: Float[np.ndarray, "m E"]
+    ) -> Float[np.ndarray, "n m"]:
+        """How similar each vector of the first is to each of the second, as the model compares."""
+        return vectors.similarity(first, second, self.model.config.usage.similarity)
+
+    def search(
+        self, queries: Sequence[str], corpus: Float[np.ndarray, "m E"], *, top_k: int = 10
+    ) -> list[list[Hit]]:
+        """For each query, the most similar vectors of a corpus, best first: an exact search.
+
+        Args:
+            queries: texts; the prompt `query` goes before them where the model has one.
+            corpus: vectors, as `encode` gives them (with the prompt `document`).
+            top_k: how many for each query.
+        """
+        prompt = "query" if "query" in self.prompts else None
+        found = self.encode(queries, prompt=prompt)
+        return vectors.search(found, corpus, top_k, self.model.config.usage.similarity)

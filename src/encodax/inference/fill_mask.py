@@ -1,0 +1,135 @@
+"""Guesses what stands under the mask token."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from encodax.errors import EncodaxError
+from encodax.inference.engine import Engine
+from encodax.inference.predictors import WINDOW
+from encodax.inference.progress import counted
+from encodax.model import Model
+from encodax.types import ModelOutput
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A token for a place."""
+
+    token: str
+    """The entry of the vocabulary."""
+    token_id: int
+    score: float
+    """Its probability."""
+    text: str
+    """The text with this token in that place, decoded; other masks stay."""
+
+
+class FillMask:
+    """The most probable tokens for each mask of a text."""
+
+    def __init__(self, model: Model, *, top_k: int = 5):
+        """Take a model with a masked-language-model head.
+
+        Args:
+            model: the model.
+            top_k: guesses for each mask.
+
+        Raises:
+            EncodaxError: the model has no such head, its tokenizer no mask token, or `top_k` is
+                not in 1 .. V.
+        """
+        head, tokenizer = model.config.head, model.tokenizer
+        if head is None or head.kind != "vocabulary":
+            raise EncodaxError("the model has no masked-language-model head")
+        if tokenizer.mask_id is None or tokenizer.mask_token is None:
+            raise EncodaxError("the tokenizer of the model has no mask token")
+        if not 1 <= top_k <= head.classes:
+            raise EncodaxError(f"top_k = {top_k} is not in 1..{head.classes}")
+        self.model = model
+        self.mask_token = tokenizer.mask_token
+        self._mask_id = tokenizer.mask_id
+
+        def best(output: ModelOutput) -> tuple[Array, Array]:
+            assert output.logits is not None
+            found: tuple[Array, Array]
+            found = jax.lax.top_k(jax.nn.softmax(output.logits.astype(jnp.float32)), top_k)
+            return found
+
+        self._engine = Engine(model, best, "token")
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: Path | str,
+        *,
+        top_k: int = 5,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> Self:
+        """Read a model directory, or a model of the hub, as `Model.load` does."""
+        return cls(Model.load(path_or_id, revision=revision, token=token), top_k=top_k)
+
+    def predict(
+        self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
+    ) -> list[list[list[Guess]]]:
+        """For each text, for each mask in it, guesses, the most probable first.
+
+        Args:
+            texts: a list of texts that hold the mask token.
+            truncate: cut what is longer than the model takes.
+            progress: show a progress bar; None for where standard error is a terminal and the
+                list is long.
+
+        Raises:
+            EncodaxError: a text has no mask token, or is too long without `truncate`.
+        """
+        if isinstance(texts, str):
+            raise EncodaxError("predict wants a list of texts, not one string")
+        shown = False if progress is None and len(texts) <= WINDOW else progress
+        found = self.stream(texts, truncate=truncate)
+        return list(counted(found, shown=shown, total=len(texts)))
+
+    def stream(
+        self, texts: Iterable[str], *, truncate: bool = False
+    ) -> Iterator[list[list[Guess]]]:
+        """Guesses for texts that may never end, in order; they are read a window at a time."""
+        source = iter(texts)
+        for first in itertools.count(step=WINDOW):
+            window = list(itertools.islice(source, WINDOW))
+            if not window:
+                return
+            names = [f"text {first + index}" for index in range(len(window))]
+            encodings, _ = self.model.encode(window, truncate=truncate, names=names)
+            masks = [np.flatnonzero(e.token_ids == self._mask_id) for e in encodings]
+            for name, places in zip(names, masks, strict=True):
+                if len(places) == 0:
+                    raise EncodaxError(f"{name}: the text has no {self.mask_token} to fill")
+            answers = self._engine.run(encodings)
+            for encoding, places, (scores, ids) in zip(encodings, masks, answers, strict=True):
+                yield [
+                    self._guesses(encoding.token_ids, place, scores[place], ids[place])
+                    for place in places.tolist()
+                ]
+
+    def _guesses(
+        self, token_ids: np.ndarray, place: int, scores: np.ndarray, ids: np.ndarray
+    ) -> list[Guess]:
+        guesses = []
+        for token, token_id, score in zip(
+            self.model.tokenizer.tokens(ids), ids, scores, strict=True
+        ):
+            filled = token_ids.copy()
+            filled[place] = token_id
+            text = self.model.tokenizer.decode(filled)
+            guesses.append(Guess(token, int(token_id), float(score), text))
+        return guesses

@@ -1,0 +1,66 @@
+"""An embedder as the `mteb` package calls one (version 2, `EncoderProtocol`).
+
+mteb.evaluate(MtebEncoder(embedder, "all-MiniLM-L6-v2"), tasks)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from encodax.errors import EncodaxError
+from encodax.inference import vectors
+from encodax.inference.embedder import Embedder
+
+PROMPTS = {"query": ("query",), "document": ("document", "passage")}
+"""What mteb calls a side of a search -> names of prompts that models have for it."""
+
+
+class MtebEncoder:
+    """Answers mteb's calls; texts that are too long are cut, as its reference models do."""
+
+    def __init__(self, embedder: Embedder, name: str, revision: str | None = None):
+        """Take an embedder.
+
+        Args:
+            embedder: what encodes.
+            name: of the model in mteb's results.
+            revision: of the model in mteb's results.
+        """
+        self._embedder = embedder
+        self._name = name
+        self._revision = revision
+
+    def encode(
+        self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: Any = None, **_: Any
+    ) -> np.ndarray:
+        """Vectors of batches, each a mapping whose `text` is a list of texts."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        side = str(getattr(prompt_type, "value", prompt_type))
+        known = (name for name in PROMPTS.get(side, ()) if name in self._embedder.prompts)
+        return self._embedder.encode(texts, prompt=next(known, None), truncate=True)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
+        """Every vector of the first with every one of the second."""
+        return self._embedder.similarity(np.asarray(embeddings1), np.asarray(embeddings2))
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
+        """Every vector of the first with the one in the same place of the second."""
+        by = self._embedder.model.config.usage.similarity
+        pairs = zip(np.asarray(embeddings1), np.asarray(embeddings2), strict=True)
+        return np.array([vectors.similarity(a[None], b[None], by)[0, 0] for a, b in pairs])
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """What mteb files results under.
+
+        Raises:
+            EncodaxError: mteb is not installed.
+        """
+        try:
+            from mteb.models.model_meta import ModelMeta
+        except ImportError as error:
+            raise EncodaxError("mteb is not installed: pip install mteb") from error
+        return ModelMeta.create_empty(overwrites={"name": self._name, "revision": self._revision})

@@ -1,0 +1,235 @@
+"""Extractive question answering: where in a context the answer to a question stands.
+
+Two scores of every token say how well an answer begins and ends there (Devlin et al. 2019, section
+4.2). A long context is read in overlapping windows; a window without the answer points to the
+first token, `[CLS]`, whose score is that of no answer (section 4.3).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encodax.config import HeadKind
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.model import Model
+from encodax.nn.pooling import membership
+from encodax.tasks.task import Example, Targets, text_of
+from encodax.tokenizer import Encoding
+from encodax.types import PackedBatch
+
+NAME = "question-answering"
+HEAD: HeadKind = "span"
+FIELDS = ("question", "context")
+METRIC = "f1"
+
+WINDOW = 384
+"""Most tokens of a window, the question included."""
+OVERLAP = 128
+"""Tokens of the context that a window shares with the one before."""
+LONGEST_ANSWER = 30
+"""Most tokens of an answer."""
+STARTS, ENDS = 1, 2
+"""Bits of a token's class: an answer begins there, an answer ends there."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A piece of the context: `context[start:end]`, in characters."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+    """How well it begins and ends there, as a sum of two logits."""
+    no_answer_score: float
+    """The same of no answer: above `score`, the model rather thinks that there is none."""
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"question": ..., "context": ..., "answers": [{"text": ..., "start": ...}]}`.
+
+    `start` is the answer's first character in the context. No answers at all means that the
+    context has none.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind, or an answer is not where it says.
+    """
+    text = text_of(record, FIELDS)
+    if isinstance(text, str):
+        raise EncodaxError(f"{record.where}: no field 'context'")
+    if not labelled:
+        return Example(text, (), record.where)
+    answers = record.fields.get("answers")
+    if not isinstance(answers, list):
+        raise EncodaxError(
+            f"{record.where}: wants 'answers', a list of objects with text and start"
+        )
+    return Example(text, tuple(_answer(a, text[1], record.where) for a in answers), record.where)
+
+
+def _answer(item: Any, context: str, where: str) -> Answer:
+    match item:
+        case {"text": str(text), "start": int(start)} if text:
+            found = context[start : start + len(text)]
+            if start < 0 or found != text:
+                raise EncodaxError(
+                    f"{where}: the answer {text!r} is not at character {start} of the context, "
+                    f"which has {found!r} there"
+                )
+            return Answer(text, start, start + len(text), 0.0, 0.0)
+        case _:
+            raise EncodaxError(f"{where}: an answer wants a text and its start, not {item!r}")
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """None: the two scores are always a start and an end."""
+    return ()
+
+
+def encode(
+    model: Model, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[Encoding]], int]:
+    """Windows of each example's context, each with the whole question: nothing is ever cut.
+
+    Raises:
+        EncodaxError: a question leaves no room for the context.
+    """
+    limit = min(WINDOW, model.max_length or WINDOW)
+    encodings = model.tokenizer.encode([example.text for example in examples])
+    pieces = [
+        windows(encoding, limit, example.where)
+        for encoding, example in zip(encodings, examples, strict=True)
+    ]
+    return pieces, 0
+
+
+def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
+    """A pair cut into sequences of at most `limit` tokens, which overlap in the second text."""
+    of_context = np.flatnonzero(encoding.sequence_ids == 1)
+    others = np.flatnonzero(encoding.sequence_ids != 1)
+    if len(of_context) == 0:
+        raise EncodaxError(f"{where}: the context is empty")
+    room = limit - len(others)
+    if room < 2:
+        raise EncodaxError(
+            f"{where}: the question has {len(others)} tokens, and of {limit} none is left for the "
+            "context; shorten the question"
+        )
+    if len(of_context) <= room:
+        return [encoding]
+    step = room - min(OVERLAP, room // 2)
+    starts = range(0, len(of_context) - room + step, step)
+    return [
+        encoding.taken(np.sort(np.r_[others, of_context[start : start + room]])) for start in starts
+    ]
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """Where the first answer begins and ends; at the first token where this window has none."""
+    classes = np.zeros(len(encoding), np.int32)
+    start = end = 0
+    if example.target:
+        answer = example.target[0]
+        inside = np.flatnonzero(
+            (encoding.sequence_ids == 1)
+            & (encoding.offsets[:, 1] > answer.start)
+            & (encoding.offsets[:, 0] < answer.end)
+        )
+        if len(inside) and (
+            encoding.offsets[inside[0], 0] <= answer.start
+            and encoding.offsets[inside[-1], 1] >= answer.end
+        ):
+            start, end = inside[0], inside[-1]
+    classes[start] |= STARTS
+    classes[end] |= ENDS
+    return Targets(classes, (classes > 0).astype(np.float32))
+
+
+def loss(
+    logits: Float[Array, "B T C"],
+    targets: Targets,
+    batch: PackedBatch,
+    label_smoothing: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross entropy of the start and of the end, each over the tokens of its own sequence."""
+    if label_smoothing:
+        raise EncodaxError("label_smoothing is not for question answering")
+    member = membership(batch)[..., None] > 0  # (B, N, T, 1)
+    own = jnp.where(member, logits[:, None].astype(jnp.float32), -1e30)  # (B, N, T, 2)
+    log_scores = jnp.where(member, jax.nn.log_softmax(own, axis=2), 0.0).sum(axis=1)  # (B, T, 2)
+    classes = jnp.asarray(targets.classes)
+    is_right = jnp.stack([classes & STARTS, classes & ENDS], axis=-1) > 0  # (B, T, 2)
+    return -jnp.sum(log_scores * is_right) / 2, jnp.sum(is_right[..., 0].astype(jnp.float32))
+
+
+def decode(
+    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
+) -> Answer:
+    """The best answer of one window, without its text."""
+    context = np.flatnonzero(encoding.sequence_ids == 1)
+    start, end = scores[context, 0], scores[context, 1]
+    index = np.arange(len(context))
+    length = index[None] - index[:, None]  # (start, end)
+    allowed = (length >= 0) & (length < LONGEST_ANSWER)
+    sums = np.where(allowed, start[:, None] + end[None], -np.inf)
+    first, last = np.unravel_index(np.argmax(sums), sums.shape)
+    offsets = encoding.offsets[context]
+    return Answer(
+        text="",
+        start=int(offsets[first, 0]),
+        end=int(offsets[last, 1]),
+        score=float(sums[first, last]),
+        no_answer_score=float(scores[0].sum()),
+    )
+
+
+def merge(example: Example, answers: Sequence[Answer]) -> Answer:
+    """The best answer of all windows; there is none only where every window says so."""
+    best = max(answers, key=lambda answer: answer.score)
+    nothing = min(answer.no_answer_score for answer in answers)
+    text = example.text[1][best.start : best.end]
+    return replace(best, text=text, no_answer_score=nothing)
+
+
+def metrics(answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
+    """Exact match, and F1 over words, of the best right answer of each question.
+
+    Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1: case, punctuation and articles do not
+    count.
+    """
+    exact, f1 = [], []
+    for answer, example in zip(answers, examples, strict=True):
+        right = [_words(truth.text) for truth in example.target] or [[]]
+        found = _words(answer.text if example.target or answer.score > answer.no_answer_score
+                       else "")  # fmt: skip
+        exact.append(max(float(found == words) for words in right))
+        f1.append(max(_overlap(found, words) for words in right))
+    return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(f1))}
+
+
+def _words(text: str) -> list[str]:
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return [word for word in re.split(r"\s+", plain) if word not in ("", "a", "an", "the")]
+
+
+def _overlap(found: list[str], right: list[str]) -> float:
+    if not found or not right:
+        return float(found == right)
+    common = sum((Counter(found) & Counter(right)).values())
+    return 2 * common / (len(found) + len(right))
+
+
+def to_json(answer: Answer) -> dict[str, Any]:
+    """`text`, `start`, `end`, `score`, `no_answer_score`, under `answer`."""
+    return {"answer": asdict(answer)}
