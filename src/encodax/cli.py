@@ -358,7 +358,8 @@ def search(
     embedder = Embedder.load(model, revision=revision)
     prompt = "document" if "document" in embedder.prompts else None
     vectors = embedder.encode(texts, prompt=prompt, truncate=truncate)
-    for query, hits in zip(queries, embedder.search(queries, vectors, top_k=top_k), strict=True):
+    found = embedder.search(queries, vectors, top_k=top_k, truncate=truncate)
+    for query, hits in zip(queries, found, strict=True):
         for hit in hits:
             line = {"query": query, "score": hit.score, "index": hit.index}
             _write_line(sys.stdout, {**line, "text": texts[hit.index]})

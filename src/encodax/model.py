@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import haiku as hk
 import jax
@@ -19,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from encodax import atomic, families, hub, model_card, sentence_modules, tokenizer, weights
-from encodax.config import HeadConfig, HeadKind, ModelConfig, Pooling, Problem, Usage
+from encodax import hub, saved_model
+from encodax.config import HeadConfig, HeadKind, ModelConfig, Pooling, Problem
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
 from encodax.errors import EncodaxError
-from encodax.families import native
 from encodax.nn import Encoder, Head, functional
-from encodax.sentence_modules import SentenceModules
+from encodax.saved_model import of_encoder
 from encodax.tokenizer import Encoding, Text, Tokenizer
 from encodax.types import ModelOutput, PackedBatch, Params
 
@@ -92,32 +87,8 @@ class Model:
                 hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
-        modules = sentence_modules.read(directory)
-        place = directory if modules is None else modules.encoder
-        published = _read_json(place / CONFIG_FILE)
-        if "model_type" not in published:
-            raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
-        family = families.family_named(published["model_type"])
-        config = family.read_config(published)
-        if modules is not None:
-            # Whatever head the file has: what sentence-transformers takes of it is the encoder.
-            config = replace(config, head=None, labels=())
-        loaded = weights.load(place, _shapes(config), family, config)
-        tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
-        _check_tokenizer(place, tokenizer, config, published)
-        model = cls(config, loaded.params, tokenizer, loaded.carried)
-        return model if modules is None else model._as_embedder(modules)
-
-    def _as_embedder(self, modules: SentenceModules) -> Model:
-        config = replace(
-            self.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
-        )
-        params = dict(self.params)
-        if modules.dense is not None:
-            width = config.encoder.embeddings.model_width
-            dense = sentence_modules.read_dense(modules.dense, modules.head, width)
-            params["head/dense"] = {leaf: jnp.asarray(array) for leaf, array in dense.items()}
-        return replace(self, config=config, params=params)
+        parts = saved_model.read(directory, _shapes)
+        return cls(parts.config, parts.params, parts.tokenizer, parts.carried)
 
     def with_head(
         self,
@@ -143,18 +114,18 @@ class Model:
         Raises:
             EncodaxError: the family has no such head.
         """
-        family = families.family_for(_published(replace(self.config, head=None, labels=())))
+        family = saved_model.family_of(self.config)
         head = family.new_head(self.config, kind, len(labels) or classes)
         if kind == "sequence":
             head = replace(head, problem=problem)
         config = replace(self.config, head=head, labels=tuple(labels), max_length=None)
         params = dict(initial_params(config, jax.random.key(seed)))
-        params |= {path: leaves for path, leaves in self.params.items() if _of_encoder(path)}
+        params |= {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         carried = dict(self.carried)
         for path, leaves in params.items():
             for leaf, fresh in leaves.items():
                 tensor = family.tensor(config, path, leaf)
-                found = None if _of_encoder(path) else carried.pop(tensor.name, None)
+                found = None if of_encoder(path) else carried.pop(tensor.name, None)
                 if found is not None and found.shape == tensor.file_shape(fresh.shape):
                     parameter = jnp.asarray(tensor.to_parameter(found, fresh.shape))
                     params[path] = {**params[path], leaf: parameter}
@@ -163,7 +134,7 @@ class Model:
     def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:
         """The same encoder, giving one vector for each text: the head has no parameters."""
         head = HeadConfig("embedding", pooling=pooling, normalize=normalize)
-        params = {path: leaves for path, leaves in self.params.items() if _of_encoder(path)}
+        params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         return replace(self, config=replace(self.config, head=head, labels=()), params=params)
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
@@ -171,39 +142,15 @@ class Model:
 
         It is in the Hugging Face layout, under the names of the published family that has this
         combination of blocks; an embedder has the module files of sentence-transformers too. Where
-        no family has it, the family is `encodax`, with a warning: only Encodax loads it then.
+        a family has the encoder but no such head, the head stands in files of its own
+        (`head.json`, `head.safetensors`). Where none has the encoder either, the family is
+        `encodax`, with a warning: only Encodax loads it then.
 
         Raises:
             EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
         """
-        config = _published(self.config)
-        family = families.family_for(config)
-        if family.MODEL_TYPE == native.MODEL_TYPE:
-            warnings.warn(
-                f"{directory}: no published family has this combination of blocks; "
-                f"saved as model_type {native.MODEL_TYPE}, which only Encodax loads",
-                stacklevel=2,
-            )
-
-        def write(place: Path) -> None:
-            published = {**family.write_config(config), "dtype": "float32"}
-            text = json.dumps(published, indent=2, ensure_ascii=False)
-            (place / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-            stored = {path: leaves for path, leaves in self.params.items()
-                      if config.head or _of_encoder(path)}  # fmt: skip
-            weights.save(place / weights.WEIGHTS_FILE, stored, family, config, self.carried)
-            # The library makes a file that its owner alone can read.
-            shutil.copymode(place / CONFIG_FILE, place / weights.WEIGHTS_FILE)
-            self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)
-            if self.config.head and self.config.head.kind == "embedding":
-                sentence_modules.write(place, self.config, self.params)
-            if not (Path(directory) / model_card.CARD_FILE).exists():
-                card = model_card.text(self.config, family.MODEL_TYPE, Path(directory).name)
-                (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
-
-        atomic.write_directory(
-            Path(directory), write, overwrite=overwrite, replaces=tokenizer.CARRIED_FILES
-        )
+        parts = saved_model.Parts(self.config, self.params, self.tokenizer, self.carried)
+        saved_model.write(Path(directory), parts, max_length=self.max_length, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
         """Save, and put the directory on the Hugging Face hub; gives its address there.
@@ -315,49 +262,3 @@ def _shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
     shapes = jax.eval_shape(initialise, jax.random.key(0))
     return shapes
-
-
-def _of_encoder(path: str) -> bool:
-    return path.startswith("encoder/")
-
-
-def _published(config: ModelConfig) -> ModelConfig:
-    """What `config.json` holds of it: how texts become vectors stands in files of its own."""
-    if config.head is not None and config.head.kind == "embedding":
-        config = replace(config, head=None, labels=())
-    return replace(config, max_length=None, usage=Usage())
-
-
-def _check_tokenizer(
-    place: Path, tokenizer: Tokenizer, config: ModelConfig, published: Mapping[str, Any]
-) -> None:
-    """Refuse a tokenizer that is not the model's, as far as it shows.
-
-    Raises:
-        EncodaxError: it has more tokens than the embedding, or pads with another id.
-    """
-    rows = config.encoder.embeddings.vocabulary_size
-    if tokenizer.vocabulary_size > rows:
-        raise EncodaxError(
-            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
-            f"embedding {rows} rows; they are not of one model"
-        )
-    stated = published.get("pad_token_id")
-    pads = stated is not None and "pad_token" in tokenizer.special_tokens
-    if pads and tokenizer.pad_id != config.pad_id:
-        raise EncodaxError(
-            f"{place}: the tokenizer pads with id {tokenizer.pad_id} and the model with "
-            f"{config.pad_id}; they are not of one model"
-        )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise EncodaxError(f"{path} does not exist: is {path.parent} a model directory?")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EncodaxError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise EncodaxError(f"{path} wants an object, not a {type(content).__name__}")
-    return content

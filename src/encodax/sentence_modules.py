@@ -22,9 +22,6 @@ from encodax.types import Params
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 LENGTH_FILE = "sentence_bert_config.json"
-REPLACED = (MODULES_FILE, SETTINGS_FILE, LENGTH_FILE, "[0-9]_Transformer", "[0-9]_Pooling",
-            "[0-9]_Dense", "[0-9]_Normalize")  # fmt: skip
-"""Files and folders of an embedder that is overwritten."""
 PACKAGE = "sentence_transformers."
 """Whose modules are known; others bring code of their own, which is not run."""
 

@@ -23,8 +23,6 @@ from encodax.types import Params
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-REPLACED = (INDEX_FILE, "model-*.safetensors")
-"""Files of a model that is overwritten, besides those that every save writes."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
 """Formats that are never read: most of them run code when they are opened."""
 FLOATS = ("F32", "F16", "BF16")
@@ -45,21 +43,27 @@ class Loaded:
 
 
 def load(
-    directory: Path, shapes: Mapping[str, Mapping[str, Any]], family: Family, config: ModelConfig
+    directory: Path,
+    shapes: Mapping[str, Mapping[str, Any]],
+    family: Family,
+    config: ModelConfig,
+    *,
+    file: str = WEIGHTS_FILE,
 ) -> Loaded:
     """Read parameters; every tensor of the file must be wanted, and every one wanted be there.
 
     Args:
-        directory: holds `model.safetensors`, or an index of several such files.
+        directory: holds the file, or an index of several such files.
         shapes: the parameter tree, with anything that has a `shape` for leaves.
         family: says where each parameter stands.
         config: of the model.
+        file: its name.
 
     Raises:
         EncodaxError: a file is missing or broken, or tensors are missing, too many, not finite, of
             another shape or dtype; such problems together in one line.
     """
-    files = _files(directory)
+    files = _files(directory / file)
     reader = _Reader(_places(files), family)
     params: dict[str, dict[str, Array]] = {}
     for path, leaves in shapes.items():
@@ -70,7 +74,7 @@ def load(
                 parameter = tensor.to_parameter(array, wanted.shape)
                 params.setdefault(path, {})[leaf] = jnp.asarray(parameter)
     carried = reader.rest()
-    reader.check(files[0][0] if len(files) == 1 else directory / INDEX_FILE)
+    reader.check(files[0][0] if len(files) == 1 else _index(directory / file))
     return Loaded(params, carried)
 
 
@@ -188,9 +192,13 @@ def _opened(path: Path) -> Iterator[Any]:
         raise EncodaxError(f"{path} cannot be read: {reason}") from error
 
 
-def _files(directory: Path) -> list[tuple[Path, set[str] | None]]:
-    """The weights files of a model, each with the tensors that an index says it has."""
-    single, index = directory / WEIGHTS_FILE, directory / INDEX_FILE
+def _index(single: Path) -> Path:
+    return single.with_name(f"{single.name}.index.json")
+
+
+def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
+    """That file, or those of its index, each with the tensors that the index says it has."""
+    directory, index = single.parent, _index(single)
     if single.is_file():
         return [(single, None)]
     if not index.is_file():

@@ -1,9 +1,16 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
-from encodax.families.tensors import LINEAR, NORM, Tensor, labels_of, look_up
+from encodax.families.tensors import LINEAR, NORM, Tensor, look_up, part_of, split
 
-TABLE = {"layer_{}/query": ("blocks.{}.q", LINEAR), "norm": ("ln", NORM)}
+TABLE = {
+    "layer_{}/query": ("blocks.{}.q", LINEAR),
+    "layer_{}/value": ("blocks.{}.qv", part_of(LINEAR, 1, 2)),
+    "norm": ("ln", NORM),
+    "output": ("lm.decoder", split(LINEAR, "lm.bias")),
+}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +47,10 @@ def test_the_rows_of_a_transposed_weight_are_its_outputs_head_by_head() -> None:
     [
         ("layer_0/query", "w", Tensor("blocks.0.q.weight", "transposed")),
         ("layer_12/query", "b", Tensor("blocks.12.q.bias", "flat")),
+        ("layer_3/value", "w", Tensor("blocks.3.qv.weight", "transposed", part=1, parts=2)),
         ("norm", "alpha", Tensor("ln.weight")),
+        ("output", "w", Tensor("lm.decoder.weight", "transposed")),
+        ("output", "b", Tensor("lm.bias", "flat")),
     ],
 )
 def test_a_table_gives_the_name_and_the_layout(path: str, leaf: str, tensor: Tensor) -> None:
@@ -53,12 +63,18 @@ def test_what_a_table_does_not_have_is_a_key_error(path: str, leaf: str) -> None
         look_up(TABLE, path, leaf)
 
 
-def test_labels_are_in_the_order_of_their_numbers() -> None:
-    names = {str(index): chr(97 + index) for index in (10, 2, 0, 1, 9, 3, 4, 5, 6, 7, 8)}
-    assert labels_of({"id2label": names}) == tuple("abcdefghijk")
-
-
-def test_labels_that_are_missing_are_those_said() -> None:
-    assert labels_of({}) == ()
-    assert labels_of({}, ("x", "y")) == ("x", "y")
-    assert labels_of({"id2label": {}}, ("x", "y")) == ()
+@pytest.mark.parametrize(
+    ("layout", "shape"), [("transposed", (4, 2, 3)), ("flat", (2, 3)), ("same", (6,))]
+)
+def test_parts_stand_one_after_the_other(layout: Any, shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    parameters = [random.standard_normal(shape).astype(np.float32) for _ in range(3)]
+    parts = [Tensor("x", layout, part=part, parts=3) for part in range(3)]
+    whole = [Tensor("x", layout).to_file(parameter) for parameter in parameters]
+    fused = np.concatenate(
+        [tensor.to_file(each) for tensor, each in zip(parts, parameters, strict=True)]
+    )
+    np.testing.assert_array_equal(fused, np.concatenate(whole))
+    for tensor, parameter in zip(parts, parameters, strict=True):
+        assert tensor.file_shape(shape) == fused.shape
+        np.testing.assert_array_equal(tensor.to_parameter(fused, shape), parameter)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 from toys import classifier, tagger
 
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine
+from encodax.inference.engine import Engine, answer_of
 from encodax.model import Model
 from encodax.tokenizer import Encoding
 
@@ -26,11 +24,15 @@ def encoded(model: Model, count: int, seed: int) -> list[Encoding]:
     return model.encode(texts, truncate=True)[0]
 
 
+def engine_of(model: Model) -> Engine:
+    assert model.config.head is not None
+    return Engine(model, *answer_of(model.config.head))
+
+
 @pytest.fixture(scope="module", params=["sequence", "token"])
 def engine(request: pytest.FixtureRequest) -> tuple[Model, Engine]:
-    level: Literal["sequence", "token"] = request.param
-    model = (classifier() if level == "sequence" else tagger()).model
-    return model, Engine(model, level)
+    model = (classifier() if request.param == "sequence" else tagger()).model
+    return model, engine_of(model)
 
 
 def test_packed_scores_are_those_of_each_sequence_alone(engine: tuple[Model, Engine]) -> None:
@@ -82,17 +84,17 @@ def test_texts_of_similar_lengths_compile_nothing_new(
 
 def test_few_shapes_are_compiled(caplog: pytest.LogCaptureFixture) -> None:
     model = classifier().model
-    engine = Engine(model, "sequence")
+    engine = engine_of(model)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for count in range(1, 120, 7):
             engine.run(encoded(model, count, seed=count))
     messages = [record.getMessage() for record in caplog.records]
-    assert 1 <= sum("Finished XLA compilation of jit(scores)" in line for line in messages) <= 3
+    assert 1 <= sum("Finished XLA compilation of jit(answer)" in line for line in messages) <= 3
 
 
 def test_other_parameters_may_be_given() -> None:
     model = classifier().model
-    engine = Engine(model, "sequence")
+    engine = engine_of(model)
     encodings = encoded(model, count=3, seed=4)
     nothing = jax.tree.map(jnp.zeros_like, model.params)
     for scores in engine.run(encodings, nothing):
@@ -104,4 +106,4 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     model = classifier().model
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, np.nan), model.params)
     with pytest.raises(EncodaxError, match="scores are not finite"):
-        Engine(model, "sequence").run(encoded(model, count=3, seed=5), broken)
+        engine_of(model).run(encoded(model, count=3, seed=5), broken)

@@ -9,6 +9,7 @@ import pytest
 import reference
 from blocks import assert_close, built, normal
 
+from encodax.config import RotaryConfig
 from encodax.nn import MultiHeadAttention
 from encodax.nn.attention import (
     MASKED,
@@ -269,3 +270,59 @@ def test_the_module_shows_the_weights_of_the_same_call() -> None:
     v = np.einsum("btd,dhk->bthk", x, leaves["attention/value"]["w"])
     joined = np.einsum("bhts,bshk->bthk", weights, v + leaves["attention/value"]["b"])
     assert_close(out, reference.linear(joined.reshape(2, 6, 12), leaves["attention/output"]))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_rotary_attention_turns_queries_and_keys_and_no_values(given: bool) -> None:
+    x, ones = normal(2, 6, 12), np.ones((2, 6), int)
+    positions = np.array([[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1]])
+    at = jnp.asarray(positions) if given else None
+
+    def block(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        module = MultiHeadAttention(3, 4, rotary=RotaryConfig(100.0))
+        return module(x, position_ids=at), module.weights(x, position_ids=at)
+
+    params, apply = built(block, x)
+    leaves = reference.below(reference.float64(params), "attention")
+    x64, mask = reference.float64(x), reference.segment_mask(ones, ones)
+    if not given:
+        positions = np.tile(np.arange(6), (2, 1))
+    wanted = reference.multi_head_attention(x64, x64, leaves, mask, rotary=(positions, 100.0))
+    out, weights = apply(params, x)
+    assert_close(out, wanted)
+    values = np.einsum("btd,dhk->bthk", x64, leaves["value"]["w"]) + leaves["value"]["b"]
+    joined = np.einsum("bhts,bshk->bthk", weights, values).reshape(2, 6, 12)
+    assert_close(out, reference.linear(joined, leaves["output"]))
+
+
+def test_rotary_attention_knows_differences_of_positions_alone() -> None:
+    x = normal(2, 6, 12)
+
+    def block(x: jax.Array, positions: jax.Array) -> jax.Array:
+        return MultiHeadAttention(3, 4, rotary=RotaryConfig())(x, position_ids=positions)
+
+    positions = jnp.tile(jnp.arange(6), (2, 1))
+    params, apply = built(block, x, positions)
+    out = apply(params, x, positions)
+    for shift in (1, 7, 40):
+        assert_close(apply(params, x, positions + shift), out, 1e-5)
+    assert np.abs(apply(params, x, 2 * positions) - out).max() > 1e-3
+
+
+def test_rotary_positions_are_of_one_sequence() -> None:
+    x, y = normal(2, 6, 12), normal(2, 8, 12)
+    with pytest.raises(ValueError, match="self-attention alone has them"):
+        built(lambda x, y: MultiHeadAttention(3, 4, rotary=RotaryConfig())(x, y), x, y)
+
+
+def test_a_bias_of_the_module_is_added_to_the_scores_of_each_head() -> None:
+    x, bias, ones = normal(2, 6, 12), bias_of(1, 6), np.ones((2, 6), int)
+    params, apply = built(lambda x: MultiHeadAttention(3, 4)(x, bias=bias), x)
+    leaves = reference.below(reference.float64(params), "attention")
+    wanted = reference.multi_head_attention(
+        *(reference.float64(x),) * 2,
+        leaves,
+        reference.segment_mask(ones, ones),
+        bias=reference.float64(bias),
+    )
+    assert_close(apply(params, x), wanted)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import reference
 from blocks import assert_close, normal
+from hypothesis import given
+from hypothesis import strategies as st
 
 from encodax.errors import EncodaxError
 from encodax.nn import functional, position_encoding, sinusoidal_table
@@ -34,11 +36,11 @@ def test_position_0_is_sines_of_0_and_cosines_of_0() -> None:
     np.testing.assert_array_equal(position_encoding(jnp.int32(0), 6), [0, 1, 0, 1, 0, 1])
 
 
-@pytest.mark.parametrize("name", ["gelu_erf", "gelu_tanh"])
-def test_gelu_is_its_formula(name: str) -> None:
+@pytest.mark.parametrize("name", functional.ACTIVATIONS)
+def test_an_activation_is_its_formula(name: str) -> None:
     x = np.linspace(-6, 6, 241)
     actual = functional.activation(name)(jnp.asarray(x, jnp.float32))
-    assert_close(actual, reference.GELU[name](np.asarray(x, np.float32).astype(np.float64)))
+    assert_close(actual, reference.ACTIVATIONS[name](np.asarray(x, np.float32).astype(np.float64)))
 
 
 def test_the_two_forms_of_gelu_differ_by_up_to_5e_4() -> None:
@@ -98,3 +100,73 @@ def test_ids_that_a_function_under_jit_closes_over_are_known() -> None:
 
 def test_ids_that_are_not_known_yet_pass() -> None:
     jax.jit(lambda ids: functional.check_below("token id", ids, 10))(jnp.array([11]))
+
+
+POSITIONS = np.array([[0, 1, 2, 3, 0, 1], [0, 1, 2, 3, 4, 500]])
+
+
+@pytest.mark.parametrize(("width", "base"), [(4, 10_000.0), (8, 1_000.0), (2, 160_000.0)])
+def test_rotary_positions_turn_pairs_half_a_head_apart(width: int, base: float) -> None:
+    x = normal(2, 6, 3, width)
+    turned = functional.rotate(x, jnp.asarray(POSITIONS), base)
+    # An angle of 500 radians keeps 5 decimals in float32.
+    wanted = reference.rotate(reference.float64(x), POSITIONS, base)
+    assert_close(turned[:1], wanted[:1])
+    assert_close(turned[1, :5], wanted[1, :5])
+    assert_close(turned, wanted, 1e-4)
+
+
+def test_position_0_turns_nothing_and_no_position_changes_a_length() -> None:
+    x = normal(2, 6, 3, 4)
+    turned = functional.rotate(x, jnp.asarray(POSITIONS), 10_000.0)
+    np.testing.assert_array_equal(turned[POSITIONS == 0], x[POSITIONS == 0])
+    lengths, wanted = (jnp.linalg.norm(array, axis=-1) for array in (turned, x))
+    assert_close(lengths, wanted)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    positions=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    shift=st.integers(0, 60),
+)
+def test_a_product_of_turned_vectors_knows_the_difference_of_positions_alone(
+    seed: int, positions: tuple[int, int], shift: int
+) -> None:
+    q, k = normal(2, 1, 1, 2, 8, seed=seed)
+
+    def product(first: int, second: int) -> jax.Array:
+        at = (jnp.full((1, 1), position, jnp.int32) for position in (first, second))
+        turned = (functional.rotate(z, t, 10_000.0) for z, t in zip((q, k), at, strict=True))
+        return jnp.einsum("bthk,bshk->bhts", *turned)
+
+    first, second = positions
+    assert_close(product(first + shift, second + shift), product(first, second), 3e-5)
+    if first != second:
+        assert jnp.abs(product(first, first) - product(first, second)).max() > 1e-6
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_what_is_turned_keeps_its_dtype(dtype: jnp.dtype) -> None:
+    x = normal(2, 6, 3, 4).astype(dtype)
+    assert functional.rotate(x, jnp.asarray(POSITIONS), 10_000.0).dtype == dtype
+
+
+def test_a_unit_vector_has_length_1_and_the_same_direction() -> None:
+    x = 5 * normal(3, 4, 7)
+    x64 = reference.float64(x)
+    assert_close(functional.unit(x), x64 / np.linalg.norm(x64, axis=-1, keepdims=True))
+
+
+def test_zeros_stay_zeros_with_gradients_that_are_finite() -> None:
+    x = jnp.stack([jnp.zeros(4), jnp.ones(4)])
+    np.testing.assert_array_equal(functional.unit(x)[0], np.zeros(4))
+    gradient = jax.grad(lambda x: jnp.sin(functional.unit(x)).sum())(x)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_lengths_are_of_float32_whatever_comes_in(dtype: jnp.dtype) -> None:
+    x = jnp.full((2, 4), 300, dtype)  # whose square is too large for float16
+    y = functional.unit(x)
+    assert y.dtype == dtype
+    assert_close(y.astype(jnp.float32), np.full((2, 4), 0.5))

@@ -106,7 +106,7 @@ def test_cross_entropy_is_the_formula(places: tuple[int, ...], smoothing: float)
     losses = -(wanted * log_scores).sum(-1)
 
     targets = Targets(jnp.asarray(right), jnp.asarray(weights))
-    total, weight = cross_entropy(jnp.asarray(logits), targets, smoothing)
+    total, weight = cross_entropy(jnp.asarray(logits), targets, label_smoothing=smoothing)
     np.testing.assert_allclose(total, (losses * weights).sum(), rtol=1e-6)
     np.testing.assert_allclose(weight, weights.sum(), rtol=1e-6)
 

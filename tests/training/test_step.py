@@ -63,7 +63,7 @@ def test_the_loss_of_two_batches_is_divided_once() -> None:
     def summed(params: Params, batch: PackedBatch, targets: Targets) -> Any:
         logits = model.apply(params, batch).logits
         assert logits is not None
-        return cross_entropy(logits, targets, SMOOTHING)
+        return cross_entropy(logits, targets, batch, SMOOTHING)
 
     slope = jax.jit(jax.value_and_grad(summed, has_aux=True))
     parts = [examples.batch([[0]], SHAPE), examples.batch([[1], [2], [3], [4]], SHAPE)]

@@ -72,6 +72,19 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
         raise EncodaxError(f"config.json: not a configuration of Encodax: {error}") from error
 
 
+def read_head(values: Mapping[str, Any], where: str) -> HeadConfig:
+    """A head alone, as `dataclasses.asdict` writes it.
+
+    Raises:
+        EncodaxError: a field is missing or is not one of ours.
+    """
+    fields = {name: value for name, value in values.items() if name != "id2label"}
+    try:
+        return HeadConfig(**_fields(HeadConfig, fields))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EncodaxError(f"{where} is not a head of Encodax: {error}") from error
+
+
 def _fields(spec: type, values: Mapping[str, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(spec)
     return {name: _built(hints[name], value) for name, value in values.items()}
@@ -87,6 +100,8 @@ def _built(hint: Any, value: Any) -> Any:
             return None
         if isinstance(value, Mapping):  # the one spec that has these fields
             specs = [spec for spec in specs if {field.name for field in fields(spec)} == set(value)]
+            if not specs:
+                raise ValueError(f"no spec has the fields {', '.join(value)}")
         return _built(specs[0], value) if specs else value
     if typing.get_origin(hint) is tuple:
         return tuple(_built(typing.get_args(hint)[0], item) for item in value)

@@ -95,10 +95,12 @@ class Embedder:
             window = list(itertools.islice(source, WINDOW))
             if not window:
                 break
+            names = [f"text {first + index}" for index in range(len(window))]
+            for name, text in zip(names, window, strict=True):
+                if not text.strip():  # a prompt would hide it
+                    raise EncodaxError(f"{name}: the text is empty")
             encodings, cut_here = self.model.encode(
-                [before + text for text in window],
-                truncate=truncate,
-                names=[f"text {first + index}" for index in range(len(window))],
+                [before + text for text in window], truncate=truncate, names=names
             )
             cut += cut_here
             yield from self._engine.run(encodings)
@@ -121,7 +123,12 @@ class Embedder:
         return vectors.similarity(first, second, self.model.config.usage.similarity)
 
     def search(
-        self, queries: Sequence[str], corpus: Float[np.ndarray, "m E"], *, top_k: int = 10
+        self,
+        queries: Sequence[str],
+        corpus: Float[np.ndarray, "m E"],
+        *,
+        top_k: int = 10,
+        truncate: bool = False,
     ) -> list[list[Hit]]:
         """For each query, the most similar vectors of a corpus, best first: an exact search.
 
@@ -129,7 +136,8 @@ class Embedder:
             queries: texts; the prompt `query` goes before them where the model has one.
             corpus: vectors, as `encode` gives them (with the prompt `document`).
             top_k: how many for each query.
+            truncate: cut queries that are longer than the model takes.
         """
         prompt = "query" if "query" in self.prompts else None
-        found = self.encode(queries, prompt=prompt)
+        found = self.encode(queries, prompt=prompt, truncate=truncate)
         return vectors.search(found, corpus, top_k, self.model.config.usage.similarity)

@@ -130,6 +130,11 @@ class FillMask:
         ):
             filled = token_ids.copy()
             filled[place] = token_id
-            text = self.model.tokenizer.decode(filled)
-            guesses.append(Guess(token, int(token_id), float(score), text))
+            guesses.append(Guess(token, int(token_id), float(score), self._text(filled)))
         return guesses
+
+    def _text(self, token_ids: np.ndarray) -> str:
+        """Tokens decoded, which would drop the masks that are left."""
+        pieces = np.split(token_ids, np.flatnonzero(token_ids == self._mask_id))
+        texts = [self.model.tokenizer.decode(piece).strip() for piece in pieces]
+        return f" {self.mask_token} ".join(texts).strip()

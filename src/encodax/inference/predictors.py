@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
 
@@ -151,7 +151,8 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
 
     def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
         labels, text = self.model.config.labels, example.text
-        assert isinstance(text, str)
+        if not isinstance(text, str):
+            raise EncodaxError(f"{example.where}: token classification takes one text, not a pair")
         return token_classification.decode(scores, encoding, labels, self.aggregation, text)
 
 
@@ -188,12 +189,15 @@ class Reranker:
         Raises:
             EncodaxError: the model is no such cross-encoder.
         """
+        head, labels = model.config.head, model.config.labels
+        if head is not None and len(labels) == 1:  # softmax would make every score 1
+            head = replace(head, problem="regression")
+        model = replace(model, config=replace(model.config, head=head))
         self._classifier = Classifier(model)
         self.model = model
-        if len(model.config.labels) not in (1, 2):
+        if len(labels) not in (1, 2):
             raise EncodaxError(
-                f"a reranker has one score or two classes, and the model has "
-                f"{len(model.config.labels)}"
+                f"a reranker has one score or two classes, and the model has {len(labels)}"
             )
 
     @classmethod

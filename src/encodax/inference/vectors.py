@@ -52,7 +52,8 @@ def similarity(
     if by == "euclidean":
         squares = np.sum(first**2, axis=1)[:, None] + np.sum(second**2, axis=1)[None]
         return np.asarray(-np.sqrt(np.maximum(squares - 2 * (first @ second.T), 0)))
-    return np.asarray(-np.stack([np.abs(second - row).sum(axis=1) for row in first]))
+    distances = [np.abs(second - row).sum(axis=1) for row in first]
+    return -np.asarray(distances, first.dtype).reshape(len(first), len(second))
 
 
 def unit(rows: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
@@ -96,7 +97,10 @@ def to_int8(
         ranges: least and greatest value of each feature; those of `vectors` when not given. A
             corpus and its queries want the same ones.
     """
-    low, high = ranges if ranges is not None else (vectors.min(axis=0), vectors.max(axis=0))
+    if ranges is None:  # there may be no vector at all
+        low, high = vectors.min(axis=0, initial=np.inf), vectors.max(axis=0, initial=-np.inf)
+    else:
+        low, high = ranges
     steps = np.maximum(high - low, 1e-12) / 255
     stepped = np.clip(np.round((vectors - low) / steps) - 128, -128, 127)
     return np.asarray(stepped, np.int8)
@@ -111,7 +115,8 @@ def hamming(
     first: UInt8[np.ndarray, "n bytes"], second: UInt8[np.ndarray, "m bytes"]
 ) -> np.ndarray:
     """The number of features in which two binary vectors differ, (n, m)."""
-    return np.stack([np.bitwise_count(second ^ row).sum(axis=1) for row in first])
+    counts = [np.bitwise_count(second ^ row).sum(axis=1, dtype=np.int64) for row in first]
+    return np.asarray(counts, np.int64).reshape(len(first), len(second))
 
 
 def _write_npy(path: str, texts: Sequence[str], vectors: Vectors) -> None:

@@ -43,7 +43,8 @@ class Classification:
     score: float
     """Its probability."""
     scores: dict[str, float]
-    """The probability of every label; they add up to 1."""
+    """The probability of every label. They add up to 1, unless several labels may be right
+    (`multi_label`); of a `regression` they are quantities."""
 
 
 def parse(record: Record, *, labelled: bool) -> Example:

@@ -80,7 +80,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 def _answer(item: Any, context: str, where: str) -> Answer:
     match item:
-        case {"text": str(text), "start": int(start)} if text:
+        case {"text": str(text), "start": int(start)} if text.strip():
             found = context[start : start + len(text)]
             if start < 0 or found != text:
                 raise EncodaxError(
@@ -141,15 +141,12 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
     start = end = 0
     if example.target:
         answer = example.target[0]
-        inside = np.flatnonzero(
-            (encoding.sequence_ids == 1)
-            & (encoding.offsets[:, 1] > answer.start)
-            & (encoding.offsets[:, 0] < answer.end)
-        )
-        if len(inside) and (
-            encoding.offsets[inside[0], 0] <= answer.start
-            and encoding.offsets[inside[-1], 1] >= answer.end
-        ):
+        # Some answers of SQuAD have spaces around them, which are of no token.
+        first = answer.end - len(answer.text.lstrip())
+        last = answer.start + len(answer.text.rstrip())
+        begins, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
+        inside = np.flatnonzero((encoding.sequence_ids == 1) & (ends > first) & (begins < last))
+        if len(inside) and begins[inside[0]] <= first and ends[inside[-1]] >= last:
             start, end = inside[0], inside[-1]
     classes[start] |= STARTS
     classes[end] |= ENDS
@@ -206,13 +203,13 @@ def metrics(answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str,
     """Exact match, and F1 over words, of the best right answer of each question.
 
     Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1: case, punctuation and articles do not
-    count.
+    count. That a context has no answer can be said where some of these examples have none.
     """
+    always = all(example.target for example in examples)
     exact, f1 = [], []
     for answer, example in zip(answers, examples, strict=True):
         right = [_words(truth.text) for truth in example.target] or [[]]
-        found = _words(answer.text if example.target or answer.score > answer.no_answer_score
-                       else "")  # fmt: skip
+        found = _words(answer.text if always or answer.score > answer.no_answer_score else "")
         exact.append(max(float(found == words) for words in right))
         f1.append(max(_overlap(found, words) for words in right))
     return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(f1))}

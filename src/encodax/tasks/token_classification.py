@@ -139,7 +139,8 @@ def decode(
     parts = [[token] for token in tokens]
     if aggregation not in ("none", "simple"):
         parts = words_of(text, encoding, tokens)
-    of_part = np.stack([OF_WORD[aggregation](scores[part]) for part in parts] or [scores[:0]])
+    found = [OF_WORD[aggregation](scores[part]) for part in parts]
+    of_part = np.stack(found) if found else scores[:0]
     best = of_part.argmax(axis=-1)
     spans: list[list[int]] = []  # indices of parts
     previous = ""

@@ -53,7 +53,7 @@ def train(
     """Train a model for a task, from scratch or from another model, and keep the best.
 
     Args:
-        task: `classification` or `token-classification`.
+        task: `classification`, `token-classification` or `question-answering`.
         train: a file (JSON Lines, CSV, TSV; plain or gzip) or records to learn from.
         eval: the same, to choose the best model by.
         out: the model directory to write; None to write nothing.
@@ -159,7 +159,7 @@ def new_model(
         labels=labels,
         pad_id=tokenizer.pad_id,
     )
-    head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
+    head = bert.FAMILY.new_head(config, task.HEAD, _classes(task, labels))
     config = replace(config, head=head)
     return Model.create(config, tokenizer, seed=seed)
 
@@ -167,6 +167,12 @@ def new_model(
 def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
     """The model itself where its head answers these labels, else its encoder with a new head."""
     head = model.config.head
-    if head is not None and head.kind == task.HEAD and set(labels) <= set(model.config.labels):
+    fits = head is not None and head.kind == task.HEAD and head.problem == "single_label"
+    if fits and set(labels) <= set(model.config.labels):
         return model
-    return model.with_head(task.HEAD, labels=labels, seed=seed)
+    return model.with_head(task.HEAD, _classes(task, labels), labels=labels, seed=seed)
+
+
+def _classes(task: Task, labels: tuple[str, ...]) -> int:
+    """Scores of the head: a start and an end for spans, else one a label."""
+    return 2 if task.HEAD == "span" else len(labels)

@@ -1,0 +1,227 @@
+"""A model directory: its files to the parts of a model, and back.
+
+config.json, model.safetensors, tokenizer files   as transformers has them
+modules.json, 1_Pooling/...                        of an embedder (`sentence_modules.py`)
+head.json, head.safetensors                        a head that the published family lacks
+README.md                                          the model card
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from encodax import atomic, families, model_card, sentence_modules, tokenizer_files, weights
+from encodax.config import ModelConfig, Usage
+from encodax.errors import EncodaxError
+from encodax.families import Family, native
+from encodax.families.published import labels_of
+from encodax.sentence_modules import SentenceModules
+from encodax.tokenizer import Tokenizer
+from encodax.types import Params
+
+CONFIG_FILE = "config.json"
+HEAD_FILE = "head.json"
+HEAD_WEIGHTS_FILE = "head.safetensors"
+MODEL_FILES = (
+    *tokenizer_files.CARRIED_FILES,
+    sentence_modules.MODULES_FILE,
+    sentence_modules.SETTINGS_FILE,
+    sentence_modules.LENGTH_FILE,
+    "[0-9]_*",
+    HEAD_FILE,
+    HEAD_WEIGHTS_FILE,
+    weights.WEIGHTS_FILE,
+    weights.INDEX_FILE,
+    "model-*-of-*.safetensors",
+)
+"""What of an older model would be read with a newer one: it goes when that is saved over it."""
+
+Shapes = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model directory holds."""
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer
+    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
+    """Read a model directory.
+
+    Args:
+        directory: the directory.
+        shapes_of: gives the parameter tree of a configuration, without values.
+
+    Raises:
+        EncodaxError: a file is missing or broken, or asks for what is not supported.
+    """
+    modules = sentence_modules.read(directory)
+    place = directory if modules is None else modules.encoder
+    published = _read_json(place / CONFIG_FILE)
+    if "model_type" not in published:
+        raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
+    family = families.family_named(published["model_type"])
+    config = family.read_config(published)
+    if modules is not None:
+        # Whatever head the file has: what sentence-transformers takes of it is the encoder.
+        config = replace(config, head=None, labels=())
+    loaded = weights.load(place, shapes_of(config), family, config)
+    tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
+    _check_tokenizer(place, tokenizer, config, published)
+    parts = Parts(config, loaded.params, tokenizer, loaded.carried)
+    if modules is not None:
+        return _as_embedder(parts, modules)
+    return _with_own_head(parts, place, shapes_of) if (place / HEAD_FILE).is_file() else parts
+
+
+def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
+    config = replace(
+        parts.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
+    )
+    params = dict(parts.params)
+    if modules.dense is not None:
+        width = config.encoder.embeddings.model_width
+        dense = sentence_modules.read_dense(modules.dense, modules.head, width)
+        params["head/dense"] = {leaf: jnp.asarray(array) for leaf, array in dense.items()}
+    return replace(parts, config=config, params=params)
+
+
+def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
+    """The head of `head.json`, with its weights under our own names."""
+    content = _read_json(place / HEAD_FILE)
+    head = native.read_head(content, str(place / HEAD_FILE))
+    config = replace(parts.config, head=head, labels=labels_of(content))
+    of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
+    names = {(path, leaf): f"{path}/{leaf}" for path, own in of_head.items() for leaf in own}
+    shapes = {name: of_head[path][leaf].shape for (path, leaf), name in names.items()}
+    stored = weights.read(place / HEAD_WEIGHTS_FILE, shapes)
+    params = dict(parts.params)
+    for (path, leaf), name in names.items():
+        params[path] = {**params.get(path, {}), leaf: jnp.asarray(stored[name])}
+    return replace(parts, config=config, params=params)
+
+
+def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: bool) -> None:
+    """Write a model directory, whole or not at all.
+
+    Args:
+        directory: where to.
+        parts: what to write.
+        max_length: most tokens of a sequence.
+        overwrite: whether the directory may exist.
+
+    Raises:
+        EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+    """
+    family, stored = _family_and_config(parts.config)
+    if family.MODEL_TYPE == native.MODEL_TYPE:
+        warnings.warn(
+            f"{directory}: no published family has this combination of blocks; "
+            f"saved as model_type {native.MODEL_TYPE}, which only Encodax loads",
+            stacklevel=3,
+        )
+    head = parts.config.head
+    of_file = {p: leaves for p, leaves in parts.params.items() if stored.head or of_encoder(p)}
+
+    def write_to(place: Path) -> None:
+        _write_json(place / CONFIG_FILE, {**family.write_config(stored), "dtype": "float32"})
+        weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
+        parts.tokenizer.save(place, max_length=max_length, model_type=family.MODEL_TYPE)
+        if head is not None and head.kind == "embedding":
+            sentence_modules.write(place, parts.config, parts.params)
+        elif head is not None and stored.head is None:
+            labels = {str(index): label for index, label in enumerate(parts.config.labels)}
+            _write_json(place / HEAD_FILE, {**asdict(head), "id2label": labels})
+            own = {p: leaves for p, leaves in parts.params.items() if not of_encoder(p)}
+            weights.save(place / HEAD_WEIGHTS_FILE, own, native, parts.config)
+        for path in place.rglob("*.safetensors"):
+            # The library makes files that their owner alone can read.
+            shutil.copymode(place / CONFIG_FILE, path)
+        if not (directory / model_card.CARD_FILE).exists():
+            card = model_card.text(parts.config, family.MODEL_TYPE, directory.name)
+            (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
+
+    atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
+
+
+def _family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
+    """The family that a model is saved as, and what its `config.json` says.
+
+    Of an embedder that is the bare encoder. So it is where the family has the encoder, but no such
+    head: then the head stands in files of its own.
+    """
+    plain = replace(config, max_length=None, usage=Usage())
+    bare = replace(plain, head=None, labels=())
+    if config.head is not None and config.head.kind == "embedding":
+        return families.family_for(bare), bare
+    family = families.family_for(plain)
+    if family.MODEL_TYPE != native.MODEL_TYPE or config.head is None:
+        return family, plain
+    of_encoder_alone = families.family_for(bare)
+    if of_encoder_alone.MODEL_TYPE == native.MODEL_TYPE or config.head.tied:
+        return family, plain
+    return of_encoder_alone, bare
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family whose encoder it is."""
+    return families.family_for(
+        replace(config, head=None, labels=(), max_length=None, usage=Usage())
+    )
+
+
+def of_encoder(path: str) -> bool:
+    """Whether a module is of the encoder, not of the head."""
+    return path.startswith("encoder/")
+
+
+def _check_tokenizer(
+    place: Path, tokenizer: Tokenizer, config: ModelConfig, published: Mapping[str, Any]
+) -> None:
+    """Refuse a tokenizer that is not the model's, as far as it shows.
+
+    Raises:
+        EncodaxError: it has more tokens than the embedding, or pads with another id.
+    """
+    rows = config.encoder.embeddings.vocabulary_size
+    if tokenizer.vocabulary_size > rows:
+        raise EncodaxError(
+            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
+            f"embedding {rows} rows; they are not of one model"
+        )
+    pads = published.get("pad_token_id") is not None and "pad_token" in tokenizer.special_tokens
+    if pads and tokenizer.pad_id != config.pad_id:
+        raise EncodaxError(
+            f"{place}: the tokenizer pads with id {tokenizer.pad_id} and the model with "
+            f"{config.pad_id}; they are not of one model"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise EncodaxError(f"{path} does not exist: is {path.parent} a model directory?")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise EncodaxError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise EncodaxError(f"{path} wants an object, not a {type(content).__name__}")
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

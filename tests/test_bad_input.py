@@ -1,0 +1,474 @@
+"""Files that are not as they should be: one line says what is wrong, and nothing is half loaded."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from directories import (
+    GOLDENS,
+    edit_json,
+    load_refusal,
+    published,
+    refusal,
+    small_tokenizer,
+    store,
+    tensors_of,
+)
+
+from encodax import families, weights
+from encodax.errors import EncodaxError
+from encodax.families import bert
+from encodax.model import Model, _shapes
+from encodax.tokenizer import Tokenizer
+
+CONFIG = json.loads((GOLDENS / "bert/sequence/config.json").read_text())
+TENSORS = tensors_of(GOLDENS / "bert/sequence")
+FILE = (GOLDENS / "bert/sequence/model.safetensors").read_bytes()
+HEADER_END = 8 + int.from_bytes(FILE[:8], "little")
+
+
+@functools.cache
+def wanted() -> Any:
+    config = bert.FAMILY.read_config(CONFIG)
+    return config, _shapes(config)
+
+
+def load_weights(directory: Path) -> weights.Loaded:
+    config, shapes = wanted()
+    return weights.load(directory, shapes, bert.FAMILY, config)
+
+
+def weights_refusal(directory: Path) -> str:
+    return refusal(lambda: load_weights(directory))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return published(tmp_path / "model")
+
+
+# --- tensors
+
+
+def test_the_small_model_loads(directory: Path) -> None:
+    assert Model.load(directory).config.labels == ("negative", "neutral", "positive")
+
+
+def renamed(name: str) -> dict[str, np.ndarray]:
+    return {f"{other}s" if other == name else other: a for other, a in TENSORS.items()}
+
+
+def with_one(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    return TENSORS | {name: array}
+
+
+def with_value(name: str, value: float) -> dict[str, np.ndarray]:
+    array = TENSORS[name].copy()
+    array.flat[array.size // 2] = value
+    return with_one(name, array)
+
+
+def shape(*sizes: int) -> str:
+    return re.escape(str(sizes))
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_every_tensor_is_wanted_as_it_should_be(tmp_path: Path, name: str) -> None:
+    array, full, sizes = TENSORS[name], re.escape(name), shape(*TENSORS[name].shape)
+    without = {other: a for other, a in TENSORS.items() if other != name}
+    spoilt: list[tuple[dict[str, np.ndarray], str]] = [
+        (without, rf"{full} is missing \(wanted {sizes}\)"),
+        (renamed(name), rf"{full} is missing .*{full}s belongs to no parameter"),
+        (with_one(name, array[:-1]), rf"{full} is F32 .*, wanted F32, F16, BF16 {sizes}"),
+        (with_one(name, array[None]), rf"{full} is F32 {shape(1, *array.shape)}, wanted"),
+        (with_one(name, array.astype(np.int8)), rf"{full} is I8 {sizes}, wanted F32"),
+        (with_one(name, array.astype(np.int64)), rf"{full} is I64 {sizes}, wanted F32"),
+        (with_one(name, array.astype(np.float64)), rf"{full} is F64 {sizes}, wanted F32"),
+        (with_value(name, np.nan), f"{full} holds a value that is not finite"),
+        (with_value(name, np.inf), f"{full} holds a value that is not finite"),
+        (with_value(name, -np.inf), f"{full} holds a value that is not finite"),
+    ]
+    if array.T.shape != array.shape:
+        spoilt.append((with_one(name, array.T), rf"{full} is F32 {shape(*array.T.shape)}, wanted"))
+    if name.startswith("bert."):
+        bare = name.removeprefix("bert.")
+        spoilt.append((with_one(bare, array), "are the same tensor"))
+    if "LayerNorm" in name:
+        old = name.replace("weight", "gamma").replace("bias", "beta")
+        spoilt.append((with_one(old, array), "are the same tensor"))
+    for tensors, expected in spoilt:
+        store(tmp_path, tensors)
+        message = weights_refusal(tmp_path)
+        assert message.startswith(f"{tmp_path / 'model.safetensors'}: ")
+        assert re.search(expected, message), message
+
+
+def test_problems_are_reported_together(tmp_path: Path) -> None:
+    names = list(TENSORS)
+    tensors = TENSORS | {"stray": np.zeros(2, np.float32)}
+    tensors[names[1]] = tensors[names[1]].astype(np.int32)
+    tensors[names[2]] = tensors[names[2]] * np.nan
+    del tensors[names[0]]
+    store(tmp_path, tensors)
+    message = weights_refusal(tmp_path)
+    for part in (
+        f"{names[0]} is missing",
+        f"{names[1]} is I32",
+        f"{names[2]} holds a value",
+        "stray belongs to no parameter",
+    ):
+        assert part in message
+
+
+def test_of_very_many_problems_the_first_are_named_and_the_rest_counted(tmp_path: Path) -> None:
+    store(tmp_path, {"x": np.zeros(1, np.float32)})
+    message = weights_refusal(tmp_path)
+    assert message.count(" is missing") == weights.MOST_PROBLEMS
+    assert message.endswith(f"and {len(TENSORS) + 1 - weights.MOST_PROBLEMS} more problems")
+
+
+def test_a_name_that_would_break_the_line_is_refused(tmp_path: Path) -> None:
+    store(tmp_path, TENSORS | {"a\nb": np.zeros(1, np.float32)})
+    assert r"'a\nb' is no name of a tensor" in weights_refusal(tmp_path)
+
+
+# --- files
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for length in [*range(0, len(FILE), 37), *range(HEADER_END - 9, HEADER_END + 9), len(FILE) - 1]:
+        path.write_bytes(FILE[:length])
+        assert weights_refusal(tmp_path).startswith(f"{path} cannot be read: ")
+
+
+@pytest.mark.parametrize("length", [10 * 2**30, 2**63, 2**64 - 1, len(FILE), HEADER_END - 9, 0])
+def test_a_header_of_another_length_is_refused(tmp_path: Path, length: int) -> None:
+    (tmp_path / "model.safetensors").write_bytes(length.to_bytes(8, "little") + FILE[8:])
+    assert "cannot be read: " in weights_refusal(tmp_path)
+
+
+@pytest.mark.parametrize("sizes", [[2**32], [2**62, 4], [2**31, 2**31, 2**31], [-1]])
+def test_a_tensor_larger_than_the_file_is_refused(tmp_path: Path, sizes: list[int]) -> None:
+    end = 4 * int(np.prod(sizes, dtype=object)) % 2**64
+    entry = {"dtype": "F32", "shape": sizes, "data_offsets": [0, end]}
+    header = json.dumps({"bert.embeddings.word_embeddings.weight": entry}).encode()
+    content = len(header).to_bytes(8, "little") + header + b"\0" * 64
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert "cannot be read: " in weights_refusal(tmp_path)
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """The file with a few bytes of its header changed, put in or taken out."""
+    header = bytearray(content[:HEADER_END])
+    for _ in range(chance.choice([1, 1, 1, 2, 5])):
+        place = chance.choice([chance.randrange(8), chance.randrange(8, len(header))])
+        match chance.randrange(4):
+            case 0:
+                header[place] = chance.randrange(256)
+            case 1:
+                header[place] ^= 1 << chance.randrange(8)
+            case 2:
+                header[place] = ord(chance.choice('0123456789"{}[],:\\nF'))
+            case _:
+                length = int.from_bytes(header[:8], "little")
+                at = chance.randrange(8, len(header))
+                if chance.random() < 0.5:
+                    header[at:at] = chance.choice([b"0", b"\\n", b'"', b"\x00", b"\xff", b"9" * 30])
+                else:
+                    del header[at]
+                length += len(header) - HEADER_END
+                header[:8] = (length % 2**64).to_bytes(8, "little")
+    return bytes(header) + content[HEADER_END:]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_header_is_refused_or_makes_no_difference_to_the_shapes(
+    tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    _, shapes = wanted()
+    for _ in range(100):
+        (tmp_path / "model.safetensors").write_bytes(mutated(FILE, chance))
+        try:
+            loaded = load_weights(tmp_path)
+        except EncodaxError as error:
+            assert str(error).isprintable(), repr(str(error))
+        else:
+            found = jax.tree.map(lambda array: array.shape, loaded.params)
+            assert found == jax.tree.map(lambda array: array.shape, shapes)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 8, b"{}" * 50, b"\x02" + b"\0" * 7 + b"{}"])
+def test_a_file_of_something_else_is_refused(directory: Path, content: bytes) -> None:
+    (directory / "model.safetensors").write_bytes(content)
+    assert str(directory / "model.safetensors") in load_refusal(directory)
+
+
+def test_a_directory_in_place_of_the_file_is_refused(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors").mkdir()
+    assert load_refusal(directory) == f"{directory / 'model.safetensors'} is no file"
+
+
+# --- nothing but safetensors, and no code
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pytorch_model.bin", "model.pt", "model.pth", "model.pkl", "tf_model.h5", "model.ckpt"],
+)
+def test_weights_that_can_run_code_are_refused_with_the_way_to_convert(
+    directory: Path, name: str
+) -> None:
+    (directory / "model.safetensors").rename(directory / name)
+    message = load_refusal(directory)
+    assert f"{name} is not read: such a file can run code when it is opened" in message
+    assert "save_pretrained" in message
+
+
+def test_a_directory_without_weights_is_refused(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    assert load_refusal(directory).endswith(
+        "model.safetensors does not exist; weights are read from safetensors alone"
+    )
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, sprung: Path):
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.sprung,)
+
+
+WATCHED_LOAD = """
+import sys
+from pathlib import Path
+import jax
+import encodax
+from encodax.model import Model
+
+directory = Path(sys.argv[1])
+jax.numpy.zeros(1).block_until_ready()
+Model.load(sys.argv[2])  # another one: what libraries do once is done
+seen = []
+
+def hook(event, args):
+    if event in ("pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "ctypes.dlopen"):
+        seen.append((event, str(args)))
+    elif event.startswith("socket."):
+        seen.append((event, str(args)))
+    elif event in ("exec", "compile", "import", "open", "marshal.loads"):
+        file = getattr(args[0], "co_filename", args[0])
+        named = [file, *args[1:2]] if event != "open" else [file]
+        code = (".py", ".pyc", ".bin", ".pkl", ".pt", ".so")
+        if any(str(directory) in str(name) or "modeling_evil" in str(name) for name in named):
+            if event != "open" or str(file).endswith(code):
+                seen.append((event, str(args)))
+
+sys.addaudithook(hook)
+model = Model.load(directory)
+assert model.config.labels
+assert not any("evil" in name for name in sys.modules)
+print(seen)
+"""
+
+
+def test_a_directory_with_code_is_loaded_without_running_any(
+    directory: Path, tmp_path: Path
+) -> None:
+    sprung = tmp_path / "sprung"
+    code = f"from pathlib import Path\nPath({str(sprung)!r}).touch()\n"
+    for name in ("modeling_evil.py", "configuration_evil.py", "tokenization_evil.py", "setup.py"):
+        (directory / name).write_text(code)
+    (directory / "__init__.py").write_text(code)
+    for name in ("pytorch_model.bin", "training_args.bin", "model.pkl"):
+        (directory / name).write_bytes(pickle.dumps(Trap(sprung)))
+    classes = {"AutoConfig": "configuration_evil.Config", "AutoModel": "modeling_evil.Model"}
+    edit_json(directory / "config.json", lambda content: content.update(auto_map=classes))
+    edit_json(
+        directory / "tokenizer_config.json",
+        lambda content: content.update(auto_map={"AutoTokenizer": ["tokenization_evil.T", None]}),
+    )
+    other = published(tmp_path / "other")
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED_LOAD, directory, other],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+    assert not sprung.exists()
+    pickle.loads((directory / "model.pkl").read_bytes())
+    assert sprung.exists(), "the trap is none"
+
+
+# --- config.json
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[]", "wants an object, not a list"),
+        (b"7", "wants an object, not a int"),
+        (b"{}", "the key 'model_type' is missing"),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+    ids=["empty", "cut", "no text", "list", "number", "nothing", "deep"],
+)
+def test_a_configuration_that_is_none_is_refused(
+    directory: Path, content: bytes, expected: str
+) -> None:
+    (directory / "config.json").write_bytes(content)
+    message = load_refusal(directory)
+    assert str(directory / "config.json") in message
+    assert expected in message
+
+
+def test_a_missing_configuration_is_refused(directory: Path) -> None:
+    (directory / "config.json").unlink()
+    assert "config.json does not exist: is" in load_refusal(directory)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "", None, 7, ["bert"], {}])
+def test_an_unknown_model_type_is_refused(directory: Path, model_type: object) -> None:
+    edit_json(directory / "config.json", lambda content: content.update(model_type=model_type))
+    message = load_refusal(directory)
+    assert f"model_type {model_type!r} is not supported; supported: " in message
+    assert all(name in message for name in families.FAMILIES)
+
+
+def test_an_unknown_model_type_with_code_is_refused_and_says_that_none_is_run(
+    directory: Path,
+) -> None:
+    extra = {"model_type": "evil", "auto_map": {"AutoModel": "modeling_evil.Model"}}
+    edit_json(directory / "config.json", lambda content: content.update(extra))
+    message = load_refusal(directory)
+    assert "model_type 'evil' is not supported" in message
+    assert re.search(r"code .*(not|never) run", message), message
+
+
+def loads_or_refuses(directory: Path) -> None:
+    try:
+        model = Model.load(directory)
+    except EncodaxError as error:
+        message = str(error)
+        assert message.isprintable(), repr(message)
+        assert len(message) < 2_000
+    else:
+        assert len(model.config.labels) == 3
+        assert model.config.head is not None and model.config.head.classes == 3
+        found = jax.tree.map(np.shape, model.params)
+        assert found == jax.tree.map(lambda array: array.shape, wanted()[1])
+
+
+@pytest.mark.parametrize("key", CONFIG)
+def test_a_configuration_without_a_key_loads_with_the_default_or_is_refused(
+    directory: Path, key: str
+) -> None:
+    if key in ("architectures", "id2label"):
+        pytest.skip("its default is another head: the next tests")
+    edit_json(directory / "config.json", lambda content: content.pop(key))
+    loads_or_refuses(directory)
+
+
+def test_the_default_of_the_labels_is_two(directory: Path) -> None:
+    edit_json(directory / "config.json", lambda content: content.pop("id2label"))
+    assert "classifier.weight is F32 (3, 8), wanted F32, F16, BF16 (2, 8)" in load_refusal(
+        directory
+    )
+
+
+def test_the_default_of_the_head_is_none(directory: Path) -> None:
+    edit_json(directory / "config.json", lambda content: content.pop("architectures"))
+    assert "classifier.weight belongs to no parameter" in load_refusal(directory)
+
+
+WRONG = [None, -1, 0, 3, "x", "01", [], ["x"], {}, {"x": "y"}, 0.5, 1e9, 10**400, True, False]
+
+
+@pytest.mark.parametrize("key", CONFIG)
+def test_a_configuration_with_a_wrong_value_is_refused_unless_it_makes_no_difference(
+    directory: Path, key: str
+) -> None:
+    # Null is the default of these two, and means another head.
+    for value in WRONG[1:] if key in ("architectures", "id2label") else WRONG:
+        edit_json(directory / "config.json", lambda content, v=value: content.update({key: v}))
+        loads_or_refuses(directory)
+
+
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_sizes_that_no_machine_has_are_refused_before_anything_is_made(
+    directory: Path, key: str
+) -> None:
+    edit_json(directory / "config.json", lambda content: content.update({key: 10**12}))
+    message = load_refusal(directory)
+    assert str(10**12) in message or "more problems" in message
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(directory: Path) -> None:
+    edit_json(directory / "config.json", lambda content: content.update(vocab_size=41))
+    assert "word_embeddings.weight is F32 (40, 8), wanted F32, F16, BF16 (41, 8)" in load_refusal(
+        directory
+    )
+
+
+# --- the tokenizer
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(directory: Path) -> None:
+    texts = ["abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    Tokenizer.train(texts, vocabulary_size=50).save(directory)
+    message = load_refusal(directory)
+    assert re.search(r"the tokenizer has \d+ tokens and the embedding 40 rows", message)
+
+
+def test_a_tokenizer_that_pads_with_another_id_is_refused(directory: Path) -> None:
+    edit_json(directory / "config.json", lambda content: content.update(pad_token_id=1))
+    message = load_refusal(directory)
+    assert "the tokenizer pads with id 0 and the model with 1" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"model": 7}', b"\xff" * 9])
+def test_a_broken_tokenizer_is_refused(directory: Path, content: bytes) -> None:
+    (directory / "tokenizer.json").write_bytes(content)
+    assert str(directory / "tokenizer.json") in load_refusal(directory)
+
+
+def test_a_missing_tokenizer_is_refused(directory: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (directory / name).unlink()
+    assert "tokenizer.json does not exist" in load_refusal(directory)
+
+
+def test_the_small_tokenizer_pads_with_zero() -> None:
+    assert small_tokenizer().pad_id == 0

@@ -1,0 +1,481 @@
+"""The module files of sentence-transformers: what is read, what is refused, and what comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from directories import (
+    assert_same_parameters,
+    edit_json,
+    load_refusal,
+    published,
+    refusal,
+    store,
+    tensors_of,
+)
+
+from encodax import sentence_modules
+from encodax.config import Usage
+from encodax.model import Model
+from encodax.sentence_modules import ACTIVATIONS, POOLING_FLAGS, POOLINGS, SIMILARITIES
+
+TRANSFORMER, POOLING = "sentence_transformers.models.Transformer", "1_Pooling"
+LINEAR_WEIGHT = np.arange(24, dtype=np.float32).reshape(3, 8)
+LINEAR_BIAS = np.arange(3, dtype=np.float32)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def modules(*kinds: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": f"{index}_{kind}" if index else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for index, kind in enumerate(kinds)
+    ]
+
+
+def flags(*modes: str) -> dict[str, bool]:
+    return {flag: mode in modes for flag, mode in POOLING_FLAGS.items()}
+
+
+def write_dense(directory: Path, activation: str = "activation.Tanh", **config: Any) -> Path:
+    folder = directory / "2_Dense"
+    content = {
+        "in_features": 8,
+        "out_features": 3,
+        "bias": True,
+        "activation_function": f"torch.nn.modules.{activation}",
+    }
+    write_json(folder / "config.json", content | config)
+    write_json(directory / "modules.json", modules("Transformer", "Pooling", "Dense"))
+    store(folder, {"linear.weight": LINEAR_WEIGHT, "linear.bias": LINEAR_BIAS})
+    return folder
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A published embedder: the mean of the tokens."""
+    place = published(tmp_path / "model", "bert/encoder")
+    write_json(place / "modules.json", modules("Transformer", "Pooling"))
+    config = {"word_embedding_dimension": 8, **flags("mean"), "include_prompt": True}
+    write_json(place / POOLING / "config.json", config)
+    return place
+
+
+def read(directory: Path) -> sentence_modules.SentenceModules:
+    found = sentence_modules.read(directory)
+    assert found is not None
+    return found
+
+
+def read_refusal(directory: Path) -> str:
+    return refusal(lambda: sentence_modules.read(directory))
+
+
+# --- modules.json
+
+
+def test_a_directory_without_modules_is_no_embedder(directory: Path) -> None:
+    (directory / "modules.json").unlink()
+    assert sentence_modules.read(directory) is None
+
+
+@pytest.mark.parametrize("package", ["models", "sentence_transformer.modules", "base.modules.x"])
+def test_old_and_new_names_of_modules_are_known(directory: Path, package: str) -> None:
+    listed = modules("Transformer", "Pooling", "Normalize")
+    for module in listed:
+        module["type"] = module["type"].replace("models", package)
+    write_json(directory / "modules.json", listed)
+    assert read(directory).head.normalize
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (),
+        ("Transformer",),
+        ("Pooling", "Transformer"),
+        ("Transformer", "Pooling", "Pooling"),
+        ("Transformer", "Pooling", "Normalize", "Dense"),
+        ("Transformer", "Pooling", "Dense", "Dense"),
+        ("Transformer", "Pooling", "LayerNorm"),
+        ("Transformer", "WordWeights", "Pooling"),
+        ("StaticEmbedding",),
+        ("CLIPModel",),
+    ],
+    ids=" ".join,
+)
+def test_other_modules_are_refused(directory: Path, kinds: tuple[str, ...]) -> None:
+    write_json(directory / "modules.json", modules(*kinds))
+    message = read_refusal(directory)
+    assert f"the modules {list(kinds)} are not supported" in message
+    assert "known, in this order: Transformer, Pooling" in message
+
+
+def test_a_module_of_the_directory_s_own_code_is_refused(directory: Path) -> None:
+    listed = modules("Transformer", "Pooling")
+    listed[0]["type"] = "custom_st.Transformer"
+    write_json(directory / "modules.json", listed)
+    message = load_refusal(directory)
+    assert "['custom_st.Transformer', 'Pooling'] are not supported" in message
+    assert "nor is code of a directory run" in message
+
+
+@pytest.mark.parametrize("place", ["..", "../other", "/etc", "a/b", "1_Pooling/..", "a\nb"])
+def test_a_module_outside_the_directory_is_refused(directory: Path, place: str) -> None:
+    listed = modules("Transformer", "Pooling")
+    listed[1]["path"] = place
+    write_json(directory / "modules.json", listed)
+    assert f"{place!r} leaves the directory" in read_refusal(directory)
+
+
+def test_the_encoder_may_stand_in_a_folder(directory: Path) -> None:
+    whole = Model.load(directory)
+    folder = directory / "0_Transformer"
+    folder.mkdir()
+    for path in [*directory.glob("*.safetensors"), *directory.glob("*ken*.json")]:
+        path.rename(folder / path.name)
+    (directory / "config.json").rename(folder / "config.json")
+    listed = modules("Transformer", "Pooling")
+    listed[0]["path"] = folder.name
+    write_json(directory / "modules.json", listed)
+    assert_same_parameters(Model.load(directory), whole)
+
+
+BROKEN = ["", "{", "7", "[" * 100_000]
+
+
+@pytest.mark.parametrize("content", [*BROKEN, "{}", "[7]", '["x"]', '[{"type": 7}]', "[{}]"])
+def test_a_broken_list_of_modules_is_refused(directory: Path, content: str) -> None:
+    (directory / "modules.json").write_text(content)
+    assert str(directory / "modules.json") in read_refusal(directory)
+
+
+# --- pooling
+
+
+@pytest.mark.parametrize(("published_mode", "pooling"), POOLINGS.items())
+def test_a_pooling_is_read_in_both_forms(
+    directory: Path, published_mode: str, pooling: str
+) -> None:
+    path = directory / POOLING / "config.json"
+    write_json(path, {"word_embedding_dimension": 8, **flags(published_mode)})
+    assert read(directory).head.pooling == pooling
+    write_json(path, {"embedding_dimension": 8, "pooling_mode": published_mode})
+    assert read(directory).head.pooling == pooling
+
+
+def test_flags_that_are_left_out_have_the_published_defaults(directory: Path) -> None:
+    path = directory / POOLING / "config.json"
+    write_json(path, {"word_embedding_dimension": 8})
+    assert read(directory).head.pooling == "mean"
+    write_json(path, {"pooling_mode_cls_token": True})
+    assert "the pooling ['cls', 'mean'] is not supported" in read_refusal(directory)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (flags("cls", "mean"), "the pooling ['cls', 'mean'] is not supported; known: cls, mean"),
+        (flags(), "the pooling [] is not supported"),
+        (flags("mean_sqrt_len_tokens"), "the pooling 'mean_sqrt_len_tokens' is not supported"),
+        ({"pooling_mode": "attention"}, "the pooling 'attention' is not supported"),
+        ({"pooling_mode": ["cls", "max"]}, "the pooling ['cls', 'max'] is not supported"),
+        ({"pooling_mode": 7}, "the pooling 7 is not supported"),
+        ({**flags("mean"), "include_prompt": False}, "include_prompt = false is not supported"),
+    ],
+    ids=["two", "none", "square root", "unknown", "two named", "number", "prompt left out"],
+)
+def test_another_pooling_is_refused(directory: Path, config: dict[str, Any], expected: str) -> None:
+    write_json(directory / POOLING / "config.json", config)
+    message = read_refusal(directory)
+    assert str(directory / POOLING / "config.json") in message
+    assert expected in message
+
+
+@pytest.mark.parametrize("content", [*BROKEN, "[]", None])
+def test_a_broken_or_missing_pooling_is_refused(directory: Path, content: str | None) -> None:
+    path = directory / POOLING / "config.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    assert str(path) in read_refusal(directory)
+
+
+# --- the dense layer
+
+
+@pytest.mark.parametrize(
+    ("published_name", "ours"),
+    [("activation.Tanh", "tanh"), ("linear.Identity", "linear"), ("activation.ReLU", "relu"),
+     ("activation.GELU", "gelu_erf")],
+)  # fmt: skip
+def test_a_dense_layer_is_read(directory: Path, published_name: str, ours: str) -> None:
+    write_dense(directory, published_name)
+    model = Model.load(directory)
+    assert model.config.head is not None
+    assert (model.config.head.dense_width, model.config.head.activation) == (3, ours)
+    np.testing.assert_array_equal(model.params["head/dense"]["w"], LINEAR_WEIGHT.T)
+    np.testing.assert_array_equal(model.params["head/dense"]["b"], LINEAR_BIAS)
+    assert set(ACTIVATIONS.values()) == {"tanh", "linear", "relu", "gelu_erf"}
+
+
+def test_a_dense_layer_without_bias_is_read(directory: Path) -> None:
+    folder = write_dense(directory, bias=False)
+    assert "linear.bias belongs to no parameter" in load_refusal(directory)
+    store(folder, {"linear.weight": LINEAR_WEIGHT})
+    assert Model.load(directory).params["head/dense"].keys() == {"w"}
+
+
+def test_a_dense_layer_in_half_precision_is_read(directory: Path) -> None:
+    folder = write_dense(directory)
+    half = {"linear.weight": LINEAR_WEIGHT, "linear.bias": LINEAR_BIAS}
+    store(folder, {name: array.astype(np.float16) for name, array in half.items()})
+    w = Model.load(directory).params["head/dense"]["w"]
+    assert w.dtype == np.float32
+    np.testing.assert_array_equal(w, LINEAR_WEIGHT.T)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"activation_function": "torch.nn.modules.activation.Mish"}, "is not supported; known"),
+        ({"activation_function": "evil.code.Tanh"}, "'evil.code.Tanh' is not supported"),
+        ({"activation_function": None}, "'None' is not supported"),
+        ({"use_residual": True}, "use_residual = true is not supported"),
+        ({"module_input_name": "token_embeddings"}, "module_input_name = 'token_embeddings'"),
+        ({"module_output_name": "x"}, "module_output_name = 'x' is not supported"),
+        ({"out_features": 0}, "out_features = 0 is not a whole number >= 1"),
+        ({"out_features": True}, "out_features = True is not a whole number >= 1"),
+        ({"out_features": "3"}, "out_features = '3' is not a whole number >= 1"),
+        ({"out_features": None}, "out_features = None is not a whole number >= 1"),
+        ({"bias": "x"}, "bias = 'x' is not true or false"),
+        ({"bias": None}, "bias = None is not true or false"),
+    ],
+)  # fmt: skip
+def test_another_dense_layer_is_refused(
+    directory: Path, config: dict[str, Any], expected: str
+) -> None:
+    folder = write_dense(directory, **config)
+    message = read_refusal(directory)
+    assert str(folder / "config.json") in message
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({}, "linear.weight is missing (wanted (3, 8)); linear.bias is missing (wanted (3,))"),
+        ({"linear.weight": LINEAR_WEIGHT}, "linear.bias is missing (wanted (3,))"),
+        (
+            {"linear.weight": LINEAR_WEIGHT.T, "linear.bias": LINEAR_BIAS},
+            "linear.weight is F32 (8, 3), wanted F32, F16, BF16 (3, 8)",
+        ),
+        (
+            {"linear.weight": LINEAR_WEIGHT * np.float32("nan"), "linear.bias": LINEAR_BIAS},
+            "linear.weight holds a value that is not finite",
+        ),
+        (
+            {"linear.weight": LINEAR_WEIGHT.astype(np.int64), "linear.bias": LINEAR_BIAS},
+            "linear.weight is I64 (3, 8), wanted F32",
+        ),
+        (
+            {"linear.weight": LINEAR_WEIGHT, "linear.bias": LINEAR_BIAS, "x": LINEAR_BIAS},
+            "x belongs to no parameter",
+        ),
+    ],
+    ids=["empty", "no bias", "transposed", "nan", "whole numbers", "one too many"],
+)
+def test_the_weights_of_a_dense_layer_are_checked(
+    directory: Path, tensors: dict[str, np.ndarray], expected: str
+) -> None:
+    folder = write_dense(directory)
+    store(folder, tensors)
+    assert load_refusal(directory) == f"{folder / 'model.safetensors'}: {expected}"
+
+
+def test_a_dense_layer_without_weights_is_refused(directory: Path) -> None:
+    path = write_dense(directory) / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert f"{path} cannot be read" in load_refusal(directory)
+    path.unlink()
+    assert load_refusal(directory).startswith(f"{path} does not exist")
+    (path.parent / "pytorch_model.bin").write_bytes(content)
+    assert "pytorch_model.bin is not read: such a file can run code" in load_refusal(directory)
+    (path.parent / "config.json").unlink()
+    assert str(path.parent / "config.json") in load_refusal(directory)
+
+
+def test_a_normalize_of_other_things_than_the_text_s_vector_is_refused(directory: Path) -> None:
+    write_json(directory / "modules.json", modules("Transformer", "Pooling", "Normalize"))
+    assert read(directory).head.normalize
+    write_json(directory / "2_Normalize" / "config.json", {"module_input_name": "token_embeddings"})
+    assert "module_input_name = 'token_embeddings' is not supported" in read_refusal(directory)
+
+
+# --- lengths, prompts, similarity
+
+
+def test_the_longest_sequence_is_that_of_the_file(directory: Path) -> None:
+    assert Model.load(directory).max_length == 24  # what the positions allow
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": 5})
+    model = Model.load(directory)
+    assert model.max_length == 5
+    (encoding,), cut = model.encode(["the cat sat the cat sat the cat"], truncate=True)
+    assert len(encoding) == 5
+    assert cut == 1
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": 100})
+    assert Model.load(directory).max_length == 24
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(7, 7), (int(1e30), 24), (None, 24)])
+def test_newer_files_keep_the_longest_sequence_with_the_tokenizer(
+    directory: Path, limit: int | None, expected: int
+) -> None:
+    edit_json(
+        directory / "tokenizer_config.json", lambda content: content.update(model_max_length=limit)
+    )
+    assert Model.load(directory).max_length == expected
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": None})
+    assert Model.load(directory).max_length == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5, "x", True, [], {}])
+def test_a_longest_sequence_that_is_none_is_refused(directory: Path, value: object) -> None:
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": value})
+    assert f"max_seq_length = {value!r} is not a whole number >= 1" in read_refusal(directory)
+
+
+def test_lowercasing_outside_the_tokenizer_is_refused(directory: Path) -> None:
+    write_json(directory / "sentence_bert_config.json", {"do_lower_case": True})
+    assert "do_lower_case = true is not supported" in read_refusal(directory)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_prompts_and_similarity_are_read(directory: Path, similarity: str) -> None:
+    prompts = {"query": "query: ", "passage": "passage: "}
+    content = {"prompts": prompts, "default_prompt_name": "query"}
+    path = directory / "config_sentence_transformers.json"
+    write_json(path, content | {"similarity_fn_name": similarity})
+    usage = Model.load(directory).config.usage
+    assert usage == Usage(tuple(prompts.items()), "query", similarity)
+
+
+@pytest.mark.parametrize("content", [{}, {"prompts": None, "similarity_fn_name": None}])
+def test_there_are_no_prompts_by_default(directory: Path, content: dict[str, None]) -> None:
+    write_json(directory / "config_sentence_transformers.json", content)
+    assert read(directory).usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"prompts": ["a"]}, "prompts = ['a'] is no object of strings"),
+        ({"prompts": {"a": 7}}, "prompts = {'a': 7} is no object of strings"),
+        ({"prompts": "a"}, "prompts = 'a' is no object of strings"),
+        ({"default_prompt_name": "a"}, "default_prompt_name 'a' is not one of the prompts"),
+        ({"default_prompt_name": []}, "default_prompt_name [] is not one of the prompts"),
+        ({"similarity_fn_name": "cos"}, "similarity 'cos' is not supported; known: cosine, dot"),
+        ({"similarity_fn_name": ["dot"]}, "similarity ['dot'] is not supported"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_none_are_refused(
+    directory: Path, content: dict[str, Any], expected: str
+) -> None:
+    write_json(directory / "config_sentence_transformers.json", content)
+    assert expected in read_refusal(directory)
+
+
+@pytest.mark.parametrize("name", ["sentence_bert_config.json", "config_sentence_transformers.json"])
+@pytest.mark.parametrize("content", [*BROKEN, "[]"])
+def test_broken_settings_are_refused(directory: Path, name: str, content: str) -> None:
+    (directory / name).write_text(content)
+    assert str(directory / name) in read_refusal(directory)
+
+
+# --- and back
+
+
+@pytest.mark.parametrize(
+    ("pooling", "activation", "normalize"),
+    itertools.product(POOLINGS.values(), [None, *ACTIVATIONS.values()], [False, True]),
+)
+def test_read_after_write_is_the_identity(
+    tmp_path: Path, pooling: Any, activation: str | None, normalize: bool
+) -> None:
+    base = Model.load(published(tmp_path / "model", "bert/encoder"))
+    model = base.with_embeddings(pooling, normalize=normalize)
+    config, params = model.config, dict(model.params)
+    assert config.head is not None
+    if activation is not None:
+        has_bias = normalize  # either, in turn
+        head = dataclasses.replace(
+            config.head, dense_width=3, dense_bias=has_bias, activation=activation
+        )
+        config = dataclasses.replace(config, head=head)
+        bias = {"b": LINEAR_BIAS} if has_bias else {}
+        params["head/dense"] = {"w": LINEAR_WEIGHT.T, **bias}
+    usage = Usage((("query", "find: "), ("ü", "")), "query", "dot")
+    config = dataclasses.replace(config, max_length=9, usage=usage)
+    model = dataclasses.replace(model, config=config, params=params)
+    model.save(tmp_path / "saved")
+    again = Model.load(tmp_path / "saved")
+    assert again.config == config
+    assert_same_parameters(again, model)
+    again.save(tmp_path / "again")
+    for path in (tmp_path / "saved").rglob("*"):
+        if path.is_file() and path.name != "README.md":  # it has the name of the directory
+            other = tmp_path / "again" / path.relative_to(tmp_path / "saved")
+            assert other.read_bytes() == path.read_bytes(), path.name
+
+
+def test_an_embedder_of_a_model_with_a_head_takes_the_encoder_alone(tmp_path: Path) -> None:
+    place = published(tmp_path / "model", "bert/sequence")
+    encoder = Model.load(place)
+    write_json(place / "modules.json", modules("Transformer", "Pooling"))
+    write_json(place / POOLING / "config.json", flags("cls"))
+    tensors = tensors_of(place)
+    store(place, {name: a for name, a in tensors.items() if not name.startswith("classifier")})
+    model = Model.load(place)
+    assert model.config.head is not None
+    assert model.config.head.kind == "embedding"
+    for path, leaves in model.params.items():
+        for leaf, array in leaves.items():
+            np.testing.assert_array_equal(array, encoder.params[path][leaf])
+
+
+@pytest.mark.parametrize("head", ["vocabulary", "sequence", "token", "span"])
+def test_an_embedder_may_carry_the_tensors_of_a_head(tmp_path: Path, head: str) -> None:
+    place = published(tmp_path / "model", f"bert/{head}")
+    write_json(place / "modules.json", modules("Transformer", "Pooling"))
+    write_json(place / POOLING / "config.json", flags("cls"))
+    model = Model.load(place)
+    assert model.config.head is not None
+    assert model.config.head.kind == "embedding"
+    model.save(tmp_path / "saved")
+    assert_same_parameters(Model.load(tmp_path / "saved"), model)
+
+
+def test_the_file_of_a_dense_layer_is_safetensors_as_torch_has_it(directory: Path) -> None:
+    write_dense(directory)
+    Model.load(directory).save(directory.parent / "saved")
+    saved = safetensors.numpy.load_file(
+        directory.parent / "saved" / "2_Dense" / "model.safetensors"
+    )
+    np.testing.assert_array_equal(saved["linear.weight"], LINEAR_WEIGHT)
+    np.testing.assert_array_equal(saved["linear.bias"], LINEAR_BIAS)
