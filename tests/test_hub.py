@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,12 @@ for name, revision in json.loads(sys.argv[1]):
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def ask(home: Path, *questions: tuple[str, str | None]) -> list[dict[str, Any]]:
-    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+def ask(
+    home: Path, *questions: tuple[str, str | None], endpoint: str | None = None
+) -> list[dict[str, Any]]:
+    """What loading gives or says, offline or with another hub."""
+    hub = {"HF_HUB_OFFLINE": "1"} if endpoint is None else {"HF_ENDPOINT": endpoint}
+    environment = {**os.environ, "HF_HOME": str(home), **hub}
     for name in ("HF_HUB_CACHE", "HF_TOKEN", "HUGGINGFACE_HUB_CACHE"):
         environment.pop(name, None)
     done = subprocess.run(
@@ -101,6 +107,40 @@ def test_an_empty_cache_is_refused_in_a_line(tmp_path: Path) -> None:
     assert "org/name is no directory here" in message
     assert re.search(r"cache|HF_HUB_OFFLINE", message)
     assert "give the path of a model directory" in message
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Refuses all: the name of a repository says how."""
+
+    def do_GET(self) -> None:
+        private, status = "private" in self.path, 404 if "missing" in self.path else 503
+        self.send_response(401 if private else status)
+        self.send_header("X-Error-Code", "RepoNotFound" if status == 404 or private else "x")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_a_hub_that_refuses_or_cannot_be_reached_is_a_line(tmp_path: Path) -> None:
+    questions = [(f"org/{name}", None) for name in ("missing", "private", "broken")]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        missing, private, broken = ask(tmp_path / "home", *questions, endpoint=endpoint)
+        server.shutdown()
+    (gone,) = ask(tmp_path / "home", ("org/name", None), endpoint=endpoint)
+    for answer in (missing, private, broken, gone):
+        assert answer["error"].isprintable()
+    for answer in (missing, private):
+        assert "is neither a directory here nor a repository of the hub" in answer["error"]
+        assert "HF_TOKEN" in answer["error"]
+    for answer in (broken, gone):
+        assert "cannot be fetched from the hub" in answer["error"]
+        assert "give the path of a model directory" in answer["error"]
 
 
 def test_a_snapshot_loads_by_its_path_too(tmp_path: Path) -> None:

@@ -20,13 +20,18 @@ import pytest
 import safetensors.numpy
 from blocks import assert_close, drawn
 
-from encodax.config import ModelConfig, NormConfig
+from encodax.config import HeadConfig, ModelConfig, NormConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert
 from encodax.model import Model, initial_params
 from encodax.tokenizer import Tokenizer
 
-FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+FILES = {
+    "README.md",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
 
 
 def same(first: Any, second: Any) -> bool:
@@ -231,7 +236,8 @@ def test_a_model_without_a_head_has_no_logits(tiny_model: Model) -> None:
 
 KINDS = {
     "sequence": {},
-    "token": {"head": bert.head("token", 3, 0.1)},
+    "token": {"head": HeadConfig("token", 3, dropout_rate=0.1)},
+    "span": {"head": HeadConfig("span", 2), "labels": ()},
     "no head": {"head": None, "labels": ()},
 }
 
@@ -243,8 +249,9 @@ def test_load_after_save_is_the_identity(
     model = of(tiny_model, **changes) if changes else tiny_model
     model.save(tmp_path / "model")
     loaded = Model.load(str(tmp_path / "model"))
-    assert loaded.config == model.config
+    assert loaded.config == dataclasses.replace(model.config, family="bert")
     assert same(loaded.params, model.params)
+    assert loaded.carried == {}
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["model_type"] == "bert"
@@ -261,7 +268,7 @@ def test_what_no_family_has_is_saved_as_encodax_with_a_warning(
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["model_type"] == "encodax"
     loaded = Model.load(tmp_path / "model")
-    assert loaded.config == model.config
+    assert loaded.config == dataclasses.replace(model.config, family="encodax")
     assert same(loaded.params, model.params)
 
 
@@ -312,7 +319,7 @@ def test_every_wrong_tensor_is_reported_at_once(saved: Path) -> None:
     assert message.startswith(f"{path}: ")
     for problem in (
         "classifier.bias is missing",
-        "bert.pooler.dense.weight is float32 (16, 15), wanted float32 (16, 16)",
+        "bert.pooler.dense.weight is F32 (16, 15), wanted F32, F16, BF16 (16, 16)",
         "cls.predictions.bias belongs to no parameter",
     ):
         assert problem in message
@@ -379,7 +386,6 @@ SAVER = """
 import dataclasses, os, signal, sys, time
 import jax, numpy as np
 from pathlib import Path
-from encodax.families import bert
 from encodax.model import Model
 
 model = Model.load(sys.argv[1])

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -262,7 +262,7 @@ def predict(
         for example, answer in counted(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
             fields = dict(zip(predictor.task.FIELDS, text, strict=False))
-            _write_line(stream, {**fields, **predictor.task.to_json(answer)})
+            stream.write(_line({**fields, **predictor.task.to_json(answer)}))
 
 
 @app.command()
@@ -330,7 +330,7 @@ def fill_mask(
     for text, masks in zip(found, filler.stream(found, truncate=truncate), strict=True):
         for number, guesses in enumerate(masks):
             line = {"text": text, "mask": number, "guesses": [asdict(guess) for guess in guesses]}
-            _write_line(sys.stdout, line)
+            sys.stdout.write(_line(line))
 
 
 @app.command()
@@ -362,7 +362,7 @@ def search(
     for query, hits in zip(queries, found, strict=True):
         for hit in hits:
             line = {"query": query, "score": hit.score, "index": hit.index}
-            _write_line(sys.stdout, {**line, "text": texts[hit.index]})
+            sys.stdout.write(_line({**line, "text": texts[hit.index]}))
 
 
 @app.command()
@@ -388,7 +388,7 @@ def rerank(
     reranker = Reranker.load(model, revision=revision)
     for item in reranker.rank(query, texts, top_k=top_k, truncate=truncate):
         line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
-        _write_line(sys.stdout, line)
+        sys.stdout.write(_line(line))
 
 
 @app.command()
@@ -448,8 +448,8 @@ def _texts_of(records: Iterable[sources.Record]) -> Iterator[str]:
         yield text
 
 
-def _write_line(stream: TextIO, fields: dict[str, Any]) -> None:
-    stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
+def _line(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
 class _Notes(logging.Handler):

@@ -106,7 +106,7 @@ class Model:
 
         Args:
             kind: of the head.
-            classes: C, where there are no labels.
+            classes: C of a head on sequences or tokens, where there are no labels.
             labels: names of the classes.
             problem: what the scores of a `sequence` head mean.
             seed: of the fresh parameters.
@@ -122,13 +122,15 @@ class Model:
         params = dict(initial_params(config, jax.random.key(seed)))
         params |= {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         carried = dict(self.carried)
-        for path, leaves in params.items():
-            for leaf, fresh in leaves.items():
+        of_head = [path for path in params if not of_encoder(path)] if family.has(kind) else []
+        for path in of_head:
+            for leaf, fresh in params[path].items():
                 tensor = family.tensor(config, path, leaf)
-                found = None if of_encoder(path) else carried.pop(tensor.name, None)
+                found = carried.pop(tensor.name, None)
                 if found is not None and found.shape == tensor.file_shape(fresh.shape):
                     parameter = jnp.asarray(tensor.to_parameter(found, fresh.shape))
                     params[path] = {**params[path], leaf: parameter}
+        carried = {name: a for name, a in carried.items() if family.is_stray(config, name)}
         return replace(self, config=config, params=params, carried=carried)
 
     def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:

@@ -35,7 +35,8 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
     embeddings = encoder.embeddings
     library = "sentence-transformers" if is_embedder else "transformers"
     loadable = "" if model_type == "encodax" else f"library_name: {library}\n"
-    labels = f"\nLabels: {', '.join(config.labels)}.\n" if config.labels else ""
+    names = ", ".join(" ".join(label.split()) for label in config.labels)
+    labels = f"\nLabels: {names}.\n" if names else ""
     limit = config.max_length or embeddings.max_positions
     return f"""---
 {loadable}pipeline_tag: {PIPELINES[kind]}

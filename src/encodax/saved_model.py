@@ -36,7 +36,7 @@ MODEL_FILES = (
     sentence_modules.MODULES_FILE,
     sentence_modules.SETTINGS_FILE,
     sentence_modules.LENGTH_FILE,
-    "[0-9]_*",
+    *(f"[0-9]_{kind}" for kind in ("Transformer", "Pooling", "Dense", "Normalize")),
     HEAD_FILE,
     HEAD_WEIGHTS_FILE,
     weights.WEIGHTS_FILE,

@@ -64,7 +64,7 @@ def load(
             another shape or dtype; such problems together in one line.
     """
     files = _files(directory / file)
-    reader = _Reader(_places(files), family)
+    reader = _Reader(_places(files), family, config)
     params: dict[str, dict[str, Array]] = {}
     for path, leaves in shapes.items():
         for leaf, wanted in leaves.items():
@@ -96,8 +96,14 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndar
 class _Reader:
     """Takes tensors out of files, and notes what is wrong with each."""
 
-    def __init__(self, places: Mapping[str, Path], family: Family | None = None):
+    def __init__(
+        self,
+        places: Mapping[str, Path],
+        family: Family | None = None,
+        config: ModelConfig | None = None,
+    ):
         self._family = family
+        self._config = config
         self._stored: dict[str, tuple[str, Path]] = {}
         self._taken: set[str] = set()
         self._last: tuple[str, np.ndarray | None] = ("", None)
@@ -144,12 +150,16 @@ class _Reader:
                 first, second = (self._read(each, None) for each in (canonical, original))
                 if not (first is None or second is None or np.array_equal(first, second)):
                     self._note(f"{name} should repeat {original}, and does not")
-            elif self._family is None or not self._family.is_stray(canonical):
+            elif not self._may_carry(canonical):
                 self._note(f"{name} belongs to no parameter")
             elif not BUFFER.fullmatch(canonical):
                 array = self._read(canonical, None)
                 carried |= {} if array is None else {canonical: array}
         return carried
+
+    def _may_carry(self, canonical: str) -> bool:
+        family, config = self._family, self._config
+        return family is not None and config is not None and family.is_stray(config, canonical)
 
     def check(self, place: Path) -> None:
         """Raise what has been noted.

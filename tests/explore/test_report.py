@@ -33,6 +33,7 @@ def page(text: str = "text") -> report.Page:
         ),
         report.Pictures(text, ("<svg><title>picture</title></svg>",)),
         report.TaggedTexts(text, (tagged, DATE), ("day", "month", "year")),
+        report.Quotations(text, (report.Quotation(text, text, text, text),)),
     )
     return report.Page(
         text, text, (report.Section(text, (text,), blocks),), report.Numbers(()), text

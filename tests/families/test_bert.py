@@ -325,5 +325,7 @@ def test_other_combinations_are_of_no_published_family(change: Any) -> None:
 
 
 def test_an_unknown_model_type_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EncodaxError, match="'gpt2' is not supported; supported: bert, .*, encodax"):
+    with pytest.raises(
+        EncodaxError, match=r"'gpt2' is not supported; supported: bert, .*, encodax"
+    ):
         families.family_named("gpt2")

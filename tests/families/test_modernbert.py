@@ -76,6 +76,10 @@ def test_biases_are_where_the_configuration_says(key: str) -> None:
             {"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}},
             "rope_type 'yarn' is not supported",
         ),
+        (
+            {"rope_parameters": {"rope_theta": 1e4}},
+            "rope_parameters {'rope_theta': 10000.0} are not",
+        ),
     ],
     ids=str,
 )

@@ -192,6 +192,7 @@ def test_a_head_that_no_family_has_is_native(golden: str) -> None:
     [
         ({"architectures": ["GPT2Model"]}, "the architecture 'GPT2Model' is not supported; known"),
         ({"quantization_config": {"load_in_8bit": True}}, "quantized weights are not supported"),
+        ({"rope_scaling": {"factor": 2.0}}, "scaled rotary positions (rope_scaling) are not"),
         ({"dtype": "int8"}, "dtype 'int8' is not supported"),
         ({"torch_dtype": "float64"}, "torch_dtype 'float64' is not supported"),
         ({"vocab_size": 0}, "vocab_size = 0 is not a whole number >= 1"),

@@ -32,7 +32,7 @@ def test_the_padding_id_is_1_where_it_is_left_out() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_three_differ_in_their_name_alone(name: str) -> None:
     family = goldens.family_of(f"{name}/encoder")
-    assert family.MODEL_TYPE == name
+    assert name == family.MODEL_TYPE
     assert family.canonical("embeddings.LayerNorm.bias") == "roberta.embeddings.LayerNorm.bias"
     assert family.canonical("lm_head.bias") == "lm_head.bias"
 

@@ -216,6 +216,104 @@ def test_the_score_is_the_mean_of_the_tokens() -> None:
     assert task.to_json(answer) == {"spans": [{**span(0, 2, "x"), "score": 0.625}]}
 
 
+# Aggregation: what has one tag, a token or a word.
+
+AGGREGATED = "ab ba, ab-ba"
+PROBABILITIES = {
+    # Place, with [CLS] at 0: O, B-x, I-x, B-y, I-y.
+    1: (0.10, 0.60, 0.10, 0.10, 0.10),  # a
+    2: (0.05, 0.05, 0.05, 0.05, 0.80),  # b
+    4: (0.30, 0.05, 0.40, 0.15, 0.10),  # b
+    5: (0.45, 0.05, 0.40, 0.05, 0.05),  # a
+    8: (0.10, 0.10, 0.20, 0.40, 0.20),  # a
+    9: (0.10, 0.05, 0.05, 0.10, 0.70),  # b
+    10: (0.90, 0.00, 0.10, 0.00, 0.00),  # -
+    11: (0.20, 0.10, 0.50, 0.10, 0.10),  # b
+    12: (0.25, 0.00, 0.25, 0.00, 0.50),  # a
+}
+"""What the model says of the characters; of the others, nothing but O."""
+
+
+def aggregated(aggregation: Any, labels: tuple[str, ...] = LABELS) -> list[tuple[Any, ...]]:
+    encoding = TOKENIZERS["char"].encode([AGGREGATED])[0]
+    scores = np.tile(np.asarray([1, 0, 0, 0, 0], np.float32), (len(encoding), 1))
+    for index, row in PROBABILITIES.items():
+        scores[index] = row
+    found = task.decode(scores, encoding, labels, aggregation, AGGREGATED)
+    return [(span.start, span.end, span.label, pytest.approx(span.score)) for span in found]
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "spans"),
+    [
+        (
+            "none",
+            [(0, 1, "x", 0.6), (1, 2, "y", 0.8), (3, 4, "x", 0.4), (7, 8, "y", 0.4),
+             (8, 9, "y", 0.7), (10, 11, "x", 0.5), (11, 12, "y", 0.5)],
+        ),
+        (
+            "simple",
+            [(0, 1, "x", 0.6), (1, 2, "y", 0.8), (3, 4, "x", 0.4), (7, 9, "y", 0.55),
+             (10, 11, "x", 0.5), (11, 12, "y", 0.5)],
+        ),
+        ("first", [(0, 2, "x", 0.6), (3, 5, "x", 0.4), (7, 9, "y", 0.4), (10, 12, "x", 0.5)]),
+        # The means: (.075 .325 .075 .075 .45), (.375 .05 .4 .1 .075), (.1 .075 .125 .25 .45),
+        # (.225 .05 .375 .05 .3).
+        ("average", [(0, 2, "y", 0.45), (3, 5, "x", 0.4), (7, 9, "y", 0.45), (10, 12, "x", 0.375)]),
+        # The surest tokens: b, a (none), b, b (its tie goes to the first).
+        ("max", [(0, 2, "y", 0.8), (7, 9, "y", 0.7), (10, 12, "x", 0.5)]),
+    ],
+)  # fmt: skip
+def test_a_word_or_a_token_has_one_tag(aggregation: str, spans: list[tuple[Any, ...]]) -> None:
+    assert aggregated(aggregation) == spans
+
+
+def test_tags_without_b_and_i_go_on_where_they_repeat() -> None:
+    names = ("O", "NOUN", "VERB", "P", "B")
+    assert aggregated("simple", names) == [
+        (0, 1, "NOUN", 0.6), (1, 2, "B", 0.8), (3, 4, "VERB", 0.4), (7, 8, "P", 0.4),
+        (8, 9, "B", 0.7), (10, 11, "VERB", 0.5), (11, 12, "B", 0.5),
+    ]  # fmt: skip
+    encoding = TOKENIZERS["char"].encode(["abab"])[0]
+    same = np.eye(5, dtype=np.float32)[[0, 1, 1, 2, 1, 0]]
+    assert places(task.decode(same, encoding, names)) == [
+        (0, 2, "NOUN"), (2, 3, "VERB"), (3, 4, "NOUN")
+    ]  # fmt: skip
+    assert [span.label for span in task.decode(same, encoding, names, "none")] == [
+        "NOUN", "NOUN", "VERB", "NOUN"
+    ]  # fmt: skip
+
+
+def test_words_are_letters_and_digits_that_meet() -> None:
+    text = "abé ab1-2, 日本ab"
+    encoding = Tokenizer.train([text], "char").encode([text])[0]
+    tokens = np.flatnonzero(~encoding.is_special).tolist()
+    found = [
+        text[encoding.offsets[word[0], 0] : encoding.offsets[word[-1], 1]]
+        for word in task.words_of(text, encoding, tokens)
+    ]
+    assert found == ["abé", " ", "ab1", "-", "2", ",", " ", "日本ab"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_a_word_of_several_tokens_is_one(kind: str) -> None:
+    text = "abba bab ab-ba"
+    encoding = TOKENIZERS[kind].encode([text])[0]
+    tokens = np.flatnonzero(~encoding.is_special).tolist()
+    found = [
+        text[encoding.offsets[word[0], 0] : encoding.offsets[word[-1], 1]]
+        for word in task.words_of(text, encoding, tokens)
+    ]
+    assert len(tokens) > len(found)
+    assert found == ["abba", "bab", "ab", "-", "ba"]
+
+
+@pytest.mark.parametrize("aggregation", task.OF_WORD)
+def test_a_text_of_no_token_has_no_span(aggregation: Any) -> None:
+    encoding = TOKENIZERS["char"].encode(["ab"])[0].taken(np.asarray([0, 3]))
+    assert task.decode(scored(["B-x", "B-x"]), encoding, LABELS, aggregation, "ab") == ()
+
+
 Cut = tuple[str, str | None]
 """A piece of a text, and its label."""
 

@@ -117,21 +117,22 @@ def test_a_seed_settles_a_run() -> None:
 def test_a_seed_settles_a_run_in_any_process(
     tmp_path: Path, quick_compiler: dict[str, str]
 ) -> None:
-    run(**DROPPING, seed=1).model.save(tmp_path / "here")
+    (tmp_path / "here").mkdir()
+    run(**DROPPING, seed=1).model.save(tmp_path / "here" / "model")
     data = write_lines(tmp_path / "data.jsonl", SENTIMENT)
     choices = {**SHAPE, **QUICK, **DROPPING, "seed": 1, "train": str(data), "eval": str(data)}
     script = "import encodax, json, sys; encodax.train('classification', **json.loads(sys.argv[1]))"
     processes = []
     for salt in ("1", "2"):
-        arguments = json.dumps({**choices, "out": str(tmp_path / salt)})
+        arguments = json.dumps({**choices, "out": str(tmp_path / salt / "model")})
         variables = {**os.environ, **quick_compiler, "PYTHONHASHSEED": salt}
         command = [sys.executable, "-W", "error", "-c", script, arguments]
         processes.append(subprocess.Popen(command, env=variables))
     assert [process.wait() for process in processes] == [0, 0]
-    wanted = snapshot(tmp_path / "here")
+    wanted = snapshot(tmp_path / "here" / "model")
     assert "model.safetensors" in wanted
     for salt in ("1", "2"):
-        found = snapshot(tmp_path / salt)
+        found = snapshot(tmp_path / salt / "model")
         del found["metrics.jsonl"]  # tells the speed
         assert found == wanted
 
@@ -199,7 +200,8 @@ def test_the_curve_is_written_beside_the_model(tmp_path: Path) -> None:
     assert evaluations[0].keys() == {"step", "eval_accuracy", "eval_f1"}
     assert [entry["step"] for entry in evaluations] == list(range(3, 31, 3))
     assert max(entry["learning_rate"] for entry in steps) == pytest.approx(1e-2)
-    assert steps[-1]["learning_rate"] == 0
+    assert steps[0]["learning_rate"] == pytest.approx(1e-2 / 3)  # three steps of warm-up
+    assert 0 < steps[-1]["learning_rate"] < 1e-4  # it is 0 at the step after the last
     assert steps[-1]["loss"] < steps[0]["loss"]
     best = next(entry for entry in evaluations if entry["step"] == result.best_step)
     assert {name: best[f"eval_{name}"] for name in result.metrics} == result.metrics

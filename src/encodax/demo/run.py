@@ -1,4 +1,7 @@
-"""The demo: train an encoder to read dates, compare it with a library of rules, write a report.
+"""The demo, in two acts, and its report.
+
+Act one trains an encoder to read dates, and compares it with a library of rules. Act two, in
+`answers`, is the same encoder code with published weights.
 
 A date is read in two steps: the encoder tags the characters that are the day, the month (one tag
 for each) and the year, and `dates.read_date` makes a date of the tags.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encodax import atomic
-from encodax.demo import page
+from encodax.demo import answers, page
 from encodax.demo.baseline import Measurement, measure_dateparser
 from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
 from encodax.demo.watch import watch
@@ -30,6 +33,7 @@ OUT = Path("runs/demo")
 MODEL_DIRECTORY = "model"
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
+PASSAGES_FILE = "passages.jsonl"
 
 STEPS = 3_600
 TRAIN_SIZE = 100_000
@@ -77,7 +81,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """How well dates were read, and where everything is."""
+    """How well dates were read, what was answered, and where everything is."""
 
     model: Path
     summary: Path
@@ -85,6 +89,10 @@ class DemoResult:
     encoder: Measurement
     dateparser: Measurement
     seconds_training: float
+    outcome: answers.Outcome
+    """Of act two."""
+    passages: Path | None
+    """What act two searched; None where it was left out."""
 
 
 def run_demo(
@@ -98,8 +106,12 @@ def run_demo(
     validation_size: int = VALIDATION_SIZE,
     evaluation_size: int = EVALUATION_SIZE,
     dateparser_size: int | None = None,
+    topics: Mapping[str, str] | None = None,
 ) -> DemoResult:
-    """Train, evaluate, compare, and write `model/`, `summary.json` and `report.html`.
+    """Train, evaluate, compare, answer, and write all there is to see.
+
+    That is `model/`, `summary.json`, `report.html`, and `passages.jsonl` unless the weights that
+    act two needs are missing: then it is left out, and that is said.
 
     Args:
         out: the directory to write, which appears when all is done, whole.
@@ -112,6 +124,7 @@ def run_demo(
         evaluation_size: dates to be judged by.
         dateparser_size: so many of these, the first ones, are given to `dateparser`; all when not
             given.
+        topics: texts that act two answers from; those of Python's help when not given.
 
     Raises:
         EncodaxError: `out` exists or cannot be written, or a size is not above 0.
@@ -128,6 +141,7 @@ def run_demo(
     results: list[DemoResult] = []
 
     def write(place: Path) -> None:
+        model = answers.locate(console)
         data = draw(
             seed,
             train_size=train_size,
@@ -135,8 +149,8 @@ def run_demo(
             evaluation_size=evaluation_size,
         )
         console.print(
-            f"{len(data.train):,} dates in {len(LANGUAGES)} languages to learn from, "
-            f"{len(data.evaluation):,} others to be judged by",
+            f"act one: {len(data.train):,} dates in {len(LANGUAGES)} languages to learn from, "
+            f"{len(data.evaluation):,} others to judge by",
             highlight=False,
         )
         trained = train_reader(
@@ -145,18 +159,24 @@ def run_demo(
         reader = TokenClassifier(trained.model)
         reading = read(reader, data.evaluation)
         untold, told = _baseline(data.evaluation[:dateparser_size], console)
+        outcome = answers.act_two(model, topics, console)
+        passages = None
+        if isinstance(outcome, answers.Answers):
+            answers.write_passages(place / PASSAGES_FILE, outcome.passages)
+            passages = out / PASSAGES_FILE
         summary = _summary(trained, reading.measurement, untold, seed)
-        _write_json(place / SUMMARY_FILE, summary)
+        _write_json(place / SUMMARY_FILE, {**summary, "act_two": outcome.summary()})
         material = page.Material(
             trained, data.evaluation, reading.spans, reading.answers,
             encoder=reading.measurement, dateparser=untold, told=told,
             choices={**CHOICES, "steps": steps, "seed": seed, "train_size": len(data.train)},
+            outcome=outcome,
         )  # fmt: skip
         (place / REPORT_FILE).write_text(page.render(material), encoding="utf-8")
         results.append(
             DemoResult(
                 out / MODEL_DIRECTORY, out / SUMMARY_FILE, out / REPORT_FILE,
-                reading.measurement, untold, trained.seconds,
+                reading.measurement, untold, trained.seconds, outcome, passages,
             )
         )  # fmt: skip
 
@@ -262,7 +282,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _show(result: DemoResult, console: Console) -> None:
-    """The comparison, and where everything is."""
+    """The comparison, the answers, and where everything is."""
     table = Table()
     table.add_column("")
     for head in ("exact match", "dates", "dates per second"):
@@ -275,7 +295,14 @@ def _show(result: DemoResult, console: Console) -> None:
             f"{measured.texts_per_second:,.0f}",
         )
     console.print(table)
-    for name, path in {
-        "model": result.model, "summary": result.summary, "report": result.report,
-    }.items():  # fmt: skip
-        console.print(f"{name:8}{path}", highlight=False, soft_wrap=True)
+    answers.show(result.outcome, console)
+    for name, line in _places(result):
+        console.print(f"{name:8}{line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _places(result: DemoResult) -> Iterator[tuple[str, object]]:
+    if isinstance(result.outcome, answers.Answers) and result.passages is not None:
+        yield "ask", answers.command(result.outcome.model, result.passages)
+    yield "model", result.model
+    yield "summary", result.summary
+    yield "report", result.report

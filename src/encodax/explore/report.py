@@ -1,4 +1,4 @@
-"""A page of HTML from data: sections of numbers, tables, bars, pictures and tagged texts.
+"""A page of HTML from data: sections of numbers, tables, bars, pictures, tagged texts, quotations.
 
 The page is one file and fetches nothing. It knows nothing of what it shows: whoever has something
 to report makes the sections. All text is escaped, but for pictures, which come from `figures`.
@@ -143,7 +143,26 @@ class TaggedTexts:
         return (self.kinds.index(name) if name in self.kinds else len(self.kinds)) % COLOURS
 
 
-Block = Numbers | Table | Bars | Pictures | TaggedTexts
+@dataclass(frozen=True)
+class Quotation:
+    """A piece of some text: one sentence of it at once, the rest for whoever asks."""
+
+    source: str
+    note: str
+    snippet: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Quotations:
+    """Pieces of text under each other, in order, under a heading of their own."""
+
+    kind: ClassVar[str] = "quotations"
+    title: str
+    items: tuple[Quotation, ...]
+
+
+Block = Numbers | Table | Bars | Pictures | TaggedTexts | Quotations
 
 
 @dataclass(frozen=True)

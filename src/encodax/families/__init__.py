@@ -46,6 +46,9 @@ class Family(Protocol):
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
         """Ours as the published one, as near as the family comes."""
 
+    def has(self, kind: HeadKind | None) -> bool:
+        """Whether the family has such a head; None is the bare encoder."""
+
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
         """The head of that kind that the family puts on such an encoder."""
 
@@ -58,8 +61,8 @@ class Family(Protocol):
     def file_name(self, config: ModelConfig, name: str) -> str:
         """A canonical name as the model's file has it."""
 
-    def is_stray(self, name: str) -> bool:
-        """Whether files may carry this tensor beside those of the model."""
+    def is_stray(self, config: ModelConfig, name: str) -> bool:
+        """Whether the file of such a model may carry this tensor beside those of the model."""
 
 
 _ALL: tuple[Family, ...] = (
@@ -81,7 +84,7 @@ FAMILIES: dict[str, Family] = {family.MODEL_TYPE: family for family in _ALL}
 """Families by `model_type`."""
 
 
-def family_named(model_type: str) -> Family:
+def family_named(model_type: object) -> Family:
     """The family of that `model_type`.
 
     Raises:
@@ -89,7 +92,10 @@ def family_named(model_type: str) -> Family:
     """
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise EncodaxError(f"model_type {model_type!r} is not supported; supported: {known}")
+        raise EncodaxError(
+            f"model_type {model_type!r} is not supported; supported: {known}; code that comes with "
+            "a model is not run"
+        )
     return FAMILIES[model_type]
 
 

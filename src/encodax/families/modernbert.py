@@ -55,12 +55,14 @@ POOLINGS = {"cls": "cls", "mean": "mean"}
 def _bases(published: Published) -> tuple[float, float]:
     """The bases of rotary positions, of global and of local layers: two forms are published."""
     stated = published["rope_parameters"] or {}
+    if not set(stated) <= set(KINDS):
+        raise EncodaxError(f"config.json: rope_parameters {stated!r} are not supported")
     bases = []
     for kind, key in (("full", "global_rope_theta"), ("sliding", "local_rope_theta")):
         own = stated.get(f"{kind}_attention") or {}
         if own.get("rope_type", "default") != "default":
             raise EncodaxError(f"config.json: rope_type {own['rope_type']!r} is not supported")
-        bases.append(float(own.get("rope_theta", published.number(key))))
+        bases.append(Published({key: own.get("rope_theta", published[key])}, {}).number(key))
     return bases[0], bases[1]
 
 

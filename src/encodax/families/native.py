@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.config import HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families.published import labels_of, plain_head, shape_of
+from encodax.families.published import labels_of, plain_head, scores_of, shape_of
 from encodax.families.tensors import Tensor
 
 MODEL_TYPE = "encodax"
@@ -32,15 +32,20 @@ def file_name(config: ModelConfig, name: str) -> str:
     return name
 
 
-def is_stray(name: str) -> bool:
+def is_stray(config: ModelConfig, name: str) -> bool:
     """Nothing else may be in the file."""
     return False
+
+
+def has(kind: HeadKind | None) -> bool:
+    """Every head stands under its own name."""
+    return True
 
 
 def new_head(config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
     """BERT's head of that kind."""
     shape = shape_of(config)
-    return plain_head(kind, classes, shape, shape.dropout_rate)
+    return plain_head(kind, scores_of(kind, classes, shape), shape, shape.dropout_rate)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     rope = published["rope_parameters"] or {}
     if rope.get("rope_type", "default") != "default":
         raise EncodaxError(f"config.json: rope_type {rope['rope_type']!r} is not supported")
-    base = float(rope.get("rope_theta", BASE))
+    base = Published({"rope_theta": rope.get("rope_theta", BASE)}, {}).number("rope_theta")
     return shape.encoder(
         embeddings={"positions": None},
         attention={"biases": False, "output_bias": False, "rotary": RotaryConfig(base)},

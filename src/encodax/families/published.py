@@ -7,8 +7,8 @@ configurations say, under one name or another.
 from __future__ import annotations
 
 import functools
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -170,20 +170,22 @@ class Published:
             raise EncodaxError(f"config.json: the key {key!r} is missing")
         return self._defaults[key]
 
-    def integer(self, key: str, least: int = 0) -> int:
-        """A whole number, at least `least`."""
+    def integer(self, key: str, least: int = 0, most: int = 2**31 - 1) -> int:
+        """A whole number, from `least` to `most`: JAX counts in int32."""
         value = self[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise EncodaxError(f"config.json: {key} = {value!r} is not a whole number >= {least}")
+        if value > most:
+            raise EncodaxError(f"config.json: {key} = {value} is more than {most}")
         return value
 
     def number(self, key: str) -> float:
-        """A finite number."""
+        """A finite number, not below 0."""
         value = self[key]
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not 0 <= value <= sys.float_info.max
         ):
             raise EncodaxError(f"config.json: {key} = {value!r} is not a number")
         return float(value)
@@ -216,6 +218,7 @@ class Published:
         """The shape, under these keys."""
         readers: dict[str, Callable[[str], Any]] = {
             "activation": lambda key: self.one_of(key, ACTIVATIONS),
+            "layers": lambda key: self.integer(key, least=1, most=1_000),
             "norm_eps": self.number,
             "dropout_rate": self.rate,
             "attention_dropout_rate": self.rate,
@@ -234,6 +237,11 @@ class Published:
                 f"{keys['heads']} {shape.heads}"
             )
         return shape
+
+
+def scores_of(kind: HeadKind, classes: int, shape: Shape) -> int:
+    """The number of scores of a head: of kinds that leave no choice, what they always have."""
+    return {"span": 2, "vocabulary": shape.vocabulary_size}.get(kind, classes)
 
 
 def plain_head(kind: HeadKind, classes: int, shape: Shape, dropout_rate: float) -> HeadConfig:
@@ -344,8 +352,7 @@ class PublishedFamily:
     def _head(
         self, kind: HeadKind, labels: tuple[str, ...], shape: Shape, published: Published
     ) -> HeadConfig:
-        sizes = {"vocabulary": shape.vocabulary_size, "span": 2}
-        head = self.head(kind, sizes.get(kind, len(labels)), shape, published)
+        head = self.head(kind, scores_of(kind, len(labels), shape), shape, published)
         if head.tied and not published.flag("tie_word_embeddings"):
             head = replace(head, tied=False)
         if kind == "sequence":
@@ -356,11 +363,16 @@ class PublishedFamily:
             )
         return head
 
+    def has(self, kind: HeadKind | None) -> bool:
+        """Whether the family has a class with such a head."""
+        return kind in self.classes
+
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
         """The head that this family has by default on such an encoder."""
         bare = self.write_config(replace(config, head=None, labels=()))
         published = Published(bare, {**COMMON_DEFAULTS, **self.defaults})
-        return self.head(kind, classes, shape_of(config), published)
+        shape = shape_of(config)
+        return self.head(kind, scores_of(kind, classes, shape), shape, published)
 
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
         """Ours as the published configuration, as near as the family comes.
@@ -370,7 +382,7 @@ class PublishedFamily:
         """
         shape, head = shape_of(config), config.head
         kind = head.kind if head else None
-        if kind not in self.classes:
+        if not self.has(kind):
             raise EncodaxError(f"{self.MODEL_TYPE} has no head of the kind {kind}")
         published = {key: getattr(shape, name) for name, key in self.keys.items()}
         if (key := self.keys.get("activation")) is not None:
@@ -423,15 +435,20 @@ class PublishedFamily:
         found = [re.escape(name) for name in modules] + list(self.strays)
         return tuple(own for own in found if not own.startswith(prefix))
 
-    def is_stray(self, name: str) -> bool:
-        """Whether published files may carry this tensor beside those of the model."""
-        return any(re.fullmatch(pattern, name) for pattern in self.strays)
+    def is_stray(self, config: ModelConfig, name: str) -> bool:
+        """Whether the file of such a model may carry this tensor beside those of the model.
+
+        Beside a bare encoder, what embedders are made of, that may be any head of the family.
+        """
+        of_head = config.head is None and any(re.match(own, name) for own in self._of_heads)
+        return of_head or any(re.fullmatch(pattern, name) for pattern in self.strays)
 
 
 COMMON_DEFAULTS: dict[str, Any] = {
     "architectures": None,
     "dtype": None,
     "problem_type": None,
+    "rope_scaling": None,
     "tie_word_embeddings": True,
     "torch_dtype": None,
 }
@@ -444,6 +461,8 @@ def _check_dtype(published: Published) -> None:
             raise EncodaxError(f"config.json: {key} {published[key]!r} is not supported")
     if "quantization_config" in published:
         raise EncodaxError("config.json: quantized weights are not supported")
+    if published["rope_scaling"] is not None:
+        raise EncodaxError("config.json: scaled rotary positions (rope_scaling) are not supported")
 
 
 def published_name(activation: str) -> str:
@@ -465,7 +484,10 @@ def labels_of(published: Mapping[str, Any]) -> tuple[str, ...]:
     """
     names = published.get("id2label")
     if names is None:
-        return tuple(f"LABEL_{index}" for index in range(published.get("num_labels", 2)))
+        count = published.get("num_labels", 2)
+        if not isinstance(count, int) or not 0 < count < 1_000_000:
+            raise EncodaxError(f"config.json: num_labels = {count!r} is not in 1..1000000")
+        return tuple(f"LABEL_{index}" for index in range(count))
     numbers = sorted(names, key=int)
     if [int(number) for number in numbers] != list(range(len(numbers))):
         raise EncodaxError(f"config.json: id2label numbers its labels {', '.join(numbers)}")

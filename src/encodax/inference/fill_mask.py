@@ -61,9 +61,9 @@ class FillMask:
 
         def best(output: ModelOutput) -> tuple[Array, Array]:
             assert output.logits is not None
-            found: tuple[Array, Array]
-            found = jax.lax.top_k(jax.nn.softmax(output.logits.astype(jnp.float32)), top_k)
-            return found
+            probabilities = jax.nn.softmax(output.logits.astype(jnp.float32))
+            scores, ids = jax.lax.top_k(probabilities, top_k)
+            return scores, ids
 
         self._engine = Engine(model, best, "token")
 

@@ -168,11 +168,16 @@ def label_of(tag: str) -> str:
 
 
 def words_of(text: str, encoding: Encoding, tokens: Sequence[int]) -> list[list[int]]:
-    """Tokens by words: one goes on with the word before where a letter or digit meets another."""
+    """Tokens by words: one goes on with the word before where a letter or digit meets another.
+
+    What stands for no character, as a space alone does in byte-level BPE, is of no word.
+    """
     words: list[list[int]] = []
     for token in tokens:
-        start = int(encoding.offsets[token, 0])
+        start, end = encoding.offsets[token].tolist()
         before = int(encoding.offsets[words[-1][-1], 1]) if words else -1
+        if start == end:
+            continue
         if start == before and text[start - 1].isalnum() and text[start].isalnum():
             words[-1].append(token)
         else:

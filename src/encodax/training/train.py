@@ -159,7 +159,7 @@ def new_model(
         labels=labels,
         pad_id=tokenizer.pad_id,
     )
-    head = bert.FAMILY.new_head(config, task.HEAD, _classes(task, labels))
+    head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
     config = replace(config, head=head)
     return Model.create(config, tokenizer, seed=seed)
 
@@ -170,9 +170,4 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
     fits = head is not None and head.kind == task.HEAD and head.problem == "single_label"
     if fits and set(labels) <= set(model.config.labels):
         return model
-    return model.with_head(task.HEAD, _classes(task, labels), labels=labels, seed=seed)
-
-
-def _classes(task: Task, labels: tuple[str, ...]) -> int:
-    """Scores of the head: a start and an end for spans, else one a label."""
-    return 2 if task.HEAD == "span" else len(labels)
+    return model.with_head(task.HEAD, labels=labels, seed=seed)
