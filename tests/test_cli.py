@@ -14,10 +14,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet
 import pytest
+from questions import LONG_QUESTIONS, answerer
 from toys import (
     DAYS,
     PAIRS,
@@ -35,6 +39,8 @@ from toys import (
 
 import encodax
 from encodax import cli
+from encodax.config import Usage
+from encodax.inference.vectors import PRECISIONS
 
 __all__ = ["quick_compiler"]
 
@@ -98,6 +104,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "other_weights" / "model.safetensors").write_bytes(
         (site / "tags" / "model.safetensors").read_bytes()
     )
+    answerer().model.save(site / "questions")
+    model = classifier().model
+    usage = Usage((("query", "good "), ("document", "a ")), similarity="dot")
+    embedder = model.with_embeddings()
+    replace(embedder, config=replace(embedder.config, usage=usage)).save(site / "embedder")
+    model.with_head("sequence", labels=("score",), problem="regression").save(site / "reranker")
+    model.with_head("sequence", labels=("a", "b", "c")).save(site / "three")
+    model.with_head("vocabulary", model.tokenizer.vocabulary_size).save(site / "filler")
+    write_lines(site / "questions.jsonl", LONG_QUESTIONS)
     write_lines(site / "good.jsonl", SENTIMENT)
     write_lines(site / "days.jsonl", DAYS)
     for name, content in FILES.items():
@@ -334,10 +349,168 @@ def test_the_version_is_told(call: Call) -> None:
     assert call("--version") == Outcome(0, f"encodax {encodax.__version__}\n", "")
 
 
+EXAMPLES = {
+    "train": "encodax train classification --train",
+    "evaluate": "encodax evaluate runs/",
+    "predict": "encodax predict runs/",
+    "embed": "encodax embed sentence-transformers/all-MiniLM-L6-v2",
+    "fill-mask": "encodax fill-mask google-bert/",
+    "search": "encodax search MODEL --corpus",
+    "rerank": "encodax rerank cross-encoder/",
+}
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_a_help_page_has_an_example(call: Call, command: str) -> None:
+    page = " ".join(re.sub(r"[│╭╮╰╯─]", " ", call(command, "--help").out).split())
+    assert EXAMPLES[command] in page
+
+
 def test_every_command_has_help(call: Call) -> None:
-    for command in ("train", "evaluate", "predict", "info", "demo"):
+    for command in (*EXAMPLES, "info", "demo"):
         assert command in call("--help").out
         assert "Usage" in call(command, "--help").out
+
+
+# Models for other uses.
+
+
+def test_every_use_in_a_process_of_its_own(
+    site: Path, quick_compiler: dict[str, str], subtests: pytest.Subtests, tmp_path: Path
+) -> None:
+    texts = b"good thing\nbad thing\ngood\n"
+    cases: dict[str, tuple[list[str], bytes]] = {
+        "embed": (["embed", "embedder", "--input", "-"], texts),
+        "search": (["search", "embedder", "good thing", "--corpus", "-", "--top-k", "2"], texts),
+        "rerank": (["rerank", "reranker", "good"], texts),
+        "fill-mask": (["fill-mask", "filler", "--input", "-", "--top-k", "3"], b"a [MASK] thing\n"),
+        "predict": (["predict", "questions"], (site / "questions.jsonl").read_bytes()),
+    }
+    keys = {
+        "embed": {"text", "vector"},
+        "search": {"query", "score", "index", "text"},
+        "rerank": {"query", "score", "index", "text"},
+        "fill-mask": {"text", "mask", "guesses"},
+        "predict": {"question", "context", "answer"},
+    }
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = {
+            name: pool.submit(real, site, quick_compiler, *arguments, stdin=None, input=stdin)
+            for name, (arguments, stdin) in cases.items()
+        }
+    lines = {"embed": 3, "search": 2, "rerank": 3, "fill-mask": 1, "predict": len(LONG_QUESTIONS)}
+    for name in cases:
+        with subtests.test(name):
+            outcome = outcomes[name].result()
+            assert (outcome.code, outcome.err) == (0, "")
+            assert len(outcome.answers) == lines[name]
+            assert all(answer.keys() == keys[name] for answer in outcome.answers)
+
+
+def vectors_of(texts: list[str], prompt: str | None = None) -> np.ndarray:
+    return encodax.Embedder.load("embedder").encode(texts, prompt=prompt)
+
+
+@pytest.mark.parametrize("prompt", [None, "query"])
+def test_texts_become_vectors_in_any_format(call: Call, tmp_path: Path, prompt: str | None) -> None:
+    texts = ["good thing", "bad", "a good, bad thing"]
+    wanted = vectors_of(texts, prompt)
+    chosen = [] if prompt is None else ["--prompt", prompt]
+    lines = call("embed", "embedder", *texts, *chosen).answers
+    assert [line["text"] for line in lines] == texts
+    np.testing.assert_array_equal(np.float32([line["vector"] for line in lines]), wanted)
+    for ending in ("npy", "parquet", "jsonl"):
+        path = tmp_path / f"a.{ending}"
+        assert call("embed", "embedder", *texts, *chosen, "--output", str(path)).code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), wanted)
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table["text"].to_pylist() == texts
+    np.testing.assert_array_equal(np.float32(table["vector"].to_pylist()), wanted)
+    written = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert written == lines
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "binary"])
+def test_vectors_take_fewer_bytes(call: Call, tmp_path: Path, precision: str) -> None:
+    path = tmp_path / "a.npy"
+    choices = ["--precision", precision, "--output", str(path)]
+    outcome = call("embed", "embedder", "--input", "good.jsonl", *choices)
+    assert outcome == Outcome(0, "", "")
+    texts = [record["text"] for record in SENTIMENT]
+    np.testing.assert_array_equal(np.load(path), PRECISIONS[precision](vectors_of(texts)))
+    assert call("embed", "embedder", "--input", "-", *choices, stdin=b"").code == 0
+    assert len(np.load(path)) == 0
+
+
+def test_a_model_without_module_files_embeds_too(call: Call) -> None:
+    (line,) = call("embed", "model", "good thing").answers
+    assert len(line["vector"]) == 16
+
+
+def test_a_corpus_is_searched(call: Call, tmp_path: Path) -> None:
+    texts = ["good thing", "bad thing", "a bad text", "good"]
+    (tmp_path / "corpus.txt").write_text("\n".join(texts))
+    queries = ["good thing", "one bad text"]
+    outcome = call(
+        "search", "embedder", *queries, "--corpus", str(tmp_path / "corpus.txt"), "--top-k", "3"
+    )
+    scores = vectors_of(queries, "query") @ vectors_of(texts, "document").T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :3]
+    assert [(line["query"], line["index"], line["text"]) for line in outcome.answers] == [
+        (query, index, texts[index])
+        for query, row in zip(queries, order.tolist(), strict=True)
+        for index in row
+    ]
+    found = [line["score"] for line in outcome.answers]
+    np.testing.assert_allclose(found, np.take_along_axis(scores, order, 1).ravel(), rtol=1e-5)
+    many = call("search", "embedder", LONG, "--corpus", "good.jsonl", "--truncate")
+    assert many.code == 0
+    assert len(many.answers) == 5
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 2])
+def test_texts_are_reranked(call: Call, top_k: int | None) -> None:
+    chosen = [] if top_k is None else ["--top-k", str(top_k)]
+    outcome = call("rerank", "reranker", "good", *chosen, stdin=b"bad thing\ngood\na thing\n")
+    ranked = encodax.Reranker.load("reranker").rank("good", ["bad thing", "good", "a thing"])
+    assert outcome.answers == [
+        {"query": "good", "score": item.score, "index": item.index, "text": item.text}
+        for item in ranked[:top_k]
+    ]
+
+
+def test_masks_are_filled(call: Call) -> None:
+    texts = ["a [MASK] thing", "[MASK] good [MASK]"]
+    answers = call("fill-mask", "filler", *texts, "--top-k", "2").answers
+    assert [(answer["text"], answer["mask"]) for answer in answers] == [
+        (texts[0], 0), (texts[1], 0), (texts[1], 1)
+    ]  # fmt: skip
+    found = encodax.FillMask.load("filler", top_k=2).predict(texts)
+    wanted = [
+        [dataclasses.asdict(guess) for guess in guesses] for text in found for guesses in text
+    ]
+    assert [answer["guesses"] for answer in answers] == wanted
+
+
+def test_questions_are_answered_from_contexts_of_any_length(call: Call) -> None:
+    answers = call("predict", "questions", "--input", "questions.jsonl").answers
+    for record, answer in zip(LONG_QUESTIONS, answers, strict=True):
+        assert answer["question"] == record["question"]
+        assert answer["context"] == record["context"]
+        found = answer["answer"]
+        assert record["context"][found["start"] : found["end"]] == found["text"]
+    (measured,) = call("evaluate", "questions", "--data", "questions.jsonl").answers
+    assert measured["exact_match"] >= 0.8
+
+
+def test_question_answering_is_trained(call: Call, tmp_path: Path) -> None:
+    data = ["--train", "questions.jsonl", "--eval", "questions.jsonl"]
+    out = ["--out", str(tmp_path / "model"), "--overwrite"]
+    begin = ["--model", "questions", "--steps", "1"]
+    outcome = call("train", "question-answering", *data, *out, *begin)
+    assert outcome.code == 0, outcome.err
+    assert outcome.answers[0].keys() == {"model", "step", "exact_match", "f1"}
+    encodax.QuestionAnswerer.load(tmp_path / "model")
 
 
 # Where output ends.
@@ -499,15 +672,49 @@ def test_a_disk_that_fills_up_loses_nothing(
         ),
         (call_train(*GOOD, "--out", "good.jsonl"), "good.jsonl is a file, not a directory"),
         (call_train(*GOOD, "--out", "good.jsonl/new"), "good.jsonl/new cannot be made: Not a dir"),
-        (["predict", "missing", "good"], "missing/config.json does not exist: is missing a model"),
-        (["predict", "good.jsonl", "good"], "good.jsonl/config.json does not exist"),
+        (["predict", "./missing", "good"], "./missing does not exist: give a model directory, or"),
+        (["predict", "good.jsonl", "good"], "good.jsonl is a file: give a model directory, or the"),
+        (["predict", "a/b/c", "good"], "a/b/c does not exist: give a model directory, or the id"),
+        (["embed", "../missing", "good"], "../missing does not exist: give a model directory"),
+        (["embed", "a b", "good"], "a b does not exist: give a model directory"),
+        (["search", "./missing", "good", "--corpus", "good.jsonl"], "./missing does not exist"),
+        (["rerank", "./missing", "good", "--input", "good.jsonl"], "./missing does not exist"),
+        (["fill-mask", "./missing", "[MASK]"], "./missing does not exist"),
+        (["embed", "./missing", "good", "--output", "a.txt"], "a.txt: .* .npy, .parquet, .jsonl"),
+        (["embed", "./missing", "good", "--output", "vectors"], "vectors: .* files that end in"),
+        (["embed", "embedder", "good", "--prompt", "passage"], "no prompt 'passage'; it has: que"),
+        (["embed", "embedder", "good", "--output", "no/a.npy"], "no/a.npy cannot be written"),
+        (["embed", "embedder", LONG], "text 0: 42 tokens, and the model takes 32"),
+        (["embed", "embedder", "--input", "empty_text.jsonl"], "empty_text.jsonl, line 2: the tex"),
+        (["embed", "embedder", "good", "--input", "good.jsonl"], "texts or --input, not both"),
+        (["embed", "embedder"], "nothing to read: give texts"),
+        (["search", "embedder", "x", "--corpus", "missing.txt"], "missing.txt does not exist"),
+        (["search", "embedder", LONG, "--corpus", "good.jsonl"], "text 0: 43 tokens"),
+        (
+            ["rerank", "three", "good", "--input", "good.jsonl"],
+            "one score or two classes, .* 3",
+        ),
+        (
+            ["rerank", "embedder", "good", "--input", "good.jsonl"],
+            "the model is one for embeddings",
+        ),
+        (["fill-mask", "filler", "good"], r"text 0: the text has no \[MASK\] to fill"),
+        (["fill-mask", "model", "[MASK]"], "the model has no masked-language-model head"),
+        (["fill-mask", "filler", "[MASK]", "--top-k", "9999"], "top_k = 9999 is not in 1"),
+        (["predict", "embedder", "good"], "the model is one for embeddings: use `encodax embed`"),
+        (["predict", "filler", "good"], "use `encodax fill-mask`"),
+        (["predict", "questions", "good"], r"text 0: no field 'question' \(found: text\)"),
+        (["evaluate", "questions", "--data", "good.jsonl"], "good.jsonl, line 1: no field 'quest"),
         (["predict", "no_config", "good"], "no_config/config.json does not exist"),
         (["predict", "no_weights", "good"], "no_weights/model.safetensors does not exist"),
         (["predict", "cut_weights", "good"], "cut_weights/model.safetensors cannot be read"),
         (["info", "bad_weights"], "bad_weights/model.safetensors cannot be read"),
-        (["info", "other_weights"], "other_weights/model.safetensors: .* wanted float32"),
+        (
+            ["info", "other_weights"],
+            "other_weights/model.safetensors: .* is F32 .*, wanted F32",
+        ),
         (["predict", "model", "good", "--input", "good.jsonl"], "texts or --input, not both"),
-        (["predict", "model"], "nothing to predict: give texts, or --input FILE, or --input -"),
+        (["predict", "model"], "nothing to read: give texts, or --input FILE, or --input -"),
         (["predict", "model", ""], "text 0: the text is empty"),
         (["predict", "model", "\u200b"], "text 0: the text is empty"),
         (["predict", "model", "caf\udce9"], "text 0: character 3 of the text, .* is not Unicode"),

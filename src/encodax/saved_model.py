@@ -139,7 +139,10 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     def write_to(place: Path) -> None:
         _write_json(place / CONFIG_FILE, {**family.write_config(stored), "dtype": "float32"})
         weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
-        parts.tokenizer.save(place, max_length=max_length, model_type=family.MODEL_TYPE)
+        types = stored.encoder.embeddings.type_vocabulary_size
+        parts.tokenizer.save(
+            place, max_length=max_length, model_type=family.MODEL_TYPE, has_types=types > 1
+        )
         if head is not None and head.kind == "embedding":
             sentence_modules.write(place, parts.config, parts.params)
         elif head is not None and stored.head is None:

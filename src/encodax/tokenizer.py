@@ -192,6 +192,7 @@ class Tokenizer:
         *,
         max_length: int | None = None,
         model_type: str | None = None,
+        has_types: bool = False,
     ) -> None:
         """Write `tokenizer.json` and the files that transformers reads.
 
@@ -203,8 +204,10 @@ class Tokenizer:
             max_length: the longest sequence of the model, in tokens; a published one is kept.
             model_type: the family of the model. For `esm` there is a `vocab.txt`, all that
                 transformers' EsmTokenizer reads.
+            has_types: whether the model tells the texts of a pair apart: transformers gives it no
+                token types unless the configuration asks for them. A published one is kept.
         """
-        config, changed = self._config(max_length)
+        config, changed = self._config(max_length, has_types)
         # Not the library's own save: it reports a full disk as a bare Exception.
         files = {TOKENIZER_FILE: self._backend.to_str(pretty=True).encode(), **self.files}
         if model_type == "esm" and VOCABULARY_FILE not in files and self._is_a_list_of_words():
@@ -218,13 +221,18 @@ class Tokenizer:
         for name, content in files.items():
             (Path(directory) / name).write_bytes(content)
 
-    def _config(self, max_length: int | None) -> tuple[dict[str, Any], bool]:
+    def _config(self, max_length: int | None, has_types: bool) -> tuple[dict[str, Any], bool]:
         """What `tokenizer_config.json` is to hold, and whether that is not what was loaded."""
         if TOKENIZER_CONFIG_FILE in self.files:
             loaded: dict[str, Any] = json.loads(self.files[TOKENIZER_CONFIG_FILE])
         else:
             loaded = {}
-        config = loaded or {**self.special_tokens, "tokenizer_class": "PreTrainedTokenizerFast"}
+        inputs = ["input_ids", *(["token_type_ids"] if has_types else []), "attention_mask"]
+        config = loaded or {
+            **self.special_tokens,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": inputs,
+        }
         config = {key: value for key, value in config.items() if key != "auto_map"}
         if max_length is not None:
             config.setdefault("model_max_length", max_length)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from encodax.demo import run
+from encodax.demo import answers, run
 from encodax.demo.dates import LANGUAGES
 from encodax.demo.run import DemoResult, draw, run_demo
 from encodax.demo.watch import watch
@@ -18,6 +18,7 @@ SIZES = {
     "steps": 2, "train_size": 300, "validation_size": 20, "evaluation_size": 50,
     "dateparser_size": 20,
 }  # fmt: skip
+TOPICS = {"break": "It ends the loop early.", "sorting": "A list is sorted in place."}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoResult, str]:
     """The result of a tiny run, and what it printed."""
     printed = io.StringIO()
     out = tmp_path_factory.mktemp("runs") / "demo"
-    return run_demo(out, console=Console(file=printed, width=100), **SIZES), printed.getvalue()
+    console = Console(file=printed, width=100)
+    return run_demo(out, console=console, topics=TOPICS, **SIZES), printed.getvalue()
 
 
 def test_summary_has_the_measured_shares(demo: tuple[DemoResult, str]) -> None:
@@ -62,6 +64,7 @@ def test_the_report_shows_everything(demo: tuple[DemoResult, str]) -> None:
         "How it learned",
         "Where it looks",
         "Where a character stands",
+        "Act two: questions about Python",
         "Machine and settings",
     ):
         assert f"<h2>{heading}</h2>" in html
@@ -76,6 +79,44 @@ def test_what_is_printed_ends_with_the_report(demo: tuple[DemoResult, str]) -> N
     rows = {line.split()[1]: line for line in lines if line.startswith("│")}
     assert f"{result.encoder.match.overall:.2%}" in rows["encoder"]
     assert f"{result.dateparser.match.overall:.2%}" in rows["dateparser"]
+
+
+def test_act_two_is_in_the_summary_and_its_passages_in_a_file(
+    minilm: Path, demo: tuple[DemoResult, str]
+) -> None:
+    result, printed = demo
+    act_two = json.loads(result.summary.read_text(encoding="utf-8"))["act_two"]
+    assert act_two["passages"] == 2
+    assert act_two["tokens"] == 17
+    assert act_two["texts_per_second"] > 0
+    asked = {answer["question"]: answer["found"][0]["topic"] for answer in act_two["answers"]}
+    assert list(asked) == list(answers.QUESTIONS)
+    assert asked["How do I stop a loop early?"] == "break"
+    assert asked["How do I sort a list?"] == "sorting"
+    assert result.passages is not None
+    lines = result.passages.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == list(TOPICS.values())
+    assert f"--corpus {result.passages} " in printed
+
+
+def test_without_the_weights_act_one_is_done_and_act_two_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "find_spec", lambda name: None)
+    printed = io.StringIO()
+    console = Console(file=printed, width=100)
+    result = run_demo(tmp_path / "demo", console=console, topics=TOPICS, **SIZES)
+    note = f"the weights of all-MiniLM-L6-v2 are not installed: {answers.INSTALL}"
+    assert printed.getvalue().count(note) == 2  # before the wait, and at the end
+    assert result.passages is None
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {
+        "model", "summary.json", "report.html",
+    }  # fmt: skip
+    summary = json.loads(result.summary.read_text(encoding="utf-8"))
+    assert summary["act_two"] == {"left_out": note}
+    html = result.report.read_text(encoding="utf-8")
+    assert f"It was left out: {note}" in html
+    assert "Act two, at the end" not in html
 
 
 def test_an_earlier_result_is_kept_unless_asked(demo: tuple[DemoResult, str]) -> None:

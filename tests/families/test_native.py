@@ -97,7 +97,7 @@ def test_a_parameter_stands_under_its_own_path_in_its_own_layout() -> None:
     assert (tensor.name, tensor.layout) == ("encoder/layer_1/attention/query/w", "same")
     assert native.canonical(tensor.name) == tensor.name
     assert native.file_name(ModelConfig(PLAIN), tensor.name) == tensor.name
-    assert not native.is_stray(tensor.name)
+    assert not native.is_stray(ModelConfig(PLAIN), tensor.name)
 
 
 def test_a_new_head_is_berts() -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from toys import classifier, tagger
 
+from encodax.config import HeadConfig
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, answer_of
 from encodax.model import Model
 from encodax.tokenizer import Encoding
+from encodax.types import ModelOutput
 
 WORDS = ["good", "bad", "thing", "number", "on", "Monday", "we", "met", "they", "all"]
 
@@ -108,3 +110,42 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, np.nan), model.params)
     with pytest.raises(EncodaxError, match="scores are not finite"):
         engine_of(model).run(encoded(model, count=3, seed=5), broken)
+
+
+def test_an_answer_may_be_several_arrays() -> None:
+    model = tagger().model
+    encodings = encoded(model, count=9, seed=6)
+    both = Engine(model, lambda output: (output.hidden, output.logits), "token").run(encodings)
+    (hidden,) = Engine(model, lambda output: output.hidden, "token").run(encodings[:1])
+    np.testing.assert_allclose(both[0][0], hidden, rtol=0, atol=1e-5)
+    for encoding, (states, logits) in zip(encodings, both, strict=True):
+        assert states.shape == (len(encoding), 16)
+        assert logits.shape == (len(encoding), 5)
+
+
+@pytest.mark.parametrize(
+    ("head", "level", "wanted"),
+    [
+        (HeadConfig("sequence", 2), "sequence", [0.25, 0.75]),
+        (HeadConfig("sequence", 2, problem="multi_label"), "sequence", [0.5, 0.75]),
+        (HeadConfig("sequence", 2, problem="regression"), "sequence", [0.0, np.log(3)]),
+        (HeadConfig("token", 2), "token", [0.25, 0.75]),
+        (HeadConfig("vocabulary", 2), "token", [0.25, 0.75]),
+        (HeadConfig("span", 2), "token", [0.0, np.log(3)]),
+    ],
+)
+def test_scores_are_read_as_the_head_means_them(
+    head: HeadConfig, level: str, wanted: list[float]
+) -> None:
+    read, found = answer_of(head)
+    logits = jnp.asarray([[[0.0, np.log(3)]]], jnp.float32)
+    output = ModelOutput(jnp.zeros((1, 1, 4)), logits)
+    assert found == level
+    np.testing.assert_allclose(read(output)[0, 0], wanted, rtol=1e-6)
+
+
+def test_a_vector_is_read_as_it_is() -> None:
+    read, level = answer_of(HeadConfig("embedding", pooling="mean"))
+    vectors = jnp.asarray([[[3.0, -4.0]]])
+    assert read(ModelOutput(jnp.zeros((1, 1, 2)), vectors=vectors)) is vectors
+    assert level == "sequence"

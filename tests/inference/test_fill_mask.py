@@ -129,5 +129,5 @@ def test_a_stream_reads_a_window_ahead_of_an_endless_source(
     assert read == 4
     assert [len(masks) for masks in itertools.islice(answers, 5)] == [2, 1, 1, 2, 1]
     assert read == 8
-    with pytest.raises(EncodaxError, match="text 5: the text has no"):
+    with pytest.raises(EncodaxError, match="text 4: the text has no"):
         list(FillMask(model).stream([*MASKED, *TEXTS]))

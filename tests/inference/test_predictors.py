@@ -6,17 +6,20 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from questions import LONG_QUESTIONS, QUESTIONS, answerer
 from toys import DAYS, PAIRS, SENTIMENT, classifier, pair_classifier, spans_of, tagger
 
 import encodax
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference import predictors
-from encodax.inference.predictors import Predictor
+from encodax.inference.predictors import Predictor, Ranked
+from encodax.model import Model
 from encodax.tasks.task import Example
 from encodax.types import Span
 
@@ -189,3 +192,183 @@ def test_a_predictor_refuses_a_model_without_a_head() -> None:
     model = classifier().model
     with pytest.raises(EncodaxError, match="has no head"):
         encodax.Classifier(replace(model, config=replace(model.config, head=None)))
+
+
+# Heads whose scores mean something else.
+
+TEXTS = ["the cat sat", "a dog", "what a wonderful film!"]
+
+
+def logits_of(model: Model, texts: list[Any]) -> np.ndarray:
+    """(texts, C), from a batch of one text a row."""
+    logits = np.asarray(model.apply(model.params, model.batch(texts)).logits, np.float64)
+    return logits[:, 0]
+
+
+def test_of_several_labels_each_has_a_probability_of_its_own(tiny_model: Model) -> None:
+    labels = ("a", "b", "c", "d")
+    model = tiny_model.with_head("sequence", labels=labels, problem="multi_label")
+    answers = encodax.Classifier(model).predict(TEXTS)
+    wanted = 1 / (1 + np.exp(-logits_of(model, TEXTS)))
+    for answer, row in zip(answers, wanted, strict=True):
+        assert tuple(answer.scores) == labels
+        np.testing.assert_allclose(list(answer.scores.values()), row, rtol=0, atol=1e-5)
+        assert answer.label == labels[int(row.argmax())]
+        assert answer.score == answer.scores[answer.label]
+        assert not math.isclose(sum(answer.scores.values()), 1, rel_tol=1e-3)
+
+
+def test_a_regression_gives_its_quantity(tiny_model: Model) -> None:
+    model = tiny_model.with_head("sequence", labels=("stars",), problem="regression")
+    answers = encodax.Classifier(model).predict(TEXTS)
+    for answer, (wanted,) in zip(answers, logits_of(model, TEXTS), strict=True):
+        assert answer.label == "stars"
+        assert answer.score == answer.scores["stars"] == pytest.approx(wanted, abs=1e-5)
+        assert answer.score != 1
+
+
+def test_a_problem_comes_back_from_its_file(tiny_model: Model, tmp_path: Path) -> None:
+    for problem in ("multi_label", "regression", "single_label"):
+        labels = ("a",) if problem == "regression" else ("a", "b")
+        model = tiny_model.with_head("sequence", labels=labels, problem=problem)
+        model.save(tmp_path / problem)
+        found = encodax.Classifier.load(tmp_path / problem).predict(TEXTS)
+        assert found == encodax.Classifier(model).predict(TEXTS)
+
+
+# Spans by words.
+
+
+@pytest.mark.parametrize("aggregation", ["none", "simple", "first", "average", "max"])
+def test_an_aggregation_is_asked_of_the_task(aggregation: Any) -> None:
+    model = tagger().model
+    tag = encodax.TokenClassifier(model, aggregation=aggregation)
+    text = DAYS[0]["text"]
+    (found,) = tag.predict([text])
+    wanted = spans_of(DAYS[0])
+    if aggregation == "none":
+        wanted = [(i, i + 1, label) for start, end, label in wanted for i in range(start, end)]
+    assert [(span.start, span.end, span.label) for span in found] == wanted
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_unknown_aggregation_is_refused() -> None:
+    with pytest.raises(EncodaxError, match="'last' is not one of: none, simple, first, average, m"):
+        encodax.TokenClassifier(tagger().model, aggregation="last")  # type: ignore[arg-type]
+
+
+def test_spans_are_of_one_text(tag: encodax.TokenClassifier) -> None:
+    with pytest.raises(EncodaxError, match="text 1: token classification takes one text, not a p"):
+        tag.predict([DAYS[0]["text"], ("on Monday", "we met")])
+
+
+# Questions.
+
+
+@pytest.fixture(scope="module")
+def ask() -> encodax.QuestionAnswerer:
+    return encodax.QuestionAnswerer(answerer().model)
+
+
+def test_answers_are_pieces_of_contexts_longer_than_the_model(
+    ask: encodax.QuestionAnswerer,
+) -> None:
+    pairs = [(record["question"], record["context"]) for record in LONG_QUESTIONS]
+    assert min(len(encoding) for encoding in ask.model.tokenizer.encode(pairs)) > 2 * 32
+    answers = ask.predict(pairs)
+    for (_, context), answer in zip(pairs, answers, strict=True):
+        assert answer.text == context[answer.start : answer.end] != ""
+        assert answer.score > -math.inf
+    right = [
+        (answer.text, answer.start) == (record["answers"][0]["text"], record["answers"][0]["start"])
+        for answer, record in zip(answers, LONG_QUESTIONS, strict=True)
+    ]
+    assert np.mean(right) >= 0.8
+    measured = ask.evaluate(records_of(LONG_QUESTIONS))
+    assert measured["exact_match"] == pytest.approx(np.mean(right))
+
+
+def test_a_context_without_the_answer_has_none(ask: encodax.QuestionAnswerer) -> None:
+    answers = ask.predict([(record["question"], record["context"]) for record in QUESTIONS])
+    told = [answer.score > answer.no_answer_score for answer in answers]
+    assert np.mean([t == bool(r["answers"]) for t, r in zip(told, QUESTIONS, strict=True)]) >= 0.9
+    assert ask.evaluate(records_of(QUESTIONS))["f1"] >= 0.9
+
+
+def test_the_windows_of_one_context_share_rows_with_others(ask: encodax.QuestionAnswerer) -> None:
+    pairs = [(record["question"], record["context"]) for record in LONG_QUESTIONS[:6] + QUESTIONS]
+    for pair, answer in zip(pairs, ask.predict(pairs), strict=True):
+        (alone,) = ask.predict([pair])
+        assert (alone.text, alone.start, alone.end) == (answer.text, answer.start, answer.end)
+        assert alone.score == pytest.approx(answer.score, abs=1e-4)
+        assert alone.no_answer_score == pytest.approx(answer.no_answer_score, abs=1e-4)
+
+
+def test_a_question_without_a_context_is_refused(ask: encodax.QuestionAnswerer) -> None:
+    for text in ("which colour?", ("which colour?", "")):
+        with pytest.raises(EncodaxError, match="text 0: the context is empty"):
+            ask.predict([text])
+
+
+# Ranking.
+
+QUERY = "the cat"
+
+
+def rows(texts: list[str]) -> list[tuple[str, str]]:
+    return [(QUERY, text) for text in texts]
+
+
+@pytest.mark.parametrize("problem", ["regression", "single_label", "multi_label"])
+def test_one_score_is_the_logit(tiny_model: Model, problem: Any) -> None:
+    model = tiny_model.with_head("sequence", labels=("score",), problem=problem)
+    rerank = encodax.Reranker(model)
+    wanted = logits_of(model, rows(TEXTS))[:, 0]
+    np.testing.assert_allclose(rerank.predict(rows(TEXTS)), wanted, rtol=0, atol=1e-5)
+    assert list(rerank.stream(iter(rows(TEXTS)))) == rerank.predict(rows(TEXTS))
+    assert len(set(wanted.round(5))) == 3
+
+
+def test_of_two_classes_the_second_is_the_score(tiny_model: Model) -> None:
+    model = tiny_model.with_head("sequence", labels=("no", "yes"))
+    exponentials = np.exp(logits_of(model, rows(TEXTS)))
+    wanted = exponentials[:, 1] / exponentials.sum(axis=1)
+    found = encodax.Reranker(model).predict(rows(TEXTS))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_three_classes_rank_nothing(tiny_model: Model) -> None:
+    with pytest.raises(EncodaxError, match="one score or two classes, and the model has 3"):
+        encodax.Reranker(tiny_model)
+
+
+def test_a_model_of_another_kind_ranks_nothing(tiny_model: Model) -> None:
+    with pytest.raises(EncodaxError, match="the model is one for embeddings"):
+        encodax.Reranker(tiny_model.with_embeddings())
+    with pytest.raises(EncodaxError, match="is one for token-classification"):
+        encodax.Reranker(tagger().model)
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 3, 99])
+def test_texts_are_ranked_best_first(tiny_model: Model, top_k: int | None) -> None:
+    rerank = encodax.Reranker(tiny_model.with_head("sequence", labels=("score",)))
+    texts = ["a dog", "dull", "the cat sat", "a dog", "what a film"]
+    scores = rerank.predict(rows(texts))
+    order = sorted(range(5), key=lambda index: -scores[index])  # equal texts keep their order
+    wanted = [Ranked(index, scores[index], texts[index]) for index in order]
+    assert rerank.rank(QUERY, texts, top_k=top_k) == wanted[:top_k]
+    assert rerank.rank(QUERY, []) == []
+
+
+def test_a_long_pair_is_refused_or_cut(tiny_model: Model) -> None:
+    rerank = encodax.Reranker(tiny_model.with_head("sequence", labels=("score",)))
+    with pytest.raises(EncodaxError, match=r"text 1: .* tokens, and the model takes 32"):
+        rerank.rank(QUERY, ["a dog", "cat " * 40])
+    assert len(rerank.rank(QUERY, ["a dog", "cat " * 40], truncate=True)) == 2
+
+
+def test_a_model_for_something_else_says_what_for(tiny_model: Model) -> None:
+    vocabulary = tiny_model.with_head("vocabulary", classes=tiny_model.tokenizer.vocabulary_size)
+    for model, command in ((tiny_model.with_embeddings(), "embed"), (vocabulary, "fill-mask")):
+        with pytest.raises(EncodaxError, match=f"use `encodax {command}`"):
+            Predictor(model)

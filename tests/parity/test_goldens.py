@@ -19,7 +19,9 @@ from encodax.model import _shapes, _transformed
 from encodax.types import PackedBatch, Params
 
 GOLDENS = Path(__file__).parent / "goldens"
-ALL = sorted(path.parent.relative_to(GOLDENS).as_posix() for path in GOLDENS.glob("*/*/config.json"))
+ALL = sorted(
+    path.parent.relative_to(GOLDENS).as_posix() for path in GOLDENS.glob("*/*/config.json")
+)
 CASES = ("one", "two", "some", "longest", "pair")
 TOLERANCE = 1e-5
 """Times max(1, |x|)."""

@@ -29,7 +29,9 @@ def test_the_rate_rises_to_the_peak(schedule: str) -> None:
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_the_rate_falls_from_the_peak_to_nothing_after_the_end(schedule: str, warmup: float) -> None:
+def test_the_rate_falls_from_the_peak_to_nothing_after_the_end(
+    schedule: str, warmup: float
+) -> None:
     falling = rates(schedule, warmup)[max(0, round(warmup * STEPS) - 1) :]
     assert falling[0] == pytest.approx(PEAK)
     assert (np.diff(falling) < 0).all()

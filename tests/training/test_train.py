@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from questions import QUESTIONS, answerer
 from rich.console import Console
 from toys import (
     DAYS,
@@ -81,6 +82,16 @@ def test_a_token_classifier_learns() -> None:
     answers = encodax.TokenClassifier(result.model).predict([record["text"] for record in DAYS])
     found = [[(span.start, span.end, span.label) for span in answer] for answer in answers]
     assert found == [spans_of(record) for record in DAYS]
+
+
+def test_a_question_answerer_learns() -> None:
+    result = answerer()
+    assert result.metrics.keys() == {"exact_match", "f1"}
+    assert result.metrics["exact_match"] >= 0.9
+    assert result.model.config.labels == ()
+    assert result.model.params["head/output"]["w"].shape == (32, 2)
+    first, last = (result.curve[index]["loss"] for index in (0, -2))
+    assert last < 0.2 * first
 
 
 def test_the_figures_of_a_run_are_those_of_its_plan() -> None:
@@ -246,6 +257,32 @@ def test_another_task_takes_a_new_head() -> None:
     result = encodax.train("token-classification", train=DAYS, eval=DAYS, model=start, **GENTLY)
     assert near(encoder_of(result.model), encoder_of(start))
     assert result.model.params["head/output"]["w"].shape == (16, 5)
+
+
+def test_another_task_of_no_label_takes_a_new_head() -> None:
+    start, few = classifier().model, QUESTIONS[:4]
+    result = encodax.train("question-answering", train=few, eval=few, model=start, **GENTLY)
+    assert near(encoder_of(result.model), encoder_of(start))
+    assert result.model.params["head/output"]["w"].shape == (16, 2)
+
+
+def test_an_embedder_is_a_start(tmp_path: Path) -> None:
+    start = classifier().model.with_embeddings()
+    start.save(tmp_path / "model")
+    result = run(model=tmp_path / "model", **GENTLY)
+    assert near(encoder_of(result.model), encoder_of(start))
+    assert result.model.config.labels == ("no", "yes")
+
+
+@pytest.mark.parametrize("problem", ["multi_label", "regression"])
+def test_scores_that_mean_something_else_take_a_new_head(problem: Any) -> None:
+    start = classifier().model.with_head("sequence", labels=("no", "yes"), problem=problem)
+    result = run(model=start, **GENTLY)
+    head = result.model.config.head
+    assert head is not None
+    assert head.problem == "single_label"
+    scores = encodax.Classifier(result.model).predict(["good"])[0].scores
+    assert sum(scores.values()) == pytest.approx(1)
 
 
 def test_the_shape_is_that_of_the_start() -> None:

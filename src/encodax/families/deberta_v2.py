@@ -156,7 +156,7 @@ FAMILY = PublishedFamily(
     strays=(
         r"deberta\.embeddings\.position_ids",
         r"mask_predictions\..*",
-        r"cls\.predictions\..*",
+        r"cls\.predictions\.(bias|transform\.(dense|LayerNorm)\.(weight|bias))",
     ),
     copies={
         "cls.predictions.decoder.weight": "deberta.embeddings.word_embeddings.weight",

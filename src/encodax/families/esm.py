@@ -10,10 +10,16 @@ from encodax.config import (
     HeadKind,
     MaskDropoutConfig,
     ModelConfig,
-    RotaryConfig,
 )
 from encodax.families import bert, roberta
-from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import (
+    KEYS,
+    Published,
+    PublishedFamily,
+    Shape,
+    plain_head,
+    rotary,
+)
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 LAYER = "esm.encoder.layer.{}."
@@ -41,12 +47,12 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     return shape.encoder(
         embeddings={
             "positions": None,
-            "max_positions": shape.max_positions - OFFSET,
+            "max_positions": max(1, shape.max_positions - OFFSET),
             "norm": None,
             "dropout_rate": 0.0,
             "mask_dropout": dropped,
         },
-        attention={"rotary": RotaryConfig(published.number("rope_theta"))},
+        attention={"rotary": rotary(shape, published["rope_parameters"], published["rope_theta"])},
         layer={"placement": "pre"},
         final_norm=shape.norm,
     )
@@ -60,13 +66,13 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 def options(config: ModelConfig) -> dict[str, Any]:
     """Positions and token dropout."""
-    embeddings, rotary = config.encoder.embeddings, config.encoder.layers[0].attention.rotary
+    embeddings, rotated = config.encoder.embeddings, config.encoder.layers[0].attention.rotary
     dropped = embeddings.mask_dropout
     return {
         "max_position_embeddings": (embeddings.max_positions or 0) + OFFSET,
         "token_dropout": dropped is not None,
         **({"mask_token_id": dropped.mask_id} if dropped else {}),
-        **({"rope_theta": rotary.base} if rotary else {}),
+        **({"rope_theta": rotated.base} if rotated else {}),
     }
 
 
@@ -95,6 +101,7 @@ FAMILY = PublishedFamily(
         "max_position_embeddings": 1026,
         "mask_token_id": 32,
         "pad_token_id": 1,
+        "rope_parameters": None,
         "rope_theta": 10_000.0,
         "token_dropout": False,
     },

@@ -27,6 +27,7 @@ from encodax.families.published import (
     PublishedFamily,
     Shape,
     published_name,
+    rotary,
 )
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of
 
@@ -52,18 +53,15 @@ KINDS = {"full_attention": True, "sliding_attention": False}
 POOLINGS = {"cls": "cls", "mean": "mean"}
 
 
-def _bases(published: Published) -> tuple[float, float]:
-    """The bases of rotary positions, of global and of local layers: two forms are published."""
+def _rotary(shape: Shape, published: Published) -> dict[bool, RotaryConfig]:
+    """Rotary positions of global and of local layers: two forms are published."""
     stated = published["rope_parameters"] or {}
     if not set(stated) <= set(KINDS):
         raise EncodaxError(f"config.json: rope_parameters {stated!r} are not supported")
-    bases = []
-    for kind, key in (("full", "global_rope_theta"), ("sliding", "local_rope_theta")):
-        own = stated.get(f"{kind}_attention") or {}
-        if own.get("rope_type", "default") != "default":
-            raise EncodaxError(f"config.json: rope_type {own['rope_type']!r} is not supported")
-        bases.append(Published({key: own.get("rope_theta", published[key])}, {}).number(key))
-    return bases[0], bases[1]
+    bases = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+    return {
+        KINDS[kind]: rotary(shape, stated.get(kind), published[key]) for kind, key in bases.items()
+    }
 
 
 def _is_global(shape: Shape, published: Published) -> list[bool]:
@@ -81,7 +79,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     """The stack; its first layer has no norm before attention: the embeddings have had one."""
     norm = NormConfig(shape.norm_eps, bias=published.flag("norm_bias"))
     biases = published.flag("attention_bias")
-    base, local_base = _bases(published)
+    turned = _rotary(shape, published)
     plain = shape.encoder(
         embeddings={
             "positions": None,
@@ -103,7 +101,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
         attention = replace(
             plain.layers[index].attention,
             window=None if is_global else window,
-            rotary=RotaryConfig(base if is_global else local_base),
+            rotary=turned[is_global],
         )
         return replace(plain.layers[index], attention=attention, has_attention_norm=index > 0)
 

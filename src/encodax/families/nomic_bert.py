@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, RotaryConfig
+from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import Published, PublishedFamily, Shape, plain_head, rotary
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of, split
 
 LAYER = "nomic_bert.encoder.layers.{}."
@@ -74,13 +74,10 @@ BASE = 1000.0
 
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
     """BERT's, with rotary positions and gates in place of learned positions and biases."""
-    rope = published["rope_parameters"] or {}
-    if rope.get("rope_type", "default") != "default":
-        raise EncodaxError(f"config.json: rope_type {rope['rope_type']!r} is not supported")
-    base = Published({"rope_theta": rope.get("rope_theta", BASE)}, {}).number("rope_theta")
+    turned = rotary(shape, published["rope_parameters"], BASE)
     return shape.encoder(
         embeddings={"positions": None},
-        attention={"biases": False, "output_bias": False, "rotary": RotaryConfig(base)},
+        attention={"biases": False, "output_bias": False, "rotary": turned},
         feed_forward={"gated": True, "biases": False},
     )
 
@@ -92,10 +89,10 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 def options(config: ModelConfig) -> dict[str, Any]:
     """The base of rotary positions, and the dropout of the head."""
-    rotary = config.encoder.layers[0].attention.rotary
-    if rotary is None:
+    turned = config.encoder.layers[0].attention.rotary
+    if turned is None:
         raise EncodaxError("NomicBERT has rotary positions")
-    rope = {"rope_type": "default", "rope_theta": rotary.base}
+    rope = {"rope_type": "default", "rope_theta": turned.base}
     return {"rope_parameters": rope, **bert.options(config)}
 
 

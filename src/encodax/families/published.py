@@ -24,6 +24,7 @@ from encodax.config import (
     ModelConfig,
     NormConfig,
     Problem,
+    RotaryConfig,
 )
 from encodax.errors import EncodaxError
 from encodax.families.tensors import Table, Tensor, look_up
@@ -237,6 +238,30 @@ class Published:
                 f"{keys['heads']} {shape.heads}"
             )
         return shape
+
+
+def rotary(shape: Shape, stated: Mapping[str, Any] | None, base: Any) -> RotaryConfig:
+    """Rotary positions for heads of this shape.
+
+    Args:
+        shape: of the model.
+        stated: `rope_parameters`, or what of it is of one kind of layer; None where there is none.
+        base: where `stated` has none.
+
+    Raises:
+        EncodaxError: they are scaled; or heads have an odd width, which has no pairs to turn.
+    """
+    stated = stated or {}
+    if stated.get("rope_type", "default") != "default":
+        raise EncodaxError(f"config.json: rope_type {stated['rope_type']!r} is not supported")
+    known = Published({"rope_theta": stated.get("rope_theta", base)}, {}).number("rope_theta")
+    width = shape.width // shape.heads
+    if width % 2 or known == 0:
+        raise EncodaxError(
+            f"config.json: rotary positions want heads of even width and a rope_theta above 0, not "
+            f"{width} and {known}"
+        )
+    return RotaryConfig(known)
 
 
 def scores_of(kind: HeadKind, classes: int, shape: Shape) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
+from encodax.errors import EncodaxError
 from encodax.families import bert
 from encodax.families.published import Published, PublishedFamily, Shape, plain_head
 from encodax.families.tensors import LINEAR, NORM, Table, split
@@ -28,6 +29,11 @@ LM_HEAD: Table = {
 def after_padding(shape: Shape) -> dict[str, Any]:
     """Positions that begin at the row after the padding id's: that many fewer tokens fit."""
     offset = shape.pad_id + 1
+    if shape.max_positions <= offset:
+        raise EncodaxError(
+            f"config.json: max_position_embeddings {shape.max_positions} leaves no position: the "
+            f"first {offset} rows are not for tokens"
+        )
     return {"position_offset": offset, "max_positions": shape.max_positions - offset}
 
 

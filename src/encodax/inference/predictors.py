@@ -149,6 +149,26 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
             raise EncodaxError(f"aggregation {aggregation!r} is not one of: {known}")
         self.aggregation = aggregation
 
+    def predict_words(
+        self, texts: Sequence[str], *, truncate: bool = False
+    ) -> list[tuple[Span, ...]]:
+        """Every word of each text with its label, `O` too, as parts of speech want it.
+
+        A word has the label of its first token, unless the aggregation is `average` or `max`.
+
+        Raises:
+            EncodaxError: a text is empty, or too long without `truncate`.
+        """
+        by_words = self.aggregation if self.aggregation in ("average", "max") else "first"
+        labels, found = self.model.config.labels, []
+        encodings, _ = self.model.encode(texts, truncate=truncate)
+        all_scores = self._engine.run(encodings)
+        for text, encoding, scores in zip(texts, encodings, all_scores, strict=True):
+            words = token_classification.tagged(scores, encoding, labels, by_words, text)
+            label_of = token_classification.label_of
+            found.append(tuple(Span(w.start, w.end, label_of(w.tag), w.score) for w in words))
+        return found
+
     def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
         labels, text = self.model.config.labels, example.text
         if not isinstance(text, str):

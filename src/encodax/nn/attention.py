@@ -343,7 +343,8 @@ class MultiHeadAttention(hk.Module):
         scale = self.scale
         if relative is not None:
             scale = disentangled_scale(self.head_width, relative.config)
-            bias = scale * self._relative_terms(q, k, relative)
+            terms = scale * self._relative_terms(q, k, relative)
+            bias = terms if bias is None else bias + terms
         return {
             "query_segments": query_segments,
             "key_segments": key_segments,

@@ -207,10 +207,10 @@ class Encoder(hk.Module):
         """Every layer in order; the same module again where layers share parameters."""
         layers = self.config.layers
         groups = self.config.parameter_groups or tuple(range(len(layers)))
-        own = {
-            group: EncoderLayer(layer, name=f"layer_{group}")
-            for group, layer in dict(zip(groups, layers, strict=True)).items()
-        }
+        specs = dict(zip(groups, layers, strict=True))
+        if any(specs[group] != layer for group, layer in zip(groups, layers, strict=True)):
+            raise ValueError("layers that share parameters want the same spec")
+        own = {group: EncoderLayer(spec, name=f"layer_{group}") for group, spec in specs.items()}
         return [own[group] for group in groups]
 
     @hk.name_like("__call__")

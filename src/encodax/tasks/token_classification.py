@@ -8,7 +8,7 @@ same path serves character spans and tagged words, and answers are spans of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -135,31 +135,57 @@ def decode(
             `average` the most probable one in the mean of its tokens.
         text: what was encoded, which tells words; for these three alone.
     """
+    tags = tagged(scores, encoding, labels, aggregation, text)
+    spans: list[list[Tagged]] = []
+    previous = ""
+    for part in tags:
+        begins = part.tag.startswith("B-") or aggregation == "none"
+        if part.tag != OUTSIDE and (begins or label_of(part.tag) != previous):
+            spans.append([])
+        if part.tag != OUTSIDE:
+            spans[-1].append(part)
+        previous = "" if part.tag == OUTSIDE else label_of(part.tag)
+    return tuple(
+        Span(
+            start=span[0].start,
+            end=span[-1].end,
+            label=label_of(span[0].tag),
+            score=float(np.mean([part.score for part in span])),
+        )
+        for span in spans
+    )
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A token or a word, and its tag."""
+
+    start: int
+    end: int
+    tag: str
+    score: float
+    """The tag's probability."""
+
+
+def tagged(
+    scores: Float[np.ndarray, "tokens C"],
+    encoding: Encoding,
+    labels: tuple[str, ...],
+    aggregation: Aggregation,
+    text: str,
+) -> list[Tagged]:
+    """Every token, or every word, with its most probable tag, `O` too; arguments as `decode`."""
     tokens = np.flatnonzero(~encoding.is_special).tolist()
     parts = [[token] for token in tokens]
     if aggregation not in ("none", "simple"):
         parts = words_of(text, encoding, tokens)
-    found = [OF_WORD[aggregation](scores[part]) for part in parts]
-    of_part = np.stack(found) if found else scores[:0]
-    best = of_part.argmax(axis=-1)
-    spans: list[list[int]] = []  # indices of parts
-    previous = ""
-    for index, tag in enumerate(labels[b] for b in best.tolist()):
-        begins = tag.startswith("B-") or aggregation == "none"
-        if tag != OUTSIDE and (begins or label_of(tag) != previous):
-            spans.append([])
-        if tag != OUTSIDE:
-            spans[-1].append(index)
-        previous = "" if tag == OUTSIDE else label_of(tag)
-    return tuple(
-        Span(
-            start=int(encoding.offsets[parts[span[0]][0], 0]),
-            end=int(encoding.offsets[parts[span[-1]][-1], 1]),
-            label=label_of(labels[best[span[0]]]),
-            score=float(np.mean([of_part[index, best[index]] for index in span])),
-        )
-        for span in spans
-    )
+    found = []
+    for part in parts:
+        of_part = OF_WORD[aggregation](scores[part])  # (C,)
+        best = int(of_part.argmax())
+        start, end = int(encoding.offsets[part[0], 0]), int(encoding.offsets[part[-1], 1])
+        found.append(Tagged(start, end, labels[best], float(of_part[best])))
+    return found
 
 
 def label_of(tag: str) -> str:
