@@ -22,7 +22,7 @@ from encodax.data.batches import row_tokens_for
 from encodax.errors import EncodaxError
 from encodax.nn import Encoder, Head, functional
 from encodax.saved_model import of_encoder
-from encodax.tokenizer import Encoding, Text, Tokenizer
+from encodax.tokenizer import Encoding, Text, Tokenizer, check_unicode
 from encodax.types import ModelOutput, PackedBatch, Params
 
 CONFIG_FILE = "config.json"
@@ -107,13 +107,15 @@ class Model:
         Args:
             kind: of the head.
             classes: C of a head on sequences or tokens, where there are no labels.
-            labels: names of the classes.
+            labels: names of the classes; `LABEL_0`, ... when not given.
             problem: what the scores of a `sequence` head mean.
             seed: of the fresh parameters.
 
         Raises:
             EncodaxError: the family has no such head.
         """
+        if kind in ("sequence", "token"):
+            labels = labels or [f"LABEL_{index}" for index in range(classes)]
         family = saved_model.family_of(self.config)
         head = family.new_head(self.config, kind, len(labels) or classes)
         if kind == "sequence":
@@ -195,9 +197,12 @@ class Model:
         """
         if isinstance(texts, str):
             raise EncodaxError("wants a list of texts, not one string")
+        names = names or [f"text {index}" for index in range(len(texts))]
+        for name, text in zip(names, texts, strict=True):
+            for each in (text,) if isinstance(text, str) else text:
+                check_unicode(each, name)
         encodings = self.tokenizer.encode(texts)
         limit = self.max_length or max(map(len, encodings), default=0)
-        names = names or [f"text {index}" for index in range(len(encodings))]
         return packing.within(encodings, limit, truncate=truncate, names=names)
 
     def batch(self, texts: Sequence[Text], *, truncate: bool = False) -> PackedBatch:

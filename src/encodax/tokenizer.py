@@ -293,6 +293,20 @@ class Tokenizer:
         return [self._backend.id_to_token(int(i)) or "" for i in token_ids]
 
 
+def check_unicode(text: str, where: str) -> None:
+    """Refuse half of a surrogate pair: an escape in JSON can write one, no tokenizer takes it.
+
+    Raises:
+        EncodaxError: names the text and the character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EncodaxError(
+            f"{where}: character {error.start} of the text, {text[error.start]!r}, is not Unicode"
+        ) from None
+
+
 def _wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) -> tokenizers.Tokenizer:
     """WordPiece with a vocabulary that is the same from run to run.
 

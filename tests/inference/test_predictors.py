@@ -372,3 +372,18 @@ def test_a_model_for_something_else_says_what_for(tiny_model: Model) -> None:
     for model, command in ((tiny_model.with_embeddings(), "embed"), (vocabulary, "fill-mask")):
         with pytest.raises(EncodaxError, match=f"use `encodax {command}`"):
             Predictor(model)
+
+
+def test_every_word_has_its_label(tiny_tokenizer: Tokenizer, tiny_model: Model) -> None:
+    model = tiny_model.with_head("token", labels=["O", "B-x", "I-x", "NOUN"], seed=3)
+    text = "the quick brown fox, jumps"
+    (words,) = encodax.TokenClassifier(model).predict_words([text])
+    assert [text[word.start : word.end] for word in words] == [
+        "the", "quick", "brown", "fox", ",", "jumps",
+    ]  # fmt: skip
+    assert {word.label for word in words} <= {"O", "x", "NOUN"}
+    (spans,) = encodax.TokenClassifier(model, aggregation="first").predict([text])
+    for span in spans:  # spans are words of one label, joined
+        inside = [word for word in words if span.start <= word.start < span.end]
+        assert {word.label for word in inside} == {span.label}
+        assert inside[-1].end == span.end

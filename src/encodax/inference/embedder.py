@@ -97,6 +97,8 @@ class Embedder:
                 break
             names = [f"text {first + index}" for index in range(len(window))]
             for name, text in zip(names, window, strict=True):
+                if not isinstance(text, str):
+                    raise EncodaxError(f"{name}: an embedder takes one text, not {text!r}")
                 if not text.strip():  # a prompt would hide it
                     raise EncodaxError(f"{name}: the text is empty")
             encodings, cut_here = self.model.encode(

@@ -107,6 +107,9 @@ class Predictor(Generic[Answer]):
         Raises:
             EncodaxError: a record is not one of the task, or its label is not known.
         """
+        head = self.model.config.head
+        if head is not None and head.problem != "single_label":
+            raise EncodaxError(f"a model with a head of the problem {head.problem} is not measured")
         examples = [self.task.parse(record, labelled=True) for record in records]
         return self.measure(Dataset.prepare(self.task, self.model, examples, truncate=truncate))
 

@@ -39,7 +39,7 @@ def similarity(
     Raises:
         EncodaxError: the vectors are of different widths.
     """
-    first, second = np.atleast_2d(first), np.atleast_2d(second)
+    first, second = (np.atleast_2d(each).astype(np.float32) for each in (first, second))
     if first.shape[1] != second.shape[1]:
         raise EncodaxError(
             f"vectors of width {first.shape[1]} and of width {second.shape[1]} do not compare: "
@@ -50,10 +50,12 @@ def similarity(
     if by == "dot":
         return np.asarray(first @ second.T)
     if by == "euclidean":
+        first, second = first.astype(np.float64), second.astype(np.float64)  # for what is near
         squares = np.sum(first**2, axis=1)[:, None] + np.sum(second**2, axis=1)[None]
-        return np.asarray(-np.sqrt(np.maximum(squares - 2 * (first @ second.T), 0)))
+        nearness = -np.sqrt(np.maximum(squares - 2 * (first @ second.T), 0))
+        return np.asarray(nearness, np.float32)
     distances = [np.abs(second - row).sum(axis=1) for row in first]
-    return -np.asarray(distances, first.dtype).reshape(len(first), len(second))
+    return -np.asarray(distances, np.float32).reshape(len(first), len(second))
 
 
 def unit(rows: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:

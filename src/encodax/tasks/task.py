@@ -17,7 +17,7 @@ from encodax.config import HeadKind
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
-from encodax.tokenizer import Encoding, Text
+from encodax.tokenizer import Encoding, Text, check_unicode
 from encodax.types import AnyArray, PackedBatch
 
 
@@ -146,20 +146,6 @@ def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> T
             raise EncodaxError(f"{record.where}: the text is empty")
         check_unicode(text, record.where)
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
-
-
-def check_unicode(text: str, where: str) -> None:
-    """Refuse half of a surrogate pair: an escape in JSON can write one, no tokenizer takes it.
-
-    Raises:
-        EncodaxError: names the text and the character.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise EncodaxError(
-            f"{where}: character {error.start} of the text, {text[error.start]!r}, is not Unicode"
-        ) from None
 
 
 def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:

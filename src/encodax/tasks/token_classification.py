@@ -20,7 +20,6 @@ from encodax.errors import EncodaxError
 from encodax.tasks.task import (
     Example,
     Targets,
-    check_unicode,
     checked_labels,
     cross_entropy,
     encode_whole,
@@ -28,7 +27,7 @@ from encodax.tasks.task import (
     text_of,
     the_one,
 )
-from encodax.tokenizer import Encoding
+from encodax.tokenizer import Encoding, check_unicode
 from encodax.types import Span
 
 NAME = "token-classification"
