@@ -146,7 +146,7 @@ def test_the_installed_metadata_is_this_project() -> None:
     assert metadata["Version"] == PROJECT["project"]["version"]
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra")) == {"cuda", "demo", "train"}
+    assert set(metadata.get_all("Provides-Extra")) == {"cuda", "demo", "parquet", "train"}
     assert metadata["Description-Content-Type"] == "text/markdown"
     (script,) = importlib.metadata.distribution("encodax").entry_points.select(name="encodax")
     assert script.value == "encodax.cli:main"

@@ -8,7 +8,6 @@ README.md                                          the model card
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,7 +18,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from encodax import atomic, families, model_card, sentence_modules, tokenizer_files, weights
+from encodax import (
+    atomic,
+    families,
+    json_files,
+    model_card,
+    sentence_modules,
+    tokenizer_files,
+    weights,
+)
 from encodax.config import ModelConfig, Usage
 from encodax.errors import EncodaxError
 from encodax.families import Family, native
@@ -70,7 +77,7 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     """
     modules = sentence_modules.read(directory)
     place = directory if modules is None else modules.encoder
-    published = _read_json(place / CONFIG_FILE)
+    published = _object(place / CONFIG_FILE)
     if "model_type" not in published:
         raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
     family = families.family_named(published["model_type"])
@@ -101,7 +108,7 @@ def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
 
 def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     """The head of `head.json`, with its weights under our own names."""
-    content = _read_json(place / HEAD_FILE)
+    content = _object(place / HEAD_FILE)
     head = native.read_head(content, str(place / HEAD_FILE))
     config = replace(parts.config, head=head, labels=labels_of(content))
     of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
@@ -137,7 +144,7 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     of_file = {p: leaves for p, leaves in parts.params.items() if stored.head or of_encoder(p)}
 
     def write_to(place: Path) -> None:
-        _write_json(place / CONFIG_FILE, {**family.write_config(stored), "dtype": "float32"})
+        json_files.write(place / CONFIG_FILE, {**family.write_config(stored), "dtype": "float32"})
         weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
         types = stored.encoder.embeddings.type_vocabulary_size
         parts.tokenizer.save(
@@ -147,7 +154,7 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
             sentence_modules.write(place, parts.config, parts.params)
         elif head is not None and stored.head is None:
             labels = {str(index): label for index, label in enumerate(parts.config.labels)}
-            _write_json(place / HEAD_FILE, {**asdict(head), "id2label": labels})
+            json_files.write(place / HEAD_FILE, {**asdict(head), "id2label": labels})
             own = {p: leaves for p, leaves in parts.params.items() if not of_encoder(p)}
             weights.save(place / HEAD_WEIGHTS_FILE, own, native, parts.config)
         for path in place.rglob("*.safetensors"):
@@ -213,18 +220,7 @@ def _check_tokenizer(
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise EncodaxError(f"{path} does not exist: is {path.parent} a model directory?")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise EncodaxError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise EncodaxError(f"{path} wants an object, not a {type(content).__name__}")
+def _object(path: Path) -> dict[str, Any]:
+    content: dict[str, Any]
+    content = json_files.read(path, hint=f": is {path.parent} a model directory?")
     return content
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")

@@ -6,14 +6,13 @@ other is refused.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from encodax import weights
+from encodax import json_files, weights
 from encodax.config import HeadConfig, ModelConfig, Pooling, Similarity, Usage
 from encodax.errors import EncodaxError
 from encodax.families.tensors import LINEAR
@@ -230,26 +229,26 @@ def write(directory: Path, config: ModelConfig, params: Params) -> None:
     if head.normalize:
         kinds, folders = [*kinds, "Normalize"], [*folders, f"{len(kinds)}_Normalize"]
         (directory / folders[-1]).mkdir()
-        _write_json(directory / folders[-1] / "config.json", {})
+        json_files.write(directory / folders[-1] / "config.json", {})
     modules = [
         {"idx": i, "name": str(i), "path": folder, "type": f"sentence_transformers.models.{kind}"}
         for i, (kind, folder) in enumerate(zip(kinds, folders, strict=True))
     ]
-    _write_json(directory / MODULES_FILE, modules)
+    json_files.write(directory / MODULES_FILE, modules)
     named = {ours: published for published, ours in POOLINGS.items()}[head.pooling]
     flags = {flag: mode == named for flag, mode in POOLING_FLAGS.items()}
     width = config.encoder.embeddings.model_width
     (directory / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": width, **flags, "include_prompt": True}
-    _write_json(directory / "1_Pooling" / "config.json", pooling)
+    json_files.write(directory / "1_Pooling" / "config.json", pooling)
     length = config.max_length or config.encoder.embeddings.max_positions
-    _write_json(directory / LENGTH_FILE, {"max_seq_length": length, "do_lower_case": False})
+    json_files.write(directory / LENGTH_FILE, {"max_seq_length": length, "do_lower_case": False})
     settings = {
         "prompts": dict(config.usage.prompts),
         "default_prompt_name": config.usage.default_prompt,
         "similarity_fn_name": config.usage.similarity,
     }
-    _write_json(directory / SETTINGS_FILE, settings)
+    json_files.write(directory / SETTINGS_FILE, settings)
 
 
 def _write_dense(folder: Path, config: ModelConfig, dense: Any) -> None:
@@ -258,7 +257,7 @@ def _write_dense(folder: Path, config: ModelConfig, dense: Any) -> None:
     folder.mkdir()
     classes = {ours: name for name, ours in ACTIVATIONS.items()}
     module = "linear" if head.activation == "linear" else "activation"
-    _write_json(
+    json_files.write(
         folder / "config.json",
         {
             "in_features": config.encoder.embeddings.model_width,
@@ -272,17 +271,5 @@ def _write_dense(folder: Path, config: ModelConfig, dense: Any) -> None:
     weights.write(folder / weights.WEIGHTS_FILE, tensors)
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _json(path: Path, kind: type) -> Any:
-    if not path.is_file():
-        raise EncodaxError(f"{path} does not exist, and {MODULES_FILE} wants it")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (RecursionError, ValueError) as error:
-        raise EncodaxError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, kind):
-        raise EncodaxError(f"{path} wants a {kind.__name__}, not a {type(content).__name__}")
-    return content
+    return json_files.read(path, kind, hint=f", and {MODULES_FILE} wants it")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
 
 from encodax.errors import EncodaxError
 from encodax.inference import vectors
-from encodax.inference.engine import Engine, answer_of
+from encodax.inference.engine import Engine, OfModel, answer_of
 from encodax.inference.predictors import WINDOW
 from encodax.inference.progress import counted
 from encodax.inference.vectors import Hit
@@ -22,7 +20,7 @@ from encodax.model import Model
 logger = logging.getLogger(__name__)
 
 
-class Embedder:
+class Embedder(OfModel):
     """One vector for each text, of which similar texts have similar ones.
 
     A model without the module files of sentence-transformers gives the mean of its tokens.
@@ -34,15 +32,8 @@ class Embedder:
         if head is None or head.kind != "embedding":
             model = model.with_embeddings("mean")
         assert model.config.head is not None
-        self.model = model
+        super().__init__(model)
         self._engine = Engine(model, *answer_of(model.config.head))
-
-    @classmethod
-    def load(
-        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
-    ) -> Self:
-        """Read a model directory, or a model of the hub, as `Model.load` does."""
-        return cls(Model.load(path_or_id, revision=revision, token=token))
 
     @property
     def width(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,32 @@ def answer_of(head: HeadConfig) -> tuple[Read, Level]:
         return reading(output.logits.astype(jnp.float32))
 
     return read, "sequence" if head.kind == "sequence" else "token"
+
+
+class OfModel:
+    """Something that is made of a model."""
+
+    def __init__(self, model: Model):
+        self.model = model
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make it of a model directory, or of a model of the hub, as `Model.load` reads them.
+
+        Args:
+            path_or_id: a directory, or an id.
+            revision: a branch, tag or commit of the hub's repository.
+            token: for a private one.
+            **options: what the class takes beside a model.
+        """
+        return cls(Model.load(path_or_id, revision=revision, token=token), **options)
 
 
 class Engine:

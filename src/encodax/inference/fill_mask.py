@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine
+from encodax.inference.engine import Engine, OfModel
 from encodax.inference.predictors import WINDOW
 from encodax.inference.progress import counted
 from encodax.model import Model
@@ -34,7 +32,7 @@ class Guess:
     """The text with this token in that place, decoded; other masks stay."""
 
 
-class FillMask:
+class FillMask(OfModel):
     """The most probable tokens for each mask of a text."""
 
     def __init__(self, model: Model, *, top_k: int = 5):
@@ -55,7 +53,7 @@ class FillMask:
             raise EncodaxError("the tokenizer of the model has no mask token")
         if not 1 <= top_k <= head.classes:
             raise EncodaxError(f"top_k = {top_k} is not in 1..{head.classes}")
-        self.model = model
+        super().__init__(model)
         self.mask_token = tokenizer.mask_token
         self._mask_id = tokenizer.mask_id
 
@@ -66,18 +64,6 @@ class FillMask:
             return scores, ids
 
         self._engine = Engine(model, best, "token")
-
-    @classmethod
-    def load(
-        cls,
-        path_or_id: Path | str,
-        *,
-        top_k: int = 5,
-        revision: str | None = None,
-        token: str | None = None,
-    ) -> Self:
-        """Read a model directory, or a model of the hub, as `Model.load` does."""
-        return cls(Model.load(path_or_id, revision=revision, token=token), top_k=top_k)
 
     def predict(
         self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None

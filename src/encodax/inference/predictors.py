@@ -6,12 +6,11 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, answer_of
+from encodax.inference.engine import Engine, OfModel, answer_of
 from encodax.inference.progress import counted
 from encodax.model import Model
 from encodax.tasks import classification, question_answering, task_of, token_classification
@@ -31,7 +30,7 @@ WINDOW = 4096
 Answer = TypeVar("Answer")
 
 
-class Predictor(Generic[Answer]):
+class Predictor(OfModel, Generic[Answer]):
     """Answers of whatever task the model's head is for."""
 
     TASK: ClassVar[str | None] = None
@@ -43,19 +42,12 @@ class Predictor(Generic[Answer]):
         Raises:
             EncodaxError: the model has no head, or one for another task.
         """
-        self.model = model
+        super().__init__(model)
         self.task = task_of(model.config)
         if self.TASK not in (None, self.task.NAME):
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         assert model.config.head is not None
         self._engine = Engine(model, *answer_of(model.config.head))
-
-    @classmethod
-    def load(
-        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
-    ) -> Self:
-        """Read a model directory, or a model of the hub, as `Model.load` does."""
-        return cls(Model.load(path_or_id, revision=revision, token=token))
 
     def predict(
         self, texts: Sequence[Text], *, truncate: bool = False, progress: bool | None = None
@@ -199,7 +191,7 @@ class Ranked:
     text: str
 
 
-class Reranker:
+class Reranker(OfModel):
     """Scores of pairs (query, text): how well the text answers, by a cross-encoder.
 
     The model is a sequence classifier over pairs. With one score, that is the score (a logit);
@@ -217,18 +209,11 @@ class Reranker:
             head = replace(head, problem="regression")
         model = replace(model, config=replace(model.config, head=head))
         self._classifier = Classifier(model)
-        self.model = model
+        super().__init__(model)
         if len(labels) not in (1, 2):
             raise EncodaxError(
                 f"a reranker has one score or two classes, and the model has {len(labels)}"
             )
-
-    @classmethod
-    def load(
-        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
-    ) -> Self:
-        """Read a model directory, or a model of the hub, as `Model.load` does."""
-        return cls(Model.load(path_or_id, revision=revision, token=token))
 
     def predict(
         self,
