@@ -68,7 +68,7 @@ def declared(lock: str) -> list[Requirement]:
     return [r for r in requirements if canonicalize_name(r.name) != project["name"]]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "model"])
 def test_a_lock_holds_pins_and_hashes_and_nothing_else(lock: str) -> None:
     strange = [
         line

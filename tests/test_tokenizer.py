@@ -191,8 +191,11 @@ def test_a_loaded_tokenizer_encodes_equally(tokenizer: Tokenizer, tmp_path: Path
         assert tokenizer.decode(one.token_ids) == loaded.decode(one.token_ids)
 
 
-def test_saving_writes_what_transformers_reads(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    tokenizer.save(tmp_path, max_length=128)
+@pytest.mark.parametrize("has_types", [False, True])
+def test_saving_writes_what_transformers_reads(
+    tokenizer: Tokenizer, tmp_path: Path, has_types: bool
+) -> None:
+    tokenizer.save(tmp_path, max_length=128, has_types=has_types)
     assert {path.name for path in tmp_path.iterdir()} == {
         "tokenizer.json",
         "tokenizer_config.json",
@@ -200,6 +203,8 @@ def test_saving_writes_what_transformers_reads(tokenizer: Tokenizer, tmp_path: P
     assert json.loads((tmp_path / "tokenizer_config.json").read_text()) == {
         **SPECIAL_TOKENS,
         "tokenizer_class": "PreTrainedTokenizerFast",
+        # Without them transformers gives the texts of a pair the same type.
+        "model_input_names": ["input_ids", *["token_type_ids"] * has_types, "attention_mask"],
         "model_max_length": 128,
     }
 
@@ -774,7 +779,10 @@ def test_for_esm_a_vocabulary_of_words_is_written_as_one(tmp_path: Path) -> None
     assert vocabulary == tokenizer.tokens(range(tokenizer.vocabulary_size))
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     special = SPECIAL_TOKENS | {"eos_token": "[SEP]"}
-    assert config == special | {"tokenizer_class": "EsmTokenizer"}
+    assert config == special | {
+        "tokenizer_class": "EsmTokenizer",
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
     expected = ids(tokenizer, "MKTAY")
     (tmp_path / "tokenizer.json").unlink()
     assert ids(Tokenizer.load(tmp_path), "MKTAY") == expected
