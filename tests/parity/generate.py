@@ -6,10 +6,9 @@ Run it inside an environment of ``requirements.txt`` (beside this file), from an
 
 It writes ``goldens/<family>/<head>/`` beside this file, replacing what was there:
 
-- ``config.json`` and ``model.safetensors``, as ``save_pretrained`` writes them. For two families
-  it names tensors unlike its own code does: as published in Nomic BERT; in ESM as no published file
-  has them (``LayerNorm.gamma``, and an asterisk in the name of ``inv_freq``). So both families also
-  have ``<head>-own-names``, named as in the code, which for ESM is as published;
+- ``config.json`` and ``model.safetensors``, as ``save_pretrained`` writes them. That is as they are
+  published, but for ESM (``LayerNorm.gamma``, and an asterisk in the name of ``inv_freq``). So ESM
+  has ``<head>-own-names`` too, named as in the code of transformers and as published;
 - ``outputs.npz``, with these keys for each case of ``LENGTHS``:
 
   - ``<case>/token_ids`` and ``<case>/type_ids``, ``(T,)``;
@@ -86,7 +85,7 @@ def labels(*names: str) -> Values:
 
 SENTIMENT = labels("negative", "neutral", "positive")
 
-RENAMED = frozenset({"esm", "nomic_bert"})
+RENAMED = frozenset({"esm"})
 
 HEADS = {
     "encoder": Head("Model"),
