@@ -359,7 +359,7 @@ PARTS = {
     "sst2": Part("SST-2, sentences", "classification", sst2, accuracy, 1, 32, 5e-5, 5),
     "lines": Part("LinES, parts of speech", "token-classification", lines, words_right, 2, 32,
                   2e-4, 1),
-    "wangqa": Part("Wang et al. 2007, answers", "classification", wangqa, selection, 2, 32,
+    "wangqa": Part("Wang et al. 2007, answers", "classification", wangqa, selection, 1, 32,
                    5e-5, 1),
     "xquad": Part("XQuAD, questions", "question-answering", xquad, squad, 3, 16, 2e-4, 1),
 }  # fmt: skip
