@@ -360,7 +360,7 @@ PARTS = {
     "lines": Part("LinES, parts of speech", "token-classification", lines, words_right, 2, 32,
                   2e-4, 1),
     "wangqa": Part("Wang et al. 2007, answers", "classification", wangqa, selection, 1, 32,
-                   5e-5, 1),
+                   2e-4, 1),
     "xquad": Part("XQuAD, questions", "question-answering", xquad, squad, 3, 16, 2e-4, 1),
 }  # fmt: skip
 
