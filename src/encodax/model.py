@@ -19,6 +19,7 @@ from encodax import hub, saved_model
 from encodax.config import HeadConfig, HeadKind, ModelConfig, Pooling, Problem
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
+from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.nn import Encoder, Head, functional
 from encodax.saved_model import of_encoder
@@ -178,6 +179,11 @@ class Model:
         limits = self.config.max_length, self.config.encoder.embeddings.max_positions
         return min((limit for limit in limits if limit is not None), default=None)
 
+    @property
+    def longest_sequence(self) -> int:
+        """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
+        return min(self.max_length or ROW_TOKENS[-1], ROW_TOKENS[-1])
+
     def encode(
         self, texts: Sequence[Text], *, truncate: bool = False, names: Sequence[str] | None = None
     ) -> tuple[list[Encoding], int]:
@@ -196,14 +202,13 @@ class Model:
                 string is given where a list is wanted.
         """
         if isinstance(texts, str):
-            raise EncodaxError("wants a list of texts, not one string")
+            raise EncodaxError("a list of texts is wanted, not one string")
         names = names or [f"text {index}" for index in range(len(texts))]
         for name, text in zip(names, texts, strict=True):
             for each in (text,) if isinstance(text, str) else text:
                 check_unicode(each, name)
         encodings = self.tokenizer.encode(texts)
-        limit = self.max_length or max(map(len, encodings), default=0)
-        return packing.within(encodings, limit, truncate=truncate, names=names)
+        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
 
     def batch(self, texts: Sequence[Text], *, truncate: bool = False) -> PackedBatch:
         """Texts (or pairs) as a batch of one text a row, in order.

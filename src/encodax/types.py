@@ -18,12 +18,41 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int8
 
 AnyArray = Array | np.ndarray
 """An array of JAX, or of NumPy on the host."""
 
-Params = Mapping[str, Mapping[str, Array]]
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Int8Weight:
+    """A weight in 8 bits: values * scale, with one scale for each output channel."""
+
+    values: Int8[Array, "D *out"]
+    """Integers in -127 .. 127."""
+    scale: Float[Array, "*out"]
+    """What an integer step of that channel is worth."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the weight it stands for."""
+        return tuple(self.values.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return int(self.values.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the integers and their scales."""
+        return int(self.values.nbytes + self.scale.nbytes)
+
+
+Weight = Array | Int8Weight
+"""A leaf that a product is made with."""
+Params = Mapping[str, Mapping[str, Weight]]
 """Parameters as Haiku keeps them: module path -> leaf name -> array."""
 
 

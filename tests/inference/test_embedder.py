@@ -15,10 +15,11 @@ from blocks import drawn
 from encodax import Embedder
 from encodax.config import HeadConfig, Similarity, Usage
 from encodax.errors import EncodaxError
-from encodax.inference import embedder as module
 from encodax.inference import vectors
 from encodax.model import Model
 
+AHEAD = 6
+"""Windows at most: one that waits, one that is tokenized, one that is packed, those in flight."""
 TEXTS = ["the cat sat", "a dog", "what a wonderful film!", "dull", "he met him in Paris", "the cat"]
 LONG = "cat " * 40
 PROMPTS = (("query", "a dog ran "), ("document", "the film "))
@@ -83,7 +84,7 @@ def test_no_text_has_no_vector(embedder: Embedder) -> None:
 
 
 def test_one_string_is_no_list_of_texts(embedder: Embedder) -> None:
-    with pytest.raises(EncodaxError, match="encode wants a list of texts, not one string"):
+    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
         embedder.encode("the cat")
 
 
@@ -141,7 +142,7 @@ def test_a_long_text_is_refused_or_cut_and_counted(
 def test_windows_count_together_and_go_on_counting_texts(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW", 2)
+    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 2)
     texts = ["the cat", LONG, "a dog", LONG, LONG]
     with pytest.raises(EncodaxError, match="text 3: 42 tokens"):
         embedder.encode(["the cat", "a dog", "a dog", LONG])
@@ -151,10 +152,10 @@ def test_windows_count_together_and_go_on_counting_texts(
     assert_near(found[[0, 2]], embedder.encode(["the cat", "a dog"]))
 
 
-def test_a_stream_reads_a_window_ahead_of_an_endless_source(
+def test_a_stream_reads_a_few_windows_ahead_of_an_endless_source(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW", 4)
+    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 4)
     read = 0
 
     def endless() -> Iterator[str]:
@@ -166,11 +167,9 @@ def test_a_stream_reads_a_window_ahead_of_an_endless_source(
     rows = embedder.stream(endless())
     assert read == 0
     found = [next(rows)]
-    assert read == 4
-    found += itertools.islice(rows, 3)
-    assert read == 4
-    found += itertools.islice(rows, 5)
-    assert read == 12
+    assert read <= AHEAD * 4
+    found += itertools.islice(rows, 8)
+    assert read <= 8 + AHEAD * 4
     wanted = embedder.encode(TEXTS)
     assert_near(found, np.concatenate([wanted, wanted[:3]]))
 

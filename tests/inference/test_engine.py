@@ -86,13 +86,14 @@ def test_texts_of_similar_lengths_compile_nothing_new(
 
 
 def test_few_shapes_are_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    """One row of 16, 32 or 64 tokens, or 4 or 16 rows of 64."""
     model = classifier().model
     engine = engine_of(model)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for count in range(1, 120, 7):
             engine.run(encoded(model, count, seed=count))
     messages = [record.getMessage() for record in caplog.records]
-    assert 1 <= sum("Finished XLA compilation of jit(answer)" in line for line in messages) <= 3
+    assert 1 <= sum("Finished XLA compilation of jit(answer)" in line for line in messages) <= 5
 
 
 def test_other_parameters_may_be_given() -> None:

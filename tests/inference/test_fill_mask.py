@@ -13,7 +13,6 @@ from blocks import drawn
 
 from encodax import FillMask
 from encodax.errors import EncodaxError
-from encodax.inference import fill_mask as module
 from encodax.model import Model
 from encodax.tokenizer import Tokenizer
 
@@ -78,7 +77,7 @@ def test_a_text_without_a_mask_is_refused(model: Model) -> None:
 
 
 def test_one_string_is_no_list_of_texts(model: Model) -> None:
-    with pytest.raises(EncodaxError, match="predict wants a list of texts, not one string"):
+    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
         FillMask(model).predict(TEXTS[0])
 
 
@@ -111,10 +110,10 @@ def test_a_long_text_is_refused_or_cut(model: Model) -> None:
     assert len(guesses) == 5
 
 
-def test_a_stream_reads_a_window_ahead_of_an_endless_source(
+def test_a_stream_reads_a_few_windows_ahead_of_an_endless_source(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WINDOW", 4)
+    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 4)
     read = 0
 
     def endless() -> Iterator[str]:
@@ -126,8 +125,8 @@ def test_a_stream_reads_a_window_ahead_of_an_endless_source(
     answers = FillMask(model).stream(endless())
     assert read == 0
     assert len(next(answers)) == 1
-    assert read == 4
+    assert read <= 6 * 4
     assert [len(masks) for masks in itertools.islice(answers, 5)] == [2, 1, 1, 2, 1]
-    assert read == 8
+    assert read <= 5 + 6 * 4
     with pytest.raises(EncodaxError, match="text 4: the text has no"):
         list(FillMask(model).stream([*MASKED, *TEXTS]))

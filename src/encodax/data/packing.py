@@ -29,10 +29,31 @@ def best_fit(lengths: Sequence[int], row_tokens: int, slots: int) -> list[Row]:
     Raises:
         ValueError: a sequence is longer than a row.
     """
-    if len(lengths) and max(lengths) > row_tokens:
-        raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a row of {row_tokens}")
-    rows: list[Row] = []
-    rows_by_room: list[list[int]] = [[] for _ in range(row_tokens + 1)]
+    return [row for _, row in best_fit_of_lengths(lengths, [(row_tokens, slots)])]
+
+
+def best_fit_of_lengths(
+    lengths: Sequence[int], kinds: Sequence[tuple[int, int]]
+) -> list[tuple[int, Row]]:
+    """`best_fit` into rows of several lengths: short sequences fill what long ones leave.
+
+    Args:
+        lengths: tokens of each sequence.
+        kinds: (T, N) of each kind of row, shortest first. A sequence that no row has room for
+            begins the shortest one that holds it.
+
+    Returns:
+        (T, row) of each row.
+
+    Raises:
+        ValueError: a sequence is longer than the longest row.
+    """
+    longest = kinds[-1][0]
+    if len(lengths) and max(lengths) > longest:
+        raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a row of {longest}")
+    rows: list[tuple[int, Row]] = []
+    slots_left: list[int] = []
+    rows_by_room: list[list[int]] = [[] for _ in range(longest + 1)]
     with_room = 0  # bit r is set where rows_by_room[r] is not empty
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = int(lengths[index])
@@ -43,10 +64,12 @@ def best_fit(lengths: Sequence[int], row_tokens: int, slots: int) -> list[Row]:
             if not rows_by_room[room]:
                 with_room &= ~(1 << room)
         else:
-            room, row = row_tokens, len(rows)
-            rows.append([])
-        rows[row].append(index)
-        if len(rows[row]) < slots:
+            row, (room, slots) = len(rows), next(kind for kind in kinds if kind[0] >= length)
+            rows.append((room, []))
+            slots_left.append(slots)
+        rows[row][1].append(index)
+        slots_left[row] -= 1
+        if slots_left[row]:
             rows_by_room[room - length].append(row)
             with_room |= 1 << (room - length)
     return rows
@@ -69,20 +92,25 @@ def assemble(
         row_tokens: T.
         slots: N.
     """
-    tokens = np.zeros((4, row_count, row_tokens), np.int32)
-    token_ids, position_ids, segment_ids, type_ids = tokens
+    places = [(b, n) for b, row in enumerate(rows) for n in range(len(row))]
+    members = [encodings[index] for row in rows for index in row]
+    tokens = np.zeros((4, row_count * row_tokens), np.int32)
     starts, lengths = np.zeros((2, row_count, slots), np.int32)
-    for b, row in enumerate(rows):
-        start = 0
-        for n, index in enumerate(row):
-            encoding = encodings[index]
-            span = slice(start, start + len(encoding))
-            token_ids[b, span] = encoding.token_ids
-            position_ids[b, span] = np.arange(len(encoding))
-            segment_ids[b, span] = n + 1
-            type_ids[b, span] = encoding.type_ids
-            starts[b, n], lengths[b, n] = start, len(encoding)
-            start += len(encoding)
+    if members:
+        row, slot = np.array(places).T  # of each sequence
+        length = np.array([len(encoding) for encoding in members])
+        before = np.cumsum(length) - length  # tokens of all sequences that stand before it
+        start = before - before[np.searchsorted(row, row)]  # the same, in its own row
+        starts[row, slot], lengths[row, slot] = start, length
+        position = np.arange(length.sum()) - np.repeat(before, length)  # of each token
+        place = position + np.repeat(row * row_tokens + start, length)
+        tokens[:, place] = (
+            np.concatenate([encoding.token_ids for encoding in members]),
+            position,
+            np.repeat(slot + 1, length),
+            np.concatenate([encoding.type_ids for encoding in members]),
+        )
+    token_ids, position_ids, segment_ids, type_ids = tokens.reshape(4, row_count, row_tokens)
     return PackedBatch(token_ids, position_ids, segment_ids, type_ids, starts, lengths)
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
+import functools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
 from encodax.errors import EncodaxError
 from encodax.inference import vectors
-from encodax.inference.engine import Engine, OfModel, answer_of
-from encodax.inference.predictors import WINDOW
-from encodax.inference.progress import counted
+from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
+from encodax.inference.progress import listed
 from encodax.inference.vectors import Hit
 from encodax.model import Model
-
-logger = logging.getLogger(__name__)
+from encodax.tasks.task import Example, encode_whole
+from encodax.tokenizer import Encoding
 
 
 class Embedder(OfModel):
@@ -26,14 +25,18 @@ class Embedder(OfModel):
     A model without the module files of sentence-transformers gives the mean of its tokens.
     """
 
-    def __init__(self, model: Model):
-        """Take a model; whatever head it has that is none for embeddings is left out."""
+    def __init__(self, model: Model, **options: Unpack[EngineOptions]):
+        """Take a model; whatever head it has that is none for embeddings is left out.
+
+        Args:
+            model: the model.
+            **options: how it runs.
+        """
         head = model.config.head
         if head is None or head.kind != "embedding":
             model = model.with_embeddings("mean")
         assert model.config.head is not None
-        super().__init__(model)
-        self._engine = Engine(model, *answer_of(model.config.head))
+        super().__init__(model, Engine(model, *answer_of(model.config.head), **options))
 
     @property
     def width(self) -> int:
@@ -69,11 +72,8 @@ class Embedder(OfModel):
             EncodaxError: a text is empty, or too long without `truncate`; or there is no such
                 prompt.
         """
-        if isinstance(texts, str):
-            raise EncodaxError("encode wants a list of texts, not one string")
-        shown = False if progress is None and len(texts) <= WINDOW else progress
-        found = self.stream(texts, prompt=prompt, truncate=truncate)
-        rows = list(counted(found, shown=shown, total=len(texts)))
+        stream = functools.partial(self.stream, prompt=prompt, truncate=truncate)
+        rows = listed(texts, stream, progress=progress)
         return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
 
     def stream(
@@ -81,24 +81,20 @@ class Embedder(OfModel):
     ) -> Iterator[Float[np.ndarray, " E"]]:
         """The vectors of texts that may never end, in order; they are read a window at a time."""
         before = self._prompt(prompt)
-        source, cut = iter(texts), 0
-        for first in itertools.count(step=WINDOW):
-            window = list(itertools.islice(source, WINDOW))
-            if not window:
-                break
-            names = [f"text {first + index}" for index in range(len(window))]
-            for name, text in zip(names, window, strict=True):
-                if not isinstance(text, str):
-                    raise EncodaxError(f"{name}: an embedder takes one text, not {text!r}")
-                if not text.strip():  # a prompt would hide it
-                    raise EncodaxError(f"{name}: the text is empty")
-            encodings, cut_here = self.model.encode(
-                [before + text for text in window], truncate=truncate, names=names
+        examples = (
+            Example(before + _checked(text, where), None, where)
+            for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
+        )
+
+        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+            return encode_whole(self.model, window, truncate=truncate)
+
+        return (
+            vector
+            for _, _, (vector,) in self._engine.stream(
+                examples, tokenize, lambda example: example.characters
             )
-            cut += cut_here
-            yield from self._engine.run(encodings)
-        if cut:
-            logger.warning("%d texts were cut to %d tokens", cut, self.model.max_length)
+        )
 
     def _prompt(self, name: str | None) -> str:
         name = self.model.config.usage.default_prompt if name is None else name
@@ -134,3 +130,12 @@ class Embedder(OfModel):
         prompt = "query" if "query" in self.prompts else None
         found = self.encode(queries, prompt=prompt, truncate=truncate)
         return vectors.search(found, corpus, top_k, self.model.config.usage.similarity)
+
+
+def _checked(text: Any, where: str) -> str:
+    """A text that an embedder can take; a prompt would hide that it is empty."""
+    if not isinstance(text, str):
+        raise EncodaxError(f"{where}: an embedder takes one text, not {text!r}")
+    if not text.strip():
+        raise EncodaxError(f"{where}: the text is empty")
+    return text

@@ -1,34 +1,49 @@
-"""Runs a model over any number of sequences, packed, in order."""
+"""Runs a model over a stream of sequences: packed, in order, and compiled before it begins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from encodax.config import HeadConfig
-from encodax.data.batches import row_tokens_for
-from encodax.data.packing import assemble, best_fit, slots_of
+from encodax.data.batches import BatchShape
+from encodax.data.packing import slots_of
+from encodax.data.stream import ROW_TOKENS, Job, Packer, Shapes, windows
 from encodax.errors import EncodaxError
+from encodax.inference.compile_cache import compile_cache
+from encodax.inference.precision import Precision, cast, default_precision
 from encodax.model import Model
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput, PackedBatch, Params
 
-ROW_TOKENS = (32, 128, 512, 2048, 8192)
-"""Lengths of rows: few, so that few shapes are ever compiled."""
-BATCH_TOKENS = 1024
-"""Tokens in a full batch: on CPU about where more gains nothing."""
-SHORTEST_USUAL = 8
-"""A row has a slot for every so many tokens."""
+logger = logging.getLogger(__name__)
 
+BATCH_TOKENS = {"cpu": 1024}
+"""Tokens in a full batch of a device: on CPU more gains nothing, and leaves the cache."""
+BATCH_TOKENS_OF_ACCELERATORS = 32_768
+IN_FLIGHT = 3
+"""Batches that a device is given before the answers of the first are fetched."""
+
+Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
 Read = Callable[[ModelOutput], Any]
 """What is wanted of the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
+Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
+"""The token sequences of each item of a window, and how many items were cut."""
 
 
 def answer_of(head: HeadConfig) -> tuple[Read, Level]:
@@ -53,11 +68,239 @@ def answer_of(head: HeadConfig) -> tuple[Read, Level]:
     return read, "sequence" if head.kind == "sequence" else "token"
 
 
-class OfModel:
-    """Something that is made of a model."""
+class EngineOptions(TypedDict, total=False):
+    """How a model runs; every predictor takes these beside the model."""
 
-    def __init__(self, model: Model):
+    precision: Precision | None
+    """What products are made in; None for float32 on CPU, and bfloat16 on accelerators."""
+    devices: Sequence[jax.Device] | None
+    """What it runs on, each with its share of the rows; None for all there are."""
+    batch_tokens: int | None
+    """Tokens in a full batch of one device; None for what suits it."""
+
+
+@dataclass(eq=False)
+class _Request(Generic[Item]):
+    """An item with its sequences, until all are answered."""
+
+    item: Item
+    jobs: list[Job]
+
+
+@dataclass(frozen=True)
+class _Window(Generic[Item]):
+    """What a window of the stream became."""
+
+    requests: list[_Request[Item]]
+    batches: list[tuple[list[list[Job]], PackedBatch]]
+    cut: int
+    end: Exception | None
+    """How the stream ended, where this is its last window: StopIteration, or what went wrong."""
+
+
+class Engine:
+    """What a model says of each sequence of a stream.
+
+    Texts are read a window at a time, tokenized and packed on a thread while the device runs what
+    was packed before, and answered in the order in which they came.
+
+    Rows have a few lengths, and batches a few heights (`Shapes`), so that after `warm_up` nothing
+    is ever compiled again. Threads may share an engine.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        read: Read,
+        level: Level,
+        *,
+        precision: Precision | None = None,
+        devices: Sequence[jax.Device] | None = None,
+        batch_tokens: int | None = None,
+    ):
+        """Compile nothing yet.
+
+        Args:
+            model: gives the function; parameters may be given to `run`.
+            read: what is wanted of the output; it runs on the device.
+            level: whether that is one a sequence or one a token.
+            precision: as `EngineOptions` says, and the rest too.
+            devices: what it runs on.
+            batch_tokens: tokens in a full batch of one device.
+
+        Raises:
+            EncodaxError: there is no such precision.
+        """
+        self._model = model
+        self._level = level
+        devices = jax.local_devices() if devices is None else devices
+        if batch_tokens is None:
+            batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)
+        self._shapes = Shapes(batch_tokens, len(devices))
+        mesh = Mesh(np.asarray(devices), ("data",))
+        self._replicated = NamedSharding(mesh, P())  # type: ignore[no-untyped-call]
+        self._by_row = NamedSharding(mesh, P("data"))  # type: ignore[no-untyped-call]
+        self.precision: Precision = precision or default_precision()
+        self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
+
+        def answer(params: Params, batch: PackedBatch) -> Any:
+            return read(model.apply(params, batch))
+
+        self._answer = jax.jit(
+            answer,
+            in_shardings=(self._replicated, self._by_row),
+            out_shardings=self._by_row,
+        )
+        self._executables: dict[BatchShape, Callable[..., Any]] = {}
+        self._compiling = threading.Lock()
+
+    def warm_up(self, longest: int | None = None) -> None:
+        """Compile for every shape, so that no text will wait for it.
+
+        Args:
+            longest: most tokens that sequences will have; None for what the model takes.
+        """
+        longest = longest or self._model.max_length or ROW_TOKENS[-1]
+        for shape in self._shapes.all(longest):
+            self._executable(self._params, shape)
+
+    def run(self, encodings: Iterable[Encoding], params: Params | None = None) -> list[Any]:
+        """What was wanted of each sequence, (...) or (tokens, ...) in NumPy, in order.
+
+        Args:
+            encodings: the sequences.
+            params: others than the model's, in float32.
+
+        Raises:
+            EncodaxError: a number is not finite: the parameters are broken.
+        """
+
+        def as_they_are(window: list[Encoding]) -> tuple[list[list[Encoding]], int]:
+            return [[encoding] for encoding in window], 0
+
+        if params is not None:
+            params = jax.device_put(cast(params, self.precision), self._replicated)
+        answers = self.stream(encodings, as_they_are, len, params=params)
+        return [answer for _, _, (answer,) in answers]
+
+    def stream(
+        self,
+        items: Iterable[Item],
+        tokenize: Tokenize[Item],
+        size_of: Callable[[Item], int],
+        *,
+        params: Params | None = None,
+    ) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
+        """Each item with its sequences and what was wanted of each, in order.
+
+        Args:
+            items: may never end. They are read on the caller's thread.
+            tokenize: makes sequences of a window of items, on another thread if there are more
+                windows than one.
+            size_of: how large an item is, for the size of a window.
+            params: as the engine keeps them; None for the model's.
+
+        Raises:
+            EncodaxError: a number is not finite: the parameters are broken.
+        """
+        params = self._params if params is None else params
+        open_requests: deque[_Request[Item]] = deque()
+        in_flight: deque[tuple[list[list[Job]], PackedBatch, Any]] = deque()
+        cut, end = 0, None
+        with contextlib.closing(self._windows(items, tokenize, size_of)) as prepared:
+            for window in prepared:
+                open_requests += window.requests
+                cut += window.cut
+                for rows, batch in window.batches:
+                    in_flight.append((rows, batch, self._dispatch(params, batch)))
+                    while len(in_flight) >= IN_FLIGHT or (in_flight and _is_ready(in_flight[0][2])):
+                        self._land(*in_flight.popleft())
+                        yield from _answered(open_requests)
+                end = window.end
+        while in_flight:
+            self._land(*in_flight.popleft())
+            yield from _answered(open_requests)
+        if not isinstance(end, StopIteration | None):
+            raise end
+        if cut:
+            logger.warning("%d texts were cut to %d tokens", cut, self._model.longest_sequence)
+
+    def _windows(
+        self, items: Iterable[Item], tokenize: Tokenize[Item], size_of: Callable[[Item], int]
+    ) -> Generator[_Window[Item]]:
+        """The windows of a stream, packed: each while the one before it runs."""
+        packer = Packer(self._shapes)
+
+        def prepare(window: list[Item], end: Exception | None) -> _Window[Item]:
+            try:
+                sequences, cut = tokenize(window)
+            except Exception as error:  # what came before is answered first
+                window, sequences, cut, end = [], [], 0, error
+            requests = [
+                _Request(item, [Job(encoding) for encoding in own])
+                for item, own in zip(window, sequences, strict=True)
+            ]
+            jobs = [job for request in requests for job in request.jobs]
+            batches = packer.add(jobs, is_last=end is not None)
+            for _, batch in batches:
+                self._model.check(batch)
+            return _Window(requests, batches, cut, end)
+
+        pieces = windows(items, size_of)
+        piece = next(pieces)
+        if piece[1] is not None:  # one window has nothing to overlap with: no thread
+            yield prepare(*piece)
+            return
+        with ThreadPoolExecutor(1, "encodax-tokenize") as host:
+            ahead = host.submit(prepare, *piece)
+            for piece in pieces:
+                ready, ahead = ahead, host.submit(prepare, *piece)
+                window = ready.result()
+                yield window
+                if window.end is not None:
+                    return
+            yield ahead.result()
+
+    def _dispatch(self, params: Params, batch: PackedBatch) -> Any:
+        """Begin to run a batch."""
+        row_count, row_tokens = batch.token_ids.shape
+        shape = BatchShape(row_count, row_tokens, batch.starts.shape[1])
+        return self._executable(params, shape)(params, batch)
+
+    def _executable(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
+        if shape not in self._executables:
+            with self._compiling:
+                if shape not in self._executables:
+                    self._executables[shape] = self._compile(params, shape)
+        return self._executables[shape]
+
+    def _compile(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
+        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
+        with compile_cache(), exact if self.precision == "float32" else contextlib.nullcontext():
+            lowered = self._answer.lower(params, _empty(shape))
+            return lowered.compile()
+
+    def _land(self, rows: list[list[Job]], batch: PackedBatch, answers: Any) -> None:
+        """Wait for the answers of a batch, (B, N or T, ...), and give each job its own."""
+        leaves: list[np.ndarray]
+        form: Any
+        leaves, form = jax.tree.flatten(jax.device_get(answers))
+        if not all(np.isfinite(leaf).all() for leaf in leaves):
+            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        jobs = [job for row in rows for job in row]
+        index = iter(range(len(jobs)))
+        for i, b, n, tokens in slots_of([[next(index) for _ in row] for row in rows], batch):
+            place = n if self._level == "sequence" else tokens
+            jobs[i].result = form.unflatten([leaf[b, place].copy() for leaf in leaves])
+            jobs[i].is_done = True
+
+
+class OfModel:
+    """A model with an engine that runs it."""
+
+    def __init__(self, model: Model, engine: Engine):
         self.model = model
+        self._engine = engine
 
     @classmethod
     def load(
@@ -78,76 +321,39 @@ class OfModel:
         """
         return cls(Model.load(path_or_id, revision=revision, token=token), **options)
 
+    @property
+    def precision(self) -> Precision:
+        """What products are made in."""
+        return self._engine.precision
 
-class Engine:
-    """What a model says of each sequence of a stream."""
-
-    def __init__(self, model: Model, read: Read, level: Level):
-        """Compile nothing yet.
+    def warm_up(self, longest: int | None = None) -> None:
+        """Compile for every shape of batch, so that no text will wait for it.
 
         Args:
-            model: gives the function; parameters may be given to `run`.
-            read: what is wanted of the output; it runs on the device.
-            level: whether that is one a sequence or one a token.
+            longest: most tokens that texts will have; None for what the model takes.
         """
-        self._model = model
-        self._level = level
-
-        def answer(params: Params, batch: PackedBatch) -> Any:
-            return read(model.apply(params, batch))
-
-        self._answer: Callable[..., Any] = jax.jit(answer)
-
-    def run(self, encodings: Sequence[Encoding], params: Params | None = None) -> list[Any]:
-        """What was wanted of each sequence, (...) or (tokens, ...) in NumPy, in order.
-
-        Raises:
-            EncodaxError: a number is not finite: the parameters are broken.
-        """
-        params = self._model.params if params is None else params
-        results: list[Any] = [None] * len(encodings)
-        groups = _by_row_length([len(encoding) for encoding in encodings])
-        for row_tokens, members in groups.items():
-            group = [encodings[index] for index in members]
-            for rows, batch in _batches(group, row_tokens):
-                self._model.check(batch)
-                answers = jax.device_get(self._answer(params, batch))  # (B, N or T, ...)
-                if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(answers)):
-                    raise EncodaxError(
-                        "the model's scores are not finite: its parameters are broken"
-                    )
-                for index, b, n, tokens in slots_of(rows, batch):
-                    place = n if self._level == "sequence" else tokens
-                    results[members[index]] = jax.tree.map(lambda a: a[b, place], answers)  # noqa: B023
-        return results
+        self._engine.warm_up(longest)
 
 
-def _by_row_length(lengths: Sequence[int]) -> dict[int, list[int]]:
-    """Which sequences go into rows of which length.
-
-    What is short in all takes the shortest row that holds it: for the speed of one
-    text alone. Otherwise short rows waste their ends, and 128 is the shortest.
-    """
-    shortest = 32 if sum(lengths) <= 32 else 128
-    groups: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        fitting = (row for row in ROW_TOKENS if max(length, shortest) <= row)
-        row_tokens = next(fitting, None) or row_tokens_for([length], smallest=1)
-        groups.setdefault(row_tokens, []).append(index)
-    return groups
-
-
-def _batches(
-    encodings: Sequence[Encoding], row_tokens: int
-) -> Iterator[tuple[list[list[int]], PackedBatch]]:
-    """Packed batches of two heights: full ones, and single rows for a handful of texts."""
-    full = max(1, BATCH_TOKENS // row_tokens)
-    slots = max(1, row_tokens // SHORTEST_USUAL)
-    rows = best_fit([len(encoding) for encoding in encodings], row_tokens, slots)
-    while rows:
-        row_count = 1 if len(rows) == 1 else full
-        taken, rows = rows[:row_count], rows[row_count:]
+def _answered(
+    requests: deque[_Request[Item]],
+) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
+    """Take from the left what is answered."""
+    while requests and all(job.is_done for job in requests[0].jobs):
+        request = requests.popleft()
         yield (
-            taken,
-            assemble(encodings, taken, row_count=row_count, row_tokens=row_tokens, slots=slots),
+            request.item,
+            [job.encoding for job in request.jobs],
+            [job.result for job in request.jobs],
         )
+
+
+def _is_ready(answers: Any) -> bool:
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(answers))
+
+
+def _empty(shape: BatchShape) -> PackedBatch:
+    """A batch of that shape, to compile for."""
+    tokens = np.zeros((shape.row_count, shape.row_tokens), np.int32)
+    slots = np.zeros((shape.row_count, shape.slots), np.int32)
+    return PackedBatch(tokens, tokens, tokens, tokens, slots, slots)

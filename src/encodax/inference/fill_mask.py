@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,11 @@ import numpy as np
 from jaxtyping import Array
 
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, OfModel
-from encodax.inference.predictors import WINDOW
-from encodax.inference.progress import counted
+from encodax.inference.engine import Engine, EngineOptions, OfModel
+from encodax.inference.progress import listed
 from encodax.model import Model
+from encodax.tasks.task import Example, encode_whole
+from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput
 
 
@@ -35,12 +37,13 @@ class Guess:
 class FillMask(OfModel):
     """The most probable tokens for each mask of a text."""
 
-    def __init__(self, model: Model, *, top_k: int = 5):
+    def __init__(self, model: Model, *, top_k: int = 5, **options: Unpack[EngineOptions]):
         """Take a model with a masked-language-model head.
 
         Args:
             model: the model.
             top_k: guesses for each mask.
+            **options: how it runs.
 
         Raises:
             EncodaxError: the model has no such head, its tokenizer no mask token, or `top_k` is
@@ -53,7 +56,6 @@ class FillMask(OfModel):
             raise EncodaxError("the tokenizer of the model has no mask token")
         if not 1 <= top_k <= head.classes:
             raise EncodaxError(f"top_k = {top_k} is not in 1..{head.classes}")
-        super().__init__(model)
         self.mask_token = tokenizer.mask_token
         self._mask_id = tokenizer.mask_id
 
@@ -63,7 +65,7 @@ class FillMask(OfModel):
             scores, ids = jax.lax.top_k(probabilities, top_k)
             return scores, ids
 
-        self._engine = Engine(model, best, "token")
+        super().__init__(model, Engine(model, best, "token", **options))
 
     def predict(
         self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
@@ -79,33 +81,35 @@ class FillMask(OfModel):
         Raises:
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
-        if isinstance(texts, str):
-            raise EncodaxError("predict wants a list of texts, not one string")
-        shown = False if progress is None and len(texts) <= WINDOW else progress
-        found = self.stream(texts, truncate=truncate)
-        return list(counted(found, shown=shown, total=len(texts)))
+        stream = functools.partial(self.stream, truncate=truncate)
+        return listed(texts, stream, progress=progress)
 
     def stream(
         self, texts: Iterable[str], *, truncate: bool = False
     ) -> Iterator[list[list[Guess]]]:
         """Guesses for texts that may never end, in order; they are read a window at a time."""
-        source = iter(texts)
-        for first in itertools.count(step=WINDOW):
-            window = list(itertools.islice(source, WINDOW))
-            if not window:
-                return
-            names = [f"text {first + index}" for index in range(len(window))]
-            encodings, _ = self.model.encode(window, truncate=truncate, names=names)
-            masks = [np.flatnonzero(e.token_ids == self._mask_id) for e in encodings]
-            for name, places in zip(names, masks, strict=True):
-                if len(places) == 0:
-                    raise EncodaxError(f"{name}: the text has no {self.mask_token} to fill")
-            answers = self._engine.run(encodings)
-            for encoding, places, (scores, ids) in zip(encodings, masks, answers, strict=True):
-                yield [
-                    self._guesses(encoding.token_ids, place, scores[place], ids[place])
-                    for place in places.tolist()
-                ]
+        examples = (Example(text, None, f"text {index}") for index, text in enumerate(texts))
+
+        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+            sequences, cut = encode_whole(self.model, window, truncate=truncate)
+            for example, (encoding,) in zip(window, sequences, strict=True):
+                if len(self._masks(encoding)) == 0:
+                    raise EncodaxError(
+                        f"{example.where}: the text has no {self.mask_token} to fill"
+                    )
+            return sequences, cut
+
+        for _, (encoding,), ((scores, ids),) in self._engine.stream(
+            examples, tokenize, lambda example: example.characters
+        ):
+            yield [
+                self._guesses(encoding.token_ids, place, scores[place], ids[place])
+                for place in self._masks(encoding).tolist()
+            ]
+
+    def _masks(self, encoding: Encoding) -> np.ndarray:
+        """Where the masks of a sequence are."""
+        return np.flatnonzero(encoding.token_ids == self._mask_id)
 
     def _guesses(
         self, token_ids: np.ndarray, place: int, scores: np.ndarray, ids: np.ndarray

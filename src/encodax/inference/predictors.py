@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args
 
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, OfModel, answer_of
-from encodax.inference.progress import counted
+from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
+from encodax.inference.progress import listed
 from encodax.model import Model
 from encodax.tasks import classification, question_answering, task_of, token_classification
 from encodax.tasks.classification import Classification
@@ -19,13 +18,8 @@ from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Example
 from encodax.tasks.token_classification import Aggregation
-from encodax.tokenizer import Text
+from encodax.tokenizer import Encoding, Text
 from encodax.types import Params, Span
-
-logger = logging.getLogger(__name__)
-
-WINDOW = 4096
-"""Texts that are packed together: bounds the memory, and the wait for the first answer."""
 
 Answer = TypeVar("Answer")
 
@@ -36,18 +30,21 @@ class Predictor(OfModel, Generic[Answer]):
     TASK: ClassVar[str | None] = None
     """The task that a subclass is for; None for any."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, **options: Unpack[EngineOptions]):
         """Take a model with a head.
+
+        Args:
+            model: the model.
+            **options: how it runs.
 
         Raises:
             EncodaxError: the model has no head, or one for another task.
         """
-        super().__init__(model)
         self.task = task_of(model.config)
         if self.TASK not in (None, self.task.NAME):
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         assert model.config.head is not None
-        self._engine = Engine(model, *answer_of(model.config.head))
+        super().__init__(model, Engine(model, *answer_of(model.config.head), **options))
 
     def predict(
         self, texts: Sequence[Text], *, truncate: bool = False, progress: bool | None = None
@@ -63,11 +60,8 @@ class Predictor(OfModel, Generic[Answer]):
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
-        if isinstance(texts, str):
-            raise EncodaxError("predict wants a list of texts, not one string")
-        shown = False if progress is None and len(texts) <= WINDOW else progress
-        answers = self.stream(texts, truncate=truncate)
-        return list(counted(answers, shown=shown, total=len(texts)))
+        stream = functools.partial(self.stream, truncate=truncate)
+        return listed(texts, stream, progress=progress)
 
     def stream(self, texts: Iterable[Text], *, truncate: bool = False) -> Iterator[Answer]:
         """Answers for texts that may never end, in order; they are read a window at a time."""
@@ -78,17 +72,18 @@ class Predictor(OfModel, Generic[Answer]):
         self, examples: Iterable[Example], *, truncate: bool = False
     ) -> Iterator[tuple[Example, Answer]]:
         """Each example with its answer, in order; the source is read a window at a time."""
-        source, cut = iter(examples), 0
-        while window := list(itertools.islice(source, WINDOW)):
-            pieces, cut_here = self.task.encode(self.model, window, truncate=truncate)
-            cut += cut_here
-            encodings = [encoding for own in pieces for encoding in own]
-            scores = iter(self._engine.run(encodings))
-            for example, own in zip(window, pieces, strict=True):
-                decoded = [self._decode(next(scores), encoding, example) for encoding in own]
-                yield example, self.task.merge(example, decoded)
-        if cut:
-            logger.warning("%d texts were cut to %d tokens", cut, self.model.max_length)
+
+        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+            return self.task.encode(self.model, window, truncate=truncate)
+
+        for example, encodings, scores in self._engine.stream(
+            examples, tokenize, lambda example: example.characters
+        ):
+            decoded = [
+                self._decode(own, encoding, example)
+                for own, encoding in zip(scores, encodings, strict=True)
+            ]
+            yield example, self.task.merge(example, decoded)
 
     def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
         return self.task.decode(scores, encoding, self.model.config.labels)
@@ -130,15 +125,22 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
 
     TASK = token_classification.NAME
 
-    def __init__(self, model: Model, *, aggregation: Aggregation = "simple"):
+    def __init__(
+        self,
+        model: Model,
+        *,
+        aggregation: Aggregation = "simple",
+        **options: Unpack[EngineOptions],
+    ):
         """Take a model with a head for tokens.
 
         Args:
             model: the model.
             aggregation: what has one tag, a token (`none`, `simple`) or a word (`first`,
                 `average`, `max`), as `tasks.token_classification.decode` says.
+            **options: how it runs.
         """
-        super().__init__(model)
+        super().__init__(model, **options)
         if aggregation not in get_args(Aggregation):
             known = ", ".join(get_args(Aggregation))
             raise EncodaxError(f"aggregation {aggregation!r} is not one of: {known}")
@@ -198,8 +200,12 @@ class Reranker(OfModel):
     with two classes it is the probability of the second.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, **options: Unpack[EngineOptions]):
         """Take a model with a head of one score, or of two classes.
+
+        Args:
+            model: the model.
+            **options: how it runs.
 
         Raises:
             EncodaxError: the model is no such cross-encoder.
@@ -208,8 +214,8 @@ class Reranker(OfModel):
         if head is not None and len(labels) == 1:  # softmax would make every score 1
             head = replace(head, problem="regression")
         model = replace(model, config=replace(model.config, head=head))
-        self._classifier = Classifier(model)
-        super().__init__(model)
+        self._classifier = Classifier(model, **options)
+        super().__init__(model, self._classifier._engine)
         if len(labels) not in (1, 2):
             raise EncodaxError(
                 f"a reranker has one score or two classes, and the model has {len(labels)}"

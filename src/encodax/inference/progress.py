@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from encodax.errors import EncodaxError
+
+MANY = 4096
+"""Texts from which on a bar is worth showing."""
+
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def listed(
+    texts: Sequence[Item],
+    answer: Callable[[Iterable[Item]], Iterator[Answer]],
+    *,
+    progress: bool | None,
+) -> list[Answer]:
+    """The answers for a list of texts, in order.
+
+    Args:
+        texts: the list.
+        answer: gives the answers of a stream.
+        progress: show a progress bar; None for where standard error is a terminal and the list is
+            long.
+
+    Raises:
+        EncodaxError: it is one string, a list of characters by mistake.
+    """
+    if isinstance(texts, str):
+        raise EncodaxError("a list of texts is wanted, not one string")
+    shown = False if progress is None and len(texts) <= MANY else progress
+    return list(counted(answer(texts), shown=shown, total=len(texts)))
 
 
 def counted(
-    items: Iterable[Item], *, shown: bool | None = None, total: int | None = None
+    items: Iterable[Item],
+    *,
+    shown: bool | None = None,
+    total: int | None = None,
+    texts: Callable[[Item], int] = lambda item: 1,
 ) -> Iterator[Item]:
     """The same items, counted on the terminal as they pass.
 
     Args:
         items: what to count.
         shown: whether to show it; None for where standard error is a terminal.
-        total: how many there are, where that is known.
+        total: how many texts there are, where that is known.
+        texts: how many an item stands for.
     """
     if not (sys.stderr.isatty() if shown is None else shown):
         yield from items
@@ -35,4 +69,7 @@ def counted(
     known = [BarColumn(), TimeRemainingColumn()] if total is not None else [TimeElapsedColumn()]
     columns = [SpinnerColumn(), TextColumn("{task.completed:,} texts"), *known]
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total)
+        task = progress.add_task("", total=total)
+        for item in items:
+            yield item
+            progress.advance(task, texts(item))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.nn import functional
+from encodax.types import Weight
 
 
 class Linear(hk.Module):
@@ -26,7 +27,7 @@ class Linear(hk.Module):
         self.out_shape = out_shape
         self.bias = bias
 
-    def weights(self, in_width: int) -> dict[str, Array]:
+    def weights(self, in_width: int) -> dict[str, Weight]:
         """`w` of shape (in_width, *out_shape), and `b` of shape out_shape where there is one.
 
         w is drawn by Glorot & Bengio 2010 over in_width and the last axis: for (D, H, K) each
@@ -38,11 +39,11 @@ class Linear(hk.Module):
         w = hk.get_parameter("w", (in_width, *self.out_shape), jnp.float32, glorot)
         return {"w": w, **self._bias()}
 
-    def tied_to(self, table: Float[Array, "V D"]) -> dict[str, Array]:
+    def tied_to(self, table: Float[Array, "V D"]) -> dict[str, Weight]:
         """The table's rows as w of shape (D, V), and a b of its own where there is one."""
         return {"w": table.T, **self._bias()}
 
-    def _bias(self) -> dict[str, Array]:
+    def _bias(self) -> dict[str, Weight]:
         if not self.bias:
             return {}
         return {"b": hk.get_parameter("b", self.out_shape, jnp.float32, jnp.zeros)}

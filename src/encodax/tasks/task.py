@@ -31,6 +31,11 @@ class Example:
     where: str
     """Where it came from, for errors."""
 
+    @property
+    def characters(self) -> int:
+        """How long its text is, or both of a pair."""
+        return sum(map(len, (self.text,) if isinstance(self.text, str) else self.text))
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
