@@ -4,6 +4,9 @@ VENV ?= .venv
 PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?= --overwrite
 UPGRADE ?=
+DATA ?=
+BENCH_ARGS ?=
+BENCH_VENV ?= .venv-bench
 UV_VERSION ?= 0.13.9
 
 PYTHON = $(VENV)/bin/python
@@ -12,10 +15,10 @@ CORE = src/encodax/nn/*.py src/encodax/model.py src/encodax/families/bert.py
 export VENV PY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint check soak bench wheel lock clean
+.PHONY: help setup setup-test demo test lint check soak bench bench-training wheel lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PY=python3.12 chooses the Python, VENV=.venv-other the environment's folder."
 
@@ -43,13 +46,19 @@ check: lint test ## the one gate: lint, then all tests, then the length of the c
 soak: setup-test ## run the tests that take minutes
 	@$(PYTHON) -m pytest -m soak
 
-bench: setup-test ## measure the speed of training, packed and padded
+bench: ## compare speed and memory with other libraries, and write docs/benchmarks.md (DATA=FOLDER)
+	@test -n "$(DATA)" || { echo "error: name the folder that holds sts/ and wikitext2/: make bench DATA=FOLDER" >&2; exit 2; }
+	@$(MAKE) --no-print-directory setup-test
+	@VENV=$(BENCH_VENV) benchmarks/setup.sh
+	@$(PYTHON) benchmarks/speed --data "$(DATA)" --reference $(BENCH_VENV)/bin/python $(BENCH_ARGS)
+
+bench-training: setup-test ## measure the speed of training, packed and padded
 	@$(PYTHON) benchmarks/training_speed.py
 
 wheel: setup ## build a wheel into dist/ and try it in a clean environment
 	@tools/check_wheel.sh
 
-# base: what the package needs to run; demo: with the extras and the build backend; test: with all else.
+# base: what the package needs to run; demo: with the extras and the build backend; test: with Ray and all else.
 # A file starts as a copy of the larger one: uv keeps the pins it finds, so all three hold the same ones.
 LOCK = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-python-downloads --no-emit-index-url --no-emit-find-links \
@@ -58,7 +67,7 @@ DEMO = --extra train --extra demo --extra parquet --group build
 lock: ## lock the dependencies again (UPGRADE=--upgrade for the newest)
 	@python=$$(tools/find_python.sh) && "$$python" -m venv --clear .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check install -qq uv==$(UV_VERSION)
-	@$(LOCK) $(DEMO) --group test $(UPGRADE) -o requirements/test.txt >/dev/null
+	@$(LOCK) $(DEMO) --extra ray --group test $(UPGRADE) -o requirements/test.txt >/dev/null
 	@cp requirements/test.txt requirements/demo.txt
 	@$(LOCK) $(DEMO) -o requirements/demo.txt >/dev/null
 	@cp requirements/demo.txt requirements/base.txt

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
+os.environ["ENCODAX_CACHE"] = ""  # what is compiled here stays here
 
 import functools
 import hashlib

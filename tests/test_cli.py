@@ -40,7 +40,7 @@ from toys import (
 import encodax
 from encodax import cli
 from encodax.config import Usage
-from encodax.inference.vectors import PRECISIONS
+from encodax.inference.vectors import TYPES
 
 __all__ = ["quick_compiler"]
 
@@ -354,6 +354,7 @@ EXAMPLES = {
     "evaluate": "encodax evaluate runs/",
     "predict": "encodax predict runs/",
     "embed": "encodax embed sentence-transformers/all-MiniLM-L6-v2",
+    "embed-corpus": "encodax embed-corpus MODEL --input",
     "fill-mask": "encodax fill-mask google-bert/",
     "search": "encodax search MODEL --corpus",
     "rerank": "encodax rerank cross-encoder/",
@@ -433,11 +434,11 @@ def test_texts_become_vectors_in_any_format(call: Call, tmp_path: Path, prompt: 
 @pytest.mark.parametrize("precision", ["float32", "int8", "binary"])
 def test_vectors_take_fewer_bytes(call: Call, tmp_path: Path, precision: str) -> None:
     path = tmp_path / "a.npy"
-    choices = ["--precision", precision, "--output", str(path)]
+    choices = ["--vectors", precision, "--output", str(path)]
     outcome = call("embed", "embedder", "--input", "good.jsonl", *choices)
     assert outcome == Outcome(0, "", "")
     texts = [record["text"] for record in SENTIMENT]
-    np.testing.assert_array_equal(np.load(path), PRECISIONS[precision](vectors_of(texts)))
+    np.testing.assert_array_equal(np.load(path), TYPES[precision](vectors_of(texts)))
     assert call("embed", "embedder", "--input", "-", *choices, stdin=b"").code == 0
     assert len(np.load(path)) == 0
 

@@ -20,6 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = ("base", "demo", "test")  # each holds the one before it
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 NOT_LOCKED = {"cuda"}  # the extra for GPUs: gigabytes, on one platform
+FOR_TESTS = {"ray"}  # the demo works without it, and it is large
 
 # Each line of a lock file is one of these, so that no option and no address gets in.
 PIN = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.+!]*( ; [\w <>=!'.()]+)? \\")
@@ -61,7 +62,8 @@ def declared(lock: str) -> list[Requirement]:
     texts = [*project["dependencies"]]
     if lock != "base":
         texts += PROJECT["build-system"]["requires"] + groups["build"]
-        texts += [text for extra in extras.keys() - NOT_LOCKED for text in extras[extra]]
+        left_out = NOT_LOCKED if lock == "test" else NOT_LOCKED | FOR_TESTS
+        texts += [text for extra in extras.keys() - left_out for text in extras[extra]]
     if lock == "test":
         texts += groups["test"]
     requirements = [Requirement(text) for text in texts]
@@ -146,7 +148,7 @@ def test_the_installed_metadata_is_this_project() -> None:
     assert metadata["Version"] == PROJECT["project"]["version"]
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra")) == {"cuda", "demo", "parquet", "train"}
+    assert set(metadata.get_all("Provides-Extra")) == {"cuda", "demo", "parquet", "ray", "train"}
     assert metadata["Description-Content-Type"] == "text/markdown"
     (script,) = importlib.metadata.distribution("encodax").entry_points.select(name="encodax")
     assert script.value == "encodax.cli:main"

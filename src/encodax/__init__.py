@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from encodax.errors import EncodaxError as EncodaxError
+    from encodax.inference.corpus import embed_corpus as embed_corpus
     from encodax.inference.embedder import Embedder as Embedder
     from encodax.inference.fill_mask import FillMask as FillMask
     from encodax.inference.predictors import Classifier as Classifier
@@ -38,6 +39,7 @@ _HOMES = {
     "Reranker": "encodax.inference.predictors",
     "TokenClassifier": "encodax.inference.predictors",
     "Tokenizer": "encodax.tokenizer",
+    "embed_corpus": "encodax.inference.corpus",
     "train": "encodax.training.train",
 }
 

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,13 @@ Truncate = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Format = Literal["jsonl", "csv", "tsv", "txt"]
-Precision = Literal["float32", "int8", "binary"]
+VectorType = Literal["float32", "int8", "binary"]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "int8"] | None,
+    typer.Option(
+        help="Products in fewer bits are faster, and less exact.  \\[default: float32 on CPU]"
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -219,6 +226,7 @@ def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
     columns: Columns = None,
+    precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -228,7 +236,7 @@ def evaluate(
     """
     from encodax.inference.predictors import Predictor
 
-    predictor: Predictor[Any] = Predictor.load(model, revision=revision)
+    predictor: Predictor[Any] = Predictor.load(model, revision=revision, precision=precision)
     records = sources.read(data, columns=_names(columns))
     print(json.dumps(predictor.evaluate(records, truncate=truncate)))
 
@@ -243,6 +251,7 @@ def predict(
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -258,7 +267,7 @@ def predict(
     from encodax.inference.predictors import Predictor
 
     records = _records(texts, input, columns=columns, format=format)
-    predictor: Predictor[Any] = Predictor.load(model, revision=revision)
+    predictor: Predictor[Any] = Predictor.load(model, revision=revision, precision=precision)
     examples = (predictor.task.parse(record, labelled=False) for record in records)
     answers = predictor.answers(examples, truncate=truncate)
     with sources.open_output(output) as stream:
@@ -279,9 +288,11 @@ def embed(
     prompt: Annotated[
         str | None, typer.Option(help="Name of the model's prompt that goes before each text.")
     ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="float32; int8 or binary take fewer bytes.")
+    vector_type: Annotated[
+        VectorType,
+        typer.Option("--vectors", help="Numbers to write; int8 or binary take fewer bytes."),
     ] = "float32",
+    precision: Precision = None,
     format: Annotated[
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
@@ -304,9 +315,56 @@ def embed(
         known = ", ".join(f".{name}" for name in vectors.WRITERS)
         raise EncodaxError(f"{output}: vectors are written to files that end in {known}")
     found = list(_texts_of(_records(texts, input, columns=columns, format=format)))
-    embedder = Embedder.load(model, revision=revision)
+    embedder = Embedder.load(model, revision=revision, precision=precision)
     rows = embedder.encode(found, prompt=prompt, truncate=truncate)
-    vectors.WRITERS[ending](output, found, vectors.PRECISIONS[precision](rows))
+    vectors.WRITERS[ending](output, found, vectors.TYPES[vector_type](rows))
+
+
+@app.command("embed-corpus")
+def embed_corpus(
+    model: ModelPath,
+    input: Annotated[
+        str, typer.Option(help="A folder, a glob or a file (.parquet), or a URI of such.")
+    ],
+    output: Annotated[str, typer.Option(help="Folder to write, or to go on with; or its URI.")],
+    column: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            help="How many embed at a time.  \\[default: one a GPU, or one a machine without any]"
+        ),
+    ] = None,
+    partition_rows: Annotated[int, typer.Option(help="Rows of an output file.")] = 65_536,
+    prompt: Annotated[
+        str | None, typer.Option(help="Name of the model's prompt that goes before each text.")
+    ] = None,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Give each row of Parquet files a vector, on all devices of a Ray cluster.
+
+    Without a cluster (RAY_ADDRESS) it runs on this machine. What was stopped
+    goes on where it was: the same command writes the files that are missing.
+
+    Example: encodax embed-corpus MODEL --input texts/ --output vectors/
+    """
+    from dataclasses import asdict
+
+    from encodax.inference import corpus
+
+    with redirect_stdout(sys.stderr):  # where Ray tells of actors that it starts again
+        result = corpus.embed_corpus(
+            model,
+            input,
+            output,
+            column=column,
+            actors=actors,
+            prompt=prompt,
+            truncate=truncate,
+            revision=revision,
+            partition_rows=partition_rows,
+        )
+    sys.stdout.write(_line({"output": output, **asdict(result)}))
 
 
 @app.command("fill-mask")
@@ -315,6 +373,7 @@ def fill_mask(
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
     input: TextInput = None,
     top_k: TopK = 5,
+    precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -329,7 +388,7 @@ def fill_mask(
     from encodax.inference.fill_mask import FillMask
 
     found = list(_texts_of(_records(texts, input)))
-    filler = FillMask.load(model, top_k=top_k, revision=revision)
+    filler = FillMask.load(model, top_k=top_k, revision=revision, precision=precision)
     for text, masks in zip(found, filler.stream(found, truncate=truncate), strict=True):
         for number, guesses in enumerate(masks):
             line = {"text": text, "mask": number, "guesses": [asdict(guess) for guess in guesses]}
@@ -348,6 +407,7 @@ def search(
         Format | None, typer.Option(help="Of the corpus, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -358,7 +418,7 @@ def search(
     from encodax.inference.embedder import Embedder
 
     texts = list(_texts_of(_records(None, corpus, columns=columns, format=format)))
-    embedder = Embedder.load(model, revision=revision)
+    embedder = Embedder.load(model, revision=revision, precision=precision)
     prompt = "document" if "document" in embedder.prompts else None
     vectors = embedder.encode(texts, prompt=prompt, truncate=truncate)
     found = embedder.search(queries, vectors, top_k=top_k, truncate=truncate)
@@ -378,6 +438,7 @@ def rerank(
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -388,7 +449,7 @@ def rerank(
     from encodax.inference.predictors import Reranker
 
     texts = list(_texts_of(_records(None, input, columns=columns, format=format)))
-    reranker = Reranker.load(model, revision=revision)
+    reranker = Reranker.load(model, revision=revision, precision=precision)
     for item in reranker.rank(query, texts, top_k=top_k, truncate=truncate):
         line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
         sys.stdout.write(_line(line))

@@ -181,9 +181,9 @@ def test_hamming_counts_the_features_that_differ() -> None:
     assert opposite.tolist() == [[8 * 99]]
 
 
-@pytest.mark.parametrize("precision", vectors.PRECISIONS)
+@pytest.mark.parametrize("precision", vectors.TYPES)
 def test_no_vector_takes_no_byte(precision: str) -> None:
-    assert vectors.PRECISIONS[precision](np.zeros((0, 8), np.float32)).nbytes == 0
+    assert vectors.TYPES[precision](np.zeros((0, 8), np.float32)).nbytes == 0
 
 
 # Files.
@@ -191,9 +191,9 @@ def test_no_vector_takes_no_byte(precision: str) -> None:
 TEXTS = ["one", "two, «three»\n", "日本"]
 
 
-@pytest.fixture(params=vectors.PRECISIONS)
+@pytest.fixture(params=vectors.TYPES)
 def stored(request: pytest.FixtureRequest) -> np.ndarray:
-    return np.asarray(vectors.PRECISIONS[request.param](drawn(3)))
+    return np.asarray(vectors.TYPES[request.param](drawn(3)))
 
 
 def test_npy_is_read_back(stored: np.ndarray, tmp_path: Path) -> None:

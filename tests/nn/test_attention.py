@@ -7,17 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+import zoo
 from blocks import assert_close, built, normal
 
-from encodax.config import RotaryConfig
-from encodax.nn import MultiHeadAttention
-from encodax.nn.attention import (
-    MASKED,
-    attention,
-    attention_mask,
-    attention_weights,
-    masked_softmax,
-)
+from encodax.config import EncoderConfig, RotaryConfig
+from encodax.nn import Encoder, MultiHeadAttention, attention_cudnn
+from encodax.nn.attention import attention, attention_weights, best_implementation
+from encodax.nn.attention_plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)
 KEYS = jnp.array([[1, 1, 2, 2, 2, 2, 3, 0], [2, 2, 3, 0, 0, 0, 0, 0]])  # (B, S)
@@ -86,7 +82,7 @@ def both_forms(case: str) -> tuple[list[jax.Array], list[jax.Array]]:
     cotangent = normal(*qkv[0].shape, seed=4)
 
     def lifted(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
-        return attention(q, k, v, queries, keys, bias=bias, **options)
+        return attention(q, k, v, queries, keys, bias=bias, **options, implementation="plain")
 
     def dense(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
         return einsum_attention(q, k, v, mask, bias, **dense_options)
@@ -140,18 +136,6 @@ def test_the_weights_to_look_at_are_those_that_act(cross: bool, options: dict[st
     assert_close(weights.sum(-1), np.broadcast_to(mask.any(-1)[:, None], weights.shape[:3]))
 
 
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("window", [None, 0, 1, 3])
-def test_the_mask_is_same_segment_and_not_padding(causal: bool, window: int | None) -> None:
-    for queries, keys in ((QUERIES, QUERIES), (QUERIES, KEYS)):
-        wanted = reference.segment_mask(
-            np.asarray(queries), np.asarray(keys), causal=causal, window=window
-        )
-        for row in range(2):
-            mask = attention_mask(queries[row], keys[row], causal=causal, window=window)
-            np.testing.assert_array_equal(mask, wanted[row])
-
-
 def test_a_hand_computed_value() -> None:
     # Scores 0 and ln 3 after the scale: weights 1/4 and 3/4.
     q = jnp.array([[[[2.0]]]])
@@ -159,21 +143,6 @@ def test_a_hand_computed_value() -> None:
     v = jnp.array([[[[4.0]], [[8.0]]]])
     ones = jnp.ones((1, 2), jnp.int32)
     assert_close(attention(q, k, v, ones[:, :1], ones), [[[[7.0]]]])
-
-
-def test_a_softmax_with_nothing_to_choose_is_zeros() -> None:
-    weights = masked_softmax(normal(2, 3), jnp.array([[True, False, True], [False] * 3]))
-    np.testing.assert_array_equal(weights[1], np.zeros(3))
-    assert weights[0, 1] == 0
-    assert float(weights[0].sum()) == pytest.approx(1, abs=1e-7)
-
-
-def test_a_softmax_is_of_float32_whatever_comes_in() -> None:
-    scores = (5 * normal(4, 200)).astype(jnp.bfloat16)
-    weights = masked_softmax(scores, jnp.ones((4, 200), bool))
-    assert weights.dtype == jnp.float32
-    exponentials = np.exp(reference.float64(scores))
-    assert_close(weights, exponentials / exponentials.sum(-1, keepdims=True))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -191,13 +160,68 @@ def test_scores_are_of_float32_whatever_comes_in(dtype: jnp.dtype) -> None:
     assert attention(q, k, v.astype(dtype), queries, keys).dtype == dtype
 
 
-def test_the_masking_number_is_finite() -> None:
-    assert np.isfinite(np.float32(MASKED))
-
-
 def test_an_unknown_implementation_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'cudnn' is not one of: plain"):
-        attention(*inputs(False), implementation="cudnn")
+    with pytest.raises(ValueError, match="'flash' is not one of: auto, plain, xla, blocked, cudnn"):
+        attention(*inputs(False), implementation="flash")
+
+
+CHOICES: dict[str, tuple[tuple[int, int, int], dict[str, Any], str]] = {
+    "short rows": ((1, 128, 12), {}, "xla"),
+    "many short rows": ((64, 128, 12), {}, "xla"),
+    "a long row, few scores": ((1, 512, 12), {}, "xla"),
+    "long rows": ((4, 512, 12), {}, "blocked"),
+    "a longer row": ((1, 1024, 12), {}, "blocked"),
+    "short rows, a window": ((4, 256, 12), {"window": 64}, "xla"),
+    "a long row, a window": ((1, 512, 12), {"window": 64}, "blocked"),
+}
+
+
+def chosen(shape: tuple[int, int, int], dtype: Any, options: dict[str, Any]) -> str:
+    q = jnp.zeros((*shape, 8), dtype)
+    segments = jnp.ones(shape[:2], jnp.int32)
+    return best_implementation(q, q, q, AttentionOptions(segments, segments, 0.5, **options))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("case", CHOICES)
+def test_a_form_is_chosen_by_length_on_cpu(case: str, dtype: Any) -> None:
+    shape, options, wanted = CHOICES[case]
+    assert chosen(shape, dtype, options) == wanted
+
+
+def test_the_kernel_is_chosen_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_cudnn, "device_refusal", lambda: None)
+    assert chosen((1, 128, 12), jnp.bfloat16, {}) == "cudnn"
+    assert chosen((1, 1024, 12), jnp.float16, {"causal": True}) == "cudnn"
+    assert chosen((1, 128, 12), jnp.float32, {}) == "xla"
+    assert chosen((1, 1024, 12), jnp.float32, {}) == "blocked"
+    assert chosen((1, 1024, 12), jnp.bfloat16, {"window": 64}) == "blocked"
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 64}])
+def test_what_is_chosen_for_long_rows_is_the_plain_form(options: dict[str, Any]) -> None:
+    q, k, v = normal(3, 4, 515, 4, 8) if not options else normal(3, 1, 515, 2, 8)
+    lengths = jnp.array([200, 1, 14, 280, 20])
+    row = jnp.repeat(jnp.array([1, 2, 3, 4, 0]), lengths, total_repeat_length=515)
+    segments = jnp.broadcast_to(row, q.shape[:2])
+    plain = attention(q, k, v, segments, segments, **options, implementation="plain")
+    assert_close(attention(q, k, v, segments, segments, **options), plain)
+
+
+def test_the_encoder_says_how_many_segments_there_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = []
+
+    def recorded(*args: Any, max_segments: int | None, **options: Any) -> jax.Array:
+        said.append(max_segments)
+        return attention(*args, **options)
+
+    monkeypatch.setattr("encodax.nn.attention.attention", recorded)
+    config = EncoderConfig(zoo.EMBEDDINGS, (zoo.LAYER, zoo.LAYER))
+    built(lambda batch: Encoder(config)(batch).hidden, zoo.BATCH)
+    built(lambda x: MultiHeadAttention(3, 4)(x), normal(2, 6, 12))
+    assert said == [2, 2, 1]  # the slots of the batch, and one sequence where nobody says
 
 
 @pytest.mark.parametrize("biases", [True, False])

@@ -153,7 +153,7 @@ WRITERS: dict[str, Callable[[str, Sequence[str], Vectors], None]] = {
 }
 """File ending -> writer; `-` is standard output, for JSON Lines."""
 
-PRECISIONS: dict[str, Callable[[np.ndarray], Vectors]] = {
+TYPES: dict[str, Callable[[np.ndarray], Vectors]] = {
     "float32": lambda vectors: vectors,
     "int8": to_int8,
     "binary": to_binary,

@@ -2,102 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from encodax.config import RotaryConfig
 from encodax.nn import functional
+from encodax.nn.attention_cudnn import cudnn_attention, refusal
+from encodax.nn.attention_fused import blocked_attention, fused_attention
+from encodax.nn.attention_plain import AttentionOptions, plain_attention, plain_weights
 from encodax.nn.linear import Linear
 from encodax.nn.relative_positions import RelativeTable, disentangled_bias, disentangled_scale
+from encodax.types import Weight
 
-# A score no softmax can choose, and finite: -inf would give NaN where everything is masked.
-MASKED = -1e30
-
-
-def attention_mask(
-    query_segments: Int[Array, " T"],
-    key_segments: Int[Array, " S"],
-    *,
-    causal: bool = False,
-    window: int | None = None,
-) -> Bool[Array, "T S"]:
-    """Which query may attend to which key, in one row.
-
-    A query attends to a key if and only if their segments are equal and not 0; with `causal`
-    only to itself and what is before, with `window` only up to that distance. Sequences are
-    contiguous, so a difference of row indices is a difference of positions.
-    """
-    mask = (query_segments[:, None] == key_segments[None]) & (key_segments[None] != 0)  # (T, S)
-    distance = jnp.arange(query_segments.shape[0])[:, None] - jnp.arange(key_segments.shape[0])
-    if causal:
-        mask &= distance >= 0
-    if window is not None:
-        mask &= jnp.abs(distance) <= window
-    return mask
-
-
-def masked_softmax(scores: Float[Array, "T S"], mask: Bool[Array, "T S"]) -> Float[Array, "T S"]:
-    """Softmax over the keys that the mask allows, in float32; zeros where it allows none."""
-    weights = jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), MASKED), axis=-1)
-    return jnp.where(mask, weights, 0.0)  # (T, S)
-
-
-def one_head_weights(
-    q: Float[Array, "T K"],
-    k: Float[Array, "S K"],
-    bias: Float[Array, "T S"] | None,
-    mask: Bool[Array, "T S"],
-    scale: float,
-) -> Float[Array, "T S"]:
-    """softmax(scale * q k^T + bias) of one head of one sequence, in float32."""
-    scores = jnp.einsum("tk,sk->ts", q, k, preferred_element_type=jnp.float32) * scale  # (T, S)
-    return masked_softmax(scores if bias is None else scores + bias, mask)
-
-
-def one_head_attention(
-    q: Float[Array, "T K"],
-    k: Float[Array, "S K"],
-    v: Float[Array, "S K"],
-    bias: Float[Array, "T S"] | None,
-    dropout_key: Array | None,
-    mask: Bool[Array, "T S"],
-    scale: float,
-    dropout_rate: float,
-) -> Float[Array, "T K"]:
-    """Scaled dot-product attention: softmax(scale * q k^T + bias) v, of one head of one sequence.
-
-    Vaswani et al. 2017, section 3.2.1. `attention` lifts it over heads and rows.
-    """
-    weights = one_head_weights(q, k, bias, mask, scale)  # (T, S)
-    if dropout_key is not None:
-        weights = hk.dropout(dropout_key, dropout_rate, weights)
-    return weights.astype(v.dtype) @ v  # (T, K)
-
-
-def _plain(
-    q: Float[Array, "B T H K"],
-    k: Float[Array, "B S H K"],
-    v: Float[Array, "B S H K"],
-    bias: Float[Array, "B H T S"] | None,
-    dropout_keys: Array | None,
-    masks: Bool[Array, "B T S"],
-    scale: float,
-    dropout_rate: float,
-) -> Float[Array, "B T H K"]:
-    """`one_head_attention` lifted with `jax.vmap`, over the heads of a row and over the rows."""
-    one_head = functools.partial(one_head_attention, scale=scale, dropout_rate=dropout_rate)
-    heads = jax.vmap(one_head, in_axes=(1, 1, 1, 0, 0, None), out_axes=1)  # (T, H, K)
-    return jax.vmap(heads)(q, k, v, bias, dropout_keys, masks)  # (B, T, H, K)
-
-
-IMPLEMENTATIONS = {"plain": _plain}
+IMPLEMENTATIONS = {
+    "plain": plain_attention,
+    "xla": fused_attention,
+    "blocked": blocked_attention,
+    "cudnn": cudnn_attention,
+}
 """Forms of attention by name; all give the same numbers."""
+
+LONG = 512
+"""Keys in a row from which `auto` looks at how many scores there are."""
+
+MANY_SCORES = 1 << 23
+"""Scores (32 MB) from which those of long rows are built in blocks: measured where it is faster."""
 
 
 def attention(
@@ -113,7 +47,8 @@ def attention(
     scale: float | None = None,
     dropout_key: Array | None = None,
     dropout_rate: float = 0.0,
-    implementation: str = "plain",
+    max_segments: int | None = None,
+    implementation: str = "auto",
 ) -> Float[Array, "B T H K"]:
     """Attention of every head and row: softmax(scale * q k^T + bias) v inside each segment.
 
@@ -129,29 +64,50 @@ def attention(
         scale: factor of the scores; None for 1 / sqrt(K).
         dropout_key: drops attention weights where given; each row and head draws its own.
         dropout_rate: share of weights that are dropped.
-        implementation: a name in `IMPLEMENTATIONS`.
+        max_segments: the highest segment there can be, a batch's N; None for T. It makes the
+            `cudnn` form cheaper, and changes nothing else.
+        implementation: a name in `IMPLEMENTATIONS`, or `auto` to choose by device, dtype and
+            length.
 
     Returns:
         (B, T, H, K) in the dtype of v. A query with nothing to attend to gets zeros.
 
     Raises:
-        ValueError: the implementation is not known.
+        ValueError: the implementation is not known, or cannot do this.
     """
-    if implementation not in IMPLEMENTATIONS:
-        known = ", ".join(IMPLEMENTATIONS)
+    if implementation not in ("auto", *IMPLEMENTATIONS):
+        known = ", ".join(("auto", *IMPLEMENTATIONS))
         raise ValueError(f"attention implementation {implementation!r} is not one of: {known}")
     rows, _, heads, width = q.shape
-    keys = None if dropout_key is None else jax.random.split(dropout_key, (rows, heads))  # (B, H)
-    return IMPLEMENTATIONS[implementation](
-        q,
-        k,
-        v,
-        _bias_of_rows(bias, rows),
-        keys,
-        _masks(query_segments, key_segments, causal, window),
-        1 / math.sqrt(width) if scale is None else scale,
-        dropout_rate,
+    options = AttentionOptions(
+        query_segments,
+        key_segments,
+        scale=1 / math.sqrt(width) if scale is None else scale,
+        causal=causal,
+        window=window,
+        bias=bias,
+        dropout_keys=None if dropout_key is None else jax.random.split(dropout_key, (rows, heads)),
+        dropout_rate=dropout_rate,
+        max_segments=max_segments,
     )
+    if implementation == "auto":
+        implementation = best_implementation(q, k, v, options)
+    return IMPLEMENTATIONS[implementation](q, k, v, options)
+
+
+def best_implementation(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B S H K"],
+    v: Float[Array, "B S H K"],
+    options: AttentionOptions,
+) -> str:
+    """The form that `auto` stands for, from what is known when a function is traced."""
+    if refusal(q, k, v, options) is None:
+        return "cudnn"
+    rows, queries, heads, _ = q.shape
+    keys = k.shape[1]
+    are_many = options.window is not None or rows * heads * queries * keys >= MANY_SCORES
+    return "blocked" if keys >= LONG and are_many else "xla"
 
 
 def attention_weights(
@@ -169,29 +125,15 @@ def attention_weights(
 
     Each row of (T, S) adds up to 1, or is all zeros where the query has nothing to attend to.
     """
-    rows, _, _, width = q.shape
-    one_head = functools.partial(
-        one_head_weights, scale=1 / math.sqrt(width) if scale is None else scale
+    options = AttentionOptions(
+        query_segments,
+        key_segments,
+        scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale,
+        causal=causal,
+        window=window,
+        bias=bias,
     )
-    heads = jax.vmap(one_head, in_axes=(1, 1, 0, None))  # (H, T, S)
-    masks = _masks(query_segments, key_segments, causal, window)
-    return jax.vmap(heads)(q, k, _bias_of_rows(bias, rows), masks)  # (B, H, T, S)
-
-
-def _masks(
-    query_segments: Int[Array, "B T"],
-    key_segments: Int[Array, "B S"],
-    causal: bool,
-    window: int | None,
-) -> Bool[Array, "B T S"]:
-    one_row = functools.partial(attention_mask, causal=causal, window=window)
-    return jax.vmap(one_row)(query_segments, key_segments)
-
-
-def _bias_of_rows(
-    bias: Float[Array, "#B H T S"] | None, rows: int
-) -> Float[Array, "B H T S"] | None:
-    return None if bias is None else jnp.broadcast_to(bias, (rows, *bias.shape[1:]))
+    return plain_weights(q, k, options)
 
 
 class MultiHeadAttention(hk.Module):
@@ -254,6 +196,7 @@ class MultiHeadAttention(hk.Module):
         position_ids: Int[Array, "B T"] | None = None,
         bias: Float[Array, "#B H T S"] | None = None,
         relative: RelativeTable | None = None,
+        max_segments: int | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B T D"]:
         """Attend from x to y, or from x to itself where no y is given.
@@ -266,6 +209,7 @@ class MultiHeadAttention(hk.Module):
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             bias: added to the scaled scores.
             relative: embeddings of relative positions, for disentangled attention.
+            max_segments: the highest segment there can be, where it is known: a batch's N.
             is_training: drop attention weights.
         """
         q, k, v = self._project(x, y, position_ids)
@@ -277,6 +221,7 @@ class MultiHeadAttention(hk.Module):
             v,
             dropout_key=hk.next_rng_key() if drop else None,
             dropout_rate=self.dropout_rate,
+            max_segments=1 if query_segments is None else max_segments,
             **scores,
         )  # (B, T, H, K)
         joined = heads.reshape(*heads.shape[:2], -1)  # (B, T, H*K)
@@ -318,10 +263,12 @@ class MultiHeadAttention(hk.Module):
             if position_ids is None:
                 position_ids = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
             q, k = (functional.rotate(z, position_ids, self.rotary.base) for z in (q, k))
+        if functional.is_narrow(weights["value"]["w"]):  # then its own products are narrow too
+            q, k, v = (z.astype(jnp.bfloat16) for z in (q, k, v))
         return q, k, v
 
     @hk.name_like("__call__")
-    def _weights(self, name: str, width: int) -> dict[str, Array]:
+    def _weights(self, name: str, width: int) -> dict[str, Weight]:
         return Linear(self.heads, self.head_width, bias=self.biases, name=name).weights(width)
 
     @hk.name_like("__call__")

@@ -42,6 +42,7 @@ class EncoderLayer(hk.Module):
         position_ids: Int[Array, "B T"] | None = None,
         bias: Float[Array, "#B H T T"] | None = None,
         relative: RelativeTable | None = None,
+        max_segments: int | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B T D"]:
         """One layer over packed rows.
@@ -52,6 +53,7 @@ class EncoderLayer(hk.Module):
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             bias: added to the scores of attention.
             relative: embeddings of relative positions, for disentangled attention.
+            max_segments: the highest segment there can be, where it is known: a batch's N.
             is_training: apply dropout.
         """
         config = self.config
@@ -61,6 +63,7 @@ class EncoderLayer(hk.Module):
             position_ids=position_ids,
             bias=bias,
             relative=relative,
+            max_segments=max_segments,
             is_training=is_training,
         )
         x = self._residual("attention")(x, attend, is_training=is_training)
@@ -157,7 +160,12 @@ class Encoder(hk.Module):
         x = self.embed(batch, is_training=is_training)
         segment_ids, position_ids = jnp.asarray(batch.segment_ids), jnp.asarray(batch.position_ids)
         return self.stack(
-            x, segment_ids, position_ids=position_ids, is_training=is_training, record=record
+            x,
+            segment_ids,
+            position_ids=position_ids,
+            max_segments=batch.starts.shape[1],
+            is_training=is_training,
+            record=record,
         )
 
     @hk.name_like("__call__")
@@ -177,6 +185,7 @@ class Encoder(hk.Module):
         segment_ids: Int[Array, "B T"] | None = None,
         *,
         position_ids: Int[Array, "B T"] | None = None,
+        max_segments: int | None = None,
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
@@ -191,7 +200,9 @@ class Encoder(hk.Module):
         for layer in self._layers():
             if "attention" in record:
                 kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
-            x = layer(x, segment_ids, **positions, is_training=is_training)
+            x = layer(
+                x, segment_ids, **positions, max_segments=max_segments, is_training=is_training
+            )
             if "hidden" in record:
                 kept["hidden"].append(x)
         if self.config.final_norm is not None:

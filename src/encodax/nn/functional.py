@@ -60,11 +60,16 @@ def linear(x: Float[Array, "*rows D"], weights: Mapping[str, Weight]) -> Array:
     w = weights["w"]
     if isinstance(w, Int8Weight):
         y = int8_product(x, w)  # (..., *out)
-    elif w.dtype == jnp.bfloat16:
+    elif is_narrow(w):
         y = jnp.tensordot(x.astype(w.dtype), w, axes=1, preferred_element_type=jnp.float32)
     else:
         y = jnp.tensordot(x, w, axes=1)
     return y + jnp.asarray(weights["b"]) if "b" in weights else y
+
+
+def is_narrow(w: Weight) -> bool:
+    """Whether products with this weight have fewer bits than float32."""
+    return isinstance(w, Int8Weight) or w.dtype == jnp.bfloat16
 
 
 def int8_product(x: Float[Array, "*rows D"], w: Int8Weight) -> Array:

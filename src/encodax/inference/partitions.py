@@ -1,0 +1,475 @@
+"""A Parquet corpus in partitions, each of which is embedded and written whole or not at all.
+
+A partition is a block of rows of one input file, and one output file whose name follows from it. So
+whoever writes it a second time writes the same. Nothing here knows of Ray.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import itertools
+import json
+import logging
+import os
+import platform
+import re
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from pyarrow import fs
+
+from encodax import hub
+from encodax.errors import EncodaxError
+from encodax.inference.embedder import Embedder
+
+VECTOR = "vector"
+MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
+DEATHS = 5
+"""Attempts at one partition that may end with their process, before it is given up."""
+ROWS = 4096
+"""Rows that are read and written together: bounds the memory of an actor."""
+READERS = 16
+"""Footers that are read at once: on an object store each is a wait."""
+MENDABLE = (EncodaxError, OSError, pyarrow.ArrowException)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is embedded, with what, and where to; it travels to the actors."""
+
+    model: str
+    digest: str
+    source: str
+    """The folder that the names of input files start from: an absolute path or a URI."""
+    out: str
+    column: str
+    prompt: str | None
+    truncate: bool
+    precision: str | None
+    revision: str | None
+    partition_rows: int
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Rows of an input file, and the output file they make."""
+
+    name: str
+    source: str
+    """The input file, from the folder of the job."""
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many vectors it has."""
+        return self.stop - self.start
+
+    def row(self, index: int) -> str:
+        """What a row of it is called in an error; rows of a file are counted from 0."""
+        return f"{self.source}, row {self.start + index}"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a partition."""
+
+    name: str
+    rows: int
+    cut: int
+    """Texts that were longer than the model takes."""
+    node: str
+    pid: int
+    """The process that wrote it, and its machine."""
+    error: str
+    """What the caller can mend, where it was not written."""
+
+
+# The input.
+
+
+def place(address: str) -> tuple[fs.FileSystem, str]:
+    """The file system of an address, and the path there.
+
+    Raises:
+        EncodaxError: it is a URI that pyarrow does not know.
+    """
+    if "://" not in address:
+        return fs.LocalFileSystem(), os.path.abspath(address)
+    try:
+        system, path = fs.FileSystem.from_uri(address)
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise EncodaxError(f"{address}: {error}") from error
+    return system, path.rstrip("/")
+
+
+def find(source: str) -> tuple[str, list[str]]:
+    """The Parquet files of a folder and its folders, of a glob, or one file, in order of names.
+
+    Returns:
+        The folder that the names start from, and the names.
+
+    Raises:
+        EncodaxError: there are none.
+    """
+    system, path = place(source)
+    kind = system.get_file_info(path).type
+    if kind == fs.FileType.File:
+        folder, found = source.rpartition("/")[0] or ".", [path]
+    elif kind == fs.FileType.Directory:
+        folder, found = source, _listed(system, path)
+    else:
+        fixed = re.split(r"[*?\[]", source)[0].rpartition("/")[0]
+        folder = fixed or ("/" if source.startswith("/") else ".")
+        found = [os.path.abspath(name) for name in glob.glob(source, recursive=True)]
+    root = place(folder)[1]
+    names = sorted(os.path.relpath(name, root) for name in found)
+    names = [name for name in names if name.endswith(".parquet") and not _hidden(name)]
+    if not names:
+        raise EncodaxError(f"{source}: there is no .parquet file")
+    return (folder if "://" in folder else root), names
+
+
+def _listed(system: fs.FileSystem, path: str) -> list[str]:
+    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
+    return [info.path for info in system.get_file_info(selector) if info.type == fs.FileType.File]
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def measure(folder: str, names: list[str], column: str) -> dict[str, dict[str, int]]:
+    """Rows and bytes of each input file, by its footer.
+
+    Raises:
+        EncodaxError: a file is no Parquet, has no such column of texts, or has vectors already.
+    """
+    system, root = place(folder)
+
+    def of(name: str) -> dict[str, int]:
+        path = f"{root}/{name}"
+        try:
+            with system.open_input_file(path) as stream:
+                file = pyarrow.parquet.ParquetFile(stream)
+                check_schema(name, file.schema_arrow, column)
+                return {"rows": file.metadata.num_rows, "bytes": stream.size()}
+        except pyarrow.ArrowException as error:
+            raise EncodaxError(f"{name} cannot be read as Parquet: {error}") from error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(names, pool.map(of, names), strict=True))
+
+
+def check_schema(name: str, schema: pyarrow.Schema, column: str) -> None:
+    """Refuse a file without texts in that column, or with a column where the vectors would be.
+
+    Raises:
+        EncodaxError: for the reason it says.
+    """
+    if schema.names.count(column) != 1:
+        known = ", ".join(schema.names)
+        raise EncodaxError(f"{name}: there is no one column {column!r} among: {known}")
+    kind = schema.field(column).type
+    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    if kind not in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
+        raise EncodaxError(f"{name}: column {column!r} holds {kind}, not texts")
+    if VECTOR in schema.names:
+        raise EncodaxError(f"{name}: there is a column {VECTOR!r} already")
+
+
+def partitions_of(files: dict[str, dict[str, int]], rows: int) -> list[Partition]:
+    """Blocks of `rows` rows of each file; the last of a file may have fewer."""
+    return [
+        Partition(f"{name.removesuffix('.parquet')}-{number:05}.parquet", name, start, stop)
+        for name, facts in files.items()
+        for number, start in enumerate(range(0, facts["rows"], rows))
+        for stop in [min(start + rows, facts["rows"])]
+    ]
+
+
+# The output, and what it was begun with.
+
+
+def digest(directory: Path) -> str:
+    """SHA-256 of the files of a model: what decides its vectors."""
+    whole = hashlib.sha256()
+    for path in sorted({path for pattern in hub.FILES for path in directory.rglob(pattern)}):
+        with path.open("rb") as stream:
+            own = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{path.relative_to(directory).as_posix()} {own}\n".encode())
+    return whole.hexdigest()
+
+
+def plan(job: Job, names: list[str]) -> tuple[list[Partition], list[Partition]]:
+    """All partitions of the input files, and those that are not there yet.
+
+    Raises:
+        EncodaxError: a file cannot be embedded, or the output was begun with other choices.
+    """
+    files = measure(job.source, names, job.column)
+    check_manifest(job, files)
+    planned = partitions_of(files, job.partition_rows)
+    return planned, missing(job, planned)
+
+
+def check_manifest(job: Job, files: dict[str, dict[str, int]]) -> None:
+    """Begin an output, or go on with one that was begun with the same choices.
+
+    Files may have been added to the corpus. `truncate` may differ: a text that fits has the same
+    vector with it. While no partition is written, every choice is free.
+
+    Raises:
+        EncodaxError: the output holds something else, or vectors of other choices.
+    """
+    system, out = place(job.out)
+    kept = ("model", "digest", "column", "prompt", "precision", "partition_rows")
+    choices = {key: getattr(job, key) for key in kept}
+    begun = [name for name in _listed(system, out) if name.endswith(".parquet")]
+    path = f"{out}/{MANIFEST}"
+    if begun and system.get_file_info(path).type == fs.FileType.NotFound:
+        raise EncodaxError(f"{job.out} holds other Parquet files; choose another output")
+    if begun:
+        with system.open_input_file(path) as stream:
+            _compare(job.out, json.loads(stream.read()), {**choices, "files": files})
+    system.create_dir(out, recursive=True)
+    content = json.dumps({**choices, "files": files}, indent=2, ensure_ascii=False)
+    _write_whole(system, path, lambda stream: stream.write(content.encode()))
+
+
+def _compare(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if old["digest"] != new["digest"]:
+        raise EncodaxError(
+            f"{out} has vectors of another model ({old['model']}, by its files not "
+            f"{new['model']}); choose another output"
+        )
+    for key in ("column", "prompt", "precision", "partition_rows"):
+        if old[key] != new[key]:
+            raise EncodaxError(
+                f"{out} was begun with {key} {old[key]!r}, not {new[key]!r}; "
+                "go on with the same, or choose another output"
+            )
+    for name, facts in old["files"].items():
+        if new["files"].get(name) != facts:
+            state = "has changed" if name in new["files"] else "is gone"
+            raise EncodaxError(f"{name} {state} since {out} was begun; choose another output")
+
+
+def missing(job: Job, partitions: list[Partition]) -> list[Partition]:
+    """Those that are not there with all their rows."""
+    system, out = place(job.out)
+    there = set(_listed(system, out))
+
+    def whole(partition: Partition) -> bool:
+        path = f"{out}/{partition.name}"
+        if path not in there:
+            return False
+        try:
+            with system.open_input_file(path) as stream:
+                metadata = pyarrow.parquet.read_metadata(stream)
+        except pyarrow.ArrowException:  # a disk that lost what was written last
+            return False
+        return bool(metadata.num_rows == partition.rows)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(whole, partitions))
+    return [part for part, there in zip(partitions, found, strict=True) if not there]
+
+
+@contextmanager
+def swept(job: Job) -> Iterator[None]:
+    """Remove, before and after, what attempts left that were killed."""
+    _sweep(job)
+    try:
+        yield
+    finally:
+        _sweep(job)
+
+
+def _sweep(job: Job) -> None:
+    system, out = place(job.out)
+    for path in _listed(system, out):
+        if re.fullmatch(r"\..*\.partial", path.rpartition("/")[2]):
+            system.delete_file(path)
+
+
+def _write_whole(system: fs.FileSystem, path: str, write: Callable[[Any], object]) -> None:
+    """Write beside the place and move it there: no name ever stands for half a file.
+
+    The name of the half is its own each time: an actor that was given up for lost may write still.
+    """
+    folder, _, name = path.rpartition("/")
+    partial = f"{folder}/.{name}.{uuid.uuid4().hex}.partial"
+    try:
+        with system.open_output_stream(partial) as stream:
+            write(stream)
+        system.move(partial, path)
+    except BaseException:
+        if system.get_file_info(partial).type == fs.FileType.File:
+            system.delete_file(partial)
+        raise
+
+
+# What an actor does.
+
+
+class Writer:
+    """Embeds the partitions of a job, one at a time; each actor is one."""
+
+    def __init__(self, job: Job):
+        """Load nothing yet, so that what is wrong with the model is an answer, not a death."""
+        self.job = job
+
+    @functools.cached_property
+    def embedder(self) -> Embedder:
+        """The model, read once a process.
+
+        Raises:
+            EncodaxError: its files here are others than where the job was begun.
+        """
+        job = self.job
+        directory = hub.directory_of(job.model, revision=job.revision)
+        if digest(directory) != job.digest:
+            raise EncodaxError(
+                f"{job.model} has other files on {platform.node()} than where this was begun; "
+                "give its --revision, or copy one directory to every machine"
+            )
+        options = {} if job.precision is None else {"precision": job.precision}
+        return Embedder.load(directory, **options)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Write the partition that a row of Ray Data names; the row says what became of it."""
+        partition, error = Partition(**row), ""
+        with _Cuts() as cuts:
+            try:
+                self.write(partition)
+            except MENDABLE as problem:
+                error = str(problem) or type(problem).__name__
+        name, rows = partition.name, partition.rows
+        return asdict(Written(name, rows, cuts.count, platform.node(), os.getpid(), error))
+
+    def write(self, partition: Partition) -> None:
+        """Embed a partition and put its file there.
+
+        Raises:
+            EncodaxError: a text is null, empty or too long, named by file and row; the input has
+                changed; or too many attempts at it have died.
+        """
+        system, out = place(self.job.out)
+        path = f"{out}/{partition.name}"
+        folder, _, name = path.rpartition("/")
+        system.create_dir(folder, recursive=True)
+        # Ray tries for ever, and memory that is too small stays so. A killed attempt left its file.
+        if sum(f"/.{name}." in other for other in _listed(system, folder)) >= DEATHS:
+            raise EncodaxError(
+                f"{partition.source}, rows {partition.start} to {partition.stop}: {DEATHS} "
+                "processes died of it; is there too little memory?"
+            )
+        _write_whole(system, path, lambda stream: self._embed(partition, stream))
+
+    def _embed(self, partition: Partition, stream: Any) -> None:
+        system, source = place(self.job.source)
+        kind = pyarrow.list_(pyarrow.float32(), self.embedder.width)
+        waiting: deque[pyarrow.RecordBatch] = deque()  # read, and not yet written
+        found: list[np.ndarray] = []  # vectors of the first of them
+        rows = 0
+        with system.open_input_file(f"{source}/{partition.source}") as file:
+            reader = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
+            schema = reader.schema_arrow.append(pyarrow.field(VECTOR, kind))
+            texts = self._texts(reader, partition, waiting)
+            with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
+                for vector in self._vectors(texts, partition):
+                    found.append(vector)
+                    if len(found) == len(waiting[0]):
+                        columns = [*waiting.popleft().columns, _column(found)]
+                        writer.write_batch(pyarrow.record_batch(columns, schema))
+                        rows += len(found)
+                        found.clear()
+        if rows != partition.rows:
+            raise EncodaxError(f"{partition.source} has changed while it was read")
+
+    def _vectors(self, texts: Iterator[str], partition: Partition) -> Iterator[np.ndarray]:
+        """One for each text; an error names the row, of which the embedder knows nothing."""
+        prompt, truncate = self.job.prompt, self.job.truncate
+        try:
+            yield from self.embedder.stream(texts, prompt=prompt, truncate=truncate)
+        except EncodaxError as error:
+            found = re.match(r"text (\d+): ", str(error))
+            if found is None:
+                raise
+            problem = str(error)[found.end() :]
+            raise EncodaxError(f"{partition.row(int(found[1]))}: {problem}") from error
+
+    def _texts(
+        self,
+        reader: pyarrow.parquet.ParquetFile,
+        partition: Partition,
+        waiting: deque[pyarrow.RecordBatch],
+    ) -> Iterator[str]:
+        """The texts of a partition; the rows they stand in go to `waiting`."""
+        number = itertools.count()
+        for batch in _batches(reader, partition):
+            waiting.append(batch)
+            for text in batch.column(self.job.column):
+                index = next(number)
+                try:
+                    found = text.as_py()
+                except UnicodeDecodeError as error:
+                    raise EncodaxError(f"{partition.row(index)}: the text is not UTF-8") from error
+                if found is None:
+                    raise EncodaxError(f"{partition.row(index)}: the text is null")
+                yield found
+
+
+class _Cuts(logging.Handler):
+    """Counts the texts that the engine says it has cut, as long as it is entered."""
+
+    count = 0
+
+    def __enter__(self) -> _Cuts:
+        logging.getLogger("encodax").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("encodax").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if " were cut to " in record.msg and isinstance(record.args, tuple):
+            self.count += int(record.args[0])  # type: ignore[call-overload]
+
+
+def _column(vectors: list[np.ndarray]) -> pyarrow.Array:
+    return pyarrow.FixedSizeListArray.from_arrays(np.concatenate(vectors), len(vectors[0]))
+
+
+def _batches(
+    reader: pyarrow.parquet.ParquetFile, partition: Partition
+) -> Iterator[pyarrow.RecordBatch]:
+    """The rows of a partition, a few at a time.
+
+    Rows that stand before it in its row group have to be decoded, which takes little beside
+    embedding; other row groups are not read.
+    """
+    groups: list[int] = []
+    at, end = 0, 0
+    for index in range(reader.num_row_groups):
+        begin, end = end, end + reader.metadata.row_group(index).num_rows
+        if begin < partition.stop and partition.start < end:
+            at = begin if not groups else at
+            groups.append(index)
+    for batch in reader.iter_batches(ROWS, row_groups=groups):
+        start, stop = max(partition.start - at, 0), min(partition.stop - at, len(batch))
+        if start < stop:
+            yield batch.slice(start, stop - start)
+        at += len(batch)
