@@ -338,6 +338,7 @@ def embed_corpus(
     prompt: Annotated[
         str | None, typer.Option(help="Name of the model's prompt that goes before each text.")
     ] = None,
+    precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -362,6 +363,7 @@ def embed_corpus(
             prompt=prompt,
             truncate=truncate,
             revision=revision,
+            precision=precision,
             partition_rows=partition_rows,
         )
     sys.stdout.write(_line({"output": output, **asdict(result)}))

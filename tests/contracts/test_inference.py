@@ -78,7 +78,7 @@ def embedder(long_model: Model) -> Embedder:
 def test_after_warm_up_no_text_compiles_anything(
     embedder: Embedder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    texts = texts_of(10_000, longest=390)
+    texts = texts_of(10_000, longest=300)
     with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
         found = embedder.encode(texts)
         for count in (1, 2, 3, 7, 40, 300):

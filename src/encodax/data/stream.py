@@ -116,7 +116,8 @@ class Packer:
         jobs = [*self._waiting, *jobs]
         lengths = [len(job.encoding) for job in jobs]
         smallest = min(USUAL_ROW, row_that_holds(sum(lengths))) if is_last else USUAL_ROW
-        kinds = [(row, slots_of_row(row)) for row in ROW_TOKENS if row >= smallest]
+        longest = max(smallest, row_that_holds(max(lengths, default=0)))
+        kinds = [(row, slots_of_row(row)) for row in ROW_TOKENS if smallest <= row <= longest]
         by_length: dict[int, list[list[Job]]] = {}
         for row_tokens, row in best_fit_of_lengths(lengths, kinds):
             by_length.setdefault(row_tokens, []).append([jobs[index] for index in row])

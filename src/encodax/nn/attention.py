@@ -224,7 +224,7 @@ class MultiHeadAttention(hk.Module):
             max_segments=1 if query_segments is None else max_segments,
             **scores,
         )  # (B, T, H, K)
-        joined = heads.reshape(*heads.shape[:2], -1)  # (B, T, H*K)
+        joined = heads.reshape(*heads.shape[:2], -1).astype(x.dtype)  # (B, T, H*K)
         return Linear(x.shape[-1], bias=self.output_bias, name="output")(joined)
 
     @hk.name_like("__call__")

@@ -48,7 +48,8 @@ def linear(x: Float[Array, "*rows D"], weights: Mapping[str, Weight]) -> Array:
     """Y = x w + b over the last axis of x.
 
     Every dense product of the library goes through here. The weight says how it is made: in the
-    dtype of w, added up in float32 where that is narrower, or in integers (`int8_product`).
+    dtype of w, added up in float32 where that is narrower, or in integers (`int8_product`). A
+    narrow w leaves x its dtype.
 
     Args:
         x: (..., D).
@@ -62,6 +63,7 @@ def linear(x: Float[Array, "*rows D"], weights: Mapping[str, Weight]) -> Array:
         y = int8_product(x, w)  # (..., *out)
     elif is_narrow(w):
         y = jnp.tensordot(x.astype(w.dtype), w, axes=1, preferred_element_type=jnp.float32)
+        y = y.astype(x.dtype)
     else:
         y = jnp.tensordot(x, w, axes=1)
     return y + jnp.asarray(weights["b"]) if "b" in weights else y
@@ -79,13 +81,13 @@ def int8_product(x: Float[Array, "*rows D"], w: Int8Weight) -> Array:
 
     The sum is exact (int32). Dettmers et al. 2022, arXiv:2208.07339, section 3.1.
     """
-    x = x.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True)  # (..., 1)
+    x32 = x.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(x32), axis=-1, keepdims=True)  # (..., 1)
     step = jnp.maximum(largest, 1e-30) / 127  # a row of zeros stays one
-    steps = jnp.round(x / step).astype(jnp.int8)  # (..., D)
+    steps = jnp.round(x32 / step).astype(jnp.int8)  # (..., D)
     total = jnp.tensordot(steps, w.values, axes=1, preferred_element_type=jnp.int32)  # (..., *out)
     step = step.reshape(*x.shape[:-1], *(1 for _ in w.scale.shape))
-    return total.astype(jnp.float32) * step * w.scale
+    return (total.astype(jnp.float32) * step * w.scale).astype(x.dtype)
 
 
 def dropout(x: Array, rate: float, is_training: bool) -> Array:
