@@ -270,7 +270,7 @@ class Model:
 
 def _shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """The parameter tree without its values."""
-    initialise = functools.partial(initial_params, config)
     shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
-    shapes = jax.eval_shape(initialise, jax.random.key(0))
+    # The key is made inside, where making it compiles nothing.
+    shapes = jax.eval_shape(lambda: initial_params(config, jax.random.key(0)))
     return shapes

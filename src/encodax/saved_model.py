@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from encodax import (
@@ -102,7 +102,7 @@ def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
     if modules.dense is not None:
         width = config.encoder.embeddings.model_width
         dense = sentence_modules.read_dense(modules.dense, modules.head, width)
-        params["head/dense"] = {leaf: jnp.asarray(array) for leaf, array in dense.items()}
+        params["head/dense"] = {leaf: jax.device_put(array) for leaf, array in dense.items()}
     return replace(parts, config=config, params=params)
 
 
@@ -117,7 +117,7 @@ def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig],
     stored = weights.read(place / HEAD_WEIGHTS_FILE, shapes)
     params = dict(parts.params)
     for (path, leaf), name in names.items():
-        params[path] = {**params.get(path, {}), leaf: jnp.asarray(stored[name])}
+        params[path] = {**params.get(path, {}), leaf: jax.device_put(stored[name])}
     return replace(parts, config=config, params=params)
 
 

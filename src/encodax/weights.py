@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -72,7 +72,7 @@ def load(
             array = reader.take(tensor.name, tensor.file_shape(wanted.shape))
             if array is not None:
                 parameter = tensor.to_parameter(array, wanted.shape)
-                params.setdefault(path, {})[leaf] = jnp.asarray(parameter)
+                params.setdefault(path, {})[leaf] = jax.device_put(parameter)
     carried = reader.rest()
     reader.check(files[0][0] if len(files) == 1 else _index(directory / file))
     return Loaded(params, carried)

@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from encodax.config import HeadKind
@@ -126,6 +125,8 @@ def cross_entropy(
     With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
     al. 2016, arXiv:1512.00567, section 7).
     """
+    import optax  # here: whoever only predicts should not wait for it
+
     one_hot = jax.nn.one_hot(targets.classes, logits.shape[-1])
     wanted = optax.smooth_labels(one_hot, label_smoothing)
     losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), wanted)  # (*places)
