@@ -23,8 +23,9 @@ from blocks import assert_close, drawn
 
 from encodax import Embedder, weights
 from encodax.data import stream
+from encodax.data.packing import assemble, slots_of
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, answer_of
+from encodax.inference.engine import answer_of
 from encodax.model import Model, _shapes
 from encodax.tokenizer import Encoding, Tokenizer
 
@@ -93,22 +94,26 @@ def test_after_warm_up_no_text_compiles_anything(
 
 @pytest.mark.parametrize("golden", goldens.ALL)
 def test_packed_is_alone_for_every_family_and_head(golden: str) -> None:
+    """Four sequences that share a row, and each in a row of its own, in one batch."""
     config, family = goldens.read(golden), goldens.family_of(golden)
     params = weights.load(goldens.FOLDER / golden, _shapes(config), family, config).params
     model = Model(config, params, Tokenizer.train(WORDS))
-    read, level = (lambda output: output.hidden, "token")
+    read, level = (lambda output: output.hidden), "token"
     if config.head is not None:
         read, level = answer_of(config.head)
-    engine = Engine(model, read, level)
     random = np.random.default_rng(0)
     limit = config.encoder.embeddings.vocabulary_size
     encodings = [
-        sequence(random.integers(5, limit, size=length, dtype=np.int32))
-        for length in random.integers(1, 17, size=22)
+        sequence(random.integers(5, limit, size=length, dtype=np.int32)) for length in (9, 1, 14, 6)
     ]
-    for encoding, packed in zip(encodings, engine.run(encodings), strict=True):
-        (alone,) = engine.run([encoding])
-        assert_close(packed, alone, 1e-5)
+    rows = [[0, 1, 2, 3], [0], [1], [2], [3]]
+    batch = assemble(encodings, rows, row_count=5, row_tokens=32, slots=8)
+    answers = np.asarray(jax.jit(lambda p, b: read(model.apply(p, b)))(params, batch))
+    places = {(b, index): (n, tokens) for index, b, n, tokens in slots_of(rows, batch)}
+    for index in range(4):
+        (n, tokens), (_, own) = places[0, index], places[1 + index, index]
+        together, by_itself = (n, 0) if level == "sequence" else (tokens, own)
+        assert_close(answers[0, together], answers[1 + index, by_itself], 1e-5)
 
 
 # Order.

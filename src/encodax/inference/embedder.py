@@ -74,7 +74,10 @@ class Embedder(OfModel):
         """
         stream = functools.partial(self.stream, prompt=prompt, truncate=truncate)
         rows = listed(texts, stream, progress=progress)
-        return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
+        found = np.empty((len(texts), self.width), np.float32)  # filled: a list would hold it twice
+        for index, row in enumerate(rows):
+            found[index] = row
+        return found
 
     def stream(
         self, texts: Iterable[str], *, prompt: str | None = None, truncate: bool = False

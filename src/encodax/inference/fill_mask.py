@@ -82,7 +82,7 @@ class FillMask(OfModel):
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
         stream = functools.partial(self.stream, truncate=truncate)
-        return listed(texts, stream, progress=progress)
+        return list(listed(texts, stream, progress=progress))
 
     def stream(
         self, texts: Iterable[str], *, truncate: bool = False

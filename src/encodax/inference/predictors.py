@@ -61,7 +61,7 @@ class Predictor(OfModel, Generic[Answer]):
             EncodaxError: a text is empty, or too long without `truncate`.
         """
         stream = functools.partial(self.stream, truncate=truncate)
-        return listed(texts, stream, progress=progress)
+        return list(listed(texts, stream, progress=progress))
 
     def stream(self, texts: Iterable[Text], *, truncate: bool = False) -> Iterator[Answer]:
         """Answers for texts that may never end, in order; they are read a window at a time."""

@@ -20,7 +20,7 @@ def listed(
     answer: Callable[[Iterable[Item]], Iterator[Answer]],
     *,
     progress: bool | None,
-) -> list[Answer]:
+) -> Iterator[Answer]:
     """The answers for a list of texts, in order.
 
     Args:
@@ -35,7 +35,7 @@ def listed(
     if isinstance(texts, str):
         raise EncodaxError("a list of texts is wanted, not one string")
     shown = False if progress is None and len(texts) <= MANY else progress
-    return list(counted(answer(texts), shown=shown, total=len(texts)))
+    return counted(answer(texts), shown=shown, total=len(texts))
 
 
 def counted(

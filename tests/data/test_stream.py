@@ -1,0 +1,126 @@
+"""Streams are read in windows, and packed into full batches of few shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encodax.data import stream
+from encodax.data.batches import BatchShape
+from encodax.data.stream import ROW_TOKENS, Job, Packer, Shapes, row_that_holds, windows
+from encodax.tokenizer import Encoding
+from encodax.types import PackedBatch
+
+SHAPES = Shapes(256)
+
+
+def job(length: int, token: int = 1) -> Job:
+    ids = np.full(length, token, np.int32)
+    zeros = np.zeros_like(ids)
+    return Job(Encoding(ids, zeros, np.stack([zeros, zeros], 1), zeros.astype(bool), zeros))
+
+
+def shape_of(batch: PackedBatch) -> BatchShape:
+    return BatchShape(*batch.token_ids.shape, batch.starts.shape[1])
+
+
+# Windows.
+
+
+def test_a_window_ends_with_its_items_or_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOW_ITEMS", 3)
+    monkeypatch.setattr(stream, "WINDOW_SIZE", 10)
+    found = [window for window, _ in windows(["a"] * 4 + ["b" * 30] + ["c"], len)]
+    assert found == [["a", "a", "a"], ["a", "b" * 30], ["c"]]
+
+
+def test_the_last_window_says_how_the_stream_ended() -> None:
+    (window, end), *rest = windows(["a", "b"], len)
+    assert window == ["a", "b"] and isinstance(end, StopIteration) and rest == []
+    assert [window for window, _ in windows([], len)] == [[]]
+
+
+def test_a_window_that_the_source_broke_is_lost_and_those_before_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "WINDOW_ITEMS", 2)
+
+    def source() -> Iterator[str]:
+        yield from "abc"
+        raise OSError("gone")
+
+    (first, none), (last, end) = windows(source(), len)
+    assert (first, none, last) == (["a", "b"], None, [])
+    assert isinstance(end, OSError)
+
+
+# Shapes.
+
+
+def test_batches_have_three_heights_of_all_devices() -> None:
+    assert Shapes(1024).row_counts(64) == [16, 4, 1]
+    assert Shapes(1024).row_counts(256) == [4, 1]
+    assert Shapes(1024).row_counts(16) == [1]
+    assert Shapes(1024).row_counts(4096) == [1]
+    assert Shapes(1024, devices=8).row_counts(128) == [64, 16, 8]
+
+
+def test_all_shapes_end_with_the_row_that_holds_the_longest() -> None:
+    assert {shape.row_tokens for shape in Shapes(1024).all(200)} == {16, 32, 64, 128, 192, 256}
+    assert {shape.row_tokens for shape in Shapes(1024).all(10**6)} == set(ROW_TOKENS)
+
+
+# Packing.
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 600), max_size=30), min_size=1, max_size=5),
+    st.integers(1, 3),
+)
+def test_every_sequence_goes_once_within_a_window_in_a_known_shape(
+    lengths: list[list[int]], devices: int
+) -> None:
+    shapes = Shapes(256, devices)
+    packer, known = Packer(shapes), set(shapes.all(600))
+    jobs: list[Job] = []
+    gone: list[Job] = []
+    for number, window in enumerate(lengths):
+        before = list(jobs)
+        jobs += (new := [job(length, 1 + len(jobs) + i) for i, length in enumerate(window)])
+        for rows, batch in packer.add(new, is_last=number == len(lengths) - 1):
+            assert shape_of(batch) in known
+            for b, row in enumerate(rows):
+                tokens = [token for each in row for token in each.encoding.token_ids]
+                assert batch.token_ids[b].tolist()[: len(tokens)] == tokens
+            gone += [each for row in rows for each in row]
+        assert set(map(id, before)) <= set(map(id, gone))  # nobody waits twice
+    assert sorted(map(id, gone)) == sorted(map(id, jobs))
+
+
+def test_what_fills_no_batch_waits_for_the_next_window() -> None:
+    packer = Packer(SHAPES)
+    assert packer.add([job(64)] * 3, is_last=False) == []
+    ((rows, batch),) = packer.add([job(64), job(64)], is_last=False)
+    assert len(rows) == 4 and shape_of(batch) == BatchShape(4, 64, 16)
+    ((rows, batch),) = packer.add([], is_last=True)
+    assert len(rows) == 1 and shape_of(batch) == BatchShape(1, 64, 16)
+
+
+@pytest.mark.parametrize(("lengths", "row"), [([5], 16), ([9, 9], 32), ([33], 64), ([70], 128)])
+def test_a_few_tokens_alone_take_the_shortest_row(lengths: list[int], row: int) -> None:
+    ((_, batch),) = Packer(SHAPES).add(list(map(job, lengths)), is_last=True)
+    assert shape_of(batch) == BatchShape(1, row, row // 4)
+
+
+def test_short_sequences_fill_what_long_ones_leave() -> None:
+    ((rows, batch),) = Packer(SHAPES).add([job(100), job(20), job(8)], is_last=True)
+    assert [len(each.encoding) for each in rows[0]] == [100, 20, 8]
+    assert batch.token_ids.shape == (1, 128)
+
+
+def test_the_row_that_holds() -> None:
+    assert [row_that_holds(n) for n in (0, 16, 17, 129, 9_000)] == [16, 16, 32, 192, 8192]

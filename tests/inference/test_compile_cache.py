@@ -1,0 +1,104 @@
+"""Compiled programs are found by the next process, in a folder of the user's own."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from encodax.inference import compile_cache as module
+from encodax.inference.compile_cache import compile_cache, private_folder
+from encodax.model import Model
+
+PROGRAM = """
+import sys, jax
+from encodax import Embedder
+found = []
+jax.monitoring.register_event_listener(lambda event, **_: found.append(event))
+Embedder.load(sys.argv[1]).encode(["the cat sat"])
+print(sum(event.endswith("/cache_hits") for event in found))
+"""
+
+
+def test_the_next_process_finds_what_this_one_compiled(tiny_model: Model, tmp_path: Path) -> None:
+    tiny_model.save(tmp_path / "model")
+
+    def hits(cache: str) -> int:
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "model")]
+        environment = {**os.environ, "ENCODAX_CACHE": cache}
+        run = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=300
+        )
+        assert run.stderr == ""
+        return int(run.stdout)
+
+    assert [hits(str(tmp_path / "cache")) for _ in range(2)] == [0, 1]
+    assert hits("") == 0
+    (folder,) = (tmp_path / "cache" / "compiled").iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len([path for path in folder.iterdir() if path.name.endswith("-cache")]) == 1
+
+
+def test_only_what_is_compiled_inside_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path))
+    with compile_cache():
+        jax.jit(lambda x: x * 17).lower(1.0).compile()
+        assert jax.config.jax_compilation_cache_dir == str(private_folder())
+    assert jax.config.jax_compilation_cache_dir is None
+    kept = sorted(tmp_path.glob("compiled/*/*-cache"))
+    jax.jit(lambda x: x * 19).lower(1.0).compile()
+    assert len(kept) == 1 and sorted(tmp_path.glob("compiled/*/*-cache")) == kept
+
+
+def test_a_cache_that_the_user_chose_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
+    try:
+        with compile_cache():
+            assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+    assert not (tmp_path / "compiled").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are as POSIX has them")
+def test_a_folder_that_others_can_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path))
+    folder = private_folder()
+    assert folder is not None and tmp_path in folder.parents
+    folder.chmod(0o777)
+    assert private_folder() is None
+    assert f"others can write to {folder}" in caplog.text
+
+
+def test_no_folder_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path / "file"))
+    assert private_folder() is None
+    monkeypatch.setenv("ENCODAX_CACHE", "")
+    assert private_folder() is None
+    with compile_cache():
+        assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_each_build_and_set_of_flags_has_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path))
+    folders = [private_folder()]
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    folders.append(private_folder())
+    monkeypatch.setattr(module, "_processor", lambda: "another")
+    folders.append(private_folder())
+    assert len(set(folders)) == 3
