@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -24,7 +23,6 @@ from typing import get_args
 import numpy as np
 from fine_tuning import PARTS
 from rich.console import Console
-from rich.markdown import Markdown
 from scipy.stats import spearmanr
 from sts import PUBLISHED, judged_pairs, model_directory
 
@@ -35,6 +33,7 @@ from encodax.inference.predictors import Predictor
 
 sys.path.append(str(Path(__file__).parent / "speed"))
 from machine import OtherWork, description
+from page import write_measured
 from workloads import sts_sentences
 
 ROOT = Path(__file__).parents[1]
@@ -42,15 +41,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TRAINED = ("sst2", "wangqa", "lines")
 SHOWN = {"accuracy": "accuracy", "f1": "F1"}
 """Metrics that the table has."""
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-FIRST_PAGE = f"""# What each precision costs and gains
-
-What stands between the two marks is written by `python benchmarks/precision.py --data FOLDER`; what
-stands outside of them is written by hand, and stays.
-
-{BEGIN}
-{END}
-"""
+TITLE = "What each precision costs and gains"
 
 Row = Sequence[str]
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -72,9 +63,8 @@ def main() -> None:
             table(("data", "metric", *PRECISIONS), rows),
         )
     )
-    write(ROOT / "docs" / "precision.md" if options.page is None else options.page, measured)
-    console = Console() if Console().is_terminal else Console(width=120)
-    console.print(Markdown(measured))
+    page = ROOT / "docs" / "precision.md" if options.page is None else options.page
+    write_measured(page, TITLE, "python benchmarks/precision.py --data FOLDER", measured)
 
 
 def arguments() -> argparse.Namespace:
@@ -198,16 +188,6 @@ def table(heads: Row, rows: Sequence[Row]) -> str:
     """In Markdown."""
     lines = (heads, ["---"] * len(heads), *rows)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def write(page: Path, measured: str) -> None:
-    """Replace what stands between the marks."""
-    content = page.read_text(encoding="utf-8") if page.exists() else FIRST_PAGE
-    before, rest = content.split(BEGIN)
-    after = rest.split(END)[1]
-    partial = page.with_suffix(".partial")
-    partial.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", encoding="utf-8")
-    os.replace(partial, page)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from page import write_measured
 from plot import plot
 from ratios import (
     EQUAL,
@@ -19,19 +19,9 @@ from ratios import (
     unequal,
     verdict,
 )
-from rich.console import Console
-from rich.markdown import Markdown
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PICTURE = "images/benchmarks.png"
-FIRST_PAGE = f"""# Speed and memory beside other libraries
-
-What stands between the two marks is written by `make bench DATA=FOLDER` (`benchmarks/speed`); what
-stands outside of them is written by hand, and stays.
-
-{BEGIN}
-{END}
-"""
+TITLE = "Speed and memory beside other libraries"
 
 
 def write_report(results: Results, page: Path) -> None:
@@ -40,14 +30,7 @@ def write_report(results: Results, page: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     plot(results, picture)
     measured = "\n\n".join(part for part in parts(results) if part)
-    content = page.read_text(encoding="utf-8") if page.exists() else FIRST_PAGE
-    before, rest = content.split(BEGIN)
-    after = rest.split(END)[1]
-    partial = page.with_suffix(".partial")
-    partial.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", encoding="utf-8")
-    os.replace(partial, page)
-    console = Console() if Console().is_terminal else Console(width=120)
-    console.print(Markdown(measured))
+    write_measured(page, TITLE, "make bench DATA=FOLDER", measured)
     if different := unequal(results):
         raise SystemExit(f"error: vectors that should be equal are not: {'; '.join(different)}")
 
