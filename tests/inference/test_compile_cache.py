@@ -6,10 +6,12 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from encodax.inference import compile_cache as module
 from encodax.inference.compile_cache import compile_cache, private_folder
@@ -23,6 +25,16 @@ jax.monitoring.register_event_listener(lambda event, **_: found.append(event))
 Embedder.load(sys.argv[1]).encode(["the cat sat"])
 print(sum(event.endswith("/cache_hits") for event in found))
 """
+
+
+@pytest.fixture(autouse=True)
+def no_other_cache() -> Iterator[None]:
+    """Leaves aside the cache that other tests share."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 def test_the_next_process_finds_what_this_one_compiled(tiny_model: Model, tmp_path: Path) -> None:
@@ -62,11 +74,8 @@ def test_a_cache_that_the_user_chose_is_used(
 ) -> None:
     monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path))
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    try:
-        with compile_cache():
-            assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
+    with compile_cache():
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
     assert not (tmp_path / "compiled").exists()
 
 
