@@ -12,7 +12,7 @@ from blocks import assert_close, built, normal
 
 from encodax.config import EncoderConfig, RotaryConfig
 from encodax.nn import Encoder, MultiHeadAttention, attention_cudnn
-from encodax.nn.attention import attention, attention_weights, best_implementation
+from encodax.nn.attention import WHOLE, attention, attention_weights, best_implementation
 from encodax.nn.attention_plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)
@@ -166,12 +166,12 @@ def test_an_unknown_implementation_is_an_error() -> None:
 
 
 CHOICES: dict[str, tuple[tuple[int, int, int], dict[str, Any], str]] = {
-    "short rows": ((1, 128, 12), {}, "xla"),
-    "many short rows": ((64, 128, 12), {}, "xla"),
-    "a long row, few scores": ((1, 512, 12), {}, "xla"),
+    "short rows": ((1, 128, 12), {}, WHOLE),
+    "many short rows": ((64, 128, 12), {}, WHOLE),
+    "a long row, few scores": ((1, 512, 12), {}, WHOLE),
     "long rows": ((4, 512, 12), {}, "blocked"),
     "a longer row": ((1, 1024, 12), {}, "blocked"),
-    "short rows, a window": ((4, 256, 12), {"window": 64}, "xla"),
+    "short rows, a window": ((4, 256, 12), {"window": 64}, WHOLE),
     "a long row, a window": ((1, 512, 12), {"window": 64}, "blocked"),
 }
 
@@ -193,7 +193,7 @@ def test_the_kernel_is_chosen_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(attention_cudnn, "device_refusal", lambda: None)
     assert chosen((1, 128, 12), jnp.bfloat16, {}) == "cudnn"
     assert chosen((1, 1024, 12), jnp.float16, {"causal": True}) == "cudnn"
-    assert chosen((1, 128, 12), jnp.float32, {}) == "xla"
+    assert chosen((1, 128, 12), jnp.float32, {}) == WHOLE
     assert chosen((1, 1024, 12), jnp.float32, {}) == "blocked"
     assert chosen((1, 1024, 12), jnp.bfloat16, {"window": 64}) == "blocked"
 
