@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from encodax.errors import EncodaxError
 from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch
 
+Member = TypeVar("Member")
 Row = list[int]
 """Indices of the sequences that share a row, in the order of their slots."""
 
@@ -114,12 +116,17 @@ def assemble(
     return PackedBatch(token_ids, position_ids, segment_ids, type_ids, starts, lengths)
 
 
-def slots_of(rows: Sequence[Row], batch: PackedBatch) -> Iterator[tuple[int, int, int, slice]]:
-    """(index, row, slot, tokens) of each sequence in a batch that `assemble` made of these rows."""
+def slots_of(
+    rows: Sequence[Sequence[Member]], batch: PackedBatch
+) -> Iterator[tuple[Member, int, int, slice]]:
+    """(member, row, slot, tokens) of each sequence in a batch that `assemble` made of these rows.
+
+    Members are indices, or whatever else stands for a sequence.
+    """
     starts, lengths = np.asarray(batch.starts), np.asarray(batch.lengths)
     for b, row in enumerate(rows):
-        for n, index in enumerate(row):
-            yield index, b, n, slice(starts[b, n], starts[b, n] + lengths[b, n])
+        for n, member in enumerate(row):
+            yield member, b, n, slice(starts[b, n], starts[b, n] + lengths[b, n])
 
 
 def within(

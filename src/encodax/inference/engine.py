@@ -22,7 +22,7 @@ from jaxtyping import Array
 from encodax.config import HeadConfig
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
-from encodax.data.stream import ROW_TOKENS, Job, Packer, Shapes, windows
+from encodax.data.stream import Job, Packer, Shapes, windows
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
@@ -37,7 +37,7 @@ BATCH_TOKENS = {"cpu": 1024}
 BATCH_TOKENS_OF_ACCELERATORS = 32_768
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 """Of XLA, by platform. Vectors as wide as AVX-512 has: 5 to 8 % in bfloat16 and int8."""
-IN_FLIGHT = 3
+IN_FLIGHT = 2
 """Batches that a device is given before the answers of the first are fetched."""
 
 Item = TypeVar("Item")
@@ -163,8 +163,7 @@ class Engine:
         Args:
             longest: most tokens that sequences will have; None for what the model takes.
         """
-        longest = longest or self._model.max_length or ROW_TOKENS[-1]
-        for shape in self._shapes.all(longest):
+        for shape in self._shapes.all(longest or self._model.longest_sequence):
             self._executable(self._params, shape)
 
     def run(self, encodings: Iterable[Encoding], params: Params | None = None) -> list[Any]:
@@ -290,12 +289,10 @@ class Engine:
         leaves, form = jax.tree.flatten(jax.device_get(answers))
         if not all(np.isfinite(leaf).all() for leaf in leaves):
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
-        jobs = [job for row in rows for job in row]
-        index = iter(range(len(jobs)))
-        for i, b, n, tokens in slots_of([[next(index) for _ in row] for row in rows], batch):
+        for job, b, n, tokens in slots_of(rows, batch):
             place = n if self._level == "sequence" else tokens
-            jobs[i].result = form.unflatten([leaf[b, place].copy() for leaf in leaves])
-            jobs[i].is_done = True
+            job.result = form.unflatten([leaf[b, place].copy() for leaf in leaves])
+            job.is_done = True
 
 
 class OfModel:
