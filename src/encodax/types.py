@@ -33,6 +33,8 @@ class Int8Weight:
     """Integers in -127 .. 127."""
     scale: Float[Array, "*out"]
     """What an integer step of that channel is worth."""
+    total: Float[Array, "*out"]
+    """The sum of a channel's values: a constant added to an input adds so many steps."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,8 +48,8 @@ class Int8Weight:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the integers and their scales."""
-        return int(self.values.nbytes + self.scale.nbytes)
+        """Bytes of the integers, their scales and their sums."""
+        return int(self.values.nbytes + self.scale.nbytes + self.total.nbytes)
 
 
 Weight = Array | Int8Weight

@@ -55,26 +55,33 @@ def test_a_weight_is_rounded_to_steps_of_its_channel(shape: tuple[int, ...]) -> 
     weight = quantize(w)
     assert (weight.shape, weight.size) == (shape, np.prod(shape))
     assert weight.values.dtype == jnp.int8 and np.abs(weight.values).max() == 127
-    assert weight.nbytes == w.size + 4 * weight.scale.size
+    assert weight.nbytes == w.size + 2 * 4 * weight.scale.size
     error = np.abs(weight.values * weight.scale - w)
     assert (error <= weight.scale / 2 * (1 + 1e-5)).all()
+    np.testing.assert_array_equal(weight.total, np.asarray(weight.values, int).sum(0))
     assert (quantize(jnp.zeros((3, 2))).values == 0).all()
 
 
+@pytest.mark.parametrize("offset", [0.0, 3.0])
 @pytest.mark.parametrize("shape", [(16, 5), (16, 3, 4)])
-def test_an_integer_product_is_that_of_the_rounded_operands(shape: tuple[int, ...]) -> None:
-    x, w = np.asarray(normal(2, 6, 16)), quantize(normal(*shape, seed=1))
-    step = np.abs(x).max(-1, keepdims=True) / 127
-    rounded = np.round(x / step) * step  # (2, 6, 16)
+def test_an_integer_product_is_that_of_the_rounded_operands(
+    shape: tuple[int, ...], offset: float
+) -> None:
+    x, w = np.asarray(normal(2, 6, 16)) + offset, quantize(normal(*shape, seed=1))
+    least, greatest = x.min(-1, keepdims=True), x.max(-1, keepdims=True)
+    step, middle = (greatest - least) / 254, (greatest + least) / 2
+    rounded = np.round((x - middle) / step) * step + middle  # (2, 6, 16)
+    assert np.abs(rounded - x).max() <= step.max() / 2 * (1 + 1e-5)
     wanted = np.tensordot(rounded, np.asarray(w.values) * np.asarray(w.scale), 1)
     found = functional.linear(jnp.asarray(x), {"w": w, "b": jnp.ones(shape[1:])})
     np.testing.assert_allclose(found, wanted + 1, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found, np.tensordot(x, w.values * w.scale, 1) + 1, atol=0.2)
 
 
-def test_rows_of_zeros_stay_zeros_in_integers() -> None:
-    found = functional.linear(jnp.zeros((2, 4)), {"w": quantize(jnp.ones((4, 3)))})
-    np.testing.assert_array_equal(found, np.zeros((2, 3)))
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_rows_of_equal_values_stay_exact_in_integers(value: float) -> None:
+    found = functional.linear(jnp.full((2, 4), value), {"w": quantize(jnp.ones((4, 3)))})
+    np.testing.assert_allclose(found, np.full((2, 3), 4 * value), rtol=1e-6)
 
 
 def test_a_bfloat16_product_is_added_up_in_float32() -> None:

@@ -57,7 +57,8 @@ def quantize(w: Float[Array, "D *out"]) -> Int8Weight:
     """Rounded to 255 steps between the largest absolute values, of each output channel."""
     largest = jnp.max(jnp.abs(w), axis=0)  # (*out)
     scale = jnp.where(largest > 0, largest, 1.0) / 127
-    return Int8Weight(jnp.round(w / scale).astype(jnp.int8), scale)
+    values = jnp.round(w / scale).astype(jnp.int8)  # (D, *out)
+    return Int8Weight(values, scale, jnp.sum(values, axis=0, dtype=jnp.int32).astype(jnp.float32))
 
 
 def _narrow(path: str, leaf: str, weight: Weight, precision: Precision) -> Weight:
