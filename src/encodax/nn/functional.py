@@ -81,8 +81,8 @@ def int8_product(x: Float[Array, "*rows D"], w: Int8Weight) -> Array:
     y_ij = s_i t_j sum_k q_ik w_kj + m_i t_j sum_k w_kj
 
     with m_i the middle of row i, s_i the 254th part of its range and t_j the step of column j.
-    Values after a GELU lie on one side of 0, so that steps about 0 would waste a bit. Sums are exact
-    (int32). Dettmers et al. 2022, arXiv:2208.07339, section 2.
+    Values after a GELU lie on one side of 0, so that steps about 0 would waste a bit. Sums are
+    exact (int32). Dettmers et al. 2022, arXiv:2208.07339, section 2.
     """
     x32 = x.astype(jnp.float32)
     least, greatest = (f(x32, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))  # (..., 1)
