@@ -23,8 +23,7 @@ from typing import get_args
 import numpy as np
 from fine_tuning import PARTS
 from rich.console import Console
-from scipy.stats import spearmanr
-from sts import PUBLISHED, judged_pairs, model_directory
+from sts import PUBLISHED, judged_texts, model_directory, spearman
 
 import encodax
 from encodax.data.sources import records_of
@@ -32,8 +31,8 @@ from encodax.inference.precision import Precision
 from encodax.inference.predictors import Predictor
 
 sys.path.append(str(Path(__file__).parent / "speed"))
-from machine import OtherWork, description
-from page import write_measured
+from machine import OtherWork, description, told
+from page import table, write_measured
 from workloads import sts_sentences
 
 ROOT = Path(__file__).parents[1]
@@ -110,11 +109,8 @@ def embedding_rows(data: Path, count: int, rounds: int) -> tuple[list[Row], list
 
 def correlation_row(embedders: dict[str, encodax.Embedder], data: Path, year: str) -> Row:
     """Spearman x 100 of the cosine with the judged scores of a year."""
-    scores, first, second = zip(*judged_pairs(data / "sts" / year), strict=True)
-    found = {}
-    for name, embedder in embedders.items():
-        left, right = np.split(embedder.encode([*first, *second]), 2)
-        found[name] = float(spearmanr(scores, np.sum(left * right, axis=1)).statistic)
+    scores, texts = judged_texts(data / "sts" / year)
+    found = {name: spearman(scores, embedder.encode(texts)) for name, embedder in embedders.items()}
     errors.print(f"STS {year}: {json.dumps(found)}")
     return (f"STS {year}", "Spearman", *changes(found))
 
@@ -175,19 +171,12 @@ def changes(values: dict[str, float]) -> Iterator[str]:
 def introduction(options: argparse.Namespace, others: float | None) -> str:
     """On what it was measured."""
     machine = description()
-    busy = "" if others is None else f" Other programs took {others:.1%} of the cores meanwhile."
     return (
         f"Measured on {time.strftime('%Y-%m-%d')} on {machine['cores']} cores of "
-        f"{machine['processor']}.{busy} Speed and cosine: all-MiniLM-L6-v2 over "
+        f"{machine['processor']}.{told(others)} Speed and cosine: all-MiniLM-L6-v2 over "
         f"{options.sentences:,} sentences of STS, medians of {options.rounds} rounds in turn. The "
         "other tasks: the same model, fine-tuned once in float32."
     )
-
-
-def table(heads: Row, rows: Sequence[Row]) -> str:
-    """In Markdown."""
-    lines = (heads, ["---"] * len(heads), *rows)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

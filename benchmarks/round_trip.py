@@ -449,7 +449,10 @@ def run(model: Model, encodings: Sequence[Encoding]) -> list[dict[str, np.ndarra
     """What a model gives for each sequence, from packed rows: hidden (L + 1, T, D) and output."""
     rows = packing.best_fit([len(encoding) for encoding in encodings], ROW_TOKENS, SLOTS)
     batch = packing.assemble(
-        encodings, rows, row_count=len(encodings), row_tokens=ROW_TOKENS, slots=SLOTS
+        [[encodings[index] for index in row] for row in rows],
+        row_count=len(encodings),
+        row_tokens=ROW_TOKENS,
+        slots=SLOTS,
     )
     runner = jax.jit(lambda params, batch: model.apply(params, batch, record=HIDDEN))
     output = RUNNERS.setdefault(model.config, runner)(model.params, batch)

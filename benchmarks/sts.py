@@ -74,23 +74,32 @@ class Side:
 
     def correlation(self, folder: Path) -> float:
         """Spearman's rank correlation over all judged pairs of a year."""
-        scores, first, second = zip(*judged_pairs(folder), strict=True)
-        vectors, seconds = self._encode([*first, *second])
+        scores, texts = judged_texts(folder)
+        vectors, seconds = self._encode(texts)
         self.texts += len(vectors)
         self.seconds += seconds
-        left, right = np.split(vectors, 2)
-        return float(spearmanr(scores, np.sum(left * right, axis=1)).statistic)
+        return spearman(scores, vectors)
 
 
-def judged_pairs(folder: Path) -> list[tuple[float, str, str]]:
-    """(score, sentence, sentence) of the pairs of a year that were judged."""
-    pairs = []
+def spearman(scores: list[float], vectors: np.ndarray) -> float:
+    """Rank correlation of the cosine with the judged scores, of `judged_texts`."""
+    left, right = np.split(vectors, 2)
+    return float(spearmanr(scores, np.sum(left * right, axis=1)).statistic)
+
+
+def judged_texts(folder: Path) -> tuple[list[float], list[str]]:
+    """Scores of the pairs of a year that were judged; all first sentences, then all second ones."""
+    scores: list[float] = []
+    firsts: list[str] = []
+    seconds: list[str] = []
     for path in sorted(folder.glob("*.tsv")):
         with path.open(encoding="utf-8", newline="") as file:
             for score, first, second in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 if score:
-                    pairs.append((float(score), first, second))
-    return pairs
+                    scores.append(float(score))
+                    firsts.append(first)
+                    seconds.append(second)
+    return scores, [*firsts, *seconds]
 
 
 def sentences(path: Path) -> list[str]:

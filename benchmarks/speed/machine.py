@@ -63,3 +63,8 @@ class OtherWork:
         used = os.times()
         own = used.user + used.system + used.children_user + used.children_system
         return total, total - idle, own
+
+
+def told(share: float | None) -> str:
+    """The share of other programs as a sentence; nothing where it is not known."""
+    return "" if share is None else f" Other programs took {share:.1%} of the cores meanwhile."

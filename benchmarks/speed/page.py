@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,3 +33,9 @@ def write_measured(page: Path, title: str, command: str, measured: str) -> None:
     os.replace(partial, page)
     console = Console() if Console().is_terminal else Console(width=120)
     console.print(Markdown(measured))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = (heads, ["---"] * len(heads), *rows)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from page import write_measured
+from machine import told
+from page import table, write_measured
 from plot import plot
 from ratios import (
     EQUAL,
@@ -55,7 +56,7 @@ def introduction(results: Results) -> str:
         "**A quick run, for development: these figures mean little.** " if results["quick"] else ""
     )
     work = results["other_work"]
-    others = "" if work is None else f" Other programs took {work:.1%} of the cores meanwhile."
+    others = told(work)
     if work is not None and work > QUIET:
         others += " **That is not a quiet machine: the ratios are too kind to Encodax.**"
     absent = "".join(f" Left out: {name} ({why})." for name, why in results["absent"].items())
@@ -198,9 +199,3 @@ def versions_table(results: Results) -> str:
 def spread(values: np.ndarray, form: str) -> str:
     """Median (smallest .. largest)."""
     return f"{np.median(values):{form}} ({values.min():{form}} .. {values.max():{form}})"
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
-    lines = (heads, ["---"] * len(heads), *rows)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -221,8 +221,7 @@ class Model:
         """
         encodings, _ = self.encode(texts, truncate=truncate)
         batch = packing.assemble(
-            encodings,
-            [[index] for index in range(len(encodings))],
+            [[encoding] for encoding in encodings],
             row_count=len(encodings),
             row_tokens=row_tokens_for([len(encoding) for encoding in encodings] or [1], smallest=1),
             slots=1,

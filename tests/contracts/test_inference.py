@@ -107,7 +107,8 @@ def test_packed_is_alone_for_every_family_and_head(golden: str) -> None:
         sequence(random.integers(5, limit, size=length, dtype=np.int32)) for length in (9, 1, 14, 6)
     ]
     rows = [[0, 1, 2, 3], [0], [1], [2], [3]]
-    batch = assemble(encodings, rows, row_count=5, row_tokens=32, slots=8)
+    packed = [[encodings[index] for index in row] for row in rows]
+    batch = assemble(packed, row_count=5, row_tokens=32, slots=8)
     answers = np.asarray(jax.jit(lambda p, b: read(model.apply(p, b)))(params, batch))
     places = {(b, index): (n, tokens) for index, b, n, tokens in slots_of(rows, batch)}
     for index in range(4):

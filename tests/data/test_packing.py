@@ -92,7 +92,8 @@ def test_a_batch_holds_each_sequence_where_its_slot_says(
 ) -> None:
     encodings = [encoding_of(length, seed) for seed, length in enumerate(lengths)]
     rows = best_fit(lengths, 16, slots)
-    batch = assemble(encodings, rows, row_count=len(rows) + spare, row_tokens=16, slots=slots)
+    packed = [[encodings[index] for index in row] for row in rows]
+    batch = assemble(packed, row_count=len(rows) + spare, row_tokens=16, slots=slots)
     assert batch.token_ids.shape == (len(rows) + spare, 16)
     assert batch.starts.shape == batch.lengths.shape == (len(rows) + spare, slots)
 
@@ -123,7 +124,7 @@ def test_a_batch_holds_each_sequence_where_its_slot_says(
 
 
 def test_a_batch_is_arrays_of_numpy_on_the_host() -> None:
-    batch = assemble([encoding_of(3, 0)], [[0]], row_count=2, row_tokens=4, slots=2)
+    batch = assemble([[encoding_of(3, 0)]], row_count=2, row_tokens=4, slots=2)
     assert isinstance(batch.token_ids, np.ndarray)
     assert batch.segment_ids.tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 0], [0, 0, 0, 0]]

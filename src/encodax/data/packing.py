@@ -78,8 +78,7 @@ def best_fit_of_lengths(
 
 
 def assemble(
-    encodings: Sequence[Encoding],
-    rows: Sequence[Row],
+    rows: Sequence[Sequence[Encoding]],
     *,
     row_count: int,
     row_tokens: int,
@@ -88,14 +87,13 @@ def assemble(
     """Write sequences into a batch of NumPy arrays; rows that are not given stay empty.
 
     Args:
-        encodings: what the rows' indices point to.
-        rows: at most `row_count` rows.
+        rows: at most `row_count` rows, each of the sequences that share it.
         row_count: B.
         row_tokens: T.
         slots: N.
     """
     places = [(b, n) for b, row in enumerate(rows) for n in range(len(row))]
-    members = [encodings[index] for row in rows for index in row]
+    members = [encoding for row in rows for encoding in row]
     tokens = np.zeros((4, row_count * row_tokens), np.int32)
     starts, lengths = np.zeros((2, row_count, slots), np.int32)
     if members:

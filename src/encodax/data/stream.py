@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from encodax.data.batches import BatchShape
-from encodax.data.packing import Row, assemble, best_fit_of_lengths
+from encodax.data.packing import assemble, best_fit_of_lengths
 from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch
 
@@ -124,7 +124,9 @@ class Packer:
         batches, self._waiting = [], []
         for row_tokens, rows in by_length.items():
             going, waiting = self._split(rows, row_tokens, is_last)
-            batches += [(taken, self._assemble(taken, row_tokens)) for taken in going]
+            batches += [
+                (taken, _assembled(taken, row_count, row_tokens)) for row_count, taken in going
+            ]
             self._waiting += [job for row in waiting for job in row]
         for job in self._waiting:
             job.has_waited = True
@@ -132,30 +134,26 @@ class Packer:
 
     def _split(
         self, rows: list[list[Job]], row_tokens: int, is_last: bool
-    ) -> tuple[list[list[list[Job]]], list[list[Job]]]:
-        """Rows in batches, and the rows that wait: those that fill none and may."""
+    ) -> tuple[list[tuple[int, list[list[Job]]]], list[list[Job]]]:
+        """Rows in batches, each with its B; and those that wait: they fill none, and may."""
         row_counts = self._shapes.row_counts(row_tokens)
         rows = sorted(rows, key=lambda row: not _must_go(row))
         going = []
         while rows and (is_last or len(rows) >= row_counts[0] or _must_go(rows[0])):
             fitting = (count for count in row_counts if count <= len(rows))
             count = next(fitting, row_counts[-1])
-            going.append(rows[:count])
+            going.append((count, rows[:count]))
             rows = rows[count:]
         return going, rows
 
-    def _assemble(self, rows: list[list[Job]], row_tokens: int) -> PackedBatch:
-        row_count = next(c for c in reversed(self._shapes.row_counts(row_tokens)) if c >= len(rows))
-        encodings = [job.encoding for row in rows for job in row]
-        index = iter(range(len(encodings)))
-        numbered: list[Row] = [[next(index) for _ in row] for row in rows]
-        return assemble(
-            encodings,
-            numbered,
-            row_count=row_count,
-            row_tokens=row_tokens,
-            slots=slots_of_row(row_tokens),
-        )
+
+def _assembled(rows: list[list[Job]], row_count: int, row_tokens: int) -> PackedBatch:
+    return assemble(
+        [[job.encoding for job in row] for row in rows],
+        row_count=row_count,
+        row_tokens=row_tokens,
+        slots=slots_of_row(row_tokens),
+    )
 
 
 def _must_go(row: list[Job]) -> bool:

@@ -94,9 +94,7 @@ class Embedder(OfModel):
 
         return (
             vector
-            for _, _, (vector,) in self._engine.stream(
-                examples, tokenize, lambda example: example.characters
-            )
+            for _, _, (vector,) in self._engine.stream(examples, tokenize, Example.characters)
         )
 
     def _prompt(self, name: str | None) -> str:

@@ -16,7 +16,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel
 from encodax.inference.progress import listed
 from encodax.model import Model
-from encodax.tasks.task import Example, encode_whole
+from encodax.tasks.task import Example, encode_whole, unlabelled
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput
 
@@ -88,7 +88,6 @@ class FillMask(OfModel):
         self, texts: Iterable[str], *, truncate: bool = False
     ) -> Iterator[list[list[Guess]]]:
         """Guesses for texts that may never end, in order; they are read a window at a time."""
-        examples = (Example(text, None, f"text {index}") for index, text in enumerate(texts))
 
         def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
             sequences, cut = encode_whole(self.model, window, truncate=truncate)
@@ -100,7 +99,7 @@ class FillMask(OfModel):
             return sequences, cut
 
         for _, (encoding,), ((scores, ids),) in self._engine.stream(
-            examples, tokenize, lambda example: example.characters
+            unlabelled(texts), tokenize, Example.characters
         ):
             yield [
                 self._guesses(encoding.token_ids, place, scores[place], ids[place])

@@ -35,6 +35,8 @@ from encodax.inference.embedder import Embedder
 
 VECTOR = "vector"
 MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
+CHOICES = ("column", "prompt", "precision", "partition_rows")
+"""Fields of a job that an output is begun with, and gone on with."""
 DEATHS = 5
 """Attempts at one partition that may end with their process, before it is given up."""
 ROWS = 4096
@@ -234,8 +236,7 @@ def check_manifest(job: Job, files: dict[str, dict[str, int]]) -> None:
         EncodaxError: the output holds something else, or vectors of other choices.
     """
     system, out = place(job.out)
-    kept = ("model", "digest", "column", "prompt", "precision", "partition_rows")
-    choices = {key: getattr(job, key) for key in kept}
+    choices = {key: getattr(job, key) for key in ("model", "digest", *CHOICES)}
     begun = [name for name in _listed(system, out) if name.endswith(".parquet")]
     path = f"{out}/{MANIFEST}"
     if begun and system.get_file_info(path).type == fs.FileType.NotFound:
@@ -254,7 +255,7 @@ def _compare(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
             f"{out} has vectors of another model ({old['model']}, by its files not "
             f"{new['model']}); choose another output"
         )
-    for key in ("column", "prompt", "precision", "partition_rows"):
+    for key in CHOICES:
         if old[key] != new[key]:
             raise EncodaxError(
                 f"{out} was begun with {key} {old[key]!r}, not {new[key]!r}; "
@@ -345,8 +346,7 @@ class Writer:
                 f"{job.model} has other files on {platform.node()} than where this was begun; "
                 "give its --revision, or copy one directory to every machine"
             )
-        options = {} if job.precision is None else {"precision": job.precision}
-        return Embedder.load(directory, **options)
+        return Embedder.load(directory, precision=job.precision)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Write the partition that a row of Ray Data names; the row says what became of it."""

@@ -16,7 +16,7 @@ from encodax.tasks import classification, question_answering, task_of, token_cla
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer as SpanAnswer
-from encodax.tasks.task import Example
+from encodax.tasks.task import Example, unlabelled
 from encodax.tasks.token_classification import Aggregation
 from encodax.tokenizer import Encoding, Text
 from encodax.types import Params, Span
@@ -65,8 +65,7 @@ class Predictor(OfModel, Generic[Answer]):
 
     def stream(self, texts: Iterable[Text], *, truncate: bool = False) -> Iterator[Answer]:
         """Answers for texts that may never end, in order; they are read a window at a time."""
-        examples = (Example(text, None, f"text {index}") for index, text in enumerate(texts))
-        return (answer for _, answer in self.answers(examples, truncate=truncate))
+        return (answer for _, answer in self.answers(unlabelled(texts), truncate=truncate))
 
     def answers(
         self, examples: Iterable[Example], *, truncate: bool = False
@@ -77,7 +76,7 @@ class Predictor(OfModel, Generic[Answer]):
             return self.task.encode(self.model, window, truncate=truncate)
 
         for example, encodings, scores in self._engine.stream(
-            examples, tokenize, lambda example: example.characters
+            examples, tokenize, Example.characters
         ):
             decoded = [
                 self._decode(own, encoding, example)

@@ -63,8 +63,7 @@ class Dataset:
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[PackedBatch, Targets]:
         """The batch that holds these rows of examples, and the targets in the same places."""
         batch = assemble(
-            self.encodings,
-            rows,
+            [[self.encodings[index] for index in row] for row in rows],
             row_count=shape.row_count,
             row_tokens=shape.row_tokens,
             slots=shape.slots,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,7 +30,6 @@ class Example:
     where: str
     """Where it came from, for errors."""
 
-    @property
     def characters(self) -> int:
         """How long its text is, or both of a pair."""
         return sum(map(len, (self.text,) if isinstance(self.text, str) else self.text))
@@ -94,6 +93,11 @@ class Task(Protocol):
 
     def to_json(self, answer: Any) -> dict[str, Any]:
         """An answer as the fields of a JSON object."""
+
+
+def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:
+    """Texts as examples, called by their numbers in errors."""
+    return (Example(text, None, f"text {index}") for index, text in enumerate(texts))
 
 
 def encode_whole(
