@@ -15,6 +15,7 @@ Pooling = Literal["cls", "mean", "max", "weighted_mean", "last"]
 HeadKind = Literal["sequence", "token", "span", "vocabulary", "embedding"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Problem = Literal["single_label", "multi_label", "regression"]
+Remat = Literal["none", "dots", "full"]
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,22 @@ class LayerConfig:
     """Share of features dropped in training from what a sublayer adds."""
     dropped: Literal["both", "attention", "feed_forward"] = "both"
     """Which sublayers' additions are dropped so."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a stack is run: it changes time and memory, and no number beyond rounding."""
+
+    scan: bool = False
+    """Compile one layer, and loop over the parameters of all: the layers want one spec. Compiles
+    faster, and runs slower."""
+    remat: Remat = "none"
+    """What a layer computes again in the backward pass, to keep less: nothing; all but its matrix
+    products (`dots`); or all (`full`; Chen et al. 2016, arXiv:1604.06174)."""
+
+
+UNROLLED = Execution()
+"""Layer after layer, with all that the backward pass wants kept."""
 
 
 @dataclass(frozen=True)

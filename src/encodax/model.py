@@ -13,10 +13,18 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from encodax import hub, saved_model
-from encodax.config import HeadConfig, HeadKind, ModelConfig, Pooling, Problem
+from encodax.config import (
+    UNROLLED,
+    Execution,
+    HeadConfig,
+    HeadKind,
+    ModelConfig,
+    Pooling,
+    Problem,
+)
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
 from encodax.data.stream import ROW_TOKENS
@@ -24,20 +32,29 @@ from encodax.errors import EncodaxError
 from encodax.nn import Encoder, Head, functional
 from encodax.saved_model import of_encoder
 from encodax.tokenizer import Encoding, Text, Tokenizer, check_unicode
-from encodax.types import ModelOutput, PackedBatch, Params
+from encodax.types import AnyArray, ModelOutput, PackedBatch, Params
 
 CONFIG_FILE = "config.json"
 
 
 @functools.cache
-def _transformed(config: ModelConfig) -> hk.Transformed:
-    def forward(batch: PackedBatch, *, is_training: bool, record: AbstractSet[str]) -> ModelOutput:
-        encoder = Encoder(config.encoder, name="encoder")
+def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Transformed:
+    def forward(
+        batch: PackedBatch,
+        *,
+        is_training: bool,
+        record: AbstractSet[str],
+        tokens: Array | None = None,
+    ) -> ModelOutput:
+        encoder = Encoder(config.encoder, execution, name="encoder")
         encoded = encoder(batch, is_training=is_training, record=record)
         logits = vectors = None
         if config.head is not None:
+            hidden = encoded.hidden
+            if tokens is not None:
+                hidden = jnp.take_along_axis(hidden, tokens[..., None], axis=1)  # (B, M, D)
             answer = Head(config.head, name="head")(
-                encoded.hidden, batch, token_table=encoder.token_table, is_training=is_training
+                hidden, batch, token_table=encoder.token_table, is_training=is_training
             )
             is_vector = config.head.kind == "embedding"
             logits, vectors = (None, answer) if is_vector else (answer, None)
@@ -248,6 +265,8 @@ class Model:
         is_training: bool = False,
         rng: Array | None = None,
         record: AbstractSet[str] = frozenset(),
+        tokens: Int[AnyArray, "B M"] | None = None,
+        execution: Execution = UNROLLED,
     ) -> ModelOutput:
         """Run the model: a pure function of its arguments.
 
@@ -257,9 +276,14 @@ class Model:
             is_training: apply dropout.
             rng: the random key that dropout draws from; needed in training alone.
             record: stages to keep, as `Encoder` says.
+            tokens: row indices of the tokens that alone a head on tokens is to score: the logits
+                are (B, M, C) then. None for all.
+            execution: how the stack is run; the numbers are the same.
         """
-        forward = _transformed(self.config).apply
-        output: ModelOutput = forward(params, rng, batch, is_training=is_training, record=record)
+        forward = _transformed(self.config, execution).apply
+        output: ModelOutput = forward(
+            params, rng, batch, is_training=is_training, record=record, tokens=tokens
+        )
         return output
 
     def parameter_count(self) -> int:

@@ -69,8 +69,8 @@ def test_one_label_alone_is_refused() -> None:
 
 def test_the_target_is_the_class(encoding: Encoding) -> None:
     targets = classification.targets(Example("a", "y", "here"), encoding, ("x", "y"))
-    assert (targets.classes, targets.weights) == (1, 1)
-    assert np.shape(targets.classes) == np.shape(targets.weights) == ()
+    assert (targets.values, targets.weights) == (1, 1)
+    assert np.shape(targets.values) == np.shape(targets.weights) == ()
 
 
 def test_the_target_is_known_to_the_model(encoding: Encoding) -> None:

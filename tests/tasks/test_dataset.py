@@ -40,7 +40,7 @@ def tokens(tiny_model: Model) -> Dataset:
 
 def test_lengths_count_special_tokens(sequences: Dataset) -> None:
     assert len(sequences) == 3
-    assert sequences.lengths == [len(encoding) for encoding in sequences.encodings]
+    assert sequences.lengths.tolist() == [len(encoding) for encoding in sequences.encodings]
     assert min(sequences.lengths) >= 4
 
 
@@ -48,7 +48,7 @@ def test_a_slot_holds_the_class_of_its_sequence(sequences: Dataset) -> None:
     _, targets = sequences.batch(ROWS, SHAPE)
     wanted = np.zeros((3, 4), np.int32)
     wanted[0, 0], wanted[0, 1], wanted[1, 0] = 1, 2, 0  # fair, good; bad
-    np.testing.assert_array_equal(targets.classes, wanted)
+    np.testing.assert_array_equal(targets.values, wanted)
 
 
 def test_empty_slots_weigh_nothing(sequences: Dataset) -> None:
@@ -62,7 +62,7 @@ def test_a_token_holds_its_own_class(tokens: Dataset) -> None:
     for index, row, slot in ((2, 0, 0), (0, 0, 1), (1, 1, 0)):
         start, length = (int(array[row, slot]) for array in (batch.starts, batch.lengths))
         piece = slice(start, start + length)
-        np.testing.assert_array_equal(targets.classes[row, piece], tokens.targets[index].classes)
+        np.testing.assert_array_equal(targets.values[row, piece], tokens.targets[index].values)
         np.testing.assert_array_equal(targets.weights[row, piece], tokens.targets[index].weights)
         assert length == tokens.lengths[index]
 
@@ -80,9 +80,9 @@ def test_what_weighs_nothing_never_changes_the_loss(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     _, targets = request.getfixturevalue(kind).batch(ROWS, SHAPE)
-    targets = type(targets)(jnp.asarray(targets.classes), jnp.asarray(targets.weights))
+    targets = type(targets)(jnp.asarray(targets.values), jnp.asarray(targets.weights))
     random = np.random.default_rng(0)
-    logits, noise = random.normal(size=(2, *targets.classes.shape, 3)).astype(np.float32)
+    logits, noise = random.normal(size=(2, *targets.values.shape, 3)).astype(np.float32)
     noise[np.asarray(targets.weights) > 0] = 0
     assert noise.any()
     loss = cross_entropy(jnp.asarray(logits), targets)

@@ -23,8 +23,9 @@ from encodax.model import Model
 from encodax.tasks import question_answering as task
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer
-from encodax.tasks.task import Example
+from encodax.tasks.task import Example, Objective, Targets, check_objective
 from encodax.tokenizer import Encoding, Tokenizer
+from encodax.types import ModelOutput, PackedBatch
 
 CONTEXT = "Ada met Grace in Paris, and Emmy in Rome"
 TOKENIZERS = {
@@ -207,7 +208,7 @@ def test_a_model_that_takes_more_is_given_windows_of_384(model: Model) -> None:
 
 def pieces_of(example: Example, encoding: Encoding) -> list[str]:
     """What the context has from the token that starts an answer to the one that ends it."""
-    classes = np.asarray(task.targets(example, encoding, ()).classes)
+    classes = np.asarray(task.targets(example, encoding, ()).values)
     (start,), (end,) = np.flatnonzero(classes & 1), np.flatnonzero(classes & 2)
     first, last = encoding.offsets[start, 0], encoding.offsets[end, 1]
     inside = encoding.sequence_ids[start] == encoding.sequence_ids[end] == 1
@@ -223,8 +224,8 @@ def test_targets_stand_at_the_first_and_last_token_of_the_answer(kind: str, text
 
 def test_an_answer_of_one_token_starts_and_ends_there() -> None:
     targets = task.targets(asked("met"), encoded(asked("met")), ())
-    assert sorted(np.asarray(targets.classes).tolist())[-2:] == [0, 3]
-    np.testing.assert_array_equal(targets.weights, np.asarray(targets.classes) > 0)
+    assert sorted(np.asarray(targets.values).tolist())[-2:] == [0, 3]
+    np.testing.assert_array_equal(targets.weights, np.asarray(targets.values) > 0)
 
 
 def test_the_question_is_not_where_an_answer_is_found() -> None:
@@ -244,7 +245,7 @@ def test_the_first_answer_is_the_target() -> None:
 
 def test_no_answer_is_the_first_token() -> None:
     targets = task.targets(asked(), encoded(asked()), ())
-    assert np.asarray(targets.classes).tolist() == [3] + [0] * (len(encoded(asked())) - 1)
+    assert np.asarray(targets.values).tolist() == [3] + [0] * (len(encoded(asked())) - 1)
     assert np.sum(targets.weights) == 1
 
 
@@ -292,7 +293,12 @@ def total_loss(data: Dataset, rows: list[list[int]], scores: Sequence[np.ndarray
     for index, b, _, tokens in slots_of(rows, batch):
         logits[b, tokens] = scores[index]
     targets = jax.tree.map(jnp.asarray, targets)
-    return jax.jit(task.loss)(jnp.asarray(logits), targets, jax.tree.map(jnp.asarray, batch))
+    return jax.jit(loss_of)(jnp.asarray(logits), targets, jax.tree.map(jnp.asarray, batch))
+
+
+def loss_of(logits: Any, targets: Targets, batch: PackedBatch) -> Any:
+    hidden = jnp.zeros((*logits.shape[:2], 1))
+    return task.loss(ModelOutput(hidden, logits), targets, batch, Objective())
 
 
 @pytest.mark.parametrize(
@@ -303,7 +309,7 @@ def test_the_loss_is_that_of_each_sequence_alone(data: Dataset, rows: list[list[
     scores = [3 * random.normal(size=(length, 2)).astype(np.float32) for length in data.lengths]
     wanted = 0.0
     for index in itertools.chain.from_iterable(rows):
-        classes = np.asarray(data.targets[index].classes)
+        classes = np.asarray(data.targets[index].values)
         start, end = int(np.argmax(classes & 1)), int(np.argmax(classes & 2))
         wanted += plain_loss(scores[index], start, end)
     total, weight = total_loss(data, rows, scores)
@@ -315,7 +321,7 @@ def test_the_loss_has_no_slope_where_nothing_stands(data: Dataset) -> None:
     batch, targets = data.batch([[0, 1]], SHAPE)
     batch, targets = jax.tree.map(jnp.asarray, (batch, targets))
     logits = jnp.asarray(np.random.default_rng(1).normal(size=(3, 64, 2)), jnp.float32)
-    slope = np.asarray(jax.grad(lambda x: task.loss(x, targets, batch)[0])(logits))
+    slope = np.asarray(jax.grad(lambda x: loss_of(x, targets, batch)[0])(logits))
     assert np.isfinite(slope).all()
     is_real = np.asarray(batch.segment_ids) > 0
     assert (slope[~is_real] == 0).all()
@@ -323,10 +329,9 @@ def test_the_loss_has_no_slope_where_nothing_stands(data: Dataset) -> None:
     np.testing.assert_allclose(slope.sum(axis=1), 0, atol=1e-5)
 
 
-def test_label_smoothing_is_refused(data: Dataset) -> None:
-    batch, targets = data.batch([[0]], SHAPE)
-    with pytest.raises(EncodaxError, match="label_smoothing is not for question answering"):
-        task.loss(jnp.zeros((3, 64, 2)), targets, batch, 0.1)
+def test_label_smoothing_is_refused() -> None:
+    with pytest.raises(EncodaxError, match="label_smoothing is not for question-answering"):
+        check_objective(task, Objective(label_smoothing=0.1))
 
 
 # Decoding.
@@ -360,7 +365,7 @@ def test_the_answer_is_the_best_pair_that_is_allowed(
 def test_targets_come_back_as_the_answer(kind: str, text: str) -> None:
     example = asked(text)
     encoding = encoded(example, kind)
-    classes = np.asarray(task.targets(example, encoding, ()).classes)
+    classes = np.asarray(task.targets(example, encoding, ()).values)
     scores = np.stack([classes & 1, classes & 2], axis=-1).astype(np.float32)
     merged = task.merge(example, [task.decode(scores, encoding, ())])
     assert merged == replace(example.target[0], score=3.0)

@@ -38,7 +38,7 @@ def places(spans: Any) -> list[tuple[int, int, str]]:
 
 
 def tags(example: Example, encoding: Encoding, labels: tuple[str, ...] = LABELS) -> list[str]:
-    classes = np.asarray(task.targets(example, encoding, labels).classes)
+    classes = np.asarray(task.targets(example, encoding, labels).values)
     return [labels[index] for index in classes]
 
 

@@ -16,12 +16,12 @@ from encodax.data.sources import records_of
 from encodax.model import Model
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Targets, cross_entropy
+from encodax.tasks.task import Objective, Targets, cross_entropy
 from encodax.training.step import Step, TrainState, initial_state, make_step
 from encodax.types import PackedBatch, Params
 
 SHAPE = BatchShape(row_count=8, row_tokens=64, slots=5)
-SMOOTHING = 0.1
+SMOOTHING = Objective(label_smoothing=0.1)
 
 
 def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
@@ -33,7 +33,7 @@ def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
 def stepped(model: Model, batch: PackedBatch, targets: Targets) -> tuple[Params, Any]:
     """The parameters after a step of plain descent of rate 1, and the step's metrics."""
     state = initial_state(model, optax.sgd(1.0), seed=0)
-    step = make_step(model, optax.sgd(1.0), label_smoothing=SMOOTHING)
+    step = make_step(model, task_of(model.config), optax.sgd(1.0), SMOOTHING)
     state, metrics = step(state, batch, targets)
     return state.params, metrics
 
@@ -63,7 +63,7 @@ def test_the_loss_of_two_batches_is_divided_once() -> None:
     def summed(params: Params, batch: PackedBatch, targets: Targets) -> Any:
         logits = model.apply(params, batch).logits
         assert logits is not None
-        return cross_entropy(logits, targets, batch, SMOOTHING)
+        return cross_entropy(logits, targets, SMOOTHING.label_smoothing)
 
     slope = jax.jit(jax.value_and_grad(summed, has_aux=True))
     parts = [examples.batch([[0]], SHAPE), examples.batch([[1], [2], [3], [4]], SHAPE)]
@@ -92,7 +92,7 @@ def test_each_step_draws_dropout_anew() -> None:
     model = replace(model, config=config)
     batch = prepared(model, SENTIMENT[:1]).batch([[0]], SHAPE)
     frozen = optax.sgd(0.0)
-    step: Step = make_step(model, frozen, label_smoothing=0.0)
+    step: Step = make_step(model, task_of(model.config), frozen, Objective())
 
     def losses(seed: int) -> list[float]:
         state: TrainState = initial_state(model, frozen, seed)

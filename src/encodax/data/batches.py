@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from encodax.data.packing import Row, best_fit
+from encodax.data.packing import Lengths, Row, best_fit
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,13 @@ class BatchShape:
     """N."""
 
 
-def row_tokens_for(lengths: Sequence[int], *, smallest: int = 128) -> int:
+def row_tokens_for(lengths: Lengths, *, smallest: int = 128) -> int:
     """Room of a row: a power of two, at least `smallest`, that the longest sequence fits."""
     return max(smallest, 1 << (max(lengths) - 1).bit_length())
 
 
 def plan_by_tokens(
-    lengths: Sequence[int], shape: BatchShape, order: np.random.Generator
+    lengths: Lengths, shape: BatchShape, order: np.random.Generator
 ) -> list[list[Row]]:
     """One epoch in batches of `shape.row_count` packed rows, in random order.
 
@@ -42,7 +41,7 @@ def plan_by_tokens(
 
 
 def plan_by_examples(
-    lengths: Sequence[int], examples: int, row_tokens: int, order: np.random.Generator
+    lengths: Lengths, examples: int, row_tokens: int, order: np.random.Generator
 ) -> list[list[Row]]:
     """One epoch in batches of so many sequences, each packed into as few rows as will do."""
     shuffled = order.permutation(len(lengths))
@@ -54,6 +53,6 @@ def plan_by_examples(
     return batches
 
 
-def slots_for(lengths: Sequence[int], row_tokens: int) -> int:
+def slots_for(lengths: Lengths, row_tokens: int) -> int:
     """N that lets nearly every row of these sequences fill up: T over their 5th percentile."""
     return max(1, math.ceil(row_tokens / max(1.0, float(np.percentile(lengths, 5)))))

@@ -12,11 +12,13 @@ from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch
 
 Member = TypeVar("Member")
+Lengths = Sequence[int] | np.ndarray
+"""Tokens of each sequence."""
 Row = list[int]
 """Indices of the sequences that share a row, in the order of their slots."""
 
 
-def best_fit(lengths: Sequence[int], row_tokens: int, slots: int) -> list[Row]:
+def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> list[Row]:
     """Best fit, longest first: each sequence goes to the fullest row that still has room.
 
     Args:
@@ -35,7 +37,7 @@ def best_fit(lengths: Sequence[int], row_tokens: int, slots: int) -> list[Row]:
 
 
 def best_fit_of_lengths(
-    lengths: Sequence[int], kinds: Sequence[tuple[int, int]]
+    lengths: Lengths, kinds: Sequence[tuple[int, int]]
 ) -> list[tuple[int, Row]]:
     """`best_fit` into rows of several lengths: short sequences fill what long ones leave.
 

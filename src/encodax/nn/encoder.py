@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import haiku as hk
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import EncoderConfig, LayerConfig, RelativeBiasConfig
+from encodax.config import (
+    UNROLLED,
+    EncoderConfig,
+    Execution,
+    LayerConfig,
+    RelativeBiasConfig,
+)
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.feed_forward import FeedForward
@@ -21,6 +29,12 @@ from encodax.types import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
 """What `record` can name."""
+
+KEPT: dict[str, Callable[..., bool]] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+"""What the forward pass keeps for the backward pass, for each `remat` but `none`."""
 
 
 class EncoderLayer(hk.Module):
@@ -135,9 +149,12 @@ class Encoder(hk.Module):
     `embed` and `stack` are the two halves, with the same parameters.
     """
 
-    def __init__(self, config: EncoderConfig, name: str = "encoder"):
+    def __init__(
+        self, config: EncoderConfig, execution: Execution = UNROLLED, name: str = "encoder"
+    ):
         super().__init__(name=name)
         self.config = config
+        self.execution = execution
 
     def __call__(
         self,
@@ -197,12 +214,19 @@ class Encoder(hk.Module):
         if "hidden" in record:
             kept["hidden"].append(x)
         positions = {"position_ids": position_ids, **self._relative_positions(x)}
-        for layer in self._layers():
+        options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
+        layers = self._layers()
+        if self.execution.scan and not hk.running_init():
+            if record:
+                raise ValueError("a scan over layers records no stage")
+            x, layers = self._scanned(x, segment_ids, **positions, **options), []
+        for layer in layers:
             if "attention" in record:
                 kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
-            x = layer(
-                x, segment_ids, **positions, max_segments=max_segments, is_training=is_training
-            )
+            run: Callable[..., Array] = functools.partial(layer, **options)
+            if self.execution.remat != "none" and not hk.running_init():
+                run = hk.remat(run, policy=KEPT[self.execution.remat])
+            x = run(x, segment_ids, **positions)
             if "hidden" in record:
                 kept["hidden"].append(x)
         if self.config.final_norm is not None:
@@ -223,6 +247,37 @@ class Encoder(hk.Module):
             raise ValueError("layers that share parameters want the same spec")
         own = {group: EncoderLayer(spec, name=f"layer_{group}") for group, spec in specs.items()}
         return [own[group] for group in groups]
+
+    def _scanned(
+        self, x: Float[Array, "B T D"], *arguments: Any, is_training: bool, **options: Any
+    ) -> Float[Array, "B T D"]:
+        """All layers as a loop over one, which is compiled once.
+
+        The parameters keep a path for each layer, so that whatever names paths need not know of
+        this: they are stacked here.
+        """
+        specs = self.config.layers
+        if self.config.parameter_groups is not None or len(set(specs)) > 1:
+            raise ValueError("a scan wants layers of one spec, with parameters of their own")
+        layer = hk.transform(
+            lambda x: EncoderLayer(specs[0], name="layer")(
+                x, *arguments, is_training=is_training, **options
+            )
+        ).apply
+        of_layers: list[dict[str, Any]] = [{} for _ in specs]
+        for path, leaves in hk.get_params().items():
+            place, _, rest = path.removeprefix(f"{self.module_name}/layer_").partition("/")
+            if path.startswith(f"{self.module_name}/layer_"):
+                of_layers[int(place)][f"layer/{rest}"] = leaves
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_layers)
+        keys = jax.random.split(hk.next_rng_key(), len(specs)) if is_training else None
+
+        def body(x: Array, own: tuple[Any, Array | None]) -> tuple[Array, None]:
+            return layer(*own, x), None
+
+        if self.execution.remat != "none":
+            body = jax.checkpoint(body, policy=KEPT[self.execution.remat], prevent_cse=False)
+        return jax.lax.scan(body, x, (stacked, keys))[0]
 
     @hk.name_like("__call__")
     def _relative_positions(self, x: Float[Array, "B T D"]) -> dict[str, Any]:

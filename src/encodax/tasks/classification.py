@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from encodax.config import HeadKind
+from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks.task import (
     Example,
     Targets,
     checked_labels,
-    cross_entropy,
+    classes_loss,
     encode_whole,
     index_of,
     text_of,
     the_one,
+    unchanged,
 )
 from encodax.tokenizer import Encoding
 
@@ -28,10 +29,16 @@ NAME = "classification"
 HEAD: HeadKind = "sequence"
 FIELDS = ("text", "text_pair")
 METRIC = "accuracy"
+LARGER_IS_BETTER = True
+PROBLEM: Problem = "single_label"
+OPTIONS = frozenset({"label_smoothing"})
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
 
 encode = encode_whole
-loss = cross_entropy
+loss = classes_loss
 merge = the_one
+perturb = unchanged
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Int
 
 from encodax.data.batches import BatchShape
 from encodax.data.packing import Row, assemble, slots_of
@@ -18,61 +19,149 @@ from encodax.types import PackedBatch
 
 logger = logging.getLogger(__name__)
 
+READ_TOGETHER = 1024
+"""Examples that are tokenized in one call."""
+KEPT_TOKENS = 1 << 22
+"""Tokens of sequences that are kept in memory (some 200 MB); others are tokenized when needed."""
+
+Sequences = list[tuple[Encoding, Targets]]
+"""Of one example: the token sequences that it makes, with their targets."""
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples, and the token sequences that they make, with their targets, index by index."""
+    """Examples, and the token sequences that they make, with their targets.
+
+    Of each sequence the length and the owner are always known, so that a run can be planned. The
+    tokens of a large data set are made anew when a batch wants them: it need not fit in memory,
+    and neither need `examples`, which are asked for by index.
+    """
 
     task: Task
+    model: Model
     examples: Sequence[Example]
-    encodings: Sequence[Encoding]
-    targets: Sequence[Targets]
-    owners: Sequence[int]
-    """For each token sequence, the index of its example: a long text may make several."""
+    lengths: Int[np.ndarray, " sequences"]
+    """Tokens of each sequence."""
+    owners: Int[np.ndarray, " sequences"]
+    """For each sequence, the index of its example: a long text may make several."""
+    truncate: bool
+    kept: dict[int, Sequences] = field(repr=False)
+    """Sequences of the examples that are in memory."""
 
     @classmethod
     def prepare(
         cls, task: Task, model: Model, examples: Sequence[Example], *, truncate: bool = False
     ) -> Dataset:
-        """Tokenize examples and find their targets.
+        """Tokenize examples and find their targets, all of them once.
 
         Raises:
             EncodaxError: there is no example, a text is empty or too long, or a label is unknown.
         """
-        if not examples:
+        if not len(examples):
             raise EncodaxError("the data set is empty: it has no example")
-        pieces, cut = task.encode(model, examples, truncate=truncate)
+        empty = np.zeros(0, np.int64)
+        data = cls(task, model, examples, empty, empty, truncate, {})
+        lengths: list[int] = []
+        owners: list[int] = []
+        room, cut = KEPT_TOKENS, 0
+        for start in range(0, len(examples), READ_TOGETHER):
+            indices = range(start, min(start + READ_TOGETHER, len(examples)))
+            found, cut_here = data._tokenized(indices)
+            cut += cut_here
+            for index, sequences in zip(indices, found, strict=True):
+                own = [len(encoding) for encoding, _ in sequences]
+                lengths += own
+                owners += [index] * len(own)
+                room -= sum(own)
+                if room >= 0:
+                    data.kept[index] = sequences
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, model.max_length)
-        owners = [index for index, own in enumerate(pieces) for _ in own]
-        encodings = [encoding for own in pieces for encoding in own]
-        targets = [
-            task.targets(examples[owner], encoding, model.config.labels)
-            for owner, encoding in zip(owners, encodings, strict=True)
-        ]
-        return cls(task, examples, encodings, targets, owners)
+        return replace(data, lengths=np.asarray(lengths), owners=np.asarray(owners))
 
     def __len__(self) -> int:
-        return len(self.encodings)
+        return len(self.lengths)
 
     @property
-    def lengths(self) -> list[int]:
-        """Tokens of each sequence."""
-        return [len(encoding) for encoding in self.encodings]
+    def encodings(self) -> list[Encoding]:
+        """All token sequences."""
+        return [encoding for encoding, _ in self._all()]
+
+    @property
+    def targets(self) -> list[Targets]:
+        """The targets of all token sequences."""
+        return [targets for _, targets in self._all()]
+
+    @property
+    def units(self) -> list[list[int]]:
+        """Sequences that belong in one batch: those of an example where the task is coupled."""
+        if not self.task.COUPLED:
+            return [[index] for index in range(len(self))]
+        begins = np.flatnonzero(np.diff(self.owners, prepend=-1)).tolist()
+        return [list(range(*ends)) for ends in zip(begins, [*begins[1:], len(self)], strict=True)]
 
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[PackedBatch, Targets]:
-        """The batch that holds these rows of examples, and the targets in the same places."""
+        """The batch that holds these rows of sequences, and the targets in the same places."""
+        found = self._sequences([index for row in rows for index in row])
         batch = assemble(
-            [[self.encodings[index] for index in row] for row in rows],
+            [[found[index][0] for index in row] for row in rows],
             row_count=shape.row_count,
             row_tokens=shape.row_tokens,
             slots=shape.slots,
         )
-        width = shape.slots if self.task.HEAD == "sequence" else shape.row_tokens
-        classes = np.zeros((shape.row_count, width), np.int32)
+        of_slots = self.task.HEAD in ("sequence", "embedding")
+        width = shape.slots if of_slots else shape.row_tokens
+        example = next(iter(found.values()), self._all_of([0])[0][0])[1]
+        of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
+        values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
+        groups, pieces = np.zeros((2, shape.row_count, shape.slots), np.int32)
+        numbers: dict[int, int] = {}
         for index, b, n, tokens in slots_of(rows, batch):
-            place = n if self.task.HEAD == "sequence" else tokens
-            classes[b, place] = self.targets[index].classes
-            weights[b, place] = self.targets[index].weights
-        return batch, Targets(classes, weights)
+            place = n if of_slots else tokens
+            owner = int(self.owners[index])
+            values[b, place] = found[index][1].values
+            weights[b, place] = found[index][1].weights
+            groups[b, n] = numbers.setdefault(owner, len(numbers) + 1)
+            pieces[b, n] = self._piece(index)
+        if not self.task.COUPLED:
+            return batch, Targets(values, weights)
+        return batch, Targets(values, weights, groups, pieces)
+
+    def where(self, index: int) -> str:
+        """Where the example of a sequence came from."""
+        return self.examples[int(self.owners[index])].where
+
+    def _piece(self, index: int) -> int:
+        """Which of its example's sequences it is."""
+        return index - int(np.searchsorted(self.owners, self.owners[index]))
+
+    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Encoding, Targets]]:
+        """Sequences by their index; what is not in memory is tokenized together."""
+        owners = list(dict.fromkeys(self.owners[list(indices)].tolist()))
+        by_owner = dict(zip(owners, self._all_of(owners), strict=True))
+        return {i: by_owner[int(self.owners[i])][self._piece(i)] for i in indices}
+
+    def _all_of(self, owners: Sequence[int]) -> list[Sequences]:
+        """The sequences of these examples."""
+        missing = [owner for owner in owners if owner not in self.kept]
+        made = dict(zip(missing, self._tokenized(missing)[0], strict=True))
+        return [self.kept[owner] if owner in self.kept else made[owner] for owner in owners]
+
+    def _all(self) -> Iterator[tuple[Encoding, Targets]]:
+        for start in range(0, len(self.examples), READ_TOGETHER):
+            owners = range(start, min(start + READ_TOGETHER, len(self.examples)))
+            for sequences in self._all_of(owners):
+                yield from sequences
+
+    def _tokenized(self, indices: Sequence[int]) -> tuple[list[Sequences], int]:
+        """The sequences of examples, and how many examples were cut."""
+        if not len(indices):
+            return [], 0
+        examples = [self.examples[index] for index in indices]
+        pieces, cut = self.task.encode(self.model, examples, truncate=self.truncate)
+        labels = self.model.config.labels
+        return [
+            [(encoding, self.task.targets(example, encoding, labels)) for encoding in own]
+            for example, own in zip(examples, pieces, strict=True)
+        ], cut

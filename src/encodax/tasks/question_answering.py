@@ -19,19 +19,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind
+from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.nn.pooling import membership
-from encodax.tasks.task import Example, Targets, text_of
+from encodax.tasks.task import Example, Objective, Targets, text_of, unchanged
 from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.types import ModelOutput, PackedBatch
 
 NAME = "question-answering"
 HEAD: HeadKind = "span"
 FIELDS = ("question", "context")
 METRIC = "f1"
+LARGER_IS_BETTER = True
+PROBLEM: Problem = "single_label"
+OPTIONS: frozenset[str] = frozenset()
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
 
 WINDOW = 384
 """Most tokens of a window, the question included."""
@@ -153,19 +158,19 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
     return Targets(classes, (classes > 0).astype(np.float32))
 
 
+perturb = unchanged
+
+
 def loss(
-    logits: Float[Array, "B T C"],
-    targets: Targets,
-    batch: PackedBatch,
-    label_smoothing: float = 0.0,
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy of the start and of the end, each over the tokens of its own sequence."""
-    if label_smoothing:
-        raise EncodaxError("label_smoothing is not for question answering")
+    logits = output.logits
+    assert logits is not None
     member = membership(batch)[..., None] > 0  # (B, N, T, 1)
     own = jnp.where(member, logits[:, None].astype(jnp.float32), -1e30)  # (B, N, T, 2)
     log_scores = jnp.where(member, jax.nn.log_softmax(own, axis=2), 0.0).sum(axis=1)  # (B, T, 2)
-    classes = jnp.asarray(targets.classes)
+    classes = jnp.asarray(targets.values)
     is_right = jnp.stack([classes & STARTS, classes & ENDS], axis=-1) > 0  # (B, T, 2)
     return -jnp.sum(log_scores * is_right) / 2, jnp.sum(is_right[..., 0].astype(jnp.float32))
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax.config import HeadKind
+from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.tokenizer import Encoding, Text, check_unicode
-from encodax.types import AnyArray, PackedBatch
+from encodax.types import AnyArray, ModelOutput, PackedBatch
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Example:
     """The right answer, in the form that the task's `decode` gives; None where none was asked."""
     where: str
     """Where it came from, for errors."""
+    others: tuple[str, ...] = ()
+    """Texts beside it that are read apart: what is similar to it, and what is not (embedding)."""
 
     def characters(self) -> int:
         """How long its text is, or both of a pair."""
@@ -38,10 +40,49 @@ class Example:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Targets:
-    """Class indices, and how much each counts in the loss: one a slot or one a token."""
+    """What a loss wants, and how much each counts in it: one a slot or one a token.
 
-    classes: Int[AnyArray, "*places"]
+    Of one sequence the places are () or (tokens,); in a batch (B, N) or (B, T).
+    """
+
+    values: Int[AnyArray, "*places"] | Float[AnyArray, "*places"]
+    """Indices of classes, or quantities; where several are wanted of a place, on an axis more."""
     weights: Float[AnyArray, "*places"]
+    groups: Int[AnyArray, "B N"] | None = None
+    """In batches of a `COUPLED` task: the number in the batch, from 1, of the example that a slot's
+    sequence is of; 0 for an empty slot."""
+    pieces: Int[AnyArray, "B N"] | None = None
+    """The same: which of its example's sequences it is, from 0."""
+    tokens: Int[AnyArray, "B M"] | None = None
+    """Row indices of the tokens that alone are scored, where these are few: then values and weights
+    are (B, M). None for all."""
+    teacher: ModelOutput | None = None
+    """What another model says of the same batch, in distillation."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a loss can be told; each task takes the few that its `OPTIONS` name."""
+
+    label_smoothing: float = 0.0
+    """Share of the probability that is spread over all classes (of texts, of tokens)."""
+    mask_rate: float = 0.15
+    """Share of tokens that are hidden (masked-lm): 0.15 in BERT, 0.3 in later work (Wettig et al.
+    2023, arXiv:2202.08005)."""
+    whole_words: bool = False
+    """Hide all tokens of a word or none (masked-lm)."""
+    similarity_loss: Literal["ranking", "cosent", "cosine"] | None = None
+    """How vectors are compared (embedding); None for `cosent` where pairs are scored, else
+    `ranking`."""
+    similarity_scale: float = 20.0
+    """Factor of the cosines, the inverse of a temperature (embedding)."""
+    widths: tuple[int, ...] = ()
+    """Leading features that are to be vectors of their own, beside the whole (embedding;
+    Matryoshka, Kusupati et al. 2022, arXiv:2205.13147)."""
+    temperature: float = 2.0
+    """Softens both models' probabilities (distillation; Hinton et al. 2015, arXiv:1503.02531)."""
+    hidden_weight: float = 1.0
+    """How much the states of layers count beside the answers (distillation)."""
 
 
 @runtime_checkable
@@ -51,11 +92,22 @@ class Task(Protocol):
     NAME: str
     """As users write it."""
     HEAD: HeadKind
-    """Kind of head."""
+    """Kind of head; the level of the targets follows: a slot (sequence, embedding) or a token."""
+    PROBLEM: Problem
+    """What the scores of a `sequence` head mean."""
     FIELDS: tuple[str, str]
     """What a record calls the text, and the second of a pair."""
     METRIC: str
-    """The metric that says which model is best; larger is better."""
+    """The metric that says which model is best, ..."""
+    LARGER_IS_BETTER: bool
+    """... and which way."""
+    OPTIONS: frozenset[str]
+    """Fields of `Objective` that the loss takes."""
+    COUPLED: bool
+    """Whether the loss compares examples with each other, so that it wants the outputs of a whole
+    batch at once, and all sequences of an example in one batch."""
+    RECORD: frozenset[str]
+    """Stages of the encoder that the loss looks at, as `Encoder` says."""
 
     def parse(self, record: Record, *, labelled: bool) -> Example:
         """Understand a record; EncodaxError where it is not one of this task."""
@@ -64,7 +116,17 @@ class Task(Protocol):
         """The classes that these examples teach, in order."""
 
     def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-        """Classes and weights of one example: of shape (), or (tokens,)."""
+        """Values and weights of one token sequence: of shape (), or (tokens,)."""
+
+    def perturb(
+        self,
+        batch: PackedBatch,
+        targets: Targets,
+        model: Model,
+        objective: Objective,
+        random: np.random.Generator,
+    ) -> tuple[PackedBatch, Targets]:
+        """What is changed at random, on the host, each time that a batch is seen (masks)."""
 
     def encode(
         self, model: Model, examples: Sequence[Example], *, truncate: bool
@@ -72,13 +134,12 @@ class Task(Protocol):
         """The token sequences that answer each example, and how many examples were cut."""
 
     def loss(
-        self,
-        logits: Float[Array, "B _ C"],
-        targets: Targets,
-        batch: PackedBatch,
-        label_smoothing: float = 0.0,
+        self, output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The loss as (weighted sum, weight)."""
+        """The loss as (weighted sum, weight).
+
+        Of a `COUPLED` task, the leaves of all three have an axis of micro-batches before theirs.
+        """
 
     def merge(self, example: Example, answers: Sequence[Any]) -> Any:
         """One answer of those of an example's token sequences."""
@@ -93,6 +154,19 @@ class Task(Protocol):
 
     def to_json(self, answer: Any) -> dict[str, Any]:
         """An answer as the fields of a JSON object."""
+
+
+def check_objective(task: Task, objective: Objective) -> None:
+    """Refuse what a task's loss cannot be told.
+
+    Raises:
+        EncodaxError: names the option, and the ones that the task takes.
+    """
+    for field in fields(Objective):
+        is_given = getattr(objective, field.name) != field.default
+        if is_given and field.name not in task.OPTIONS:
+            known = ", ".join(sorted(task.OPTIONS)) or "none"
+            raise EncodaxError(f"{field.name} is not for {task.NAME}; its options: {known}")
 
 
 def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:
@@ -118,11 +192,27 @@ def the_one(example: Example, answers: Sequence[Any]) -> Any:
     return answer
 
 
-def cross_entropy(
-    logits: Float[Array, "*places C"],
+def unchanged(
+    batch: PackedBatch,
     targets: Targets,
-    batch: PackedBatch | None = None,
-    label_smoothing: float = 0.0,
+    model: Model,
+    objective: Objective,
+    random: np.random.Generator,
+) -> tuple[PackedBatch, Targets]:
+    """The `perturb` of a task that changes nothing."""
+    return batch, targets
+
+
+def classes_loss(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross entropy of the head's scores."""
+    assert output.logits is not None
+    return cross_entropy(output.logits, targets, objective.label_smoothing)
+
+
+def cross_entropy(
+    logits: Float[Array, "*places C"], targets: Targets, label_smoothing: float = 0.0
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
 
@@ -131,7 +221,7 @@ def cross_entropy(
     """
     import optax  # here: whoever only predicts should not wait for it
 
-    one_hot = jax.nn.one_hot(targets.classes, logits.shape[-1])
+    one_hot = jax.nn.one_hot(targets.values, logits.shape[-1])
     wanted = optax.smooth_labels(one_hot, label_smoothing)
     losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), wanted)  # (*places)
     return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)

@@ -14,18 +14,19 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from encodax.config import HeadKind
+from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks.task import (
     Example,
     Targets,
     checked_labels,
-    cross_entropy,
+    classes_loss,
     encode_whole,
     index_of,
     text_of,
     the_one,
+    unchanged,
 )
 from encodax.tokenizer import Encoding, check_unicode
 from encodax.types import Span
@@ -34,6 +35,11 @@ NAME = "token-classification"
 HEAD: HeadKind = "token"
 FIELDS = ("text", "text_pair")
 METRIC = "f1"
+LARGER_IS_BETTER = True
+PROBLEM: Problem = "single_label"
+OPTIONS = frozenset({"label_smoothing"})
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
 
 OUTSIDE = "O"
 
@@ -48,8 +54,9 @@ OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """(tokens, C) probabilities of a word -> (C,)."""
 
 encode = encode_whole
-loss = cross_entropy
+loss = classes_loss
 merge = the_one
+perturb = unchanged
 
 
 def parse(record: Record, *, labelled: bool) -> Example:

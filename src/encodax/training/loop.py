@@ -17,6 +17,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor
 from encodax.model import Model
 from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import Objective
 from encodax.training.optimizer import learning_rate_schedule, make_optimizer
 from encodax.training.plan import make_plan
 from encodax.training.progress import RunLog
@@ -77,7 +78,9 @@ def fit(
         schedule, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm
     )
     state = initial_state(model, optimizer, settings.seed)
-    step_of = make_step(model, optimizer, label_smoothing=settings.label_smoothing)
+    step_of = make_step(
+        model, train.task, optimizer, Objective(label_smoothing=settings.label_smoothing)
+    )
     judge = _Judge(model, evaluation, keep)
     meter = _Meter(plan.shape)
     evaluate_every = settings.evaluate_every or math.ceil(plan.steps / 10)
@@ -128,7 +131,7 @@ def fit(
 
 def _held(train: Dataset, rows: Sequence[Row]) -> str:
     examples = sorted(index for row in rows for index in row)
-    shown = "; ".join(train.examples[train.owners[index]].where for index in examples[:8])
+    shown = "; ".join(map(train.where, examples[:8]))
     more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""
     return f"The batch held: {shown}{more}"
 

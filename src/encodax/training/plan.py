@@ -16,7 +16,7 @@ from encodax.data.batches import (
     row_tokens_for,
     slots_for,
 )
-from encodax.data.packing import Row
+from encodax.data.packing import Lengths, Row
 from encodax.training.settings import TrainSettings
 
 DEFAULT_EPOCHS = 10
@@ -38,7 +38,7 @@ class Plan:
         return itertools.islice(endless, self.steps)
 
 
-def make_plan(lengths: list[int], settings: TrainSettings) -> Plan:
+def make_plan(lengths: Lengths, settings: TrainSettings) -> Plan:
     """Lay out a run over sequences of these lengths."""
     row_tokens = row_tokens_for(lengths)
     epochs = settings.epochs or DEFAULT_EPOCHS

@@ -11,8 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from encodax.model import Model
-from encodax.tasks import task_of
-from encodax.tasks.task import Targets
+from encodax.tasks.task import Objective, Targets, Task
 from encodax.types import PackedBatch, Params
 
 
@@ -51,17 +50,15 @@ Step = Callable[[TrainState, PackedBatch, Targets], tuple[TrainState, StepMetric
 
 
 def make_step(
-    model: Model, optimizer: optax.GradientTransformation, *, label_smoothing: float
+    model: Model, task: Task, optimizer: optax.GradientTransformation, objective: Objective
 ) -> Step:
     """The compiled function (state, batch, targets) -> (state, metrics); the state is donated."""
-    task = task_of(model.config)
 
     def summed_loss(
         params: Params, key: Array, batch: PackedBatch, targets: Targets
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         output = model.apply(params, batch, is_training=True, rng=key)
-        assert output.logits is not None
-        return task.loss(output.logits, targets, batch, label_smoothing)
+        return task.loss(output, targets, batch, objective)
 
     def step(
         state: TrainState, batch: PackedBatch, targets: Targets
