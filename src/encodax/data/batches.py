@@ -24,7 +24,7 @@ class BatchShape:
 
 def row_tokens_for(lengths: Lengths, *, smallest: int = 128) -> int:
     """Room of a row: a power of two, at least `smallest`, that the longest sequence fits."""
-    return max(smallest, 1 << (max(lengths) - 1).bit_length())
+    return max(smallest, 1 << (int(max(lengths)) - 1).bit_length())
 
 
 def plan_by_tokens(
