@@ -44,7 +44,7 @@ from encodax.training import NewModel, TrainSettings
         ({"width": 128, "heads": 3}, "width 128 is not a multiple of heads 3"),
         ({"dropout_rate": 1.0}, "dropout_rate = 1.0"),
         ({"tokenizer": "char", "lowercase": True}, "lowercase goes with the wordpiece tokenizer"),
-        ({"learning_rat": 1.0}, "no choice named learning_rat; known: batch_size, "),
+        ({"learning_rat": 1.0}, "no choice named learning_rat; known: accumulate, "),
     ],
 )
 def test_a_choice_that_cannot_be_is_named(choices: dict[str, Any], message: str) -> None:

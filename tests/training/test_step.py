@@ -11,17 +11,27 @@ import optax
 import pytest
 from toys import DAYS, SENTIMENT, classifier, same, tagger
 
+from encodax.config import UNROLLED, Execution
 from encodax.data.batches import BatchShape
 from encodax.data.sources import records_of
 from encodax.model import Model
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Objective, Targets, cross_entropy
-from encodax.training.step import Step, TrainState, initial_state, make_step
+from encodax.training.step import (
+    Constants,
+    Recipe,
+    Step,
+    TrainState,
+    initial_state,
+    make_step,
+)
 from encodax.types import PackedBatch, Params
 
 SHAPE = BatchShape(row_count=8, row_tokens=64, slots=5)
 SMOOTHING = Objective(label_smoothing=0.1)
+PLAIN = Objective()
+NOTHING = Constants({})
 
 
 def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
@@ -30,11 +40,22 @@ def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
     return Dataset.prepare(task, model, examples)
 
 
-def stepped(model: Model, batch: PackedBatch, targets: Targets) -> tuple[Params, Any]:
+def recipe(model: Model, optimizer: Any, objective: Objective = PLAIN) -> Recipe:
+    return Recipe(model, task_of(model.config), optimizer, objective)
+
+
+def in_micro_batches(tree: Any, count: int = 1) -> Any:
+    return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), tree)
+
+
+def stepped(
+    model: Model, batch: PackedBatch, targets: Targets, micro_batches: int = 1
+) -> tuple[Params, Any]:
     """The parameters after a step of plain descent of rate 1, and the step's metrics."""
-    state = initial_state(model, optax.sgd(1.0), seed=0)
-    step = make_step(model, task_of(model.config), optax.sgd(1.0), SMOOTHING)
-    state, metrics = step(state, batch, targets)
+    state = initial_state(model.params, optax.sgd(1.0), seed=0)
+    step = make_step(recipe(model, optax.sgd(1.0), SMOOTHING))
+    batch, targets = in_micro_batches((batch, targets), micro_batches)
+    state, metrics = step(state, NOTHING, batch, targets)
     return state.params, metrics
 
 
@@ -92,13 +113,14 @@ def test_each_step_draws_dropout_anew() -> None:
     model = replace(model, config=config)
     batch = prepared(model, SENTIMENT[:1]).batch([[0]], SHAPE)
     frozen = optax.sgd(0.0)
-    step: Step = make_step(model, task_of(model.config), frozen, Objective())
+    step: Step = make_step(recipe(model, frozen))
+    batch = in_micro_batches(batch)
 
     def losses(seed: int) -> list[float]:
-        state: TrainState = initial_state(model, frozen, seed)
+        state: TrainState = initial_state(model.params, frozen, seed)
         found = []
         for _ in range(3):
-            state, metrics = step(state, *batch)
+            state, metrics = step(state, NOTHING, *batch)
             found.append(float(metrics.loss))
         assert int(state.step) == 3
         return found
@@ -106,3 +128,58 @@ def test_each_step_draws_dropout_anew() -> None:
     assert len(set(losses(0))) == 3
     assert losses(0) == losses(0)
     assert losses(0) != losses(1)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_micro_batches_add_up_to_the_batch(micro_batches: int) -> None:
+    model = tagger().model
+    examples = prepared(model, DAYS[:8])
+    shape = BatchShape(4, SHAPE.row_tokens, SHAPE.slots)
+    batch = examples.batch([[0, 1, 2], [3], [4, 5]], shape)
+    params, metrics = stepped(model, *batch, micro_batches=micro_batches)
+    wanted_params, wanted = stepped(model, *batch)
+    assert_near(params, wanted_params)
+    np.testing.assert_allclose(metrics.loss, wanted.loss, rtol=1e-6)
+    np.testing.assert_allclose(metrics.gradient_norm, wanted.gradient_norm, rtol=1e-5)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_its_number() -> None:
+    model = classifier().model
+    batch, targets = prepared(model, SENTIMENT[:4]).batch([[0, 1], [2]], SHAPE)
+    optimizer = optax.adam(0.1)
+    step = make_step(recipe(model, optimizer))
+    state = initial_state(model.params, optimizer, seed=0)
+    broken = replace(targets, weights=np.where(targets.weights > 0, np.nan, 0).astype(np.float32))
+    state, metrics = step(state, NOTHING, *in_micro_batches((batch, broken)))
+    assert not metrics.is_finite
+    assert same(state.params, model.params)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(state.optimizer))
+    assert int(state.step) == 1
+    state, metrics = step(state, NOTHING, *in_micro_batches((batch, targets)))
+    assert metrics.is_finite
+    assert not same(state.params, model.params)
+    assert int(state.step) == 2
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        Execution(scan=True),
+        Execution(remat="dots"),
+        Execution(remat="full"),
+        Execution(True, "full"),
+    ],
+)
+def test_a_stack_is_run_in_other_ways_with_the_same_numbers(execution: Execution) -> None:
+    model = tagger().model
+    batch, targets = prepared(model, DAYS[:8]).batch([[0, 1, 2], [3]], SHAPE)
+
+    def loss(params: Params, how: Execution) -> Any:
+        logits = model.apply(params, batch, execution=how).logits
+        assert logits is not None
+        return cross_entropy(logits, targets)[0]
+
+    slope = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    wanted, found = (slope(model.params, how) for how in (UNROLLED, execution))
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-6)
+    assert_near(found[1], wanted[1])

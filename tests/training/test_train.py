@@ -204,7 +204,8 @@ def test_the_curve_is_written_beside_the_model(tmp_path: Path) -> None:
     evaluations = [entry for entry in curve if "eval_accuracy" in entry]
     assert [entry["step"] for entry in steps] == list(range(1, 31))
     assert steps[0].keys() == {
-        "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "padding"
+        "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "padding",
+        "waiting", "share_of_peak",
     }  # fmt: skip
     assert evaluations[0].keys() == {"step", "eval_accuracy", "eval_f1"}
     assert [entry["step"] for entry in evaluations] == list(range(3, 31, 3))
@@ -292,7 +293,8 @@ def test_the_shape_is_that_of_the_start() -> None:
 
 
 BREAKING = {
-    "learning_rate": 1e30, "warmup": 0.0, "schedule": "constant", "batch_size": 16, "steps": 9
+    "learning_rate": 1e30, "warmup": 0.0, "schedule": "constant", "batch_size": 16, "steps": 9,
+    "bad_steps": 1,
 }  # fmt: skip
 
 

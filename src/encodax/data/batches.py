@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,20 +36,32 @@ def plan_by_tokens(
     Each sequence stands in exactly one batch; the last batch may have fewer rows.
     """
     shuffled = order.permutation(len(lengths))
-    packed = best_fit([lengths[i] for i in shuffled], shape.row_tokens, shape.slots)
+    packed = best_fit(np.asarray(lengths)[shuffled], shape.row_tokens, shape.slots)
     rows = [[int(shuffled[i]) for i in packed[r]] for r in order.permutation(len(packed))]
     return [rows[i : i + shape.row_count] for i in range(0, len(rows), shape.row_count)]
 
 
 def plan_by_examples(
-    lengths: Lengths, examples: int, row_tokens: int, order: np.random.Generator
+    lengths: Lengths,
+    units: Sequence[Sequence[int]],
+    examples: int,
+    row_tokens: int,
+    order: np.random.Generator,
 ) -> list[list[Row]]:
-    """One epoch in batches of so many sequences, each packed into as few rows as will do."""
-    shuffled = order.permutation(len(lengths))
+    """One epoch in batches of so many examples, each packed into as few rows as will do.
+
+    Args:
+        lengths: tokens of each sequence.
+        units: the sequences of each example: they stand in one batch, in whichever rows.
+        examples: of a batch.
+        row_tokens: T.
+        order: shuffles the examples.
+    """
+    shuffled = order.permutation(len(units))
     batches = []
     for start in range(0, len(shuffled), examples):
-        chosen = shuffled[start : start + examples]
-        packed = best_fit([lengths[i] for i in chosen], row_tokens, row_tokens)
+        chosen = [index for unit in shuffled[start : start + examples] for index in units[unit]]
+        packed = best_fit(np.asarray(lengths)[chosen], row_tokens, row_tokens)
         batches.append([[int(chosen[i]) for i in row] for row in packed])
     return batches
 

@@ -52,6 +52,7 @@ def best_fit_of_lengths(
     Raises:
         ValueError: a sequence is longer than the longest row.
     """
+    lengths = np.asarray(lengths).tolist()  # whole numbers of Python are faster, one by one
     longest = kinds[-1][0]
     if len(lengths) and max(lengths) > longest:
         raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a row of {longest}")
@@ -60,7 +61,7 @@ def best_fit_of_lengths(
     rows_by_room: list[list[int]] = [[] for _ in range(longest + 1)]
     with_room = 0  # bit r is set where rows_by_room[r] is not empty
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        length = int(lengths[index])
+        length = lengths[index]
         candidates = with_room >> length
         if candidates:
             room = length + (candidates & -candidates).bit_length() - 1  # the lowest bit set

@@ -57,7 +57,7 @@ def compile_cache() -> Iterator[None]:
 
 def _set(values: dict[str, object]) -> None:
     for name, value in values.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        jax.config.update(name, value)
     compilation_cache.reset_cache()  # else the folder that was seen first is kept
 
 

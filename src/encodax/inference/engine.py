@@ -141,8 +141,8 @@ class Engine:
             batch_tokens = BATCH_TOKENS.get(self._platform, BATCH_TOKENS_OF_ACCELERATORS)
         self._shapes = Shapes(batch_tokens, len(devices))
         mesh = Mesh(np.asarray(devices), ("data",))
-        self._replicated = NamedSharding(mesh, P())  # type: ignore[no-untyped-call]
-        self._by_row = NamedSharding(mesh, P("data"))  # type: ignore[no-untyped-call]
+        self._replicated = NamedSharding(mesh, P())
+        self._by_row = NamedSharding(mesh, P("data"))
         self.precision: Precision = precision or default_precision()
         self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
 

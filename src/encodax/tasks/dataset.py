@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ class Dataset:
     truncate: bool
     kept: dict[int, Sequences] = field(repr=False)
     """Sequences of the examples that are in memory."""
+    digest: str = ""
+    """Of all tokens and targets: equal data sets have equal ones."""
 
     @classmethod
     def prepare(
@@ -63,13 +66,16 @@ class Dataset:
         data = cls(task, model, examples, empty, empty, truncate, {})
         lengths: list[int] = []
         owners: list[int] = []
-        room, cut = KEPT_TOKENS, 0
+        room, cut, digest = KEPT_TOKENS, 0, hashlib.sha256()
         for start in range(0, len(examples), READ_TOGETHER):
             indices = range(start, min(start + READ_TOGETHER, len(examples)))
             found, cut_here = data._tokenized(indices)
             cut += cut_here
             for index, sequences in zip(indices, found, strict=True):
                 own = [len(encoding) for encoding, _ in sequences]
+                for encoding, targets in sequences:
+                    for array in (encoding.token_ids, targets.values, targets.weights):
+                        digest.update(np.ascontiguousarray(array).data)
                 lengths += own
                 owners += [index] * len(own)
                 room -= sum(own)
@@ -77,7 +83,12 @@ class Dataset:
                     data.kept[index] = sequences
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, model.max_length)
-        return replace(data, lengths=np.asarray(lengths), owners=np.asarray(owners))
+        return replace(
+            data,
+            lengths=np.asarray(lengths),
+            owners=np.asarray(owners),
+            digest=digest.hexdigest(),
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -116,13 +127,11 @@ class Dataset:
         values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
         groups, pieces = np.zeros((2, shape.row_count, shape.slots), np.int32)
-        numbers: dict[int, int] = {}
         for index, b, n, tokens in slots_of(rows, batch):
             place = n if of_slots else tokens
-            owner = int(self.owners[index])
             values[b, place] = found[index][1].values
             weights[b, place] = found[index][1].weights
-            groups[b, n] = numbers.setdefault(owner, len(numbers) + 1)
+            groups[b, n] = self.owners[index] + 1
             pieces[b, n] = self._piece(index)
         if not self.task.COUPLED:
             return batch, Targets(values, weights)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +50,8 @@ class Targets:
     """Indices of classes, or quantities; where several are wanted of a place, on an axis more."""
     weights: Float[AnyArray, "*places"]
     groups: Int[AnyArray, "B N"] | None = None
-    """In batches of a `COUPLED` task: the number in the batch, from 1, of the example that a slot's
-    sequence is of; 0 for an empty slot."""
+    """In batches of a `COUPLED` task: the number, from 1, of the example that a slot's sequence is
+    of; 0 for an empty slot."""
     pieces: Int[AnyArray, "B N"] | None = None
     """The same: which of its example's sequences it is, from 0."""
     tokens: Int[AnyArray, "B M"] | None = None
@@ -58,6 +59,9 @@ class Targets:
     are (B, M). None for all."""
     teacher: ModelOutput | None = None
     """What another model says of the same batch, in distillation."""
+
+
+SimilarityLoss = Literal["ranking", "cosent", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Objective:
     2023, arXiv:2202.08005)."""
     whole_words: bool = False
     """Hide all tokens of a word or none (masked-lm)."""
-    similarity_loss: Literal["ranking", "cosent", "cosine"] | None = None
+    similarity_loss: SimilarityLoss | None = None
     """How vectors are compared (embedding); None for `cosent` where pairs are scored, else
     `ranking`."""
     similarity_scale: float = 20.0
@@ -83,6 +87,21 @@ class Objective:
     """Softens both models' probabilities (distillation; Hinton et al. 2015, arXiv:1503.02531)."""
     hidden_weight: float = 1.0
     """How much the states of layers count beside the answers (distillation)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise EncodaxError(f"label_smoothing = {self.label_smoothing} is not in 0..1")
+        if not 0 < self.mask_rate < 1:
+            raise EncodaxError(f"mask_rate = {self.mask_rate} is not in 0..1")
+        for name in ("similarity_scale", "temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise EncodaxError(f"{name} = {getattr(self, name)} is not above 0")
+        if not 0 <= self.hidden_weight < math.inf:
+            raise EncodaxError(f"hidden_weight = {self.hidden_weight} is below 0, or not finite")
+        known = get_args(SimilarityLoss)
+        if self.similarity_loss not in (None, *known):
+            told = f"similarity_loss {self.similarity_loss!r} is not one of: {', '.join(known)}"
+            raise EncodaxError(told)
 
 
 @runtime_checkable

@@ -1,29 +1,38 @@
-"""The training loop: steps, evaluations, the best model kept."""
+"""The training loop: steps, evaluations, checkpoints, the best model kept."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from encodax.data.batches import BatchShape
-from encodax.data.packing import Row
 from encodax.errors import EncodaxError
-from encodax.inference.predictors import Predictor
+from encodax.inference.evaluation import Evaluator
 from encodax.model import Model
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective
-from encodax.training.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.plan import make_plan
+from encodax.training import checkpoint, sharding
+from encodax.training.adapters import effective
+from encodax.training.checkpoint import Checkpoints
+from encodax.training.guards import Guard
+from encodax.training.interruption import Interruption, Stopped
+from encodax.training.peak import matmul_peak
+from encodax.training.pipeline import Batch, batches
+from encodax.training.profiler import Profiler
 from encodax.training.progress import RunLog
-from encodax.training.settings import TrainSettings
-from encodax.training.step import initial_state, make_step
+from encodax.training.run import CompiledStep, Run
+from encodax.training.step import StepMetrics, TrainState
 from encodax.types import Params
+
+BAD_BATCH_FILE = "bad_batch.npz"
 
 
 @dataclass(frozen=True)
@@ -47,81 +56,101 @@ class Fitted:
     """The learning curve, as in `metrics.jsonl`."""
 
 
+@dataclass(frozen=True)
+class Keeping:
+    """Where a run writes, and what it goes on from."""
+
+    out: Path | None = None
+    """Directory of the model and of the log; None for nowhere."""
+    checkpoints: Path | None = None
+    resume: bool = False
+    resume_step: int | None = None
+    """Of the checkpoint to go on from; None for the newest."""
+    fingerprint: str = ""
+    """Of the data and the settings: a run goes on with the same ones."""
+    keep: Callable[[Model, Params], None] = lambda model, trained: None
+    """Called with every new best model, and what was trained of it."""
+    kept: Callable[[], Model] | None = None
+    """Reads it back."""
+
+
 def fit(
-    model: Model,
+    run: Run,
     train: Dataset,
-    evaluation: Dataset,
-    settings: TrainSettings,
+    evaluate: Evaluator,
     *,
-    log: Callable[[int], RunLog],
-    keep: Callable[[Model], None] = lambda model: None,
+    log: Callable[[int, int], RunLog],
+    keeping: Keeping,
 ) -> Fitted:
     """Train a model.
 
     Args:
-        model: where to begin.
-        train: what to learn.
-        evaluation: what says which model is best.
-        settings: how to train.
-        log: makes the log of a run of so many steps.
-        keep: called with every new best model.
+        run: what is trained, how, and where.
+        train: what is learned.
+        evaluate: measures parameters.
+        log: makes the log of a run of so many steps, of which so many are done.
+        keeping: where to write.
 
     Raises:
-        EncodaxError: the loss or its gradient is not finite; the step, the learning rate and the
-            examples of the batch are named. Or the scores in an evaluation are not finite.
+        EncodaxError: steps in a row had losses that are not finite, or an evaluation scores that
+            are not; or something cannot be written.
+        Stopped: SIGTERM has come, and all is saved.
     """
-    plan = make_plan(train.lengths, settings)
-    schedule = learning_rate_schedule(
-        settings.learning_rate, plan.steps, warmup=settings.warmup, schedule=settings.schedule
-    )
-    optimizer = make_optimizer(
-        schedule, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm
-    )
-    state = initial_state(model, optimizer, settings.seed)
-    step_of = make_step(
-        model, train.task, optimizer, Objective(label_smoothing=settings.label_smoothing)
-    )
-    judge = _Judge(model, evaluation, keep)
-    meter = _Meter(plan.shape)
-    evaluate_every = settings.evaluate_every or math.ceil(plan.steps / 10)
-
-    with log(plan.steps) as run_log:
-        for step, rows in enumerate(plan.batches(), 1):
-            batch, targets = train.batch(rows, plan.shape)
-            model.check(batch)
-            state, metrics = step_of(state, batch, targets)
-            loss, rate = float(metrics.loss), float(schedule(step - 1))
-            gradient_norm = float(metrics.gradient_norm)
-            for name, value in {"loss": loss, "norm of the gradient": gradient_norm}.items():
-                if not math.isfinite(value):
-                    told = f"step {step}: the {name} is {value} at learning rate {rate:.3g}"
-                    raise EncodaxError(f"{told}; a lower one may help. {_held(train, rows)}")
-            meter.count(int(np.sum(batch.lengths)))
-            run_log.step(
-                step,
-                {
-                    "loss": loss,
-                    "learning_rate": rate,
-                    "gradient_norm": gradient_norm,
-                    "tokens_per_second": meter.tokens_per_second,
-                    "padding": meter.padding,
-                },
-            )
-            if step % evaluate_every == 0 or step == plan.steps:
+    state = run.initial_state()
+    judge = _Judge(run, evaluate, train, keeping)
+    meter = _Meter(run.plan.shape, run.plan.micro_batches)
+    with contextlib.ExitStack() as open_things:
+        saver = open_things.enter_context(_Saver.opened(run, train, judge, meter, keeping))
+        state = saver.restored(state)
+        first = int(state.step)
+        run_log = open_things.enter_context(log(run.plan.steps, first))
+        for note in saver.notes:
+            run_log.note(note)
+        step_of = run.compiled(state)
+        meter.peak = _peak(run, step_of)
+        interruption = open_things.enter_context(Interruption())
+        profiler = open_things.enter_context(Profiler(run.settings.profiled(), keeping.out))
+        reporter = _Reporter(run, train, meter, run_log, keeping.out)
+        source = open_things.enter_context(contextlib.closing(batches(run.reader, first)))
+        for step in range(first + 1, run.plan.steps + 1):
+            with meter.waiting():
+                item = next(source)
+            profiler.before(step)
+            state, metrics = step_of.run(state, run.constants, *run.on_devices(item))
+            reporter.dispatched(step, item, metrics)
+            is_last = step == run.plan.steps
+            is_asked = interruption.is_asked(step)
+            is_measured = step % run.evaluate_every == 0 or is_last
+            is_saved = step % run.save_every == 0 or is_last or is_asked
+            if is_measured or is_saved or profiler.is_open:
+                reporter.flush()
+                profiler.after(step)
+            if is_measured and not is_asked:
                 with meter.paused():
                     is_best = judge.sees(step, state.params)
                 run_log.evaluation(step, judge.last, is_best=is_best)
-                if settings.patience and judge.waited >= settings.patience:
-                    run_log.note(
-                        f"stopped early: {judge.waited} evaluations without a better "
-                        f"{train.task.METRIC}"
-                    )
-                    break
+            is_over = judge.is_over and is_measured
+            if is_saved or is_over:
+                with meter.paused():
+                    saver.save(state, source.get_state(), measured=is_measured and not is_asked)
+            saver.check()
+            if is_asked and not is_last:
+                saver.finish()
+                raise Stopped(
+                    f"stopped by SIGTERM after step {step} of {run.plan.steps}; "
+                    + saver.way_on(step)
+                )
+            if is_over:
+                run_log.note(
+                    f"stopped early: {judge.waited} evaluations without a better {judge.metric}"
+                )
+                break
+        saver.finish()
     return Fitted(
-        model=judge.best,
+        model=judge.best_model(),
         metrics=judge.best_metrics,
         best_step=judge.best_step,
-        steps=step,
+        steps=step if run.plan.steps > first else first,
         seconds=meter.seconds_in_all,
         tokens_per_second=meter.tokens_per_second,
         padding=meter.padding,
@@ -129,21 +158,92 @@ def fit(
     )
 
 
-def _held(train: Dataset, rows: Sequence[Row]) -> str:
-    examples = sorted(index for row in rows for index in row)
-    shown = "; ".join(map(train.where, examples[:8]))
-    more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""
-    return f"The batch held: {shown}{more}"
+def _peak(run: Run, step: CompiledStep) -> float:
+    """Steps a second that the products of matrices alone would allow, or 0 where not known."""
+    if run.settings.scan or run.plan.micro_batches > 1 or not step.flops:
+        return 0.0  # XLA counts a loop's body once
+    dtype = np.float32 if run.recipe.precision == "float32" else jax.numpy.bfloat16
+    return matmul_peak(dtype) / step.flops
+
+
+class _Reporter:
+    """Reads what a step tells while the next one runs, and acts on it."""
+
+    def __init__(self, run: Run, data: Dataset, meter: _Meter, log: RunLog, out: Path | None):
+        self._run, self._data, self._meter, self._log, self._out = run, data, meter, log, out
+        self._guard = Guard(run.settings.bad_steps)
+        self._open: tuple[int, Batch, StepMetrics] | None = None
+
+    def dispatched(self, step: int, item: Batch, metrics: StepMetrics) -> None:
+        """A step has begun."""
+        self.flush()
+        self._open = (step, item, metrics)
+
+    def flush(self) -> None:
+        """Wait for the step that runs.
+
+        Raises:
+            EncodaxError: too many in a row were not finite; the batch is saved.
+        """
+        if self._open is None:
+            return
+        (step, item, metrics), self._open = self._open, None
+        loss, norm = float(metrics.loss), float(metrics.gradient_norm)
+        rate = float(self._run.schedule(step - 1))
+        told = self._guard.sees(loss, is_finite=bool(metrics.is_finite))
+        if told:
+            self._log.note(f"step {step}: {told}")
+        self._meter.count(int(np.sum(item.batch.lengths)) * jax.process_count())
+        entry = {
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens_per_second": self._meter.tokens_per_second,
+            "padding": self._meter.padding,
+            "waiting": self._meter.waited,
+        }
+        if self._meter.peak:
+            entry["share_of_peak"] = self._meter.share_of_peak
+        if self._guard.skipped:
+            entry["skipped"] = self._guard.skipped
+        if self._guard.is_over:
+            raise self._stopped(step, item, loss, norm, rate)
+        self._log.step(step, entry)
+
+    def _stopped(
+        self, step: int, item: Batch, loss: float, norm: float, rate: float
+    ) -> EncodaxError:
+        name, value = ("loss", loss) if not math.isfinite(loss) else ("norm of the gradient", norm)
+        rows = self._run.plan.rows(item.step)
+        indices = sorted(index for row in rows for index in row)
+        shown = "; ".join(map(self._data.where, indices[:8]))
+        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        saved = ""
+        if self._out is not None:
+            place = self._out / f"{jax.process_index() or ''}{BAD_BATCH_FILE}"
+            arrays = {**_flat("batch", item.batch), **_flat("targets", item.targets)}
+            np.savez_compressed(place, **arrays)  # type: ignore[arg-type]
+            saved = f"; it is in {place}"
+        several = f", as in {self._guard.limit} steps in a row" if self._guard.limit > 1 else ""
+        return EncodaxError(
+            f"step {step}: the {name} is {value} at learning rate {rate:.3g}{several}; a lower one "
+            f"may help. The batch held: {shown}{more}{saved}"
+        )
+
+
+def _flat(name: str, tree: Any) -> dict[str, np.ndarray]:
+    found = vars(tree).items()
+    return {f"{name}.{key}": np.asarray(leaf) for key, leaf in found if leaf is not None}
 
 
 class _Judge:
     """Evaluates, and remembers the best parameters."""
 
-    def __init__(self, model: Model, data: Dataset, keep: Callable[[Model], None]):
-        self._predictor: Predictor[object] = Predictor(model)
-        self._data = data
-        self._keep = keep
-        self.best = model
+    def __init__(self, run: Run, evaluate: Evaluator, data: Dataset, keeping: Keeping):
+        self._run, self._evaluate, self._keeping = run, evaluate, keeping
+        self.metric = data.task.METRIC
+        self._sign = 1 if data.task.LARGER_IS_BETTER else -1
+        self._best: Model | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
         self.last: dict[str, float] = {}
@@ -152,39 +252,149 @@ class _Judge:
 
     def sees(self, step: int, params: Params) -> bool:
         """Evaluate these parameters; True, and kept, where they are the best so far."""
+        trained = sharding.gathered(params, self._run.mesh)
+        frozen = sharding.gathered(self._run.constants.frozen, self._run.mesh)
+        whole = effective(trained, frozen)
         try:
-            self.last = self._predictor.measure(self._data, params)
+            self.last = self._evaluate(whole)
         except EncodaxError as error:
             raise EncodaxError(f"step {step}: {error}; a lower learning rate may help") from error
-        metric = self._data.task.METRIC
-        if self.best_metrics and self.last[metric] <= self.best_metrics[metric]:
-            self.waited += 1
-            return False
-        own = jax.tree.map(jax.numpy.array, params)  # the next step gives params away
-        self.best = replace(self.best, params=own)
+        if self.best_metrics:
+            gain = self._sign * (self.last[self.metric] - self.best_metrics[self.metric])
+            if not gain > 0:
+                self.waited += 1
+                return False
+        self._best = replace(self._run.recipe.model, params=whole)
         self.best_metrics, self.best_step, self.waited = self.last, step, 0
-        self._keep(self.best)
+        if jax.process_index() == 0:
+            self._keeping.keep(self._best, trained)
         return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience has ended."""
+        patience = self._run.settings.patience
+        return patience is not None and self.waited >= patience
+
+    def best_model(self) -> Model:
+        """The best model of the run, also where an earlier part of it wrote it."""
+        if self._best is None and self._keeping.kept is not None:
+            return self._keeping.kept()
+        return self._best or self._run.recipe.model
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint says of it."""
+        return {"metrics": self.best_metrics, "step": self.best_step, "waited": self.waited}
+
+    def go_on(self, record: dict[str, Any]) -> None:
+        """As it was."""
+        self.best_metrics, self.best_step = record["metrics"], record["step"]
+        self.waited = record["waited"]
+
+
+class _Saver:
+    """Checkpoints of a run, where it has a place for them."""
+
+    def __init__(self, run: Run, data: Dataset, judge: _Judge, meter: _Meter, keeping: Keeping):
+        self._run, self._judge, self._meter, self._keeping = run, judge, meter, keeping
+        self.notes: list[str] = []
+        self._checkpoints = None
+        if keeping.checkpoints is not None:
+            task = data.task
+            self._checkpoints = Checkpoints(
+                keeping.checkpoints, task.METRIC, task.LARGER_IS_BETTER, run.settings.keep
+            )
+
+    @classmethod
+    @contextmanager
+    def opened(cls, *arguments: Any) -> Iterator[_Saver]:
+        """Closed again, whatever happens."""
+        saver = cls(*arguments)
+        try:
+            yield saver
+        finally:
+            if saver._checkpoints is not None:
+                saver._checkpoints.abandon()
+
+    def restored(self, state: TrainState) -> TrainState:
+        """The state to go on with: this one, or that of a checkpoint.
+
+        Raises:
+            EncodaxError: there is none, it is damaged, or it is of another run.
+        """
+        if not self._keeping.resume:
+            return state
+        assert self._checkpoints is not None
+        found = self._checkpoints.restore(state, self._keeping.resume_step)
+        record = found.record
+        if record["fingerprint"] != self._keeping.fingerprint:
+            raise EncodaxError(
+                f"{self._keeping.checkpoints}: is of a run with other data or other choices; go on "
+                "with the same ones, or begin anew (--overwrite)"
+            )
+        if changed := checkpoint.differences(
+            record["surroundings"], checkpoint.surroundings(self._run.mesh)
+        ):
+            self.notes.append(f"the run may go on with other bits than it would have: {changed}")
+        self._judge.go_on(record["best"])
+        self._meter.go_on(record["meter"])
+        self.notes.append(f"going on after step {found.step}")
+        return found.state
+
+    def save(self, state: TrainState, position: Any, *, measured: bool) -> None:
+        """Begin to write a checkpoint, where there is a place for them."""
+        if self._checkpoints is None:
+            return
+        record = {
+            "position": position,
+            "best": self._judge.record(),
+            "meter": self._meter.record(),
+            "surroundings": checkpoint.surroundings(self._run.mesh),
+            "fingerprint": self._keeping.fingerprint,
+        }
+        self._checkpoints.save(state, record, self._judge.last if measured else None)
+
+    def check(self) -> None:
+        """Raise what went wrong in a save."""
+        if self._checkpoints is not None:
+            self._checkpoints.check()
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        if self._checkpoints is not None:
+            self._checkpoints.finish()
+
+    def way_on(self, step: int) -> str:
+        """How a run that was stopped goes on."""
+        if self._checkpoints is None:
+            return "nothing is saved: the run had no place for checkpoints"
+        return f"{self._keeping.checkpoints}/{step} is saved: go on with --resume"
 
 
 class _Meter:
     """Counts tokens and seconds of training, without the first step, which compiles."""
 
-    def __init__(self, shape: BatchShape):
-        self._room = shape.row_count * shape.row_tokens
+    def __init__(self, shape: BatchShape, micro_batches: int):
+        self._room = shape.row_count * shape.row_tokens * micro_batches
         self._tokens = self._steps = 0
-        self._tokens_timed = 0
+        self._tokens_timed = self._steps_timed = 0
+        self._waited = 0.0
         self._begin = time.monotonic()
         self._timed_from = self._begin
+        self.peak = 0.0
+        """Steps a second at the peak of the device; 0 where it is not known."""
 
     def count(self, tokens: int) -> None:
         """A step over so many real tokens is done."""
         self._tokens += tokens
         self._steps += 1
-        if self._steps == 1:
+        if self._tokens_timed == 0 and self._steps_timed == 0:
             self._timed_from = time.monotonic()
+            self._waited = 0.0
+            self._steps_timed = 1
         else:
             self._tokens_timed += tokens
+            self._steps_timed += 1
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -193,10 +403,31 @@ class _Meter:
         yield
         self._timed_from += time.monotonic() - before
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time that the devices have no batch to begin with."""
+        before = time.monotonic()
+        yield
+        self._waited += time.monotonic() - before
+
+    @property
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._timed_from, 1e-9)
+
+    @property
+    def waited(self) -> float:
+        """Share of the time that went by waiting for data."""
+        return self._waited / self._seconds if self._steps_timed > 1 else 0.0
+
     @property
     def tokens_per_second(self) -> float:
         """Real tokens in a second of steps."""
-        return self._tokens_timed / max(time.monotonic() - self._timed_from, 1e-9)
+        return self._tokens_timed / self._seconds
+
+    @property
+    def share_of_peak(self) -> float:
+        """Floating-point operations of the steps, over those of a large product of matrices."""
+        return (self._steps_timed - 1) / self._seconds / self.peak
 
     @property
     def padding(self) -> float:
@@ -207,3 +438,11 @@ class _Meter:
     def seconds_in_all(self) -> float:
         """Since the start, compilation and evaluations included."""
         return time.monotonic() - self._begin
+
+    def record(self) -> dict[str, int]:
+        """What a checkpoint says of it."""
+        return {"tokens": self._tokens, "steps": self._steps}
+
+    def go_on(self, record: dict[str, int]) -> None:
+        """As it was."""
+        self._tokens, self._steps = record["tokens"], record["steps"]

@@ -41,7 +41,12 @@ def decay_mask(params: Params) -> dict[str, dict[str, bool]]:
 
 
 def make_optimizer(
-    schedule: optax.Schedule, *, weight_decay: float, clip_norm: float
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    clip_norm: float,
+    layer_decay: float = 1.0,
+    layers: int = 0,
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) behind clipping by the global norm."""
     return optax.chain(

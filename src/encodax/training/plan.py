@@ -1,11 +1,11 @@
-"""The layout of a run: which examples go into which batch, and the one shape of all of them."""
+"""The layout of a run: which sequences go into which batch, and the one shape of all of them."""
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,49 +17,104 @@ from encodax.data.batches import (
     slots_for,
 )
 from encodax.data.packing import Lengths, Row
+from encodax.errors import EncodaxError
 from encodax.training.settings import TrainSettings
 
 DEFAULT_EPOCHS = 10
 DEFAULT_BATCH_TOKENS = 2_048
+DEFAULT_BATCH_EXAMPLES = 32
+"""Of a loss that compares examples with each other: what counts is how many there are."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which examples go into which batch, for any epoch, and the one shape of all batches."""
+    """Which sequences go into which batch, a function of the step's number alone.
+
+    So a run can be taken up at any step, and each process can read the rows that are its own.
+    """
 
     shape: BatchShape
+    """Of a micro-batch, on all devices together."""
+    micro_batches: int
+    """A: a batch is so many of them."""
     steps: int
+    steps_of_epoch: int
     epoch: Callable[[int], list[list[Row]]]
     """Batches of an epoch, the same for the same number."""
 
+    def rows(self, step: int) -> list[Row]:
+        """The rows of a step's batch; steps are counted from 0."""
+        epoch, index = divmod(step, self.steps_of_epoch)
+        return self.epoch(epoch)[index]
+
     def batches(self) -> Iterator[list[Row]]:
         """The batches of the whole run."""
-        endless = itertools.chain.from_iterable(map(self.epoch, itertools.count()))
-        return itertools.islice(endless, self.steps)
+        return map(self.rows, range(self.steps))
 
 
-def make_plan(lengths: Lengths, settings: TrainSettings) -> Plan:
-    """Lay out a run over sequences of these lengths."""
+def make_plan(
+    lengths: Lengths,
+    settings: TrainSettings,
+    *,
+    units: Sequence[Sequence[int]] | None = None,
+    devices: int = 1,
+) -> Plan:
+    """Lay out a run over sequences of these lengths.
+
+    Args:
+        lengths: tokens of each sequence.
+        settings: the choices of the run.
+        units: sequences that belong in one batch, where a loss compares them; then batches are of
+            so many units. None for each on its own.
+        devices: the rows of a micro-batch are shared out over so many.
+
+    Raises:
+        EncodaxError: a batch of so many tokens cannot be shared out.
+    """
     row_tokens = row_tokens_for(lengths)
+    micro_batches = settings.accumulate
+    parts = micro_batches * devices
     epochs = settings.epochs or DEFAULT_EPOCHS
 
     def order(epoch: int) -> np.random.Generator:
         return np.random.default_rng((settings.seed, epoch))
 
-    if settings.batch_size is None:
+    if settings.batch_size is None and units is None:
         rows = max(1, (settings.batch_tokens or DEFAULT_BATCH_TOKENS) // row_tokens)
-        shape = BatchShape(rows, row_tokens, slots_for(lengths, row_tokens))
-        by_tokens = Plan(shape, 0, lambda epoch: plan_by_tokens(lengths, shape, order(epoch)))
-        return replace(by_tokens, steps=settings.steps or epochs * len(by_tokens.epoch(0)))
+        if rows % parts:
+            raise EncodaxError(
+                f"a batch of {rows} rows of {row_tokens} tokens cannot be shared out among "
+                f"{devices} devices x {micro_batches} micro-batches; give batch_tokens as a "
+                f"multiple of {parts * row_tokens}"
+            )
+        whole = BatchShape(rows, row_tokens, slots_for(lengths, row_tokens))
 
-    examples = settings.batch_size
-    steps = settings.steps or epochs * math.ceil(len(lengths) / examples)
+        @functools.lru_cache(maxsize=2)
+        def epoch_by_tokens(epoch: int) -> list[list[Row]]:
+            return plan_by_tokens(lengths, whole, order(epoch))
 
-    def epoch_of(epoch: int) -> list[list[Row]]:
-        return plan_by_examples(lengths, examples, row_tokens, order(epoch))
+        steps_of_epoch = len(epoch_by_tokens(0))
+        steps = settings.steps or epochs * steps_of_epoch
+        shape = BatchShape(rows // micro_batches, row_tokens, whole.slots)
+        return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_tokens)
+
+    if settings.batch_tokens is not None:
+        raise EncodaxError("batch_tokens is not for a loss that compares examples: give batch_size")
+    examples = settings.batch_size or DEFAULT_BATCH_EXAMPLES
+    chosen = [[index] for index in range(len(lengths))] if units is None else units
+    steps_of_epoch = math.ceil(len(chosen) / examples)
+    steps = settings.steps or epochs * steps_of_epoch
+
+    @functools.lru_cache(maxsize=2)
+    def epoch_by_examples(epoch: int) -> list[list[Row]]:
+        return plan_by_examples(lengths, chosen, examples, row_tokens, order(epoch))
 
     # The tallest batch of the whole run gives the shape, so that it never changes.
-    planned = list(Plan(BatchShape(0, 0, 0), steps, epoch_of).batches())
-    row_count = max(len(batch) for batch in planned)
-    slots = max(len(row) for batch in planned for row in batch)
-    return Plan(BatchShape(row_count, row_tokens, slots), steps, epoch_of)
+    row_count = slots = 1
+    for epoch in range(math.ceil(steps / steps_of_epoch)):
+        for batch in epoch_by_examples(epoch)[: steps - epoch * steps_of_epoch]:
+            row_count = max(row_count, len(batch))
+            slots = max(slots, max(map(len, batch)))
+    row_count = devices * math.ceil(row_count / parts)
+    shape = BatchShape(row_count, row_tokens, slots)
+    return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_examples)

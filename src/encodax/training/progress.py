@@ -20,12 +20,20 @@ SECONDS_BETWEEN_LINES = 5.0
 class RunLog:
     """Writes the learning curve to `metrics.jsonl`, and shows it to whoever watches."""
 
-    def __init__(self, directory: Path | None, steps: int, *, console: Console | None = None):
+    def __init__(
+        self,
+        directory: Path | None,
+        steps: int,
+        done: int = 0,
+        *,
+        console: Console | None = None,
+    ):
         """Open the log.
 
         Args:
             directory: where `metrics.jsonl` goes; None for nowhere.
             steps: of the whole run.
+            done: steps of it that an earlier part has done, and logged there.
             console: where to show; None for nowhere.
         """
         self._file = None if directory is None else directory / METRICS_FILE
@@ -42,13 +50,14 @@ class RunLog:
             console=self._console,
             disable=not self._lives,
         )
-        self._bar = self._progress.add_task("train", total=steps, told="compiling")
+        self._bar = self._progress.add_task("train", total=steps, completed=done, told="compiling")
+        self._first = done + 1
         self._start = self._last_line = time.monotonic()
-        self.curve: list[dict[str, Any]] = []
+        self.curve: list[dict[str, Any]] = _earlier(self._file, done)
         """Everything written to `metrics.jsonl`."""
         self._written = 0
         # What stands there stays as it is until this run has a model to put there.
-        self._waits = directory is not None and any(directory.iterdir())
+        self._waits = directory is not None and not done and any(directory.iterdir())
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -71,11 +80,11 @@ class RunLog:
         )
         self._progress.update(self._bar, completed=step, told=told)
         now = time.monotonic()
-        if step == 1:  # it compiled, and says nothing of the time that the others take
+        if step == self._first:  # it compiled, and says nothing of the time that the others take
             self._start = self._last_line = now
         elif not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._start) / (step - 1) * (self._steps - step)
+            left = (now - self._start) / (step - self._first) * (self._steps - step)
             self.note(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
 
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
@@ -100,3 +109,12 @@ class RunLog:
         except OSError as error:
             raise EncodaxError(f"{self._file} cannot be written: {error.strerror}") from error
         self._written = len(self.curve)
+
+
+def _earlier(file: Path | None, done: int) -> list[dict[str, Any]]:
+    """What an earlier part of the run logged of the steps that are done."""
+    if file is None or not done or not file.is_file():
+        return []
+    with file.open(encoding="utf-8") as stream:
+        entries = [json.loads(line) for line in stream if line.endswith("\n")]
+    return [entry for entry in entries if entry["step"] <= done]

@@ -13,8 +13,10 @@ from encodax.config import (
     FeedForwardConfig,
     LayerConfig,
     NormConfig,
+    Remat,
 )
 from encodax.errors import EncodaxError
+from encodax.inference.precision import Precision
 from encodax.tokenizer import Kind
 from encodax.training.optimizer import Schedule
 
@@ -40,9 +42,30 @@ class TrainSettings:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     """Largest norm of the whole gradient."""
-    label_smoothing: float = 0.0
+    accumulate: int = 1
+    """Micro-batches of a batch, one after another: for batches that the devices cannot hold."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer to the one below it (Clark et al. 2020)."""
+    freeze: str | None = None
+    """Regular expression of parameters (`path/leaf`) that are not trained."""
+    precision: Precision | None = None
+    """Of products; parameters stay float32. None for float32 on CPU, bfloat16 on accelerators."""
+    mesh: str | None = None
+    """Such as `data=4,fsdp=2`; None for all devices on `data`."""
+    remat: Remat = "none"
+    """What layers compute again in the backward pass, to save memory, as `Execution` says."""
+    scan: bool = False
+    """Compile one layer for all, as `Execution` says."""
     evaluate_every: int | None = None
     """Steps between evaluations; a tenth of the run when not given."""
+    save_every: int | None = None
+    """Steps between checkpoints; as often as evaluations when not given."""
+    keep: int = 2
+    """Checkpoints that stay, the newest, beside the best."""
+    bad_steps: int = 10
+    """Steps in a row whose loss or gradient is not finite after which the run stops."""
+    profile_steps: str | None = None
+    """Steps that the profiler looks at: `10:15` is 10 to 14."""
     patience: int | None = None
     """Evaluations without a better metric after which the run stops; None to go on."""
     seed: int = 0
@@ -53,14 +76,15 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in (
             "steps", "epochs", "batch_tokens", "batch_size", "learning_rate", "clip_norm",
-            "evaluate_every", "patience",
+            "evaluate_every", "patience", "accumulate", "save_every", "keep", "bad_steps",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise EncodaxError(f"{name} = {getattr(self, name)} is not in 0..1")
+        if not 0 <= self.warmup < 1:
+            raise EncodaxError(f"warmup = {self.warmup} is not in 0..1")
+        if not 0 < self.layer_decay <= 1:
+            raise EncodaxError(f"layer_decay = {self.layer_decay} is not in 0..1")
         if self.weight_decay < 0:
             raise EncodaxError(f"weight_decay = {self.weight_decay} is below 0")
         for name in ("learning_rate", "weight_decay"):
@@ -68,13 +92,31 @@ class TrainSettings:
                 raise EncodaxError(f"{name} = {getattr(self, name)} is not finite")
         if not 0 <= self.seed < 2**32:
             raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
-        if self.schedule not in get_args(Schedule):
-            known = ", ".join(get_args(Schedule))
-            raise EncodaxError(f"schedule {self.schedule!r} is not one of: {known}")
+        for name, kind in (("schedule", Schedule), ("remat", Remat), ("precision", Precision)):
+            value = getattr(self, name)
+            if value is not None and value not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise EncodaxError(f"{name} {value!r} is not one of: {known}")
+        if self.precision == "int8":
+            raise EncodaxError("precision int8 cannot be trained in: choose float32 or bfloat16")
+        self.profiled()
         if self.steps is not None and self.epochs is not None:
             raise EncodaxError("give steps or epochs, not both")
         if self.batch_tokens is not None and self.batch_size is not None:
             raise EncodaxError("give batch_tokens or batch_size, not both")
+
+    def profiled(self) -> range:
+        """The steps that the profiler looks at, from 1.
+
+        Raises:
+            EncodaxError: they are not two numbers, the second larger.
+        """
+        if self.profile_steps is None:
+            return range(0)
+        first, _, end = self.profile_steps.partition(":")
+        if not (first.isdecimal() and end.isdecimal() and 0 < int(first) < int(end)):
+            raise EncodaxError(f"profile_steps {self.profile_steps!r} is not such as 10:15")
+        return range(int(first), int(end))
 
 
 @dataclass(frozen=True)

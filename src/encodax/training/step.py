@@ -1,18 +1,24 @@
-"""One training step, compiled once."""
+"""One training step, compiled once for any number of devices and micro-batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
 
+from encodax.config import UNROLLED, Execution
+from encodax.inference.precision import Precision, cast
 from encodax.model import Model
 from encodax.tasks.task import Objective, Targets, Task
-from encodax.types import PackedBatch, Params
+from encodax.training import sharding
+from encodax.training.adapters import effective
+from encodax.types import ModelOutput, PackedBatch, Params
 
 
 @jax.tree_util.register_dataclass
@@ -21,11 +27,23 @@ class TrainState:
     """All that changes from step to step."""
 
     params: Params
+    """What is trained; the rest stands beside the state (`Constants`)."""
     optimizer: optax.OptState
     step: Int[Array, ""]
     """Number of steps done."""
     key: Array
     """Random key of the run; each step folds its number in."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Constants:
+    """Parameters that no step changes."""
+
+    frozen: Params
+    """Of the model, where not all of it is trained."""
+    teacher: Params | None = None
+    """Of another model, from which this one learns."""
 
 
 @jax.tree_util.register_dataclass
@@ -36,40 +54,173 @@ class StepMetrics:
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     """Before clipping."""
+    is_finite: Bool[Array, ""]
+    """Whether both are; if not, the step changed nothing but its own number."""
 
 
-def initial_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a step what it is, beside the arrays that go through it."""
+
+    model: Model
+    """Gives the function; its parameters are not used."""
+    task: Task
+    optimizer: optax.GradientTransformation
+    objective: Objective
+    execution: Execution = UNROLLED
+    precision: Precision = "float32"
+    """Of products; parameters, their gradients and the optimizer are float32 in any case."""
+    teacher: Model | None = None
+    """Its answers go to the loss as `Targets.teacher`."""
+
+
+Step = Callable[[TrainState, Constants, PackedBatch, Targets], tuple[TrainState, StepMetrics]]
+
+
+def initial_state(
+    params: Params, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh | None = None
+) -> TrainState:
     """The state before the first step, with parameters of its own (a step gives them away)."""
-    params = jax.tree.map(jnp.array, model.params)
-    return TrainState(
-        params, optimizer.init(params), jnp.zeros((), jnp.int32), jax.random.key(seed)
+    mesh = sharding.make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
+    layout = layout_of(params, optimizer, mesh)
+    params = sharding.put(jax.tree.map(jnp.array, params), layout.params)
+    init = jax.jit(optimizer.init, out_shardings=layout.optimizer)
+    step = sharding.put(jnp.zeros((), jnp.int32), layout.step)
+    key = jax.device_put(jax.random.key(seed), layout.key)
+    return TrainState(params, init(params), step, key)
+
+
+def layout_of(params: Params, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """How each part of a state lies on the devices: a state of shardings."""
+    of_params = sharding.shardings_of(params, mesh)
+    whole: Any = sharding.replicated(mesh)
+    of_optimizer = sharding.shardings_of_optimizer(optimizer, params, of_params, mesh)
+    return TrainState(of_params, of_optimizer, whole, whole)
+
+
+def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
+    """The compiled function (state, constants, batch, targets) -> (state, metrics).
+
+    The leaves of a batch and its targets have an axis of A micro-batches before theirs: gradients
+    are added up over these, so that a batch may be larger than what the devices hold. The state is
+    donated.
+
+    Args:
+        recipe: what a step is.
+        mesh: the devices; None for the first alone.
+        layout: how the state lies on them.
+    """
+
+    def step(
+        state: TrainState, constants: Constants, batch: PackedBatch, targets: Targets
+    ) -> tuple[TrainState, StepMetrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
+            jnp.arange(batch.token_ids.shape[0])
+        )
+        sums = _coupled_sums if recipe.task.COUPLED else _added_sums
+        (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
+        gradient = jax.tree.map(lambda g: g / weight, gradient)  # the one division
+        loss, norm = total / weight, optax.tree.norm(gradient)
+        updates, optimizer = recipe.optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        params, optimizer = jax.tree.map(
+            lambda new, old: jnp.where(is_finite, new, old),
+            (params, optimizer),
+            (state.params, state.optimizer),
+        )
+        new = TrainState(params, optimizer, state.step + 1, state.key)
+        return new, StepMetrics(loss, norm, is_finite)
+
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    options = COMPILER_OPTIONS.get(platform)
+    if mesh is None:
+        return jax.jit(step, donate_argnums=0, compiler_options=options)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(layout, sharding.replicated(mesh)),
+        compiler_options=options,
     )
 
 
-Step = Callable[[TrainState, PackedBatch, Targets], tuple[TrainState, StepMetrics]]
+COMPILER_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
+"""Of XLA, by platform."""
 
 
-def make_step(
-    model: Model, task: Task, optimizer: optax.GradientTransformation, objective: Objective
-) -> Step:
-    """The compiled function (state, batch, targets) -> (state, metrics); the state is donated."""
+def _forward(
+    recipe: Recipe,
+    params: Params,
+    constants: Constants,
+    key: Array,
+    batch: PackedBatch,
+    targets: Targets,
+) -> tuple[ModelOutput, Targets]:
+    """What the model says of one micro-batch in training, and what its loss wants."""
+    run: dict[str, Any] = {"record": recipe.task.RECORD, "tokens": targets.tokens}
+    whole = cast(effective(params, constants.frozen), recipe.precision)
+    output = recipe.model.apply(
+        whole, batch, is_training=True, rng=key, execution=recipe.execution, **run
+    )
+    if recipe.teacher is not None:
+        assert constants.teacher is not None
+        taught = cast(constants.teacher, recipe.precision)
+        answer = jax.lax.stop_gradient(recipe.teacher.apply(taught, batch, **run))
+        targets = replace(targets, teacher=answer)
+    return output, targets
 
-    def summed_loss(
+
+Sums = tuple[tuple[Float[Array, ""], Float[Array, ""]], Params]
+"""The loss as (weighted sum, weight), and the gradient of the sum."""
+
+
+def _added_sums(
+    recipe: Recipe, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+) -> Sums:
+    """Micro-batch after micro-batch; what is kept in between is a sum."""
+
+    def summed(
         params: Params, key: Array, batch: PackedBatch, targets: Targets
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        output = model.apply(params, batch, is_training=True, rng=key)
-        return task.loss(output, targets, batch, objective)
+        output, targets = _forward(recipe, params, constants, key, batch, targets)
+        return recipe.task.loss(output, targets, batch, recipe.objective)
 
-    def step(
-        state: TrainState, batch: PackedBatch, targets: Targets
-    ) -> tuple[TrainState, StepMetrics]:
-        key = jax.random.fold_in(state.key, state.step)
-        with_gradient = jax.value_and_grad(summed_loss, has_aux=True)
-        (total, weight), gradient = with_gradient(state.params, key, batch, targets)
-        gradient = jax.tree.map(lambda g: g / weight, gradient)  # the one division
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = StepMetrics(total / weight, optax.tree.norm(gradient))
-        return TrainState(params, optimizer_state, state.step + 1, state.key), metrics
+    with_gradient = jax.value_and_grad(summed, has_aux=True)
+    inputs = (keys, batch, targets)
+    if keys.shape[0] == 1:  # a loop of one round keeps XLA from using all cores
+        return with_gradient(params, *jax.tree.map(lambda leaf: leaf[0], inputs))
 
-    return jax.jit(step, donate_argnums=0)
+    def add(sums: Sums, own: Any) -> tuple[Sums, None]:
+        return jax.tree.map(jnp.add, sums, with_gradient(params, *own)), None
+
+    zero = jnp.zeros(())
+    start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(add, start, inputs)[0]
+
+
+def _coupled_sums(
+    recipe: Recipe, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+) -> Sums:
+    """All micro-batches at once, where the loss compares what is in one with what is in another.
+
+    Of each micro-batch nothing is kept but its vectors; it runs a second time when the gradient at
+    these is known (Gao et al. 2021, arXiv:2101.06983, section 3). So the batch may be as large as
+    its vectors have room.
+    """
+
+    def vectors(params: Params, own: Any) -> tuple[ModelOutput, Targets]:
+        output, its_targets = _forward(recipe, params, constants, *own)
+        return replace(output, hidden=output.hidden[..., :0]), its_targets
+
+    def summed(params: Params) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        inputs = (keys, batch, targets)
+        if keys.shape[0] == 1:
+            found = vectors(params, jax.tree.map(lambda leaf: leaf[0], inputs))
+            outputs, its_targets = jax.tree.map(lambda leaf: leaf[None], found)
+        else:
+            run = jax.checkpoint(vectors)
+            outputs, its_targets = jax.lax.map(lambda own: run(params, own), inputs)
+        return recipe.task.loss(outputs, its_targets, batch, recipe.objective)
+
+    return jax.value_and_grad(summed, has_aux=True)(params)

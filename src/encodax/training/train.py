@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
+import jax
 from rich.console import Console
 
 from encodax import atomic
 from encodax.config import ModelConfig
 from encodax.data import sources
+from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.families import bert
+from encodax.inference.evaluation import evaluator
 from encodax.model import Model
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Task
+from encodax.tasks.task import Example, Objective, Task, check_objective
 from encodax.tokenizer import Tokenizer
-from encodax.training.loop import Fitted, fit
+from encodax.training.loop import Fitted, Keeping, fit
 from encodax.training.progress import RunLog
+from encodax.training.run import Run, make_run
 from encodax.training.settings import NewModel, TrainSettings
 
 Data = Path | str | Iterable[dict[str, Any]]
@@ -30,12 +37,16 @@ Data = Path | str | Iterable[dict[str, Any]]
 FINE_TUNING_RATE = 5e-5
 """Learning rate when a trained model is trained on, unless another is given."""
 
+OF_NO_BIT = ("mesh", "save_every", "keep", "bad_steps", "profile_steps")
+"""Choices that may differ when a run goes on: they change no step."""
+
 
 @dataclass(frozen=True)
 class TrainResult(Fitted):
     """What a run leaves, and where it was written."""
 
     out: Path | None
+    checkpoints: Path | None
 
 
 def train(
@@ -45,97 +56,225 @@ def train(
     eval: Data,
     out: Path | str | None = None,
     model: Path | str | Model | None = None,
+    teacher: Path | str | Model | None = None,
     columns: Sequence[str] | None = None,
     overwrite: bool = False,
+    checkpoints: Path | str | None = None,
+    resume: bool = False,
+    resume_step: int | None = None,
     console: Console | None = None,
     **choices: Any,
 ) -> TrainResult:
     """Train a model for a task, from scratch or from another model, and keep the best.
 
     Args:
-        task: `classification`, `token-classification` or `question-answering`.
-        train: a file (JSON Lines, CSV, TSV; plain or gzip) or records to learn from.
+        task: a name in `encodax.tasks.TASKS`, such as `classification`.
+        train: a file (JSON Lines, CSV, TSV, Parquet, text; plain or gzip) or records to learn from.
+            A file need not fit in memory.
         eval: the same, to choose the best model by.
         out: the model directory to write; None to write nothing.
         model: a model (or its directory) to begin from; None for one from scratch.
+        teacher: a model whose answers are learned (`distillation` alone).
         columns: names of the columns of CSV or TSV files without a header.
         overwrite: whether `out` may exist.
+        checkpoints: where a run is saved that it can go on from; `OUT.checkpoints` when not given.
+        resume: go on from the newest checkpoint, to the bit as if the run had never stopped; all
+            else is to be given again as it was.
+        resume_step: go on from the checkpoint of this step instead.
         console: where progress is shown; None for nowhere.
-        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...) and, from
-            scratch, of `NewModel` (`layers`, `width`, `tokenizer`, ...).
+        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of `Objective`
+            (`label_smoothing`, `mask_rate`, ...) and, from scratch, of `NewModel` (`layers`,
+            `width`, `tokenizer`, ...).
 
     Returns:
         The best model, its metrics on the evaluation data, and figures of the run.
 
     Raises:
-        EncodaxError: a file, a record or a choice that cannot be used; or a loss that is not
-            finite.
+        EncodaxError: a file, a record or a choice that cannot be used; losses that are not finite;
+            or a checkpoint that is damaged, or of another run.
+        encodax.training.Stopped: SIGTERM has come, and the run is saved.
     """
-    settings, shape = _settings(choices, from_scratch=model is None)
-    out = None if out is None else Path(out)
-    if out is not None:
-        atomic.check_free(out, overwrite=overwrite)
+    job = prepare(
+        task, train=train, eval=eval, model=model, teacher=teacher, columns=columns,
+        out=out, overwrite=overwrite or resume or resume_step is not None, **choices,
+    )  # fmt: skip
+    place = None if out is None else Path(out)
+    keeping = Keeping(
+        out=place,
+        checkpoints=_checkpoints(place, checkpoints),
+        resume=resume or resume_step is not None,
+        resume_step=resume_step,
+        fingerprint=job.fingerprint,
+        keep=job.keep(place),
+        kept=None if place is None else functools.partial(Model.load, place),
+    )
+    _make_room(keeping)
+    fitted = fit(
+        job.run,
+        job.train,
+        evaluator(job.model, job.eval, job.objective, job.teacher),
+        log=functools.partial(RunLog, place if _is_first() else None, console=console),
+        keeping=keeping,
+    )
+    own = {field.name: getattr(fitted, field.name) for field in fields(fitted)}
+    return TrainResult(**own, out=place, checkpoints=keeping.checkpoints)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run begins with, ready and checked."""
+
+    task: Task
+    model: Model
+    teacher: Model | None
+    train: Dataset
+    eval: Dataset
+    objective: Objective
+    run: Run
+
+    @property
+    def fingerprint(self) -> str:
+        """Short, and the same where a run can go on: of the data, the choices and the model."""
+        settings = {k: v for k, v in asdict(self.run.settings).items() if k not in OF_NO_BIT}
+        shapes = str(jax.tree.map(lambda leaf: leaf.shape, self.run.trained))
+        told = [self.task.NAME, settings, asdict(self.objective), shapes, self.train.digest]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def keep(self, out: Path | None) -> Any:
+        """What is done with a new best model."""
+        if out is None:
+            return lambda best, trained: None
+        return lambda best, trained: best.save(out, overwrite=True)
+
+
+def prepare(
+    task: str,
+    *,
+    train: Data,
+    eval: Data,
+    model: Path | str | Model | None = None,
+    teacher: Path | str | Model | None = None,
+    columns: Sequence[str] | None = None,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    **choices: Any,
+) -> Job:
+    """Read, check and lay out all that a run begins with; arguments as `train` has them."""
     chosen = task_named(task)
+    settings, shape, objective = _settings(choices, from_scratch=model is None)
+    check_objective(chosen, objective)
+    if out is not None:
+        atomic.check_free(Path(out), overwrite=overwrite)
     learned = _examples(chosen, train, columns)
     judged = _examples(chosen, eval, columns)
     labels = chosen.labels(learned)
+    taught = _loaded(teacher)
+    if (taught is not None) != (chosen.NAME == "distillation"):
+        raise EncodaxError(
+            "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
+        )
     if model is None:
         start = new_model(chosen, learned, labels, shape, settings.seed)
     else:
-        start = model if isinstance(model, Model) else Model.load(model)
-        start = _with_head(start, chosen, labels, settings.seed)
-    train_data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
-    eval_data = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
-    if out is not None:
-        _make(out)
-    fitted = fit(
-        start,
-        train_data,
-        eval_data,
-        settings,
-        log=functools.partial(RunLog, out, console=console),
-        keep=(lambda best: None) if out is None else functools.partial(_save, out),
+        start = _with_head(_loaded(model), chosen, labels, settings.seed)
+    data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
+    measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
+    run = make_run(
+        start, data, settings, objective=objective, trained=start.params, frozen={}, teacher=taught
     )
-    return TrainResult(**{f.name: getattr(fitted, f.name) for f in fields(fitted)}, out=out)
+    return Job(chosen, start, taught, data, measured, objective, run)
 
 
-def _save(out: Path, best: Model) -> None:
-    best.save(out, overwrite=True)
+def _loaded(model: Path | str | Model | None) -> Any:
+    return model if isinstance(model, Model) or model is None else Model.load(model)
 
 
-def _make(out: Path) -> None:
+def _is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
+    if given is not None:
+        return Path(given)
+    return None if out is None else out.with_name(out.name + ".checkpoints")
+
+
+def _make_room(keeping: Keeping) -> None:
+    """Make the directories of a run; an older run's checkpoints go where a new one begins.
+
+    Raises:
+        EncodaxError: there is nothing to go on from, or they cannot be made.
+    """
+    place = keeping.checkpoints
+    if keeping.resume and (place is None or not place.is_dir()):
+        raise EncodaxError(f"{place or 'the run'}: there is no checkpoint to go on from")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        if keeping.out is not None:
+            keeping.out.mkdir(parents=True, exist_ok=True)
+        if place is not None and not keeping.resume and _is_first():
+            shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
-        raise EncodaxError(f"{out} cannot be made: {error.strerror}") from error
+        raise EncodaxError(f"{keeping.out} cannot be made: {error.strerror}") from error
 
 
-def _settings(choices: dict[str, Any], *, from_scratch: bool) -> tuple[TrainSettings, NewModel]:
-    """Sort the choices into those of the run and those of a new model."""
-    of_run = {field.name for field in fields(TrainSettings)}
-    of_model = {field.name for field in fields(NewModel)}
+Choice = TypeVar("Choice")
+
+
+def _settings(
+    choices: dict[str, Any], *, from_scratch: bool
+) -> tuple[TrainSettings, NewModel, Objective]:
+    """Sort the choices into those of the run, of a new model, and of the loss."""
     given = {name: value for name, value in choices.items() if value is not None}
-    if unknown := given.keys() - of_run - of_model:
-        known = ", ".join(sorted(of_run | of_model))
+    kinds = (TrainSettings, NewModel, Objective)
+    names: dict[type, set[str]] = {kind: {field.name for field in fields(kind)} for kind in kinds}
+    if unknown := given.keys() - set().union(*names.values()):
+        known = ", ".join(sorted(set().union(*names.values())))
         raise EncodaxError(f"no choice named {', '.join(sorted(unknown))}; known: {known}")
-    for_model = {name: value for name, value in given.items() if name in of_model}
+    for_model = sorted(given.keys() & names[NewModel])
     if for_model and not from_scratch:
-        named = ", ".join(sorted(for_model))
-        raise EncodaxError(f"{named}: the shape is that of the model one begins from")
+        raise EncodaxError(
+            f"{', '.join(for_model)}: the shape is that of the model one begins from"
+        )
     defaults = {} if from_scratch else {"learning_rate": FINE_TUNING_RATE}
-    for_run = {name: value for name, value in given.items() if name in of_run}
-    return TrainSettings(**{**defaults, **for_run}), NewModel(**for_model)
+
+    def of(kind: type[Choice], defaults: dict[str, Any]) -> Choice:
+        return kind(**{**defaults, **{k: v for k, v in given.items() if k in names[kind]}})
+
+    return of(TrainSettings, defaults), of(NewModel, {}), of(Objective, {})
 
 
-def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> list[Example]:
+class _Examples(Sequence[Example]):
+    """Examples that are read and understood when they are asked for."""
+
+    def __init__(self, task: Task, records: Sequence[Record]):
+        self._task, self._records = task, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self._task.parse(self._records[index], labelled=True)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self._task.parse(record, labelled=True) for record in self._records)
+
+
+def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> Sequence[Example]:
+    records: Sequence[Record]
     if isinstance(data, str | Path):
-        name, records = str(data), sources.read(data, columns=columns)
+        name, records = str(data), list(sources.read(data, columns=columns))
     else:
-        name, records = "the data", sources.records_of(data)
-    examples = [task.parse(record, labelled=True) for record in records]
-    if not examples:
+        name, records = "the data", list(sources.records_of(data))
+    if not len(records):
         raise EncodaxError(f"{name}: the data set is empty")
-    return examples
+    return _Examples(task, records)
 
 
 def new_model(

@@ -1,0 +1,271 @@
+"""Checkpoints of a run, with Orbax: all that a run needs to go on as if it had never stopped.
+
+    CHECKPOINTS/120/state      parameters, optimizer, number of the step, random key
+    CHECKPOINTS/120/record     JSON: data position, best model so far, checksum, surroundings
+
+A save is asynchronous (the state is copied, then written while training goes on) and atomic (a
+directory gets its name when it is whole).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from jaxtyping import Array, UInt32
+from orbax.checkpoint import checkpoint_managers as policies
+
+from encodax.errors import EncodaxError
+from encodax.training.step import TrainState
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint gives back."""
+
+    step: int
+    state: TrainState
+    record: dict[str, Any]
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run, in one directory."""
+
+    directory: Path
+    metric: str
+    """By which one is the best, ..."""
+    larger_is_better: bool
+    keep: int = 2
+    """Newest that stay, and the best beside them."""
+
+    @functools.cached_property
+    def _manager(self) -> Any:
+        """Orbax's; made with its directory when something is saved or read."""
+        policy = policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(n=self.keep),
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[self.metric],
+                    reverse=not self.larger_is_better,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics[self.metric],  # without it metrics are not written
+            best_mode="max" if self.larger_is_better else "min",
+            cleanup_tmp_directories=True,
+        )
+        return ocp.CheckpointManager(self.directory.absolute(), options=options)
+
+    @property
+    def _is_used(self) -> bool:
+        return "_manager" in vars(self)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that there are checkpoints of, oldest first."""
+        return sorted(self._manager.all_steps()) if self.directory.is_dir() else []
+
+    def check(self) -> None:
+        """Raise what went wrong in a save that ran beside the steps.
+
+        Raises:
+            EncodaxError: it could not be written; older checkpoints are whole.
+        """
+        if self._is_used:
+            with self._told():
+                self._manager.check_for_errors()
+
+    def save(
+        self,
+        state: TrainState,
+        record: dict[str, Any],
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        """Begin to write a checkpoint; the state may be given away as soon as this returns.
+
+        Args:
+            state: of the run.
+            record: what else the run needs, as JSON.
+            metrics: of an evaluation at this very step.
+
+        Raises:
+            EncodaxError: this one, or one before, could not be written.
+        """
+        step = int(state.step)
+        kind = str(jax.random.key_impl(state.key))
+        record = {**record, "checksum": int(checksum(state)), "key": kind}
+        with self._told():
+            if step not in self._manager.all_steps():
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(_as_arrays(state)),
+                        record=ocp.args.JsonSave(record),
+                    ),
+                    metrics=metrics,
+                )
+
+    def restore(self, like: TrainState, step: int | None = None) -> Restored:
+        """Read the newest checkpoint, or the one of a step.
+
+        Args:
+            like: a state of the same shapes, laid out as the restored one is to be.
+            step: which one; None for the newest.
+
+        Raises:
+            EncodaxError: there is none, or it is damaged; which other ones there are is named.
+        """
+        steps = self.steps
+        if not steps:
+            raise EncodaxError(f"{self.directory}: there is no checkpoint to go on from")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            known = ", ".join(map(str, steps))
+            raise EncodaxError(
+                f"{self.directory}: no checkpoint of step {step}; there are: {known}"
+            )
+        place = self.directory / str(step)
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
+        try:
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore()
+                ),
+            )
+            record = dict(found["record"])
+            state = _from_arrays(found["state"], record["key"])
+            whole = int(checksum(state)) == record["checksum"] and int(state.step) == step
+        except Exception as error:  # Orbax and TensorStore have many kinds
+            raise self._damaged(place, steps, f": {_first_line(error)}") from error
+        if not whole:
+            raise self._damaged(place, steps, ": its numbers are not those that were saved")
+        return Restored(step, state, record)
+
+    def _damaged(self, place: Path, steps: list[int], why: str) -> EncodaxError:
+        others = [step for step in steps if str(step) != place.name]
+        way = f"go on from an older one (--resume-step {others[-1]})" if others else "begin anew"
+        return EncodaxError(f"the checkpoint {place} is damaged{why}; {way}")
+
+    def finish(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            EncodaxError: it could not be written.
+        """
+        if self._is_used:
+            with self._told():
+                self._manager.wait_until_finished()
+
+    def abandon(self) -> None:
+        """Close; what goes wrong now has been told, or is less than what has."""
+        if self._is_used:
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What Orbax raises, as one line."""
+        try:
+            yield
+        except Exception as error:
+            steps = ", ".join(map(str, _steps_on_disk(self.directory))) or "none"
+            raise EncodaxError(
+                f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}; "
+                f"whole ones: {steps}"
+            ) from error
+
+
+def _steps_on_disk(directory: Path) -> list[int]:
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _as_arrays(state: TrainState) -> dict[str, Any]:
+    """The state as a tree of plain arrays."""
+    key = jax.random.key_data(state.key)
+    return {
+        "params": state.params,
+        "optimizer": state.optimizer,
+        "step": state.step,
+        "key": key,
+    }
+
+
+def _from_arrays(arrays: dict[str, Any], implementation: str) -> TrainState:
+    key = jax.random.wrap_key_data(arrays["key"], impl=implementation)
+    return TrainState(arrays["params"], arrays["optimizer"], arrays["step"], key)
+
+
+@jax.jit
+def checksum(state: TrainState) -> UInt32[Array, ""]:
+    """A sum over all bits of a state that depends on where they stand.
+
+    sum_i (2 i + 1) b_i  modulo 2^32, over the words b of each leaf in turn.
+
+    It is made on the devices, and is the same however the state lies on them: sums of integers
+    have no order.
+    """
+    total = jnp.zeros((), jnp.uint32)
+    plain = replace(state, key=jax.random.key_data(state.key))
+    for number, leaf in enumerate(jax.tree.leaves(plain)):
+        words = jax.lax.bitcast_convert_type(leaf, jnp.uint32) if leaf.dtype.itemsize == 4 else leaf
+        words = words.astype(jnp.uint32)
+        places = jnp.zeros(words.shape, jnp.uint32)
+        for axis, size in enumerate(words.shape):
+            places = places * np.uint32(size) + jax.lax.broadcasted_iota(
+                jnp.uint32, words.shape, axis
+            )
+        own = jnp.sum(words * (2 * places + 1), dtype=jnp.uint32)
+        total = total + own * np.uint32(2 * number + 1)
+    return total
+
+
+def surroundings(mesh: Mesh) -> dict[str, str]:
+    """What the bits of a run may depend on, beside its settings."""
+    devices = mesh.devices.flatten()
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux
+    threads = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    return {
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "mesh": ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
+        "processes": str(jax.process_count()),
+        "threads": str(threads),
+        "processor": platform.machine(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "jax": jax.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
+    }
+
+
+def differences(before: dict[str, str], now: dict[str, str]) -> str:
+    """What has changed, in words; empty where nothing has."""
+    return "; ".join(
+        f"{name} was {before.get(name) or 'not set'} and is {now.get(name) or 'not set'}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    )

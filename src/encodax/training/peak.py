@@ -1,0 +1,34 @@
+"""What the device can do at best, to say what share of it a run uses."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+SIZES = {"cpu": 1_024}
+"""N of the N x N products, by platform."""
+SIZE_OF_ACCELERATORS = 8_192
+ROUNDS = 4
+
+
+def matmul_peak(dtype: Any = jnp.float32, *, size: int | None = None) -> float:
+    """FLOP/s of a large product of matrices on one device, the best of a few rounds.
+
+    Args:
+        dtype: of the matrices.
+        size: N of the N x N product; None for what suits the device.
+    """
+    size = size or SIZES.get(jax.default_backend(), SIZE_OF_ACCELERATORS)
+    device = jax.local_devices()[0]
+    a = jax.device_put(jnp.ones((size, size), dtype), device)
+    multiply = jax.jit(lambda x: x @ x).lower(a).compile()
+    multiply(a).block_until_ready()
+    best = float("inf")
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        multiply(a).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return float(2 * size**3 / best)
