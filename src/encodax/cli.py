@@ -11,9 +11,9 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from rich.console import Console
@@ -93,12 +93,159 @@ def demo(
     run_demo(out, seed=seed, overwrite=overwrite, console=Console())
 
 
+# What `train` and `pretrain` share.
+Steps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+Epochs = Annotated[int | None, typer.Option(help="Times every example is seen.  \\[default: 10]")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples a batch.")]
+BatchTokens = Annotated[int | None, typer.Option(help="Tokens a batch instead.  \\[default: 2048]")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="The highest.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
+]
+Warmup = Annotated[
+    float | None, typer.Option(help="Share of steps in which it rises.  \\[default: 0.1]")
+]
+Schedule = Annotated[
+    str | None, typer.Option(help="Then: cosine, linear, constant.  \\[default: cosine]")
+]
+WeightDecay = Annotated[float | None, typer.Option(help="\\[default: 0.01]")]
+EvaluateEvery = Annotated[
+    int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth]")
+]
+Patience = Annotated[
+    int | None, typer.Option(help="Stop after so many evaluations without a better metric.")
+]
+Dropout = Annotated[float | None, typer.Option(help="\\[default: 0.1]")]
+MaxPositions = Annotated[int | None, typer.Option(help="Longest text in tokens.  \\[default: 512]")]
+TokenizerKind = Annotated[
+    str | None, typer.Option(help="wordpiece, bpe, char.  \\[default: wordpiece]")
+]
+Lowercase = Annotated[bool, typer.Option("--lowercase", help="Drop case and accents.")]
+Seed = Annotated[int, typer.Option(help="Two runs with one seed are equal.")]
+MaskRate = Annotated[float | None, typer.Option(help="Share of tokens hidden.  \\[default: 0.15]")]
+WholeWords = Annotated[
+    bool, typer.Option("--whole-words", help="Hide all tokens of a word, or none.")
+]
+
+_GOING_ON = "Going on"
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the newest checkpoint.", rich_help_panel=_GOING_ON),
+]
+ResumeStep = Annotated[
+    int | None,
+    typer.Option(help="Go on from the checkpoint of this step.", rich_help_panel=_GOING_ON),
+]
+CheckpointsPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoints",
+        help="Where they are.  \\[default: OUT.checkpoints]",
+        rich_help_panel=_GOING_ON,
+    ),
+]
+SaveEvery = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps between checkpoints.  \\[default: as evaluations]",
+        rich_help_panel=_GOING_ON,
+    ),
+]
+Keep = Annotated[
+    int | None,
+    typer.Option(
+        help="Newest that stay, beside the best.  \\[default: 2]", rich_help_panel=_GOING_ON
+    ),
+]
+
+_DEVICES = "Devices"
+MeshSizes = Annotated[
+    str | None,
+    typer.Option(
+        help="data=4,fsdp=2: rows over all, parameters in parts over fsdp.  "
+        "\\[default: all on data]",
+        rich_help_panel=_DEVICES,
+    ),
+]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(help="Micro-batches a batch.  \\[default: 1]", rich_help_panel=_DEVICES),
+]
+RematKind = Annotated[
+    str | None,
+    typer.Option(
+        "--remat",
+        help="Compute again, keep less: none, dots, full.  \\[default: none]",
+        rich_help_panel=_DEVICES,
+    ),
+]
+Scan = Annotated[
+    bool,
+    typer.Option(
+        "--scan", help="Compile one layer for all: sooner ready.", rich_help_panel=_DEVICES
+    ),
+]
+TrainPrecision = Annotated[
+    Literal["float32", "bfloat16"] | None,
+    typer.Option(
+        "--precision",
+        help="Of products; the rest is float32.  \\[default: float32 on CPU]",
+        rich_help_panel=_DEVICES,
+    ),
+]
+Distributed = Annotated[
+    bool,
+    typer.Option(
+        "--distributed",
+        help="Join the other processes that SLURM, Kubernetes, ... have started.",
+        rich_help_panel=_DEVICES,
+    ),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of process 0, to join it.", rich_help_panel=_DEVICES),
+]
+Processes = Annotated[
+    int | None, typer.Option(help="How many there are.", rich_help_panel=_DEVICES)
+]
+ProcessIndex = Annotated[
+    int | None,
+    typer.Option("--process", help="Which one this is, from 0.", rich_help_panel=_DEVICES),
+]
+
+_WATCHING = "Watching"
+ProfileSteps = Annotated[
+    str | None,
+    typer.Option(help="10:15 traces steps 10 to 14 to OUT/profile.", rich_help_panel=_WATCHING),
+]
+BadSteps = Annotated[
+    int | None,
+    typer.Option(
+        help="Stop after so many steps in a row that are not finite.  \\[default: 10]",
+        rich_help_panel=_WATCHING,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Compile, run two steps, tell time and memory; write nothing.",
+        rich_help_panel=_WATCHING,
+    ),
+]
+
+_OBJECTIVE = "Objective"
+_TUNING = "Tuning in part"
+
+
 @app.command()
 def train(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help="classification, token-classification, question-answering"
+            metavar="TASK",
+            help="masked-lm, classification, multi-label, regression, token-classification, "
+            "question-answering, embedding, reranking, distillation",
         ),
     ],
     train: Annotated[Path, typer.Option(help="Examples to learn from.")],
@@ -108,66 +255,167 @@ def train(
         str | None,
         typer.Option(help="Model (directory or id) to begin from; from scratch without one."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Times every example is seen.  \\[default: 10]")
+    teacher: Annotated[
+        str | None, typer.Option(help="Model whose answers are learned (distillation).")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples a batch.")] = None,
-    batch_tokens: Annotated[
-        int | None, typer.Option(help="Tokens a batch instead.  \\[default: 2048]")
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="The highest.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
-    ] = None,
-    warmup: Annotated[
-        float | None, typer.Option(help="Share of steps in which it rises.  \\[default: 0.1]")
-    ] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="Then: cosine, linear, constant.  \\[default: cosine]")
-    ] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="\\[default: 0.01]")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="\\[default: 0]")] = None,
-    evaluate_every: Annotated[
-        int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth]")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many evaluations without a better metric.")
-    ] = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    batch_tokens: BatchTokens = None,
+    learning_rate: LearningRate = None,
+    warmup: Warmup = None,
+    schedule: Schedule = None,
+    weight_decay: WeightDecay = None,
+    evaluate_every: EvaluateEvery = None,
+    patience: Patience = None,
+    seed: Seed = 0,
+    columns: Columns = None,
+    truncate: Truncate = False,
+    overwrite: Overwrite = False,
     layers: Annotated[int | None, typer.Option(help="\\[default: 2]")] = None,
     width: Annotated[int | None, typer.Option(help="Model width.  \\[default: 128]")] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads.  \\[default: 4]")] = None,
     ffn: Annotated[
         int | None, typer.Option(help="Feed-forward width.  \\[default: 4 x width]")
     ] = None,
-    dropout: Annotated[float | None, typer.Option(help="\\[default: 0.1]")] = None,
-    max_positions: Annotated[
-        int | None, typer.Option(help="Longest text in tokens.  \\[default: 512]")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="wordpiece, bpe, char.  \\[default: wordpiece]")
-    ] = None,
+    dropout: Dropout = None,
+    max_positions: MaxPositions = None,
+    tokenizer: TokenizerKind = None,
     vocabulary_size: Annotated[int | None, typer.Option(help="\\[default: 8000]")] = None,
-    lowercase: Annotated[bool, typer.Option("--lowercase", help="Drop case and accents.")] = False,
-    seed: Annotated[int, typer.Option(help="Two runs with one seed are equal.")] = 0,
-    columns: Columns = None,
-    truncate: Truncate = False,
-    overwrite: Overwrite = False,
+    lowercase: Lowercase = False,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="\\[default: 0]", rich_help_panel=_OBJECTIVE)
+    ] = None,
+    mask_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of tokens hidden (masked-lm).  \\[default: 0.15]",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    whole_words: Annotated[
+        bool,
+        typer.Option(
+            "--whole-words",
+            help="Hide all tokens of a word, or none (masked-lm).",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = False,
+    similarity_loss: Annotated[
+        str | None,
+        typer.Option(
+            help="ranking, cosent, cosine (embedding).  \\[default: what the data suits]",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    similarity_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor of cosines (embedding).  \\[default: 20]", rich_help_panel=_OBJECTIVE
+        ),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            help="192,96: leading features that are vectors too (embedding; Matryoshka).",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Softens probabilities (distillation).  \\[default: 2]",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    hidden_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of hidden states (distillation).  \\[default: 1]",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression of parameters that stay, as `encodax info` names them.",
+            rich_help_panel=_TUNING,
+        ),
+    ] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor of the learning rate a layer further down.  \\[default: 1]",
+            rich_help_panel=_TUNING,
+        ),
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Train adapters of this rank (LoRA); OUT is an adapter then.",
+            rich_help_panel=_TUNING,
+        ),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(help="Their factor is alpha / rank.", rich_help_panel=_TUNING),
+    ] = None,
+    lora_targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression of the matrices.  \\[default: queries and values]",
+            rich_help_panel=_TUNING,
+        ),
+    ] = None,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge", help="Write a whole model, adapters merged.", rich_help_panel=_TUNING
+        ),
+    ] = False,
+    resume: Resume = False,
+    resume_step: ResumeStep = None,
+    checkpoints: CheckpointsPath = None,
+    save_every: SaveEvery = None,
+    keep: Keep = None,
+    mesh: MeshSizes = None,
+    accumulate: Accumulate = None,
+    remat: RematKind = None,
+    scan: Scan = False,
+    precision: TrainPrecision = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process: ProcessIndex = None,
+    profile_steps: ProfileSteps = None,
+    bad_steps: BadSteps = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a model for a task; the best by the evaluation data is kept.
 
-    Files are JSON Lines, CSV or TSV, plain or .gz. Records of the tasks:
+    Files are JSON Lines, CSV, TSV, Parquet or text, plain or .gz; they need not fit in memory.
+    Records of the tasks:
 
+      masked-lm             {"text": "..."}, or lines of text
       classification        {"text": "...", "label": "..."}
                             with "text_pair" for pairs of texts
+      multi-label           {"text": "...", "labels": ["...", ...]}
+      regression            {"text": "...", "score": 0.5}
       token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
                             {"start": 0, "end": 4, "label": "..."}
                             or {"tokens": ["..."], "tags": ["..."]}
       question-answering    {"question": "...", "context": "...", "answers":
                             [{"text": "...", "start": 0}, ...]}
+      embedding             {"anchor": "...", "positive": "...",
+                            "negatives": ["...", ...]}, negatives if you have
+                            some; or {"text": ..., "text_pair": ..., "score": 1}
+      reranking             {"query": "...", "text": "...", "label": 1}
+      distillation          {"text": "..."}
 
-    The learning curve is in OUT/metrics.jsonl. At the end, one JSON object
-    on standard output says how well the best model does.
+    The learning curve is in OUT/metrics.jsonl, and as a page in OUT/report.html.
+    A run that was stopped, by SIGTERM or by force, goes on to the same bits:
+    give the same command with --resume. At the end, one JSON object on standard
+    output says how well the best model does.
 
     Such as:
 
@@ -177,48 +425,144 @@ def train(
     With --model sentence-transformers/all-MiniLM-L6-v2 a published model is
     trained on (fine-tuning).
     """
-    from encodax.training import train as run
-
-    result = run(
+    choices = dict(locals())
+    _train(
         task,
-        train=train,
-        eval=eval,
-        out=out,
-        model=model,
-        columns=_names(columns),
-        overwrite=overwrite,
-        console=errors,
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        batch_tokens=batch_tokens,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        schedule=schedule,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        evaluate_every=evaluate_every,
-        patience=patience,
-        layers=layers,
-        width=width,
-        heads=heads,
-        ffn=ffn,
-        dropout_rate=dropout,
-        max_positions=max_positions,
-        tokenizer=tokenizer,
-        vocabulary_size=vocabulary_size,
-        lowercase=lowercase or None,
-        seed=seed,
-        truncate=truncate,
+        widths=_widths(choices.pop("widths")),
+        dropout_rate=choices.pop("dropout"),
+        **{name: value for name, value in choices.items() if name != "task"},
     )
-    errors.print(
-        f"{result.steps} steps in {result.seconds:.0f} s, "
-        f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding; "
-        f"the model is in {out}",
-        highlight=False,
-        soft_wrap=True,
+
+
+@app.command()
+def pretrain(
+    corpus: Annotated[
+        list[str],
+        typer.Option(help="Files, folders or globs of texts; give it several times for several."),
+    ],
+    out: Annotated[Path, typer.Option(help="Model directory to write.")],
+    eval: Annotated[
+        Path | None,
+        typer.Option(help="Texts to measure on.  \\[default: one in a hundred of the corpus]"),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="Size of the encoder: tiny, mini, small, base.")
+    ] = "tiny",
+    tokenizer_size: Annotated[int, typer.Option(help="Largest vocabulary.")] = 30_522,
+    tokenizer: TokenizerKind = None,
+    lowercase: Lowercase = False,
+    max_positions: MaxPositions = None,
+    mask_rate: MaskRate = None,
+    whole_words: WholeWords = False,
+    dropout: Dropout = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    batch_tokens: BatchTokens = None,
+    learning_rate: LearningRate = None,
+    warmup: Warmup = None,
+    schedule: Schedule = None,
+    weight_decay: WeightDecay = None,
+    evaluate_every: EvaluateEvery = None,
+    patience: Patience = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    resume_step: ResumeStep = None,
+    checkpoints: CheckpointsPath = None,
+    save_every: SaveEvery = None,
+    keep: Keep = None,
+    mesh: MeshSizes = None,
+    accumulate: Accumulate = None,
+    remat: RematKind = None,
+    scan: Scan = False,
+    precision: TrainPrecision = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process: ProcessIndex = None,
+    profile_steps: ProfileSteps = None,
+    bad_steps: BadSteps = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a tokenizer and a masked language model from scratch on a corpus.
+
+    It is `encodax train masked-lm` with a model of a published size: what it
+    writes, `encodax train TASK --model OUT` begins from.
+
+    Such as:
+
+      encodax pretrain --corpus texts/ --preset mini --tokenizer-size 16000
+      --steps 20000 --out runs/mini
+    """
+    choices = dict(locals())
+    from encodax.training.presets import preset as shape_of
+
+    shape = shape_of(choices.pop("preset"))
+    _train(
+        "masked-lm",
+        train=choices.pop("corpus"),
+        vocabulary_size=choices.pop("tokenizer_size"),
+        dropout_rate=choices.pop("dropout"),
+        **shape,
+        **choices,
     )
-    print(json.dumps({"model": str(out), "step": result.best_step, **result.metrics}))
+
+
+def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
+    """Run a training job, and say at the end where everything is."""
+    from encodax import training
+    from encodax.training import distributed
+
+    joined = {name: choices.pop(name) for name in ("coordinator", "processes", "process")}
+    choices = {name: value for name, value in choices.items() if value is not False}
+    with _output_kept() as output:
+        if choices.pop("distributed", False) or any(v is not None for v in joined.values()):
+            distributed.join(joined["coordinator"], joined["processes"], joined["process"])
+        if "columns" in choices:
+            choices["columns"] = _names(choices["columns"])
+        if dry_run:
+            tried = training.try_out(task, **choices)
+            errors.print(tried.table())
+            output.write(_line(tried.to_json()))
+            return
+        result = training.train(task, console=errors, **choices)
+        if not distributed.is_first():
+            return
+        errors.print(
+            f"{result.steps} steps in {result.seconds:.0f} s, "
+            f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding",
+            *(f"{what}: {place}" for what, place in result.places().items()),
+            sep="\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+        answer = {"model": str(result.out), "step": result.best_step, **result.metrics}
+        output.write(json.dumps(answer) + "\n")
+
+
+@contextmanager
+def _output_kept() -> Iterator[TextIO]:
+    """Standard output for the answer alone: what libraries write there goes to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with open(kept, "w", encoding="utf-8", closefd=False) as output:
+            yield output
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    """`192,96` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise EncodaxError(f"widths {text!r}: wants numbers, such as 192,96") from None
 
 
 @app.command()
@@ -537,13 +881,14 @@ def main() -> None:
         _forget_output()
         sys.exit(141)
     except (EncodaxError, OSError) as error:
+        code = getattr(error, "EXIT_CODE", 2)
         line = "error: " + str(error).replace("\n", " ")
         errors.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
         try:
             sys.stdout.flush()
         except OSError:  # the disk that standard output goes to is full
             _forget_output()
-        sys.exit(2)
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit(130)
 

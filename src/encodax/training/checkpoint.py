@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -103,12 +104,13 @@ class Checkpoints:
         Args:
             state: of the run.
             record: what else the run needs, as JSON.
-            metrics: of an evaluation at this very step.
+            metrics: of an evaluation at this very step; without one it counts as the worst.
 
         Raises:
             EncodaxError: this one, or one before, could not be written.
         """
         step = int(state.step)
+        worst = {self.metric: -math.inf if self.larger_is_better else math.inf}
         kind = str(jax.random.key_impl(state.key))
         record = {**record, "checksum": int(checksum(state)), "key": kind}
         with self._told():
@@ -119,7 +121,7 @@ class Checkpoints:
                         state=ocp.args.StandardSave(_as_arrays(state)),
                         record=ocp.args.JsonSave(record),
                     ),
-                    metrics=metrics,
+                    metrics=metrics or worst,
                 )
 
     def restore(self, like: TrainState, step: int | None = None) -> Restored:

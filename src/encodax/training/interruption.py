@@ -16,6 +16,9 @@ from encodax.errors import EncodaxError
 class Stopped(EncodaxError):
     """A run was asked to end, and has saved; the message says how to go on."""
 
+    EXIT_CODE = 143
+    """Of the command line: what a shell says of a process that SIGTERM has ended."""
+
 
 class Interruption:
     """Notes a SIGTERM while it is open; the run looks at it between steps."""

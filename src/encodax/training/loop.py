@@ -19,7 +19,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
 from encodax.model import Model
 from encodax.tasks.dataset import Dataset
-from encodax.training import checkpoint, sharding
+from encodax.training import checkpoint, distributed, sharding
 from encodax.training.adapters import effective
 from encodax.training.checkpoint import Checkpoints
 from encodax.training.guards import Guard
@@ -100,6 +100,7 @@ def fit(
     judge = _Judge(run, evaluate, train, keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)
     with contextlib.ExitStack() as open_things:
+        interruption = open_things.enter_context(Interruption())
         saver = open_things.enter_context(_Saver.opened(run, train, judge, meter, keeping))
         state = saver.restored(state)
         first = int(state.step)
@@ -108,10 +109,10 @@ def fit(
             run_log.note(note)
         step_of = run.compiled(state)
         meter.peak = _peak(run, step_of)
-        interruption = open_things.enter_context(Interruption())
         profiler = open_things.enter_context(Profiler(run.settings.profiled(), keeping.out))
         reporter = _Reporter(run, train, meter, run_log, keeping.out)
         source = open_things.enter_context(contextlib.closing(batches(run.reader, first)))
+        open_things.enter_context(distributed.watched())  # before others close, which may wait
         for step in range(first + 1, run.plan.steps + 1):
             with meter.waiting():
                 item = next(source)

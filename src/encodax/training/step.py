@@ -86,7 +86,7 @@ def initial_state(
     params = sharding.put(jax.tree.map(jnp.array, params), layout.params)
     init = jax.jit(optimizer.init, out_shardings=layout.optimizer)
     step = sharding.put(jnp.zeros((), jnp.int32), layout.step)
-    key = jax.device_put(jax.random.key(seed), layout.key)
+    key = jax.jit(lambda: jax.random.key(seed), out_shardings=layout.key)()
     return TrainState(params, init(params), step, key)
 
 

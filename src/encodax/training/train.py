@@ -26,8 +26,10 @@ from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective, Task, check_objective
 from encodax.tokenizer import Tokenizer
+from encodax.training import distributed
 from encodax.training.loop import Fitted, Keeping, fit
-from encodax.training.progress import RunLog
+from encodax.training.profiler import PROFILE_FOLDER
+from encodax.training.progress import METRICS_FILE, RunLog
 from encodax.training.run import Run, make_run
 from encodax.training.settings import NewModel, TrainSettings
 
@@ -47,6 +49,21 @@ class TrainResult(Fitted):
 
     out: Path | None
     checkpoints: Path | None
+
+    def places(self) -> dict[str, Path]:
+        """What was written, and where."""
+        if self.out is None:
+            return {}
+        found = {
+            "model": self.out,
+            "learning curve": self.out / METRICS_FILE,
+            "report": self.out / "report.html",
+            "TensorBoard": self.out / "tensorboard",
+            "profile": self.out / PROFILE_FOLDER,
+        }
+        if self.checkpoints is not None:
+            found["checkpoints"] = self.checkpoints
+        return {what: place for what, place in found.items() if place.exists()}
 
 
 def train(
@@ -113,7 +130,7 @@ def train(
         job.run,
         job.train,
         evaluator(job.model, job.eval, job.objective, job.teacher),
-        log=functools.partial(RunLog, place if _is_first() else None, console=console),
+        log=functools.partial(RunLog, place if distributed.is_first() else None, console=console),
         keeping=keeping,
     )
     own = {field.name: getattr(fitted, field.name) for field in fields(fitted)}
@@ -189,11 +206,6 @@ def _loaded(model: Path | str | Model | None) -> Any:
     return model if isinstance(model, Model) or model is None else Model.load(model)
 
 
-def _is_first() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
-
-
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
     if given is not None:
         return Path(given)
@@ -212,7 +224,7 @@ def _make_room(keeping: Keeping) -> None:
     try:
         if keeping.out is not None:
             keeping.out.mkdir(parents=True, exist_ok=True)
-        if place is not None and not keeping.resume and _is_first():
+        if place is not None and not keeping.resume and distributed.is_first():
             shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
         raise EncodaxError(f"{keeping.out} cannot be made: {error.strerror}") from error
