@@ -1,0 +1,231 @@
+"""Checkpoints are whole or not there, and say what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jobs
+import numpy as np
+import optax
+import pytest
+
+from encodax.errors import EncodaxError
+from encodax.training import sharding
+from encodax.training.checkpoint import Checkpoints, checksum, differences, surroundings
+from encodax.training.step import TrainState, initial_state
+
+OPTIMIZER = optax.adamw(1e-3)
+
+
+def state_at(step: int, value: float = 0.0) -> TrainState:
+    params = {"encoder/dense": {"w": jnp.arange(12.0).reshape(4, 3) + value, "b": jnp.ones(3)}}
+    state = initial_state(params, OPTIMIZER, seed=7)
+    return replace(state, step=state.step + step)
+
+
+def opened(folder: Path, **choices: Any) -> Checkpoints:
+    return Checkpoints(folder, **{"metric": "f1", "larger_is_better": True, **choices})
+
+
+def saved(folder: Path, scores: dict[int, float], **choices: Any) -> list[int]:
+    """The steps that are left when checkpoints with these scores were saved."""
+    checkpoints = opened(folder, **choices)
+    for step, score in scores.items():
+        checkpoints.save(state_at(step, score), {"position": step}, {"f1": score})
+    checkpoints.finish()
+    checkpoints.abandon()
+    return opened(folder, **choices).steps
+
+
+def test_a_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    state = state_at(3, 0.25)
+    checkpoints = opened(tmp_path / "saved")
+    checkpoints.save(state, {"position": {"next_index": 3}, "words": "ü"})
+    checkpoints.finish()
+    found = opened(tmp_path / "saved").restore(state_at(0))
+    assert found.step == 3
+    assert found.record["position"] == {"next_index": 3}
+    assert found.record["words"] == "ü"
+    plain = lambda s: jax.tree.leaves(replace(s, key=jax.random.key_data(s.key)))  # noqa: E731
+    for wanted, array in zip(plain(state), plain(found.state), strict=True):
+        assert wanted.dtype == array.dtype
+        np.testing.assert_array_equal(wanted, array)
+
+
+def test_a_state_may_be_given_away_while_it_is_saved(tmp_path: Path) -> None:
+    spoil = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf * 0, s), donate_argnums=0)
+    params = {"encoder/dense": {"w": jnp.arange(1e6)}}
+    state = initial_state(params, OPTIMIZER, seed=7)
+    checkpoints = opened(tmp_path / "saved")
+    checkpoints.save(state, {})
+    spoiled = spoil(state.params)
+    checkpoints.finish()
+    assert not spoiled["encoder/dense"]["w"].any()
+    found = opened(tmp_path / "saved").restore(initial_state(params, OPTIMIZER, seed=0))
+    np.testing.assert_array_equal(found.state.params["encoder/dense"]["w"], jnp.arange(1e6))
+
+
+def test_the_newest_stay_and_the_best(tmp_path: Path) -> None:
+    scores = {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2, 5: 0.5}
+    assert saved(tmp_path / "a", scores) == [2, 4, 5]
+    assert saved(tmp_path / "b", scores, keep=1, larger_is_better=False) == [1, 5]
+
+
+def test_the_best_is_known_in_another_process_too(tmp_path: Path) -> None:
+    saved(tmp_path, {1: 0.9, 2: 0.1})
+    assert saved(tmp_path, {3: 0.2, 4: 0.3}) == [1, 3, 4]
+
+
+def test_what_was_not_measured_is_not_the_best(tmp_path: Path) -> None:
+    saved(tmp_path, {1: 0.1})
+    checkpoints = opened(tmp_path, keep=1)
+    for step in (2, 3):
+        checkpoints.save(state_at(step), {})
+    checkpoints.finish()
+    assert checkpoints.steps == [1, 3]
+
+
+def test_there_is_nothing_before_the_first(tmp_path: Path) -> None:
+    assert opened(tmp_path / "none").steps == []
+    with pytest.raises(EncodaxError, match="there is no checkpoint to go on from"):
+        opened(tmp_path / "none").restore(state_at(0))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_step_that_is_not_there_is_named(tmp_path: Path) -> None:
+    saved(tmp_path, {1: 0.5, 2: 0.5})
+    with pytest.raises(EncodaxError, match="has none of step 7; it has: 1, 2"):
+        opened(tmp_path).restore(state_at(0), 7)
+
+
+def largest(folder: Path) -> Path:
+    return max(folder.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+
+
+def cut(folder: Path) -> None:
+    file = largest(folder / "state" / "ocdbt.process_0")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(folder: Path) -> None:
+    for file in (folder / "state").rglob("d/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+
+
+def lose_the_record(folder: Path) -> None:
+    (folder / "record" / "metadata").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut, flip, lose_the_record])
+def test_a_damaged_one_is_named_and_the_one_before_taken_on_request(
+    tmp_path: Path, damage: Any
+) -> None:
+    saved(tmp_path, {1: 0.5, 2: 0.5})
+    damage(tmp_path / "2")
+    told = rf"the checkpoint {tmp_path}/2 is damaged: .*; go on .* \(--resume-step 1\)$"
+    with pytest.raises(EncodaxError, match=told):
+        opened(tmp_path).restore(state_at(0))
+    assert opened(tmp_path).restore(state_at(0), 1).step == 1
+
+
+def test_a_wrong_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encodax.training.checkpoint.checksum", lambda state: jnp.uint32(3))
+    saved(tmp_path, {1: 0.5})
+    monkeypatch.undo()
+    with pytest.raises(EncodaxError, match="its numbers are not those that were saved; begin anew"):
+        opened(tmp_path).restore(state_at(0))
+
+
+def test_the_checksum_sees_every_number_and_its_place() -> None:
+    state = state_at(0)
+    weights = state.params["encoder/dense"]["w"]
+    assert isinstance(weights, jax.Array)
+    seen = {int(checksum(state))}
+    for place in np.ndindex(4, 3):
+        changed = weights.at[place].add(1e-3)
+        seen.add(
+            int(
+                checksum(replace(state, params={"encoder/dense": {"w": changed, "b": jnp.ones(3)}}))
+            )
+        )
+    swapped = weights[::-1]
+    seen.add(
+        int(checksum(replace(state, params={"encoder/dense": {"w": swapped, "b": jnp.ones(3)}})))
+    )
+    assert len(seen) == 14
+
+
+def test_what_changes_bits_is_told() -> None:
+    now = surroundings(sharding.make_mesh())
+    assert now["devices"].endswith("cpu")
+    assert now.keys() >= {"devices", "threads", "XLA_FLAGS", "jaxlib", "mesh", "processes"}
+    assert differences(now, now) == ""
+    other = {**now, "XLA_FLAGS": "--xla_x", "jaxlib": "0.1"}
+    assert differences(now, other) == (
+        f"XLA_FLAGS was not set and is --xla_x; jaxlib was {now['jaxlib']} and is 0.1"
+    )
+
+
+# Disks that fail.
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="limits of files as Linux has them"
+)
+def test_a_full_disk_is_told_at_the_next_step(
+    tmp_path: Path, quick_compiler: dict[str, str]
+) -> None:
+    job = {
+        "task": "classification", "out": str(tmp_path / "model"), "width": 128, "steps": 2_000,
+        "evaluate_every": 2_000, "save_every": 5, "file_limit": 100_000,
+    }  # fmt: skip
+    process = jobs.start(job, quick_compiler)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    assert "a checkpoint cannot be written: " in last
+    assert last.endswith("whole ones: 5")
+    folder = tmp_path / "model.checkpoints"
+    assert jobs.digest(folder / "5")
+    going_on = {**job, "steps": 2_000, "resume": True, "file_limit": None, "save_every": 1_995,
+                "ready": str(tmp_path / "ready")}  # fmt: skip
+    process = jobs.start(going_on, quick_compiler)
+    jobs.wait_for((tmp_path / "model" / "metrics.jsonl").exists, process, 120)
+    process.kill()
+    process.communicate()
+
+
+def test_an_error_of_a_disk_is_told_at_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = opened(tmp_path / "saved")
+    checkpoints.save(state_at(1), {}, {"f1": 0.5})
+    checkpoints.finish()
+    before = jobs.digest_of_files(tmp_path / "saved" / "1")
+
+    from orbax.checkpoint._src.serialization import ocdbt_utils
+
+    def fails(*arguments: Any, **options: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ocdbt_utils, "merge_ocdbt_per_process_files", fails)
+    checkpoints.save(state_at(2), {}, {"f1": 0.5})
+    with pytest.raises(
+        EncodaxError, match=r"cannot be written: .*Input/output error; whole ones: 1"
+    ):
+        for _ in range(200):
+            checkpoints.check()
+            import time
+
+            time.sleep(0.01)
+    checkpoints.abandon()
+    assert jobs.digest_of_files(tmp_path / "saved" / "1") == before
+    monkeypatch.undo()
+    assert opened(tmp_path / "saved").steps == [1]
