@@ -98,7 +98,9 @@ def train(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK", help="classification, token-classification, question-answering"
+            metavar="TASK",
+            help="masked-lm, classification, multi-label, regression, token-classification, "
+            "question-answering, embedding, reranking, distillation",
         ),
     ],
     train: Annotated[Path, typer.Option(help="Examples to learn from.")],
@@ -160,11 +162,16 @@ def train(
 
       classification        {"text": "...", "label": "..."}
                             with "text_pair" for pairs of texts
+      multi-label           {"text": "...", "labels": ["...", ...]}
+                            or "labels": "a, b" in a table
+      regression            {"text": "...", "score": 1.5}
       token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
                             {"start": 0, "end": 4, "label": "..."}
                             or {"tokens": ["..."], "tags": ["..."]}
       question-answering    {"question": "...", "context": "...", "answers":
                             [{"text": "...", "start": 0}, ...]}
+      reranking             {"query": "...", "text": "...", "label": 1},
+                            from 0 (no answer) to 1 (an answer)
 
     The learning curve is in OUT/metrics.jsonl. At the end, one JSON object
     on standard output says how well the best model does.
@@ -265,16 +272,18 @@ def predict(
     A question-answering model takes records: {"question": ..., "context": ...}
     """
     from encodax.inference.predictors import Predictor
+    from encodax.tasks import task_of_records
 
     records = _records(texts, input, columns=columns, format=format)
     predictor: Predictor[Any] = Predictor.load(model, revision=revision, precision=precision)
-    examples = (predictor.task.parse(record, labelled=False) for record in records)
+    task, records = task_of_records(predictor.model.config, records)
+    examples = (task.parse(record, labelled=False) for record in records)
     answers = predictor.answers(examples, truncate=truncate)
     with sources.open_output(output) as stream:
         for example, answer in counted(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
-            fields = dict(zip(predictor.task.FIELDS, text, strict=False))
-            stream.write(_line({**fields, **predictor.task.to_json(answer)}))
+            fields = dict(zip(task.FIELDS, text, strict=False))
+            stream.write(_line({**fields, **task.to_json(answer)}))
 
 
 @app.command()
