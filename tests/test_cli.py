@@ -24,13 +24,19 @@ import pytest
 from questions import LONG_QUESTIONS, answerer
 from toys import (
     DAYS,
+    MATCHES,
     PAIRS,
     QUICK,
     SENTIMENT,
     SHAPE,
+    STARS,
+    TRAITS,
     classifier,
+    labeller,
     pair_classifier,
     quick_compiler,
+    ranker,
+    scorer,
     snapshot,
     spans_of,
     tagger,
@@ -41,6 +47,7 @@ import encodax
 from encodax import cli
 from encodax.config import Usage
 from encodax.inference.vectors import TYPES
+from encodax.training import TrainResult
 
 __all__ = ["quick_compiler"]
 
@@ -324,6 +331,33 @@ def test_spans_are_answered(call: Call) -> None:
     assert [spans_of(answer) for answer in answers] == [spans_of(record) for record in DAYS]
     assert answers[0]["spans"][0].keys() == {"start", "end", "label", "score"}
     assert call("evaluate", "tags", "--data", "days.jsonl").answers[0]["f1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "records", "fields"),
+    [
+        (labeller, TRAITS, {"text", "labels", "label", "score", "scores"}),
+        (scorer, STARS, {"text", "label", "score", "scores"}),
+        (ranker, MATCHES, {"query", "text", "label", "score", "scores"}),
+    ],
+)
+def test_a_sequence_may_have_any_kind_of_scores(
+    call: Call,
+    tmp_path: Path,
+    run: Callable[[], TrainResult],
+    records: list[dict[str, Any]],
+    fields: set[str],
+) -> None:
+    model, data = str(tmp_path / "model"), str(write_lines(tmp_path / "data.jsonl", records))
+    run().model.save(model)
+    (metrics,) = call("evaluate", model, "--data", data).answers
+    assert metrics == pytest.approx(run().metrics, abs=1e-6)
+    answers = call("predict", model, "--input", data).answers
+    for record, answer in zip(records, answers, strict=True):
+        assert answer.keys() == fields
+        assert [answer[name] for name in ("query", "text") if name in record] == [
+            record[name] for name in ("query", "text") if name in record
+        ]
 
 
 def test_long_texts_are_cut_and_counted(call: Call) -> None:
@@ -648,7 +682,7 @@ def test_a_disk_that_fills_up_loses_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "poetry", *GOOD], "task 'poetry' is not one of: classification, token-"),
+        (["train", "poetry", *GOOD], "task 'poetry' is not one of: classification, multi-"),
         (call_train(*GOOD, "--heads", "3", "--width", "128"), "128 is not a multiple of heads 3"),
         (call_train(*GOOD, "--steps", "0"), "steps = 0 is not above 0"),
         (call_train(*GOOD, "--epochs", "3"), "give steps or epochs, not both"),

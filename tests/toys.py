@@ -42,6 +42,21 @@ DAYS = [
     for day in ("Monday", "Friday", "Sunday")
     for who in ("we", "they", "all")
 ]
+TRAITS = [
+    {"text": text.format(" ".join(labels)), "labels": list(labels)}
+    for text in ("a {} film", "the film was {}", "one {} text number 0")
+    for labels in ((), ("funny",), ("short",), ("funny", "short"))
+]
+STARS = [
+    {"text": phrase.format(word), "score": stars}
+    for phrase in PHRASES[:4]
+    for stars, word in enumerate(("awful", "dull", "fair", "good", "superb"), 1)
+]
+MATCHES = [
+    {"query": f"what is {asked}?", "text": f"the {thing} is {told}", "label": int(asked == told)}
+    for asked in ("red", "green", "blue")
+    for thing, told in (("apple", "red"), ("leaf", "green"), ("sea", "blue"))
+]
 
 SHAPE: dict[str, Any] = {
     "layers": 1,
@@ -81,6 +96,25 @@ def tagger() -> TrainResult:
         "learning_rate": 1e-2,
     }
     return encodax.train("token-classification", train=DAYS, eval=DAYS, **choices)
+
+
+@functools.cache
+def labeller() -> TrainResult:
+    """A classifier of `TRAITS`, any of which a text may have."""
+    return encodax.train("multi-label", train=TRAITS, eval=TRAITS, steps=90, **SHAPE, **QUICK)
+
+
+@functools.cache
+def scorer() -> TrainResult:
+    """A regression of `STARS`."""
+    return encodax.train("regression", train=STARS, eval=STARS, steps=80, **SHAPE, **QUICK)
+
+
+@functools.cache
+def ranker() -> TrainResult:
+    """A cross-encoder of `MATCHES`."""
+    choices = {**SHAPE, "width": 32, "ffn": 64, **QUICK, "batch_size": len(MATCHES), "steps": 60}
+    return encodax.train("reranking", train=MATCHES, eval=MATCHES, **choices)
 
 
 def spans_of(record: dict[str, Any]) -> list[tuple[int, int, str]]:

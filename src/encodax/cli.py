@@ -400,7 +400,8 @@ def train(
       classification        {"text": "...", "label": "..."}
                             with "text_pair" for pairs of texts
       multi-label           {"text": "...", "labels": ["...", ...]}
-      regression            {"text": "...", "score": 0.5}
+                            or "labels": "a, b" in a table
+      regression            {"text": "...", "score": 1.5}
       token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
                             {"start": 0, "end": 4, "label": "..."}
                             or {"tokens": ["..."], "tags": ["..."]}
@@ -409,7 +410,8 @@ def train(
       embedding             {"anchor": "...", "positive": "...",
                             "negatives": ["...", ...]}, negatives if you have
                             some; or {"text": ..., "text_pair": ..., "score": 1}
-      reranking             {"query": "...", "text": "...", "label": 1}
+      reranking             {"query": "...", "text": "...", "label": 1},
+                            from 0 (no answer) to 1 (an answer)
       distillation          {"text": "..."}
 
     The learning curve is in OUT/metrics.jsonl, and as a page in OUT/report.html.
@@ -609,16 +611,18 @@ def predict(
     A question-answering model takes records: {"question": ..., "context": ...}
     """
     from encodax.inference.predictors import Predictor
+    from encodax.tasks import task_of_records
 
     records = _records(texts, input, columns=columns, format=format)
     predictor: Predictor[Any] = Predictor.load(model, revision=revision, precision=precision)
-    examples = (predictor.task.parse(record, labelled=False) for record in records)
+    task, records = task_of_records(predictor.model.config, records)
+    examples = (task.parse(record, labelled=False) for record in records)
     answers = predictor.answers(examples, truncate=truncate)
     with sources.open_output(output) as stream:
         for example, answer in counted(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
-            fields = dict(zip(predictor.task.FIELDS, text, strict=False))
-            stream.write(_line({**fields, **predictor.task.to_json(answer)}))
+            fields = dict(zip(task.FIELDS, text, strict=False))
+            stream.write(_line({**fields, **task.to_json(answer)}))
 
 
 @app.command()
@@ -872,6 +876,8 @@ class _Notes(logging.Handler):
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     logging.getLogger("encodax").addHandler(_Notes())
+    # What Orbax logs, it raises too: a line of our own says it.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         try:
             app()

@@ -10,16 +10,27 @@ import numpy as np
 import pytest
 
 from encodax.config import ModelConfig
-from encodax.data.sources import Record
+from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
-from encodax.tasks import classification, task_named, task_of, token_classification
+from encodax.tasks import (
+    classification,
+    multi_label,
+    regression,
+    reranking,
+    task_named,
+    task_of,
+    task_of_records,
+    token_classification,
+)
 from encodax.tasks.task import Targets, checked_labels, cross_entropy, index_of, text_of
 
 
 def test_a_task_has_a_name() -> None:
     assert task_named("classification") is classification
     assert task_named("token-classification") is token_classification
-    with pytest.raises(EncodaxError, match="'nonsense' is not one of: classification, token-"):
+    with pytest.raises(
+        EncodaxError, match="'nonsense' is not one of: classification, multi-label, regr"
+    ):
         task_named("nonsense")
 
 
@@ -31,6 +42,38 @@ def test_the_head_tells_the_task(tiny_config: ModelConfig) -> None:
     assert task_of(tokens) is token_classification
     with pytest.raises(EncodaxError, match="has no head"):
         task_of(replace(tiny_config, head=None))
+
+
+@pytest.mark.parametrize(
+    ("problem", "task"),
+    [("single_label", classification), ("multi_label", multi_label), ("regression", regression)],
+)
+def test_what_scores_mean_tells_the_task_too(
+    tiny_config: ModelConfig, problem: Any, task: object
+) -> None:
+    head = tiny_config.head
+    assert head is not None
+    assert task_of(replace(tiny_config, head=replace(head, problem=problem))) is task
+
+
+def test_the_first_record_tells_regression_from_reranking(tiny_config: ModelConfig) -> None:
+    head = tiny_config.head
+    assert head is not None
+    one_score = replace(tiny_config, head=replace(head, classes=1, problem="regression"))
+    pair = {"query": "a", "text": "b"}
+    for fields, task in (
+        ({"text": "a", "score": 1}, regression),
+        ({"text": "a", "text_pair": "b", "query": "c"}, regression),
+        ({"score": 1}, regression),
+        (pair, reranking),
+        ({"query": "a"}, reranking),
+    ):
+        assert task_of_records(one_score, records_of([fields]))[0] is task
+        assert task_of_records(tiny_config, records_of([fields]))[0] is classification
+    task, records = task_of_records(one_score, records_of([pair, {}, pair]))
+    assert [record.fields for record in records] == [pair, {}, pair]
+    task, records = task_of_records(one_score, records_of([]))
+    assert (task, list(records)) == (regression, [])
 
 
 def test_a_text_or_a_pair() -> None:

@@ -12,7 +12,15 @@ from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
 from encodax.model import Model
-from encodax.tasks import classification, question_answering, task_of, token_classification
+from encodax.tasks import (
+    classification,
+    question_answering,
+    reranking,
+    task_named,
+    task_of,
+    task_of_records,
+    token_classification,
+)
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer as SpanAnswer
@@ -28,7 +36,7 @@ class Predictor(OfModel, Generic[Answer]):
     """Answers of whatever task the model's head is for."""
 
     TASK: ClassVar[str | None] = None
-    """The task that a subclass is for; None for any."""
+    """The task that a subclass is for, with all others of such a head; None for any."""
 
     def __init__(self, model: Model, **options: Unpack[EngineOptions]):
         """Take a model with a head.
@@ -41,7 +49,7 @@ class Predictor(OfModel, Generic[Answer]):
             EncodaxError: the model has no head, or one for another task.
         """
         self.task = task_of(model.config)
-        if self.TASK not in (None, self.task.NAME):
+        if self.TASK is not None and task_named(self.TASK).HEAD != self.task.HEAD:
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         assert model.config.head is not None
         super().__init__(model, Engine(model, *answer_of(model.config.head), **options))
@@ -90,31 +98,31 @@ class Predictor(OfModel, Generic[Answer]):
     def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
         """The task's metrics over labelled records.
 
+        Of a model with one score, the records' fields tell whether it is regression or reranking.
+
         Raises:
             EncodaxError: a record is not one of the task, or its label is not known.
         """
-        head = self.model.config.head
-        if head is not None and head.problem != "single_label":
-            raise EncodaxError(f"a model with a head of the problem {head.problem} is not measured")
-        examples = [self.task.parse(record, labelled=True) for record in records]
-        return self.measure(Dataset.prepare(self.task, self.model, examples, truncate=truncate))
+        task, records = task_of_records(self.model.config, records)
+        examples = [task.parse(record, labelled=True) for record in records]
+        return self.measure(Dataset.prepare(task, self.model, examples, truncate=truncate))
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
-        """The task's metrics over prepared data, with the model's parameters or others."""
+        """The metrics of the data's task over it, with the model's parameters or others."""
         labels = self.model.config.labels
         decoded: list[list[Any]] = [[] for _ in data.examples]
         scores = self._engine.run(data.encodings, params)
         for its_scores, encoding, owner in zip(scores, data.encodings, data.owners, strict=True):
-            decoded[owner].append(self.task.decode(its_scores, encoding, labels))
+            decoded[owner].append(data.task.decode(its_scores, encoding, labels))
         answers = [
-            self.task.merge(example, own)
+            data.task.merge(example, own)
             for example, own in zip(data.examples, decoded, strict=True)
         ]
-        return self.task.metrics(answers, data.examples)
+        return data.task.metrics(answers, data.examples)
 
 
 class Classifier(Predictor[Classification]):
-    """One label for each text, or pair of texts."""
+    """Scores of labels, or one quantity, for each text, or pair of texts."""
 
     TASK = classification.NAME
 
@@ -243,6 +251,17 @@ class Reranker(OfModel):
 
     def _score(self, answer: Classification) -> float:
         return answer.scores[self.model.config.labels[-1]]
+
+    def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
+        """How high the relevant texts of queries are ranked, as `tasks.reranking` measures it.
+
+        Raises:
+            EncodaxError: a record is not one of reranking, or no query has a relevant text.
+        """
+        examples = [reranking.parse(record, labelled=True) for record in records]
+        found = self._classifier.answers(examples, truncate=truncate)
+        answers = [replace(answer, score=self._score(answer)) for _, answer in found]
+        return reranking.metrics(answers, examples)
 
     def rank(
         self, query: str, texts: Sequence[str], *, top_k: int | None = None, truncate: bool = False

@@ -1,11 +1,29 @@
 """Tasks, one file each: loss, metric, decode."""
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 from encodax.config import ModelConfig
+from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks import classification, question_answering, token_classification
+from encodax.tasks import (
+    classification,
+    multi_label,
+    question_answering,
+    regression,
+    reranking,
+    token_classification,
+)
 from encodax.tasks.task import Task
 
-_ALL: tuple[Task, ...] = (classification, token_classification, question_answering)
+_ALL: tuple[Task, ...] = (
+    classification,
+    multi_label,
+    regression,
+    token_classification,
+    question_answering,
+    reranking,
+)
 TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
 """Tasks by name."""
 
@@ -29,14 +47,42 @@ def task_named(name: str) -> Task:
 
 
 def task_of(config: ModelConfig) -> Task:
-    """The task that a model's head answers.
+    """The task that a model's head answers; of several, the first.
 
     Raises:
         EncodaxError: the model has no head, or one that no task trains.
     """
-    if config.head is not None and config.head.kind in OTHER_USES:
-        raise EncodaxError(f"the model is one for {OTHER_USES[config.head.kind]}")
-    for task in TASKS.values():
-        if config.head is not None and config.head.kind == task.HEAD:
-            return task
-    raise EncodaxError("the model has no head: train one with `encodax train`")
+    return _tasks_of(config)[0]
+
+
+def task_of_records(
+    config: ModelConfig, records: Iterable[Record]
+) -> tuple[Task, Iterator[Record]]:
+    """The task that a model's head answers and that the first record is of, and the records.
+
+    A head of one score is for regression and for reranking, whose fields have other names.
+
+    Raises:
+        EncodaxError: the model has no head, or one that no task trains.
+    """
+    tasks, records = _tasks_of(config), iter(records)
+    first = list(itertools.islice(records, 1))
+    found = first[0].fields.keys() if first else ()
+    best = max(tasks, key=lambda task: sum(name in found for name in task.FIELDS))
+    return best, itertools.chain(first, records)
+
+
+def _tasks_of(config: ModelConfig) -> list[Task]:
+    head = config.head
+    if head is not None and head.kind in OTHER_USES:
+        raise EncodaxError(f"the model is one for {OTHER_USES[head.kind]}")
+    tasks = [
+        task
+        for task in TASKS.values()
+        if head is not None
+        and head.kind == task.HEAD
+        and (head.kind != "sequence" or head.problem == task.PROBLEM)
+    ]
+    if not tasks:
+        raise EncodaxError("the model has no head: train one with `encodax train`")
+    return tasks

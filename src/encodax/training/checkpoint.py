@@ -89,9 +89,9 @@ class Checkpoints:
         Raises:
             EncodaxError: it could not be written; older checkpoints are whole.
         """
-        if self._is_used:
+        if self._is_used and not self._manager.is_saving_in_progress():
             with self._told():
-                self._manager.check_for_errors()
+                self._manager.wait_until_finished()  # it raises what its thread has met
 
     def save(
         self,
@@ -141,7 +141,7 @@ class Checkpoints:
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise EncodaxError(
-                f"{self.directory}: no checkpoint of step {step}; there are: {known}"
+                f"{self.directory}: has none of step {step}; it has: {known}"
             )
         place = self.directory / str(step)
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))

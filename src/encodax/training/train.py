@@ -311,14 +311,15 @@ def new_model(
         pad_id=tokenizer.pad_id,
     )
     head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
-    config = replace(config, head=head)
+    config = replace(config, head=replace(head, problem=task.PROBLEM))
     return Model.create(config, tokenizer, seed=seed)
 
 
 def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
     """The model itself where its head answers these labels, else its encoder with a new head."""
-    head = model.config.head
-    fits = head is not None and head.kind == task.HEAD and head.problem == "single_label"
-    if fits and set(labels) <= set(model.config.labels):
-        return model
-    return model.with_head(task.HEAD, labels=labels, seed=seed)
+    head, known = model.config.head, model.config.labels
+    if head is not None and (head.kind, head.problem) == (task.HEAD, task.PROBLEM):
+        is_one_score = task.PROBLEM == "regression"  # published ones call it LABEL_0
+        if len(known) == 1 if is_one_score else set(labels) <= set(known):
+            return model
+    return model.with_head(task.HEAD, labels=labels, problem=task.PROBLEM, seed=seed)

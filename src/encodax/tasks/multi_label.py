@@ -1,0 +1,131 @@
+"""Text classification where any number of labels may be right: none, one or several of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encodax.config import HeadKind, Problem
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks import classification
+from encodax.tasks.classification import Classification
+from encodax.tasks.task import (
+    Example,
+    Objective,
+    Targets,
+    checked_labels,
+    encode_whole,
+    index_of,
+    text_of,
+    the_one,
+    unchanged,
+)
+from encodax.tokenizer import Encoding
+from encodax.types import ModelOutput, PackedBatch
+
+NAME = "multi-label"
+HEAD: HeadKind = "sequence"
+FIELDS = ("text", "text_pair")
+METRIC = "f1"
+LARGER_IS_BETTER = True
+PROBLEM: Problem = "multi_label"
+OPTIONS: frozenset[str] = frozenset()
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
+
+THRESHOLD = 0.5
+"""Probability from which a label is given."""
+
+encode = encode_whole
+merge = the_one
+perturb = unchanged
+decode = classification.decode
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"text": ..., "labels": ["...", ...]}`, with `text_pair` for pairs; no label is `[]`.
+
+    `labels` may be one string too, of labels with commas between them, as a table has it.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind.
+    """
+    text = text_of(record)
+    if not labelled:
+        return Example(text, None, record.where)
+    found = record.fields.get("labels")
+    if isinstance(found, str):
+        found = [label for label in map(str.strip, found.split(",")) if label]
+    if not isinstance(found, list) or not all(map(_is_label, found)):
+        raise EncodaxError(
+            f"{record.where}: wants 'labels', a list of strings or integers, not {found!r}"
+        )
+    return Example(text, tuple(dict.fromkeys(map(str, found))), record.where)
+
+
+def _is_label(item: Any) -> bool:
+    return isinstance(item, str | int) and not isinstance(item, bool) and item != ""
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The labels of the examples.
+
+    Raises:
+        EncodaxError: there is none, one is seen once, or all examples have the same.
+    """
+    found = checked_labels([(label, each.where) for each in examples for label in each.target])
+    if all(set(example.target) == set(found) for example in examples):
+        named = ", ".join(found)
+        raise EncodaxError(f"every example has the labels {named}: there is nothing to tell")
+    return found
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """1 for each label of the text, 0 for the others: (C,)."""
+    values = np.zeros(len(labels), np.float32)  # (C,)
+    values[[index_of(label, labels, example.where) for label in example.target]] = 1
+    return Targets(values, np.asarray(1.0, np.float32))
+
+
+def loss(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Binary cross entropy of the sigmoid of each score, the mean over the labels.
+
+    1/C * sum_c -(y_c log s(z_c) + (1 - y_c) log(1 - s(z_c))), as (weighted sum, weight).
+    """
+    import optax  # here: whoever only predicts should not wait for it
+
+    assert output.logits is not None
+    logits = output.logits.astype(jnp.float32)  # (B, N, C)
+    losses = optax.sigmoid_binary_cross_entropy(logits, targets.values).mean(axis=-1)  # (B, N)
+    return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
+
+
+def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+    """F1 over all labels together (micro) and averaged over them (macro), and exact match.
+
+    F1 = 2 * hits / (given + right), and 0 for a label that is neither given nor right. An exact
+    match has all its labels right, and no other.
+    """
+    known = tuple(answers[0].scores)
+    given = np.array([[a.scores[label] >= THRESHOLD for label in known] for a in answers])
+    right = np.array([[label in example.target for label in known] for example in examples])
+    hits = (given & right).sum(axis=0)  # (C,)
+    counts = given.sum(axis=0) + right.sum(axis=0)  # (C,)
+    return {
+        "f1": float(2 * hits.sum() / max(counts.sum(), 1)),
+        "f1_macro": float(np.mean(2 * hits / np.maximum(counts, 1))),
+        "exact_match": float(np.mean((given == right).all(axis=1))),
+    }
+
+
+def to_json(answer: Classification) -> dict[str, Any]:
+    """`labels`, those that are given, beside `label`, the most probable, `score`, `scores`."""
+    given = [label for label, score in answer.scores.items() if score >= THRESHOLD]
+    return {"labels": given, **classification.to_json(answer)}

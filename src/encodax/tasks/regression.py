@@ -1,0 +1,138 @@
+"""Regression: one quantity for each text, or pair of texts, such as how similar two sentences are.
+
+A head of one score, as published cross-encoders have it too (`reranking.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encodax.config import HeadKind, Problem
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks import classification
+from encodax.tasks.classification import Classification
+from encodax.tasks.task import (
+    Example,
+    Objective,
+    Targets,
+    encode_whole,
+    text_of,
+    the_one,
+    unchanged,
+)
+from encodax.tokenizer import Encoding
+from encodax.types import ModelOutput, PackedBatch
+
+NAME = "regression"
+HEAD: HeadKind = "sequence"
+FIELDS = ("text", "text_pair")
+METRIC = "spearman"
+LARGER_IS_BETTER = True
+PROBLEM: Problem = "regression"
+OPTIONS: frozenset[str] = frozenset()
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
+
+encode = encode_whole
+merge = the_one
+perturb = unchanged
+decode = classification.decode
+to_json = classification.to_json
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"text": ..., "score": 1.5}`, with `text_pair` for pairs; a number may be a string.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind, or the number is not finite.
+    """
+    text = text_of(record)
+    return Example(text, number_of(record, "score") if labelled else None, record.where)
+
+
+def number_of(record: Record, name: str) -> float:
+    """The number in a field; tables have it as a string.
+
+    Raises:
+        EncodaxError: there is none, or it is not finite in float32.
+    """
+    value = record.fields.get(name)
+    try:
+        number = float("nan") if value is None or isinstance(value, bool) else float(value)
+    except (OverflowError, TypeError, ValueError):
+        number = float("nan")
+    if not abs(number) <= float(np.finfo(np.float32).max):
+        raise EncodaxError(f"{record.where}: wants a {name!r}, a finite number, not {value!r}")
+    return number
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The name of the one score.
+
+    Raises:
+        EncodaxError: all examples have the same.
+    """
+    if len({example.target for example in examples}) == 1:
+        told = f"every example has the number {examples[0].target:g}"
+        raise EncodaxError(f"{told}: there is nothing to tell")
+    return ("score",)
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """The quantity.
+
+    Raises:
+        EncodaxError: the model gives more than one.
+    """
+    if len(labels) != 1:
+        raise EncodaxError(
+            f"{example.where}: one number is given, and the model has {len(labels)} scores"
+        )
+    return Targets(np.asarray(example.target, np.float32), np.asarray(1.0, np.float32))
+
+
+def loss(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The squared error, as (weighted sum, weight)."""
+    losses = jnp.square(score_of(output) - targets.values)  # (B, N)
+    return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
+
+
+def score_of(output: ModelOutput) -> Float[Array, "B N"]:
+    """The one score of each sequence."""
+    assert output.logits is not None
+    return output.logits[..., 0].astype(jnp.float32)  # (B, N)
+
+
+def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+    """Pearson's correlation, Spearman's (that of the ranks), and the mean squared error.
+
+    What is constant has a correlation of 0 with everything.
+    """
+    found = np.array([answer.score for answer in answers], np.float64)  # (examples,)
+    right = np.array([example.target for example in examples], np.float64)  # (examples,)
+    return {
+        "pearson": _correlation(found, right),
+        "spearman": _correlation(_ranks(found), _ranks(right)),
+        "mse": float(np.mean(np.square(found - right))),
+    }
+
+
+def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    first, second = first - first.mean(), second - second.mean()  # (n,)
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+
+
+def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Float[np.ndarray, " n"] = (np.cumsum(counts) - (counts - 1) / 2)[places]  # (n,)
+    return ranks

@@ -1,0 +1,126 @@
+"""Reranking: how well a text answers a query, by a cross-encoder that reads both together.
+
+One score for each pair (Nogueira & Cho 2019, arXiv:1901.04085). The head is that of a regression,
+as published cross-encoders have it, so that `Reranker` takes them all; the score is a logit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encodax.config import HeadKind, Problem
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks import regression
+from encodax.tasks.classification import Classification
+from encodax.tasks.task import (
+    Example,
+    Objective,
+    Targets,
+    encode_whole,
+    text_of,
+    the_one,
+    unchanged,
+)
+from encodax.types import ModelOutput, PackedBatch
+
+NAME = "reranking"
+HEAD: HeadKind = "sequence"
+FIELDS = ("query", "text")
+METRIC = "map"
+LARGER_IS_BETTER = True
+PROBLEM: Problem = "regression"
+OPTIONS: frozenset[str] = frozenset()
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
+
+RELEVANT = 0.5
+"""Label from which a text is relevant, where texts are either that or not."""
+DEPTH = 10
+"""How many of the best texts the reciprocal rank and the gain look at."""
+
+encode = encode_whole
+merge = the_one
+perturb = unchanged
+labels = regression.labels
+targets = regression.targets
+decode = regression.decode
+to_json = regression.to_json
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"query": ..., "text": ..., "label": 1}`: 1 where the text answers the query, 0 where not.
+
+    Any number between the two may be the label, for how well it does.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind, or the label is not in 0..1.
+    """
+    text = text_of(record, FIELDS)
+    if isinstance(text, str):
+        raise EncodaxError(f"{record.where}: no field 'text'")
+    if not labelled:
+        return Example(text, None, record.where)
+    label = regression.number_of(record, "label")
+    if not 0 <= label <= 1:
+        raise EncodaxError(f"{record.where}: the label {label:g} is not in 0..1")
+    return Example(text, label, record.where)
+
+
+def loss(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Binary cross entropy of the sigmoid of the score, as (weighted sum, weight)."""
+    import optax  # here: whoever only predicts should not wait for it
+
+    scores = regression.score_of(output)
+    losses = optax.sigmoid_binary_cross_entropy(scores, targets.values)  # (B, N)
+    return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
+
+
+def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+    """How high the relevant texts of each query are ranked, the mean over the queries.
+
+    Average precision (`map`), the reciprocal rank of the first relevant text (`mrr@10`) and the
+    normalized discounted cumulative gain (`ndcg@10`; Järvelin & Kekäläinen 2002, section 2.2, with
+    the label as the gain). Queries without a relevant text are left out. Of texts with equal scores
+    the less relevant one counts as ranked higher: who tells nothing apart earns nothing.
+
+    Raises:
+        EncodaxError: no query has a relevant text.
+    """
+    by_query: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for answer, example in zip(answers, examples, strict=True):
+        by_query[example.text[0]].append((-answer.score, example.target))
+    measured = []
+    for pairs in by_query.values():
+        gains = np.array([label for _, label in sorted(pairs)], np.float64)  # (texts,), best first
+        if gains.max() >= RELEVANT:
+            measured.append(_of_query(gains))
+    if not measured:
+        raise EncodaxError(
+            f"none of {len(by_query)} queries has a relevant text (a label of {RELEVANT} or "
+            "more): there is nothing to measure"
+        )
+    names = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
+    return dict(zip(names, np.mean(measured, axis=0).tolist(), strict=True))
+
+
+def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:
+    """Average precision, reciprocal rank and gain of texts in the order of their ranks."""
+    places = np.flatnonzero(gains >= RELEVANT) + 1  # (relevant,), ranks from 1
+    precision = np.arange(1, len(places) + 1) / places  # (relevant,)
+    first = 1 / places[0] if places[0] <= DEPTH else 0.0
+    gain = _discounted(gains) / _discounted(np.sort(gains)[::-1])
+    return float(precision.mean()), float(first), float(gain)
+
+
+def _discounted(gains: Float[np.ndarray, " texts"]) -> float:
+    """Sum of gain / log2(rank + 1) over the first texts."""
+    best = gains[:DEPTH]
+    return float(np.sum(best / np.log2(np.arange(2, len(best) + 2))))
