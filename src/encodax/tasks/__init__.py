@@ -2,10 +2,15 @@
 
 from encodax.config import ModelConfig
 from encodax.errors import EncodaxError
-from encodax.tasks import classification, question_answering, token_classification
+from encodax.tasks import (
+    classification,
+    masked_lm,
+    question_answering,
+    token_classification,
+)
 from encodax.tasks.task import Task
 
-_ALL: tuple[Task, ...] = (classification, token_classification, question_answering)
+_ALL: tuple[Task, ...] = (classification, token_classification, question_answering, masked_lm)
 TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
 """Tasks by name."""
 
