@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 import weakref
+import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -212,7 +213,8 @@ def _plain(path: str, name: str) -> IO[bytes]:
         with sources.opened(path) as stream:
             source: Any = stream
             shutil.copyfileobj(source, copy)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
+        copy.close()
         raise EncodaxError(f"{name}: cannot be read: {error}") from error
     copy.seek(0)
     return copy
