@@ -105,7 +105,7 @@ class Model:
                 hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
-        parts = saved_model.read(directory, _shapes)
+        parts = saved_model.read(directory, parameter_shapes)
         return cls(parts.config, parts.params, parts.tokenizer, parts.carried)
 
     def with_head(
@@ -291,7 +291,7 @@ class Model:
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
-def _shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+def parameter_shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """The parameter tree without its values."""
     shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
     # The key is made inside, where making it compiles nothing.
