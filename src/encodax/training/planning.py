@@ -240,7 +240,7 @@ def batch_shapes(
     """A batch and its targets as shapes, as `Reader` makes them and `sharding` lays them out."""
     rows, tokens = (micro_batches, shape.row_count), shape.row_tokens
 
-    def of(width: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
+    def of(width: int, dtype: Any = np.int32) -> Any:
         return jax.ShapeDtypeStruct((*rows, width), dtype, sharding=sharding.by_row(mesh))
 
     by_token, by_slot = of(tokens), of(shape.slots)  # (A, B, T), (A, B, N)
@@ -256,10 +256,11 @@ def batch_shapes(
 
 def _state_shapes(shapes: Shapes, optimizer: Any, layout: TrainState) -> TrainState:
     """A state before the first step, as shapes that know how they lie."""
+    step: Any = jax.ShapeDtypeStruct((), np.int32)
     state = TrainState(
         shapes,
         jax.eval_shape(optimizer.init, shapes),
-        jax.ShapeDtypeStruct((), np.int32),
+        step,
         jax.eval_shape(lambda: jax.random.key(0)),
     )
     placed: TrainState = jax.tree.map(
