@@ -154,7 +154,7 @@ def test_a_time_is_of_products_and_of_sending() -> None:
     expected = found.expected(10e12, 1e9, share=0.4)
     assert (expected.compute, expected.exchange) == (2.0, 3.0)
     assert (expected.overlapped, expected.apart) == (3.0, 5.0)
-    with pytest.raises(EncodaxError, match="bandwidth = 0.0 is not above 0"):
+    with pytest.raises(EncodaxError, match=r"bandwidth = 0\.0 is not above 0"):
         found.expected(1.0, 0.0)
     rows = [list(column.cells) for column in table_of(found, expected).columns]
     assert dict(zip(rows[0], rows[1], strict=True))["time of a step, tokens/s"] == "3 s .. 5 s"

@@ -21,7 +21,7 @@ def table_of(plan: StepPlan, expected: Expected | None) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
 
-    def add(name: str, value: float, unit: str) -> None:
+    def add(name: str, value: int | float, unit: str) -> None:
         table.add_row(name, amount(value, unit), amount(value * plan.devices, unit))
 
     rows = f"{plan.micro_batches} x {plan.rows} rows of {plan.row_tokens}"
@@ -50,7 +50,7 @@ def table_of(plan: StepPlan, expected: Expected | None) -> Table:
     return table
 
 
-def amount(value: float, unit: str) -> str:
+def amount(value: int | float, unit: str) -> str:
     """Three digits and a prefix: 2,937,328,080 B are `2.94 GB`.
 
     >>> amount(2_937_328_080, "B"), amount(0.0031, "s"), amount(12, "B")
