@@ -830,6 +830,86 @@ def info(model: ModelPath, revision: Revision = None) -> None:
         console.print("labels: " + ", ".join(loaded.config.labels), highlight=False, soft_wrap=True)
 
 
+@app.command()
+def plan(
+    preset: Annotated[
+        str | None, typer.Option(help="Size of a new model: tiny, mini, small, base.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Or a model (directory or id); its weights are not read.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="What would be trained.")] = "masked-lm",
+    mesh: Annotated[str, typer.Option(help="Devices, such as data=64,fsdp=8.")] = "data=1",
+    batch_tokens: Annotated[int, typer.Option(help="Of a step, on all devices.")] = 16_384,
+    row_tokens: Annotated[int, typer.Option(help="Of a row.")] = 512,
+    accumulate: Annotated[int, typer.Option(help="Micro-batches of a step.")] = 1,
+    remat: Annotated[
+        str, typer.Option(help="What is computed again, to hold less: none, dots, full.")
+    ] = "none",
+    scan: Annotated[bool, typer.Option("--scan", help="Compile one layer for all.")] = False,
+    precision: Annotated[str, typer.Option(help="Of products: float32, bfloat16.")] = "float32",
+    peak_tflops: Annotated[
+        float | None, typer.Option(help="TFLOP/s of a device; gives the time of a step.")
+    ] = None,
+    bandwidth_gbs: Annotated[
+        float | None, typer.Option(help="GB/s that a device can send; needed where it sends.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Of the peak that is reached; 1 for the shortest time.")
+    ] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+) -> None:
+    """Say what each device would hold, compute and send in a training step.
+
+    Nothing is trained or allocated: the step is compiled for simulated
+    devices, and may be one of a model that this machine cannot hold.
+
+    Example:
+      encodax plan --preset base --mesh data=64,fsdp=8 --batch-tokens 1048576
+    """
+    from dataclasses import asdict
+    from math import inf, prod
+
+    from encodax import hub, saved_model
+    from encodax.tasks import task_named
+    from encodax.training import planning
+    from encodax.training.planning_table import table_of
+    from encodax.training.presets import PRESETS
+    from encodax.training.settings import NewModel, TrainSettings
+    from encodax.training.sharding import parse_mesh
+
+    if (preset is None) == (model is None):
+        raise EncodaxError("give --preset or --model, one of them")
+    if preset is not None and preset not in PRESETS:
+        raise EncodaxError(f"preset {preset!r} is not one of: {', '.join(PRESETS)}")
+    chosen = task_named(task)
+    settings = TrainSettings(
+        mesh=mesh,
+        batch_tokens=batch_tokens,
+        accumulate=accumulate,
+        remat=remat,  # type: ignore[arg-type]
+        scan=scan,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    planning.simulate_devices(prod(parse_mesh(mesh).values()))
+    if preset is not None:
+        config = planning.new_config(NewModel(**PRESETS[preset]), chosen)
+    else:
+        directory = hub.directory_of(model or "", files=("*.json",))
+        config = planning.with_head(saved_model.read_config(directory), chosen)
+    found = planning.plan_step(config, chosen, settings, row_tokens=row_tokens)
+    expected = None
+    if peak_tflops is not None and (bandwidth_gbs is not None or not found.sent_bytes):
+        bandwidth = inf if bandwidth_gbs is None else bandwidth_gbs * 1e9
+        expected = found.expected(peak_tflops * 1e12, bandwidth, share)
+    if as_json:
+        times = None if expected is None else asdict(expected)
+        sys.stdout.write(_line({**found.to_json(), "expected_seconds": times}))
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    console.print(table_of(found, expected))
+
+
 def _names(columns: str | None) -> list[str] | None:
     return None if columns is None else [name.strip() for name in columns.split(",")]
 

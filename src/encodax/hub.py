@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from encodax.errors import EncodaxError
@@ -14,7 +15,11 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def directory_of(
-    path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    path_or_id: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    files: Sequence[str] = FILES,
 ) -> Path:
     """The directory that holds a model's files.
 
@@ -26,6 +31,7 @@ def directory_of(
         path_or_id: a directory, or an id.
         revision: a branch, tag or commit of the hub's repository.
         token: for private repositories; HF_TOKEN or the one that was logged in with otherwise.
+        files: patterns of what is fetched.
 
     Raises:
         EncodaxError: there is neither such a directory nor such a repository, or the hub cannot be
@@ -42,7 +48,7 @@ def directory_of(
 
     try:
         return Path(
-            snapshot_download(name, revision=revision, token=token, allow_patterns=list(FILES))
+            snapshot_download(name, revision=revision, token=token, allow_patterns=list(files))
         )
     except RepositoryNotFoundError as error:
         raise EncodaxError(

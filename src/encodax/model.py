@@ -110,7 +110,7 @@ class Model:
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         if adapters.is_adapter(directory):
             return cls._adapted(adapters.read(directory), token)
-        parts = saved_model.read(directory, _shapes)
+        parts = saved_model.read(directory, parameter_shapes)
         return cls(parts.config, parts.params, parts.tokenizer, parts.carried)
 
     @classmethod
@@ -349,7 +349,7 @@ def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:
                 )
 
 
-def _shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+def parameter_shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """The parameter tree without its values."""
     shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
     # The key is made inside, where making it compiles nothing.

@@ -34,7 +34,7 @@ from encodax.families import Family, native
 from encodax.families.published import labels_of
 from encodax.sentence_modules import SentenceModules
 from encodax.tokenizer import Tokenizer
-from encodax.types import Params
+from encodax.types import Params, Shapes
 
 CONFIG_FILE = "config.json"
 HEAD_FILE = "head.json"
@@ -56,8 +56,6 @@ MODEL_FILES = (
     "model-*-of-*.safetensors",
 )
 """What of an older model would be read with a newer one: it goes when that is saved over it."""
-
-Shapes = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,7 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     """
     modules = sentence_modules.read(directory)
     place = directory if modules is None else modules.encoder
-    published = _object(place / CONFIG_FILE)
-    if "model_type" not in published:
-        raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
-    family = families.family_named(published["model_type"])
-    config = family.read_config(published)
+    family, config, published = _published(place)
     if modules is not None:
         # Whatever head the file has: what sentence-transformers takes of it is the encoder.
         config = replace(config, head=None, labels=())
@@ -97,6 +91,26 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     if modules is not None:
         return _as_embedder(parts, modules)
     return _with_own_head(parts, place, shapes_of) if (place / HEAD_FILE).is_file() else parts
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The encoder that a model directory describes, with no head: no weights are read.
+
+    Raises:
+        EncodaxError: a file is missing or broken, or asks for what is not supported.
+    """
+    modules = sentence_modules.read(directory)
+    _, config, _ = _published(directory if modules is None else modules.encoder)
+    return replace(config, head=None, labels=())
+
+
+def _published(place: Path) -> tuple[Family, ModelConfig, dict[str, Any]]:
+    """What `config.json` says: the family, the configuration as ours, and as it stands there."""
+    published = _object(place / CONFIG_FILE)
+    if "model_type" not in published:
+        raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
+    family = families.family_named(published["model_type"])
+    return family, family.read_config(published), published
 
 
 def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:

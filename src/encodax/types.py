@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,8 @@ Weight = Array | Int8Weight
 """A leaf that a product is made with."""
 Params = Mapping[str, Mapping[str, Weight]]
 """Parameters as Haiku keeps them: module path -> leaf name -> array."""
+Shapes = Mapping[str, Mapping[str, Any]]
+"""The same tree with anything that has a shape at its leaves."""
 
 
 @jax.tree_util.register_dataclass

@@ -15,7 +15,7 @@ from encodax.config import Execution
 from encodax.inference.precision import default_precision
 from encodax.model import Model
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective
+from encodax.tasks.task import Objective, Task
 from encodax.training import sharding
 from encodax.training.optimizer import learning_rate_schedule, make_optimizer
 from encodax.training.pipeline import Batch, Reader
@@ -130,8 +130,41 @@ def make_run(
     units = data.units if data.task.COUPLED else None
     plan = make_plan(data.lengths, settings, units=units, devices=mesh.size)
     sharding.share_of_rows(plan.shape.row_count)
+    recipe, schedule = make_recipe(
+        model, data.task, settings, steps=plan.steps, objective=objective, teacher=teacher
+    )
+    constants = Constants(
+        sharding.put(frozen, sharding.shardings_of(frozen, mesh)),
+        None
+        if teacher is None
+        else sharding.put(teacher.params, sharding.shardings_of(teacher.params, mesh)),
+    )
+    layout = layout_of(trained, recipe.optimizer, mesh)
+    reader = Reader(data, plan, objective, settings.seed)
+    return Run(recipe, mesh, layout, plan, reader, schedule, trained, constants, settings)
+
+
+def make_recipe(
+    model: Model,
+    task: Task,
+    settings: TrainSettings,
+    *,
+    steps: int,
+    objective: Objective,
+    teacher: Model | None = None,
+) -> tuple[Recipe, optax.Schedule]:
+    """What a step of a run is, and its learning rate.
+
+    Args:
+        model: gives the function.
+        task: gives the loss.
+        settings: how.
+        steps: of the run.
+        objective: what the loss is told.
+        teacher: a model whose answers the loss wants.
+    """
     schedule = learning_rate_schedule(
-        settings.learning_rate, plan.steps, warmup=settings.warmup, schedule=settings.schedule
+        settings.learning_rate, steps, warmup=settings.warmup, schedule=settings.schedule
     )
     optimizer = make_optimizer(
         schedule,
@@ -142,22 +175,14 @@ def make_run(
     )
     recipe = Recipe(
         model,
-        data.task,
+        task,
         optimizer,
         objective,
         Execution(scan=settings.scan, remat=settings.remat),
         settings.precision or default_precision(),
         teacher,
     )
-    constants = Constants(
-        sharding.put(frozen, sharding.shardings_of(frozen, mesh)),
-        None
-        if teacher is None
-        else sharding.put(teacher.params, sharding.shardings_of(teacher.params, mesh)),
-    )
-    layout = layout_of(trained, optimizer, mesh)
-    reader = Reader(data, plan, objective, settings.seed)
-    return Run(recipe, mesh, layout, plan, reader, schedule, trained, constants, settings)
+    return recipe, schedule
 
 
 def bytes_of(tree: Any) -> int:

@@ -21,7 +21,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from encodax.errors import EncodaxError
-from encodax.types import Params
+from encodax.types import Params, Shapes
 
 AXES = ("data", "fsdp")
 
@@ -77,7 +77,9 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, AXES))
 
 
-def shardings_of(params: Params, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> Any:
+def shardings_of(
+    params: Params | Shapes, mesh: Mesh | AbstractMesh, rules: Rules = RULES
+) -> Any:
     """How each parameter lies on the mesh: as the first rule says that its path matches.
 
     A dimension that its axis does not divide stays whole.
@@ -107,7 +109,7 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: R
 
 
 def shardings_of_optimizer(
-    optimizer: optax.GradientTransformation, params: Params, shardings: Any, mesh: Mesh
+    optimizer: optax.GradientTransformation, params: Params | Shapes, shardings: Any, mesh: Mesh
 ) -> Any:
     """How the optimizer's state lies: what it keeps for a parameter, as the parameter."""
     state = jax.eval_shape(optimizer.init, params)

@@ -18,7 +18,7 @@ from encodax.model import Model
 from encodax.tasks.task import Objective, Targets, Task
 from encodax.training import sharding
 from encodax.training.adapters import effective
-from encodax.types import ModelOutput, PackedBatch, Params
+from encodax.types import ModelOutput, PackedBatch, Params, Shapes
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +90,9 @@ def initial_state(
     return TrainState(params, init(params), step, key)
 
 
-def layout_of(params: Params, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def layout_of(
+    params: Params | Shapes, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
     """How each part of a state lies on the devices: a state of shardings."""
     of_params = sharding.shardings_of(params, mesh)
     whole: Any = sharding.replicated(mesh)
