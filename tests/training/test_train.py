@@ -205,7 +205,7 @@ def test_the_curve_is_written_beside_the_model(tmp_path: Path) -> None:
     assert [entry["step"] for entry in steps] == list(range(1, 31))
     assert steps[0].keys() == {
         "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "padding",
-        "waiting", "share_of_peak",
+        "waiting", "share_of_peak", "seconds",
     }  # fmt: skip
     assert evaluations[0].keys() == {"step", "eval_accuracy", "eval_f1"}
     assert [entry["step"] for entry in evaluations] == list(range(3, 31, 3))
