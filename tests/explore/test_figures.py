@@ -91,6 +91,13 @@ def test_a_curve_of_many_points_has_a_running_mean() -> None:
     assert [len(lines(PICTURES[name]())) for name in ("loss", "metric", "two series")] == [2, 1, 1]
 
 
+def test_a_running_mean_lags_behind_neither_way() -> None:
+    ramp = np.arange(400.0)
+    np.testing.assert_allclose(figures._smooth(ramp)[150:250], ramp[150:250], atol=0.1)
+    np.testing.assert_allclose(figures._smooth(ramp[::-1]), figures._smooth(ramp)[::-1])
+    np.testing.assert_allclose(figures._smooth(np.ones(400)), 1)
+
+
 def test_two_series_have_two_colours_and_a_legend() -> None:
     svg = PICTURES["two series"]()
     assert {"padding", "waiting", "what is lost"} <= set(texts(svg))

@@ -230,7 +230,11 @@ def _cells(weights: Float[np.ndarray, "T S"], names: Sequence[str]) -> list[str]
 
 
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
-    """The mean of the last 20 or so values, or 2 %, older ones counting less."""
+    """A mean of 20 or so values, or 2 %, on each side of each one, far ones counting less."""
+    return (_mean_so_far(values) + _mean_so_far(values[::-1])[::-1]) / 2
+
+
+def _mean_so_far(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
     kept = 1 - 1 / max(20, len(values) / 50)
     means = np.zeros(len(values))
     mean = seen = 0.0
