@@ -900,7 +900,8 @@ def main() -> None:
     """Run the command line, and leave with its exit code."""
     logging.getLogger("encodax").addHandler(_Notes())
     # What Orbax logs, it raises too: a line of our own says it.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         try:
             app()

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from encodax import hub, saved_model
+from encodax import adapters, hub, saved_model
 from encodax.config import (
     UNROLLED,
     Execution,
@@ -95,6 +95,9 @@ class Model:
     ) -> Model:
         """Read a model: `config.json`, safetensors, tokenizer files, sentence-transformers modules.
 
+        Of an adapter (`adapter_config.json`, as PEFT writes it) that is the model it was made for,
+        with the adapter merged.
+
         Args:
             path_or_id: a directory in the Hugging Face layout, or an id on its hub.
             revision: a branch, tag or commit, of a model on the hub.
@@ -105,8 +108,47 @@ class Model:
                 hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
+        if adapters.is_adapter(directory):
+            return cls._adapted(adapters.read(directory), token)
         parts = saved_model.read(directory, _shapes)
         return cls(parts.config, parts.params, parts.tokenizer, parts.carried)
+
+    @classmethod
+    def _adapted(cls, adapter: adapters.Adapter, token: str | None) -> Model:
+        """The model that an adapter names, with the adapter merged."""
+        if adapter.base is None:
+            raise EncodaxError(
+                f"{adapter.place}: it names no base_model_name_or_path: load the model that it was "
+                "made for, and take model.with_adapter(directory)"
+            )
+        directory = hub.directory_of(adapter.base, revision=adapter.revision, token=token)
+        if adapters.is_adapter(directory):
+            raise EncodaxError(
+                f"{adapter.place}: its base {directory} is an adapter too: load that, save the "
+                "model whole, and name it as the base"
+            )
+        return cls.load(directory).with_adapter(adapter.place)
+
+    def with_adapter(self, directory: Path | str) -> Model:
+        """The same model with an adapter of PEFT's layout merged (LoRA).
+
+        It has the head that the adapter wants, which stands in the adapter's file.
+
+        Raises:
+            EncodaxError: a file is missing or broken; the adapter is of another model, or computes
+                what is not supported.
+        """
+        adapter = adapters.read(Path(directory))
+        model = self
+        if (wanted := adapters.head_of(adapter, self.config)) is not None:
+            head, labels = wanted
+            model = self.with_head(head.kind, head.classes, labels=labels, problem=head.problem)
+            model = replace(model, config=replace(model.config, head=head))
+        leaves = adapter.leaves(model.config, model.params)
+        if wanted is not None:
+            _check_head(model, self, leaves, adapter.place)
+        both = {path: {**own, **leaves.get(path, {})} for path, own in model.params.items()}
+        return replace(model, params=adapters.merge(both))
 
     def with_head(
         self,
@@ -289,6 +331,22 @@ class Model:
     def parameter_count(self) -> int:
         """Number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+
+def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:
+    """Refuse a head of which a part is neither in the base's file nor in the adapter's.
+
+    Raises:
+        EncodaxError: there is such a part; it would be drawn at random.
+    """
+    for path, own in model.params.items():
+        for leaf in own if not of_encoder(path) else ():
+            name = saved_model.family_of(model.config).tensor(model.config, path, leaf).name
+            if name not in base.carried and leaf not in leaves.get(path, {}):
+                raise EncodaxError(
+                    f"{place}: {name} stands neither there nor in the base: it was drawn at random "
+                    "and not saved; train again with its module among modules_to_save"
+                )
 
 
 def _shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:

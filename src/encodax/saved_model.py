@@ -3,6 +3,7 @@
 config.json, model.safetensors, tokenizer files   as transformers has them
 modules.json, 1_Pooling/...                        of an embedder (`sentence_modules.py`)
 head.json, head.safetensors                        a head that the published family lacks
+adapter_config.json, adapter_model.safetensors     what is added to another model (`adapters.py`)
 README.md                                          the model card
 """
 
@@ -38,6 +39,8 @@ from encodax.types import Params
 CONFIG_FILE = "config.json"
 HEAD_FILE = "head.json"
 HEAD_WEIGHTS_FILE = "head.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 MODEL_FILES = (
     *tokenizer_files.CARRIED_FILES,
     sentence_modules.MODULES_FILE,
@@ -46,6 +49,8 @@ MODEL_FILES = (
     *(f"[0-9]_{kind}" for kind in ("Transformer", "Pooling", "Dense", "Normalize")),
     HEAD_FILE,
     HEAD_WEIGHTS_FILE,
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILE,
     weights.WEIGHTS_FILE,
     weights.INDEX_FILE,
     "model-*-of-*.safetensors",
@@ -133,7 +138,7 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     Raises:
         EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
     """
-    family, stored = _family_and_config(parts.config)
+    family, stored = family_and_config(parts.config)
     if family.MODEL_TYPE == native.MODEL_TYPE:
         warnings.warn(
             f"{directory}: no published family has this combination of blocks; "
@@ -167,7 +172,7 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
 
 
-def _family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
+def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
     """The family that a model is saved as, and what its `config.json` says.
 
     Of an embedder that is the bare encoder. So it is where the family has the encoder, but no such

@@ -5,6 +5,7 @@ Published directories load too: `tokenizer_files.py` reads what they hold.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,41 @@ class Encoding:
             self.is_special[index],
             self.sequence_ids[index],
         )
+
+    def pieces(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
+        """Pieces that each hold at most so many tokens of one text, and all of no or another text.
+
+        Args:
+            text: which one is cut: 0 for the first, 1 for the second.
+            room: most tokens of it in a piece.
+            overlap: tokens of it that a piece shares with the one before.
+        """
+        of_text = np.flatnonzero(self.sequence_ids == text)
+        if len(of_text) <= room:
+            return [self]
+        others = np.flatnonzero(self.sequence_ids != text)
+        starts = range(0, len(of_text) - overlap, room - overlap)
+        return [self.taken(np.sort(np.r_[others, of_text[at : at + room]])) for at in starts]
+
+    def words(self, text: str) -> Int[np.ndarray, " tokens"]:
+        """The number of each token's word, from 1; 0 for what stands for no character.
+
+        A token goes on with the word before where a letter or digit meets another.
+
+        Args:
+            text: what was encoded.
+        """
+        numbers = np.zeros(len(self), np.int32)
+        starts, ends = self.offsets.T
+        # A space alone is of no character in byte-level BPE.
+        kept = np.flatnonzero(~self.is_special & (starts < ends))
+        starts, ends = starts[kept], ends[kept]
+        is_letter = np.fromiter(map(str.isalnum, text), bool, len(text))
+        meets = is_letter[starts[1:] - 1] & is_letter[starts[1:]]
+        goes_on = (starts[1:] == ends[:-1]) & meets
+        numbers[kept[:1]] = 1
+        numbers[kept[1:]] = 1 + np.cumsum(~goes_on)
+        return numbers
 
 
 class Tokenizer:
@@ -264,6 +300,15 @@ class Tokenizer:
     def mask_id(self) -> int | None:
         """Id of the mask token, or None for a vocabulary without one."""
         return self._id_of("mask_token")
+
+    @functools.cached_property
+    def ordinary_ids(self) -> Int[np.ndarray, " ordinary"]:
+        """Ids of the vocabulary, without those of special tokens, in order."""
+        added = self._backend.get_added_tokens_decoder()
+        special = {number for number, token in added.items() if token.special}
+        vocabulary = self._backend.get_vocab()
+        special |= {vocabulary[token] for token in self.special_tokens.values()}
+        return np.asarray(sorted(set(vocabulary.values()) - special), np.int32)
 
     def _id_of(self, role: str) -> int | None:
         token = self.special_tokens.get(role)

@@ -93,6 +93,18 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndar
     return {name: array for name, array in arrays.items() if array is not None}
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of one file.
+
+    Raises:
+        EncodaxError: it is missing or broken.
+    """
+    if not path.is_file():
+        raise EncodaxError(_missing(path))
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
 class _Reader:
     """Takes tensors out of files, and notes what is wrong with each."""
 

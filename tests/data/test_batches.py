@@ -15,6 +15,11 @@ LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=50)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+def alone(lengths: list[int]) -> list[list[int]]:
+    """Each sequence is an example of its own."""
+    return [[index] for index in range(len(lengths))]
+
+
 def order(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
@@ -42,7 +47,7 @@ def test_an_epoch_by_tokens_covers_each_example_once(
 def test_an_epoch_by_examples_covers_each_example_once(
     lengths: list[int], seed: int, examples: int
 ) -> None:
-    batches = plan_by_examples(lengths, examples, 16, order(seed))
+    batches = plan_by_examples(lengths, alone(lengths), examples, 16, order(seed))
     assert sorted(indices(batches)) == list(range(len(lengths)))
     counts = [sum(len(row) for row in batch) for batch in batches]
     assert all(count == examples for count in counts[:-1])
@@ -55,7 +60,7 @@ def plan(kind: str, seed: int) -> list[list[list[int]]]:
     lengths = order(0).integers(1, 17, 80).tolist()
     if kind == "tokens":
         return plan_by_tokens(lengths, BatchShape(3, 16, 8), order(seed))
-    return plan_by_examples(lengths, 7, 16, order(seed))
+    return plan_by_examples(lengths, alone(lengths), 7, 16, order(seed))
 
 
 @pytest.mark.parametrize("kind", ["tokens", "examples"])
@@ -71,12 +76,12 @@ def test_the_next_epoch_of_one_generator_is_another(kind: str) -> None:
     if kind == "tokens":
         epochs = [plan_by_tokens(lengths, BatchShape(3, 16, 8), generator) for _ in range(2)]
     else:
-        epochs = [plan_by_examples(lengths, 7, 16, generator) for _ in range(2)]
+        epochs = [plan_by_examples(lengths, alone(lengths), 7, 16, generator) for _ in range(2)]
     assert epochs[0] != epochs[1]
 
 
 def test_examples_stand_in_the_batches_in_random_order() -> None:
-    batches = plan_by_examples([1] * 1_000, 100, 16, order(0))
+    batches = plan_by_examples([1] * 1_000, alone([1] * 1_000), 100, 16, order(0))
     first = sorted(index for row in batches[0] for index in row)
     assert first != list(range(100))
     assert 350 < np.mean(first) < 650
@@ -105,3 +110,23 @@ def test_slots_are_the_room_over_the_fifth_percentile_of_lengths() -> None:
     assert slots_for([1] + [32] * 99, 128) == 4  # one short text is no reason for 128
     assert slots_for([128], 128) == 1
     assert slots_for([500], 128) == 1
+
+
+@given(
+    pieces=st.lists(st.integers(1, 4), min_size=1, max_size=30),
+    examples=st.integers(1, 7),
+    seed=st.integers(0, 9),
+)
+def test_sequences_of_an_example_stand_in_one_batch(
+    pieces: list[int], examples: int, seed: int
+) -> None:
+    owners = [owner for owner, count in enumerate(pieces) for _ in range(count)]
+    lengths = [1 + 5 * index % 16 for index in range(len(owners))]
+    units = [[i for i, own in enumerate(owners) if own == owner] for owner in range(len(pieces))]
+    batches = plan_by_examples(lengths, units, examples, 16, order(seed))
+    found = [sorted(index for row in batch for index in row) for batch in batches]
+    assert sorted(index for batch in found for index in batch) == list(range(len(owners)))
+    for batch in found:
+        whole = {owners[index] for index in batch}
+        assert len(whole) <= examples
+        assert batch == [index for index, owner in enumerate(owners) if owner in whole]

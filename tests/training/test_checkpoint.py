@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,9 @@ def test_a_step_that_is_not_there_is_named(tmp_path: Path) -> None:
         opened(tmp_path).restore(state_at(0), 7)
 
 
-def largest(folder: Path) -> Path:
-    return max(folder.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
-
-
 def cut(folder: Path) -> None:
-    file = largest(folder / "state" / "ocdbt.process_0")
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    for file in (folder / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def flip(folder: Path) -> None:
@@ -123,6 +120,8 @@ def lose_the_record(folder: Path) -> None:
     (folder / "record" / "metadata").unlink()
 
 
+# Of many parts that cannot be read, TensorStore tells the first; the others are left behind.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [cut, flip, lose_the_record])
 def test_a_damaged_one_is_named_and_the_one_before_taken_on_request(
     tmp_path: Path, damage: Any
@@ -189,17 +188,11 @@ def test_a_full_disk_is_told_at_the_next_step(
     process = jobs.start(job, quick_compiler)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    last = errors.strip().splitlines()[-1]
-    assert "a checkpoint cannot be written: " in last
-    assert last.endswith("whole ones: 5")
+    (told,) = (line for line in errors.splitlines() if "EncodaxError: " in line)
+    assert "a checkpoint cannot be written: " in told
+    assert told.endswith("whole ones: 5")
     folder = tmp_path / "model.checkpoints"
     assert jobs.digest(folder / "5")
-    going_on = {**job, "steps": 2_000, "resume": True, "file_limit": None, "save_every": 1_995,
-                "ready": str(tmp_path / "ready")}  # fmt: skip
-    process = jobs.start(going_on, quick_compiler)
-    jobs.wait_for((tmp_path / "model" / "metrics.jsonl").exists, process, 120)
-    process.kill()
-    process.communicate()
 
 
 def test_an_error_of_a_disk_is_told_at_the_next_step(
@@ -222,8 +215,6 @@ def test_an_error_of_a_disk_is_told_at_the_next_step(
     ):
         for _ in range(200):
             checkpoints.check()
-            import time
-
             time.sleep(0.01)
     checkpoints.abandon()
     assert jobs.digest_of_files(tmp_path / "saved" / "1") == before

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from encodax.model import Model
-from encodax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from encodax.training.optimizer import (
+    decay_mask,
+    learning_rate_schedule,
+    make_optimizer,
+    rate_factors,
+)
+from encodax.types import Params
 
 PEAK, STEPS = 0.5, 40
 
@@ -91,3 +97,46 @@ def test_the_gradient_is_cut_to_its_norm() -> None:
 
     np.testing.assert_allclose(second_update(100, 2.0), second_update(2, 1000.0), rtol=1e-6)
     assert not np.allclose(second_update(100, 2.0), second_update(100, 1000.0), rtol=1e-2)
+
+
+def test_each_part_learns_slower_than_the_one_above_it(tiny_model: Model) -> None:
+    factors = rate_factors(tiny_model.params, 0.5, layers=2)
+    by_part = {
+        part: {factor for path, own in factors.items() if part in path for factor in own.values()}
+        for part in ("head/", "layer_1/", "layer_0/", "embeddings/")
+    }
+    assert by_part == {
+        "head/": {1.0},
+        "layer_1/": {0.5},
+        "layer_0/": {0.25},
+        "embeddings/": {0.125},
+    }
+
+
+def test_what_layers_share_goes_with_the_embeddings_and_a_final_norm_with_the_last() -> None:
+    leaf = {"w": jnp.zeros(1)}
+    paths = ("encoder/relative_bias", "encoder/final_norm", "encoder/layer_11/attention/query")
+    factors = rate_factors(dict.fromkeys(paths, leaf), 0.5, layers=12)
+    assert [factors[path]["w"] for path in paths] == [0.5**13, 0.5, 0.5]
+
+
+def test_layer_decay_scales_the_whole_update(tiny_model: Model) -> None:
+    params = tiny_model.params
+    gradient = jax.tree.map(jnp.ones_like, params)
+
+    def update(**choices: Any) -> Params:
+        optimizer = make_optimizer(lambda step: 0.1, weight_decay=0.1, clip_norm=1.0, **choices)
+        updates: Params = optimizer.update(gradient, optimizer.init(params), params)[0]
+        return updates
+
+    plain, scaled = update(), update(layer_decay=0.5, layers=2)
+    factors = rate_factors(params, 0.5, layers=2)
+    wanted = jax.tree.map(lambda u, f: f * u, plain, factors)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), scaled, wanted)
+
+
+def test_adapters_decay_as_weights_do() -> None:
+    leaves = dict.fromkeys(("lora_a", "lora_b", "b"), jnp.ones(2))
+    assert decay_mask({"module": leaves}) == {
+        "module": {"lora_a": True, "lora_b": True, "b": False}
+    }

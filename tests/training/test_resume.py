@@ -1,4 +1,4 @@
-"""A run that goes on is the run that never stopped, to the bit; and whatever stops it loses little."""
+"""A run that goes on is the run that never stopped, to the bit; what stops it costs little."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str
     for number in range(kills + 1):
         saved = steps_in(checkpoints)
         seen.unlink(missing_ok=True)
-        process = jobs.start({**job, "resume": bool(saved)}, variables)
+        process = jobs.start({**job, "resume": bool(saved), "overwrite": not saved}, variables)
         if number < kills:
             jobs.wait_for(lambda: seen.exists(), process, 120)
             time.sleep(moments.uniform(0, 0.6))

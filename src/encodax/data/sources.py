@@ -1,4 +1,4 @@
-"""Records from JSON Lines, CSV, TSV and text files, plain or gzip."""
+"""Records from JSON Lines, CSV, TSV and text files, plain or gzip, and from Parquet."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ def read(
 
     Args:
         path: a file whose ending tells its format: .jsonl, .csv, .tsv or .txt, each also with
-            .gz; or `-` for standard input (JSON Lines if its first line is a JSON object, else
-            a text a line).
+            .gz, or .parquet; or `-` for standard input (JSON Lines if its first line is a JSON
+            object, else a text a line).
         columns: names of the columns of a CSV or TSV file that has no header line.
-        format: `jsonl`, `csv`, `tsv` or `txt`, whatever the ending says.
+        format: `jsonl`, `csv`, `tsv`, `txt` or `parquet`, whatever the ending says.
 
     Raises:
         EncodaxError: the file is missing, of an unknown format, not UTF-8, or has a line that
             cannot be read; the line's number is named.
     """
     name = "standard input" if str(path) == "-" else str(path)
-    with _open(path) as stream:
-        lines = _utf8_lines(stream, name)
+    if (format or format_of(path)) == "parquet":
+        check_format(name, "parquet", columns)
+        yield from _parquet_records(str(path))
+        return
+    with opened(path) as stream:
+        lines = utf8_lines(stream, name)
         if format is None and str(path) == "-":
             first = next(lines, "")
             lines = _chain(first, lines)
             format = "jsonl" if first.lstrip().startswith("{") else "txt"
-        format = format or _format_of(path)
-        if columns and format not in ("csv", "tsv"):
-            raise EncodaxError(f"{name}: --columns goes with CSV and TSV, not with {format}")
-        if format not in READERS:
-            raise EncodaxError(f"{name}: format {format!r} is not one of: {', '.join(READERS)}")
-        yield from READERS[format](lines, name, columns)
+        format = format or format_of(path)
+        check_format(name, format, columns)
+        yield from READERS[format](lines, name, columns, 1)
 
 
 def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> Iterator[Record]:
@@ -63,14 +64,61 @@ def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> It
         yield Record(item, f"{name} {index}")
 
 
-def _format_of(path: Path | str) -> str:
+def check_format(name: str, format: str, columns: Sequence[str] | None) -> None:
+    """Refuse a format that is not known, or whose records name their fields themselves.
+
+    Raises:
+        EncodaxError: names the file and the format.
+    """
+    if columns and format not in ("csv", "tsv"):
+        raise EncodaxError(f"{name}: --columns goes with CSV and TSV, not with {format}")
+    if format not in (*READERS, "parquet"):
+        known = ", ".join((*READERS, "parquet"))
+        raise EncodaxError(f"{name}: format {format!r} is not one of: {known}")
+
+
+def format_of(path: Path | str) -> str:
+    """The format that a file's ending tells."""
     suffixes = Path(path).suffixes
     ending = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else Path(path).suffix
     return {".ndjson": "jsonl", ".json": "jsonl"}.get(ending, ending.removeprefix("."))
 
 
+def parquet_file(path: str) -> Any:
+    """A Parquet file, opened with pyarrow.
+
+    Raises:
+        EncodaxError: there is none, it is damaged, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise EncodaxError(
+            f"{path}: reading Parquet needs pyarrow: pip install 'encodax[parquet]'"
+        ) from error
+    if not Path(path).is_file():
+        raise EncodaxError(f"{path} does not exist")
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise EncodaxError(f"{path}: cannot be read: {error}") from error
+
+
+def _parquet_records(path: str) -> Iterator[Record]:
+    parts = parquet_file(path).iter_batches(1024)
+    rows = (fields for part in parts for fields in part.to_pylist())
+    for number, fields in enumerate(rows, 1):
+        yield Record(fields, f"{path}, row {number}")
+
+
 @contextmanager
-def _open(path: Path | str) -> Iterator[Iterable[bytes]]:
+def opened(path: Path | str) -> Iterator[Iterable[bytes]]:
+    """The bytes of a file or of standard input, unpacked; as lines, or to be read.
+
+    Raises:
+        EncodaxError: there is no such file.
+    """
     if str(path) == "-":
         yield sys.stdin.buffer
         return
@@ -82,11 +130,20 @@ def _open(path: Path | str) -> Iterator[Iterable[bytes]]:
         yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
 
 
-def _utf8_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    """Lines with their ends, decoded one by one, so that a bad one can be named."""
-    number = 0
+def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
+    """Lines with their ends, decoded one by one, so that a bad one can be named.
+
+    Args:
+        stream: lines of bytes.
+        name: of the file.
+        first: number of the first of these lines in it.
+
+    Raises:
+        EncodaxError: a line is not UTF-8, or cannot be read.
+    """
+    number = first - 1
     try:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(stream, first):
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
         raise EncodaxError(
@@ -103,8 +160,10 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _json_lines(lines: Iterator[str], name: str, _: Sequence[str] | None) -> Iterator[Record]:
-    for number, line in enumerate(lines, 1):
+def _json_lines(
+    lines: Iterator[str], name: str, _: Sequence[str] | None, first: int
+) -> Iterator[Record]:
+    for number, line in enumerate(lines, first):
         where = f"{name}, line {number}"
         if not line.strip():
             continue
@@ -123,19 +182,21 @@ def _json_lines(lines: Iterator[str], name: str, _: Sequence[str] | None) -> Ite
         yield Record(fields, where)
 
 
-def _texts(lines: Iterator[str], name: str, _: Sequence[str] | None) -> Iterator[Record]:
-    for number, line in enumerate(lines, 1):
+def _texts(
+    lines: Iterator[str], name: str, _: Sequence[str] | None, first: int
+) -> Iterator[Record]:
+    for number, line in enumerate(lines, first):
         yield Record({"text": line.rstrip("\r\n")}, f"{name}, line {number}")
 
 
 def _table(dialect: dict[str, Any]) -> Callable[..., Iterator[Record]]:
     def read_table(
-        lines: Iterator[str], name: str, columns: Sequence[str] | None
+        lines: Iterator[str], name: str, columns: Sequence[str] | None, first: int
     ) -> Iterator[Record]:
         csv.field_size_limit(2**31 - 1)  # the default refuses a cell of 128 KiB
         reader = csv.reader(lines, strict=True, **dialect)
         while True:
-            where = f"{name}, line {reader.line_num + 1}"
+            where = f"{name}, line {first + reader.line_num}"
             try:
                 cells = next(reader, None)
             except csv.Error as error:
@@ -159,7 +220,10 @@ def _table(dialect: dict[str, Any]) -> Callable[..., Iterator[Record]]:
     return read_table
 
 
-READERS: dict[str, Callable[[Iterator[str], str, Sequence[str] | None], Iterator[Record]]] = {
+Reader = Callable[[Iterator[str], str, Sequence[str] | None, int], Iterator[Record]]
+"""(lines, name of the file, names of columns, number of the first line) -> records."""
+
+READERS: dict[str, Reader] = {
     "jsonl": _json_lines,
     "csv": _table({"delimiter": ","}),
     # A tab-separated file has no quoting: a quotation mark is a character as any other.

@@ -1,21 +1,157 @@
-"""How good parameters are on labelled data."""
+"""How good parameters are on data: the one home of it, for every task.
+
+Tasks that answer are measured by their answers. Where there is none to compare with, the task's
+loss is added up over packed batches, with masks that are the same each time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+from encodax.data.batches import BatchShape, row_tokens_for, slots_for
+from encodax.data.packing import best_fit
+from encodax.errors import EncodaxError
+from encodax.inference.compile_cache import compile_cache
+from encodax.inference.engine import BATCH_TOKENS, BATCH_TOKENS_OF_ACCELERATORS
+from encodax.inference.precision import cast, default_precision
 from encodax.inference.predictors import Predictor
 from encodax.model import Model
-from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective
-from encodax.types import Params
+from encodax.tasks import masked_lm
+from encodax.tasks.dataset import Dataset, perturbed_by_row
+from encodax.tasks.task import Objective, Targets
+from encodax.types import ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
+"""From parameters, or None for the model's own, to metrics."""
+Sums = Callable[[ModelOutput, Targets, PackedBatch, Objective], dict[str, Float[Array, ""]]]
+"""What is added up over batches, ..."""
+Summary = Callable[[Mapping[str, float]], dict[str, float]]
+"""... and what the metrics are made of it."""
+
+SEED = 0
+"""Of the masks, so that they are the same for all parameters and all runs."""
 
 
 def evaluator(
-    model: Model, data: Dataset, objective: Objective, teacher: Model | None = None
+    model: Model,
+    data: Dataset,
+    objective: Objective,
+    teacher: Model | None = None,
+    *,
+    batch_tokens: int | None = None,
 ) -> Evaluator:
-    """The function that measures parameters."""
+    """The function that measures parameters on this data.
+
+    Args:
+        model: gives the function.
+        data: what they are measured on, and the task.
+        objective: what the loss is told.
+        teacher: a model whose answers the loss wants.
+        batch_tokens: tokens in a batch of one device, where batches are of one shape; None for
+            what suits it. It changes no number beyond rounding.
+    """
+    if data.task.NAME in BY_SUMS:
+        return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
+    return BY_OTHERS.get(data.task.NAME, by_answers)(model, data, objective)
+
+
+def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
+    """Measures the answers of a predictor, with the task's metrics."""
     predictor: Predictor[object] = Predictor(model)
     return lambda params: predictor.measure(data, params)
+
+
+BY_SUMS: dict[str, tuple[Sums, Summary]] = {masked_lm.NAME: (masked_lm.sums, masked_lm.summary)}
+"""Tasks that are measured by sums over batches."""
+BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {}
+"""Tasks that have a way of their own, by name."""
+
+
+class BatchEvaluator:
+    """Adds up a task's sums over all of the data, in batches of one shape.
+
+    Which sequences share a row, and what is hidden there, depend on the data alone: whichever
+    devices there are, and however many rows a batch has, the numbers are the same.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Dataset,
+        objective: Objective,
+        teacher: Model | None = None,
+        *,
+        batch_tokens: int | None = None,
+    ):
+        """Lay out the batches; nothing is compiled yet. Arguments as `evaluator` has them."""
+        self._data, self._objective = data, objective
+        sums, self._summary = BY_SUMS[data.task.NAME]
+        devices = jax.local_devices()
+        if batch_tokens is None:
+            batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)
+        row_tokens = row_tokens_for(data.lengths)
+        row_count = len(devices) * max(1, batch_tokens // row_tokens)
+        self._shape = BatchShape(row_count, row_tokens, slots_for(data.lengths, row_tokens))
+        self._rows = best_fit(data.lengths, row_tokens, self._shape.slots)
+        mesh = Mesh(np.asarray(devices), ("data",))
+        self._replicated = NamedSharding(mesh, P())
+        by_row = NamedSharding(mesh, P("data"))
+        self._own = self._placed(model.params)
+        self._teacher = None if teacher is None else self._placed(teacher.params)
+
+        def added(
+            params: Params, taught: Params | None, batch: PackedBatch, targets: Targets
+        ) -> dict[str, Array]:
+            record, tokens = data.task.RECORD, targets.tokens
+            output = model.apply(params, batch, record=record, tokens=tokens)
+            if teacher is not None:
+                assert taught is not None
+                answer = teacher.apply(taught, batch, record=record, tokens=tokens)
+                targets = replace(targets, teacher=answer)
+            return sums(output, targets, batch, objective)
+
+        self._added = jax.jit(
+            added,
+            in_shardings=(self._replicated, self._replicated, by_row, by_row),
+            out_shardings=self._replicated,
+        )
+
+    def __call__(self, params: Params | None = None) -> dict[str, float]:
+        """The metrics of these parameters, or of the model's own.
+
+        Raises:
+            EncodaxError: a number is not finite: the parameters are broken.
+        """
+        params = self._own if params is None else self._placed(params)
+        totals: dict[str, float] = {}
+        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
+        is_exact = default_precision() == "float32"
+        with compile_cache(), exact if is_exact else contextlib.nullcontext():
+            for batch, targets in self.batches():
+                found = jax.device_get(self._added(params, self._teacher, batch, targets))
+                for name, value in found.items():
+                    totals[name] = totals.get(name, 0.0) + float(value)
+        if not all(map(math.isfinite, totals.values())):
+            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        return self._summary(totals)
+
+    def batches(self) -> Iterator[tuple[PackedBatch, Targets]]:
+        """All of the data, the same each time."""
+        height = self._shape.row_count
+        for start in range(0, len(self._rows), height):
+            batch, targets = self._data.batch(self._rows[start : start + height], self._shape)
+            seeds = [(SEED, place) for place in range(start, start + height)]
+            yield perturbed_by_row(self._data, batch, targets, self._objective, seeds)
+
+    def _placed(self, params: Params) -> Params:
+        placed: Params = jax.device_put(cast(params, default_precision()), self._replicated)
+        return placed

@@ -8,6 +8,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import (
     classification,
+    masked_lm,
     multi_label,
     question_answering,
     regression,
@@ -23,6 +24,7 @@ _ALL: tuple[Task, ...] = (
     token_classification,
     question_answering,
     reranking,
+    masked_lm,
 )
 TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
 """Tasks by name."""

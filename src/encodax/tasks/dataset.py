@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -14,7 +15,7 @@ from encodax.data.batches import BatchShape
 from encodax.data.packing import Row, assemble, slots_of
 from encodax.errors import EncodaxError
 from encodax.model import Model
-from encodax.tasks.task import Example, Targets, Task
+from encodax.tasks.task import Example, Objective, Targets, Task, unchanged
 from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch
 
@@ -81,6 +82,8 @@ class Dataset:
                 room -= sum(own)
                 if room >= 0:
                     data.kept[index] = sequences
+        if not lengths:
+            raise EncodaxError("the data set is empty: it has no text")
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, model.max_length)
         return replace(
@@ -122,7 +125,7 @@ class Dataset:
         )
         of_slots = self.task.HEAD in ("sequence", "embedding")
         width = shape.slots if of_slots else shape.row_tokens
-        example = next(iter(found.values()), self._all_of([0])[0][0])[1]
+        _, example = next(iter((found or self._sequences([0])).values()))
         of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
         values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
@@ -174,3 +177,29 @@ class Dataset:
             [(encoding, self.task.targets(example, encoding, labels)) for encoding in own]
             for example, own in zip(examples, pieces, strict=True)
         ], cut
+
+
+def perturbed_by_row(
+    data: Dataset,
+    batch: PackedBatch,
+    targets: Targets,
+    objective: Objective,
+    seeds: Sequence[tuple[int, ...]],
+) -> tuple[PackedBatch, Targets]:
+    """A batch of this data changed at random, as its task does it, each row by a seed of its own.
+
+    So a row is changed alike, whichever batch and process it is in.
+    """
+    if data.task.perturb is unchanged:
+        return batch, targets
+    changed = []
+    for index, seed in enumerate(seeds):
+        row: tuple[PackedBatch, Targets] = jax.tree.map(
+            lambda leaf, i=index: leaf[i : i + 1], (batch, targets)
+        )
+        random = np.random.default_rng(seed)
+        changed.append(data.task.perturb(*row, data.model, objective, random))
+    joined: tuple[PackedBatch, Targets] = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), *changed
+    )
+    return joined

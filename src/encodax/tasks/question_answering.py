@@ -121,23 +121,17 @@ def encode(
 
 def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
     """A pair cut into sequences of at most `limit` tokens, which overlap in the second text."""
-    of_context = np.flatnonzero(encoding.sequence_ids == 1)
-    others = np.flatnonzero(encoding.sequence_ids != 1)
-    if len(of_context) == 0:
+    of_context = int(np.count_nonzero(encoding.sequence_ids == 1))
+    others = len(encoding) - of_context
+    if of_context == 0:
         raise EncodaxError(f"{where}: the context is empty")
-    room = limit - len(others)
+    room = limit - others
     if room < 2:
         raise EncodaxError(
-            f"{where}: the question has {len(others)} tokens, and of {limit} none is left for the "
+            f"{where}: the question has {others} tokens, and of {limit} none is left for the "
             "context; shorten the question"
         )
-    if len(of_context) <= room:
-        return [encoding]
-    step = room - min(OVERLAP, room // 2)
-    starts = range(0, len(of_context) - room + step, step)
-    return [
-        encoding.taken(np.sort(np.r_[others, of_context[start : start + room]])) for start in starts
-    ]
+    return encoding.pieces(1, room, min(OVERLAP, room // 2))
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:

@@ -181,10 +181,10 @@ def tagged(
     text: str,
 ) -> list[Tagged]:
     """Every token, or every word, with its most probable tag, `O` too; arguments as `decode`."""
-    tokens = np.flatnonzero(~encoding.is_special).tolist()
-    parts = [[token] for token in tokens]
-    if aggregation not in ("none", "simple"):
-        parts = words_of(text, encoding, tokens)
+    if aggregation in ("none", "simple"):
+        parts = [[token] for token in np.flatnonzero(~encoding.is_special).tolist()]
+    else:
+        parts = words_of(text, encoding)
     found = []
     for part in parts:
         of_part = OF_WORD[aggregation](scores[part])  # (C,)
@@ -199,22 +199,13 @@ def label_of(tag: str) -> str:
     return tag[2:] if tag[:2] in ("B-", "I-") else tag
 
 
-def words_of(text: str, encoding: Encoding, tokens: Sequence[int]) -> list[list[int]]:
-    """Tokens by words: one goes on with the word before where a letter or digit meets another.
-
-    What stands for no character, as a space alone does in byte-level BPE, is of no word.
-    """
-    words: list[list[int]] = []
-    for token in tokens:
-        start, end = encoding.offsets[token].tolist()
-        before = int(encoding.offsets[words[-1][-1], 1]) if words else -1
-        if start == end:
-            continue
-        if start == before and text[start - 1].isalnum() and text[start].isalnum():
-            words[-1].append(token)
-        else:
-            words.append([token])
-    return words
+def words_of(text: str, encoding: Encoding) -> list[list[int]]:
+    """Tokens by words, as `Encoding.words` tells them."""
+    words: dict[int, list[int]] = {}
+    for token, word in enumerate(encoding.words(text).tolist()):
+        if word:
+            words.setdefault(word, []).append(token)
+    return list(words.values())
 
 
 def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) -> dict[str, float]:

@@ -140,9 +140,7 @@ class Checkpoints:
         step = steps[-1] if step is None else step
         if step not in steps:
             known = ", ".join(map(str, steps))
-            raise EncodaxError(
-                f"{self.directory}: has none of step {step}; it has: {known}"
-            )
+            raise EncodaxError(f"{self.directory}: has none of step {step}; it has: {known}")
         place = self.directory / str(step)
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
         try:
@@ -204,7 +202,8 @@ def _steps_on_disk(directory: Path) -> list[int]:
 def _first_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first.partition(" [tensorstore_spec")[0][:300]
 
 
 def _as_arrays(state: TrainState) -> dict[str, Any]:

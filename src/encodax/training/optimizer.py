@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
+import jax
 import optax
 
 from encodax.types import Params
@@ -35,9 +37,57 @@ def learning_rate_schedule(
     return lambda step: joined(step + 1)
 
 
+DECAYING = ("w", "lora_a", "lora_b")
+
+
 def decay_mask(params: Params) -> dict[str, dict[str, bool]]:
     """Which leaves decay: weights, but no bias and neither alpha nor beta of a layer norm."""
-    return {module: {leaf: leaf == "w" for leaf in leaves} for module, leaves in params.items()}
+    return {
+        module: {leaf: leaf in DECAYING for leaf in leaves} for module, leaves in params.items()
+    }
+
+
+LAYER = re.compile(r"encoder/layer_(\d+)/")
+
+
+def rate_factors(params: Params, decay: float, layers: int) -> dict[str, dict[str, float]]:
+    """What each parameter's learning rate is multiplied with: less, the nearer to the text.
+
+    factor = decay^d,  d = 0 for the head, L - l for layer l of 0 .. L - 1, L + 1 for embeddings
+
+    so that from each part to the one below it the rate falls by the same factor (Howard & Ruder
+    2018, arXiv:1801.06146, section 3.1; Clark et al. 2020, arXiv:2003.10555, appendix B). The code
+    that was published with ELECTRA leaves out a step between the head and the last layer. What
+    every layer's scores share (relative positions) goes with the embeddings, as it is used from the
+    first layer on, and a final norm with the last layer.
+
+    Args:
+        params: parameters, or anything of their structure; adapters go as their layer does.
+        decay: the factor, in 0 .. 1.
+        layers: L, the layers that have parameters of their own.
+    """
+    return {
+        path: dict.fromkeys(leaves, decay ** _depth(path, layers))
+        for path, leaves in params.items()
+    }
+
+
+def _depth(path: str, layers: int) -> int:
+    """Steps from the head down to a module."""
+    if not path.startswith("encoder/"):
+        return 0
+    if found := LAYER.match(path):
+        return layers - int(found[1])
+    return 1 if path.startswith("encoder/final_norm") else layers + 1
+
+
+def scale_by_depth(decay: float, layers: int) -> optax.GradientTransformation:
+    """Multiply updates with `rate_factors`; after AdamW this scales the rate, and so its decay."""
+
+    def update(updates: Params, params: Params | None) -> Any:
+        return jax.tree.map(lambda u, f: f * u, updates, rate_factors(updates, decay, layers))
+
+    return optax.stateless(update)
 
 
 def make_optimizer(
@@ -48,8 +98,17 @@ def make_optimizer(
     layer_decay: float = 1.0,
     layers: int = 0,
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) behind clipping by the global norm."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) behind clipping by the global norm.
+
+    Args:
+        schedule: the learning rate of each step.
+        weight_decay: of weights (`decay_mask`).
+        clip_norm: largest norm of the whole gradient.
+        layer_decay: factor of the rate from each layer to the one below it (`rate_factors`).
+        layers: L, the layers that have parameters of their own.
+    """
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.adamw(schedule, weight_decay=weight_decay, mask=decay_mask),
+        *([] if layer_decay == 1 else [scale_by_depth(layer_decay, layers)]),
     )

@@ -9,7 +9,6 @@ would have seen. Each process reads the rows that its own devices take.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,8 @@ import numpy as np
 
 from encodax.data.batches import BatchShape
 from encodax.data.packing import Row
-from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective, Targets, unchanged
+from encodax.tasks.dataset import Dataset, perturbed_by_row
+from encodax.tasks.task import Objective, Targets
 from encodax.training.plan import Plan
 from encodax.training.sharding import share_of_rows
 from encodax.types import PackedBatch
@@ -58,31 +57,13 @@ class Reader:
         whole = BatchShape(len(mine), shape.row_tokens, shape.slots)
         batch, targets = self.data.batch(mine, whole)
         self.data.model.check(batch)
-        batch, targets = self._perturbed(batch, targets, step, places)
+        seeds = [(self.seed, step, place) for place in places]
+        batch, targets = perturbed_by_row(self.data, batch, targets, self.objective, seeds)
 
         def by_micro_batch(leaf: np.ndarray) -> np.ndarray:
             return leaf.reshape(micro_batches, len(own), *leaf.shape[1:])
 
         return Batch(step, *jax.tree.map(by_micro_batch, (batch, targets)))
-
-    def _perturbed(
-        self, batch: PackedBatch, targets: Targets, step: int, places: Sequence[int]
-    ) -> tuple[PackedBatch, Targets]:
-        """Changed at random, row by row: the same whichever process reads a row."""
-        task = self.data.task
-        if task.perturb is unchanged:
-            return batch, targets
-        changed = []
-        for index, place in enumerate(places):
-            row: tuple[PackedBatch, Targets] = jax.tree.map(
-                lambda leaf, i=index: leaf[i : i + 1], (batch, targets)
-            )
-            random = np.random.default_rng((self.seed, step, place))
-            changed.append(task.perturb(*row, self.data.model, self.objective, random))
-        joined: tuple[PackedBatch, Targets] = jax.tree.map(
-            lambda *leaves: np.concatenate(leaves), *changed
-        )
-        return joined
 
 
 def batches(reader: Reader, first: int = 0) -> grain.DatasetIterator[Any]:

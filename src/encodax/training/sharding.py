@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from encodax.errors import EncodaxError
@@ -77,7 +77,7 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, AXES))
 
 
-def shardings_of(params: Params, mesh: Mesh, rules: Rules = RULES) -> Any:
+def shardings_of(params: Params, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> Any:
     """How each parameter lies on the mesh: as the first rule says that its path matches.
 
     A dimension that its axis does not divide stays whole.
@@ -96,7 +96,7 @@ def shardings_of(params: Params, mesh: Mesh, rules: Rules = RULES) -> Any:
     }
 
 
-def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
+def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: Rules) -> P:
     spec = next((spec for pattern, spec in rules if re.fullmatch(pattern, name)), P())
     axes = tuple(spec)[: len(shape)]
     fitting = (

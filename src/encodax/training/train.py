@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeGuard, TypeVar, overload
 
 import jax
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.console import Console
 from encodax import atomic
 from encodax.config import ModelConfig
 from encodax.data import sources
+from encodax.data.records import Paths, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.families import bert
@@ -36,8 +37,8 @@ from encodax.training.progress import RunLog
 from encodax.training.run import Run, make_run
 from encodax.training.settings import NewModel, TrainSettings
 
-Data = Path | str | Iterable[dict[str, Any]]
-"""A file to read, or records in memory."""
+Data = Paths | Iterable[dict[str, Any]]
+"""Files to read, or records in memory."""
 
 FINE_TUNING_RATE = 5e-5
 """Learning rate when a trained model is trained on, unless another is given."""
@@ -286,12 +287,23 @@ class _Examples(Sequence[Example]):
         return (self._task.parse(record, labelled=True) for record in self._records)
 
 
+def _are_paths(data: Data) -> TypeGuard[Paths]:
+    if isinstance(data, str | Path):
+        return True
+    return isinstance(data, Sequence) and all(isinstance(item, str | Path) for item in data)
+
+
+def _named(data: Paths) -> str:
+    return str(data) if isinstance(data, str | Path) else ", ".join(map(str, data))
+
+
 def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> Sequence[Example]:
     records: Sequence[Record]
-    if isinstance(data, str | Path):
-        name, records = str(data), list(sources.read(data, columns=columns))
+    if _are_paths(data):
+        name, records = _named(data), open_records(data, columns=columns)
     else:
-        name, records = "the data", list(sources.records_of(data))
+        in_memory: Any = data
+        name, records = "the data", list(sources.records_of(in_memory))
     if not len(records):
         raise EncodaxError(f"{name}: the data set is empty")
     return _Examples(task, records)

@@ -1,0 +1,163 @@
+"""Adapters written here and loaded by PEFT, and written by PEFT and loaded here.
+
+    python benchmarks/adapters.py --reference PYTHON [--families bert roberta] [--model DIRECTORY]
+
+Run it with the project's Python. PYTHON is that of an environment made of
+`benchmarks/requirements.txt`. For every family and head a small random encoder is saved, and beside
+it an adapter with a whole head, as after training: PEFT puts it on the model of transformers, with
+no tensor missing or left over. Then PEFT makes an adapter of all linear layers, for the same
+encoder with a head, and saves it: it is loaded here. `--model` does the same with a real encoder.
+
+A cell is the largest |a - b| / max(1, |b|) of the answers to some texts, first of what PEFT loaded,
+then of what PEFT made. The exit code is 1 where one is above 1e-5 or something else went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import round_trip
+from round_trip import LABELS, SAMPLES, Result
+
+from encodax import EncodaxError, families
+from encodax.adapters import RENAMED
+from encodax.model import Model
+from encodax.saved_model import of_encoder
+from encodax.training.adapters import trainable
+from encodax.training.lora import LoraConfig, save_adapter
+from encodax.types import Params
+
+REFERENCE = Path(__file__).parent / "reference" / "adapt.py"
+HEADS = ("sequence", "token", "span")
+REAL = "model"
+"""The name of what `--model` gives."""
+TARGETS = r"(attention/(query|value|output)|feed_forward/down)$"
+UNFUSED = r"(attention/output|feed_forward/down)$"
+"""Where queries, keys and values are one tensor, which PEFT adapts as one."""
+FUSED = ("modernbert",)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One encoder with one head."""
+
+    family: str
+    head: str
+
+    def config(self) -> LoraConfig:
+        """Rank, scale and targets."""
+        return LoraConfig(rank=3, alpha=5.0, targets=UNFUSED if self.family in FUSED else TARGETS)
+
+
+def prepared(cell: Cell, place: Path, real: Path | None) -> Model:
+    """Save the encoder, its adapter, and the encoder with a head; give that model."""
+    if real is None:
+        encoder = round_trip.bare(cell.family)
+        redrawn = round_trip.redrawn(encoder.params, cell.family)
+        encoder = dataclasses.replace(encoder, params=redrawn)
+        base = place / "encoder"
+        encoder.save(base)
+    else:
+        encoder, base = Model.load(real), real
+    model = encoder.with_head(cell.head, labels=LABELS.get(cell.head, ()))
+    trained, _ = trainable(model.params, key=jax.random.key(1), lora=cell.config())
+    # Near 1 / sqrt(D): wider ones magnify rounding.
+    factor = model.config.encoder.embeddings.model_width**-0.5 / round_trip.SPREAD
+    redrawn = round_trip.redrawn(trained, f"{cell.family}-{cell.head}")
+    redrawn = jax.tree.map(lambda leaf: factor * leaf, redrawn)
+    save_adapter(place / "ours", model, redrawn, cell.config(), str(base))
+    model = dataclasses.replace(model, params=with_new_head(model.params))
+    model.save(place / "whole")
+    return model
+
+
+def with_new_head(params: Params) -> Params:
+    """The head drawn anew: no bias is 0."""
+    head = {path: leaves for path, leaves in params.items() if not of_encoder(path)}
+    return {**params, **round_trip.redrawn(head, "head")}
+
+
+def compared(cell: Cell, place: Path, job: str, directory: str) -> Result:
+    """What PEFT gave in one of its jobs, and what we give."""
+    if (place / f"{job}.txt").exists():
+        return Result(problem=(place / f"{job}.txt").read_text())
+    try:
+        model = Model.load(place / directory)
+    except EncodaxError as error:
+        return Result(problem=str(error))
+    round_trip.RUNNERS.clear()
+    if job == "loaded" and model.config.labels != LABELS.get(cell.head, ()):
+        return Result(problem=f"other labels: {model.config.labels}")
+    return round_trip.compared(model, texts_for(cell, model), place / f"{job}.npz")
+
+
+def texts_for(cell: Cell, model: Model) -> list[round_trip.Text]:
+    """What a cell is run on."""
+    return round_trip.texts_for(cell.family, model.tokenizer, pairs=True)
+
+
+def measured(cells: list[Cell], python: str, root: Path, real: Path | None) -> list[list[Result]]:
+    """Both results of each cell."""
+    orders = []
+    for cell in cells:
+        place = root / f"{cell.family}-{cell.head}"
+        place.mkdir()
+        model = prepared(cell, place, real if cell.family == REAL else None)
+        orders.append(
+            {
+                "place": str(place),
+                "head": cell.head,
+                "classes": len(model.config.labels),
+                "texts": texts_for(cell, model),
+            }
+        )
+    subprocess.run([python, REFERENCE], input=json.dumps(orders), text=True, check=True)
+    return [
+        [
+            compared(cell, Path(order["place"]), job, directory)
+            for job, directory in (("loaded", "ours"), ("made", "theirs"))
+        ]
+        for cell, order in zip(cells, orders, strict=True)
+    ]
+
+
+def main() -> None:
+    """Measure, print, and exit with 1 where something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference", metavar="PYTHON", required=True, help="Python with peft")
+    parser.add_argument("--families", nargs="*", choices=SAMPLES, default=list(SAMPLES))
+    parser.add_argument("--model", type=Path, help="a directory with a real encoder")
+    parser.add_argument("--markdown", action="store_true", help="print the table as markdown")
+    options = parser.parse_args()
+    cells = [
+        Cell(name, head)
+        for name in options.families
+        if SAMPLES[name].model_type not in RENAMED  # these cannot be written or read
+        for head in HEADS
+        if families.FAMILIES[SAMPLES[name].model_type].has(head)
+    ]
+    cells += [Cell(REAL, head) for head in HEADS if options.model]
+    with tempfile.TemporaryDirectory() as folder:
+        results = measured(cells, options.reference, Path(folder), options.model)
+    rows = [
+        [cell.family, cell.head, *map(str, pair)] for cell, pair in zip(cells, results, strict=True)
+    ]
+    columns = ["family", "head", "written here, loaded by PEFT", "made by PEFT, loaded here"]
+    round_trip.show(columns, rows, markdown=options.markdown)
+    for cell, pair in zip(cells, results, strict=True):
+        for result in pair:
+            if result.problem:
+                print(f"- {cell.family} {cell.head}: {result.problem}")
+    sys.exit(1 if any(result.is_wrong for pair in results for result in pair) else 0)
+
+
+if __name__ == "__main__":
+    main()

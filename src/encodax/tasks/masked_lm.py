@@ -1,0 +1,168 @@
+"""Masked language modelling: a model learns a language by guessing hidden tokens of its texts.
+
+Devlin et al. 2019, section 3.1 and appendix A.1. What is hidden is drawn anew each time that a
+text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encodax.config import HeadKind, Problem
+from encodax.data import masking
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.model import Model
+from encodax.tasks.task import Example, Objective, Targets, text_of
+from encodax.tokenizer import Encoding
+from encodax.types import ModelOutput, PackedBatch
+
+NAME = "masked-lm"
+HEAD: HeadKind = "vocabulary"
+FIELDS = ("text", "text_pair")
+METRIC = "perplexity"
+LARGER_IS_BETTER = False
+PROBLEM: Problem = "single_label"
+OPTIONS = frozenset({"mask_rate", "whole_words"})
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"text": ...}`, or a line of a text file; one without text is none to learn from.
+
+    Raises:
+        EncodaxError: there is no text, or it is a pair.
+    """
+    text = record.fields.get("text")
+    if isinstance(text, str) and not text.strip():
+        return Example("", None, record.where)  # corpora have empty lines between paragraphs
+    return Example(_one(text_of(record), record.where), None, record.where)
+
+
+def _one(text: object, where: str) -> str:
+    if not isinstance(text, str):
+        raise EncodaxError(f"{where}: masked language modelling takes one text, not a pair")
+    return text
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """None: the classes are the tokens."""
+    return ()
+
+
+def encode(
+    model: Model, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[Encoding]], int]:
+    """Each text in pieces that the model takes, one after another: nothing is ever cut off.
+
+    Of an example without text there is none.
+
+    Raises:
+        EncodaxError: the tokenizer has no mask token.
+    """
+    if model.tokenizer.mask_id is None:
+        raise EncodaxError("the tokenizer of the model has no mask token")
+    texts = [_one(example.text, example.where) for example in examples]
+    limit = model.longest_sequence
+    found = []
+    for encoding in model.tokenizer.encode(texts):
+        frame = int(np.count_nonzero(encoding.sequence_ids != 0))
+        pieces = encoding.pieces(0, max(1, limit - frame))
+        found.append([piece for piece in pieces if _has_text(piece)])
+    return found, 0
+
+
+def _has_text(encoding: Encoding) -> bool:
+    starts, ends = encoding.offsets.T
+    return bool(np.any(~encoding.is_special & (starts < ends)))
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """The number of each token's word, from 1; 0 for what is not to be hidden.
+
+    `perturb` makes the tokens that are to be guessed of it.
+    """
+    words = encoding.words(_one(example.text, example.where))
+    return Targets(words, np.ones(len(encoding), np.float32))
+
+
+def perturb(
+    batch: PackedBatch,
+    targets: Targets,
+    model: Model,
+    objective: Objective,
+    random: np.random.Generator,
+) -> tuple[PackedBatch, Targets]:
+    """Hide tokens, and give what stood there as the targets."""
+    assert model.tokenizer.mask_id is not None
+    masked = masking.mask(
+        batch,
+        np.asarray(targets.values),
+        random,
+        rate=objective.mask_rate,
+        mask_id=model.tokenizer.mask_id,
+        ordinary=model.tokenizer.ordinary_ids,
+        whole_words=objective.whole_words,
+    )
+    return masked.batch, Targets(masked.labels, masked.weights, tokens=masked.tokens)
+
+
+def loss(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross entropy of the hidden tokens."""
+    import optax  # here: whoever only predicts should not wait for it
+
+    assert output.logits is not None
+    logits = output.logits.astype(jnp.float32)  # (B, M, V)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets.values)  # (B, M)
+    return jnp.sum(losses * targets.weights), jnp.sum(jnp.asarray(targets.weights))
+
+
+def sums(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> dict[str, Float[Array, ""]]:
+    """What an evaluation adds up over batches."""
+    assert output.logits is not None
+    total, weight = loss(output, targets, batch, objective)
+    is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, M)
+    return {"loss": total, "right": jnp.sum(is_right * targets.weights), "weight": weight}
+
+
+def summary(sums: Mapping[str, float]) -> dict[str, float]:
+    """Perplexity, exp of the mean loss, and the share of hidden tokens that are guessed."""
+    loss = sums["loss"] / sums["weight"]
+    return {
+        "perplexity": math.exp(loss) if loss < 700 else math.inf,
+        "accuracy": sums["right"] / sums["weight"],
+        "loss": loss,
+    }
+
+
+def decode(
+    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
+) -> np.ndarray:
+    """The most probable token at each place."""
+    return np.argmax(scores, axis=-1)
+
+
+def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:
+    """The tokens of all pieces."""
+    return [int(token) for answer in answers for token in answer]
+
+
+def metrics(answers: Sequence[list[int]], examples: Sequence[Example]) -> dict[str, float]:
+    """None: it is measured by what it makes of hidden tokens (`summary`)."""
+    return {}
+
+
+def to_json(answer: list[int]) -> dict[str, Any]:
+    """`token_ids`."""
+    return {"token_ids": answer}

@@ -1,0 +1,88 @@
+"""Parameters are measured alike, whatever batches they are measured in."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from encodax import Classifier
+from encodax.errors import EncodaxError
+from encodax.inference.evaluation import BatchEvaluator, evaluator
+from encodax.model import Model
+from encodax.tasks import classification, masked_lm
+from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import Example, Objective
+
+TEXTS = [f"the cat sat on mat number {n}, and a dog ran {'away ' * (n % 7)}" for n in range(90)]
+OBJECTIVE = Objective(mask_rate=0.2)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Model) -> Model:
+    return tiny_model.with_head("vocabulary")
+
+
+@pytest.fixture(scope="module")
+def corpus(model: Model) -> Dataset:
+    return Dataset.prepare(masked_lm, model, [Example(text, None, text) for text in TEXTS])
+
+
+def test_numbers_are_the_same_in_batches_of_any_size(model: Model, corpus: Dataset) -> None:
+    found = [
+        evaluator(model, corpus, OBJECTIVE, batch_tokens=batch_tokens)(None)
+        for batch_tokens in (128, 640, 4096)
+    ]
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-5)
+    assert found[0]["accuracy"] == found[1]["accuracy"] == found[2]["accuracy"]
+    assert found[0]["perplexity"] > 1
+
+
+def test_masks_are_the_same_each_time(model: Model, corpus: Dataset) -> None:
+    measure = BatchEvaluator(model, corpus, OBJECTIVE)
+    other = BatchEvaluator(model, corpus, OBJECTIVE)
+    first, second = list(measure.batches()), list(other.batches())
+    assert len(first) > 1
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    assert measure() == measure(model.params) == other()
+
+
+def test_each_row_is_hidden_in_its_own_way(model: Model, corpus: Dataset) -> None:
+    batches = list(BatchEvaluator(model, corpus, OBJECTIVE, batch_tokens=256).batches())
+    tokens = np.concatenate([np.asarray(targets.tokens) for _, targets in batches])
+    assert len(np.unique(tokens, axis=0)) > len(tokens) / 2
+
+
+def test_a_second_evaluation_compiles_nothing(model: Model, corpus: Dataset) -> None:
+    measure = BatchEvaluator(model, corpus, OBJECTIVE)
+    measure()
+    measure(jax.tree.map(lambda leaf: 0.5 * leaf, model.params))
+    assert measure._added._cache_size() == 1  # type: ignore[attr-defined]
+
+
+def test_perplexity_is_that_of_the_logits(model: Model, corpus: Dataset) -> None:
+    measure = BatchEvaluator(model, corpus, OBJECTIVE)
+    losses, right = [], []
+    for batch, targets in measure.batches():
+        logits = np.asarray(model.apply(model.params, batch).logits, np.float64)  # (B, T, V)
+        for b, m in zip(*np.nonzero(targets.weights), strict=True):
+            scores, label = logits[b, targets.tokens[b, m]], targets.values[b, m]
+            losses.append(np.log(np.exp(scores).sum()) - scores[label])
+            right.append(scores.argmax() == label)
+    wanted = {"perplexity": np.exp(np.mean(losses)), "accuracy": np.mean(right)}
+    assert measure() == pytest.approx({**wanted, "loss": np.mean(losses)}, rel=1e-5)
+
+
+def test_broken_parameters_are_told(model: Model, corpus: Dataset) -> None:
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, model.params)
+    with pytest.raises(EncodaxError, match="the model's scores are not finite"):
+        BatchEvaluator(model, corpus, OBJECTIVE)(broken)
+
+
+def test_answers_are_measured_by_the_predictor(tiny_model: Model) -> None:
+    examples = [Example(text, "good", text) for text in TEXTS[:9]]
+    data = Dataset.prepare(classification, tiny_model, examples)
+    found = evaluator(tiny_model, data, Objective())(None)
+    assert found == Classifier(tiny_model).measure(data)
+    assert classification.METRIC in found
