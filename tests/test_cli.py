@@ -47,6 +47,7 @@ import encodax
 from encodax import cli
 from encodax.config import Usage
 from encodax.inference.vectors import TYPES
+from encodax.run_files import RunFacts
 from encodax.training import TrainResult
 
 __all__ = ["quick_compiler"]
@@ -91,6 +92,9 @@ FILES: dict[str, bytes] = {
     "overlap.jsonl": b'{"text": "abc", "spans": [{"start": 0, "end": 2, "label": "x"},'
     b' {"start": 1, "end": 3, "label": "x"}]}\n',
 }
+
+
+SIZES = {"layers": 1, "width": 8, "parameters": 99}
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +199,25 @@ def assert_refused(outcome: Outcome, message: str) -> None:
 
 
 # What it is for.
+
+
+def test_report(call: Call, tmp_path: Path) -> None:
+    facts = RunFacts("classification", "f1", True, 2, {}, SIZES, {}, {}, {})
+    facts.write(tmp_path / "run.json")
+    step = {"step": 1, "loss": 0.5, "learning_rate": 1e-3, "tokens_per_second": 9.0, "padding": 0.1}
+    write_lines(tmp_path / "metrics.jsonl", [step])
+    outcome = call("report", str(tmp_path))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"{tmp_path / 'report.html'}\n"
+    assert "classification" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+def test_a_report_without_its_extra(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from encodax import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "report", "."], capture_output=True)
+    line = f"error: the report needs {missing}: pip install 'encodax[report]'\n"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", line)
 
 
 def test_train_evaluate_predict(site: Path, tmp_path: Path, quick_compiler: dict[str, str]) -> None:
@@ -740,6 +763,8 @@ def test_a_disk_that_fills_up_loses_nothing(
         (["predict", "filler", "good"], "use `encodax fill-mask`"),
         (["predict", "questions", "good"], r"text 0: no field 'question' \(found: text\)"),
         (["evaluate", "questions", "--data", "good.jsonl"], "good.jsonl, line 1: no field 'quest"),
+        (["report", "model"], "model/metrics.jsonl, line 1: is not JSON"),
+        (["report", "pairs"], "pairs/metrics.jsonl does not exist: a training run writes it"),
         (["predict", "no_config", "good"], "no_config/config.json does not exist"),
         (["predict", "no_weights", "good"], "no_weights/model.safetensors does not exist"),
         (["predict", "cut_weights", "good"], "cut_weights/model.safetensors cannot be read"),

@@ -568,6 +568,29 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory of a training run.")],
+) -> None:
+    """Make a page of a training run, OUT/report.html, also while it goes on.
+
+    It shows the learning curve, the gradient, the speed, the evaluations, what was chosen and the
+    machine; `encodax train` makes it at the end. The same curves for TensorBoard are in
+    OUT/tensorboard.
+    """
+    print(_report(out))
+
+
+def _report(out: Path) -> Path:
+    try:
+        from encodax.run_report import write_report
+    except ImportError as error:
+        raise EncodaxError(
+            f"the report needs {error.name}: pip install 'encodax[report]'"
+        ) from error
+    return write_report(out)
+
+
+@app.command()
 def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],

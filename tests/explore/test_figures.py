@@ -12,6 +12,7 @@ CURVE = [
     *({"step": step, "loss": 3.0 / step} for step in range(1, 201)),
     *({"step": step, "eval_f1": step / 200} for step in (100, 200)),
 ]
+STEPS = np.arange(1.0, 201.0)
 TOKENS = ["[CLS]", "<", "日", "ب", "[SEP]"]
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(5), size=5)
 TABLE = np.random.default_rng(0).normal(size=(12, 8))
@@ -19,6 +20,12 @@ TABLE = np.random.default_rng(0).normal(size=(12, 8))
 PICTURES: dict[str, Callable[[], str]] = {
     "loss": lambda: figures.learning_curve(CURVE, "loss", "training loss", is_logarithmic=True),
     "metric": lambda: figures.learning_curve(CURVE, "eval_f1", "F1 & more"),
+    "two series": lambda: figures.line_chart(
+        {"padding": (STEPS, STEPS / 400), "waiting": (STEPS[::20], STEPS[::20] / 900)},
+        "what is lost",
+        is_share=True,
+        is_noisy=False,
+    ),
     "position_similarity": lambda: figures.position_similarity(TABLE, "learned"),
     "positional_encodings": lambda: figures.positional_encodings(TABLE, "learned <table>"),
     "attention_map": lambda: figures.attention_map(WEIGHTS, TOKENS, "layer 1 & head 2"),
@@ -74,16 +81,56 @@ def test_a_curve_is_labelled(name: str, title: str) -> None:
     assert {title, "step"} <= set(texts(PICTURES[name]()))
 
 
-def test_a_curve_of_many_points_has_a_running_mean() -> None:
-    def lines(name: str) -> int:
-        style = "stroke: var(--accent, #0b6bcb)"
-        root = ElementTree.fromstring(PICTURES[name]())
-        paths = [
-            e.attrib for e in root.iter() if e.tag.endswith("path") and "clip-path" in e.attrib
-        ]
-        return sum(style in path["style"] for path in paths)
+def lines(svg: str, colour: str = "--accent") -> list[str]:
+    """The paths of the lines of a colour."""
+    paths = [e.attrib for e in ElementTree.fromstring(svg).iter() if "clip-path" in e.attrib]
+    return [path["d"] for path in paths if f"stroke: var({colour}, #" in path.get("style", "")]
 
-    assert (lines("loss"), lines("metric")) == (2, 1)
+
+def test_a_curve_of_many_points_has_a_running_mean() -> None:
+    assert [len(lines(PICTURES[name]())) for name in ("loss", "metric", "two series")] == [2, 1, 1]
+
+
+def test_a_running_mean_lags_behind_neither_way() -> None:
+    ramp = np.arange(400.0)
+    np.testing.assert_allclose(figures._smooth(ramp)[150:250], ramp[150:250], atol=0.1)
+    np.testing.assert_allclose(figures._smooth(ramp[::-1]), figures._smooth(ramp)[::-1])
+    np.testing.assert_allclose(figures._smooth(np.ones(400)), 1)
+
+
+def test_two_series_have_two_colours_and_a_legend() -> None:
+    svg = PICTURES["two series"]()
+    assert {"padding", "waiting", "what is lost"} <= set(texts(svg))
+    assert len(lines(svg, "--second")) == 1
+    assert any(text.endswith("%") for text in texts(svg))
+
+
+def test_what_cannot_be_drawn_is_left_out() -> None:
+    values = np.array([1.0, np.nan, 10.0, np.inf, 0.0, 5.0])
+    steps = np.arange(6.0)
+    for is_logarithmic, drawn in ((True, [0, 2, 5]), (False, [0, 2, 4, 5])):
+        found, wanted = (
+            figures.line_chart({"": (x, y)}, "norm", is_logarithmic=is_logarithmic)
+            for x, y in ((steps, values), (steps[drawn], values[drawn]))
+        )
+        assert found == wanted
+    none = figures.line_chart({"": (steps[:0], steps[:0])}, "norm", is_logarithmic=True)
+    assert lines(none) == []
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_peaks() -> None:
+    steps = np.arange(100_000.0)
+    values = np.zeros(100_000)
+    values[34_567], values[76_543] = 7, -7
+    svg = figures.line_chart({"": (steps, values)}, "long", is_noisy=False)
+    assert len(svg) < 100_000
+    peaks = np.zeros(100_000)
+    peaks[34_567] = 7
+    assert svg != figures.line_chart({"": (steps, peaks)}, "long", is_noisy=False)
+    kept, of_them = figures._thinned(steps, values)
+    assert len(kept) <= 2 * figures.MOST
+    assert (of_them.min(), of_them.max()) == (-7, 7)
+    assert (np.diff(kept) > 0).all()
 
 
 def test_a_curve_without_a_point() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from toys import snapshot
 
 from encodax.errors import EncodaxError
+from encodax.run_files import METRICS_FILE, RUN_FILE, RunFacts, read_facts
 from encodax.training import progress
 from encodax.training.progress import RunLog
 
@@ -28,6 +29,10 @@ def told(console: Console | None, directory: Path | None = None, steps: int = 4)
         log.evaluation(3, {"f1": 0.5}, is_best=False)
         log.note("done [early]")
     return log.curve
+
+
+def without_time(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "seconds"}
 
 
 @pytest.fixture
@@ -74,27 +79,56 @@ def test_no_console_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_curve_is_kept_and_written(tmp_path: Path) -> None:
     curve = told(None, tmp_path)
-    assert curve == [
+    lines = (tmp_path / METRICS_FILE).read_text().splitlines()
+    assert [json.loads(line) for line in lines] == curve
+    assert [without_time(entry) for entry in curve] == [
         {"step": 1, **STEP},
         {"step": 2, **STEP},
         {"step": 2, "eval_f1": 0.75},
         {"step": 3, **STEP},
         {"step": 3, "eval_f1": 0.5},
     ]
-    lines = (tmp_path / progress.METRICS_FILE).read_text().splitlines()
-    assert [json.loads(line) for line in lines] == curve
 
 
 def test_the_curve_can_be_read_as_it_grows(tmp_path: Path) -> None:
     with RunLog(tmp_path, 4) as log:
         log.step(1, STEP)
-        assert json.loads((tmp_path / progress.METRICS_FILE).read_text()) == {"step": 1, **STEP}
+        assert json.loads((tmp_path / METRICS_FILE).read_text()) == log.curve[0]
 
 
-@pytest.mark.parametrize("older", [progress.METRICS_FILE, "config.json"])
+def test_the_time_of_a_run_goes_on_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    times = iter([100.0, 107.5, 500.0, 502.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    for done in (0, 1):
+        now = next(times)
+        with RunLog(tmp_path, 2, done) as log:
+            now = next(times)
+            log.step(done + 1, STEP)
+    assert [entry["seconds"] for entry in log.curve] == [7.5, 9.5]
+
+
+def test_what_the_run_is_stands_beside_the_curve(tmp_path: Path) -> None:
+    about = RunFacts("classification", "f1", True, 4, {"seed": 1}, {}, {}, {}, {})
+    (tmp_path / "config.json").write_text("older\n")
+    with RunLog(tmp_path, 4, about=about) as log:
+        log.step(1, STEP)
+        assert not (tmp_path / RUN_FILE).exists()
+        log.evaluation(1, {"f1": 0.5}, is_best=True)
+    assert read_facts(tmp_path / RUN_FILE) == about
+
+
+def test_the_share_of_the_peak_is_told_where_it_is_known(every_step: None) -> None:
+    console = Console(file=io.StringIO())
+    with RunLog(None, 3, console=console) as log:
+        for step in (1, 2):
+            log.step(step, {**STEP, "share_of_peak": 0.414})
+    assert "  padding 25.0%  41% of peak  " in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("older", [METRICS_FILE, "config.json"])
 def test_what_is_older_stays_until_the_first_evaluation(tmp_path: Path, older: str) -> None:
     (tmp_path / older).write_text("older\n")
-    file = tmp_path / progress.METRICS_FILE
+    file = tmp_path / METRICS_FILE
     with RunLog(tmp_path, 4) as log:
         log.step(1, STEP)
         assert snapshot(tmp_path) == {older: b"older\n"}
@@ -106,6 +140,6 @@ def test_what_is_older_stays_until_the_first_evaluation(tmp_path: Path, older: s
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    (tmp_path / progress.METRICS_FILE).symlink_to("/dev/full")
+    (tmp_path / METRICS_FILE).symlink_to("/dev/full")
     with RunLog(tmp_path, 4) as log, pytest.raises(EncodaxError, match=r"metrics\.jsonl cannot be"):
         log.evaluation(1, {"f1": 0.5}, is_best=True)

@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter
 
 COLOURS = {
     "#010101": "var(--ink, #1f2328)",
@@ -49,7 +50,12 @@ STYLE: Any = {
 
 CELL = 16  # units a token takes in an attention map
 DENSE = 100  # points of a curve from which on it is smoothed
+MOST = 1_000  # pieces of a curve that are drawn, from the least to the most of each
 FAINTEST = 0.01  # attention that is drawn: below, a cell looks empty anyway
+
+
+Series = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
+"""Steps, and a value at each."""
 
 
 def learning_curve(
@@ -67,19 +73,74 @@ def learning_curve(
         title: what stands above.
         is_logarithmic: whether the scale is, for what shrinks by powers of ten.
     """
-    steps, values = _series(curve, value)
-    is_dense = len(steps) > DENSE
+    return line_chart({"": series_of(curve, value)}, title, is_logarithmic=is_logarithmic)
+
+
+def line_chart(
+    series: Mapping[str, Series],
+    title: str,
+    *,
+    is_logarithmic: bool = False,
+    is_share: bool = False,
+    is_noisy: bool = True,
+) -> str:
+    """Values over the steps of a run.
+
+    Args:
+        series: by the names that the legend has; without a name it has none. At most two.
+        title: what stands above.
+        is_logarithmic: whether the scale is; values that are not above 0 are left out then.
+        is_share: whether values are shares, told in percent.
+        is_noisy: whether a series of many points is drawn pale, under its running mean: of the
+            logarithms where the scale is logarithmic.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
-        axes = figure.subplots()
-        if is_dense:
-            axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=0.6)
-            values = _smooth(values)
-        marker = "" if is_dense else "o"
-        axes.plot(steps, values, color=ACCENT, marker=marker, markersize=4, linewidth=1.8)
-        axes.set(title=title, xlabel="step", yscale="log" if is_logarithmic else "linear")
+        axes, is_drawn = figure.subplots(), False
+        for (name, (steps, values)), colour in zip(series.items(), (ACCENT, SECOND), strict=False):
+            drawn = np.isfinite(values) & (values > 0 if is_logarithmic else True)
+            steps, values = steps[drawn], values[drawn]
+            if is_noisy and len(steps) > DENSE:
+                axes.plot(*_thinned(steps, values), color=colour, alpha=0.3, linewidth=0.6)
+                values = np.exp(_smooth(np.log(values))) if is_logarithmic else _smooth(values)
+            marker = "" if len(steps) > DENSE else "o"
+            line: dict[str, Any] = {
+                "color": colour,
+                "linewidth": 1.8,
+                "marker": marker,
+                "markersize": 4,
+            }
+            axes.plot(*_thinned(steps, values), label=name, **line)
+            is_drawn |= len(steps) > 0
+        axes.set(title=title, xlabel="step")
+        if is_logarithmic and is_drawn:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+        elif is_share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        elif is_drawn and axes.get_ylim()[1] >= 10_000:
+            axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
         axes.grid(visible=True)
+        if any(series):
+            axes.legend(frameon=False)
         return _svg(figure, f"Curve: {title}")
+
+
+def series_of(curve: Sequence[Mapping[str, int | float]], name: str) -> Series:
+    """Steps and values of the entries of a learning curve that have such a value."""
+    entries = [(entry["step"], entry[name]) for entry in curve if name in entry]
+    steps, values = np.array(entries, float).reshape(-1, 2).T
+    return steps, values
+
+
+def _thinned(steps: Any, values: Any) -> Series:
+    """At most 2 `MOST` points: the least and the most of each piece, so that no peak is lost."""
+    if len(steps) <= 2 * MOST:
+        return steps, values
+    pieces = np.array_split(np.arange(len(steps)), MOST)
+    ends = [(piece[values[piece].argmin()], piece[values[piece].argmax()]) for piece in pieces]
+    kept = np.unique(ends)
+    return steps[kept], values[kept]
 
 
 def positional_encodings(table: Float[np.ndarray, "T D"], title: str) -> str:
@@ -168,21 +229,17 @@ def _cells(weights: Float[np.ndarray, "T S"], names: Sequence[str]) -> list[str]
     ]
 
 
-def _series(
-    curve: Sequence[Mapping[str, int | float]], name: str
-) -> tuple[Float[np.ndarray, " entries"], Float[np.ndarray, " entries"]]:
-    """Steps and values of the entries that have such a value."""
-    entries = [(entry["step"], entry[name]) for entry in curve if name in entry]
-    steps, values = np.array(entries, float).reshape(-1, 2).T
-    return steps, values
-
-
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
-    """The mean of the last 20 or so values, older ones counting less."""
+    """A mean of 20 or so values, or 2 %, on each side of each one, far ones counting less."""
+    return (_mean_so_far(values) + _mean_so_far(values[::-1])[::-1]) / 2
+
+
+def _mean_so_far(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+    kept = 1 - 1 / max(20, len(values) / 50)
     means = np.zeros(len(values))
     mean = seen = 0.0
     for index, value in enumerate(values):
-        mean, seen = 0.95 * mean + value, 0.95 * seen + 1
+        mean, seen = kept * mean + value, kept * seen + 1
         means[index] = mean / seen
     return means
 

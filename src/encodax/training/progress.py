@@ -6,19 +6,20 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from encodax.errors import EncodaxError
+from encodax.run_files import EVALUATION, METRICS_FILE, RUN_FILE, Entry, RunFacts, read_curve
+from encodax.training.events import Events
 
-METRICS_FILE = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 5.0
 
 
 class RunLog:
-    """Writes the learning curve to `metrics.jsonl`, and shows it to whoever watches."""
+    """Writes what a run is and its learning curve, and shows the curve to whoever watches."""
 
     def __init__(
         self,
@@ -26,17 +27,22 @@ class RunLog:
         steps: int,
         done: int = 0,
         *,
+        about: RunFacts | None = None,
         console: Console | None = None,
     ):
         """Open the log.
 
         Args:
-            directory: where `metrics.jsonl` goes; None for nowhere.
+            directory: where `run.json`, `metrics.jsonl` and events for TensorBoard go; None for
+                nowhere.
             steps: of the whole run.
             done: steps of it that an earlier part has done, and logged there.
+            about: what the run is; None to write no `run.json`.
             console: where to show; None for nowhere.
         """
         self._file = None if directory is None else directory / METRICS_FILE
+        self._about = about
+        self._events = None if directory is None else Events(directory, done)
         self._steps = steps
         self._console = console or Console(quiet=True)
         self._lives = self._console.is_terminal
@@ -53,9 +59,10 @@ class RunLog:
         self._bar = self._progress.add_task("train", total=steps, completed=done, told="compiling")
         self._first = done + 1
         self._start = self._last_line = time.monotonic()
-        self.curve: list[dict[str, Any]] = _earlier(self._file, done)
+        self.curve: list[Entry] = _earlier(self._file, done)
         """Everything written to `metrics.jsonl`."""
-        self._written = 0
+        self._began = time.monotonic() - max((e.get("seconds", 0) for e in self.curve), default=0)
+        self._written, self._drawn = 0, len(self.curve)
         # What stands there stays as it is until this run has a model to put there.
         self._waits = directory is not None and not done and any(directory.iterdir())
 
@@ -72,12 +79,17 @@ class RunLog:
         self._progress.stop()
 
     def step(self, step: int, entry: dict[str, float]) -> None:
-        """Tell of a training step: loss, learning rate, tokens/s, share of padding."""
-        self._write({"step": step, **entry})
+        """Tell of a training step: loss, learning rate, tokens/s, share of padding.
+
+        The seconds of the run so far, earlier parts included, are added.
+        """
+        self._write({"step": step, **entry, "seconds": round(time.monotonic() - self._began, 3)})
         told = (
             f"loss {entry['loss']:.4f}  {entry['tokens_per_second']:,.0f} tokens/s  "
             f"padding {entry['padding']:.1%}"
         )
+        if "share_of_peak" in entry:
+            told += f"  {entry['share_of_peak']:.0%} of peak"
         self._progress.update(self._bar, completed=step, told=told)
         now = time.monotonic()
         if step == self._first:  # it compiled, and says nothing of the time that the others take
@@ -90,7 +102,7 @@ class RunLog:
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
         """Tell of an evaluation, once its model is saved where it is the best."""
         self._waits = False
-        self._write({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
+        self._write({"step": step, **{EVALUATION + name: value for name, value in metrics.items()}})
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
 
@@ -98,23 +110,25 @@ class RunLog:
         """Say something beside the numbers."""
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, entry: Entry) -> None:
         self.curve.append(entry)
-        if self._file is None or self._waits:
+        if self._file is None or self._events is None or self._waits:
             return
         mode, unwritten = "a" if self._written else "w", self.curve[self._written :]
         try:  # opened anew: saving a model may have put another in its place
+            if not self._written and self._about is not None:
+                self._about.write(self._file.with_name(RUN_FILE))
             with self._file.open(mode, encoding="utf-8") as stream:
                 stream.writelines(json.dumps(entry) + "\n" for entry in unwritten)
+            self._events.write(self.curve[self._drawn :])
         except OSError as error:
-            raise EncodaxError(f"{self._file} cannot be written: {error.strerror}") from error
-        self._written = len(self.curve)
+            place = error.filename or self._file
+            raise EncodaxError(f"{place} cannot be written: {error.strerror}") from error
+        self._written = self._drawn = len(self.curve)
 
 
-def _earlier(file: Path | None, done: int) -> list[dict[str, Any]]:
+def _earlier(file: Path | None, done: int) -> list[Entry]:
     """What an earlier part of the run logged of the steps that are done."""
     if file is None or not done or not file.is_file():
         return []
-    with file.open(encoding="utf-8") as stream:
-        entries = [json.loads(line) for line in stream if line.endswith("\n")]
-    return [entry for entry in entries if entry["step"] <= done]
+    return [entry for entry in read_curve(file) if entry["step"] <= done]

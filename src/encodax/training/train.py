@@ -23,14 +23,17 @@ from encodax.errors import EncodaxError
 from encodax.families import bert
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
+from encodax.run_files import METRICS_FILE, REPORT_FILE
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective, Task, check_objective
 from encodax.tokenizer import Tokenizer
 from encodax.training import distributed
+from encodax.training.about import about
+from encodax.training.events import EVENTS_FOLDER
 from encodax.training.loop import Fitted, Keeping, fit
 from encodax.training.profiler import PROFILE_FOLDER
-from encodax.training.progress import METRICS_FILE, RunLog
+from encodax.training.progress import RunLog
 from encodax.training.run import Run, make_run
 from encodax.training.settings import NewModel, TrainSettings
 
@@ -58,8 +61,8 @@ class TrainResult(Fitted):
         found = {
             "model": self.out,
             "learning curve": self.out / METRICS_FILE,
-            "report": self.out / "report.html",
-            "TensorBoard": self.out / "tensorboard",
+            "report": self.out / REPORT_FILE,
+            "TensorBoard": self.out / EVENTS_FOLDER,
             "profile": self.out / PROFILE_FOLDER,
         }
         if self.checkpoints is not None:
@@ -131,7 +134,12 @@ def train(
         job.run,
         job.train,
         evaluator(job.model, job.eval, job.objective, job.teacher),
-        log=functools.partial(RunLog, place if distributed.is_first() else None, console=console),
+        log=functools.partial(
+            RunLog,
+            place if distributed.is_first() else None,
+            about=about(job.run),
+            console=console,
+        ),
         keeping=keeping,
     )
     own = {field.name: getattr(fitted, field.name) for field in fields(fitted)}

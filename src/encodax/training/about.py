@@ -1,0 +1,50 @@
+"""What a run is, for its `run.json`."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib import metadata
+
+import jax
+import numpy as np
+
+import encodax
+from encodax.run_files import RunFacts
+from encodax.training.checkpoint import surroundings
+from encodax.training.run import Run
+
+PACKAGES = ("dm-haiku", "optax", "grain", "orbax-checkpoint", "numpy")
+
+
+def about(run: Run) -> RunFacts:
+    """What does not change while a run goes on."""
+    recipe, shape = run.recipe, run.plan.shape
+    encoder = recipe.model.config.encoder
+    options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.OPTIONS)}
+    choices = {**options, **asdict(run.settings), "precision": recipe.precision}
+    return RunFacts(
+        task=recipe.task.NAME,
+        metric=recipe.task.METRIC,
+        larger_is_better=recipe.task.LARGER_IS_BETTER,
+        steps=run.plan.steps,
+        choices={name: value for name, value in choices.items() if value not in (None, ())},
+        model={
+            "layers": len(encoder.layers),
+            "width": encoder.embeddings.width,
+            "vocabulary": encoder.embeddings.vocabulary_size,
+            "parameters": recipe.model.parameter_count(),
+            "trained parameters": sum(map(np.size, jax.tree.leaves(run.trained))),
+        },
+        batch={
+            "rows": shape.row_count * run.plan.micro_batches,
+            "tokens of a row": shape.row_tokens,
+            "micro-batches": run.plan.micro_batches,
+        },
+        surroundings=surroundings(run.mesh),
+        versions={
+            "Python": platform.python_version(),
+            "Encodax": encodax.__version__,
+            **{package: metadata.version(package) for package in PACKAGES},
+        },
+    )
