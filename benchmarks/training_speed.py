@@ -31,8 +31,8 @@ from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example
 from encodax.training.optimizer import learning_rate_schedule, make_optimizer
 from encodax.training.settings import NewModel
+from encodax.training.starts import new_model
 from encodax.training.step import initial_state, make_step
-from encodax.training.train import new_model
 
 BATCH_TOKENS = 2_048
 MATMUL_SIZE = 2_048

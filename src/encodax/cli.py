@@ -498,17 +498,11 @@ def pretrain(
       --steps 20000 --out runs/mini
     """
     choices = dict(locals())
-    from encodax.training.presets import preset as shape_of
+    from encodax.training.pretrain import pretraining
 
-    shape = shape_of(choices.pop("preset"))
-    _train(
-        "masked-lm",
-        train=choices.pop("corpus"),
-        vocabulary_size=choices.pop("tokenizer_size"),
-        dropout_rate=choices.pop("dropout"),
-        **shape,
-        **choices,
-    )
+    choices["vocabulary_size"] = choices.pop("tokenizer_size")
+    choices["dropout_rate"] = choices.pop("dropout")
+    _train("masked-lm", **pretraining(**choices))
 
 
 def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
@@ -531,6 +525,8 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
         result = training.train(task, console=errors, **choices)
         if not distributed.is_first():
             return
+        assert result.out is not None
+        _report_if_possible(result.out)
         errors.print(
             f"{result.steps} steps in {result.seconds:.0f} s, "
             f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding",
@@ -541,6 +537,17 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
         )
         answer = {"model": str(result.out), "step": result.best_step, **result.metrics}
         output.write(json.dumps(answer) + "\n")
+
+
+def _report_if_possible(out: Path) -> None:
+    """The page of a run, where what draws it is installed."""
+    try:
+        from encodax.run_report import write_report
+    except ImportError as error:
+        missing = f"note: no report.html: {error.name} is missing: pip install 'encodax[report]'"
+        errors.print(missing, highlight=False, markup=False, soft_wrap=True)
+    else:
+        write_report(out)
 
 
 @contextmanager

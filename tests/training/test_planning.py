@@ -20,12 +20,12 @@ from encodax.model import parameter_shapes
 from encodax.tasks import task_named
 from encodax.tasks.task import Objective
 from encodax.training import planning
+from encodax.training.job import prepare
 from encodax.training.planning import StepPlan, plan_step
 from encodax.training.planning_table import table_of
 from encodax.training.presets import PRESETS
 from encodax.training.run import bytes_of
 from encodax.training.settings import NewModel, TrainSettings
-from encodax.training.train import prepare
 
 CLASSIFICATION = task_named("classification")
 SMALL = NewModel(layers=2, width=64, heads=2, vocabulary_size=100, dropout_rate=0.0)

@@ -35,7 +35,7 @@ from toys import (
 import encodax
 from encodax.errors import EncodaxError
 from encodax.training import TrainResult
-from encodax.training.train import FINE_TUNING_RATE
+from encodax.training.job import FINE_TUNING_RATE
 from encodax.types import Params
 
 FLIPPED = [{**record, "label": "no" if record["label"] == "yes" else "yes"} for record in SENTIMENT]

@@ -33,9 +33,14 @@ class Example:
     others: tuple[str, ...] = ()
     """Texts beside it that are read apart: what is similar to it, and what is not (embedding)."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Its text, or both of a pair."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
     def characters(self) -> int:
-        """How long its text is, or both of a pair."""
-        return sum(map(len, (self.text,) if isinstance(self.text, str) else self.text))
+        """How long its texts are."""
+        return sum(map(len, (*self.parts, *self.others)))
 
 
 @jax.tree_util.register_dataclass

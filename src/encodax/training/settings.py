@@ -18,6 +18,7 @@ from encodax.config import (
 from encodax.errors import EncodaxError
 from encodax.inference.precision import Precision
 from encodax.tokenizer import Kind
+from encodax.training.lora import LoraConfig
 from encodax.training.optimizer import Schedule
 
 
@@ -48,6 +49,14 @@ class TrainSettings:
     """Factor of the learning rate from each layer to the one below it (Clark et al. 2020)."""
     freeze: str | None = None
     """Regular expression of parameters (`path/leaf`) that are not trained."""
+    lora_rank: int | None = None
+    """Train low-rank adapters of this rank, and the head, instead of all (`training/lora.py`)."""
+    lora_alpha: float = LoraConfig.alpha
+    """What adapters add counts alpha / rank times."""
+    lora_targets: str = LoraConfig.targets
+    """Regular expression of the modules that have one."""
+    merge: bool = False
+    """Write a whole model, adapters merged, instead of an adapter."""
     precision: Precision | None = None
     """Of products; parameters stay float32. None for float32 on CPU, bfloat16 on accelerators."""
     mesh: str | None = None
@@ -100,10 +109,22 @@ class TrainSettings:
         if self.precision == "int8":
             raise EncodaxError("precision int8 cannot be trained in: choose float32 or bfloat16")
         self.profiled()
+        _ = self.lora
         if self.steps is not None and self.epochs is not None:
             raise EncodaxError("give steps or epochs, not both")
         if self.batch_tokens is not None and self.batch_size is not None:
             raise EncodaxError("give batch_tokens or batch_size, not both")
+
+    @property
+    def lora(self) -> LoraConfig | None:
+        """The adapters that are trained, if any are.
+
+        Raises:
+            EncodaxError: they cannot be.
+        """
+        if self.lora_rank is None:
+            return None
+        return LoraConfig(self.lora_rank, self.lora_alpha, self.lora_targets)
 
     def profiled(self) -> range:
         """The steps that the profiler looks at, from 1.

@@ -77,9 +77,7 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, AXES))
 
 
-def shardings_of(
-    params: Params | Shapes, mesh: Mesh | AbstractMesh, rules: Rules = RULES
-) -> Any:
+def shardings_of(params: Params | Shapes, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> Any:
     """How each parameter lies on the mesh: as the first rule says that its path matches.
 
     A dimension that its axis does not divide stays whole.
@@ -156,6 +154,12 @@ def put_batch(local: Any, mesh: Mesh) -> Any:
         return placed
 
     return jax.tree.map(place, local)
+
+
+def gather(params: Params, mesh: Mesh) -> Params:
+    """Under jit: each parameter whole on every device, from here on."""
+    whole: Params = jax.lax.with_sharding_constraint(params, replicated(mesh))
+    return whole
 
 
 def gathered(params: Params, mesh: Mesh) -> Params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,6 +73,8 @@ class Recipe:
     """Of products; parameters, their gradients and the optimizer are float32 in any case."""
     teacher: Model | None = None
     """Its answers go to the loss as `Targets.teacher`."""
+    gather: Callable[[Params], Params] = lambda params: params
+    """Brings the parts of parameters together before they are used."""
 
 
 Step = Callable[[TrainState, Constants, PackedBatch, Targets], tuple[TrainState, StepMetrics]]
@@ -135,6 +138,9 @@ def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | Non
         new = TrainState(params, optimizer, state.step + 1, state.key)
         return new, StepMetrics(loss, norm, is_finite)
 
+    if mesh is not None and mesh.shape["fsdp"] > 1:
+        # Said, so that XLA does not cut the computing along the parameters instead of the rows.
+        recipe = replace(recipe, gather=functools.partial(sharding.gather, mesh=mesh))
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     options = COMPILER_OPTIONS.get(platform)
     if mesh is None:
@@ -161,13 +167,13 @@ def _forward(
 ) -> tuple[ModelOutput, Targets]:
     """What the model says of one micro-batch in training, and what its loss wants."""
     run: dict[str, Any] = {"record": recipe.task.RECORD, "tokens": targets.tokens}
-    whole = cast(effective(params, constants.frozen), recipe.precision)
+    whole = recipe.gather(cast(effective(params, constants.frozen), recipe.precision))
     output = recipe.model.apply(
         whole, batch, is_training=True, rng=key, execution=recipe.execution, **run
     )
     if recipe.teacher is not None:
         assert constants.teacher is not None
-        taught = cast(constants.teacher, recipe.precision)
+        taught = recipe.gather(cast(constants.teacher, recipe.precision))
         answer = jax.lax.stop_gradient(recipe.teacher.apply(taught, batch, **run))
         targets = replace(targets, teacher=answer)
     return output, targets

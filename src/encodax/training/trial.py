@@ -9,9 +9,9 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from encodax.training.job import prepare
 from encodax.training.peak import matmul_peak
 from encodax.training.run import bytes_of
-from encodax.training.train import prepare
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def try_out(task: str, **choices: Any) -> Trial:
     Raises:
         EncodaxError: as `encodax.train`.
     """
-    for name in ("out", "overwrite", "resume", "resume_step", "checkpoints", "merge", "console"):
+    for name in ("out", "overwrite", "resume", "resume_step", "checkpoints", "console"):
         choices.pop(name, None)
     job = prepare(task, **choices)
     run = job.run

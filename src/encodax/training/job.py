@@ -1,0 +1,198 @@
+"""All that a run begins with: files read, texts checked, choices sorted, the plan laid out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar, overload
+
+import jax
+
+from encodax import adapters, atomic
+from encodax.data import sources
+from encodax.data.records import Paths, open_records
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.model import Model
+from encodax.tasks import task_named
+from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import Example, Objective, Task, check_objective
+from encodax.training.adapters import trainable
+from encodax.training.lora import save_adapter
+from encodax.training.run import Run, make_run
+from encodax.training.settings import NewModel, TrainSettings
+from encodax.training.starts import new_model, with_head
+from encodax.types import Params
+
+Data = Paths | Sequence[Record] | Iterable[dict[str, Any]]
+"""Files to read, or records in memory."""
+
+FINE_TUNING_RATE = 5e-5
+"""Learning rate when a trained model is trained on, unless another is given."""
+
+OF_NO_BIT = ("mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge")
+"""Choices that may differ when a run goes on: they change no step."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run begins with, ready and checked."""
+
+    task: Task
+    model: Model
+    teacher: Model | None
+    train: Dataset
+    eval: Dataset
+    objective: Objective
+    run: Run
+    base: str | None
+    """What the model one begins from is called: its directory, or its id on the hub."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short, and the same where a run can go on: of the data, the choices and the model."""
+        settings = {k: v for k, v in asdict(self.run.settings).items() if k not in OF_NO_BIT}
+        shapes = str(jax.tree.map(lambda leaf: leaf.shape, self.run.trained))
+        told = [self.task.NAME, settings, asdict(self.objective), shapes, self.train.digest]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def save(self, out: Path, best: Model, trained: Params) -> None:
+        """Write a new best model, or the adapter that makes it of its base."""
+        settings = self.run.settings
+        if settings.lora is None or settings.merge:
+            best.save(out, overwrite=True)
+        else:
+            assert self.base is not None
+            save_adapter(out, best, trained, settings.lora, self.base, overwrite=True)
+
+
+def prepare(
+    task: str,
+    *,
+    train: Data,
+    eval: Data,
+    model: Path | str | Model | None = None,
+    teacher: Path | str | Model | None = None,
+    columns: Sequence[str] | None = None,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    **choices: Any,
+) -> Job:
+    """Read, check and lay out all that a run begins with; arguments as `train` has them."""
+    chosen = task_named(task)
+    settings, shape, objective = _settings(choices, from_scratch=model is None)
+    check_objective(chosen, objective)
+    if out is not None:
+        atomic.check_free(Path(out), overwrite=overwrite)
+    learned = _examples(chosen, train, columns)
+    judged = _examples(chosen, eval, columns)
+    labels = chosen.labels(learned)
+    taught = _loaded(teacher)
+    if (taught is not None) != (chosen.NAME == "distillation"):
+        raise EncodaxError(
+            "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
+        )
+    if model is None:
+        start = new_model(chosen, learned, labels, shape, settings.seed)
+    else:
+        start = with_head(_loaded(model), chosen, labels, settings.seed)
+    data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
+    measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
+    base = str(model) if isinstance(model, str | Path) else None
+    key = jax.random.key(settings.seed)
+    trained, frozen = trainable(start.params, key=key, lora=settings.lora, freeze=settings.freeze)
+    if settings.lora is not None and out is not None and not settings.merge:
+        if base is None:
+            raise EncodaxError(
+                "an adapter is for a model that has a name: begin from a directory or an id "
+                "(--model), or ask for a whole model (--merge)"
+            )
+        adapters.check_savable(start.config, trained)
+    run = make_run(
+        start, data, settings,
+        objective=objective, trained=trained, frozen=frozen, teacher=taught,
+    )  # fmt: skip
+    return Job(chosen, start, taught, data, measured, objective, run, base)
+
+
+def _loaded(model: Path | str | Model | None) -> Any:
+    return model if isinstance(model, Model) or model is None else Model.load(model)
+
+
+Choice = TypeVar("Choice")
+
+
+def _settings(
+    choices: dict[str, Any], *, from_scratch: bool
+) -> tuple[TrainSettings, NewModel, Objective]:
+    """Sort the choices into those of the run, of a new model, and of the loss."""
+    given = {name: value for name, value in choices.items() if value is not None}
+    kinds = (TrainSettings, NewModel, Objective)
+    names: dict[type, set[str]] = {kind: {field.name for field in fields(kind)} for kind in kinds}
+    if unknown := given.keys() - set().union(*names.values()):
+        known = ", ".join(sorted(set().union(*names.values())))
+        raise EncodaxError(f"no choice named {', '.join(sorted(unknown))}; known: {known}")
+    for_model = sorted(given.keys() & names[NewModel])
+    if for_model and not from_scratch:
+        raise EncodaxError(
+            f"{', '.join(for_model)}: the shape is that of the model one begins from"
+        )
+    defaults = {} if from_scratch else {"learning_rate": FINE_TUNING_RATE}
+
+    def of(kind: type[Choice], defaults: dict[str, Any]) -> Choice:
+        return kind(**{**defaults, **{k: v for k, v in given.items() if k in names[kind]}})
+
+    return of(TrainSettings, defaults), of(NewModel, {}), of(Objective, {})
+
+
+class _Examples(Sequence[Example]):
+    """Examples that are read and understood when they are asked for."""
+
+    def __init__(self, task: Task, records: Sequence[Record]):
+        self._task, self._records = task, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self._task.parse(self._records[index], labelled=True)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self._task.parse(record, labelled=True) for record in self._records)
+
+
+def _are_paths(data: Data) -> TypeGuard[Paths]:
+    if isinstance(data, str | Path):
+        return True
+    return isinstance(data, list | tuple) and all(isinstance(item, str | Path) for item in data)
+
+
+def _are_records(data: Data) -> TypeGuard[Sequence[Record]]:
+    return isinstance(data, Sequence) and bool(data) and isinstance(data[0], Record)
+
+
+def _named(data: Paths) -> str:
+    return str(data) if isinstance(data, str | Path) else ", ".join(map(str, data))
+
+
+def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> Sequence[Example]:
+    records: Sequence[Record]
+    if _are_paths(data):
+        name, records = _named(data), open_records(data, columns=columns)
+    elif _are_records(data):
+        name, records = "the data", data
+    else:
+        in_memory: Any = data
+        name, records = "the data", list(sources.records_of(in_memory))
+    if not len(records):
+        raise EncodaxError(f"{name}: the data set is empty")
+    return _Examples(task, records)

@@ -1,0 +1,67 @@
+"""Pretraining: a tokenizer and a masked language model, from a corpus alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from encodax.data.records import Paths, open_records
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.training.presets import PRESETS
+
+HELD_OUT = 100
+"""Of so many records one is measured on, where no others are given."""
+
+
+def pretraining(
+    corpus: Paths, *, eval: Paths | None = None, preset: str = "tiny", **choices: Any
+) -> dict[str, Any]:
+    """The arguments of `encodax.train("masked-lm", ...)` for a corpus and a published size.
+
+    Args:
+        corpus: files, folders or patterns of texts.
+        eval: texts to measure on; None for one record in a hundred of the corpus.
+        preset: size of the encoder, a name in `presets.PRESETS`.
+        **choices: the rest, as `encodax.train` takes it; it goes before the preset.
+
+    Raises:
+        EncodaxError: there is no such preset, or too little text to hold some out.
+    """
+    if preset not in PRESETS:
+        raise EncodaxError(f"preset {preset!r} is not one of: {', '.join(PRESETS)}")
+    given = {name: value for name, value in choices.items() if value is not None}
+    if eval is not None:
+        return {"train": corpus, "eval": eval, **PRESETS[preset], **given}
+    records = open_records(corpus)
+    if len(records) < HELD_OUT:
+        raise EncodaxError(
+            f"the corpus has {len(records)} records: give texts to measure on (--eval)"
+        )
+    held_out = range(HELD_OUT - 1, len(records), HELD_OUT)
+    kept = [index for index in range(len(records)) if index % HELD_OUT != HELD_OUT - 1]
+    return {
+        "train": _Part(records, kept),
+        "eval": _Part(records, held_out),
+        **PRESETS[preset],
+        **given,
+    }
+
+
+class _Part(Sequence[Record]):
+    """Some of the records of a sequence."""
+
+    def __init__(self, records: Sequence[Record], places: Sequence[int]):
+        self._records, self._places = records, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self._records[place] for place in self._places[index]]
+        return self._records[self._places[index]]

@@ -1,0 +1,53 @@
+"""Where a run begins: a model from scratch, or one that is trained on, with the task's head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from encodax.config import HeadConfig, ModelConfig
+from encodax.families import bert
+from encodax.model import Model
+from encodax.tasks.task import Example, Task
+from encodax.tokenizer import Tokenizer
+from encodax.training.settings import NewModel
+
+
+def new_model(
+    task: Task,
+    examples: Sequence[Example],
+    labels: tuple[str, ...],
+    shape: NewModel,
+    seed: int,
+) -> Model:
+    """A model from scratch, with a tokenizer trained on the examples' texts."""
+    texts = (text for example in examples for text in (*example.parts, *example.others))
+    tokenizer = Tokenizer.train(
+        texts, shape.tokenizer, vocabulary_size=shape.vocabulary_size, lowercase=shape.lowercase
+    )
+    config = ModelConfig(
+        shape.encoder(tokenizer.vocabulary_size),
+        labels=labels,
+        pad_id=tokenizer.pad_id,
+    )
+    if task.HEAD == "embedding":
+        head = HeadConfig("embedding", pooling="mean")
+    else:
+        head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
+    config = replace(config, head=replace(head, problem=task.PROBLEM))
+    return Model.create(config, tokenizer, seed=seed)
+
+
+def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
+    """The model itself where its head answers these labels, else its encoder with a new head."""
+    head, known = model.config.head, model.config.labels
+    has_no_labels = task.HEAD in ("embedding", "vocabulary", "span")
+    if has_no_labels and head is not None and head.kind == task.HEAD:
+        return model
+    if task.HEAD == "embedding":
+        return model.with_embeddings("mean")
+    if head is not None and (head.kind, head.problem) == (task.HEAD, task.PROBLEM):
+        is_one_score = task.PROBLEM == "regression"  # published ones call it LABEL_0
+        if len(known) == 1 if is_one_score else set(labels) <= set(known):
+            return model
+    return model.with_head(task.HEAD, labels=labels, problem=task.PROBLEM, seed=seed)
