@@ -66,7 +66,7 @@ def made(order: dict[str, Any]) -> None:
     config = LoraConfig(
         task_type=task,
         target_modules="all-linear",
-        exclude_modules=r"(.*\.)?(classifier|qa_outputs)(\..*)?",  # these are trained whole
+        exclude_modules=r"(.*\.)?((pre_)?classifier|qa_outputs)(\..*)?",  # these are trained whole
         r=4,
         lora_alpha=6,
     )
