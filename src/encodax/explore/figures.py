@@ -231,8 +231,8 @@ def _cells(weights: Float[np.ndarray, "T S"], names: Sequence[str]) -> list[str]
 
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
     """A mean of 20 or so values, or 2 %, on each side of each one, far ones counting less."""
-    both = _mean_so_far(values) + _mean_so_far(values[::-1])[::-1]
-    return np.asarray(both / 2)
+    before, after = _mean_so_far(values), _mean_so_far(values[::-1])[::-1]
+    return np.asarray((before + after) / 2)
 
 
 def _mean_so_far(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
