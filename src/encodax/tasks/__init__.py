@@ -4,13 +4,20 @@ from encodax.config import ModelConfig
 from encodax.errors import EncodaxError
 from encodax.tasks import (
     classification,
+    distillation,
     masked_lm,
     question_answering,
     token_classification,
 )
 from encodax.tasks.task import Task
 
-_ALL: tuple[Task, ...] = (classification, token_classification, question_answering, masked_lm)
+_ALL: tuple[Task, ...] = (
+    classification,
+    token_classification,
+    question_answering,
+    masked_lm,
+    distillation,
+)
 TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
 """Tasks by name."""
 
