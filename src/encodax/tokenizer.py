@@ -301,12 +301,16 @@ class Tokenizer:
         """Id of the mask token, or None for a vocabulary without one."""
         return self._id_of("mask_token")
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token and its id."""
+        return dict(self._backend.get_vocab())
+
     @functools.cached_property
     def ordinary_ids(self) -> Int[np.ndarray, " ordinary"]:
         """Ids of the vocabulary, without those of special tokens, in order."""
         added = self._backend.get_added_tokens_decoder()
         special = {number for number, token in added.items() if token.special}
-        vocabulary = self._backend.get_vocab()
+        vocabulary = self.vocabulary()
         special |= {vocabulary[token] for token in self.special_tokens.values()}
         return np.asarray(sorted(set(vocabulary.values()) - special), np.int32)
 

@@ -25,7 +25,7 @@ from encodax.inference.engine import BATCH_TOKENS, BATCH_TOKENS_OF_ACCELERATORS
 from encodax.inference.precision import cast, default_precision
 from encodax.inference.predictors import Predictor
 from encodax.model import Model
-from encodax.tasks import masked_lm
+from encodax.tasks import distillation, masked_lm
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.task import Objective, Targets
 from encodax.types import ModelOutput, PackedBatch, Params
@@ -70,7 +70,10 @@ def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
     return lambda params: predictor.measure(data, params)
 
 
-BY_SUMS: dict[str, tuple[Sums, Summary]] = {masked_lm.NAME: (masked_lm.sums, masked_lm.summary)}
+BY_SUMS: dict[str, tuple[Sums, Summary]] = {
+    masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
+    distillation.NAME: (distillation.sums, distillation.summary),
+}
 """Tasks that are measured by sums over batches."""
 BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {}
 """Tasks that have a way of their own, by name."""

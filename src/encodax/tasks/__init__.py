@@ -8,6 +8,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import (
     classification,
+    distillation,
     masked_lm,
     multi_label,
     question_answering,
@@ -25,6 +26,7 @@ _ALL: tuple[Task, ...] = (
     question_answering,
     reranking,
     masked_lm,
+    distillation,
 )
 TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
 """Tasks by name."""
