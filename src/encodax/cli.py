@@ -610,11 +610,13 @@ def evaluate(
 
     Example: encodax evaluate runs/sentiment --data test.jsonl
     """
-    from encodax.inference.predictors import Predictor
+    from encodax.inference import evaluation
+    from encodax.model import Model
 
-    predictor: Predictor[Any] = Predictor.load(model, revision=revision, precision=precision)
+    loaded = Model.load(model, revision=revision)
     records = sources.read(data, columns=_names(columns))
-    print(json.dumps(predictor.evaluate(records, truncate=truncate)))
+    found = evaluation.evaluate(loaded, records, truncate=truncate, precision=precision)
+    print(json.dumps(found))
 
 
 @app.command()

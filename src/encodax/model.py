@@ -328,6 +328,12 @@ class Model:
         )
         return output
 
+    @property
+    def vector_width(self) -> int:
+        """E: numbers in the vector of an `embedding` head."""
+        dense = None if self.config.head is None else self.config.head.dense_width
+        return dense or self.config.encoder.embeddings.model_width
+
     def parameter_count(self) -> int:
         """Number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))

@@ -41,9 +41,7 @@ class Embedder(OfModel):
     @property
     def width(self) -> int:
         """Numbers in a vector."""
-        head = self.model.config.head
-        assert head is not None
-        return head.dense_width or self.model.config.encoder.embeddings.model_width
+        return self.model.vector_width
 
     @property
     def prompts(self) -> dict[str, str]:

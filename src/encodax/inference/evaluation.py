@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import jax
@@ -19,15 +19,21 @@ from jaxtyping import Array, Float
 
 from encodax.data.batches import BatchShape, row_tokens_for, slots_for
 from encodax.data.packing import best_fit
+from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
-from encodax.inference.engine import BATCH_TOKENS, BATCH_TOKENS_OF_ACCELERATORS
-from encodax.inference.precision import cast, default_precision
+from encodax.inference.engine import (
+    BATCH_TOKENS,
+    BATCH_TOKENS_OF_ACCELERATORS,
+    Engine,
+    answer_of,
+)
+from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.predictors import Predictor
 from encodax.model import Model
-from encodax.tasks import distillation, masked_lm
+from encodax.tasks import distillation, embedding, masked_lm
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.task import Objective, Targets
+from encodax.tasks.task import Objective, Targets, Task
 from encodax.types import ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
@@ -70,12 +76,52 @@ def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
     return lambda params: predictor.measure(data, params)
 
 
+def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
+    """Measures what cosines of vectors tell."""
+    assert model.config.head is not None
+    engine = Engine(model, *answer_of(model.config.head))
+
+    def measure(params: Params | None) -> dict[str, float]:
+        answers: list[list[np.ndarray]] = [[] for _ in data.examples]
+        vectors = engine.run(data.encodings, params)
+        for vector, owner in zip(vectors, data.owners, strict=True):
+            answers[owner].append(vector)
+        return embedding.metrics(answers, list(data.examples), objective.widths)
+
+    return measure
+
+
+def evaluate(
+    model: Model,
+    records: Iterable[Record],
+    *,
+    truncate: bool = False,
+    precision: Precision | None = None,
+) -> dict[str, float]:
+    """Measure a model of any task on labelled records.
+
+    Raises:
+        EncodaxError: a record is not one of the task, or the model has no head.
+    """
+    kind = None if model.config.head is None else model.config.head.kind
+    own: Task | None = {"embedding": embedding, "vocabulary": masked_lm}.get(kind or "")
+    if own is None:
+        predictor: Predictor[object] = Predictor(model, precision=precision)
+        return predictor.evaluate(records, truncate=truncate)
+    examples = [own.parse(record, labelled=True) for record in records]
+    own.labels(examples)
+    data = Dataset.prepare(own, model, examples, truncate=truncate)
+    return evaluator(model, data, Objective())(None)
+
+
 BY_SUMS: dict[str, tuple[Sums, Summary]] = {
     masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
     distillation.NAME: (distillation.sums, distillation.summary),
 }
 """Tasks that are measured by sums over batches."""
-BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {}
+BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {
+    embedding.NAME: by_vectors
+}
 """Tasks that have a way of their own, by name."""
 
 

@@ -9,6 +9,7 @@ from encodax.errors import EncodaxError
 from encodax.tasks import (
     classification,
     distillation,
+    embedding,
     masked_lm,
     multi_label,
     question_answering,
@@ -25,6 +26,7 @@ _ALL: tuple[Task, ...] = (
     token_classification,
     question_answering,
     reranking,
+    embedding,
     masked_lm,
     distillation,
 )

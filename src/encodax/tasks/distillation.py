@@ -96,17 +96,11 @@ def check_student(student: Model, teacher: Model) -> None:
         raise EncodaxError("the student and the teacher have other labels")
     if student.tokenizer.vocabulary() != teacher.tokenizer.vocabulary():
         raise EncodaxError("the student and the teacher have other vocabularies")
-    widths = [_vector_width(model) for model in (student, teacher)]
+    widths = [model.vector_width for model in (student, teacher)]
     if own.head.kind == "embedding" and widths[0] != widths[1]:
         raise EncodaxError(
             f"the student's vectors have {widths[0]} features, and the teacher's {widths[1]}"
         )
-
-
-def _vector_width(model: Model) -> int:
-    head = model.config.head
-    dense = None if head is None else head.dense_width
-    return dense or model.config.encoder.embeddings.model_width
 
 
 def parse(record: Record, *, labelled: bool) -> Example:

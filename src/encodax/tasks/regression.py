@@ -117,11 +117,15 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
     """
     found = np.array([answer.score for answer in answers], np.float64)  # (examples,)
     right = np.array([example.target for example in examples], np.float64)  # (examples,)
-    return {
-        "pearson": _correlation(found, right),
-        "spearman": _correlation(_ranks(found), _ranks(right)),
-        "mse": float(np.mean(np.square(found - right))),
-    }
+    return {**correlations(found, right), "mse": float(np.mean(np.square(found - right)))}
+
+
+def correlations(
+    found: Float[np.ndarray, " n"], right: Float[np.ndarray, " n"]
+) -> dict[str, float]:
+    """Pearson's and Spearman's correlation; 0 where one of the two is constant."""
+    by_rank = _correlation(_ranks(found), _ranks(right))
+    return {"pearson": _correlation(found, right), "spearman": by_rank}
 
 
 def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:

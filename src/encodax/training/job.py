@@ -17,14 +17,14 @@ from encodax.data.records import Paths, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
-from encodax.tasks import task_named
+from encodax.tasks import distillation, embedding, task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective, Task, check_objective
 from encodax.training.adapters import trainable
 from encodax.training.lora import save_adapter
 from encodax.training.run import Run, make_run
 from encodax.training.settings import NewModel, TrainSettings
-from encodax.training.starts import new_model, with_head
+from encodax.training.starts import half_of, new_model, with_head
 from encodax.types import Params
 
 Data = Paths | Sequence[Record] | Iterable[dict[str, Any]]
@@ -95,10 +95,15 @@ def prepare(
         raise EncodaxError(
             "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
         )
-    if model is None:
+    if taught is not None:
+        start = _loaded(model) or distillation.student_of(taught, half_of(taught))
+        distillation.check_student(start, taught)
+    elif model is None:
         start = new_model(chosen, learned, labels, shape, settings.seed)
     else:
         start = with_head(_loaded(model), chosen, labels, settings.seed)
+    if chosen.NAME == "embedding":
+        objective = embedding.objective_for(objective, learned, start.vector_width)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
     base = str(model) if isinstance(model, str | Path) else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from encodax.config import HeadConfig, ModelConfig
 from encodax.families import bert
 from encodax.model import Model
@@ -51,3 +53,9 @@ def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> M
         if len(known) == 1 if is_one_score else set(labels) <= set(known):
             return model
     return model.with_head(task.HEAD, labels=labels, problem=task.PROBLEM, seed=seed)
+
+
+def half_of(teacher: Model) -> list[int]:
+    """Layers for a student: every other one, from the first to the last."""
+    layers = len(teacher.config.encoder.layers)
+    return sorted({round(place) for place in np.linspace(0, layers - 1, max(1, layers // 2))})

@@ -1,0 +1,306 @@
+"""Sentence embeddings: texts that belong together get vectors that are near each other.
+
+What is learned from is either texts with what belongs to them, and what does not, or pairs with a
+score. Vectors are compared by their cosine, each with those of the whole batch: the losses take
+the slots of all micro-batches and devices, wherever a sequence is packed; empty slots do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from encodax.config import HeadKind, Problem
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.model import Model
+from encodax.nn import functional
+from encodax.tasks.regression import correlations, number_of
+from encodax.tasks.task import Example, Objective, Targets, text_of, unchanged
+from encodax.tokenizer import Encoding
+from encodax.types import ModelOutput, PackedBatch
+
+NAME = "embedding"
+HEAD: HeadKind = "embedding"
+PROBLEM: Problem = "single_label"
+FIELDS = ("anchor", "positive")
+METRIC = "score"
+"""Spearman's correlation of cosines and scores, or, of texts with what belongs to them, MRR."""
+LARGER_IS_BETTER = True
+OPTIONS = frozenset({"similarity_loss", "similarity_scale", "widths"})
+COUPLED = True
+RECORD: frozenset[str] = frozenset()
+
+ANCHOR, POSITIVE = 0, 1
+"""Which of its example's sequences a text is; from 2 on they are hard negatives."""
+FAR = -1e30
+"""A large finite negative: in place of the score of what is not to be compared."""
+
+perturb = unchanged
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"anchor", "positive", "negatives": [...]}` or `{"text", "text_pair", "score"}`.
+
+    `negatives` are texts that are near and yet do not belong to the anchor; `negative` is one of
+    them. A score says how alike a pair is, in whatever unit: its order counts, and for the loss
+    `cosine` its value, from -1 to 1.
+
+    Raises:
+        EncodaxError: a field is missing or of another kind.
+    """
+    fields, where = record.fields, record.where
+    if "anchor" in fields or "positive" in fields:
+        anchor, positive = _pair(record, FIELDS)
+        return Example(anchor, None, where, (positive, *_negatives(record)))
+    if "text_pair" not in fields:
+        raise EncodaxError(
+            f"{where}: wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"
+        )
+    first, second = _pair(record, ("text", "text_pair"))
+    return Example(first, number_of(record, "score"), where, (second,))
+
+
+def _pair(record: Record, names: tuple[str, str]) -> tuple[str, str]:
+    text = text_of(record, names)
+    if isinstance(text, str):
+        raise EncodaxError(f"{record.where}: no field {names[1]!r}")
+    return text
+
+
+def _negatives(record: Record) -> tuple[str, ...]:
+    found = record.fields.get("negatives", record.fields.get("negative", []))
+    found = [found] if isinstance(found, str) else found
+    if not isinstance(found, list):
+        raise EncodaxError(f"{record.where}: 'negatives' wants a list of texts")
+    return tuple(str(text_of(Record({"text": text}, record.where))) for text in found)
+
+
+def objective_for(objective: Objective, examples: Sequence[Example], width: int) -> Objective:
+    """The objective with the loss that the data suits, where none is chosen.
+
+    Raises:
+        EncodaxError: the loss is not for this data, or a width is none of these vectors.
+    """
+    check_widths(objective.widths, width)
+    is_scored = examples[0].target is not None
+    kind = objective.similarity_loss or ("cosent" if is_scored else "ranking")
+    if (kind != "ranking") != is_scored:
+        given = "pairs with scores" if is_scored else "texts without scores"
+        other = "cosent or cosine" if is_scored else "ranking"
+        raise EncodaxError(f"similarity_loss {kind} is not for {given}: choose {other}")
+    for example in examples if kind == "cosine" else ():
+        if not -1 <= example.target <= 1:
+            raise EncodaxError(
+                f"{example.where}: the score {example.target:g} is no cosine, from -1 to 1: scale "
+                "the scores, or choose similarity_loss cosent, which looks at their order"
+            )
+    return replace(objective, similarity_loss=kind)
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """None.
+
+    Raises:
+        EncodaxError: some examples have scores, and others none.
+    """
+    is_scored = None
+    for example in examples:
+        if is_scored is None:
+            is_scored = example.target is not None
+        if (example.target is not None) != is_scored:
+            first = "pairs with scores" if is_scored else "texts without scores"
+            raise EncodaxError(f"{example.where}: the data began with {first}: give one kind")
+    return ()
+
+
+def encode(
+    model: Model, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[Encoding]], int]:
+    """A sequence for each text of an example: the anchor, the positive, the negatives."""
+    texts = [text for example in examples for text in (example.text, *example.others)]
+    names = [example.where for example in examples for _ in (example.text, *example.others)]
+    encodings, cut = model.encode(texts, truncate=truncate, names=names)
+    rest = iter(encodings)
+    return [[next(rest) for _ in (example.text, *example.others)] for example in examples], cut
+
+
+def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    """The score of the pair that a text is of; NaN where there is none."""
+    score = np.nan if example.target is None else example.target
+    return Targets(np.asarray(score, np.float32), np.asarray(1.0, np.float32))
+
+
+def loss(
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The loss over the slots of a whole batch; leaves (A, B, N, ...).
+
+    With Matryoshka widths (Kusupati et al. 2022, section 3) it is the mean of the loss of the
+    whole vectors and of those of their leading features alone.
+    """
+    assert output.vectors is not None
+    assert targets.groups is not None
+    assert targets.pieces is not None
+    vectors = output.vectors.reshape(-1, output.vectors.shape[-1]).astype(jnp.float32)  # (S, E)
+    groups, pieces, scores = (
+        jnp.asarray(leaf).reshape(-1) for leaf in (targets.groups, targets.pieces, targets.values)
+    )  # (S,)
+    widths = (*objective.widths, vectors.shape[-1])
+    found = [
+        _loss_of(functional.unit(vectors[:, :width]), groups, pieces, scores, objective)
+        for width in widths
+    ]
+    return sum((total for total, _ in found), jnp.zeros(())) / len(found), found[0][1]
+
+
+def check_widths(widths: Sequence[int], width: int) -> None:
+    """Refuse widths that leading features cannot have.
+
+    Raises:
+        EncodaxError: one is not below the vectors' own.
+    """
+    for own in widths:
+        if not 0 < own < width:
+            raise EncodaxError(f"widths: {own} is not in 1..{width - 1}: vectors have {width}")
+
+
+def _loss_of(
+    vectors: Float[Array, "S E"], groups: Array, pieces: Array, scores: Array, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    if objective.similarity_loss == "ranking":
+        return ranking(vectors, groups, pieces, objective.similarity_scale)
+    pairs = paired(vectors, groups, pieces, scores)
+    if objective.similarity_loss == "cosine":
+        return cosine(*pairs)
+    return cosent(*pairs, objective.similarity_scale)
+
+
+def ranking(
+    vectors: Float[Array, "S E"], groups: Array, pieces: Array, scale: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Each anchor finds what belongs to it among all positives and hard negatives of the batch.
+
+    -log exp(c s(a, p)) / sum_q exp(c s(a, q)),  s the cosine, c the scale
+
+    as (sum over anchors, number of anchors). Henderson et al. 2017, arXiv:1705.00652, section 4.4.
+
+    Args:
+        vectors: of length 1.
+        groups: which example a slot is of, 0 for an empty slot.
+        pieces: which of its texts.
+        scale: c.
+    """
+    similarity = scale * vectors @ vectors.T  # (S, S)
+    is_anchor = (groups > 0) & (pieces == ANCHOR)  # (S,)
+    is_candidate = (groups > 0) & (pieces != ANCHOR)
+    is_right = (groups[:, None] == groups) & (pieces == POSITIVE)  # (S, S)
+    scores = jax.nn.log_softmax(jnp.where(is_candidate, similarity, FAR), axis=1)
+    total = -jnp.sum(jnp.where(is_anchor[:, None] & is_right & is_candidate, scores, 0.0))
+    return total, jnp.sum(is_anchor.astype(jnp.float32))
+
+
+def paired(
+    vectors: Float[Array, "S E"], groups: Array, pieces: Array, scores: Array
+) -> tuple[Float[Array, " S"], Float[Array, " S"], Bool[Array, " S"]]:
+    """Of each slot the cosine with the other text of its pair, the score, and whether it is one.
+
+    A pair is told once, at its first text.
+    """
+    is_other = (groups[:, None] == groups) & (pieces == POSITIVE)  # (S, S)
+    cosines = jnp.sum(jnp.where(is_other, vectors @ vectors.T, 0.0), axis=1)  # (S,)
+    is_pair = (groups > 0) & (pieces == ANCHOR) & jnp.isfinite(scores)
+    return cosines, jnp.where(is_pair, scores, 0.0), is_pair
+
+
+def cosent(
+    cosines: Float[Array, " S"], scores: Float[Array, " S"], is_pair: Array, scale: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Pairs with higher scores are to have higher cosines: only the order of scores counts.
+
+    log(1 + sum_{i, j: y_i > y_j} exp(c (s_j - s_i)))
+
+    It is one number for a batch; it counts as often as there are pairs (Su 2022, CoSENT).
+    """
+    is_wrong_way = (scores[:, None] > scores) & is_pair[:, None] & is_pair  # (S, S)
+    excess = jnp.where(is_wrong_way, scale * (cosines - cosines[:, None]), FAR)  # s_j - s_i
+    loss = jax.nn.logsumexp(jnp.concatenate([jnp.zeros(1), excess.reshape(-1)]))
+    weight = jnp.sum(is_pair.astype(jnp.float32))
+    return loss * weight, weight
+
+
+def cosine(
+    cosines: Float[Array, " S"], scores: Float[Array, " S"], is_pair: Array
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The squared difference of cosine and score (Reimers & Gurevych 2019, section 3)."""
+    squares = jnp.where(is_pair, jnp.square(cosines - scores), 0.0)
+    return jnp.sum(squares), jnp.sum(is_pair.astype(jnp.float32))
+
+
+def decode(
+    scores: Float[np.ndarray, " E"], encoding: Encoding, labels: tuple[str, ...]
+) -> Float[np.ndarray, " E"]:
+    """The vector itself."""
+    return np.asarray(scores)
+
+
+def merge(example: Example, answers: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The vectors of all texts of an example."""
+    return list(answers)
+
+
+def metrics(
+    answers: Sequence[Sequence[np.ndarray]],
+    examples: Sequence[Example],
+    widths: Sequence[int] = (),
+) -> dict[str, float]:
+    """How well cosines tell what belongs together, also those of leading features alone.
+
+    Of pairs with scores: Spearman's and Pearson's correlation of the cosines with the scores. Of
+    texts with what belongs to them: the share of anchors whose positive is nearest among those of
+    all examples (`accuracy`), and the mean of 1 / its rank among them (`mrr`).
+    """
+    of = _correlations if examples[0].target is not None else _ranks
+    found = of(answers, examples)
+    for width in widths:
+        own = of([[vector[:width] for vector in each] for each in answers], examples)
+        found |= {f"{name}_{width}": value for name, value in own.items()}
+    return found
+
+
+def _correlations(
+    answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
+) -> dict[str, float]:
+    first, second = (_units([each[place] for each in answers]) for place in (ANCHOR, POSITIVE))
+    cosines = np.sum(first * second, axis=1)
+    wanted = np.asarray([example.target for example in examples], np.float64)
+    found = correlations(cosines, wanted)
+    return {METRIC: found["spearman"], **found}
+
+
+def _ranks(
+    answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
+) -> dict[str, float]:
+    anchors, positives = (_units([each[place] for each in answers]) for place in (ANCHOR, POSITIVE))
+    ranks = np.empty(len(anchors))
+    for index, anchor in enumerate(anchors):
+        scores = positives @ anchor
+        ranks[index] = 1 + np.sum(scores > scores[index])
+    mrr = float(np.mean(1 / ranks))
+    return {METRIC: mrr, "mrr": mrr, "accuracy": float(np.mean(ranks == 1))}
+
+
+def _units(vectors: Sequence[np.ndarray]) -> Float[np.ndarray, "n E"]:
+    rows = np.asarray(vectors, np.float64)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+def to_json(answer: Sequence[np.ndarray]) -> dict[str, Any]:
+    """`vectors`."""
+    return {"vectors": [vector.tolist() for vector in answer]}
