@@ -7,9 +7,10 @@ WikiText-2 as `wikitext2/{valid,test}.txt.gz`: valid is learned, test is measure
 draws a model of 4 layers of 128, with a vocabulary of 6,000; both sides begin with it, and see the
 same sequences in each step, with the same learning rates, AdamW (weight decay 0.01, not of biases
 and norms), clipping at 1 and dropout of 0.1. Each hides tokens with its own code: 15 %, of which
-80 % become the mask, 10 % another token, 10 % stay. Both are measured by the same code on the same
-masks (`encodax.inference.evaluation`). Encodax packs sequences into rows, the other side pads them. Some 3 minutes a seed on two
-cores; on a machine that has other work to do, set OMP_WAIT_POLICY=PASSIVE.
+80 % become the mask, 10 % another token, 10 % stay. Both are measured by the same code
+(`encodax.inference.evaluation`) on the same masks. Encodax packs sequences into rows, the other
+side pads them. Some 4 minutes a seed on two cores; on a machine that has other work to do, set
+OMP_WAIT_POLICY=PASSIVE.
 """
 
 from __future__ import annotations
@@ -118,10 +119,8 @@ def examples(records: Records) -> list[Any]:
 def write_steps(path: Path, start: Model, train: Records, test: Records, run: Any) -> None:
     """What the other side sees: the token ids of each step's sequences, and its learning rate."""
     job = prepare("masked-lm", model=start, train=train, eval=test, mask_rate=MASK_RATE, **run)
-    plan, sequences = (
-        job.run.plan,
-        [encoding.token_ids.tolist() for encoding in job.train.encodings],
-    )
+    plan = job.run.plan
+    sequences = [encoding.token_ids.tolist() for encoding in job.train.encodings]
     steps = [
         {
             "rate": float(job.run.schedule(step)),
