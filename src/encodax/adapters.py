@@ -264,7 +264,9 @@ class Adapter:
                         array = self._parameter(*found[key], key[1], tensor, parameter.shape)
                         name = leaf if key[1] == "w" else key[1]
                         leaves.setdefault(path, {})[name] = jax.device_put(array)
-        if strange := [name for key, (name, _) in found.items() if key not in used]:
+        rest = {key: name for key, (name, _) in found.items() if key not in used}
+        # What adapts a tensor that the model does not compute with changes nothing.
+        if strange := [name for (at, _), name in rest.items() if not family.is_stray(stored, at)]:
             raise EncodaxError(f"{self._file}: the model has no place for {', '.join(strange[:5])}")
         for path, own in leaves.items():
             if (A in own) != (B in own):
