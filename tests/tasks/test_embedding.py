@@ -1,0 +1,283 @@
+"""Losses over the slots of a whole batch, wherever its sequences are packed; what they teach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import QUICK, SHAPE
+
+import encodax
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks import embedding as task
+from encodax.tasks import task_named
+from encodax.tasks.task import Example, Objective, Targets
+from encodax.types import ModelOutput, PackedBatch
+
+WIDTH = 8
+ANY = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
+"""The losses look at slots alone."""
+
+
+def units(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def plain_ranking(texts: list[list[np.ndarray]], scale: float, width: int) -> float:
+    """The definition, example by example; texts are [anchor, positive, negatives...]."""
+    cut = [[units(text[:width]) for text in example] for example in texts]
+    candidates = [text for example in cut for text in example[1:]]
+    total = 0.0
+    for anchor, positive, *_ in cut:
+        scores = np.asarray([scale * anchor @ other for other in candidates])
+        total += np.log(np.exp(scores).sum()) - scale * anchor @ positive
+    return total
+
+
+def plain_cosent(texts: list[list[np.ndarray]], scores: list[float], scale: float) -> float:
+    cosines = [units(first) @ units(second) for first, second in texts]
+    pairs = [
+        np.exp(scale * (cosines[j] - cosines[i]))
+        for i in range(len(texts))
+        for j in range(len(texts))
+        if scores[i] > scores[j]
+    ]
+    return float(np.log1p(np.sum(pairs)))
+
+
+def placed(
+    texts: list[list[np.ndarray]], scores: list[float] | None, random: np.random.Generator
+) -> tuple[ModelOutput, Targets]:
+    """The texts at random slots of two micro-batches of two rows; the other slots hold noise."""
+    count = sum(map(len, texts))
+    slots = -(-count // 4) + 2
+    places = random.permutation(4 * slots)[:count]
+    vectors = random.normal(size=(4 * slots, WIDTH)).astype(np.float32)
+    groups, pieces = np.zeros((2, 4 * slots), np.int32)
+    values = np.full(4 * slots, np.nan, np.float32) if scores is None else np.zeros(4 * slots)
+    rest = iter(places)
+    for number, example in enumerate(texts):
+        for piece, text in enumerate(example):
+            place = next(rest)
+            vectors[place], groups[place], pieces[place] = text, 7 * number + 1, piece
+            if scores is not None:
+                values[place] = scores[number]
+
+    def shaped(leaf: np.ndarray) -> Any:
+        return jnp.asarray(leaf.reshape(2, 2, slots, *leaf.shape[1:]))
+
+    weights = (groups > 0).astype(np.float32)
+    targets = Targets(
+        shaped(values.astype(np.float32)), shaped(weights), shaped(groups), shaped(pieces)
+    )
+    hidden = jnp.zeros((2, 2, 1, 0))
+    return ModelOutput(hidden, None, shaped(vectors)), targets
+
+
+def loss_of(output: ModelOutput, targets: Targets, objective: Objective) -> tuple[float, float]:
+    total, weight = jax.jit(lambda o, t: task.loss(o, t, ANY, objective))(output, targets)
+    return float(total), float(weight)
+
+
+def example_texts(random: np.random.Generator, sizes: list[int]) -> list[list[np.ndarray]]:
+    return [[random.normal(size=WIDTH) for _ in range(size)] for size in sizes]
+
+
+@given(sizes=st.lists(st.integers(2, 4), min_size=1, max_size=6), seed=st.integers(0, 99))
+def test_ranking_is_its_definition_wherever_texts_stand(sizes: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    texts = example_texts(random, sizes)
+    objective = Objective(similarity_loss="ranking", similarity_scale=5.0)
+    for _ in range(2):
+        total, weight = loss_of(*placed(texts, None, random), objective)
+        np.testing.assert_allclose(total, plain_ranking(texts, 5.0, WIDTH), rtol=1e-5)
+        assert weight == len(texts)
+
+
+@given(count=st.integers(1, 6), seed=st.integers(0, 99))
+def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    texts = example_texts(random, [2] * count)
+    scores = random.choice([-1.0, 0.0, 0.5, 1.0], size=count).tolist()
+    output, targets = placed(texts, scores, random)
+    total, weight = loss_of(output, targets, Objective(similarity_loss="cosent"))
+    assert weight == count
+    np.testing.assert_allclose(
+        total / weight, plain_cosent(texts, scores, 20.0), rtol=1e-4, atol=1e-5
+    )
+    total, weight = loss_of(output, targets, Objective(similarity_loss="cosine"))
+    cosines = [units(first) @ units(second) for first, second in texts]
+    np.testing.assert_allclose(total, np.sum(np.square(np.subtract(cosines, scores))), rtol=1e-4)
+
+
+def test_matryoshka_is_the_mean_over_widths() -> None:
+    random = np.random.default_rng(0)
+    texts = example_texts(random, [2, 3, 2])
+    objective = Objective(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
+    total, weight = loss_of(*placed(texts, None, random), objective)
+    wanted = np.mean([plain_ranking(texts, 5.0, width) for width in (2, 4, WIDTH)])
+    np.testing.assert_allclose(total, wanted, rtol=1e-5)
+    assert weight == 3
+
+
+@pytest.mark.parametrize("kind", ["ranking", "cosent", "cosine"])
+def test_slopes_are_finite_and_none_for_empty_slots(kind: Any) -> None:
+    random = np.random.default_rng(0)
+    texts = example_texts(random, [2, 2])
+    scores = None if kind == "ranking" else [0.0, 1.0]
+    output, targets = placed(texts, scores, random)
+    assert output.vectors is not None
+    vectors = output.vectors.at[0].set(0.0)  # vectors of length 0
+
+    def total(vectors: Any) -> Any:
+        found = ModelOutput(output.hidden, None, vectors)
+        return task.loss(found, targets, ANY, Objective(similarity_loss=kind))[0]
+
+    for each in (vectors, output.vectors):
+        slope = np.asarray(jax.grad(total)(each))
+        assert np.isfinite(slope).all()
+        assert not slope[np.asarray(targets.groups) == 0].any()
+    assert slope.any()
+
+
+# Records.
+
+
+def parsed(**fields: Any) -> Example:
+    return task.parse(Record(fields, "here"), labelled=True)
+
+
+def test_records_are_triplets_or_scored_pairs() -> None:
+    example = parsed(anchor="a", positive="b", negatives=["c", "d"])
+    assert (example.text, example.others, example.target) == ("a", ("b", "c", "d"), None)
+    assert parsed(anchor="a", positive="b", negative="c").others == ("b", "c")
+    assert parsed(anchor="a", positive="b").others == ("b",)
+    scored = parsed(text="a", text_pair="b", score="3.5")
+    assert (scored.text, scored.others, scored.target) == ("a", ("b",), 3.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "a"}, "wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"),
+        ({"anchor": "a"}, "no field 'positive'"),
+        ({"positive": "a"}, "no field 'anchor'"),
+        ({"anchor": "a", "positive": " "}, "the text is empty"),
+        ({"anchor": "a", "positive": "b", "negatives": {"c": 1}}, "'negatives' wants a list of"),
+        ({"anchor": "a", "positive": "b", "negatives": [3]}, "a text is a string, not 3"),
+        ({"text": "a", "text_pair": "b"}, "wants a 'score', a finite number, not None"),
+        ({"text": "a", "text_pair": "b", "score": "x"}, "wants a 'score', a finite number"),
+    ],
+)
+def test_what_is_no_such_record_is_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(EncodaxError, match=f"here: {message}"):
+        parsed(**fields)
+
+
+def test_one_kind_of_data_is_wanted() -> None:
+    pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 1.0, "line 2", ("b",))
+    with pytest.raises(EncodaxError, match="line 2: the data began with texts without scores"):
+        task.labels([pair, scored])
+
+
+def test_the_loss_is_what_the_data_suits() -> None:
+    pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 3.0, "line 2", ("b",))
+    assert task.objective_for(Objective(), [pair], 8).similarity_loss == "ranking"
+    assert task.objective_for(Objective(), [scored], 8).similarity_loss == "cosent"
+    for kind, example in (("cosent", pair), ("ranking", scored)):
+        with pytest.raises(EncodaxError, match=f"similarity_loss {kind} is not for"):
+            task.objective_for(Objective(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
+    with pytest.raises(EncodaxError, match="line 2: the score 3 is no cosine, from -1 to 1"):
+        task.objective_for(Objective(similarity_loss="cosine"), [scored], 8)
+    with pytest.raises(EncodaxError, match=r"widths: 8 is not in 1\.\.7: vectors have 8"):
+        task.objective_for(Objective(widths=(4, 8)), [pair], 8)
+
+
+# Metrics.
+
+
+def test_ranks_are_those_among_all_positives() -> None:
+    vectors = [np.eye(3)[[0, 0]], np.eye(3)[[1, 2]], np.eye(3)[[2, 2]]]
+    examples = [Example("", None, "", ("",))] * 3
+    found = task.metrics([list(pair) for pair in vectors], examples)
+    assert found["accuracy"] == pytest.approx(1.0)  # the second's is beside others, not behind
+    vectors[1] = np.asarray([[0.0, 0, 1], [0, 1, 0]])
+    found = task.metrics([list(pair) for pair in vectors], examples)
+    assert found == {"score": pytest.approx((1 + 1 / 2 + 1) / 3), "mrr": found["score"],
+                     "accuracy": pytest.approx(2 / 3)}  # fmt: skip
+
+
+def test_scores_are_compared_by_rank_and_at_each_width() -> None:
+    random = np.random.default_rng(0)
+    pairs = [list(random.normal(size=(2, WIDTH))) for _ in range(20)]
+    cosines = [units(a) @ units(b) for a, b in pairs]
+    examples = [Example("", float(np.exp(cosine)), "", ("",)) for cosine in cosines]
+    found = task.metrics(pairs, examples, widths=(4,))
+    assert found["score"] == found["spearman"] == pytest.approx(1.0)
+    assert found["pearson"] < 1
+    assert found["spearman_4"] < 1
+    assert found.keys() >= {"score_4", "pearson_4"}
+
+
+# Runs.
+
+WORDS = ("red", "blue", "cold", "warm", "old", "new")
+PAIRS = [
+    {"anchor": f"{word} {noun}", "positive": f"a {noun} so {word}"}
+    for word in WORDS
+    for noun in ("day", "sea", "car")
+]
+EMBEDDING: dict[str, Any] = {**SHAPE, **QUICK, "width": 32, "batch_size": 18, "steps": 60}
+
+
+def run(**choices: Any) -> Any:
+    given = {"train": PAIRS, "eval": PAIRS, **EMBEDDING, **choices}
+    return encodax.train("embedding", **given)
+
+
+def test_texts_find_what_belongs_to_them() -> None:
+    result = run()
+    assert result.metrics["mrr"] > 0.9
+    embedder = encodax.Embedder(result.model)
+    found = embedder.encode(["cold sea", "a sea so cold", "a car so new"])
+    similarity = embedder.similarity(found[:1], found[1:])[0]
+    assert similarity[0] > similarity[1] + 0.1
+
+
+def test_micro_batches_change_nothing_but_memory() -> None:
+    whole, parts = (run(steps=3, accumulate=count, evaluate_every=3) for count in (1, 3))
+    losses = [[entry["loss"] for entry in each.curve if "loss" in entry] for each in (whole, parts)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_an_embedder_keeps_its_head_and_learns_scores(tmp_path: Any) -> None:
+    scored = [
+        {"text": f"{a} day", "text_pair": f"{b} day", "score": float(a == b)}
+        for a in WORDS
+        for b in WORDS
+    ]
+    start = run(steps=1).model
+    head = start.config.head
+    assert head is not None
+    start = replace(start, config=replace(start.config, head=replace(head, normalize=True)))
+    result = encodax.train(
+        "embedding", train=scored, eval=scored, model=start, steps=60, batch_size=36,
+        learning_rate=1e-2, widths=(8,),
+    )  # fmt: skip
+    assert result.model.config.head == start.config.head
+    assert result.metrics["spearman"] > 0.6
+    assert result.metrics["spearman_8"] > 0.5
+    result.model.save(tmp_path / "model")
+    again = encodax.Embedder.load(tmp_path / "model").encode(["red day"])
+    np.testing.assert_allclose(again, encodax.Embedder(result.model).encode(["red day"]), atol=1e-6)
+
+
+def test_the_task_is_known_by_name() -> None:
+    assert task_named("embedding") is task
