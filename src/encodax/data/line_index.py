@@ -118,7 +118,7 @@ def _of_rows(content: Bytes, format: Format, name: str) -> Index:
         numbers.append(number)
         taken.clear()
         if len(begins) == ROWS:
-            found.add(np.asarray(begins), np.asarray(numbers))
+            found.add(np.asarray(begins, np.int64), np.asarray(numbers, np.int64))
             begins, numbers = [], []
-    found.add(np.asarray(begins), np.asarray(numbers))
+    found.add(np.asarray(begins, np.int64), np.asarray(numbers, np.int64))
     return found.close(place)
