@@ -101,7 +101,7 @@ def test_the_format_may_be_said_whatever_the_ending(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.xml", "a", "a.xml.gz", ".gz"])
 def test_an_unknown_ending_lists_the_known_formats(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, name, "x")
-    with pytest.raises(EncodaxError, match="is not one of: jsonl, csv, tsv, txt"):
+    with pytest.raises(EncodaxError, match="is not one of: jsonl, csv, tsv, txt, parquet"):
         fields(path)
 
 

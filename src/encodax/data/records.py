@@ -1,35 +1,40 @@
 """Records of files by their number, for files that need not fit in memory.
 
-A file is gone through once. What is kept is where each record begins; the record itself is read and
-understood when it is asked for, by the same code as `sources.read` has.
+A file is gone through once. What is kept is where each record begins, in 8 bytes; the record itself
+is read and understood when it is asked for, by the same code as `sources.read` has.
 """
 
 from __future__ import annotations
 
 import bisect
-import csv
 import functools
-import glob
+import hashlib
 import io
 import itertools
+import json
 import os
-import shutil
-import tempfile
-import weakref
-import zlib
-from array import array
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO, Any, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
 
-from encodax.data import sources
+from encodax.data import formats, line_index, parquet
+from encodax.data.files import (
+    Bytes,
+    Copies,
+    FileBytes,
+    OpenFiles,
+    Paths,
+    UnpackedBytes,
+    check_unchanged,
+    expanded,
+    stamp_of,
+)
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 
-ROW_GROUPS = 4
-"""Row groups of a Parquet file that stay in memory."""
+__all__ = ["Paths", "Records", "expanded", "open_records"]
 
-Paths = Path | str | Sequence[Path | str]
+EDGE = 1 << 20
+"""Bytes at each end of a file that a fingerprint covers."""
 
 
 def open_records(
@@ -39,43 +44,23 @@ def open_records(
 
     Args:
         paths: a file, a folder of files, a pattern such as `texts/*.jsonl`, or a list of these; `-`
-            for standard input (JSON Lines, unless `format` says otherwise).
+            for standard input (JSON Lines if its first line is a JSON object, else a text a line).
         columns: names of the columns of CSV or TSV files without a header line.
         format: of all files, where their names do not tell.
 
     Raises:
-        EncodaxError: there is no such file, or it cannot be read.
+        EncodaxError: there is no such file, it cannot be read, or it has no record.
     """
-    files = expanded(paths)
-    return Records([_opened(file, columns, format) for file in files])
-
-
-def expanded(paths: Paths) -> list[str]:
-    """The files that are meant, in order: those of a folder or a pattern by name.
-
-    Raises:
-        EncodaxError: nothing is there.
-    """
-    if isinstance(paths, str | Path):
-        paths = [paths]
-    found: list[str] = []
-    for path in map(str, paths):
-        if path == "-" or os.path.isfile(path):
-            found.append(path)
-            continue
-        inside = os.path.join(glob.escape(path), "*") if os.path.isdir(path) else path
-        files = sorted(file for file in glob.glob(inside) if os.path.isfile(file))
-        if not files:
-            what = "is a folder without files" if os.path.isdir(path) else "does not exist"
-            raise EncodaxError(f"{path} {what}")
-        found += files
-    if not found:
-        raise EncodaxError("no file is given")
-    return found
+    open_ = _opener(columns, format)
+    return Records([open_(path) for path in expanded(paths, format=format)])
 
 
 class Records(Sequence[Record]):
-    """The records of several files as one sequence; threads may share it."""
+    """The records of several files as one sequence.
+
+    Threads may share it. It pickles by the paths, and with what is known of the files: the other
+    process reads the same files, and unpacks what is packed again.
+    """
 
     def __init__(self, files: Sequence[_File]):
         """Put files one after another."""
@@ -97,148 +82,152 @@ class Records(Sequence[Record]):
         """
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        number = bisect.bisect_right(self._ends, index)
-        before = self._ends[number - 1] if number else 0
-        return self._files[number].record(index - before)
+        number, index = _place(self._ends, range(len(self))[index])
+        return self._files[number].record(index)
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records in order, faster than by their numbers."""
+        for file in self._files:
+            yield from file
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Short, and the same for the same data.
+
+        It covers of each file, in order: the name without its folder, the format, the names of
+        columns, the bytes, where each record begins, and the first and the last MiB.
+        """
+        digest = hashlib.sha256()
+        for file in self._files:
+            file.add_to(digest.update)
+        return digest.hexdigest()[:16]
+
+
+def _place(ends: Sequence[int], index: int) -> tuple[int, int]:
+    """Of parts that end there: the part that an index is in, and the index in it."""
+    number = bisect.bisect_right(ends, index)
+    return number, index - (ends[number - 1] if number else 0)
+
+
+def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str], _File]:
+    """Opens files, which share what is open and what is in memory."""
+    open_files, row_groups = OpenFiles(), parquet.RowGroups()
+    copies = functools.cache(Copies)  # made when the first is needed
+
+    def opened(path: str) -> _File:
+        name = formats.name_of(path)
+        own = None if path == "-" and not format else formats.chosen(path, format, columns)
+        file: _File
+        if own == "parquet":
+            file = _ParquetFile(FileBytes(path, open_files), row_groups)
+        else:
+            is_packed = path == "-" or path.endswith(".gz")
+            content = UnpackedBytes(path, copies()) if is_packed else FileBytes(path, open_files)
+            file = _TextFile(content, own or _guessed(content, name, columns), columns)
+        if not len(file):
+            raise EncodaxError(f"{name}: the file is empty, it has no record")
+        return file
+
+    return opened
+
+
+def _guessed(content: Bytes, name: str, columns: Sequence[str] | None) -> str:
+    first = next(formats.utf8_lines(content.stream(), name), "")
+    return formats.chosen(content.path, formats.of_first_line(first), columns)
 
 
 class _File:
     """One file: how many records it has, and each of them."""
 
+    content: Bytes
+
     def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Record]:
         raise NotImplementedError
 
     def record(self, index: int) -> Record:
         """The record of that number."""
         raise NotImplementedError
 
+    def add_to(self, digest: Callable[[Any], None]) -> None:
+        """Give a digest what a fingerprint covers."""
+        size = self.content.size
+        facts = [os.path.basename(self.content.path), size, len(self), *self._facts()]
+        digest(json.dumps(facts).encode())
+        digest(self.content.read(0, EDGE))
+        digest(self.content.read(max(size - EDGE, 0), EDGE))
 
-def _opened(path: str, columns: Sequence[str] | None, format: str | None) -> _File:
-    name = "standard input" if path == "-" else path
-    format = format or ("jsonl" if path == "-" else sources.format_of(path))
-    sources.check_format(name, format, columns)
-    return _Parquet(path) if format == "parquet" else _Lines(path, name, format, columns)
+    def _facts(self) -> Sequence[Any]:
+        raise NotImplementedError
 
 
-class _Lines(_File):
-    """A file of lines: JSON Lines, CSV, TSV or text, plain or gzip."""
+class _TextFile(_File):
+    """JSON Lines, CSV, TSV or a text a line."""
 
-    def __init__(self, path: str, name: str, format: str, columns: Sequence[str] | None):
-        self._name, self._columns = name, columns
-        self._read = sources.READERS[format]
-        self._file = _plain(path, name)
-        weakref.finalize(self, self._file.close)
-        self._state = self._stamp()
-        self._begins, self._numbers = array("Q"), array("Q")
-        """Of each record, the first byte and the number of its line."""
-        self._index(format)
-
-    def _index(self, format: str) -> None:
-        place, number = 0, 1
-        records = _csv_records if format == "csv" else _line_records
-        for lines, size, content in records(self._file, self._name):
-            if format == "txt" or (content.strip() if format == "jsonl" else content):
-                self._begins.append(place)
-                self._numbers.append(number)
-            place, number = place + size, number + lines
-        self._begins.append(place)
-        has_header = format in ("csv", "tsv") and self._columns is None
-        if has_header and self._numbers:
-            self._columns = list(self._parsed(0, columns=None, is_header=True).fields)
-            del self._begins[0], self._numbers[0]
+    def __init__(self, content: Bytes, format: str, columns: Sequence[str] | None):
+        self.content, self._format = content, format
+        self._name = formats.name_of(content.path)
+        self._index = line_index.index(content, formats.FORMATS[format], self._name)
+        self._has_header = formats.FORMATS[format].has_columns and columns is None
+        self._columns = columns or ()
+        if self._has_header and len(self._index):
+            number, cells = self._row(0)
+            self._columns = formats.header(cells, f"{self._name}, line {number}")
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return max(len(self._index) - self._has_header, 0)
+
+    def __iter__(self) -> Iterator[Record]:
+        lines = formats.utf8_lines(self.content.stream(), self._name)
+        columns = None if self._has_header else self._columns
+        found = formats.records(formats.FORMATS[self._format], lines, self._name, columns)
+        return (Record(fields, where) for fields, where in found)
 
     def record(self, index: int) -> Record:
-        if self._stamp() != self._state:
-            raise EncodaxError(f"{self._name}: has changed since it was opened; begin again")
-        return self._parsed(index, columns=self._columns)
+        number, row = self._row(index + self._has_header)
+        where = f"{self._name}, line {number}"
+        return Record(formats.FORMATS[self._format].fields(row, self._columns, where), where)
 
-    def _parsed(
-        self, index: int, columns: Sequence[str] | None, *, is_header: bool = False
-    ) -> Record:
-        begin, end = self._begins[index], self._begins[index + 1]
-        number = self._numbers[index]
-        content = os.pread(self._file.fileno(), end - begin, begin)
-        lines = sources.utf8_lines(io.BytesIO(content), self._name, number)
-        if is_header:
-            lines = itertools.chain(held := list(lines), held)  # the names are the first cells too
-        return next(iter(self._read(iter(lines), self._name, columns, number)))
+    def _row(self, row: int) -> tuple[int, Any]:
+        begin, end = self._index.begins[row], self._index.begins[row + 1]
+        content = self.content.read(begin, end - begin)
+        number = self._index.line(row, self.content)
+        lines = formats.utf8_lines(io.BytesIO(content), self._name, number)
+        return next(formats.FORMATS[self._format].rows(lines, self._name, number))
 
-    def _stamp(self) -> tuple[int, int]:
-        state = os.fstat(self._file.fileno())
-        return state.st_size, state.st_mtime_ns
+    def add_to(self, digest: Callable[[Any], None]) -> None:
+        super().add_to(digest)
+        digest(self._index.begins)
 
-
-Piece = tuple[int, int, Any]
-"""Of a record: its lines, its bytes, and what stands there, or nothing."""
+    def _facts(self) -> Sequence[Any]:
+        return self._format, list(self._columns)
 
 
-def _line_records(file: IO[bytes], name: str) -> Iterator[Piece]:
-    for line in file:
-        yield 1, len(line), line.rstrip(b"\r\n")
-
-
-def _csv_records(file: IO[bytes], name: str) -> Iterator[Piece]:
-    """A record may go on over line ends, in quotes."""
-    taken = [0, 0]
-
-    def lines() -> Iterator[str]:
-        for line in file:
-            taken[0] += 1
-            taken[1] += len(line)
-            yield line.decode("utf-8", "replace")  # an error is told when the record is read
-
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(lines(), strict=True)
-    while True:
-        before = tuple(taken)
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise EncodaxError(f"{name}, line {before[0] + 1}: cannot be read: {error}") from None
-        if cells is None:
-            return
-        yield taken[0] - before[0], taken[1] - before[1], cells
-
-
-def _plain(path: str, name: str) -> IO[bytes]:
-    """The file itself, or a copy that can be read at any place: unpacked, without a name."""
-    if path != "-" and not path.endswith(".gz"):
-        return open(path, "rb")
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 (it goes when the records do)
-    try:
-        with sources.opened(path) as stream:
-            source: Any = stream
-            shutil.copyfileobj(source, copy)
-    except (EOFError, OSError, zlib.error) as error:
-        copy.close()
-        raise EncodaxError(f"{name}: cannot be read: {error}") from error
-    copy.seek(0)
-    return copy
-
-
-class _Parquet(_File):
+class _ParquetFile(_File):
     """A Parquet file, by row groups."""
 
-    def __init__(self, path: str):
-        self._path = path
-        self._file = sources.parquet_file(path)
-        groups = self._file.metadata
-        counts = (groups.row_group(i).num_rows for i in range(groups.num_row_groups))
-        self._ends = list(itertools.accumulate(counts))
-        self._group = functools.lru_cache(ROW_GROUPS)(self._read_group)
+    def __init__(self, content: FileBytes, row_groups: parquet.RowGroups):
+        self.content, self._row_groups = content, row_groups
+        self._stamp = content.stamp
+        self._ends = list(itertools.accumulate(parquet.rows_of_groups(content.path)))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def record(self, index: int) -> Record:
-        number = bisect.bisect_right(self._ends, index)
-        before = self._ends[number - 1] if number else 0
-        row = self._group(number).slice(index - before, 1).to_pylist()[0]
-        return Record(row, f"{self._path}, row {index + 1}")
+    def __iter__(self) -> Iterator[Record]:
+        self._check()
+        return (Record(fields, where) for fields, where in parquet.records(self.content.path))
 
-    def _read_group(self, number: int) -> Any:
-        return self._file.read_row_group(number)
+    def record(self, index: int) -> Record:
+        self._check()  # by the path, as pyarrow opens it
+        group, row = _place(self._ends, index)
+        path = self.content.path
+        return Record(self._row_groups.row(path, group, row), parquet.where(path, index))
+
+    def _check(self) -> None:
+        check_unchanged(self.content.path, self._stamp, stamp_of(self.content.path))
+
+    def _facts(self) -> Sequence[Any]:
+        return "parquet", self._ends
