@@ -35,7 +35,8 @@ from encodax.tasks import masked_lm
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Objective
 from encodax.training import NewModel
-from encodax.training.train import new_model, prepare
+from encodax.training.job import prepare
+from encodax.training.starts import new_model
 
 REFERENCE = Path(__file__).parent / "reference" / "masked_lm.py"
 SHAPE = NewModel(
