@@ -41,7 +41,8 @@ ModelPath = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 TextInput = Annotated[
-    str | None, typer.Option("--input", help="A file of texts (JSON Lines, CSV, TSV, .txt), or -.")
+    str | None,
+    typer.Option("--input", help="A file of texts (JSON Lines, CSV, TSV, Parquet, .txt), or -."),
 ]
 TopK = Annotated[int, typer.Option(help="How many to give.", min=1)]
 Columns = Annotated[
@@ -52,7 +53,7 @@ Truncate = Annotated[
     bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Format = Literal["jsonl", "csv", "tsv", "txt"]
+Format = Literal["jsonl", "csv", "tsv", "txt", "parquet"]
 VectorType = Literal["float32", "int8", "binary"]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"] | None,
@@ -782,7 +783,7 @@ def search(
     model: ModelPath,
     queries: Annotated[list[str], typer.Argument(metavar="QUERY...")],
     corpus: Annotated[
-        str, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, .txt), or -.")
+        str, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, Parquet, .txt), or -.")
     ],
     top_k: TopK = 5,
     format: Annotated[

@@ -178,7 +178,9 @@ class _Examples(Sequence[Example]):
 def _are_paths(data: Data) -> TypeGuard[Paths]:
     if isinstance(data, str | Path):
         return True
-    return isinstance(data, list | tuple) and all(isinstance(item, str | Path) for item in data)
+    if not isinstance(data, list | tuple):
+        return False
+    return len(data) > 0 and all(isinstance(item, str | Path) for item in data)
 
 
 def _are_records(data: Data) -> TypeGuard[Sequence[Record]]:
