@@ -172,6 +172,10 @@ def test_records_are_triplets_or_scored_pairs() -> None:
         ({"anchor": "a", "positive": " "}, "the text is empty"),
         ({"anchor": "a", "positive": "b", "negatives": {"c": 1}}, "'negatives' wants a list of"),
         ({"anchor": "a", "positive": "b", "negatives": [3]}, "a text is a string, not 3"),
+        (
+            {"anchor": "a", "positive": "b", "negative": "c", "negatives": ["d"]},
+            "give 'negative' or 'negatives', not both",
+        ),
         ({"text": "a", "text_pair": "b"}, "wants a 'score', a finite number, not None"),
         ({"text": "a", "text_pair": "b", "score": "x"}, "wants a 'score', a finite number"),
     ],
@@ -204,14 +208,32 @@ def test_the_loss_is_what_the_data_suits() -> None:
 
 
 def test_ranks_are_those_among_all_positives() -> None:
-    vectors = [np.eye(3)[[0, 0]], np.eye(3)[[1, 2]], np.eye(3)[[2, 2]]]
-    examples = [Example("", None, "", ("",))] * 3
-    found = task.metrics([list(pair) for pair in vectors], examples)
-    assert found["accuracy"] == pytest.approx(1.0)  # the second's is beside others, not behind
-    vectors[1] = np.asarray([[0.0, 0, 1], [0, 1, 0]])
-    found = task.metrics([list(pair) for pair in vectors], examples)
-    assert found == {"score": pytest.approx((1 + 1 / 2 + 1) / 3), "mrr": found["score"],
+    vectors = [np.eye(3)[[0, 0]], np.eye(3)[[2, 1]], np.eye(3)[[2, 2]]]
+    found = task.metrics([list(pair) for pair in vectors], unscored("abc", "def"))
+    # The second's is behind f, and as far as d: half of what is equal is nearer.
+    assert found == {"score": pytest.approx((1 + 1 / 2.5 + 1) / 3), "mrr": found["score"],
                      "accuracy": pytest.approx(2 / 3)}  # fmt: skip
+
+
+def unscored(anchors: str, positives: str) -> list[Example]:
+    return [Example(a, None, a, (p,)) for a, p in zip(anchors, positives, strict=True)]
+
+
+@pytest.mark.parametrize("vector", [np.ones(3), np.zeros(3)])
+def test_vectors_that_are_all_alike_find_nothing(vector: np.ndarray) -> None:
+    found = task.metrics([[vector, vector]] * 9, unscored("abcdefghi", "rstuvwxyz"))
+    assert found == {"score": pytest.approx(1 / 5), "mrr": pytest.approx(1 / 5), "accuracy": 0}
+
+
+def test_what_is_right_too_does_not_count_against_a_text() -> None:
+    axes = np.eye(3)
+    near = axes[0] + 0.1 * axes[1]
+    found = task.metrics([[axes[0], near], [axes[1], near]], unscored("ab", "dd"))
+    assert found["mrr"] == 1  # one text, of two anchors
+    found = task.metrics([[axes[0], near], [axes[0], axes[0]]], unscored("aa", "de"))
+    assert found["mrr"] == 1  # two texts, of one anchor
+    found = task.metrics([[axes[0], near], [axes[0], axes[0]]], unscored("ab", "de"))
+    assert found["mrr"] == pytest.approx((1 / 2 + 1) / 2)
 
 
 def test_scores_are_compared_by_rank_and_at_each_width() -> None:
@@ -255,6 +277,12 @@ def test_micro_batches_change_nothing_but_memory() -> None:
     whole, parts = (run(steps=3, accumulate=count, evaluate_every=3) for count in (1, 3))
     losses = [[entry["loss"] for entry in each.curve if "loss" in entry] for each in (whole, parts)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+
+
+def test_one_kind_of_data_is_measured_too() -> None:
+    scored = {"text": "cold sea", "text_pair": "warm sea", "score": 1}
+    with pytest.raises(EncodaxError, match="example 1: the data began with texts without scores"):
+        run(eval=[PAIRS[0], scored])
 
 
 def test_an_embedder_keeps_its_head_and_learns_scores(tmp_path: Any) -> None:

@@ -77,7 +77,12 @@ def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
 
 
 def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
-    """Measures what cosines of vectors tell."""
+    """Measures what cosines of vectors tell.
+
+    Raises:
+        EncodaxError: some examples have scores, and others none.
+    """
+    embedding.labels(data.examples)
     assert model.config.head is not None
     engine = Engine(model, *answer_of(model.config.head))
 

@@ -7,6 +7,7 @@ the slots of all micro-batches and devices, wherever a sequence is packed; empty
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -75,6 +76,8 @@ def _pair(record: Record, names: tuple[str, str]) -> tuple[str, str]:
 
 
 def _negatives(record: Record) -> tuple[str, ...]:
+    if {"negative", "negatives"} <= record.fields.keys():
+        raise EncodaxError(f"{record.where}: give 'negative' or 'negatives', not both")
     found = record.fields.get("negatives", record.fields.get("negative", []))
     found = [found] if isinstance(found, str) else found
     if not isinstance(found, list):
@@ -264,7 +267,9 @@ def metrics(
 
     Of pairs with scores: Spearman's and Pearson's correlation of the cosines with the scores. Of
     texts with what belongs to them: the share of anchors whose positive is nearest among those of
-    all examples (`accuracy`), and the mean of 1 / its rank among them (`mrr`).
+    all examples (`accuracy`), and the mean of 1 / its rank among them (`mrr`). A text counts once,
+    other positives of the same anchor are left out, and of equal cosines half count as nearer, so
+    that vectors that are all alike are not the best.
     """
     of = _correlations if examples[0].target is not None else _ranks
     found = of(answers, examples)
@@ -288,10 +293,19 @@ def _ranks(
     answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
 ) -> dict[str, float]:
     anchors, positives = (_units([each[place] for each in answers]) for place in (ANCHOR, POSITIVE))
+    texts = [example.others[0] for example in examples]
+    rows = {text: row for row, text in enumerate(texts)}
+    candidates = positives[list(rows.values())]  # (candidates, E)
+    places = {text: place for place, text in enumerate(rows)}
+    belonging: dict[Any, list[int]] = defaultdict(list)
+    for example, text in zip(examples, texts, strict=True):
+        belonging[example.text].append(places[text])
     ranks = np.empty(len(anchors))
-    for index, anchor in enumerate(anchors):
-        scores = positives @ anchor
-        ranks[index] = 1 + np.sum(scores > scores[index])
+    for index, (example, anchor) in enumerate(zip(examples, anchors, strict=True)):
+        scores = candidates @ anchor  # (candidates,)
+        others = np.delete(scores, belonging[example.text])
+        right = scores[places[texts[index]]]
+        ranks[index] = 1 + np.sum(others > right) + np.sum(others == right) / 2
     mrr = float(np.mean(1 / ranks))
     return {METRIC: mrr, "mrr": mrr, "accuracy": float(np.mean(ranks == 1))}
 
