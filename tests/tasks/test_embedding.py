@@ -110,11 +110,11 @@ def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
     total, weight = loss_of(output, targets, Objective(similarity_loss="cosent"))
     assert weight == count
     np.testing.assert_allclose(
-        total / weight, plain_cosent(texts, scores, 20.0), rtol=1e-4, atol=1e-5
+        total / weight, plain_cosent(texts, scores, 20.0), rtol=1e-5, atol=1e-6
     )
     total, weight = loss_of(output, targets, Objective(similarity_loss="cosine"))
     cosines = [units(first) @ units(second) for first, second in texts]
-    np.testing.assert_allclose(total, np.sum(np.square(np.subtract(cosines, scores))), rtol=1e-4)
+    np.testing.assert_allclose(total, np.sum(np.square(np.subtract(cosines, scores))), rtol=1e-5)
 
 
 def test_matryoshka_is_the_mean_over_widths() -> None:

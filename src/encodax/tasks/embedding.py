@@ -200,7 +200,7 @@ def ranking(
         pieces: which of its texts.
         scale: c.
     """
-    similarity = scale * vectors @ vectors.T  # (S, S)
+    similarity = scale * jnp.matmul(vectors, vectors.T, precision="highest")  # (S, S)
     is_anchor = (groups > 0) & (pieces == ANCHOR)  # (S,)
     is_candidate = (groups > 0) & (pieces != ANCHOR)
     is_right = (groups[:, None] == groups) & (pieces == POSITIVE)  # (S, S)
@@ -217,7 +217,8 @@ def paired(
     A pair is told once, at its first text.
     """
     is_other = (groups[:, None] == groups) & (pieces == POSITIVE)  # (S, S)
-    cosines = jnp.sum(jnp.where(is_other, vectors @ vectors.T, 0.0), axis=1)  # (S,)
+    similarity = jnp.matmul(vectors, vectors.T, precision="highest")  # (S, S)
+    cosines = jnp.sum(jnp.where(is_other, similarity, 0.0), axis=1)  # (S,)
     is_pair = (groups > 0) & (pieces == ANCHOR) & jnp.isfinite(scores)
     return cosines, jnp.where(is_pair, scores, 0.0), is_pair
 

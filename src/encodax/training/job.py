@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, overload
+from typing import Any, TypeVar
 
 import jax
 
 from encodax import adapters, atomic
-from encodax.data import sources
-from encodax.data.records import Paths, open_records
-from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.tasks import distillation, embedding, task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective, Task, check_objective
+from encodax.tasks.task import Objective, Task, check_objective
 from encodax.training.adapters import trainable
+from encodax.training.examples import Data, examples_of
 from encodax.training.lora import save_adapter
 from encodax.training.run import Run, make_run
 from encodax.training.settings import NewModel, TrainSettings
 from encodax.training.starts import half_of, new_model, with_head
 from encodax.types import Params
-
-Data = Paths | Sequence[Record] | Iterable[dict[str, Any]]
-"""Files to read, or records in memory."""
 
 FINE_TUNING_RATE = 5e-5
 """Learning rate when a trained model is trained on, unless another is given."""
@@ -87,8 +82,8 @@ def prepare(
     check_objective(chosen, objective)
     if out is not None:
         atomic.check_free(Path(out), overwrite=overwrite)
-    learned = _examples(chosen, train, columns)
-    judged = _examples(chosen, eval, columns)
+    learned = examples_of(chosen, train, columns)
+    judged = examples_of(chosen, eval, columns)
     labels = chosen.labels(learned)
     taught = _loaded(teacher)
     if (taught is not None) != (chosen.NAME == "distillation"):
@@ -151,55 +146,3 @@ def _settings(
         return kind(**{**defaults, **{k: v for k, v in given.items() if k in names[kind]}})
 
     return of(TrainSettings, defaults), of(NewModel, {}), of(Objective, {})
-
-
-class _Examples(Sequence[Example]):
-    """Examples that are read and understood when they are asked for."""
-
-    def __init__(self, task: Task, records: Sequence[Record]):
-        self._task, self._records = task, records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        return self._task.parse(self._records[index], labelled=True)
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self._task.parse(record, labelled=True) for record in self._records)
-
-
-def _are_paths(data: Data) -> TypeGuard[Paths]:
-    if isinstance(data, str | Path):
-        return True
-    if not isinstance(data, list | tuple):
-        return False
-    return len(data) > 0 and all(isinstance(item, str | Path) for item in data)
-
-
-def _are_records(data: Data) -> TypeGuard[Sequence[Record]]:
-    return isinstance(data, Sequence) and bool(data) and isinstance(data[0], Record)
-
-
-def _named(data: Paths) -> str:
-    return str(data) if isinstance(data, str | Path) else ", ".join(map(str, data))
-
-
-def _examples(task: Task, data: Data, columns: Sequence[str] | None) -> Sequence[Example]:
-    records: Sequence[Record]
-    if _are_paths(data):
-        name, records = _named(data), open_records(data, columns=columns)
-    elif _are_records(data):
-        name, records = "the data", data
-    else:
-        in_memory: Any = data
-        name, records = "the data", list(sources.records_of(in_memory))
-    if not len(records):
-        raise EncodaxError(f"{name}: the data set is empty")
-    return _Examples(task, records)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 from encodax.data.records import Paths, open_records
-from encodax.data.sources import Record
 from encodax.errors import EncodaxError
+from encodax.training.examples import Part
 from encodax.training.presets import PRESETS
 
 HELD_OUT = 100
@@ -41,27 +40,8 @@ def pretraining(
     held_out = range(HELD_OUT - 1, len(records), HELD_OUT)
     kept = [index for index in range(len(records)) if index % HELD_OUT != HELD_OUT - 1]
     return {
-        "train": _Part(records, kept),
-        "eval": _Part(records, held_out),
+        "train": Part(records, kept),
+        "eval": Part(records, held_out),
         **PRESETS[preset],
         **given,
     }
-
-
-class _Part(Sequence[Record]):
-    """Some of the records of a sequence."""
-
-    def __init__(self, records: Sequence[Record], places: Sequence[int]):
-        self._records, self._places = records, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self._records[place] for place in self._places[index]]
-        return self._records[self._places[index]]

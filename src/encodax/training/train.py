@@ -18,7 +18,8 @@ from encodax.run_files import METRICS_FILE, REPORT_FILE
 from encodax.training import distributed
 from encodax.training.about import about
 from encodax.training.events import EVENTS_FOLDER
-from encodax.training.job import Data, prepare
+from encodax.training.examples import Data
+from encodax.training.job import prepare
 from encodax.training.loop import Fitted, Keeping, fit
 from encodax.training.profiler import PROFILE_FOLDER
 from encodax.training.progress import RunLog

@@ -1,0 +1,98 @@
+"""The examples of a data set, from files or from memory: understood when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard, overload
+
+from encodax.data import sources
+from encodax.data.records import Paths, Records, open_records
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.tasks.task import Example, Task
+
+
+class Part(Sequence[Record]):
+    """Some of the records of files."""
+
+    def __init__(self, records: Records, places: Sequence[int]):
+        """Choose them by their numbers."""
+        self._records, self._places = records, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        """The record of that number among the chosen ones."""
+        if isinstance(index, slice):
+            return [self._records[place] for place in self._places[index]]
+        return self._records[self._places[index]]
+
+
+Data = Paths | Part | Iterable[dict[str, Any]]
+"""Files to read, or records in memory."""
+
+
+class Examples(Sequence[Example]):
+    """The examples of records, each made anew when it is asked for."""
+
+    def __init__(self, task: Task, records: Records | Part | list[Record]):
+        """Understand none yet."""
+        self._task, self._records = task, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """The example of that number.
+
+        Raises:
+            EncodaxError: its record is none of the task, or cannot be read.
+        """
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self._task.parse(self._records[index], labelled=True)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self._task.parse(record, labelled=True) for record in self._records)
+
+
+def examples_of(task: Task, data: Data, columns: Sequence[str] | None = None) -> Examples:
+    """The examples of files or of records in memory; all of them have been understood once.
+
+    So whatever cannot be is told before anything begins, the first of it first.
+
+    Raises:
+        EncodaxError: there is none, or one cannot be understood.
+    """
+    records: Any
+    if _are_paths(data):
+        name = str(data) if isinstance(data, str | Path) else ", ".join(map(str, data))
+        records = open_records(data, columns=columns)
+    else:
+        given: Any = data
+        name = "the data"
+        records = data if isinstance(data, Part) else list(sources.records_of(given))
+    if not len(records):
+        raise EncodaxError(f"{name}: the data set is empty")
+    examples = Examples(task, records)
+    for _ in examples:
+        pass
+    return examples
+
+
+def _are_paths(data: Data) -> TypeGuard[Paths]:
+    if isinstance(data, str | Path):
+        return True
+    if not isinstance(data, list | tuple):
+        return False
+    return len(data) > 0 and all(isinstance(item, str | Path) for item in data)
