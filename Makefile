@@ -5,6 +5,7 @@ PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?= --overwrite
 UPGRADE ?=
 DATA ?=
+SST2 ?=
 BENCH_ARGS ?=
 BENCH_VENV ?= .venv-bench
 UV_VERSION ?= 0.13.9
@@ -15,7 +16,7 @@ CORE = src/encodax/nn/*.py src/encodax/model.py src/encodax/families/bert.py
 export VENV PY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint check soak bench bench-training wheel lock clean
+.PHONY: help setup setup-test demo test lint check soak bench bench-training bench-step wheel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +55,12 @@ bench: ## compare speed and memory with other libraries, and write docs/benchmar
 
 bench-training: setup-test ## measure the speed of training, packed and padded
 	@$(PYTHON) benchmarks/training_speed.py
+
+bench-step: ## compare the training step with PyTorch, and write docs/training_speed.md (SST2=FILE)
+	@test -n "$(SST2)" || { echo "error: name the file of SST-2 to learn from: make bench-step SST2=FILE" >&2; exit 2; }
+	@$(MAKE) --no-print-directory setup-test
+	@VENV=$(BENCH_VENV) benchmarks/setup.sh
+	@$(PYTHON) benchmarks/training_step --sst2 "$(SST2)" --reference $(BENCH_VENV)/bin/python $(BENCH_ARGS)
 
 wheel: setup ## build a wheel into dist/ and try it in a clean environment
 	@tools/check_wheel.sh

@@ -79,6 +79,41 @@ def test_dropout_needs_no_key_where_it_does_nothing() -> None:
         np.testing.assert_array_equal(apply({}, None, jnp.ones(9)), np.ones(9))
 
 
+def test_hashed_bits_are_a_bijection_and_each_bit_is_fair() -> None:
+    bits = np.asarray(functional.hashed_bits(jax.random.key(3), (4, 16, 4096)))
+    assert len(np.unique(bits)) == bits.size
+    for place in range(32):
+        share = (bits >> place & 1).mean()
+        assert abs(share - 0.5) < 5 * 0.5 / math.sqrt(bits.size)
+
+
+def test_masks_of_steps_and_of_neighbours_are_independent() -> None:
+    rate = 0.1
+
+    def kept(step: int) -> np.ndarray:
+        key = jax.random.fold_in(jax.random.key(0), step)
+        dropped = functional.drop(key, rate, jnp.ones((64, 32, 32)))
+        return np.asarray(dropped > 0).ravel() - (1 - rate)
+
+    masks = np.array([kept(step) for step in range(16)])  # each element has mean 0
+    spread = rate * (1 - rate) * math.sqrt(masks.shape[1])
+    between = (masks @ masks.T)[np.triu_indices(16, 1)]
+    assert np.abs(between).max() < 5 * spread
+    for lag in (1, 2, 31, 32, 33, 1024, 2048):  # beside, below, of the next row
+        assert abs(masks[0] @ np.roll(masks[0], lag)) < 5 * spread
+    spectrum = np.fft.rfft(masks, axis=1)  # and no mask is another one shifted
+    shifted = np.fft.irfft(spectrum[:-1] * np.conj(spectrum[1:]), n=masks.shape[1])
+    assert np.abs(shifted).max() < 7 * spread
+
+
+def test_a_share_of_an_array_is_dropped_as_in_the_whole() -> None:
+    x, key = jnp.ones((4, 6, 8)), jax.random.key(1)
+    whole = functional.drop(key, 0.3, x)
+    np.testing.assert_array_equal(functional.drop(key, 0.3, x[:2]), whole[:2])
+    under_jit = jax.jit(lambda key, x: functional.drop(key, 0.3, x))
+    np.testing.assert_array_equal(under_jit(key, x), whole)
+
+
 @pytest.mark.parametrize("ids", [np.array([[0, 9]]), jnp.array([[0, 9]]), np.zeros((0, 3), int)])
 def test_ids_below_the_limit_pass(ids: np.ndarray) -> None:
     functional.check_below("token id", ids, 10)

@@ -13,11 +13,11 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from encodax.nn import functional
 from encodax.nn.attention_plain import MASKED, AttentionOptions, masks_of_rows
 
 BLOCK_SCORES = 1 << 22
@@ -73,12 +73,8 @@ def _attend(
 
 def _drop(weights: Float[Array, "H B T S"], keys: Array, rate: float) -> Float[Array, "H B T S"]:
     """Dropout of each head and row with its own key, the same bits as one at a time."""
-
-    def one(key: Array, of_one: Float[Array, "T S"]) -> Float[Array, "T S"]:
-        dropped: Array = hk.dropout(key, rate, of_one)
-        return dropped
-
-    return jax.vmap(jax.vmap(one), in_axes=(1, 0))(keys, weights)
+    one_row = jax.vmap(functional.drop, in_axes=(0, None, 0))
+    return jax.vmap(one_row, in_axes=(1, None, 0))(keys, rate, weights)
 
 
 def blocked_attention(

@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from encodax.nn import functional
 
 # A score no softmax can choose, and finite: -inf would give NaN where everything is masked.
 MASKED = -1e30
@@ -105,7 +106,7 @@ def one_head_attention(
     """
     weights = one_head_weights(q, k, bias, mask, scale)  # (T, S)
     if dropout_key is not None:
-        weights = hk.dropout(dropout_key, dropout_rate, weights)
+        weights = functional.drop(dropout_key, dropout_rate, weights)
     return weights.astype(v.dtype) @ v  # (T, K)
 
 

