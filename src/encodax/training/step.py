@@ -125,7 +125,8 @@ def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | Non
         )
         sums = _coupled_sums if recipe.task.COUPLED else _added_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
-        gradient = jax.tree.map(lambda g: g / weight, gradient)  # the one division
+        share = 1 / weight  # the one division
+        gradient = jax.tree.map(lambda g: g * share, gradient)
         loss, norm = total / weight, optax.tree.norm(gradient)
         updates, optimizer = recipe.optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
