@@ -28,11 +28,11 @@ from encodax.demo.dates import sample
 from encodax.model import Model
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example
+from encodax.tasks.task import Example, Objective
 from encodax.training.optimizer import learning_rate_schedule, make_optimizer
 from encodax.training.settings import NewModel
 from encodax.training.starts import new_model
-from encodax.training.step import initial_state, make_step
+from encodax.training.step import Constants, Recipe, initial_state, make_step
 
 BATCH_TOKENS = 2_048
 MATMUL_SIZE = 2_048
@@ -58,7 +58,7 @@ class Runner:
         start = time.perf_counter()
         for index in range(steps):
             batch, targets = self.batches[index % len(self.batches)]
-            self.state, metrics = self.step(self.state, batch, targets)
+            self.state, metrics = self.step(self.state, Constants({}), batch, targets)
         metrics.loss.block_until_ready()
         self.seconds.append((time.perf_counter() - start) / steps)
 
@@ -114,9 +114,12 @@ def runner(model: Model, data: Dataset, shape: BatchShape, plan: list[list[Row]]
     """Compile a step for a shape."""
     schedule = learning_rate_schedule(3e-3, 900, warmup=0.1, schedule="cosine")
     optimizer = make_optimizer(schedule, weight_decay=0.01, clip_norm=1.0)
-    state = initial_state(model, optimizer, seed=0)
-    batches = [data.batch(rows, shape) for rows in plan[:-1]]  # the last may be short
-    step = make_step(model, optimizer, label_smoothing=0.0).lower(state, *batches[0]).compile()
+    state = initial_state(model.params, optimizer, seed=0)
+    batches = [  # the last may be short; a step takes an axis of micro-batches
+        jax.tree.map(lambda leaf: leaf[None], data.batch(rows, shape)) for rows in plan[:-1]
+    ]
+    recipe = Recipe(model, data.task, optimizer, Objective())
+    step = make_step(recipe).lower(state, Constants({}), *batches[0]).compile()
     real = float(np.mean([batch.lengths.sum() for batch, _ in batches]))
     room = shape.row_count * shape.row_tokens
     return Runner(step, state, batches, step.cost_analysis()["flops"], real, 1 - real / room)

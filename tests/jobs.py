@@ -4,7 +4,6 @@ What is given is passed to `encodax.train`; beside it:
 
     seen         a file that gets a line for each step that begins: its number and its examples
     file_limit   bytes that no file may exceed, from the first checkpoint on: a full disk
-    ready        a file that is made when the first checkpoint is whole
     join         HOST:PORT, number of processes, which one this is
 """
 
@@ -86,7 +85,7 @@ def run(given: dict[str, Any]) -> None:
     from encodax.training.run import Run
 
     task, seen = given.pop("task"), given.pop("seen", None)
-    limit, ready = given.pop("file_limit", None), given.pop("ready", None)
+    limit = given.pop("file_limit", None)
     before, compiled = Run.on_devices, Run.compiled
     has_begun = []
 
@@ -111,9 +110,6 @@ def run(given: dict[str, Any]) -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         save(self, *arguments)
-        if ready is not None and not os.path.exists(ready):
-            self.finish()
-            Path(ready).touch()
 
     checkpoint.Checkpoints.save = save_and_tell  # type: ignore[method-assign]
     if task == "distillation" and "teacher" not in given:

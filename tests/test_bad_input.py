@@ -29,7 +29,7 @@ from directories import (
 from encodax import families, weights
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.model import Model, _shapes
+from encodax.model import Model, parameter_shapes
 from encodax.tokenizer import Tokenizer
 
 CONFIG = json.loads((GOLDENS / "bert/sequence/config.json").read_text())
@@ -41,7 +41,7 @@ HEADER_END = 8 + int.from_bytes(FILE[:8], "little")
 @functools.cache
 def wanted() -> Any:
     config = bert.FAMILY.read_config(CONFIG)
-    return config, _shapes(config)
+    return config, parameter_shapes(config)
 
 
 def load_weights(directory: Path) -> weights.Loaded:

@@ -252,11 +252,11 @@ import numpy as np
 import safetensors.numpy
 from encodax import weights
 from encodax.families import bert
-from encodax.model import _shapes
+from encodax.model import parameter_shapes
 
 directory = Path(sys.argv[1])
 config = bert.FAMILY.read_config(json.loads((directory / "config.json").read_text()))
-shapes = _shapes(config)
+shapes = parameter_shapes(config)
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()

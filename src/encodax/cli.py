@@ -508,8 +508,11 @@ def pretrain(
 
 def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
     """Run a training job, and say at the end where everything is."""
-    from encodax import training
-    from encodax.training import distributed
+    try:
+        from encodax import training
+        from encodax.training import distributed
+    except ImportError as error:
+        raise EncodaxError(f"training needs {error.name}: pip install 'encodax[train]'") from error
 
     joined = {name: choices.pop(name) for name in ("coordinator", "processes", "process")}
     choices = {name: value for name, value in choices.items() if value is not False}

@@ -26,7 +26,7 @@ from encodax.data import stream
 from encodax.data.packing import assemble, slots_of
 from encodax.errors import EncodaxError
 from encodax.inference.engine import answer_of
-from encodax.model import Model, _shapes
+from encodax.model import Model, parameter_shapes
 from encodax.tokenizer import Encoding, Tokenizer
 
 WORDS = ("cat", "dog", "film", "wonderful", "the", "Paris", "ran", "2021", "dull", "and")
@@ -56,7 +56,7 @@ def long_model(tiny_model: Model) -> Model:
     config = dataclasses.replace(
         tiny_model.config, encoder=dataclasses.replace(encoder, embeddings=embeddings)
     )
-    return Model(config, drawn(_shapes(config)), tiny_model.tokenizer)
+    return Model(config, drawn(parameter_shapes(config)), tiny_model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_after_warm_up_no_text_compiles_anything(
 def test_packed_is_alone_for_every_family_and_head(golden: str) -> None:
     """Four sequences that share a row, and each in a row of its own, in one batch."""
     config, family = goldens.read(golden), goldens.family_of(golden)
-    params = weights.load(goldens.FOLDER / golden, _shapes(config), family, config).params
+    params = weights.load(goldens.FOLDER / golden, parameter_shapes(config), family, config).params
     model = Model(config, params, Tokenizer.train(WORDS))
     read, level = (lambda output: output.hidden), "token"
     if config.head is not None:
@@ -180,7 +180,7 @@ def test_a_text_that_no_row_holds_is_refused(tiny_model: Model) -> None:
     config = dataclasses.replace(
         tiny_model.config, encoder=dataclasses.replace(encoder, embeddings=embeddings)
     )
-    model = Model(config, drawn(_shapes(config)), tiny_model.tokenizer)
+    model = Model(config, drawn(parameter_shapes(config)), tiny_model.tokenizer)
     text = "cat " * 8_200
     with pytest.raises(
         EncodaxError, match="text 1: 8202 tokens, and the model takes 8192; shorten"

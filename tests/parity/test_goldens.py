@@ -15,7 +15,7 @@ from blocks import assert_close
 
 from encodax import families, weights
 from encodax.config import ModelConfig
-from encodax.model import _shapes, _transformed
+from encodax.model import _transformed, parameter_shapes
 from encodax.types import PackedBatch, Params
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -31,7 +31,7 @@ def loaded(golden: str) -> tuple[ModelConfig, Params]:
     published = json.loads((GOLDENS / golden / "config.json").read_text())
     family = families.family_named(published["model_type"])
     config = family.read_config(published)
-    return config, weights.load(GOLDENS / golden, _shapes(config), family, config).params
+    return config, weights.load(GOLDENS / golden, parameter_shapes(config), family, config).params
 
 
 def batch_of(cases: list[dict[str, np.ndarray]], rows: list[list[int]], tokens: int) -> PackedBatch:

@@ -7,7 +7,7 @@ import pytest
 
 from encodax.config import ModelConfig
 from encodax.families import bert
-from encodax.model import _shapes
+from encodax.model import parameter_shapes
 from encodax.training import NewModel
 from encodax.training.presets import PRESETS
 
@@ -22,5 +22,5 @@ def test_a_preset_has_as_many_parameters_as_published(name: str) -> None:
     config = ModelConfig(shape.encoder(VOCABULARY))
     head = bert.FAMILY.new_head(config, "sequence", 2)
     assert head.dense_width == shape.width
-    count = sum(leaf.size for leaf in jax.tree.leaves(_shapes(config)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(parameter_shapes(config)))
     assert count + shape.width * (shape.width + 1) == PUBLISHED[name]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from typing import Any
 
 import jobs
 import pytest
+from toys import write_lines
 
 from encodax.tasks import TASKS
 
@@ -83,15 +87,28 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def test_sigterm_saves_and_ends(tmp_path: Path, quick_compiler: dict[str, str]) -> None:
-    out, ready = tmp_path / "model", tmp_path / "ready"
-    job = {**LONG, "out": str(out), "save_every": 5, "ready": str(ready)}
-    process = jobs.start(job, quick_compiler)
-    jobs.wait_for(ready.exists, process, 120)
+    """The command line, as a scheduler would end it."""
+    data, out = tmp_path / "data.jsonl", tmp_path / "model"
+    write_lines(data, jobs.RECORDS["classification"])
+    checkpoints = tmp_path / "model.checkpoints"
+    files = ["--train", data, "--eval", data, "--out", out]
+    steps = ["--steps", "5000", "--evaluate-every", "5000", "--save-every", "5"]
+    shape = ["--layers", "1", "--width", "16", "--heads", "2"]
+    command = [sys.executable, "-m", "encodax.cli", "train", "classification"]
+    process = subprocess.Popen(
+        [*map(str, [*command, *files, *steps, *shape])],
+        env={**os.environ, **quick_compiler}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    jobs.wait_for(lambda: bool(steps_in(checkpoints)), process, 120)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    (newest,) = steps_in(tmp_path / "model.checkpoints")[-1:]
-    assert f"stopped by SIGTERM after step {newest} of 5000" in errors
-    assert "go on with --resume" in errors
+    assert process.returncode == 143
+    newest = steps_in(checkpoints)[-1]
+    last = errors.strip().splitlines()[-1]
+    assert last == (
+        f"error: stopped by SIGTERM after step {newest} of 5000; {checkpoints}/{newest} is saved: "
+        "go on with --resume"
+    )
 
 
 def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str]) -> None:

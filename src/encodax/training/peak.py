@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -14,8 +15,9 @@ SIZE_OF_ACCELERATORS = 8_192
 ROUNDS = 4
 
 
+@functools.cache
 def matmul_peak(dtype: Any = jnp.float32, *, size: int | None = None) -> float:
-    """FLOP/s of a large product of matrices on one device, the best of a few rounds.
+    """FLOP/s of a large product of matrices on one device, the best of a few rounds; measured once.
 
     Args:
         dtype: of the matrices.

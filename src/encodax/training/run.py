@@ -163,6 +163,7 @@ def make_recipe(
         objective: what the loss is told.
         teacher: a model whose answers the loss wants.
     """
+    encoder = model.config.encoder
     schedule = learning_rate_schedule(
         settings.learning_rate, steps, warmup=settings.warmup, schedule=settings.schedule
     )
@@ -171,7 +172,7 @@ def make_recipe(
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
         layer_decay=settings.layer_decay,
-        layers=len(model.config.encoder.layers),
+        layers=len(set(encoder.parameter_groups or range(len(encoder.layers)))),
     )
     recipe = Recipe(
         model,

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from encodax import atomic
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
@@ -107,7 +108,7 @@ def train(
         keep=(lambda *_: None) if place is None else functools.partial(job.save, place),
         kept=None if place is None else functools.partial(Model.load, place),
     )
-    _make_room(keeping)
+    _make_room(keeping, overwrite=overwrite)
     fitted = fit(
         job.run,
         job.train,
@@ -130,15 +131,18 @@ def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
     return None if out is None else out.with_name(out.name + ".checkpoints")
 
 
-def _make_room(keeping: Keeping) -> None:
-    """Make the directories of a run; an older run's checkpoints go where a new one begins.
+def _make_room(keeping: Keeping, *, overwrite: bool) -> None:
+    """Make the directories of a run; an older run's checkpoints go where a new one replaces it.
 
     Raises:
-        EncodaxError: there is nothing to go on from, or they cannot be made.
+        EncodaxError: there is nothing to go on from, checkpoints would be lost that nobody has
+            asked to replace, or the directories cannot be made.
     """
     place = keeping.checkpoints
     if keeping.resume and (place is None or not place.is_dir()):
         raise EncodaxError(f"{place or 'the run'}: there is no checkpoint to go on from")
+    if place is not None and not keeping.resume:
+        atomic.check_free(place, overwrite=overwrite)
     try:
         if keeping.out is not None:
             keeping.out.mkdir(parents=True, exist_ok=True)
