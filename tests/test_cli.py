@@ -232,7 +232,9 @@ def test_train_evaluate_predict(site: Path, tmp_path: Path, quick_compiler: dict
     (summary,) = trained.answers
     assert summary == {"model": model, "step": classifier().best_step, "accuracy": 1, "f1": 1}
     assert "(best, saved)" in trained.err
-    assert trained.err.splitlines()[-1].startswith("30 steps in ")
+    told = trained.err.splitlines()
+    assert any(line.startswith("30 steps in ") for line in told)
+    assert told[-1] == f"checkpoints: {model}.checkpoints"
     assert (tmp_path / "model" / "metrics.jsonl").is_file()
 
     measured = run("evaluate", model, "--data", data)
@@ -722,7 +724,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         (call_train("--train", "one_label.jsonl", *NEW), "every example has the label 'x'"),
         (call_train("--train", "unlabelled.jsonl", *NEW), "unlabelled.jsonl, line 1: wants a 'lab"),
         (call_train("--train", "latin.jsonl", *NEW), "latin.jsonl, line 1: not UTF-8"),
-        (call_train("--train", ".", *NEW), "is a folder, not a file"),
+        (call_train("--train", ".", *NEW), "./blank.jsonl: the file is empty, it has no record"),
         (["train", "token-classification", *GOOD], "good.jsonl, line 1: wants 'spans'"),
         (
             ["train", "token-classification", "--train", "overlap.jsonl", *NEW],

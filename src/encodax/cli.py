@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -514,55 +514,52 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
     except ImportError as error:
         raise EncodaxError(f"training needs {error.name}: pip install 'encodax[train]'") from error
 
-    joined = {name: choices.pop(name) for name in ("coordinator", "processes", "process")}
+    joined = {name: choices.pop(name, None) for name in ("coordinator", "processes", "process")}
     choices = {name: value for name, value in choices.items() if value is not False}
-    with _output_kept() as output:
+    if "columns" in choices:
+        choices["columns"] = _names(choices["columns"])
+    with _output_to_errors():
         if choices.pop("distributed", False) or any(v is not None for v in joined.values()):
             distributed.join(joined["coordinator"], joined["processes"], joined["process"])
-        if "columns" in choices:
-            choices["columns"] = _names(choices["columns"])
         if dry_run:
             tried = training.try_out(task, **choices)
-            errors.print(tried.table())
-            output.write(_line(tried.to_json()))
-            return
-        result = training.train(task, console=errors, **choices)
-        if not distributed.is_first():
-            return
-        assert result.out is not None
-        _report_if_possible(result.out)
-        errors.print(
-            f"{result.steps} steps in {result.seconds:.0f} s, "
-            f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding",
-            *(f"{what}: {place}" for what, place in result.places().items()),
-            sep="\n",
-            highlight=False,
-            soft_wrap=True,
-        )
-        answer = {"model": str(result.out), "step": result.best_step, **result.metrics}
-        output.write(json.dumps(answer) + "\n")
+        else:
+            result = training.train(task, console=errors, **choices)
+    if dry_run:
+        errors.print(tried.table())
+        print(json.dumps(tried.to_json()))
+        return
+    if not distributed.is_first():
+        return
+    assert result.out is not None
+    _report_if_possible(result.out)
+    errors.print(
+        f"{result.steps} steps in {result.seconds:.0f} s, "
+        f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding",
+        *(f"{what}: {place}" for what, place in result.places().items()),
+        sep="\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+    print(json.dumps({"model": str(result.out), "step": result.best_step, **result.metrics}))
 
 
 def _report_if_possible(out: Path) -> None:
-    """The page of a run, where what draws it is installed."""
+    """The page of a run; without it the model is there all the same."""
     try:
-        from encodax.run_report import write_report
-    except ImportError as error:
-        missing = f"note: no report.html: {error.name} is missing: pip install 'encodax[report]'"
-        errors.print(missing, highlight=False, markup=False, soft_wrap=True)
-    else:
-        write_report(out)
+        _report(out)
+    except EncodaxError as error:
+        logging.getLogger("encodax").warning("no report: %s", error)
 
 
 @contextmanager
-def _output_kept() -> Iterator[TextIO]:
-    """Standard output for the answer alone: what libraries write there goes to standard error."""
+def _output_to_errors() -> Iterator[None]:
+    """Standard output is for the answer alone: what libraries write there goes beside it."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with open(kept, "w", encoding="utf-8", closefd=False) as output:
-            yield output
+        yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)

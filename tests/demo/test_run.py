@@ -110,7 +110,7 @@ def test_without_the_weights_act_one_is_done_and_act_two_left_out(
     assert printed.getvalue().count(note) == 2  # before the wait, and at the end
     assert result.passages is None
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {
-        "model", "summary.json", "report.html",
+        "model", "model.checkpoints", "summary.json", "report.html",
     }  # fmt: skip
     summary = json.loads(result.summary.read_text(encoding="utf-8"))
     assert summary["act_two"] == {"left_out": note}

@@ -41,8 +41,13 @@ Data = Paths | Part | Iterable[dict[str, Any]]
 class Examples(Sequence[Example]):
     """The examples of records, each made anew when it is asked for."""
 
-    def __init__(self, task: Task, records: Records | Part | list[Record]):
-        """Understand none yet."""
+    def __init__(self, task: Task, records: Any):
+        """Understand none yet.
+
+        Args:
+            task: gives the records a meaning.
+            records: a sequence of them. It is not said so, as checking would read one.
+        """
         self._task, self._records = task, records
 
     def __len__(self) -> int:
