@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from encodax.data.records import Paths, open_records
 from encodax.errors import EncodaxError
 from encodax.training.examples import Part
@@ -37,11 +39,12 @@ def pretraining(
         raise EncodaxError(
             f"the corpus has {len(records)} records: give texts to measure on (--eval)"
         )
-    held_out = range(HELD_OUT - 1, len(records), HELD_OUT)
-    kept = [index for index in range(len(records)) if index % HELD_OUT != HELD_OUT - 1]
+    # By chance: every hundredth line might always be one of the empty ones between paragraphs.
+    order = np.random.default_rng(0).permutation(len(records))
+    held_out, kept = np.split(order, [len(records) // HELD_OUT])
     return {
-        "train": Part(records, kept),
-        "eval": Part(records, held_out),
+        "train": Part(records, np.sort(kept).tolist()),
+        "eval": Part(records, np.sort(held_out).tolist()),
         **PRESETS[preset],
         **given,
     }
