@@ -138,9 +138,9 @@ def test_torch_and_transformers_are_dependencies_of_nothing() -> None:
 
 
 def test_the_base_is_light() -> None:
-    heavier = {"babel", "dateparser", "hatchling", "jinja2", "matplotlib", "nervaluate"}
+    heavier = {"babel", "dateparser", "grain", "hatchling", "jinja2", "matplotlib", "nervaluate"}
     base = {canonicalize_name(pin.name) for pin in pins("base")}
-    assert base.isdisjoint(heavier | {"pandas", "pytest", "scikit-learn"})
+    assert base.isdisjoint(heavier | {"orbax-checkpoint", "pandas", "pytest", "scikit-learn"})
 
 
 def test_the_installed_metadata_is_this_project() -> None:
@@ -148,7 +148,14 @@ def test_the_installed_metadata_is_this_project() -> None:
     assert metadata["Version"] == PROJECT["project"]["version"]
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra")) == {"cuda", "demo", "parquet", "ray", "train"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "cuda",
+        "demo",
+        "parquet",
+        "ray",
+        "report",
+        "train",
+    }
     assert metadata["Description-Content-Type"] == "text/markdown"
     (script,) = importlib.metadata.distribution("encodax").entry_points.select(name="encodax")
     assert script.value == "encodax.cli:main"
