@@ -137,8 +137,9 @@ def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str
         lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         begin = lines[0][0]
         assert begin == (saved[-1] if saved else 0), "the run did not go on from a whole checkpoint"
-        # Done again are the steps of an interval, and those that ran while it was being saved.
-        assert not trained or trained[-1][0] + 1 - begin < 2 * every
+        # Done again are an interval, and the steps that ran while it was being saved: the next save
+        # would have waited.
+        assert not trained or trained[-1][0] + 1 - begin <= 2 * every
         trained = [line for line in trained if line[0] < begin] + lines
     assert [step for step, _ in trained] == list(range(steps))
     assert_each_once_an_epoch([examples for _, examples in trained])
