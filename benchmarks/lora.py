@@ -3,7 +3,7 @@
     python benchmarks/lora.py --data FOLDER --model DIRECTORY [--seeds 0 1 2]
 
 FOLDER holds `sst2/{train,dev}.tsv` (text and label). Both ways take the same steps over the same
-batches, seed by seed; the learning rate of each is its own, the best of a few that were tried. What
+batches, seed by seed; the learning rate of each is its own, adapters' twenty times the other. What
 is shown is the accuracy on `dev` of the best of the evaluations.
 The exit code is 1 where the mean accuracy of adapters is more than a point below.
 """
