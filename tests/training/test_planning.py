@@ -24,7 +24,6 @@ from encodax.training.job import prepare
 from encodax.training.planning import StepPlan, plan_step
 from encodax.training.planning_table import table_of
 from encodax.training.presets import PRESETS
-from encodax.training.run import bytes_of
 from encodax.training.settings import NewModel, TrainSettings
 
 CLASSIFICATION = task_named("classification")
@@ -66,6 +65,11 @@ def meshes() -> dict[str, dict[str, Any]]:
     names = ("data=4", "data=2,fsdp=2", "fsdp=4")
     cases = [(shape, {"mesh": name, "batch_tokens": 1024}) for name in names]
     return dict(zip(names, on_four(*cases), strict=True))
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes that really lie on the first device."""
+    return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
 
 
 @pytest.mark.parametrize("task", ["classification", "token-classification"])

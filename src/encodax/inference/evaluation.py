@@ -114,7 +114,6 @@ def evaluate(
         predictor: Predictor[object] = Predictor(model, precision=precision)
         return predictor.evaluate(records, truncate=truncate)
     examples = [own.parse(record, labelled=True) for record in records]
-    own.labels(examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, Objective())(None)
 

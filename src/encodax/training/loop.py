@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -254,8 +255,7 @@ class _Judge:
     def sees(self, step: int, params: Params) -> bool:
         """Evaluate these parameters; True, and kept, where they are the best so far."""
         trained = sharding.gathered(params, self._run.mesh)
-        frozen = sharding.gathered(self._run.constants.frozen, self._run.mesh)
-        whole = effective(trained, frozen)
+        whole = effective(trained, self._frozen)
         try:
             self.last = self._evaluate(whole)
         except EncodaxError as error:
@@ -267,9 +267,14 @@ class _Judge:
                 return False
         self._best = replace(self._run.recipe.model, params=whole)
         self.best_metrics, self.best_step, self.waited = self.last, step, 0
-        if jax.process_index() == 0:
+        if distributed.is_first():
             self._keeping.keep(self._best, trained)
         return True
+
+    @functools.cached_property
+    def _frozen(self) -> Params:
+        """What no step changes, brought together once."""
+        return sharding.gathered(self._run.constants.frozen, self._run.mesh)
 
     @property
     def is_over(self) -> bool:
@@ -389,7 +394,7 @@ class _Meter:
         """A step over so many real tokens is done."""
         self._tokens += tokens
         self._steps += 1
-        if self._tokens_timed == 0 and self._steps_timed == 0:
+        if self._steps_timed == 0:
             self._timed_from = time.monotonic()
             self._waited = 0.0
             self._steps_timed = 1

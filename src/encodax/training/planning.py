@@ -222,9 +222,9 @@ def plan_step(
         row_tokens=run.shape.row_tokens,
         micro_batches=run.micro_batches,
         parameter_count=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)),
-        parameter_bytes=_bytes_of_shard(state.params),
-        optimizer_bytes=_bytes_of_shard(state.optimizer),
-        batch_bytes=_bytes_of_shard(inputs),
+        parameter_bytes=sharding.bytes_of(state.params),
+        optimizer_bytes=sharding.bytes_of(state.optimizer),
+        batch_bytes=sharding.bytes_of(inputs),
         temporary_bytes=step.memory["temporaries"],
         flops=costs.flops,
         xla_flops=step.flops,
@@ -267,14 +267,6 @@ def _state_shapes(shapes: Shapes, optimizer: Any, layout: TrainState) -> TrainSt
         lambda leaf, how: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=how), state, layout
     )
     return placed
-
-
-def _bytes_of_shard(tree: Any) -> int:
-    """Bytes of one device's part."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
 
 
 def _devices(count: int) -> list[jax.Device]:

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import optax
 from jax.sharding import Mesh
 
@@ -184,12 +183,3 @@ def make_recipe(
         teacher,
     )
     return recipe, schedule
-
-
-def bytes_of(tree: Any) -> int:
-    """Bytes of the arrays of a tree that lie on the first device of this process."""
-    return sum(
-        leaf.addressable_shards[0].data.nbytes
-        for leaf in jax.tree.leaves(tree)
-        if isinstance(leaf, jax.Array)
-    )

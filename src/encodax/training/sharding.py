@@ -156,6 +156,14 @@ def put_batch(local: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, local)
 
 
+def bytes_of(tree: Any) -> int:
+    """Bytes of one device's part of arrays, or of shapes that say how they lie."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
 def gather(params: Params, mesh: Mesh) -> Params:
     """Under jit: each parameter whole on every device, from here on."""
     whole: Params = jax.lax.with_sharding_constraint(params, replicated(mesh))

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from encodax.training import sharding
 from encodax.training.job import prepare
 from encodax.training.peak import matmul_peak
-from encodax.training.run import bytes_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,10 @@ def try_out(task: str, **choices: Any) -> Trial:
     job = prepare(task, **choices)
     run = job.run
     state = run.initial_state()
-    parameters, optimizer = bytes_of((state.params, run.constants)), bytes_of(state.optimizer)
+    parameters, optimizer = (
+        sharding.bytes_of((state.params, run.constants)),
+        sharding.bytes_of(state.optimizer),
+    )
     step = run.compiled(state)
     seconds = 0.0
     for number in range(2):
