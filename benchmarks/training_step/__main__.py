@@ -5,7 +5,8 @@
 FILE is SST-2 to learn from (text, tab, 0 or 1); PYTHON is that of an environment made of
 `benchmarks/requirements.txt`. Both sides train all-MiniLM-L6-v2 under a fresh head of two classes:
 dropout 0.1, AdamW, clipping at 1, float32, all cores. Each runs in a process of its own that is
-stopped while it is not its turn. Ratios are of medians over the rounds, and their spread is that of
+stopped while it is not its turn. PyTorch runs twice: as it comes, and with freed memory kept, as
+`encodax train` does it (`encodax.keep_freed_memory`). Ratios are of medians over the rounds, and their spread is that of
 the rounds' own ratios; beside them stand those of CPU seconds, which other programs disturb less.
 
 The raw numbers go to `runs/training-step/results.json`, tables to `docs/training_speed.md`.
@@ -37,8 +38,10 @@ from sizes import QUICK, SHAPES, Sizes  # noqa: E402
 
 OURS = Contender("Encodax", "float32", str(HERE / "encodax_worker.py"), frozenset())
 THEIRS = Contender("PyTorch", "float32", str(HERE / "torch_worker.py"), frozenset())
+KEPT = Contender("PyTorch kept", "float32", str(HERE / "torch_kept_worker.py"), frozenset())
 EPOCHS = (
     ("ours", "tokens"), ("theirs", "random"), ("ours", "examples"), ("theirs", "grouped"),
+    ("kept", "random"), ("kept", "grouped"),
 )  # fmt: skip
 
 
@@ -93,7 +96,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         workers = {
             side: stack.enter_context(Worker(contender, setting))
-            for side, contender in (("ours", OURS), ("theirs", THEIRS))
+            for side, contender in (("ours", OURS), ("theirs", THEIRS), ("kept", KEPT))
         }
         versions = {side: worker.load() for side, worker in workers.items()}
         measured = measure(workers, sizes, str(texts))

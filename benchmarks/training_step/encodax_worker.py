@@ -138,4 +138,5 @@ class Trainer:
 
 
 if __name__ == "__main__":
+    encodax.keep_freed_memory()  # as `encodax train` does
     serve(Trainer)

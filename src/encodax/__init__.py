@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from encodax.errors import EncodaxError as EncodaxError
+    from encodax.host_memory import keep_freed_memory as keep_freed_memory
     from encodax.inference.corpus import embed_corpus as embed_corpus
     from encodax.inference.embedder import Embedder as Embedder
     from encodax.inference.fill_mask import FillMask as FillMask
@@ -40,6 +41,7 @@ _HOMES = {
     "TokenClassifier": "encodax.inference.predictors",
     "Tokenizer": "encodax.tokenizer",
     "embed_corpus": "encodax.inference.corpus",
+    "keep_freed_memory": "encodax.host_memory",
     "train": "encodax.training.train",
 }
 

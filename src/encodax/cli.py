@@ -21,6 +21,7 @@ from rich.console import Console
 from encodax import __version__
 from encodax.data import sources
 from encodax.errors import EncodaxError
+from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 
 # Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
@@ -86,6 +87,7 @@ def demo(
     OUT/report.html, a page with the learning curve, the accuracy of each language, what the
     encoder looks at, and the answers.
     """
+    keep_freed_memory()
     try:
         from encodax.demo.run import run_demo
     except ImportError as error:
@@ -508,6 +510,7 @@ def pretrain(
 
 def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
     """Run a training job, and say at the end where everything is."""
+    keep_freed_memory()
     try:
         from encodax import training
         from encodax.training import distributed

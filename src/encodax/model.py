@@ -45,16 +45,20 @@ def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Tra
         is_training: bool,
         record: AbstractSet[str],
         tokens: Array | None = None,
+        only_answer: bool = False,
     ) -> ModelOutput:
         encoder = Encoder(config.encoder, execution, name="encoder")
-        encoded = encoder(batch, is_training=is_training, record=record)
+        takes_first = config.head is not None and config.head.pooling == "cls"
+        if only_answer and takes_first and not record:
+            tokens = jnp.asarray(batch.starts)
+        encoded = encoder(batch, tokens=tokens, is_training=is_training, record=record)
         logits = vectors = None
         if config.head is not None:
-            hidden = encoded.hidden
-            if tokens is not None:
-                hidden = jnp.take_along_axis(hidden, tokens[..., None], axis=1)  # (B, M, D)
+            if takes_first and tokens is not None:  # they are the first ones of their slots
+                own = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+                batch = replace(batch, starts=own)
             answer = Head(config.head, name="head")(
-                hidden, batch, token_table=encoder.token_table, is_training=is_training
+                encoded.hidden, batch, token_table=encoder.token_table, is_training=is_training
             )
             is_vector = config.head.kind == "embedding"
             logits, vectors = (None, answer) if is_vector else (answer, None)
@@ -308,6 +312,7 @@ class Model:
         rng: Array | None = None,
         record: AbstractSet[str] = frozenset(),
         tokens: Int[AnyArray, "B M"] | None = None,
+        only_answer: bool = False,
         execution: Execution = UNROLLED,
     ) -> ModelOutput:
         """Run the model: a pure function of its arguments.
@@ -319,12 +324,21 @@ class Model:
             rng: the random key that dropout draws from; needed in training alone.
             record: stages to keep, as `Encoder` says.
             tokens: row indices of the tokens that alone a head on tokens is to score: the logits
-                are (B, M, C) then. None for all.
+                are (B, M, C) then, and `hidden` is (B, M, D). None for all.
+            only_answer: `hidden` is not wanted for its own sake. Where the head reads the first
+                token of each sequence alone, the last layer then computes no other, and `hidden` is
+                (B, N, D).
             execution: how the stack is run; the numbers are the same.
         """
         forward = _transformed(self.config, execution).apply
         output: ModelOutput = forward(
-            params, rng, batch, is_training=is_training, record=record, tokens=tokens
+            params,
+            rng,
+            batch,
+            is_training=is_training,
+            record=record,
+            tokens=tokens,
+            only_answer=only_answer,
         )
         return output
 

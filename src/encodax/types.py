@@ -119,8 +119,9 @@ class PackedBatch:
 class EncoderOutput:
     """What an encoder gives."""
 
-    hidden: Float[Array, "B T D"]
-    """The last layer's state of every token (after the final norm, where there is one)."""
+    hidden: Float[Array, "B _ D"]
+    """The last layer's state of every token, (B, T, D), or of those that were asked for, (B, M, D);
+    after the final norm, where there is one."""
     records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
     """The stages asked for: `attention` holds L arrays (B, H, T, T), `hidden` L + 1 arrays
     (B, T, D), the embeddings first."""
@@ -131,8 +132,8 @@ class EncoderOutput:
 class ModelOutput:
     """What a whole model gives: the encoder's output and its head's."""
 
-    hidden: Float[Array, "B T D"]
-    """The encoder's state of every token."""
+    hidden: Float[Array, "B _ D"]
+    """The encoder's state of every token, (B, T, D), or of those that were asked for, (B, M, D)."""
     logits: Float[Array, "B _ C"] | None = None
     """The head's scores before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
     token. None for a model without a head."""

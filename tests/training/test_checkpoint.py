@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import jobs
 import numpy as np
-import optax
 import pytest
 
 from encodax.errors import EncodaxError
 from encodax.training import sharding
 from encodax.training.checkpoint import Checkpoints, checksum, differences, surroundings
+from encodax.training.optimizer import make_optimizer
 from encodax.training.step import TrainState, initial_state
 
-OPTIMIZER = optax.adamw(1e-3)
+OPTIMIZER = make_optimizer(lambda step: 1e-3, weight_decay=1e-4, clip_norm=1.0)
 
 
 def state_at(step: int, value: float = 0.0) -> TrainState:

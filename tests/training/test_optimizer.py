@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from encodax.model import Model
@@ -140,3 +141,40 @@ def test_adapters_decay_as_weights_do() -> None:
     assert decay_mask({"module": leaves}) == {
         "module": {"lora_a": True, "lora_b": True, "b": False}
     }
+
+
+def noise(params: Params, seed: int) -> Params:
+    """A gradient drawn at random."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape), jnp.float32), params)
+
+
+def test_it_is_the_adamw_of_optax_behind_its_clipping(tiny_model: Model) -> None:
+    schedule = learning_rate_schedule(1e-3, 8, warmup=0.5, schedule="cosine")
+    own = make_optimizer(schedule, weight_decay=0.1, clip_norm=1.0)
+    theirs = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.1, mask=decay_mask)
+    )
+    found: list[Params] = []
+    for optimizer, choices in ((own, {"share": 0.125}), (theirs, {})):
+        params = tiny_model.params
+        state = optimizer.init(params)
+        for seed in range(4):
+            gradient = noise(params, seed)
+            if not choices:
+                gradient = jax.tree.map(lambda g: g * 0.125, gradient)
+            updates, state = optimizer.update(gradient, state, params, **choices)
+            params = optax.apply_updates(params, updates)
+        found.append(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), *found)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_changes_no_bit(tiny_model: Model, bad: float) -> None:
+    params = tiny_model.params
+    optimizer = make_optimizer(lambda step: 0.1, weight_decay=0.1, clip_norm=1.0)
+    _, state = optimizer.update(noise(params, 0), optimizer.init(params), params)
+    gradient = jax.tree.map(lambda g: g.at[..., 0].set(bad), noise(params, 1))
+    found = optimizer.update(gradient, state, params, is_finite=jnp.asarray(False))
+    jax.tree.map(np.testing.assert_array_equal, found[1], state)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(found[0]))

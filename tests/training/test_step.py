@@ -18,6 +18,7 @@ from encodax.model import Model
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Objective, Targets, cross_entropy
+from encodax.training.optimizer import Optimizer, make_optimizer
 from encodax.training.step import (
     Constants,
     Recipe,
@@ -40,8 +41,17 @@ def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
     return Dataset.prepare(task, model, examples)
 
 
-def recipe(model: Model, optimizer: Any, objective: Objective = PLAIN) -> Recipe:
+def recipe(model: Model, optimizer: Optimizer, objective: Objective = PLAIN) -> Recipe:
     return Recipe(model, task_of(model.config), optimizer, objective)
+
+
+def descent(rate: float) -> Optimizer:
+    """Plain descent: p - rate * share * g."""
+
+    def update(gradient: Any, state: Any, params: Any, *, share: Any, **rest: Any) -> Any:
+        return jax.tree.map(lambda g: -rate * share * g, gradient), state
+
+    return Optimizer(optax.sgd(rate).init, update)
 
 
 def in_micro_batches(tree: Any, count: int = 1) -> Any:
@@ -52,8 +62,8 @@ def stepped(
     model: Model, batch: PackedBatch, targets: Targets, micro_batches: int = 1
 ) -> tuple[Params, Any]:
     """The parameters after a step of plain descent of rate 1, and the step's metrics."""
-    state = initial_state(model.params, optax.sgd(1.0), seed=0)
-    step = make_step(recipe(model, optax.sgd(1.0), SMOOTHING))
+    state = initial_state(model.params, descent(1.0), seed=0)
+    step = make_step(recipe(model, descent(1.0), SMOOTHING))
     batch, targets = in_micro_batches((batch, targets), micro_batches)
     state, metrics = step(state, NOTHING, batch, targets)
     return state.params, metrics
@@ -112,7 +122,7 @@ def test_each_step_draws_dropout_anew() -> None:
     config = replace(model.config, head=replace(head, dropout_rate=0.5))
     model = replace(model, config=config)
     batch = prepared(model, SENTIMENT[:1]).batch([[0]], SHAPE)
-    frozen = optax.sgd(0.0)
+    frozen = descent(0.0)
     step: Step = make_step(recipe(model, frozen))
     batch = in_micro_batches(batch)
 
@@ -146,7 +156,7 @@ def test_micro_batches_add_up_to_the_batch(micro_batches: int) -> None:
 def test_a_step_that_is_not_finite_changes_nothing_but_its_number() -> None:
     model = classifier().model
     batch, targets = prepared(model, SENTIMENT[:4]).batch([[0, 1], [2]], SHAPE)
-    optimizer = optax.adam(0.1)
+    optimizer = make_optimizer(lambda step: 0.1, weight_decay=0.0, clip_norm=1.0)
     step = make_step(recipe(model, optimizer))
     state = initial_state(model.params, optimizer, seed=0)
     broken = replace(targets, weights=np.where(targets.weights > 0, np.nan, 0).astype(np.float32))

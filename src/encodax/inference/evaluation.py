@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -164,11 +165,15 @@ class BatchEvaluator:
         def added(
             params: Params, taught: Params | None, batch: PackedBatch, targets: Targets
         ) -> dict[str, Array]:
-            record, tokens = data.task.RECORD, targets.tokens
-            output = model.apply(params, batch, record=record, tokens=tokens)
+            run: dict[str, Any] = {
+                "record": data.task.RECORD,
+                "tokens": targets.tokens,
+                "only_answer": True,
+            }
+            output = model.apply(params, batch, **run)
             if teacher is not None:
                 assert taught is not None
-                answer = teacher.apply(taught, batch, record=record, tokens=tokens)
+                answer = teacher.apply(taught, batch, **run)
                 targets = replace(targets, teacher=answer)
             return sums(output, targets, batch, objective)
 

@@ -198,6 +198,7 @@ class MultiHeadAttention(hk.Module):
         query_segments: Int[Array, "B T"] | None = None,
         key_segments: Int[Array, "B S"] | None = None,
         position_ids: Int[Array, "B T"] | None = None,
+        key_position_ids: Int[Array, "B S"] | None = None,
         bias: Float[Array, "#B H T S"] | None = None,
         relative: RelativeTable | None = None,
         max_segments: int | None = None,
@@ -211,12 +212,13 @@ class MultiHeadAttention(hk.Module):
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
+            key_position_ids: (B, S), of y, which wants them where there are rotary positions.
             bias: added to the scaled scores.
             relative: embeddings of relative positions, for disentangled attention.
             max_segments: the highest segment there can be, where it is known: a batch's N.
             is_training: drop attention weights.
         """
-        q, k, v = self._project(x, y, position_ids)
+        q, k, v = self._project(x, y, position_ids, key_position_ids)
         scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
         drop = is_training and self.dropout_rate > 0
         heads = attention(
@@ -254,10 +256,11 @@ class MultiHeadAttention(hk.Module):
         x: Float[Array, "B T D"],
         y: Float[Array, "B S E"] | None,
         position_ids: Int[Array, "B T"] | None,
+        key_position_ids: Int[Array, "B S"] | None = None,
     ) -> tuple[Array, Array, Array]:
         """Queries, keys and values of each head, each (B, T or S, H, K)."""
-        if self.rotary is not None and y is not None:
-            raise ValueError("rotary positions are of one sequence: self-attention alone has them")
+        if self.rotary is not None and y is not None and key_position_ids is None:
+            raise ValueError("rotary positions of another sequence are wanted: key_position_ids")
         attended = x if y is None else y
         inputs = {"query": x, "key": attended, "value": attended}
         weights = {name: self._weights(name, source.shape[-1]) for name, source in inputs.items()}
@@ -266,7 +269,10 @@ class MultiHeadAttention(hk.Module):
         if self.rotary is not None:
             if position_ids is None:
                 position_ids = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-            q, k = (functional.rotate(z, position_ids, self.rotary.base) for z in (q, k))
+            if key_position_ids is None:
+                key_position_ids = position_ids
+            q = functional.rotate(q, position_ids, self.rotary.base)
+            k = functional.rotate(k, key_position_ids, self.rotary.base)
         if functional.is_narrow(weights["value"]["w"]):  # then its own products are narrow too
             q, k, v = (z.astype(jnp.bfloat16) for z in (q, k, v))
         return q, k, v

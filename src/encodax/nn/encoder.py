@@ -19,6 +19,7 @@ from encodax.config import (
     LayerConfig,
     RelativeBiasConfig,
 )
+from encodax.nn import functional
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.feed_forward import FeedForward
@@ -57,9 +58,10 @@ class EncoderLayer(hk.Module):
         bias: Float[Array, "#B H T T"] | None = None,
         relative: RelativeTable | None = None,
         max_segments: int | None = None,
+        tokens: Int[Array, "B M"] | None = None,
         is_training: bool = False,
-    ) -> Float[Array, "B T D"]:
-        """One layer over packed rows.
+    ) -> Float[Array, "B _ D"]:
+        """One layer over packed rows: (B, T, D), or (B, M, D) of some tokens.
 
         Args:
             x: (B, T, D).
@@ -68,11 +70,26 @@ class EncoderLayer(hk.Module):
             bias: added to the scores of attention.
             relative: embeddings of relative positions, for disentangled attention.
             max_segments: the highest segment there can be, where it is known: a batch's N.
+            tokens: row indices of those that alone are computed; all are attended to. Not with a
+                window, a bias or relative positions, which go by places in a row.
             is_training: apply dropout.
         """
         config = self.config
+        keys: dict[str, Array] = {}
+        if tokens is not None:
+            if segment_ids is None or position_ids is None:
+                raise ValueError("some tokens alone want segment_ids and position_ids")
+            keys = {
+                "y": self._attended(x),
+                "key_segments": segment_ids,
+                "key_position_ids": position_ids,
+            }
+            x, segment_ids, position_ids = (
+                functional.at_tokens(z, tokens) for z in (x, segment_ids, position_ids)
+            )
         attend = functools.partial(
             self._attention(),
+            **keys,
             query_segments=segment_ids,
             position_ids=position_ids,
             bias=bias,
@@ -103,11 +120,19 @@ class EncoderLayer(hk.Module):
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T T"]:
         """The attention weights of this layer for the same arguments."""
-        norm = self._norm("attention")
-        x = norm(x) if self.config.placement == "pre" and norm is not None else x
         return self._attention().weights(
-            x, query_segments=segment_ids, position_ids=position_ids, bias=bias, relative=relative
+            self._attended(x),
+            query_segments=segment_ids,
+            position_ids=position_ids,
+            bias=bias,
+            relative=relative,
         )
+
+    @hk.name_like("__call__")
+    def _attended(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """What keys and values are made of."""
+        norm = self._norm("attention")
+        return norm(x) if self.config.placement == "pre" and norm is not None else x
 
     @hk.name_like("__call__")
     def _attention(self) -> MultiHeadAttention:
@@ -160,6 +185,7 @@ class Encoder(hk.Module):
         self,
         batch: PackedBatch | Int[AnyArray, "B T"],
         *,
+        tokens: Int[AnyArray, "B M"] | None = None,
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
@@ -167,6 +193,8 @@ class Encoder(hk.Module):
 
         Args:
             batch: what to encode.
+            tokens: row indices of those whose states alone are wanted: `hidden` is (B, M, D) then.
+                None for all.
             is_training: apply dropout.
             record: stages to keep: `attention`, `hidden`.
 
@@ -181,6 +209,7 @@ class Encoder(hk.Module):
             segment_ids,
             position_ids=position_ids,
             max_segments=batch.starts.shape[1],
+            tokens=None if tokens is None else jnp.asarray(tokens),
             is_training=is_training,
             record=record,
         )
@@ -203,10 +232,15 @@ class Encoder(hk.Module):
         *,
         position_ids: Int[Array, "B T"] | None = None,
         max_segments: int | None = None,
+        tokens: Int[Array, "B M"] | None = None,
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
-        """The second half: all layers, from embedded tokens."""
+        """The second half: all layers, from embedded tokens.
+
+        Where some tokens alone are wanted, the last layer computes no others: of the rest, all that
+        anybody asks for is its keys and values.
+        """
         if unknown := record - STAGES:
             known = ", ".join(sorted(STAGES))
             raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
@@ -216,22 +250,33 @@ class Encoder(hk.Module):
         positions = {"position_ids": position_ids, **self._relative_positions(x)}
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
         layers = self._layers()
+        last = len(layers) - 1 if tokens is not None and self._can_skip_tokens(record) else None
         if self.execution.scan and not hk.running_init():
             if record:
                 raise ValueError("a scan over layers records no stage")
             x, layers = self._scanned(x, segment_ids, **positions, **options), []
-        for layer in layers:
+        for index, layer in enumerate(layers):
             if "attention" in record:
                 kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
             run: Callable[..., Array] = functools.partial(layer, **options)
             if self.execution.remat != "none" and not hk.running_init():
                 run = hk.remat(run, policy=KEPT[self.execution.remat])
-            x = run(x, segment_ids, **positions)
+            own_tokens = {"tokens": tokens} if index == last else {}
+            x = run(x, segment_ids, **positions, **own_tokens)
             if "hidden" in record:
                 kept["hidden"].append(x)
+        if tokens is not None and last is None:
+            x = functional.at_tokens(x, tokens)
         if self.config.final_norm is not None:
             x = norm_of(self.config.final_norm, "final_norm")(x)
         return EncoderOutput(x, {stage: tuple(arrays) for stage, arrays in kept.items()})
+
+    @hk.name_like("__call__")
+    def _can_skip_tokens(self, record: AbstractSet[str]) -> bool:
+        """Whether the last layer can leave tokens out: nothing there goes by places in a row."""
+        window = self.config.layers[-1].attention.window
+        is_whole = bool(record) or self.execution.scan
+        return window is None and self.config.relative_positions is None and not is_whole
 
     @hk.name_like("__call__")
     def _embeddings(self) -> Embeddings:

@@ -10,7 +10,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from encodax.errors import EncodaxError
 from encodax.types import AnyArray, Int8Weight, Weight
@@ -65,8 +65,34 @@ def linear(x: Float[Array, "*rows D"], weights: Mapping[str, Weight]) -> Array:
         y = jnp.tensordot(x.astype(w.dtype), w, axes=1, preferred_element_type=jnp.float32)
         y = y.astype(x.dtype)
     else:
-        y = jnp.tensordot(x, w, axes=1)
+        y = product(x, w)
     return y + jnp.asarray(weights["b"]) if "b" in weights else y
+
+
+@jax.custom_vjp
+def product(x: Float[Array, "*rows D"], w: Float[Array, "D *out"]) -> Array:
+    """X W over the last axis of x, with a gradient that is two products of matrices.
+
+    dX = dY W^T,  dW = X^T dY
+
+    The same that JAX derives; but JAX makes dW of several axes as dY^T X and turns it over, and XLA
+    on CPU then turns over all that the optimizer keeps for W as well.
+    """
+    return jnp.tensordot(x, w, axes=1)
+
+
+def _product_forward(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, w), (x, w)
+
+
+def _product_backward(inputs: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, w = inputs
+    rows, dy = x.reshape(-1, x.shape[-1]), slope.reshape(-1, math.prod(w.shape[1:]))
+    dx = dy @ w.reshape(x.shape[-1], -1).T
+    return dx.reshape(x.shape), (rows.T @ dy).reshape(w.shape)
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 def is_narrow(w: Weight) -> bool:
@@ -128,6 +154,11 @@ def hashed_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*dims"]:
     bits = (bits ^ (bits >> 11)) * np.uint32(0xAC4C1B51) + middle
     bits = (bits ^ (bits >> 15)) * np.uint32(0x31848BAB)
     return bits ^ (bits >> 14)
+
+
+def at_tokens(x: Shaped[Array, "B T *D"], tokens: Int[AnyArray, "B M"]) -> Array:
+    """Of each row of x what stands at M of its tokens: (B, M, ...)."""
+    return jnp.asarray(x)[jnp.arange(x.shape[0])[:, None], jnp.asarray(tokens)]
 
 
 def rotate(

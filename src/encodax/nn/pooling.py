@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from encodax.nn import functional
 from encodax.types import PackedBatch
 
 
 def cls(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
     """The first token of each sequence, `[CLS]` in BERT (Devlin et al. 2019, section 3)."""
-    return jnp.take_along_axis(hidden, jnp.asarray(batch.starts)[:, :, None], axis=1)  # (B, N, D)
+    return functional.at_tokens(hidden, batch.starts)  # (B, N, D)
 
 
 def mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
@@ -44,7 +45,7 @@ def largest(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "
 def last(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
     """The last token of each sequence."""
     ends = jnp.maximum(jnp.asarray(batch.starts) + jnp.asarray(batch.lengths) - 1, 0)  # (B, N)
-    return jnp.take_along_axis(hidden, ends[:, :, None], axis=1)
+    return functional.at_tokens(hidden, ends)
 
 
 def membership(batch: PackedBatch) -> Float[Array, "B N T"]:

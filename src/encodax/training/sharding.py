@@ -21,6 +21,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from encodax.errors import EncodaxError
+from encodax.training.optimizer import Optimizer
 from encodax.types import Params, Shapes
 
 AXES = ("data", "fsdp")
@@ -107,12 +108,12 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: R
 
 
 def shardings_of_optimizer(
-    optimizer: optax.GradientTransformation, params: Params | Shapes, shardings: Any, mesh: Mesh
+    optimizer: Optimizer, params: Params | Shapes, shardings: Any, mesh: Mesh
 ) -> Any:
     """How the optimizer's state lies: what it keeps for a parameter, as the parameter."""
     state = jax.eval_shape(optimizer.init, params)
     return optax.tree.map_params(
-        optimizer,
+        optimizer.init,
         lambda _, sharding: sharding,
         state,
         shardings,

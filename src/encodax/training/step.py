@@ -19,6 +19,7 @@ from encodax.model import Model
 from encodax.tasks.task import Objective, Targets, Task
 from encodax.training import sharding
 from encodax.training.adapters import effective
+from encodax.training.optimizer import Optimizer
 from encodax.types import ModelOutput, PackedBatch, Params, Shapes
 
 
@@ -66,7 +67,7 @@ class Recipe:
     model: Model
     """Gives the function; its parameters are not used."""
     task: Task
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
     objective: Objective
     execution: Execution = UNROLLED
     precision: Precision = "float32"
@@ -81,7 +82,7 @@ Step = Callable[[TrainState, Constants, PackedBatch, Targets], tuple[TrainState,
 
 
 def initial_state(
-    params: Params, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh | None = None
+    params: Params, optimizer: Optimizer, seed: int, mesh: Mesh | None = None
 ) -> TrainState:
     """The state before the first step, with parameters of its own (a step gives them away)."""
     mesh = sharding.make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
@@ -93,9 +94,7 @@ def initial_state(
     return TrainState(params, init(params), step, key)
 
 
-def layout_of(
-    params: Params | Shapes, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
+def layout_of(params: Params | Shapes, optimizer: Optimizer, mesh: Mesh) -> TrainState:
     """How each part of a state lies on the devices: a state of shardings."""
     of_params = sharding.shardings_of(params, mesh)
     whole: Any = sharding.replicated(mesh)
@@ -126,16 +125,12 @@ def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | Non
         sums = _coupled_sums if recipe.task.COUPLED else _added_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
         share = 1 / weight  # the one division
-        gradient = jax.tree.map(lambda g: g * share, gradient)
-        loss, norm = total / weight, optax.tree.norm(gradient)
-        updates, optimizer = recipe.optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        loss, norm = total * share, optax.tree.norm(gradient) * share
         is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        params, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(is_finite, new, old),
-            (params, optimizer),
-            (state.params, state.optimizer),
+        updates, optimizer = recipe.optimizer.update(
+            gradient, state.optimizer, state.params, share=share, norm=norm, is_finite=is_finite
         )
+        params = optax.apply_updates(state.params, updates)
         new = TrainState(params, optimizer, state.step + 1, state.key)
         return new, StepMetrics(loss, norm, is_finite)
 
@@ -167,7 +162,11 @@ def _forward(
     targets: Targets,
 ) -> tuple[ModelOutput, Targets]:
     """What the model says of one micro-batch in training, and what its loss wants."""
-    run: dict[str, Any] = {"record": recipe.task.RECORD, "tokens": targets.tokens}
+    run: dict[str, Any] = {
+        "record": recipe.task.RECORD,
+        "tokens": targets.tokens,
+        "only_answer": True,
+    }
     whole = recipe.gather(cast(effective(params, constants.frozen), recipe.precision))
     output = recipe.model.apply(
         whole, batch, is_training=True, rng=key, execution=recipe.execution, **run
