@@ -20,7 +20,7 @@ import pytest
 import safetensors.numpy
 from blocks import assert_close, drawn
 
-from encodax.config import HeadConfig, ModelConfig, NormConfig
+from encodax.config import HeadConfig, ModelConfig, NormConfig, Pooling
 from encodax.errors import EncodaxError
 from encodax.model import Model, initial_params
 from encodax.tokenizer import Tokenizer
@@ -222,6 +222,19 @@ def test_apply_records_the_stages_asked_for(tiny_model: Model) -> None:
     plain = tiny_model.apply(tiny_model.params, batch)
     assert plain.records == {}
     assert_close(out.logits, plain.logits)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_answer_alone_is_the_same_answer(tiny_model: Model, pooling: Pooling) -> None:
+    model = tiny_model.with_embeddings(pooling)
+    batch = model.batch(["the cat sat on the mat", "a dog"])
+    whole, alone = (
+        model.apply(model.params, batch, only_answer=only_answer) for only_answer in (False, True)
+    )
+    np.testing.assert_allclose(alone.vectors, whole.vectors, rtol=1e-5, atol=1e-6)
+    rows, tokens = batch.token_ids.shape
+    assert whole.hidden.shape[:2] == (rows, tokens)
+    assert alone.hidden.shape[:2] == (rows, 1 if pooling == "cls" else tokens)
 
 
 def test_a_model_without_a_head_has_no_logits(tiny_model: Model) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[1:1] = [str(HERE.parent / "speed"), str(HERE.parents[1] / "src" / "encodax")]
-from host_memory import keep_freed_memory
+ROOT = Path(__file__).parents[2]
+# Before the threads of PyTorch begin; the package is not there in this environment.
+runpy.run_path(str(ROOT / "src" / "encodax" / "host_memory.py"))["keep_freed_memory"]()
 
-keep_freed_memory()  # before the threads of PyTorch begin
-
+sys.path.insert(1, str(ROOT / "benchmarks" / "speed"))
 from protocol import serve  # noqa: E402
 from torch_worker import Trainer  # noqa: E402
 

@@ -351,6 +351,53 @@ def test_windows_and_bases_alternate_from_layer_to_layer() -> None:
     assert_close(out.hidden, x, 3e-6)
 
 
+SOME_TOKENS = np.array([[3, 0, 0], [2, 5, 1]])
+"""Of each row of `batch_of_two`, one twice."""
+
+READ = {
+    "post": encoder_of("post"),
+    "pre": encoder_of("pre", NormConfig(1e-5)),
+    "shared": dataclasses.replace(encoder_of("post"), parameter_groups=(0, 0)),
+    "rotary": EncoderConfig(EMBEDDINGS, (rotary(1, 10.0), rotary(None, 100.0))),
+    "window": EncoderConfig(EMBEDDINGS, (rotary(None, 100.0), rotary(1, 10.0))),
+    "bias": dataclasses.replace(
+        encoder_of("post"), relative_positions=RelativeBiasConfig(8, 5)
+    ),
+    "disentangled": dataclasses.replace(
+        encoder_of("post"), relative_positions=DisentangledConfig(span=3, norm=NormConfig(1e-5))
+    ),
+    "no layers": EncoderConfig(EMBEDDINGS, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", READ.values(), ids=READ)
+def test_some_tokens_alone_are_what_they_are_among_all(config: EncoderConfig) -> None:
+    params, out = encoded(config)
+    apply = hk.transform(lambda batch: Encoder(config)(batch, tokens=SOME_TOKENS)).apply
+    found = jax.jit(apply)(params, None, batch_of_two())
+    assert_close(found.hidden, np.asarray(out.hidden)[np.arange(2)[:, None], SOME_TOKENS], 2e-6)
+
+
+@pytest.mark.parametrize("record", [(), ("hidden",)])
+def test_the_last_layer_computes_no_token_that_is_not_wanted(record: tuple[str, ...]) -> None:
+    """The widest array of the feed-forward network: of 3 tokens a row, or of all 6."""
+    config = EncoderConfig(EMBEDDINGS, (LAYER,))
+    transformed = hk.transform(
+        lambda batch: Encoder(config)(batch, tokens=SOME_TOKENS, record=frozenset(record)).hidden
+    )
+    params = drawn(jax.eval_shape(transformed.init, jax.random.key(0), batch_of_two()))
+    text = str(jax.make_jaxpr(transformed.apply)(params, None, batch_of_two()))
+    assert ("f32[2,6,12]" in text) == bool(record)
+
+
+@pytest.mark.parametrize("missing", ["segment_ids", "position_ids"])
+def test_a_layer_of_some_tokens_wants_to_know_where_all_stand(missing: str) -> None:
+    given = {"segment_ids": SEGMENTS, "position_ids": jnp.zeros((2, 6), jnp.int32)}
+    given[missing] = None
+    with pytest.raises(ValueError, match="want segment_ids and position_ids"):
+        built(lambda x: EncoderLayer(LAYER)(x, tokens=SOME_TOKENS, **given), normal(2, 6, 8))
+
+
 def test_one_relative_bias_enters_the_scores_of_all_layers() -> None:
     config = dataclasses.replace(encoder_of("post"), relative_positions=RelativeBiasConfig(8, 5))
     params, out = encoded(config)

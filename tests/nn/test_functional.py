@@ -61,6 +61,35 @@ def test_linear_maps_the_last_axis_to_all_output_axes() -> None:
     assert_close(functional.linear(x, {"w": w, "b": b}), wanted + np.asarray(b))
 
 
+@pytest.mark.parametrize("out", [(4,), (2, 3)])
+def test_the_gradient_of_a_product_is_the_one_that_jax_derives(out: tuple[int, ...]) -> None:
+    x, w, slope = normal(2, 3, 5), normal(5, *out, seed=1), normal(2, 3, *out, seed=2)
+    own, wanted = (
+        jax.vjp(product, x, w)[1](slope)
+        for product in (functional.product, lambda x, w: jnp.tensordot(x, w, axes=1))
+    )
+    for found, derived in zip(own, wanted, strict=True):
+        assert found.shape == derived.shape
+        assert_close(found, derived)
+
+
+def test_the_gradient_of_a_product_survives_vmap_and_jit() -> None:
+    x, w = normal(4, 2, 5), normal(5, 3, seed=1)
+
+    def total(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(functional.product(x, w)))
+
+    each = jax.jit(jax.vmap(jax.grad(total, argnums=1), in_axes=(0, None)))(x, w)
+    assert_close(each, np.einsum("nbd,nbk->ndk", x, 2 * np.asarray(x) @ np.asarray(w)))
+
+
+def test_of_each_row_its_own_tokens_are_taken() -> None:
+    x = jnp.arange(12).reshape(2, 3, 2)
+    found = functional.at_tokens(x, np.array([[2, 0], [1, 1]]))
+    np.testing.assert_array_equal(found, [[[4, 5], [0, 1]], [[8, 9], [8, 9]]])
+    np.testing.assert_array_equal(functional.at_tokens(x[..., 0], np.array([[1], [2]])), [[2], [10]])
+
+
 def dropped(rate: float, is_training: bool, shape: tuple[int, ...] = (400, 500)) -> np.ndarray:
     apply = hk.transform(lambda x: functional.dropout(x, rate, is_training)).apply
     return np.asarray(apply({}, jax.random.key(0), jnp.ones(shape)))
