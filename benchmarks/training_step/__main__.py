@@ -3,11 +3,12 @@
     python benchmarks/training_step --sst2 FILE --reference PYTHON [--quick] [--report]
 
 FILE is SST-2 to learn from (text, tab, 0 or 1); PYTHON is that of an environment made of
-`benchmarks/requirements.txt`. Both sides train all-MiniLM-L6-v2 under a fresh head of two classes: dropout 0.1, AdamW, clipping at
-1, float32, all cores. Each runs in a process of its own that is stopped while it is not its turn.
-PyTorch runs twice: as it comes, and with freed memory kept, as `encodax train` does it
-(`encodax.keep_freed_memory`). Ratios are of medians over the rounds, and their spread is that of the
-rounds' own ratios; beside them stand those of CPU seconds, which other programs disturb less.
+`benchmarks/requirements.txt`. Both sides train all-MiniLM-L6-v2 under a fresh head of two classes:
+dropout 0.1, AdamW, clipping at 1, float32, all cores. Each runs in a process of its own that is
+stopped while it is not its turn. PyTorch runs twice: as it comes, and with freed memory kept, as
+`encodax train` does it (`encodax.keep_freed_memory`). Ratios are of medians over the rounds, and
+their spread is that of the rounds' own ratios; beside them stand those of CPU seconds, which other
+programs disturb less.
 
 The raw numbers go to `runs/training-step/results.json`, tables to `docs/training_speed.md`.
 `--quick` takes little of everything, and leaves docs alone; `--report` measures nothing, and writes

@@ -395,7 +395,10 @@ def test_a_layer_of_some_tokens_wants_to_know_where_all_stand(missing: str) -> N
     given = {"segment_ids": SEGMENTS, "position_ids": jnp.zeros((2, 6), jnp.int32)}
     given[missing] = None
     with pytest.raises(ValueError, match="want segment_ids and position_ids"):
-        built(lambda x: EncoderLayer(LAYER)(x, tokens=SOME_TOKENS, **given), normal(2, 6, 8))
+        built(
+            lambda x: EncoderLayer(LAYER)(x, tokens=jnp.asarray(SOME_TOKENS), **given),
+            normal(2, 6, 8),
+        )
 
 
 def test_one_relative_bias_enters_the_scores_of_all_layers() -> None:

@@ -87,7 +87,9 @@ def test_of_each_row_its_own_tokens_are_taken() -> None:
     x = jnp.arange(12).reshape(2, 3, 2)
     found = functional.at_tokens(x, np.array([[2, 0], [1, 1]]))
     np.testing.assert_array_equal(found, [[[4, 5], [0, 1]], [[8, 9], [8, 9]]])
-    np.testing.assert_array_equal(functional.at_tokens(x[..., 0], np.array([[1], [2]])), [[2], [10]])
+    np.testing.assert_array_equal(
+        functional.at_tokens(x[..., 0], np.array([[1], [2]])), [[2], [10]]
+    )
 
 
 def dropped(rate: float, is_training: bool, shape: tuple[int, ...] = (400, 500)) -> np.ndarray:

@@ -250,7 +250,7 @@ class Encoder(hk.Module):
         positions = {"position_ids": position_ids, **self._relative_positions(x)}
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
         layers = self._layers()
-        last = len(layers) - 1 if tokens is not None and self._can_skip_tokens(record) else None
+        skips = tokens is not None and self._can_skip_tokens(record)
         if self.execution.scan and not hk.running_init():
             if record:
                 raise ValueError("a scan over layers records no stage")
@@ -261,11 +261,11 @@ class Encoder(hk.Module):
             run: Callable[..., Array] = functools.partial(layer, **options)
             if self.execution.remat != "none" and not hk.running_init():
                 run = hk.remat(run, policy=KEPT[self.execution.remat])
-            own_tokens = {"tokens": tokens} if index == last else {}
+            own_tokens = {"tokens": tokens} if skips and index == len(layers) - 1 else {}
             x = run(x, segment_ids, **positions, **own_tokens)
             if "hidden" in record:
                 kept["hidden"].append(x)
-        if tokens is not None and last is None:
+        if tokens is not None and not skips:
             x = functional.at_tokens(x, tokens)
         if self.config.final_norm is not None:
             x = norm_of(self.config.final_norm, "final_norm")(x)
@@ -274,9 +274,10 @@ class Encoder(hk.Module):
     @hk.name_like("__call__")
     def _can_skip_tokens(self, record: AbstractSet[str]) -> bool:
         """Whether the last layer can leave tokens out: nothing there goes by places in a row."""
-        window = self.config.layers[-1].attention.window
-        is_whole = bool(record) or self.execution.scan
-        return window is None and self.config.relative_positions is None and not is_whole
+        config = self.config
+        if not config.layers or config.relative_positions is not None:
+            return False
+        return config.layers[-1].attention.window is None and not record and not self.execution.scan
 
     @hk.name_like("__call__")
     def _embeddings(self) -> Embeddings:
