@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import haiku as hk
@@ -140,6 +141,15 @@ def attention_weights(
     return plain_weights(q, k, options)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class KeysValues:
+    """What is attended to, projected for each head."""
+
+    keys: Float[Array, "B S H K"]
+    values: Float[Array, "B S H K"]
+
+
 class MultiHeadAttention(hk.Module):
     """Multi-head attention: attention of H heads side by side, projected back to D.
 
@@ -193,7 +203,7 @@ class MultiHeadAttention(hk.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        y: Float[Array, "B S E"] | None = None,
+        y: Float[Array, "B S E"] | KeysValues | None = None,
         *,
         query_segments: Int[Array, "B T"] | None = None,
         key_segments: Int[Array, "B S"] | None = None,
@@ -208,7 +218,7 @@ class MultiHeadAttention(hk.Module):
 
         Args:
             x: (B, T, D), what asks.
-            y: (B, S, E), what is attended to.
+            y: (B, S, E), what is attended to, or its keys and values.
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
@@ -218,7 +228,8 @@ class MultiHeadAttention(hk.Module):
             max_segments: the highest segment there can be, where it is known: a batch's N.
             is_training: drop attention weights.
         """
-        q, k, v = self._project(x, y, position_ids, key_position_ids)
+        q, attended = self._attended(x, y, position_ids, key_position_ids)
+        k, v = attended.keys, attended.values
         scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
         drop = is_training and self.dropout_rate > 0
         heads = attention(
@@ -237,7 +248,7 @@ class MultiHeadAttention(hk.Module):
     def weights(
         self,
         x: Float[Array, "B T D"],
-        y: Float[Array, "B S E"] | None = None,
+        y: Float[Array, "B S E"] | KeysValues | None = None,
         *,
         query_segments: Int[Array, "B T"] | None = None,
         key_segments: Int[Array, "B S"] | None = None,
@@ -246,36 +257,55 @@ class MultiHeadAttention(hk.Module):
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T S"]:
         """The attention weights of the same call."""
-        q, k, _ = self._project(x, y, position_ids)
+        q, attended = self._attended(x, y, position_ids)
+        k = attended.keys
         scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
         return attention_weights(q, k, **scores)
 
     @hk.name_like("__call__")
-    def _project(
+    def keys_values(
+        self, y: Float[Array, "B S E"], position_ids: Int[Array, "B S"] | None = None
+    ) -> KeysValues:
+        """Keys and values of y, for calls that attend to them again and again."""
+        heads = self._project({"key": y, "value": y}, position_ids)
+        k, v = heads["key"], heads["value"]
+        if functional.is_narrow(self._weights("value", y.shape[-1])["w"]):
+            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # then its own products are narrow too
+        return KeysValues(k, v)
+
+    @hk.name_like("__call__")
+    def _attended(
         self,
         x: Float[Array, "B T D"],
-        y: Float[Array, "B S E"] | None,
+        y: Float[Array, "B S E"] | KeysValues | None,
         position_ids: Int[Array, "B T"] | None,
         key_position_ids: Int[Array, "B S"] | None = None,
-    ) -> tuple[Array, Array, Array]:
-        """Queries, keys and values of each head, each (B, T or S, H, K)."""
-        if self.rotary is not None and y is not None and key_position_ids is None:
+    ) -> tuple[Float[Array, "B T H K"], KeysValues]:
+        """Queries, and the keys and values that they meet."""
+        q = self._project({"query": x}, position_ids)["query"]
+        if y is None:
+            attended = self.keys_values(x, position_ids)
+        elif isinstance(y, KeysValues):
+            attended = y
+        elif self.rotary is not None and key_position_ids is None:
             raise ValueError("rotary positions of another sequence are wanted: key_position_ids")
-        attended = x if y is None else y
-        inputs = {"query": x, "key": attended, "value": attended}
-        weights = {name: self._weights(name, source.shape[-1]) for name, source in inputs.items()}
-        heads = jax.tree.map(functional.linear, inputs, weights)
-        q, k, v = heads["query"], heads["key"], heads["value"]
-        if self.rotary is not None:
-            if position_ids is None:
-                position_ids = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-            if key_position_ids is None:
-                key_position_ids = position_ids
-            q = functional.rotate(q, position_ids, self.rotary.base)
-            k = functional.rotate(k, key_position_ids, self.rotary.base)
-        if functional.is_narrow(weights["value"]["w"]):  # then its own products are narrow too
-            q, k, v = (z.astype(jnp.bfloat16) for z in (q, k, v))
-        return q, k, v
+        else:
+            attended = self.keys_values(y, key_position_ids)
+        return q.astype(attended.keys.dtype), attended
+
+    @hk.name_like("__call__")
+    def _project(
+        self, sources: dict[str, Array], position_ids: Int[Array, "B T"] | None
+    ) -> dict[str, Float[Array, "B T H K"]]:
+        """What each source is for each head, through the weights of its name."""
+        weights = {name: self._weights(name, source.shape[-1]) for name, source in sources.items()}
+        heads: dict[str, Array] = jax.tree.map(functional.linear, sources, weights)
+        for name, source in sources.items():
+            if self.rotary is not None and name != "value":
+                if position_ids is None:
+                    position_ids = jnp.broadcast_to(jnp.arange(source.shape[1]), source.shape[:2])
+                heads[name] = functional.rotate(heads[name], position_ids, self.rotary.base)
+        return heads
 
     @hk.name_like("__call__")
     def _weights(self, name: str, width: int) -> dict[str, Weight]:

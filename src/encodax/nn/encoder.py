@@ -16,16 +16,13 @@ from encodax.config import (
     UNROLLED,
     EncoderConfig,
     Execution,
-    LayerConfig,
     RelativeBiasConfig,
 )
 from encodax.nn import functional
-from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.feed_forward import FeedForward
-from encodax.nn.layer_norm import LayerNorm, norm_of
+from encodax.nn.layer import Layer
+from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
-from encodax.nn.residual import Residual
 from encodax.types import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
@@ -38,16 +35,12 @@ KEPT: dict[str, Callable[..., bool]] = {
 """What the forward pass keeps for the backward pass, for each `remat` but `none`."""
 
 
-class EncoderLayer(hk.Module):
+class EncoderLayer(Layer):
     """Self-attention, then the feed-forward network, each inside a residual connection.
 
     Vaswani et al. 2017, section 3.1. Parameters: `attention/...`, `attention_norm`,
     `feed_forward/...`, `feed_forward_norm`.
     """
-
-    def __init__(self, config: LayerConfig, name: str = "layer"):
-        super().__init__(name=name)
-        self.config = config
 
     def __call__(
         self,
@@ -74,7 +67,6 @@ class EncoderLayer(hk.Module):
                 window, a bias or relative positions, which go by places in a row.
             is_training: apply dropout.
         """
-        config = self.config
         keys: dict[str, Array] = {}
         if tokens is not None:
             if segment_ids is None or position_ids is None:
@@ -88,7 +80,7 @@ class EncoderLayer(hk.Module):
                 functional.at_tokens(z, tokens) for z in (x, segment_ids, position_ids)
             )
         attend = functools.partial(
-            self._attention(),
+            self._attention("attention"),
             **keys,
             query_segments=segment_ids,
             position_ids=position_ids,
@@ -98,16 +90,7 @@ class EncoderLayer(hk.Module):
             is_training=is_training,
         )
         x = self._residual("attention")(x, attend, is_training=is_training)
-        feed_forward = FeedForward(
-            config.feed_forward.width,
-            config.feed_forward.activation,
-            gated=config.feed_forward.gated,
-            biases=config.feed_forward.biases,
-            dropout_rate=config.feed_forward.dropout_rate,
-            name="feed_forward",
-        )
-        transform = functools.partial(feed_forward, is_training=is_training)
-        return self._residual("feed_forward")(x, transform, is_training=is_training)
+        return self._transformed(x, is_training=is_training)
 
     @hk.name_like("__call__")
     def attention_weights(
@@ -120,49 +103,12 @@ class EncoderLayer(hk.Module):
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T T"]:
         """The attention weights of this layer for the same arguments."""
-        return self._attention().weights(
+        return self._attention("attention").weights(
             self._attended(x),
             query_segments=segment_ids,
             position_ids=position_ids,
             bias=bias,
             relative=relative,
-        )
-
-    @hk.name_like("__call__")
-    def _attended(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What keys and values are made of."""
-        norm = self._norm("attention")
-        return norm(x) if self.config.placement == "pre" and norm is not None else x
-
-    @hk.name_like("__call__")
-    def _attention(self) -> MultiHeadAttention:
-        config = self.config.attention
-        return MultiHeadAttention(
-            config.heads,
-            config.head_width,
-            biases=config.biases,
-            output_bias=config.output_bias,
-            scale=config.scale,
-            window=config.window,
-            rotary=config.rotary,
-            dropout_rate=config.dropout_rate,
-            name="attention",
-        )
-
-    @hk.name_like("__call__")
-    def _norm(self, sublayer: str) -> LayerNorm | None:
-        if sublayer == "attention" and not self.config.has_attention_norm:
-            return None
-        return norm_of(self.config.norm, f"{sublayer}_norm")
-
-    @hk.name_like("__call__")
-    def _residual(self, sublayer: str) -> Residual:
-        dropped = self.config.dropped in ("both", sublayer)
-        return Residual(
-            self._norm(sublayer),
-            self.config.placement,
-            dropout_rate=self.config.dropout_rate if dropped else 0.0,
-            name=f"{sublayer}_residual",
         )
 
 

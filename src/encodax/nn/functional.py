@@ -158,7 +158,8 @@ def hashed_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*dims"]:
 
 def at_tokens(x: Shaped[Array, "B T *D"], tokens: Int[AnyArray, "B M"]) -> Array:
     """Of each row of x what stands at M of its tokens: (B, M, ...)."""
-    return jnp.asarray(x)[jnp.arange(x.shape[0])[:, None], jnp.asarray(tokens)]
+    places = jnp.asarray(tokens).reshape(*tokens.shape, *(1,) * (x.ndim - 2))
+    return jnp.take_along_axis(x, places, axis=1)  # where rows are shared out, each on its device
 
 
 def rotate(
