@@ -157,7 +157,7 @@ class FeedForwardConfig:
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """One encoder layer: attention and feed-forward, each with a residual connection and a norm."""
+    """One layer: attention and feed-forward, each with a residual connection and a norm."""
 
     attention: AttentionConfig
     feed_forward: FeedForwardConfig
@@ -201,6 +201,33 @@ class EncoderConfig:
     3.1). None for its own each."""
     relative_positions: RelativeBiasConfig | DisentangledConfig | None = None
     """Positions that enter every layer's scores."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Embeddings and a stack of decoder layers.
+
+    A layer has two attentions of its spec `attention`: of itself, and of the source.
+    """
+
+    embeddings: EmbeddingsConfig
+    layers: tuple[LayerConfig, ...]
+    final_norm: NormConfig | None = None
+    """Layer norm after the last layer: for pre-norm stacks."""
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The encoder-decoder Transformer (Vaswani et al. 2017, section 3.1)."""
+
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    shared_embeddings: bool = True
+    """Whether source and target have one table of token embeddings (section 3.4)."""
+    tied_output: bool = True
+    """Whether the output's weights are the target's token embeddings (Press & Wolf 2017,
+    arXiv:1608.05859, section 2)."""
+    output_bias: bool = False
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,20 @@ class PackedBatch:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class PairBatch:
+    """Sequences in two languages: the two of a pair stand in the same row and the same slot.
+
+    So a target attends to the source of its own segment number, and to no other.
+    """
+
+    source: PackedBatch
+    """(B, S) arrays."""
+    target: PackedBatch
+    """(B, T) arrays: what the decoder is given, so that each token is followed by the next."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class EncoderOutput:
     """What an encoder gives."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encodax.data.packing import assemble, best_fit, slots_of, within
+from encodax.data.packing import assemble, best_fit, best_fit_pairs, slots_of, within
 from encodax.errors import EncodaxError
 from encodax.tokenizer import Encoding, Tokenizer
 
@@ -168,3 +168,33 @@ def test_an_empty_text_is_named(tiny_tokenizer: Tokenizer, text: str, truncate: 
     encodings = tiny_tokenizer.encode(["the cat", text, "a cat sat"])
     with pytest.raises(EncodaxError, match=r"^second: the text is empty$"):
         within(encodings, 10, truncate=truncate, names=NAMES)
+
+
+PAIRS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 7)), max_size=30)
+
+
+@given(pairs=PAIRS, slots=st.integers(1, 4))
+def test_every_pair_stands_in_one_row_that_has_room_for_both(
+    pairs: list[tuple[int, int]], slots: int
+) -> None:
+    lengths = ([source for source, _ in pairs], [target for _, target in pairs])
+    rows = best_fit_pairs(lengths, (9, 7), slots)
+    assert sorted(index for row in rows for index in row) == list(range(len(pairs)))
+    for row in rows:
+        assert 0 < len(row) <= slots
+        for side, room in zip(lengths, (9, 7), strict=True):
+            assert sum(side[index] for index in row) <= room
+
+
+def test_a_pair_goes_where_both_sides_leave_least() -> None:
+    assert best_fit_pairs(([6, 5, 3], [5, 6, 2]), (9, 8), 4) == [[1, 2], [0]]
+
+
+def test_pairs_that_fill_their_rows_leave_no_row_behind() -> None:
+    assert best_fit_pairs(([4, 4, 4, 4], [2, 2, 2, 2]), (8, 8), 9) == [[0, 1], [2, 3]]
+    assert best_fit_pairs(([], []), (8, 8), 2) == []
+
+
+def test_a_pair_longer_than_its_row_is_named() -> None:
+    with pytest.raises(ValueError, match=r"pair 1 of \[3 9\] tokens does not fit rows of \[8 8\]"):
+        best_fit_pairs(([1, 3], [1, 9]), (8, 8), 2)

@@ -80,6 +80,52 @@ def best_fit_of_lengths(
     return rows
 
 
+def best_fit_pairs(
+    lengths: tuple[Lengths, Lengths], row_tokens: tuple[int, int], slots: int
+) -> list[Row]:
+    """Pairs into rows of two budgets: the two of a pair stand in the same row and the same slot.
+
+    Best fit, longest first, by the share of its row that the larger of the two takes: a pair goes
+    to the row that is fullest when it is in, as both sides count.
+
+    Args:
+        lengths: tokens of each source, and of each target.
+        row_tokens: room of a row of sources (S), and of one of targets (T).
+        slots: N, most pairs in a row.
+
+    Returns:
+        Rows of indices; each index stands in exactly one row.
+
+    Raises:
+        ValueError: a sequence is longer than its row.
+    """
+    sizes = np.stack([np.asarray(side, np.int64) for side in lengths], axis=1).reshape(-1, 2)
+    budget = np.asarray(row_tokens)
+    if (sizes > budget).any():
+        index = int(np.flatnonzero((sizes > budget).any(1))[0])
+        raise ValueError(f"pair {index} of {sizes[index]} tokens does not fit rows of {budget}")
+    shares = sizes / budget
+    rows: list[Row] = []
+    open_rows = np.zeros(0, np.int64)
+    room = np.zeros((0, 2), np.int64)  # of each open row
+    for index in np.argsort(-shares.max(1), kind="stable").tolist():
+        left = room - sizes[index]
+        fits = np.flatnonzero((left >= 0).all(1))
+        if len(fits):
+            best = fits[np.argmin((left[fits] / budget).sum(1))]
+            row = int(open_rows[best])
+            room[best] = left[best]
+        else:
+            row, best = len(rows), len(open_rows)
+            rows.append([])
+            open_rows = np.append(open_rows, row)
+            room = np.append(room, [budget - sizes[index]], axis=0)
+        rows[row].append(index)
+        if len(rows[row]) == slots or (room[best] <= 0).any():
+            open_rows, room = np.delete(open_rows, best), np.delete(room, best, axis=0)
+    return rows
+
+
 def assemble(
     rows: Sequence[Sequence[Encoding]],
     *,

@@ -51,9 +51,20 @@ class Embeddings(hk.Module):
         self.config = config
 
     def __call__(
-        self, batch: PackedBatch | Int[AnyArray, "B T"], *, is_training: bool = False
+        self,
+        batch: PackedBatch | Int[AnyArray, "B T"],
+        *,
+        token_table: Float[Array, "V D"] | None = None,
+        positions: int | None = None,
+        is_training: bool = False,
     ) -> Float[Array, "B T D"]:
         """Embed a packed batch, or plain (B, T) ids with one sequence a row.
+
+        Args:
+            batch: what to embed.
+            token_table: token embeddings that are another's, where they are shared.
+            positions: one more than the highest position; None for T, the tokens of a row.
+            is_training: apply dropout.
 
         Raises:
             ValueError: an id outside the vocabulary, or a position beyond the table, named with
@@ -62,13 +73,14 @@ class Embeddings(hk.Module):
         config = self.config
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
 
-        x = self._tokens()(jnp.asarray(batch.token_ids))  # (B, T, D)
+        token_ids = jnp.asarray(batch.token_ids)
+        x = self._tokens()(token_ids) if token_table is None else token_table[token_ids]
         if config.scale_by_sqrt_width:
             x *= math.sqrt(config.width)
         if config.mask_dropout is not None:
             x = drop_masks(x, batch, config.mask_dropout)
         if config.positions is not None:
-            x += self._positions(jnp.asarray(batch.position_ids))
+            x += self._positions(jnp.asarray(batch.position_ids), positions)
         if config.type_vocabulary_size:
             kinds = Table(config.type_vocabulary_size, config.width, "token type", name="type")
             type_ids = jnp.asarray(batch.type_ids)
@@ -90,13 +102,16 @@ class Embeddings(hk.Module):
         return Table(self.config.vocabulary_size, self.config.width, "token id", name="token")
 
     @hk.name_like("__call__")
-    def _positions(self, position_ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    def _positions(
+        self, position_ids: Int[Array, "B T"], positions: int | None
+    ) -> Float[Array, "B T D"]:
         config = self.config
         if config.positions == "sinusoidal":
             if config.max_positions is not None:
                 functional.check_below("position", position_ids, config.max_positions)
             # A position never reaches the number of tokens in a row: no longer table is needed.
-            return functional.sinusoidal_table(position_ids.shape[1], config.width)[position_ids]
+            rows = position_ids.shape[1] if positions is None else positions
+            return functional.sinusoidal_table(rows, config.width)[position_ids]
         if config.max_positions is None:
             raise ValueError("learned positions need max_positions, the rows of their table")
         functional.check_below("position", position_ids, config.max_positions)

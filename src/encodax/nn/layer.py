@@ -32,7 +32,7 @@ class Layer(hk.Module):
             causal=causal,
             scale=config.scale,
             window=config.window,
-            rotary=config.rotary,
+            rotary=config.rotary if sublayer == "attention" else None,  # of one sequence
             dropout_rate=config.dropout_rate,
             name=sublayer,
         )

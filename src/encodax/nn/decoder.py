@@ -1,0 +1,249 @@
+"""The Transformer decoder: a layer, and the embeddings with a stack of layers.
+
+Each runs over whole rows (training), or a token at a time over what is kept of those before it
+(generation); both are the same computation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from encodax.config import DecoderConfig
+from encodax.nn.attention import KeysValues
+from encodax.nn.embeddings import Embeddings
+from encodax.nn.layer import Layer
+from encodax.nn.layer_norm import norm_of
+from encodax.types import PackedBatch
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LayerCache:
+    """What a layer keeps while a sequence grows."""
+
+    own: KeysValues
+    """(B, L, H, K): of the tokens so far, with room for L."""
+    source: KeysValues
+    """(B, S, H, K), which never change."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DecoderCache:
+    """What a decoder keeps while sequences grow, one a row, all of the same length."""
+
+    layers: tuple[LayerCache, ...]
+    source_segments: Int[Array, "B S"]
+    length: Int[Array, ""]
+    """Tokens so far."""
+
+
+class DecoderLayer(Layer):
+    """Masked self-attention, attention to the source, then the feed-forward network.
+
+    Each is inside a residual connection. Vaswani et al. 2017, section 3.1. Parameters:
+    `attention/...`, `cross_attention/...`, `feed_forward/...`, and the `..._norm` of each.
+    """
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        source: Float[Array, "B S D"],
+        *,
+        segment_ids: Int[Array, "B T"],
+        source_segments: Int[Array, "B S"],
+        position_ids: Int[Array, "B T"] | None = None,
+        max_segments: int | None = None,
+        is_training: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """One layer over packed rows.
+
+        A token attends to itself, to those before it, and to the source of its own segment.
+
+        Args:
+            x: (B, T, D), the target.
+            source: (B, S, D), what the encoder gave.
+            segment_ids: (B, T).
+            source_segments: (B, S).
+            position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
+            max_segments: the highest segment there can be, where it is known: a batch's N.
+            is_training: apply dropout.
+        """
+        attend = functools.partial(
+            self._attention("attention", causal=True),
+            query_segments=segment_ids,
+            position_ids=position_ids,
+            max_segments=max_segments,
+            is_training=is_training,
+        )
+        look = functools.partial(
+            self._attention("cross_attention"),
+            y=source,
+            query_segments=segment_ids,
+            key_segments=source_segments,
+            max_segments=max_segments,
+            is_training=is_training,
+        )
+        return self._sublayers(x, attend, look, is_training=is_training)
+
+    @hk.name_like("__call__")
+    def begin(self, source: Float[Array, "B S D"], room: int) -> LayerCache:
+        """What is kept before the first token, with room for so many."""
+        of_source = self._attention("cross_attention").keys_values(source)
+        config, rows = self.config.attention, source.shape[0]
+        empty = jnp.zeros((rows, room, config.heads, config.head_width), of_source.keys.dtype)
+        return LayerCache(KeysValues(empty, empty), of_source)
+
+    @hk.name_like("__call__")
+    def step(
+        self,
+        x: Float[Array, "B 1 D"],
+        cache: LayerCache,
+        *,
+        place: Int[Array, ""],
+        source_segments: Int[Array, "B S"],
+    ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
+        """One token of each row, and what is kept with it.
+
+        Args:
+            x: (B, 1, D), the token.
+            cache: of the tokens before it.
+            place: how many these are.
+            source_segments: (B, S): 1 for the tokens of a source, 0 for padding.
+        """
+        rows, room = x.shape[0], cache.own.keys.shape[1]
+        position_ids = jnp.broadcast_to(place, (rows, 1))
+        attention = self._attention("attention")
+        newest = attention.keys_values(self._attended(x), position_ids)
+        own = jax.tree.map(
+            lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, place, axis=1),
+            cache.own,
+            newest,
+        )
+        seen = jnp.broadcast_to(jnp.arange(room) <= place, (rows, room)).astype(jnp.int32)
+        attend = functools.partial(attention, y=own, key_segments=seen, position_ids=position_ids)
+        look = functools.partial(
+            self._attention("cross_attention"), y=cache.source, key_segments=source_segments
+        )
+        x = self._sublayers(x, attend, look, is_training=False)
+        return x, replace(cache, own=own)
+
+    @hk.name_like("__call__")
+    def _sublayers(
+        self,
+        x: Float[Array, "B T D"],
+        attend: Callable[[Array], Array],
+        look: Callable[[Array], Array],
+        *,
+        is_training: bool,
+    ) -> Float[Array, "B T D"]:
+        x = self._residual("attention")(x, attend, is_training=is_training)
+        x = self._residual("cross_attention")(x, look, is_training=is_training)
+        return self._transformed(x, is_training=is_training)
+
+
+class Decoder(hk.Module):
+    """Embeddings and L decoder layers.
+
+    Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...`, and where the config has it
+    `final_norm`.
+    """
+
+    def __init__(self, config: DecoderConfig, name: str = "decoder"):
+        super().__init__(name=name)
+        if any(layer.attention.window is not None for layer in config.layers):
+            raise ValueError("attention of a decoder has no window")
+        self.config = config
+
+    def __call__(
+        self,
+        batch: PackedBatch,
+        source: Float[Array, "B S D"],
+        source_segments: Int[Array, "B S"],
+        *,
+        token_table: Float[Array, "V D"] | None = None,
+        is_training: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """The state of every token of packed rows.
+
+        Args:
+            batch: the target.
+            source: (B, S, D), what the encoder gave of rows that hold the same segments.
+            source_segments: (B, S).
+            token_table: token embeddings of the source, where they are shared.
+            is_training: apply dropout.
+        """
+        embeddings = self._embeddings()
+        x = embeddings(batch, token_table=token_table, is_training=is_training)
+        for layer in self._layers():
+            x = layer(
+                x,
+                source,
+                segment_ids=jnp.asarray(batch.segment_ids),
+                source_segments=source_segments,
+                position_ids=jnp.asarray(batch.position_ids),
+                max_segments=batch.starts.shape[1],
+                is_training=is_training,
+            )
+        return self._normalized(x)
+
+    @hk.name_like("__call__")
+    def begin(
+        self, source: Float[Array, "B S D"], source_segments: Int[Array, "B S"], room: int
+    ) -> DecoderCache:
+        """What is kept before the first token of each row, with room for so many."""
+        layers = tuple(layer.begin(source, room) for layer in self._layers())
+        return DecoderCache(layers, source_segments, jnp.zeros((), jnp.int32))
+
+    @hk.name_like("__call__")
+    def step(
+        self,
+        token_ids: Int[Array, " B"],
+        cache: DecoderCache,
+        *,
+        token_table: Float[Array, "V D"] | None = None,
+    ) -> tuple[Float[Array, "B D"], DecoderCache]:
+        """The state of one more token of each row, and what is kept with it.
+
+        The same as the last token of `__call__` over rows of one sequence each. A token for which
+        there is no room takes the last place: whoever calls this counts.
+        """
+        rows, place = token_ids.shape[0], cache.length
+        batch = PackedBatch.from_rows(token_ids[:, None])
+        batch = replace(batch, position_ids=jnp.broadcast_to(place, (rows, 1)))
+        room = cache.layers[0].own.keys.shape[1] if cache.layers else 1
+        x = self._embeddings()(batch, token_table=token_table, positions=room)
+        kept = []
+        for layer, own in zip(self._layers(), cache.layers, strict=True):
+            x, new = layer.step(x, own, place=place, source_segments=cache.source_segments)
+            kept.append(new)
+        cache = replace(cache, layers=tuple(kept), length=place + 1)
+        return self._normalized(x)[:, 0], cache
+
+    @hk.name_like("__call__")
+    def token_table(self) -> Float[Array, "V D"]:
+        """The table of its own token embeddings."""
+        return self._embeddings().token_table()
+
+    @hk.name_like("__call__")
+    def _embeddings(self) -> Embeddings:
+        return Embeddings(self.config.embeddings, name="embeddings")
+
+    @hk.name_like("__call__")
+    def _layers(self) -> list[DecoderLayer]:
+        return [
+            DecoderLayer(layer, name=f"layer_{index}")
+            for index, layer in enumerate(self.config.layers)
+        ]
+
+    @hk.name_like("__call__")
+    def _normalized(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        config = self.config.final_norm
+        return x if config is None else norm_of(config, "final_norm")(x)

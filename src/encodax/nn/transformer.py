@@ -1,0 +1,73 @@
+"""The encoder-decoder Transformer of Vaswani et al. 2017, section 3."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from encodax.config import TransformerConfig
+from encodax.nn import functional
+from encodax.nn.decoder import Decoder, DecoderCache
+from encodax.nn.encoder import Encoder
+from encodax.nn.linear import Linear
+from encodax.types import PackedBatch, PairBatch
+
+
+class Transformer:
+    """An encoder, a decoder that looks at what it gave, and scores of the next token.
+
+    It is no module of Haiku, so that parameters are those of its parts: `encoder/...`,
+    `decoder/...`, and where they are not shared `output`. Make it inside `hk.transform`.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        self.config = config
+        self.encoder = Encoder(config.encoder, name="encoder")
+        self.decoder = Decoder(config.decoder, name="decoder")
+        vocabulary = config.decoder.embeddings.vocabulary_size
+        self._output = Linear(vocabulary, bias=config.output_bias, name="output")
+
+    def __call__(self, batch: PairBatch, *, is_training: bool = False) -> Float[Array, "B T V"]:
+        """Scores, before softmax, of the token after each token of the targets."""
+        source = self.encode(batch.source, is_training=is_training)
+        hidden = self.decoder(
+            batch.target,
+            source,
+            jnp.asarray(batch.source.segment_ids),
+            token_table=self._shared_table(),
+            is_training=is_training,
+        )
+        return self._scores(hidden)
+
+    def encode(self, source: PackedBatch, *, is_training: bool = False) -> Float[Array, "B S D"]:
+        """The state of every token of the sources."""
+        return self.encoder(source, is_training=is_training).hidden
+
+    def begin(
+        self, source: Float[Array, "B S D"], source_segments: Int[Array, "B S"], room: int
+    ) -> DecoderCache:
+        """Before the first token of a target, of one source a row.
+
+        Args:
+            source: what `encode` gave.
+            source_segments: 1 for the tokens of a source, 0 for padding.
+            room: tokens that a target may have.
+        """
+        return self.decoder.begin(source, source_segments, room)
+
+    def step(
+        self, token_ids: Int[Array, " B"], cache: DecoderCache
+    ) -> tuple[Float[Array, "B V"], DecoderCache]:
+        """Scores of the token after this one of each row, and what is kept with it."""
+        hidden, cache = self.decoder.step(token_ids, cache, token_table=self._shared_table())
+        return self._scores(hidden), cache
+
+    def _shared_table(self) -> Float[Array, "V D"] | None:
+        return self.encoder.token_table() if self.config.shared_embeddings else None
+
+    def _scores(self, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+        if not self.config.tied_output:
+            return self._output(hidden)
+        table = self._shared_table()
+        table = self.decoder.token_table() if table is None else table
+        return functional.linear(hidden, self._output.tied_to(table))
