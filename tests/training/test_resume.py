@@ -114,12 +114,12 @@ def test_sigterm_saves_and_ends(tmp_path: Path, quick_compiler: dict[str, str]) 
 def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str]) -> None:
     """Kill a run at random moments and take it up, until it ends; count what it has seen."""
     moments = random.Random(seed)
-    steps, every = 60 + 20 * kills, 4
+    steps, every = 60 + 40 * kills, 4
     seen, out = folder / "seen.jsonl", folder / "model"
     checkpoints = folder / "model.checkpoints"
     job = {**LONG, "steps": steps, "evaluate_every": steps, "out": str(out), "save_every": every,
            "batch_tokens": 256, "seen": str(seen)}  # fmt: skip
-    straight = {**job, "out": str(folder / "whole" / "model"), "seen": None}
+    straight = {**job, "out": str(folder / "whole" / "model"), "seen": None, "save_every": steps}
     trained: list[tuple[int, list[int]]] = []
     for number in range(kills + 1):
         saved = steps_in(checkpoints)
@@ -127,6 +127,8 @@ def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str
         process = jobs.start({**job, "resume": bool(saved), "overwrite": not saved}, variables)
         if number < kills:
             jobs.wait_for(lambda: seen.exists(), process, 120)
+            if number % 2:  # so that it gets on, however slow the machine is
+                jobs.wait_for(lambda saved=saved: steps_in(checkpoints) != saved, process, 120)
             time.sleep(moments.uniform(0, 0.6))
             process.kill()
             process.communicate()
