@@ -44,6 +44,19 @@ class DecoderCache:
     length: Int[Array, ""]
     """Tokens so far."""
 
+    def repeated(self, times: int) -> DecoderCache:
+        """Each row so many times, one after another."""
+        repeated: DecoderCache = jax.tree.map(
+            lambda leaf: jnp.repeat(leaf, times, axis=0) if leaf.ndim else leaf, self
+        )
+        return repeated
+
+    def reordered(self, rows: Int[Array, " B"]) -> DecoderCache:
+        """The tokens so far of other rows, which have the same source."""
+        own = [jax.tree.map(lambda leaf: leaf[rows], layer.own) for layer in self.layers]
+        layers = (replace(layer, own=o) for layer, o in zip(self.layers, own, strict=True))
+        return replace(self, layers=tuple(layers))
+
 
 class DecoderLayer(Layer):
     """Masked self-attention, attention to the source, then the feed-forward network.

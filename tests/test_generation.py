@@ -1,0 +1,214 @@
+"""Greedy, drawn and searched sequences of a real decoder, beside all sequences that there are."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from blocks import drawn
+
+from encodax.errors import EncodaxError
+from encodax.generation import Beams, Ends, Generated, Sampling, generate, restricted, search
+from encodax.nn import Transformer
+from encodax.training.presets import TransformerSize, transformer_config
+from encodax.types import PackedBatch, PairBatch
+
+PAD, BEGIN, END, VOCABULARY, LONGEST = 0, 1, 2, 5, 4
+ENDS = Ends(BEGIN, END, PAD, LONGEST)
+CONFIG = transformer_config(TransformerSize(1, 8, 2, 12, 0.0), VOCABULARY)
+SOURCES = PackedBatch.from_rows(
+    jnp.array([[3, 4, 3, 2], [4, 2, 0, 0], [3, 3, 2, 0]]), jnp.array([4, 2, 3])
+)
+
+
+def parameters(seed: int) -> Any:
+    pair = PairBatch(SOURCES, SOURCES)
+    init = hk.transform(lambda: Transformer(CONFIG)(pair)).init
+    return drawn(jax.eval_shape(init, jax.random.key(0)), seed)
+
+
+def row_of(index: int) -> PackedBatch:
+    """A source alone, padded as in the batch."""
+    whole: PackedBatch = jax.tree.map(lambda leaf: leaf[index : index + 1], SOURCES)
+    return whole
+
+
+def run(params: Any, sources: PackedBatch, how: Any) -> Generated:
+    """What `how(step, cache)` makes of these sources."""
+
+    def block() -> Generated:
+        model = Transformer(CONFIG)
+        source = model.encode(sources)
+        segments = jnp.asarray(sources.segment_ids)
+        cache = model.begin(source, segments, room=ENDS.max_tokens)
+        apply = hk.transform(lambda ids, cache: Transformer(CONFIG).step(ids, cache)).apply
+        return how(lambda ids, cache: apply(hk.get_params(), None, ids, cache), cache)
+
+    return jax.jit(hk.transform(block).apply)(params, None)
+
+
+def every_sequence() -> list[tuple[int, ...]]:
+    """All that end, or are cut."""
+    others = [token for token in range(VOCABULARY) if token != END]
+    ended = [(*start, END) for n in range(LONGEST) for start in itertools.product(others, repeat=n)]
+    return ended + list(itertools.product(others, repeat=LONGEST))
+
+
+def log_probability(params: Any, source: PackedBatch, sequences: list[tuple[int, ...]]) -> Any:
+    """Of each sequence, from the scores of the whole decoder."""
+    given = np.full((len(sequences), LONGEST), PAD)
+    for row, sequence in enumerate(sequences):
+        given[row, : len(sequence)] = [BEGIN, *sequence[:-1]]
+    lengths = jnp.asarray([len(sequence) for sequence in sequences])
+    target = PackedBatch.from_rows(jnp.asarray(given), lengths)
+    many = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(sequences), axis=0), source)
+    block = hk.transform(lambda: Transformer(CONFIG)(PairBatch(many, target))).apply
+    logs = np.asarray(jax.nn.log_softmax(jax.jit(block)(params, None)))
+    return [
+        sum(logs[row, place, token] for place, token in enumerate(sequence))
+        for row, sequence in enumerate(sequences)
+    ]
+
+
+def listed(found: Generated, row: int, rank: int = 0) -> tuple[int, ...]:
+    """A sequence without its padding."""
+    tokens = np.asarray(found.token_ids[row, rank])
+    length = int(found.lengths[row, rank])
+    assert (tokens[length:] == PAD).all()
+    return tuple(tokens[:length].tolist())
+
+
+@pytest.mark.parametrize(("seed", "alpha", "offset"), [(0, 0.0, 0.0), (1, 0.6, 5.0), (2, 1.0, 0.0)])
+def test_enough_beams_find_the_best_of_all_sequences(
+    seed: int, alpha: float, offset: float
+) -> None:
+    params, count = parameters(seed), 6
+    beams = Beams(4**LONGEST, alpha, offset, stop="sure")
+    found = run(params, SOURCES, lambda step, cache: search(step, cache, ENDS, beams))
+    sequences = every_sequence()
+    for row in range(3):
+        logs = log_probability(params, row_of(row), sequences)
+        scores = [log / beams.penalty(len(s)) for log, s in zip(logs, sequences, strict=True)]
+        order = sorted(range(len(sequences)), key=lambda i: -scores[i])[:count]
+        np.testing.assert_allclose(found.scores[row, :count], [scores[i] for i in order], rtol=1e-5)
+        assert [listed(found, row, rank) for rank in range(count)] == [sequences[i] for i in order]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_beam_is_greedy(seed: int) -> None:
+    params = parameters(seed)
+    greedy = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
+    beams = Beams(1, alpha=0.0)
+    one = run(params, SOURCES, lambda step, cache: search(step, cache, ENDS, beams))
+    for row in range(3):
+        assert listed(one, row) == listed(greedy, row)
+    np.testing.assert_allclose(one.scores, greedy.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_greedy_takes_the_most_probable_token_each_time(seed: int) -> None:
+    params = parameters(seed)
+    found = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
+    for row in range(3):
+        sequence: tuple[int, ...] = ()
+        while len(sequence) < LONGEST and sequence[-1:] != (END,):
+            options = [(*sequence, token) for token in range(VOCABULARY)]
+            sequence = options[int(np.argmax(log_probability(params, row_of(row), options)))]
+        assert listed(found, row) == sequence
+        log = log_probability(params, row_of(row), [sequence])[0]
+        assert float(found.scores[row, 0]) == pytest.approx(log, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_row_does_not_depend_on_the_others(count: int) -> None:
+    params = parameters(count)
+    how = lambda step, cache: search(step, cache, ENDS, Beams(count))  # noqa: E731
+    together = run(params, SOURCES, how)
+    for row in range(3):
+        alone = run(params, row_of(row), how)
+        np.testing.assert_array_equal(together.token_ids[row], alone.token_ids[0])
+        np.testing.assert_allclose(together.scores[row], alone.scores[0], rtol=1e-5)
+
+
+def test_beams_are_different_and_best_first() -> None:
+    found = run(parameters(3), SOURCES, lambda step, cache: search(step, cache, ENDS, Beams(4)))
+    for row in range(3):
+        assert len({listed(found, row, rank) for rank in range(4)}) == 4
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+
+
+def test_what_never_ends_is_cut() -> None:
+    params = parameters(0)
+
+    def never(step: Any) -> Any:
+        def without_end(ids: Any, cache: Any) -> Any:
+            scores, cache = step(ids, cache)
+            return scores.at[:, END].set(-1e9), cache
+
+        return without_end
+
+    for how in (
+        lambda step, cache: generate(never(step), cache, ENDS),
+        lambda step, cache: search(never(step), cache, ENDS, Beams(2)),
+    ):
+        found = run(params, SOURCES, how)
+        assert (np.asarray(found.lengths) == LONGEST).all()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(temperature=1e-4),
+                                      Sampling(top_p=1e-6)])  # fmt: skip
+def test_what_leaves_one_token_is_greedy(sampling: Sampling) -> None:
+    params, key = parameters(1), jax.random.key(7)
+    greedy = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
+    found = run(
+        params, SOURCES, lambda step, cache: generate(step, cache, ENDS, sampling=sampling, key=key)
+    )
+    np.testing.assert_array_equal(found.token_ids, greedy.token_ids)
+    np.testing.assert_array_equal(found.lengths, greedy.lengths)
+
+
+def test_first_tokens_are_drawn_as_often_as_they_are_probable() -> None:
+    params, draws = parameters(2), 4000
+    many = jax.tree.map(lambda leaf: jnp.repeat(leaf, draws, axis=0), row_of(0))
+    found = run(
+        params,
+        many,
+        lambda step, cache: generate(
+            step, cache, ENDS, sampling=Sampling(temperature=2.0), key=jax.random.key(0)
+        ),
+    )
+    logs = np.asarray(log_probability(params, row_of(0), [(t,) for t in range(VOCABULARY)]))
+    wanted = np.exp(logs / 2) / np.exp(logs / 2).sum()
+    counts = np.bincount(np.asarray(found.token_ids[:, 0, 0]), minlength=VOCABULARY)
+    np.testing.assert_allclose(counts / draws, wanted, atol=0.04)
+
+
+def test_tokens_that_are_not_to_be_drawn() -> None:
+    scores = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
+    kept = lambda sampling: (np.asarray(restricted(scores, sampling)) > -1e9)[0].tolist()  # noqa: E731
+    assert kept(Sampling()) == [True] * 4
+    assert kept(Sampling(top_k=2)) == [True, True, False, False]
+    assert kept(Sampling(top_k=9)) == [True] * 4
+    assert kept(Sampling(top_p=0.5)) == [True, False, False, False]
+    assert kept(Sampling(top_p=0.51)) == [True, True, False, False]
+    assert kept(Sampling(top_p=0.9)) == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ends(1, 2, 0, 0), "max_tokens = 0 is below 1"),
+        (lambda: Beams(0), "beams = 0 is below 1"),
+        (lambda: Sampling(temperature=0.0), "temperature = 0.0 is not above 0"),
+        (lambda: Sampling(top_k=0), "top_k = 0 is below 1"),
+        (lambda: Sampling(top_p=1.5), "top_p = 1.5 is not in 0..1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(EncodaxError, match=message):
+        make()
