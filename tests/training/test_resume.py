@@ -114,7 +114,7 @@ def test_sigterm_saves_and_ends(tmp_path: Path, quick_compiler: dict[str, str]) 
 def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str]) -> None:
     """Kill a run at random moments and take it up, until it ends; count what it has seen."""
     moments = random.Random(seed)
-    steps, every = 60 + 40 * kills, 4
+    steps, every = 60 + 20 * kills, 4
     seen, out = folder / "seen.jsonl", folder / "model"
     checkpoints = folder / "model.checkpoints"
     job = {**LONG, "steps": steps, "evaluate_every": steps, "out": str(out), "save_every": every,
