@@ -103,12 +103,12 @@ def test_packed_pairs_are_pairs_alone() -> None:
     config = transformer_config(SMALL, VOCABULARY)
     params = drawn(shapes_of(config))
     together = applied(params, lambda: Transformer(config)(pairs()))
-    alone = {
-        (0, slice(0, 3)): ([5, 3, 8, 2], [2, 3, 4]),
-        (0, slice(3, 5)): ([1, 10], [9, 8]),
-        (1, slice(0, 4)): ([7, 7, 2], [1, 2, 3, 4]),
-    }
-    for (row, span), (source, target) in alone.items():
+    alone = [
+        (0, slice(0, 3), [5, 3, 8, 2], [2, 3, 4]),
+        (0, slice(3, 5), [1, 10], [9, 8]),
+        (1, slice(0, 4), [7, 7, 2], [1, 2, 3, 4]),
+    ]
+    for row, span, source, target in alone:
         pair = PairBatch(
             *(packed([ids], [[0]], tokens=len(ids), slots=1) for ids in (source, target))
         )
