@@ -112,8 +112,9 @@ def epoch_ratios(results: Results) -> str:
     """Each form of ours beside each of theirs."""
     heads = ("Encodax", "beside PyTorch", "times as fast", "in CPU time", "target", "met")
     rows = []
-    for ours in ("ours, tokens", "ours, examples"):
-        for theirs in list(EPOCHS)[2:]:
+    both = [name for name in EPOCHS if name.startswith("ours")]
+    for ours in both:
+        for theirs in (name for name in EPOCHS if name not in both):
             a, b = results["epochs"][ours], results["epochs"][theirs]
             times = ratio(column(b, "seconds"), column(a, "seconds"))
             of_cpu = ratio(column(b, "cpu_seconds"), column(a, "cpu_seconds"))

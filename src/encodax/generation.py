@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from encodax.errors import EncodaxError
-from encodax.nn import functional
 from encodax.nn.decoder import DecoderCache
+from encodax.nn.functional import at_tokens
 
 Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 """(R,) tokens and a cache of R rows -> (R, V) scores before softmax, and the next cache."""
@@ -130,8 +130,7 @@ def generate(
         return jax.random.categorical(jax.random.fold_in(key, place), kept).astype(jnp.int32)
 
     def body(state: _Open) -> _Open:
-        scores, kept = step(state.last, state.cache)
-        logs = jax.nn.log_softmax(scores.astype(jnp.float32))
+        logs, kept = _log_probabilities(step, state.last, state.cache)
         chosen = choose(logs, state.place)
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
         of_chosen = jnp.take_along_axis(logs, chosen[:, None], axis=1)[:, 0]
@@ -202,13 +201,14 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
     rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
 
     def body(state: _Beams) -> _Beams:
-        logs, kept = _log_probabilities(step, state, rows, count)
+        logs, kept = _log_probabilities(step, state.last.reshape(-1), state.cache)
         vocabulary = logs.shape[-1]
         both = min(2 * count, count * vocabulary)
-        sums = (state.sums[..., None] + logs).reshape(rows, -1)  # (B, k * V)
+        sums = state.sums[..., None] + logs.reshape(rows, count, -1)  # (B, k, V)
+        sums = sums.reshape(rows, -1)  # (B, k * V)
         sums, index = jax.lax.top_k(sums, both)  # (B, 2 k)
         parent, token = index // vocabulary, (index % vocabulary).astype(jnp.int32)
-        longer = _taken(state.token_ids, parent).at[:, :, state.place].set(token)
+        longer = at_tokens(state.token_ids, parent).at[:, :, state.place].set(token)
         length = state.place + 1
         ends_here = (token == ends.end_id) | (length == most)
 
@@ -217,12 +217,12 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
         found = jnp.where(may_end, sums / beams.penalty(length), NEVER)
         ended_scores = jnp.concatenate([state.ended_scores, found], axis=1)
         ended_scores, best = jax.lax.top_k(ended_scores, count)
-        ended_ids = _taken(jnp.concatenate([state.ended_ids, longer], axis=1), best)
+        ended_ids = at_tokens(jnp.concatenate([state.ended_ids, longer], axis=1), best)
         lengths = jnp.broadcast_to(length, found.shape)
-        ended_lengths = _taken(jnp.concatenate([state.ended_lengths, lengths], axis=1), best)
+        ended_lengths = at_tokens(jnp.concatenate([state.ended_lengths, lengths], axis=1), best)
 
         open_sums, best = jax.lax.top_k(jnp.where(ends_here, NEVER, sums), count)
-        origin = _taken(parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
+        origin = at_tokens(parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
         # Of a row that has stopped nothing changes, so that it does not depend on the others.
         reach = most if beams.stop == "sure" and beams.alpha > 0 else length
         hope = open_sums[:, 0] / beams.penalty(reach)
@@ -230,8 +230,8 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
             length,
             state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > NEVER / 2),
             kept.reordered(origin.reshape(-1)),
-            _taken(longer, best),
-            _taken(token, best),
+            at_tokens(longer, best),
+            at_tokens(token, best),
             open_sums,
             ended_ids,
             ended_lengths,
@@ -274,13 +274,8 @@ class _Beams(NamedTuple):
 
 
 def _log_probabilities(
-    step: Step, state: _Beams, rows: int, count: int
-) -> tuple[Float[Array, "B k V"], DecoderCache]:
-    scores, cache = step(state.last.reshape(rows * count), state.cache)
-    logs = jax.nn.log_softmax(scores.astype(jnp.float32))
-    return logs.reshape(rows, count, -1), cache
-
-
-def _taken(x: Array, index: Int[Array, "B m"]) -> Array:
-    """Of each row the entries of these indices."""
-    return functional.at_tokens(x, index)
+    step: Step, token_ids: Int[Array, " R"], cache: DecoderCache
+) -> tuple[Float[Array, "R V"], DecoderCache]:
+    """Of the next token of each row."""
+    scores, cache = step(token_ids, cache)
+    return jax.nn.log_softmax(scores.astype(jnp.float32)), cache

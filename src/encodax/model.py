@@ -48,17 +48,18 @@ def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Tra
         only_answer: bool = False,
     ) -> ModelOutput:
         encoder = Encoder(config.encoder, execution, name="encoder")
+        read = batch
         takes_first = config.head is not None and config.head.pooling == "cls"
         if only_answer and takes_first and not record:
-            tokens = jnp.asarray(batch.starts)
+            tokens = jnp.asarray(batch.starts)  # (B, N)
+            read = replace(
+                batch, starts=jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+            )
         encoded = encoder(batch, tokens=tokens, is_training=is_training, record=record)
         logits = vectors = None
         if config.head is not None:
-            if takes_first and tokens is not None:  # they are the first ones of their slots
-                own = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-                batch = replace(batch, starts=own)
             answer = Head(config.head, name="head")(
-                encoded.hidden, batch, token_table=encoder.token_table, is_training=is_training
+                encoded.hidden, read, token_table=encoder.token_table, is_training=is_training
             )
             is_vector = config.head.kind == "embedding"
             logits, vectors = (None, answer) if is_vector else (answer, None)

@@ -10,7 +10,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +33,7 @@ from encodax.inference.predictors import Predictor
 from encodax.model import Model
 from encodax.tasks import distillation, embedding, masked_lm
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.task import Objective, Targets, Task
+from encodax.tasks.task import Objective, Targets, Task, asked_of_a_model
 from encodax.types import ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
@@ -165,11 +164,7 @@ class BatchEvaluator:
         def added(
             params: Params, taught: Params | None, batch: PackedBatch, targets: Targets
         ) -> dict[str, Array]:
-            run: dict[str, Any] = {
-                "record": data.task.RECORD,
-                "tokens": targets.tokens,
-                "only_answer": True,
-            }
+            run = asked_of_a_model(data.task, targets)
             output = model.apply(params, batch, **run)
             if teacher is not None:
                 assert taught is not None

@@ -180,6 +180,11 @@ class Task(Protocol):
         """An answer as the fields of a JSON object."""
 
 
+def asked_of_a_model(task: Task, targets: Targets) -> dict[str, Any]:
+    """What a task's loss looks at in an output, as `Model.apply` is told it."""
+    return {"record": task.RECORD, "tokens": targets.tokens, "only_answer": True}
+
+
 def check_objective(task: Task, objective: Objective) -> None:
     """Refuse what a task's loss cannot be told.
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from encodax.config import UNROLLED, Execution
 from encodax.inference.precision import Precision, cast
 from encodax.model import Model
-from encodax.tasks.task import Objective, Targets, Task
+from encodax.tasks.task import Objective, Targets, Task, asked_of_a_model
 from encodax.training import sharding
 from encodax.training.adapters import effective
 from encodax.training.optimizer import Optimizer
@@ -162,11 +162,7 @@ def _forward(
     targets: Targets,
 ) -> tuple[ModelOutput, Targets]:
     """What the model says of one micro-batch in training, and what its loss wants."""
-    run: dict[str, Any] = {
-        "record": recipe.task.RECORD,
-        "tokens": targets.tokens,
-        "only_answer": True,
-    }
+    run = asked_of_a_model(recipe.task, targets)
     whole = recipe.gather(cast(effective(params, constants.frozen), recipe.precision))
     output = recipe.model.apply(
         whole, batch, is_training=True, rng=key, execution=recipe.execution, **run
