@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Placement = Literal["post", "pre"]
-Positions = Literal["learned", "sinusoidal"]
+Positions = Literal["learned", "sinusoidal", "sinusoidal_halves"]
 Pooling = Literal["cls", "mean", "max", "weighted_mean", "last"]
 HeadKind = Literal["sequence", "token", "span", "vocabulary", "embedding"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -50,8 +50,9 @@ class EmbeddingsConfig:
     width: int
     """Width of the tables: D, unless `projected_width` is given."""
     positions: Positions | None = "learned"
-    """`sinusoidal` is the fixed table of section 3.5, `learned` a trained one (BERT), None where
-    attention alone knows positions."""
+    """`sinusoidal` is the fixed table of section 3.5, where sines and cosines alternate, and
+    `sinusoidal_halves` the same with all sines first (Marian); `learned` is a trained one (BERT),
+    None where attention alone knows positions."""
     max_positions: int | None = 512
     """The longest sequence in tokens; None for no limit (sinusoidal)."""
     position_offset: int = 0
@@ -228,6 +229,24 @@ class TransformerConfig:
     """Whether the output's weights are the target's token embeddings (Press & Wolf 2017,
     arXiv:1608.05859, section 2)."""
     output_bias: bool = False
+
+
+@dataclass(frozen=True)
+class Seq2SeqConfig:
+    """A whole sequence-to-sequence model: the Transformer, and where its sequences begin and end."""
+
+    transformer: TransformerConfig
+    begin_id: int
+    """Token id that the decoder is given first; it is no part of the target."""
+    end_id: int
+    """Token id that ends a target."""
+    pad_id: int
+    never_ids: tuple[int, ...] = ()
+    """Token ids that are never generated, such as that of padding."""
+    family: str | None = None
+    """The published `model_type` it was read from; None for what was made here."""
+    max_length: int | None = None
+    """Longest source or target in tokens, where it is shorter than the positions allow."""
 
 
 @dataclass(frozen=True)

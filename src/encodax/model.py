@@ -344,6 +344,17 @@ class Model:
         return output
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the head's classes, in order."""
+        return self.config.labels
+
+    @property
+    def depth(self) -> int:
+        """Layers that have parameters of their own."""
+        encoder = self.config.encoder
+        return len(set(encoder.parameter_groups or range(len(encoder.layers))))
+
+    @property
     def vector_width(self) -> int:
         """E: numbers in the vector of an `embedding` head."""
         dense = None if self.config.head is None else self.config.head.dense_width

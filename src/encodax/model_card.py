@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from encodax.config import ModelConfig
+from encodax.config import ModelConfig, Seq2SeqConfig
 
 CARD_FILE = "README.md"
 
@@ -38,8 +38,33 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
     names = ", ".join(" ".join(label.split()) for label in config.labels)
     labels = f"\nLabels: {names}.\n" if names else ""
     limit = config.max_length or embeddings.max_positions
+    about = f"""A Transformer encoder of the family `{model_type}`, saved by
+[Encodax](https://pypi.org/project/encodax): {len(encoder.layers)} layers of width
+{embeddings.model_width}, {embeddings.vocabulary_size:,} tokens, sequences of up to
+{limit or "any number of"} tokens.
+{labels}"""
+    use = PREDICTORS[kind].format(json.dumps(name))
+    return _card(f"{loadable}pipeline_tag: {PIPELINES[kind]}", model_type, name, about, use)
+
+
+def text_of_seq2seq(config: Seq2SeqConfig, model_type: str, name: str) -> str:
+    """The card of a sequence-to-sequence model."""
+    encoder, decoder = config.transformer.encoder, config.transformer.decoder
+    embeddings = encoder.embeddings
+    native = model_type.startswith("encodax")
+    loadable = "" if native else "library_name: transformers\n"
+    about = f"""A Transformer of the family `{model_type}`, saved by
+[Encodax](https://pypi.org/project/encodax): {len(encoder.layers)} encoder and
+{len(decoder.layers)} decoder layers of width {embeddings.model_width},
+{embeddings.vocabulary_size:,} tokens.
+"""
+    use = f'encodax.Translator.load({json.dumps(name)}).translate(["some text"])'
+    return _card(f"{loadable}pipeline_tag: translation", model_type, name, about, use)
+
+
+def _card(head: str, model_type: str, name: str, about: str, use: str) -> str:
     return f"""---
-{loadable}pipeline_tag: {PIPELINES[kind]}
+{head}
 tags:
 - encodax
 - jax
@@ -48,14 +73,10 @@ tags:
 
 # {name}
 
-A Transformer encoder of the family `{model_type}`, saved by
-[Encodax](https://pypi.org/project/encodax): {len(encoder.layers)} layers of width
-{embeddings.model_width}, {embeddings.vocabulary_size:,} tokens, sequences of up to
-{limit or "any number of"} tokens.
-{labels}
+{about}
 ```python
 import encodax
 
-{PREDICTORS[kind].format(json.dumps(name))}
+{use}
 ```
 """

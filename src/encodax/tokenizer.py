@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args
 
@@ -119,6 +119,23 @@ class Encoding:
         return numbers
 
 
+@dataclass(frozen=True)
+class EncodedPair:
+    """A source and its target as tokens, to learn from."""
+
+    source: Encoding
+    given: Encoding
+    """What the decoder is given: the token that begins, and the target but for its last token."""
+    wanted: Int[np.ndarray, " tokens"]
+    """The token after each of these, which together are the target."""
+
+    @classmethod
+    def of(cls, source: Encoding, target: Encoding, begin_id: int) -> EncodedPair:
+        """A pair whose decoder begins with this token."""
+        given = replace(target, token_ids=np.r_[np.int32(begin_id), target.token_ids[:-1]])
+        return cls(source, given, target.token_ids)
+
+
 class Tokenizer:
     """A tokenizer, trained here or published: encodes texts and pairs with offsets, and decodes.
 
@@ -167,6 +184,7 @@ class Tokenizer:
         *,
         vocabulary_size: int = 8_000,
         lowercase: bool = False,
+        begins: bool = True,
     ) -> Tokenizer:
         """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
@@ -177,6 +195,8 @@ class Tokenizer:
             vocabulary_size: largest number of tokens, special tokens included. Every character
                 (wordpiece) or byte (bpe) of the alphabet is in, even if that makes more.
             lowercase: whether case and accents are dropped (wordpiece alone).
+            begins: whether a text begins with [CLS]; sequence-to-sequence models want the end
+                alone.
 
         Raises:
             EncodaxError: an unknown kind, or an option that the kind does not have.
@@ -187,7 +207,7 @@ class Tokenizer:
             raise EncodaxError(f"lowercase goes with the wordpiece tokenizer, not with {kind}")
         train = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "char": _characters}[kind]
         backend = train(list(texts), vocabulary_size, lowercase)
-        _frame_with_special_tokens(backend, trim_offsets=kind == "bpe")
+        _frame_with_special_tokens(backend, trim_offsets=kind == "bpe", begins=begins)
         return cls(backend)
 
     @classmethod
@@ -314,6 +334,12 @@ class Tokenizer:
         special |= {vocabulary[token] for token in self.special_tokens.values()}
         return np.asarray(sorted(set(vocabulary.values()) - special), np.int32)
 
+    @property
+    def end_id(self) -> int | None:
+        """Id of the token that ends a text, or None for a vocabulary without one."""
+        end = self._id_of("eos_token")
+        return self._id_of("sep_token") if end is None else end
+
     def _id_of(self, role: str) -> int | None:
         token = self.special_tokens.get(role)
         return None if token is None else self._backend.token_to_id(token)
@@ -415,11 +441,13 @@ def _characters(texts: list[str], vocabulary_size: int, _: bool) -> tokenizers.T
     return backend
 
 
-def _frame_with_special_tokens(backend: tokenizers.Tokenizer, *, trim_offsets: bool) -> None:
-    """Put [CLS] and [SEP] around what is encoded."""
+def _frame_with_special_tokens(
+    backend: tokenizers.Tokenizer, *, trim_offsets: bool, begins: bool
+) -> None:
+    """Put [CLS] before what is encoded, where it begins so, and [SEP] after it."""
     begin, end = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     ids = backend.get_vocab()
-    framed = frame((begin, ids[begin]), (end, ids[end]))
+    framed = frame((begin, ids[begin]) if begins else None, (end, ids[end]))
     # Byte-level tokens carry the space before a word; trimmed offsets leave it out.
     trim = processors.ByteLevel(trim_offsets=True)
     backend.post_processor = processors.Sequence([trim, framed]) if trim_offsets else framed

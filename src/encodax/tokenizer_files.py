@@ -75,12 +75,13 @@ CARRIED_FILES = (
 """What transformers' tokenizers read besides `tokenizer.json`: kept from load to save."""
 
 
-def frame(begin: Token, end: Token) -> processors.PostProcessor:
-    """Put a token before each text or pair, and one after each text."""
+def frame(begin: Token | None, end: Token) -> processors.PostProcessor:
+    """Put a token before each text or pair, where there is one for it, and one after each text."""
+    first = f"{begin[0]} " if begin else ""
     return processors.TemplateProcessing(
-        single=f"{begin[0]} $A {end[0]}",
-        pair=f"{begin[0]} $A {end[0]} $B:1 {end[0]}:1",
-        special_tokens=[begin, end],
+        single=f"{first}$A {end[0]}",
+        pair=f"{first}$A {end[0]} $B:1 {end[0]}:1",
+        special_tokens=[begin, end] if begin else [end],
     )
 
 

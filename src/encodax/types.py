@@ -128,26 +128,35 @@ class PairBatch:
     """(B, T) arrays: what the decoder is given, so that each token is followed by the next."""
 
 
+AnyBatch = PackedBatch | PairBatch
+"""What a model is run on: sequences, or pairs of them."""
+
+
+def sides_of(batch: AnyBatch) -> tuple[PackedBatch, ...]:
+    """The sequences of a batch: of pairs, the sources and the targets."""
+    return (batch.source, batch.target) if isinstance(batch, PairBatch) else (batch,)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an encoder gives."""
+    """What a stack of layers gives, an encoder's or a decoder's."""
 
     hidden: Float[Array, "B _ D"]
     """The last layer's state of every token, (B, T, D), or of those that were asked for, (B, M, D);
     after the final norm, where there is one."""
     records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
-    """The stages asked for: `attention` holds L arrays (B, H, T, T), `hidden` L + 1 arrays
-    (B, T, D), the embeddings first."""
+    """The stages asked for: of an encoder, `attention` holds L arrays (B, H, T, T), `hidden` L + 1
+    arrays (B, T, D), the embeddings first."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a whole model gives: the encoder's output and its head's."""
+    """What a whole model gives: the output of its last stack, and of its head."""
 
     hidden: Float[Array, "B _ D"]
-    """The encoder's state of every token, (B, T, D), or of those that were asked for, (B, M, D)."""
+    """The encoder's, or the decoder's, state of every token, (B, T, D), or of those that were asked for, (B, M, D)."""
     logits: Float[Array, "B _ C"] | None = None
     """The head's scores before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
     token. None for a model without a head."""

@@ -16,9 +16,8 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array
 
-from encodax.config import ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import Family
+from encodax.families.tensors import TensorNames
 from encodax.types import Params
 
 WEIGHTS_FILE = "model.safetensors"
@@ -45,8 +44,8 @@ class Loaded:
 def load(
     directory: Path,
     shapes: Mapping[str, Mapping[str, Any]],
-    family: Family,
-    config: ModelConfig,
+    family: TensorNames,
+    config: Any,
     *,
     file: str = WEIGHTS_FILE,
 ) -> Loaded:
@@ -111,8 +110,8 @@ class _Reader:
     def __init__(
         self,
         places: Mapping[str, Path],
-        family: Family | None = None,
-        config: ModelConfig | None = None,
+        family: TensorNames | None = None,
+        config: Any = None,
     ):
         self._family = family
         self._config = config
@@ -259,8 +258,8 @@ def _missing(path: Path) -> str:
 def save(
     path: Path,
     params: Params,
-    family: Family,
-    config: ModelConfig,
+    family: TensorNames,
+    config: Any,
     carried: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write parameters, in the names and layouts of the family.

@@ -115,7 +115,7 @@ def whole(config: DecoderConfig) -> tuple[Params, Any]:
 
     def block(targets: jax.Array, lengths: jax.Array) -> jax.Array:
         batch = PackedBatch.from_rows(targets, lengths)
-        return Decoder(config)(batch, source, segments)
+        return Decoder(config)(batch, source, segments).hidden
 
     return built(block, jnp.asarray(TARGETS), jnp.asarray([8, 8]))
 
@@ -173,7 +173,7 @@ def test_pairs_that_share_a_row_are_what_they_are_alone(kind: str) -> None:
     )  # rows of 8: the sources 0 and 1, and the source 2
     segments = jnp.array([[1, 1, 1, 1, 2, 2, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]])
     batch = packed(targets, [[0, 1], [2]], tokens=6, slots=2)
-    transformed = hk.transform(lambda batch, *source: Decoder(config)(batch, *source))
+    transformed = hk.transform(lambda batch, *source: Decoder(config)(batch, *source).hidden)
     params = drawn(jax.eval_shape(transformed.init, jax.random.key(0), batch, source, segments))
     apply = jax.jit(lambda *args: transformed.apply(params, None, *args))
     together = apply(batch, source, segments)
@@ -189,7 +189,9 @@ def test_dropout_is_in_training_alone() -> None:
     config = DecoderConfig(dataclasses.replace(EMBEDDINGS, dropout_rate=0.1), (layer,))
     batch, source = PackedBatch.from_rows(jnp.asarray(TARGETS)), normal(2, 5, 8)
     segments = jnp.ones((2, 5), jnp.int32)
-    run = hk.transform(lambda train: Decoder(config)(batch, source, segments, is_training=train))
+    run = hk.transform(
+        lambda train: Decoder(config)(batch, source, segments, is_training=train).hidden
+    )
     params = drawn(jax.eval_shape(lambda key: run.init(key, False), jax.random.key(0)))
     quiet = run.apply(params, None, False)
     first, second = (run.apply(params, jax.random.key(seed), True) for seed in (0, 1))

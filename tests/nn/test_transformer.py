@@ -78,7 +78,7 @@ def test_a_token_at_a_time_gives_the_scores_of_the_whole(placement: Any, tied: b
     source = PackedBatch.from_rows(jnp.array([[5, 3, 8, 2], [1, 10, 0, 0]]), jnp.array([4, 2]))
     ids = jnp.array([[2, 3, 4], [9, 8, 1]])
     whole = PairBatch(source, PackedBatch.from_rows(ids))
-    wanted = applied(params, lambda: Transformer(config)(whole))
+    wanted = applied(params, lambda: Transformer(config)(whole).logits)
     segments = jnp.asarray(source.segment_ids)
 
     def one_by_one() -> list[Any]:
@@ -102,7 +102,7 @@ def applied(params: Params, block: Any) -> Any:
 def test_packed_pairs_are_pairs_alone() -> None:
     config = transformer_config(SMALL, VOCABULARY)
     params = drawn(shapes_of(config))
-    together = applied(params, lambda: Transformer(config)(pairs()))
+    together = applied(params, lambda: Transformer(config)(pairs()).logits)
     alone = [
         (0, slice(0, 3), [5, 3, 8, 2], [2, 3, 4]),
         (0, slice(3, 5), [1, 10], [9, 8]),
@@ -112,7 +112,7 @@ def test_packed_pairs_are_pairs_alone() -> None:
         pair = PairBatch(
             *(packed([ids], [[0]], tokens=len(ids), slots=1) for ids in (source, target))
         )
-        found = applied(params, lambda pair=pair: Transformer(config)(pair))
+        found = applied(params, lambda pair=pair: Transformer(config)(pair).logits)
         assert_close(together[row, span], found[0], 1e-5)
 
 
@@ -125,7 +125,9 @@ def test_it_learns_to_copy() -> None:
     ids = jnp.asarray(random.integers(2, VOCABULARY, (16, 5)))
     given = jnp.concatenate([jnp.ones((16, 1), ids.dtype), ids[:, :-1]], axis=1)
     batch = PairBatch(PackedBatch.from_rows(ids), PackedBatch.from_rows(given))
-    transformed = hk.transform(lambda batch, train: Transformer(config)(batch, is_training=train))
+    transformed = hk.transform(
+        lambda batch, train: Transformer(config)(batch, is_training=train).logits
+    )
     params = transformed.init(jax.random.key(0), batch, False)
     optimizer = optax.adam(1e-2)
 

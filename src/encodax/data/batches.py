@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encodax.data.packing import Lengths, Row, best_fit
+from encodax.data.packing import Lengths, Row, best_fit, best_fit_pairs
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,40 @@ class BatchShape:
     row_count: int
     """B."""
     row_tokens: int
-    """T."""
+    """T; of pairs S, of the sources."""
     slots: int
     """N."""
+    target_tokens: int | None = None
+    """Of pairs T, of the targets."""
+
+    @classmethod
+    def of(cls, lengths: Lengths, row_count: int) -> BatchShape:
+        """That of so many rows of sequences, or of pairs, of these lengths."""
+        lengths = np.asarray(lengths)
+        if lengths.ndim == 1:
+            row_tokens = row_tokens_for(lengths)
+            return cls(row_count, row_tokens, slots_for(lengths, row_tokens))
+        sides = [row_tokens_for(side, smallest=SMALLEST_OF_PAIRS) for side in lengths.T]
+        slots = max(map(slots_for, lengths.T, sides))
+        return cls(row_count, sides[0], slots, sides[1])
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of a row, on the side that has more of them."""
+        return max(self.row_tokens, self.target_tokens or 0)
+
+    def packed(self, lengths: Lengths) -> list[Row]:
+        """Sequences, or pairs, of these lengths in rows of this shape."""
+        if self.target_tokens is None:
+            return best_fit(lengths, self.row_tokens, self.slots)
+        sources, targets = np.asarray(lengths).T
+        budgets = self.row_tokens, self.target_tokens
+        return best_fit_pairs((sources, targets), budgets, self.slots)
+
+
+SMALLEST_OF_PAIRS = 64
+"""Row of sources, or of targets, that is never less: sentences are short, and a token is scored
+against all of its row."""
 
 
 def row_tokens_for(lengths: Lengths, *, smallest: int = 128) -> int:
@@ -36,7 +67,7 @@ def plan_by_tokens(
     Each sequence stands in exactly one batch; the last batch may have fewer rows.
     """
     shuffled = order.permutation(len(lengths))
-    packed = best_fit(np.asarray(lengths)[shuffled], shape.row_tokens, shape.slots)
+    packed = shape.packed(np.asarray(lengths)[shuffled])
     rows = [[int(shuffled[i]) for i in packed[r]] for r in order.permutation(len(packed))]
     return [rows[i : i + shape.row_count] for i in range(0, len(rows), shape.row_count)]
 
@@ -45,7 +76,7 @@ def plan_by_examples(
     lengths: Lengths,
     units: Sequence[Sequence[int]],
     examples: int,
-    row_tokens: int,
+    shape: BatchShape,
     order: np.random.Generator,
 ) -> list[list[Row]]:
     """One epoch in batches of so many examples, each packed into as few rows as will do.
@@ -54,14 +85,14 @@ def plan_by_examples(
         lengths: tokens of each sequence.
         units: the sequences of each example: they stand in one batch, in whichever rows.
         examples: of a batch.
-        row_tokens: T.
+        shape: of a row.
         order: shuffles the examples.
     """
     shuffled = order.permutation(len(units))
     batches = []
     for start in range(0, len(shuffled), examples):
         chosen = [index for unit in shuffled[start : start + examples] for index in units[unit]]
-        packed = best_fit(np.asarray(lengths)[chosen], row_tokens, row_tokens)
+        packed = shape.packed(np.asarray(lengths)[chosen])
         batches.append([[int(chosen[i]) for i in row] for row in packed])
     return batches
 

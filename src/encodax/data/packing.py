@@ -8,12 +8,12 @@ from typing import TypeVar
 import numpy as np
 
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.tokenizer import EncodedPair, Encoding
+from encodax.types import PackedBatch, PairBatch
 
 Member = TypeVar("Member")
 Lengths = Sequence[int] | np.ndarray
-"""Tokens of each sequence."""
+"""Tokens of each sequence, (n,); or (n, 2) of each source and its target."""
 Row = list[int]
 """Indices of the sequences that share a row, in the order of their slots."""
 
@@ -161,6 +161,35 @@ def assemble(
         )
     token_ids, position_ids, segment_ids, type_ids = tokens.reshape(4, row_count, row_tokens)
     return PackedBatch(token_ids, position_ids, segment_ids, type_ids, starts, lengths)
+
+
+def assemble_pairs(
+    rows: Sequence[Sequence[EncodedPair]],
+    *,
+    row_count: int,
+    row_tokens: tuple[int, int],
+    slots: int,
+) -> PairBatch:
+    """Write pairs into a batch: what is encoded, and what the decoder is given.
+
+    Args:
+        rows: as `assemble` has them.
+        row_count: B.
+        row_tokens: S and T.
+        slots: N.
+    """
+    source, target = (
+        assemble(side, row_count=row_count, row_tokens=tokens, slots=slots)
+        for side, tokens in zip(
+            (
+                [[pair.source for pair in row] for row in rows],
+                [[pair.given for pair in row] for row in rows],
+            ),
+            row_tokens,
+            strict=True,
+        )
+    )
+    return PairBatch(source, target)
 
 
 def slots_of(

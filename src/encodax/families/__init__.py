@@ -1,7 +1,7 @@
 """Published model families: how their configurations and tensors map to ours.
 
-A family is a value of `PublishedFamily`; adding one is adding a file here and a line to
-`FAMILIES`. None has layers of its own.
+A family is a value of `PublishedFamily`, or of `Seq2SeqFamily` where there is a decoder; adding one
+is adding a file here and a line to `FAMILIES` or `SEQ2SEQ_FAMILIES`. None has layers of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-from encodax.config import HeadConfig, HeadKind, ModelConfig, Usage
+from encodax.config import HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig, Usage
 from encodax.errors import EncodaxError
 from encodax.families import (
     albert,
@@ -19,26 +19,24 @@ from encodax.families import (
     distilbert,
     electra,
     esm,
+    marian,
     modernbert,
     mpnet,
     native,
+    native_seq2seq,
     nomic_bert,
     roberta,
 )
-from encodax.families.tensors import Tensor
+from encodax.families.tensors import TensorNames
 
 
 @runtime_checkable
-class Family(Protocol):
-    """What each family offers."""
+class Family(TensorNames, Protocol):
+    """What each family of encoders offers."""
 
     @property
     def MODEL_TYPE(self) -> str:
         """`model_type` in `config.json`."""
-
-    @property
-    def copies(self) -> Mapping[str, str]:
-        """Tensors that repeat another where files store both -> that other one."""
 
     def read_config(self, published: Mapping[str, Any]) -> ModelConfig:
         """The published configuration as ours; refuses what our blocks would not compute alike."""
@@ -52,17 +50,20 @@ class Family(Protocol):
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
         """The head of that kind that the family puts on such an encoder."""
 
-    def tensor(self, config: ModelConfig, path: str, leaf: str) -> Tensor:
-        """Where a parameter stands, under its canonical name."""
 
-    def canonical(self, stored: str) -> str:
-        """The one form of a tensor's name, of those that files have."""
+@runtime_checkable
+class FamilyOfSeq2Seq(TensorNames, Protocol):
+    """What each family of sequence-to-sequence models offers."""
 
-    def file_name(self, config: ModelConfig, name: str) -> str:
-        """A canonical name as the model's file has it."""
+    @property
+    def MODEL_TYPE(self) -> str:
+        """`model_type` in `config.json`."""
 
-    def is_stray(self, config: ModelConfig, name: str) -> bool:
-        """Whether the file of such a model may carry this tensor beside those of the model."""
+    def read_config(self, published: Mapping[str, Any]) -> Seq2SeqConfig:
+        """The published configuration as ours; refuses what our blocks would not compute alike."""
+
+    def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
+        """Ours as the published one, as near as the family comes."""
 
 
 _ALL: tuple[Family, ...] = (
@@ -81,7 +82,10 @@ _ALL: tuple[Family, ...] = (
     native,
 )
 FAMILIES: dict[str, Family] = {family.MODEL_TYPE: family for family in _ALL}
-"""Families by `model_type`."""
+"""Families of encoders by `model_type`."""
+_ALL_SEQ2SEQ: tuple[FamilyOfSeq2Seq, ...] = (marian.FAMILY, native_seq2seq)
+SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
+"""Families of sequence-to-sequence models by `model_type`."""
 
 
 def family_named(model_type: object) -> Family:
@@ -90,6 +94,11 @@ def family_named(model_type: object) -> Family:
     Raises:
         EncodaxError: it is not known.
     """
+    if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
+        raise EncodaxError(
+            f"model_type {model_type!r} is a sequence-to-sequence model: use `encodax translate` "
+            "(encodax.Translator), or read it with encodax.Seq2SeqModel.load"
+        )
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise EncodaxError(
@@ -109,6 +118,36 @@ def family_for(config: ModelConfig) -> Family:
         if family.MODEL_TYPE != native.MODEL_TYPE and _round_trips(family, config):
             return family
     return native
+
+
+def seq2seq_family_named(model_type: object) -> FamilyOfSeq2Seq:
+    """The family of sequence-to-sequence models of that `model_type`.
+
+    Raises:
+        EncodaxError: it is not known.
+    """
+    if not isinstance(model_type, str) or model_type not in SEQ2SEQ_FAMILIES:
+        known = ", ".join(SEQ2SEQ_FAMILIES)
+        what = "is an encoder alone" if model_type in FAMILIES else "is not supported"
+        raise EncodaxError(
+            f"model_type {model_type!r} {what}; sequence-to-sequence models that are supported: "
+            f"{known}"
+        )
+    return SEQ2SEQ_FAMILIES[model_type]
+
+
+def seq2seq_family_for(config: Seq2SeqConfig) -> FamilyOfSeq2Seq:
+    """The family that can hold this configuration exactly: the native one where none other can."""
+    for family in SEQ2SEQ_FAMILIES.values():
+        if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
+            continue
+        try:
+            read = family.read_config(family.write_config(config))
+        except EncodaxError:
+            continue
+        if read == replace(config, family=family.MODEL_TYPE, max_length=None):
+            return family
+    return native_seq2seq
 
 
 def _round_trips(family: Family, config: ModelConfig) -> bool:

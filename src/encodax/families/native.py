@@ -68,7 +68,7 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
     try:
         specs = {name: published[name] for name in ("encoder", "head")}
         return ModelConfig(
-            **_fields(ModelConfig, specs),
+            **fields_of(ModelConfig, specs),
             labels=labels_of({"id2label": published.get("id2label", {})}),
             pad_id=int(published["pad_token_id"]),
             family=MODEL_TYPE,
@@ -85,12 +85,17 @@ def read_head(values: Mapping[str, Any], where: str) -> HeadConfig:
     """
     fields = {name: value for name, value in values.items() if name != "id2label"}
     try:
-        return HeadConfig(**_fields(HeadConfig, fields))
+        return HeadConfig(**fields_of(HeadConfig, fields))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EncodaxError(f"{where} is not a head of Encodax: {error}") from error
 
 
-def _fields(spec: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(spec: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a spec, from what `dataclasses.asdict` made of one.
+
+    Raises:
+        KeyError: the spec has no such field.
+    """
     hints = typing.get_type_hints(spec)
     return {name: _built(hints[name], value) for name, value in values.items()}
 
@@ -98,7 +103,7 @@ def _fields(spec: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def _built(hint: Any, value: Any) -> Any:
     """A value of JSON as the type says: specs from objects, tuples from lists."""
     if is_dataclass(hint) and isinstance(hint, type):
-        return hint(**_fields(hint, value))
+        return hint(**fields_of(hint, value))
     if isinstance(hint, types.UnionType):
         specs = [option for option in typing.get_args(hint) if option is not type(None)]
         if value is None:

@@ -352,7 +352,7 @@ class PublishedFamily:
             if values.get(key, value) != value:
                 raise EncodaxError(f"config.json: {key} = {values[key]!r} is not supported")
         published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
-        _check_dtype(published)
+        check_dtype(published)
         shape = published.shape(self.keys)
         kind = self._kind(published)
         labels = labels_of(values) if kind in ("sequence", "token") else ()
@@ -480,7 +480,12 @@ COMMON_DEFAULTS: dict[str, Any] = {
 """What every published class takes for a key that is left out."""
 
 
-def _check_dtype(published: Published) -> None:
+def check_dtype(published: Published) -> None:
+    """Refuse weights, or scaled positions, that are not read.
+
+    Raises:
+        EncodaxError: the configuration asks for such.
+    """
     for key in ("dtype", "torch_dtype"):
         if published[key] not in DTYPES:
             raise EncodaxError(f"config.json: {key} {published[key]!r} is not supported")

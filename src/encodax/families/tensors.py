@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-Layout = Literal["same", "flat", "transposed"]
-"""`flat`: all axes in one. `transposed`: (out, in), all output axes in one, where ours is
-(in, *out)."""
+Layout = Literal["same", "flat", "row", "transposed"]
+"""`flat`: all axes in one. `row`: the same, as a matrix of one row. `transposed`: (out, in), all
+output axes in one, where ours is (in, *out)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Tensor:
         stored: tuple[int, ...]
         if self.layout == "transposed":
             stored = int(np.prod(shape[1:])), shape[0]
+        elif self.layout == "row":
+            stored = 1, int(np.prod(shape))
         else:
             stored = (int(np.prod(shape)),) if self.layout == "flat" else tuple(shape)
         return self.parts * stored[0], *stored[1:]
@@ -47,6 +49,26 @@ class Tensor:
         if self.layout == "transposed":
             parameter = parameter.reshape(shape[::-1]).T
         return np.ascontiguousarray(parameter).reshape(shape)
+
+
+class TensorNames(Protocol):
+    """What a weights file asks of a family, of whatever kind of model."""
+
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """Tensors that repeat another where files store both -> that other one."""
+
+    def tensor(self, config: Any, path: str, leaf: str) -> Tensor:
+        """Where a parameter stands, under its canonical name."""
+
+    def canonical(self, stored: str) -> str:
+        """The one form of a tensor's name, of those that files have."""
+
+    def file_name(self, config: Any, name: str) -> str:
+        """A canonical name as the model's file has it."""
+
+    def is_stray(self, config: Any, name: str) -> bool:
+        """Whether the file of such a model may carry this tensor beside those of the model."""
 
 
 Leaves = Mapping[str, Tensor]

@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from encodax.data.batches import BatchShape, row_tokens_for, slots_for
-from encodax.data.packing import best_fit
+from encodax.data.batches import BatchShape
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
@@ -31,14 +31,14 @@ from encodax.inference.engine import (
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.predictors import Predictor
 from encodax.model import Model
-from encodax.tasks import distillation, embedding, masked_lm
+from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.task import Objective, Targets, Task, asked_of_a_model
-from encodax.types import ModelOutput, PackedBatch, Params
+from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
+from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
 """From parameters, or None for the model's own, to metrics."""
-Sums = Callable[[ModelOutput, Targets, PackedBatch, Objective], dict[str, Float[Array, ""]]]
+Sums = Callable[[ModelOutput, Targets, Any, Objective], dict[str, Float[Array, ""]]]
 """What is added up over batches, ..."""
 Summary = Callable[[Mapping[str, float]], dict[str, float]]
 """... and what the metrics are made of it."""
@@ -48,7 +48,7 @@ SEED = 0
 
 
 def evaluator(
-    model: Model,
+    model: AnyModel,
     data: Dataset,
     objective: Objective,
     teacher: Model | None = None,
@@ -67,6 +67,7 @@ def evaluator(
     """
     if data.task.NAME in BY_SUMS:
         return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
+    assert isinstance(model, Model)
     return BY_OTHERS.get(data.task.NAME, by_answers)(model, data, objective)
 
 
@@ -121,6 +122,7 @@ def evaluate(
 BY_SUMS: dict[str, tuple[Sums, Summary]] = {
     masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
     distillation.NAME: (distillation.sums, distillation.summary),
+    translation.NAME: (translation.sums, translation.summary),
 }
 """Tasks that are measured by sums over batches."""
 BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {
@@ -138,7 +140,7 @@ class BatchEvaluator:
 
     def __init__(
         self,
-        model: Model,
+        model: AnyModel,
         data: Dataset,
         objective: Objective,
         teacher: Model | None = None,
@@ -151,23 +153,25 @@ class BatchEvaluator:
         devices = jax.local_devices()
         if batch_tokens is None:
             batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)
-        row_tokens = row_tokens_for(data.lengths)
-        row_count = len(devices) * max(1, batch_tokens // row_tokens)
-        self._shape = BatchShape(row_count, row_tokens, slots_for(data.lengths, row_tokens))
-        self._rows = best_fit(data.lengths, row_tokens, self._shape.slots)
+        one_row = BatchShape.of(data.lengths, 1)
+        row_count = len(devices) * max(1, batch_tokens // one_row.longest_row)
+        self._shape = replace(one_row, row_count=row_count)
+        self._rows = self._shape.packed(data.lengths)
         mesh = Mesh(np.asarray(devices), ("data",))
         self._replicated = NamedSharding(mesh, P())
         by_row = NamedSharding(mesh, P("data"))
         self._own = self._placed(model.params)
         self._teacher = None if teacher is None else self._placed(teacher.params)
 
+        apply: Callable[..., ModelOutput] = model.apply  # its batch is of the model's kind
+
         def added(
-            params: Params, taught: Params | None, batch: PackedBatch, targets: Targets
+            params: Params, taught: Params | None, batch: AnyBatch, targets: Targets
         ) -> dict[str, Array]:
             run = asked_of_a_model(data.task, targets)
-            output = model.apply(params, batch, **run)
+            output = apply(params, batch, **run)
             if teacher is not None:
-                assert taught is not None
+                assert taught is not None and isinstance(batch, PackedBatch)
                 answer = teacher.apply(taught, batch, **run)
                 targets = replace(targets, teacher=answer)
             return sums(output, targets, batch, objective)
@@ -197,7 +201,7 @@ class BatchEvaluator:
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
         return self._summary(totals)
 
-    def batches(self) -> Iterator[tuple[PackedBatch, Targets]]:
+    def batches(self) -> Iterator[tuple[AnyBatch, Targets]]:
         """All of the data, the same each time."""
         height = self._shape.row_count
         for start in range(0, len(self._rows), height):

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import DecoderConfig
+from encodax.config import UNROLLED, DecoderConfig, Execution
 from encodax.nn.attention import KeysValues
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import Layer
+from encodax.nn.layer import Layer, computed_again
 from encodax.nn.layer_norm import norm_of
-from encodax.types import PackedBatch
+from encodax.types import EncoderOutput, PackedBatch
+
+STAGES = frozenset({"target_attention", "cross_attention"})
+"""What `record` can name."""
 
 
 @jax.tree_util.register_dataclass
@@ -75,6 +80,7 @@ class DecoderLayer(Layer):
         position_ids: Int[Array, "B T"] | None = None,
         max_segments: int | None = None,
         is_training: bool = False,
+        kept: dict[str, list[Array]] | None = None,
     ) -> Float[Array, "B T D"]:
         """One layer over packed rows.
 
@@ -88,22 +94,28 @@ class DecoderLayer(Layer):
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             max_segments: the highest segment there can be, where it is known: a batch's N.
             is_training: apply dropout.
+            kept: takes the weights of both attentions, under the stages that it names.
         """
-        attend = functools.partial(
-            self._attention("attention", causal=True),
-            query_segments=segment_ids,
-            position_ids=position_ids,
-            max_segments=max_segments,
-            is_training=is_training,
-        )
-        look = functools.partial(
-            self._attention("cross_attention"),
-            y=source,
-            query_segments=segment_ids,
-            key_segments=source_segments,
-            max_segments=max_segments,
-            is_training=is_training,
-        )
+        options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
+        to_itself: dict[str, Any] = {"query_segments": segment_ids, "position_ids": position_ids}
+        to_source: dict[str, Any] = {
+            "y": source,
+            "query_segments": segment_ids,
+            "key_segments": source_segments,
+        }
+        attention = self._attention("attention", causal=True)
+        cross_attention = self._attention("cross_attention")
+
+        def attend(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+            if kept is not None and "target_attention" in kept:
+                kept["target_attention"].append(attention.weights(x, **to_itself))
+            return attention(x, **to_itself, **options)
+
+        def look(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+            if kept is not None and "cross_attention" in kept:
+                kept["cross_attention"].append(cross_attention.weights(x, **to_source))
+            return cross_attention(x, **to_source, **options)
+
         return self._sublayers(x, attend, look, is_training=is_training)
 
     @hk.name_like("__call__")
@@ -169,11 +181,16 @@ class Decoder(hk.Module):
     `final_norm`.
     """
 
-    def __init__(self, config: DecoderConfig, name: str = "decoder"):
+    def __init__(
+        self, config: DecoderConfig, execution: Execution = UNROLLED, name: str = "decoder"
+    ):
         super().__init__(name=name)
         if any(layer.attention.window is not None for layer in config.layers):
             raise ValueError("attention of a decoder has no window")
+        if execution.scan:
+            raise ValueError("a decoder is not run as a scan over its layers")
         self.config = config
+        self.execution = execution
 
     def __call__(
         self,
@@ -183,7 +200,8 @@ class Decoder(hk.Module):
         *,
         token_table: Float[Array, "V D"] | None = None,
         is_training: bool = False,
-    ) -> Float[Array, "B T D"]:
+        record: AbstractSet[str] = frozenset(),
+    ) -> EncoderOutput:
         """The state of every token of packed rows.
 
         Args:
@@ -192,20 +210,28 @@ class Decoder(hk.Module):
             source_segments: (B, S).
             token_table: token embeddings of the source, where they are shared.
             is_training: apply dropout.
+            record: stages to keep: `target_attention` (B, H, T, T) and `cross_attention`
+                (B, H, T, S) of each layer.
         """
+        kept: dict[str, list[Array]] = {stage: [] for stage in record & STAGES}
         embeddings = self._embeddings()
         x = embeddings(batch, token_table=token_table, is_training=is_training)
+        options: dict[str, Any] = {
+            "max_segments": batch.starts.shape[1],
+            "is_training": is_training,
+            "kept": kept if kept else None,
+        }
         for layer in self._layers():
-            x = layer(
+            run = computed_again(functools.partial(layer, **options), self.execution)
+            x = run(
                 x,
                 source,
                 segment_ids=jnp.asarray(batch.segment_ids),
                 source_segments=source_segments,
                 position_ids=jnp.asarray(batch.position_ids),
-                max_segments=batch.starts.shape[1],
-                is_training=is_training,
             )
-        return self._normalized(x)
+        records = {stage: tuple(arrays) for stage, arrays in kept.items()}
+        return EncoderOutput(self._normalized(x), records)
 
     @hk.name_like("__call__")
     def begin(

@@ -106,12 +106,13 @@ class Embeddings(hk.Module):
         self, position_ids: Int[Array, "B T"], positions: int | None
     ) -> Float[Array, "B T D"]:
         config = self.config
-        if config.positions == "sinusoidal":
+        if config.positions != "learned":
             if config.max_positions is not None:
                 functional.check_below("position", position_ids, config.max_positions)
             # A position never reaches the number of tokens in a row: no longer table is needed.
             rows = position_ids.shape[1] if positions is None else positions
-            return functional.sinusoidal_table(rows, config.width)[position_ids]
+            halves = config.positions == "sinusoidal_halves"
+            return functional.sinusoidal_table(rows, config.width, halves=halves)[position_ids]
         if config.max_positions is None:
             raise ValueError("learned positions need max_positions, the rows of their table")
         functional.check_below("position", position_ids, config.max_positions)

@@ -20,19 +20,13 @@ from encodax.config import (
 )
 from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import Layer
+from encodax.nn.layer import KEPT, Layer, computed_again
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
 from encodax.types import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
 """What `record` can name."""
-
-KEPT: dict[str, Callable[..., bool]] = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
-"""What the forward pass keeps for the backward pass, for each `remat` but `none`."""
 
 
 class EncoderLayer(Layer):
@@ -205,8 +199,7 @@ class Encoder(hk.Module):
             if "attention" in record:
                 kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
             run: Callable[..., Array] = functools.partial(layer, **options)
-            if self.execution.remat != "none" and not hk.running_init():
-                run = hk.remat(run, policy=KEPT[self.execution.remat])
+            run = computed_again(run, self.execution)
             own_tokens = {"tokens": tokens} if skips and index == len(layers) - 1 else {}
             x = run(x, segment_ids, **positions, **own_tokens)
             if "hidden" in record:

@@ -204,9 +204,16 @@ def position_encoding(position: Int[Array, ""], width: int) -> Float[Array, " D"
     return jnp.where(column % 2 == 0, jnp.sin(angle), jnp.cos(angle))  # (D,)
 
 
-def sinusoidal_table(positions: int, width: int) -> Float[Array, "T D"]:
-    """`position_encoding` of positions 0 .. T-1, mapped with `jax.vmap`."""
-    return jax.vmap(position_encoding, in_axes=(0, None))(jnp.arange(positions), width)  # (T, D)
+def sinusoidal_table(positions: int, width: int, *, halves: bool = False) -> Float[Array, "T D"]:
+    """`position_encoding` of positions 0 .. T-1, mapped with `jax.vmap`.
+
+    Args:
+        positions: T.
+        width: D.
+        halves: all sines first, then the cosines, as Marian has them, instead of in turn.
+    """
+    table = jax.vmap(position_encoding, in_axes=(0, None))(jnp.arange(positions), width)  # (T, D)
+    return jnp.concatenate([table[:, 0::2], table[:, 1::2]], axis=1) if halves else table
 
 
 def check_below(name: str, ids: AnyArray, limit: int) -> None:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import haiku as hk
+import jax
 from jaxtyping import Array, Float
 
-from encodax.config import LayerConfig
+from encodax.config import Execution, LayerConfig
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.feed_forward import FeedForward
 from encodax.nn.layer_norm import LayerNorm, norm_of
 from encodax.nn.residual import Residual
+
+
+KEPT: dict[str, Callable[..., bool]] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+"""What the forward pass keeps for the backward pass, for each `remat` but `none`."""
+
+
+def computed_again(run: Callable[..., Array], execution: Execution) -> Callable[..., Array]:
+    """A layer of which the backward pass computes again what the forward pass does not keep."""
+    if execution.remat == "none" or hk.running_init():
+        return run
+    again: Callable[..., Array] = hk.remat(run, policy=KEPT[execution.remat])
+    return again
 
 
 class Layer(hk.Module):

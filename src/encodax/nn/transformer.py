@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import TransformerConfig
+from encodax.config import UNROLLED, Execution, TransformerConfig
+from encodax.nn import decoder as decoders
 from encodax.nn import functional
 from encodax.nn.decoder import Decoder, DecoderCache
 from encodax.nn.encoder import Encoder
 from encodax.nn.linear import Linear
-from encodax.types import PackedBatch, PairBatch
+from encodax.types import ModelOutput, PackedBatch, PairBatch
+
+STAGES = frozenset({"source_attention", *decoders.STAGES})
+"""What `record` can name."""
 
 
 class Transformer:
@@ -20,24 +26,48 @@ class Transformer:
     `decoder/...`, and where they are not shared `output`. Make it inside `hk.transform`.
     """
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, execution: Execution = UNROLLED):
+        """Choose the shape, and how the stacks are run."""
         self.config = config
-        self.encoder = Encoder(config.encoder, name="encoder")
-        self.decoder = Decoder(config.decoder, name="decoder")
+        self.encoder = Encoder(config.encoder, execution, name="encoder")
+        self.decoder = Decoder(config.decoder, execution, name="decoder")
         vocabulary = config.decoder.embeddings.vocabulary_size
         self._output = Linear(vocabulary, bias=config.output_bias, name="output")
 
-    def __call__(self, batch: PairBatch, *, is_training: bool = False) -> Float[Array, "B T V"]:
-        """Scores, before softmax, of the token after each token of the targets."""
-        source = self.encode(batch.source, is_training=is_training)
-        hidden = self.decoder(
+    def __call__(
+        self,
+        batch: PairBatch,
+        *,
+        is_training: bool = False,
+        record: AbstractSet[str] = frozenset(),
+    ) -> ModelOutput:
+        """Scores, before softmax, of the token after each token of the targets: (B, T, V).
+
+        Args:
+            batch: sources, and what the decoder is given.
+            is_training: apply dropout.
+            record: stages to keep, L arrays each: `source_attention` (B, H, S, S),
+                `target_attention` (B, H, T, T), `cross_attention` (B, H, T, S).
+
+        Raises:
+            ValueError: an unknown stage; or an id out of range, as `Embeddings` says.
+        """
+        if unknown := record - STAGES:
+            known = ", ".join(sorted(STAGES))
+            raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
+        of_encoder = {"attention"} if "source_attention" in record else set()
+        source = self.encoder(batch.source, is_training=is_training, record=of_encoder)
+        target = self.decoder(
             batch.target,
-            source,
+            source.hidden,
             jnp.asarray(batch.source.segment_ids),
             token_table=self._shared_table(),
             is_training=is_training,
+            record=record,
         )
-        return self._scores(hidden)
+        of_source = {f"source_{stage}": kept for stage, kept in source.records.items()}
+        records = {**of_source, **target.records}
+        return ModelOutput(target.hidden, self._scores(target.hidden), records=records)
 
     def encode(self, source: PackedBatch, *, is_training: bool = False) -> Float[Array, "B S D"]:
         """The state of every token of the sources."""

@@ -16,6 +16,7 @@ from encodax.tasks import (
     regression,
     reranking,
     token_classification,
+    translation,
 )
 from encodax.tasks.task import Task
 
@@ -29,6 +30,7 @@ _ALL: tuple[Task, ...] = (
     embedding,
     masked_lm,
     distillation,
+    translation,
 )
 TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
 """Tasks by name."""

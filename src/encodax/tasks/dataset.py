@@ -6,18 +6,18 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
 from encodax.data.batches import BatchShape
-from encodax.data.packing import Row, assemble, slots_of
+from encodax.data.packing import Row, assemble, assemble_pairs, slots_of
 from encodax.errors import EncodaxError
-from encodax.model import Model
-from encodax.tasks.task import Example, Objective, Targets, Task, unchanged
-from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.tasks.task import AnyModel, Example, Objective, Sequence_, Targets, Task, unchanged
+from encodax.tokenizer import EncodedPair
+from encodax.types import AnyBatch, PairBatch
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ READ_TOGETHER = 1024
 KEPT_TOKENS = 1 << 22
 """Tokens of sequences that are kept in memory (some 200 MB); others are tokenized when needed."""
 
-Sequences = list[tuple[Encoding, Targets]]
+Sequences = list[tuple[Sequence_, Targets]]
 """Of one example: the token sequences that it makes, with their targets."""
 
 
@@ -40,10 +40,10 @@ class Dataset:
     """
 
     task: Task
-    model: Model
+    model: AnyModel
     examples: Sequence[Example]
-    lengths: Int[np.ndarray, " sequences"]
-    """Tokens of each sequence."""
+    lengths: Int[np.ndarray, "sequences *sides"]
+    """Tokens of each sequence; of pairs (sequences, 2), those of the source and of the target."""
     owners: Int[np.ndarray, " sequences"]
     """For each sequence, the index of its example: a long text may make several."""
     truncate: bool
@@ -54,7 +54,7 @@ class Dataset:
 
     @classmethod
     def prepare(
-        cls, task: Task, model: Model, examples: Sequence[Example], *, truncate: bool = False
+        cls, task: Task, model: AnyModel, examples: Sequence[Example], *, truncate: bool = False
     ) -> Dataset:
         """Tokenize examples and find their targets, all of them once.
 
@@ -65,7 +65,7 @@ class Dataset:
             raise EncodaxError("the data set is empty: it has no example")
         empty = np.zeros(0, np.int64)
         data = cls(task, model, examples, empty, empty, truncate, {})
-        lengths: list[int] = []
+        lengths: list[Any] = []
         owners: list[int] = []
         room, cut, digest = KEPT_TOKENS, 0, hashlib.sha256()
         for start in range(0, len(examples), READ_TOGETHER):
@@ -73,13 +73,13 @@ class Dataset:
             found, cut_here = data._tokenized(indices)
             cut += cut_here
             for index, sequences in zip(indices, found, strict=True):
-                own = [len(encoding) for encoding, _ in sequences]
                 for encoding, targets in sequences:
-                    for array in (encoding.token_ids, targets.values, targets.weights):
+                    for array in (*_ids_of(encoding), targets.values, targets.weights):
                         digest.update(np.ascontiguousarray(array).data)
+                own = [_length_of(encoding) for encoding, _ in sequences]
                 lengths += own
                 owners += [index] * len(own)
-                room -= sum(own)
+                room -= int(np.sum(own))
                 if room >= 0:
                     data.kept[index] = sequences
         if not lengths:
@@ -97,7 +97,7 @@ class Dataset:
         return len(self.lengths)
 
     @property
-    def encodings(self) -> list[Encoding]:
+    def encodings(self) -> list[Any]:
         """All token sequences."""
         return [encoding for encoding, _ in self._all()]
 
@@ -114,23 +114,20 @@ class Dataset:
         begins = np.flatnonzero(np.diff(self.owners, prepend=-1)).tolist()
         return [list(range(*ends)) for ends in zip(begins, [*begins[1:], len(self)], strict=True)]
 
-    def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[PackedBatch, Targets]:
+    def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[AnyBatch, Targets]:
         """The batch that holds these rows of sequences, and the targets in the same places."""
         found = self._sequences([index for row in rows for index in row])
-        batch = assemble(
-            [[found[index][0] for index in row] for row in rows],
-            row_count=shape.row_count,
-            row_tokens=shape.row_tokens,
-            slots=shape.slots,
-        )
+        members: list[list[Any]] = [[found[index][0] for index in row] for row in rows]
+        batch = _assembled(members, shape)
+        scored = batch.target if isinstance(batch, PairBatch) else batch
         of_slots = self.task.HEAD in ("sequence", "embedding")
-        width = shape.slots if of_slots else shape.row_tokens
+        width = shape.slots if of_slots else scored.token_ids.shape[1]
         _, example = next(iter((found or self._sequences([0])).values()))
         of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
         values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
         groups, pieces = np.zeros((2, shape.row_count, shape.slots), np.int32)
-        for index, b, n, tokens in slots_of(rows, batch):
+        for index, b, n, tokens in slots_of(rows, scored):
             place = n if of_slots else tokens
             values[b, place] = found[index][1].values
             weights[b, place] = found[index][1].weights
@@ -148,7 +145,7 @@ class Dataset:
         """Which of its example's sequences it is."""
         return index - int(np.searchsorted(self.owners, self.owners[index]))
 
-    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Encoding, Targets]]:
+    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Sequence_, Targets]]:
         """Sequences by their index; what is not in memory is tokenized together."""
         owners = list(dict.fromkeys(self.owners[list(indices)].tolist()))
         by_owner = dict(zip(owners, self._all_of(owners), strict=True))
@@ -160,7 +157,7 @@ class Dataset:
         made = dict(zip(missing, self._tokenized(missing)[0], strict=True))
         return [self.kept[owner] if owner in self.kept else made[owner] for owner in owners]
 
-    def _all(self) -> Iterator[tuple[Encoding, Targets]]:
+    def _all(self) -> Iterator[tuple[Sequence_, Targets]]:
         for start in range(0, len(self.examples), READ_TOGETHER):
             owners = range(start, min(start + READ_TOGETHER, len(self.examples)))
             for sequences in self._all_of(owners):
@@ -172,20 +169,41 @@ class Dataset:
             return [], 0
         examples = [self.examples[index] for index in indices]
         pieces, cut = self.task.encode(self.model, examples, truncate=self.truncate)
-        labels = self.model.config.labels
+        labels = self.model.labels
         return [
             [(encoding, self.task.targets(example, encoding, labels)) for encoding in own]
             for example, own in zip(examples, pieces, strict=True)
         ], cut
 
 
+def _ids_of(sequence: Sequence_) -> tuple[np.ndarray, ...]:
+    """The tokens that a model is given."""
+    if isinstance(sequence, EncodedPair):
+        return sequence.source.token_ids, sequence.given.token_ids
+    return (sequence.token_ids,)
+
+
+def _length_of(sequence: Sequence_) -> int | tuple[int, int]:
+    """Its tokens, or those of both sides of a pair."""
+    if isinstance(sequence, EncodedPair):
+        return len(sequence.source), len(sequence.given)
+    return len(sequence)
+
+
+def _assembled(members: list[list[Any]], shape: BatchShape) -> AnyBatch:
+    size = {"row_count": shape.row_count, "slots": shape.slots}
+    if shape.target_tokens is None:
+        return assemble(members, row_tokens=shape.row_tokens, **size)
+    return assemble_pairs(members, row_tokens=(shape.row_tokens, shape.target_tokens), **size)
+
+
 def perturbed_by_row(
     data: Dataset,
-    batch: PackedBatch,
+    batch: AnyBatch,
     targets: Targets,
     objective: Objective,
     seeds: Sequence[tuple[int, ...]],
-) -> tuple[PackedBatch, Targets]:
+) -> tuple[AnyBatch, Targets]:
     """A batch of this data changed at random, as its task does it, each row by a seed of its own.
 
     So a row is changed alike, whichever batch and process it is in.
@@ -194,12 +212,12 @@ def perturbed_by_row(
         return batch, targets
     changed = []
     for index, seed in enumerate(seeds):
-        row: tuple[PackedBatch, Targets] = jax.tree.map(
+        row: tuple[Any, Targets] = jax.tree.map(
             lambda leaf, i=index: leaf[i : i + 1], (batch, targets)
         )
         random = np.random.default_rng(seed)
         changed.append(data.task.perturb(*row, data.model, objective, random))
-    joined: tuple[PackedBatch, Targets] = jax.tree.map(
+    joined: tuple[Any, Targets] = jax.tree.map(
         lambda *leaves: np.concatenate(leaves), *changed
     )
     return joined

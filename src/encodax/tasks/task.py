@@ -17,8 +17,14 @@ from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
-from encodax.tokenizer import Encoding, Text, check_unicode
-from encodax.types import AnyArray, ModelOutput, PackedBatch
+from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
+from encodax.types import AnyArray, AnyBatch, ModelOutput
+
+AnyModel = Model | Seq2SeqModel
+"""What a task trains: an encoder with a head, or an encoder with a decoder."""
+Sequence_ = Encoding | EncodedPair
+"""What such a model is run on."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,6 @@ class Task(Protocol):
 
     NAME: str
     """As users write it."""
-    HEAD: HeadKind
-    """Kind of head; the level of the targets follows: a slot (sequence, embedding) or a token."""
     PROBLEM: Problem
     """What the scores of a `sequence` head mean."""
     FIELDS: tuple[str, str]
@@ -133,32 +137,39 @@ class Task(Protocol):
     RECORD: frozenset[str]
     """Stages of the encoder that the loss looks at, as `Encoder` says."""
 
+    @property
+    def HEAD(self) -> HeadKind | None:
+        """Kind of head; the level of the targets follows: a slot (sequence, embedding) or a token.
+
+        None for sequence-to-sequence models, which score each token of a target.
+        """
+
     def parse(self, record: Record, *, labelled: bool) -> Example:
         """Understand a record; EncodaxError where it is not one of this task."""
 
     def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """The classes that these examples teach, in order."""
 
-    def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+    def targets(self, example: Example, encoding: Any, labels: tuple[str, ...]) -> Targets:
         """Values and weights of one token sequence: of shape (), or (tokens,)."""
 
     def perturb(
         self,
-        batch: PackedBatch,
+        batch: Any,
         targets: Targets,
-        model: Model,
+        model: Any,
         objective: Objective,
         random: np.random.Generator,
-    ) -> tuple[PackedBatch, Targets]:
+    ) -> tuple[Any, Targets]:
         """What is changed at random, on the host, each time that a batch is seen (masks)."""
 
     def encode(
-        self, model: Model, examples: Sequence[Example], *, truncate: bool
-    ) -> tuple[list[list[Encoding]], int]:
+        self, model: Any, examples: Sequence[Example], *, truncate: bool
+    ) -> tuple[list[list[Any]], int]:
         """The token sequences that answer each example, and how many examples were cut."""
 
     def loss(
-        self, output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+        self, output: ModelOutput, targets: Targets, batch: Any, objective: Objective
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The loss as (weighted sum, weight).
 
@@ -169,7 +180,7 @@ class Task(Protocol):
         """One answer of those of an example's token sequences."""
 
     def decode(
-        self, scores: Float[np.ndarray, "*places C"], encoding: Encoding, labels: tuple[str, ...]
+        self, scores: Float[np.ndarray, "*places C"], encoding: Any, labels: tuple[str, ...]
     ) -> Any:
         """What the head says of one token sequence, (C,) or (tokens, C), to its answer."""
 
@@ -181,7 +192,9 @@ class Task(Protocol):
 
 
 def asked_of_a_model(task: Task, targets: Targets) -> dict[str, Any]:
-    """What a task's loss looks at in an output, as `Model.apply` is told it."""
+    """What a task's loss looks at in an output, as `apply` of its model is told it."""
+    if task.HEAD is None:
+        return {"record": task.RECORD}
     return {"record": task.RECORD, "tokens": targets.tokens, "only_answer": True}
 
 
@@ -222,18 +235,18 @@ def the_one(example: Example, answers: Sequence[Any]) -> Any:
 
 
 def unchanged(
-    batch: PackedBatch,
+    batch: Any,
     targets: Targets,
-    model: Model,
+    model: AnyModel,
     objective: Objective,
     random: np.random.Generator,
-) -> tuple[PackedBatch, Targets]:
+) -> tuple[Any, Targets]:
     """The `perturb` of a task that changes nothing."""
     return batch, targets
 
 
 def classes_loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: AnyBatch, objective: Objective
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy of the head's scores."""
     assert output.logits is not None
@@ -245,15 +258,17 @@ def cross_entropy(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
 
+    log sum_c exp(z_c) - (1 - e) z_right - (e / C) sum_c z_c
+
     With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
     al. 2016, arXiv:1512.00567, section 7).
     """
-    import optax  # here: whoever only predicts should not wait for it
-
-    one_hot = jax.nn.one_hot(targets.values, logits.shape[-1])
-    wanted = optax.smooth_labels(one_hot, label_smoothing)
-    losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), wanted)  # (*places)
-    return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
+    scores = logits.astype(jnp.float32)
+    total = jax.nn.logsumexp(scores, axis=-1)  # (*places)
+    right = jnp.take_along_axis(scores, jnp.asarray(targets.values)[..., None], axis=-1)[..., 0]
+    if label_smoothing:  # over all classes without an array of what is wanted of each
+        right = (1 - label_smoothing) * right + label_smoothing * jnp.mean(scores, axis=-1)
+    return jnp.sum((total - right) * targets.weights), jnp.sum(jnp.asarray(targets.weights))
 
 
 def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> Text:

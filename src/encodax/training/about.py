@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 import encodax
+from encodax.config import ModelConfig
 from encodax.run_files import RunFacts
 from encodax.training.checkpoint import surroundings
 from encodax.training.run import Run
@@ -20,7 +21,8 @@ PACKAGES = ("dm-haiku", "optax", "grain", "orbax-checkpoint", "numpy")
 def about(run: Run) -> RunFacts:
     """What does not change while a run goes on."""
     recipe, shape = run.recipe, run.plan.shape
-    encoder = recipe.model.config.encoder
+    config = recipe.model.config
+    encoder = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
     options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.OPTIONS)}
     choices = {**options, **asdict(run.settings), "precision": recipe.precision}
     return RunFacts(

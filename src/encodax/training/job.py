@@ -14,14 +14,15 @@ import jax
 from encodax import adapters, atomic
 from encodax.errors import EncodaxError
 from encodax.model import Model
+from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import distillation, embedding, task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective, Task, check_objective
+from encodax.tasks.task import AnyModel, Objective, Task, check_objective
 from encodax.training.adapters import trainable
 from encodax.training.examples import Data, examples_of
 from encodax.training.lora import save_adapter
 from encodax.training.run import Run, make_run
-from encodax.training.settings import NewModel, TrainSettings
+from encodax.training.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
 from encodax.training.starts import half_of, new_model, with_head
 from encodax.types import Params
 
@@ -37,7 +38,7 @@ class Job:
     """All that a run begins with, ready and checked."""
 
     task: Task
-    model: Model
+    model: AnyModel
     teacher: Model | None
     train: Dataset
     eval: Dataset
@@ -54,13 +55,13 @@ class Job:
         told = [self.task.NAME, settings, asdict(self.objective), shapes, self.train.digest]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
-    def save(self, out: Path, best: Model, trained: Params) -> None:
+    def save(self, out: Path, best: AnyModel, trained: Params) -> None:
         """Write a new best model, or the adapter that makes it of its base."""
         settings = self.run.settings
         if settings.lora is None or settings.merge:
             best.save(out, overwrite=True)
         else:
-            assert self.base is not None
+            assert self.base is not None and isinstance(best, Model)
             save_adapter(out, best, trained, settings.lora, self.base, overwrite=True)
 
 
@@ -69,7 +70,7 @@ def prepare(
     *,
     train: Data,
     eval: Data,
-    model: Path | str | Model | None = None,
+    model: Path | str | AnyModel | None = None,
     teacher: Path | str | Model | None = None,
     columns: Sequence[str] | None = None,
     out: Path | str | None = None,
@@ -78,25 +79,29 @@ def prepare(
 ) -> Job:
     """Read, check and lay out all that a run begins with; arguments as `train` has them."""
     chosen = task_named(task)
-    settings, shape, objective = _settings(choices, from_scratch=model is None)
+    settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)
+    if chosen.HEAD is None:
+        _check_seq2seq(settings)
     if out is not None:
         atomic.check_free(Path(out), overwrite=overwrite)
     learned = examples_of(chosen, train, columns)
     judged = examples_of(chosen, eval, columns)
     labels = chosen.labels(learned)
-    taught = _loaded(teacher)
+    taught = _loaded(Model, teacher)
     if (taught is not None) != (chosen.NAME == "distillation"):
         raise EncodaxError(
             "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
         )
     if taught is not None:
-        start = _loaded(model) or distillation.student_of(taught, half_of(taught))
+        start = _loaded(Model, model) or distillation.student_of(taught, half_of(taught))
         distillation.check_student(start, taught)
     elif model is None:
         start = new_model(chosen, learned, labels, shape, settings.seed)
+    elif chosen.HEAD is None:
+        start = _loaded(Seq2SeqModel, model)
     else:
-        start = with_head(_loaded(model), chosen, labels, settings.seed)
+        start = with_head(_loaded(Model, model), chosen, labels, settings.seed)
     if chosen.NAME == "embedding":
         objective = embedding.objective_for(objective, learned, start.vector_width)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
@@ -118,15 +123,30 @@ def prepare(
     return Job(chosen, start, taught, data, measured, objective, run, base)
 
 
-def _loaded(model: Path | str | Model | None) -> Any:
-    return model if isinstance(model, Model) or model is None else Model.load(model)
+def _loaded(kind: type[AnyModel], model: Path | str | AnyModel | None) -> Any:
+    return kind.load(model) if isinstance(model, str | Path) else model
+
+
+def _check_seq2seq(settings: TrainSettings) -> None:
+    """Refuse what is for encoders alone.
+
+    Raises:
+        EncodaxError: names the choice.
+    """
+    for name, is_given in (
+        ("lora_rank", settings.lora is not None),
+        ("layer_decay", settings.layer_decay != 1),
+        ("scan", settings.scan),
+    ):
+        if is_given:
+            raise EncodaxError(f"{name} is for encoders: leave it out for translation")
 
 
 Choice = TypeVar("Choice")
 
 
 def _settings(
-    choices: dict[str, Any], *, from_scratch: bool
+    task: str, choices: dict[str, Any], *, from_scratch: bool
 ) -> tuple[TrainSettings, NewModel, Objective]:
     """Sort the choices into those of the run, of a new model, and of the loss."""
     given = {name: value for name, value in choices.items() if value is not None}
@@ -141,8 +161,9 @@ def _settings(
             f"{', '.join(for_model)}: the shape is that of the model one begins from"
         )
     defaults = {} if from_scratch else {"learning_rate": FINE_TUNING_RATE}
+    defaults |= DEFAULTS_OF_TASKS.get(task, {})
 
-    def of(kind: type[Choice], defaults: dict[str, Any]) -> Choice:
-        return kind(**{**defaults, **{k: v for k, v in given.items() if k in names[kind]}})
+    def of(kind: type[Choice]) -> Choice:
+        return kind(**{k: v for k, v in {**defaults, **given}.items() if k in names[kind]})
 
-    return of(TrainSettings, defaults), of(NewModel, {}), of(Objective, {})
+    return of(TrainSettings), of(NewModel), of(Objective)

@@ -18,8 +18,8 @@ import numpy as np
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
-from encodax.model import Model
 from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import AnyModel
 from encodax.training import checkpoint, distributed, sharding
 from encodax.training.adapters import effective
 from encodax.training.checkpoint import Checkpoints
@@ -31,7 +31,7 @@ from encodax.training.profiler import Profiler
 from encodax.training.progress import RunLog
 from encodax.training.run import CompiledStep, Run
 from encodax.training.step import StepMetrics, TrainState
-from encodax.types import Params
+from encodax.types import AnyBatch, PairBatch, Params, sides_of
 
 BAD_BATCH_FILE = "bad_batch.npz"
 
@@ -40,7 +40,7 @@ BAD_BATCH_FILE = "bad_batch.npz"
 class Fitted:
     """What a run leaves."""
 
-    model: Model
+    model: AnyModel
     """With the best parameters seen."""
     metrics: dict[str, float]
     """Of the best parameters, on the evaluation data."""
@@ -69,9 +69,9 @@ class Keeping:
     """Of the checkpoint to go on from; None for the newest."""
     fingerprint: str = ""
     """Of the data and the settings: a run goes on with the same ones."""
-    keep: Callable[[Model, Params], None] = lambda model, trained: None
+    keep: Callable[[AnyModel, Params], None] = lambda model, trained: None
     """Called with every new best model, and what was trained of it."""
-    kept: Callable[[], Model] | None = None
+    kept: Callable[[], AnyModel] | None = None
     """Reads it back."""
 
 
@@ -195,7 +195,8 @@ class _Reporter:
         told = self._guard.sees(loss, is_finite=bool(metrics.is_finite))
         if told:
             self._log.note(f"step {step}: {told}")
-        self._meter.count(int(np.sum(item.batch.lengths)) * jax.process_count())
+        tokens = sum(int(np.sum(side.lengths)) for side in sides_of(item.batch))
+        self._meter.count(tokens * jax.process_count())
         entry = {
             "loss": loss,
             "learning_rate": rate,
@@ -223,7 +224,7 @@ class _Reporter:
         saved = ""
         if self._out is not None:
             place = self._out / f"{jax.process_index() or ''}{BAD_BATCH_FILE}"
-            arrays = {**_flat("batch", item.batch), **_flat("targets", item.targets)}
+            arrays = {**_arrays_of(item.batch), **_flat("targets", item.targets)}
             np.savez_compressed(place, **arrays)  # type: ignore[arg-type]
             saved = f"; it is in {place}"
         several = f", as in {self._guard.limit} steps in a row" if self._guard.limit > 1 else ""
@@ -231,6 +232,14 @@ class _Reporter:
             f"step {step}: the {name} is {value} at learning rate {rate:.3g}{several}; a lower one "
             f"may help. The batch held: {shown}{more}{saved}"
         )
+
+
+def _arrays_of(batch: AnyBatch) -> dict[str, np.ndarray]:
+    names = ("source", "target") if isinstance(batch, PairBatch) else ("batch",)
+    found: dict[str, np.ndarray] = {}
+    for name, side in zip(names, sides_of(batch), strict=True):
+        found |= _flat(name, side)
+    return found
 
 
 def _flat(name: str, tree: Any) -> dict[str, np.ndarray]:
@@ -245,7 +254,7 @@ class _Judge:
         self._run, self._evaluate, self._keeping = run, evaluate, keeping
         self.metric = data.task.METRIC
         self._sign = 1 if data.task.LARGER_IS_BETTER else -1
-        self._best: Model | None = None
+        self._best: AnyModel | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
         self.last: dict[str, float] = {}
@@ -282,7 +291,7 @@ class _Judge:
         patience = self._run.settings.patience
         return patience is not None and self.waited >= patience
 
-    def best_model(self) -> Model:
+    def best_model(self) -> AnyModel:
         """The best model of the run, also where an earlier part of it wrote it."""
         if self._best is None and self._keeping.kept is not None:
             return self._keeping.kept()
@@ -381,7 +390,8 @@ class _Meter:
     """Counts tokens and seconds of training, without the first step, which compiles."""
 
     def __init__(self, shape: BatchShape, micro_batches: int):
-        self._room = shape.row_count * shape.row_tokens * micro_batches
+        row = shape.row_tokens + (shape.target_tokens or 0)
+        self._room = shape.row_count * row * micro_batches
         self._tokens = self._steps = 0
         self._tokens_timed = self._steps_timed = 0
         self._waited = 0.0

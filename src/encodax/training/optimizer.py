@@ -13,7 +13,7 @@ import optax
 
 from encodax.types import Params
 
-Schedule = Literal["cosine", "linear", "constant"]
+Schedule = Literal["cosine", "linear", "constant", "inverse_sqrt"]
 
 
 def learning_rate_schedule(
@@ -21,18 +21,24 @@ def learning_rate_schedule(
 ) -> optax.Schedule:
     """Linear warm-up to the peak, then down to 0 at the step after the last, or constant.
 
+    `inverse_sqrt` goes down with 1 / sqrt(step) (Vaswani et al. 2017, section 5.3): it does not
+    depend on how long the run is.
+
     Args:
         peak: the highest learning rate.
         steps: of the whole run.
-        warmup: share of the steps that warm up.
-        schedule: `cosine` (Loshchilov & Hutter 2017, arXiv:1608.03983), `linear` or `constant`.
+        warmup: share of the steps that warm up; from 1 on, their number.
+        schedule: `cosine` (Loshchilov & Hutter 2017, arXiv:1608.03983), `linear`, `constant` or
+            `inverse_sqrt`.
     """
-    warmup_steps = max(1, round(warmup * steps))  # one step of it begins at the peak: none
+    rising = warmup if warmup >= 1 else warmup * steps
+    warmup_steps = max(1, round(rising))  # one step of it begins at the peak: none
     rest = max(1, steps - warmup_steps + 1)
     after = {
         "cosine": optax.cosine_decay_schedule(peak, rest),
         "linear": optax.linear_schedule(peak, 0.0, rest),
         "constant": optax.constant_schedule(peak),
+        "inverse_sqrt": lambda step: peak * jnp.sqrt(warmup_steps / (step + warmup_steps)),
     }[schedule]
     up = optax.linear_schedule(0.0, peak, warmup_steps)
     # Counted from 1, so that the first step of a warm-up is not one with a rate of 0.
@@ -40,8 +46,17 @@ def learning_rate_schedule(
     return lambda step: joined(step + 1)
 
 
-MOMENTS = (0.9, 0.999)
-"""b1 and b2: how much of the means of gradients and of their squares stays from step to step."""
+@dataclass(frozen=True)
+class Adam:
+    """How Adam averages (Kingma & Ba 2015, arXiv:1412.6980, section 2)."""
+
+    b1: float = 0.9
+    """How much of the mean of gradients stays from step to step, ..."""
+    b2: float = 0.999
+    """... and of the mean of their squares."""
+    eps: float = 1e-8
+    """Added to the root of that."""
+
 
 DECAYING = ("w", "lora_a", "lora_b")
 
@@ -118,6 +133,7 @@ def make_optimizer(
     *,
     weight_decay: float,
     clip_norm: float,
+    adam: Adam = Adam(),  # noqa: B008
     layer_decay: float = 1.0,
     layers: int = 0,
 ) -> Optimizer:
@@ -133,13 +149,14 @@ def make_optimizer(
         schedule: the learning rate of each step.
         weight_decay: of weights (`decay_mask`).
         clip_norm: largest norm of the whole gradient.
+        adam: how gradients are averaged.
         layer_decay: factor of the rate from each layer to the one below it (`rate_factors`).
         layers: L, the layers that have parameters of their own.
     """
 
     def adamw(b1: Any, b2: Any) -> optax.GradientTransformation:
         return optax.chain(
-            optax.adamw(schedule, b1, b2, weight_decay=weight_decay, mask=decay_mask),
+            optax.adamw(schedule, b1, b2, adam.eps, weight_decay=weight_decay, mask=decay_mask),
             *([] if layer_decay == 1 else [scale_by_depth(layer_decay, layers)]),
         )
 
@@ -155,7 +172,7 @@ def make_optimizer(
         norm = share * optax.tree.norm(gradient) if norm is None else norm
         factor = share * jnp.minimum(1, clip_norm / norm)
         clipped = jax.tree.map(lambda g: jnp.where(is_finite, g * factor, 0), gradient)
-        b1, b2 = (jnp.where(is_finite, b, 1) for b in MOMENTS)
+        b1, b2 = (jnp.where(is_finite, b, 1) for b in (adam.b1, adam.b2))
         updates, new = adamw(b1, b2).update(clipped, state, params)
         updates = jax.tree.map(lambda u: jnp.where(is_finite, u, 0), updates)
         new = jax.tree.map(  # of the state, only numbers of steps are left to choose
@@ -163,4 +180,4 @@ def make_optimizer(
         )
         return updates, new
 
-    return Optimizer(adamw(*MOMENTS).init, update)
+    return Optimizer(adamw(adam.b1, adam.b2).init, update)

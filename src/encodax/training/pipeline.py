@@ -9,20 +9,20 @@ would have seen. Each process reads the rows that its own devices take.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grain
 import jax
 import numpy as np
 
-from encodax.data.batches import BatchShape
 from encodax.data.packing import Row
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.task import Objective, Targets
 from encodax.training.plan import Plan
 from encodax.training.sharding import share_of_rows
-from encodax.types import PackedBatch
+from encodax.types import AnyBatch
 
 READ_AHEAD = 4
 """Batches that wait for the devices."""
@@ -34,7 +34,7 @@ class Batch:
 
     step: int
     """Number of the step, from 0."""
-    batch: PackedBatch
+    batch: AnyBatch
     targets: Targets
 
 
@@ -54,9 +54,10 @@ class Reader:
         own = share_of_rows(shape.row_count)
         places = [m * shape.row_count + b for m in range(micro_batches) for b in own]
         mine: list[Row] = [rows[place] if place < len(rows) else [] for place in places]
-        whole = BatchShape(len(mine), shape.row_tokens, shape.slots)
+        whole = replace(shape, row_count=len(mine))
         batch, targets = self.data.batch(mine, whole)
-        self.data.model.check(batch)
+        check: Callable[[Any], None] = self.data.model.check  # its batch is of the model's kind
+        check(batch)
         seeds = [(self.seed, step, place) for place in places]
         batch, targets = perturbed_by_row(self.data, batch, targets, self.objective, seeds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from encodax.data.batches import (
     BatchShape,
     plan_by_examples,
     plan_by_tokens,
-    row_tokens_for,
-    slots_for,
 )
 from encodax.data.packing import Lengths, Row
 from encodax.errors import EncodaxError
@@ -62,7 +60,7 @@ def make_plan(
     """Lay out a run over sequences of these lengths.
 
     Args:
-        lengths: tokens of each sequence.
+        lengths: tokens of each sequence, (n,); or (n, 2) of each source and target.
         settings: the choices of the run.
         units: sequences that belong in one batch, where a loss compares them; then batches are of
             so many units. None for each on its own.
@@ -71,7 +69,8 @@ def make_plan(
     Raises:
         EncodaxError: a batch of so many tokens cannot be shared out.
     """
-    row_tokens = row_tokens_for(lengths)
+    one_row = BatchShape.of(lengths, 1)
+    row_tokens = one_row.longest_row
     micro_batches = settings.accumulate
     parts = micro_batches * devices
     epochs = settings.epochs or DEFAULT_EPOCHS
@@ -87,7 +86,7 @@ def make_plan(
                 f"{devices} devices x {micro_batches} micro-batches; give batch_tokens as a "
                 f"multiple of {parts * row_tokens}"
             )
-        whole = BatchShape(rows, row_tokens, slots_for(lengths, row_tokens))
+        whole = replace(one_row, row_count=rows)
 
         @functools.lru_cache(maxsize=2)
         def epoch_by_tokens(epoch: int) -> list[list[Row]]:
@@ -95,7 +94,7 @@ def make_plan(
 
         steps_of_epoch = len(epoch_by_tokens(0))
         steps = settings.steps or epochs * steps_of_epoch
-        shape = BatchShape(rows // micro_batches, row_tokens, whole.slots)
+        shape = replace(whole, row_count=rows // micro_batches)
         return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_tokens)
 
     if settings.batch_tokens is not None:
@@ -105,9 +104,11 @@ def make_plan(
     steps_of_epoch = math.ceil(len(chosen) / examples)
     steps = settings.steps or epochs * steps_of_epoch
 
+    roomy = replace(one_row, slots=row_tokens)  # as many in a row as it holds
+
     @functools.lru_cache(maxsize=2)
     def epoch_by_examples(epoch: int) -> list[list[Row]]:
-        return plan_by_examples(lengths, chosen, examples, row_tokens, order(epoch))
+        return plan_by_examples(lengths, chosen, examples, roomy, order(epoch))
 
     # The tallest batch of the whole run gives the shape, so that it never changes.
     row_count = slots = 1
@@ -116,5 +117,5 @@ def make_plan(
             row_count = max(row_count, len(batch))
             slots = max(slots, max(map(len, batch)))
     row_count = devices * math.ceil(row_count / parts)
-    shape = BatchShape(row_count, row_tokens, slots)
+    shape = replace(one_row, row_count=row_count, slots=slots)
     return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_examples)

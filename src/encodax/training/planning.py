@@ -166,6 +166,7 @@ def with_head(config: ModelConfig, task: Task, *, classes: int = 2) -> ModelConf
     labels = tuple(f"LABEL_{index}" for index in range(classes))
     labels = labels if task.HEAD in ("sequence", "token") else ()
     family = saved_model.family_of(config)
+    assert task.HEAD is not None
     return replace(config, head=family.new_head(config, task.HEAD, len(labels)), labels=labels)
 
 

@@ -19,6 +19,7 @@ from encodax.config import (
     LayerConfig,
     NormConfig,
     Placement,
+    Positions,
     TransformerConfig,
 )
 
@@ -57,19 +58,27 @@ class TransformerSize:
     feed_forward_width: int
     """F."""
     dropout_rate: float
-    """Of what a sublayer adds, of embeddings, and of attention weights."""
+    """Of what a sublayer adds, and of embeddings (section 5.4)."""
+    attention_dropout_rate: float = 0.0
+    """Of attention weights."""
 
 
 TRANSFORMERS = {
     "tiny": TransformerSize(4, 128, 4, 256, 0.3),
-    "base": TransformerSize(6, 512, 8, 2_048, 0.1),
-    "big": TransformerSize(6, 1_024, 16, 4_096, 0.3),
+    "base": TransformerSize(6, 512, 8, 2_048, 0.1, 0.1),
+    "big": TransformerSize(6, 1_024, 16, 4_096, 0.3, 0.1),
 }
 """`tiny` is that of Wu et al. 2021, arXiv:2105.14462, section 4.2, for 30,000 pairs."""
 
 
 def transformer_config(
-    size: TransformerSize, vocabulary_size: int, *, placement: Placement = "post"
+    size: TransformerSize,
+    vocabulary_size: int,
+    *,
+    placement: Placement = "post",
+    positions: Positions = "sinusoidal",
+    max_positions: int | None = None,
+    output_bias: bool = False,
 ) -> TransformerConfig:
     """The Transformer of the paper in a size: one vocabulary for both languages, one table of it.
 
@@ -81,11 +90,16 @@ def transformer_config(
         size: layers and widths.
         vocabulary_size: V.
         placement: where the norms stand; `pre` has one more at the end of each stack.
+        positions: how they are encoded.
+        max_positions: longest sequence in tokens; None for no limit.
+        output_bias: whether the scores have one, which the paper's have not.
     """
     rate = size.dropout_rate
-    norm = NormConfig(1e-6)
+    norm = NormConfig(1e-5)
     layer = LayerConfig(
-        AttentionConfig(size.heads, size.width // size.heads, dropout_rate=rate),
+        AttentionConfig(
+            size.heads, size.width // size.heads, dropout_rate=size.attention_dropout_rate
+        ),
         FeedForwardConfig(size.feed_forward_width, "relu"),
         norm,
         placement,
@@ -94,8 +108,8 @@ def transformer_config(
     embeddings = EmbeddingsConfig(
         vocabulary_size,
         size.width,
-        positions="sinusoidal",
-        max_positions=None,
+        positions=positions,
+        max_positions=max_positions,
         scale_by_sqrt_width=True,
         dropout_rate=rate,
     )
@@ -103,4 +117,5 @@ def transformer_config(
     return TransformerConfig(
         EncoderConfig(embeddings, (layer,) * size.layers, final),
         DecoderConfig(embeddings, (layer,) * size.layers, final),
+        output_bias=output_bias,
     )

@@ -14,9 +14,9 @@ from encodax.config import Execution
 from encodax.inference.precision import default_precision
 from encodax.model import Model
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective, Task
+from encodax.tasks.task import AnyModel, Objective, Task
 from encodax.training import sharding
-from encodax.training.optimizer import learning_rate_schedule, make_optimizer
+from encodax.training.optimizer import Adam, learning_rate_schedule, make_optimizer
 from encodax.training.pipeline import Batch, Reader
 from encodax.training.plan import Plan, make_plan
 from encodax.training.settings import TrainSettings
@@ -102,7 +102,7 @@ class CompiledStep:
 
 
 def make_run(
-    model: Model,
+    model: AnyModel,
     data: Dataset,
     settings: TrainSettings,
     *,
@@ -144,7 +144,7 @@ def make_run(
 
 
 def make_recipe(
-    model: Model,
+    model: AnyModel,
     task: Task,
     settings: TrainSettings,
     *,
@@ -162,7 +162,6 @@ def make_recipe(
         objective: what the loss is told.
         teacher: a model whose answers the loss wants.
     """
-    encoder = model.config.encoder
     schedule = learning_rate_schedule(
         settings.learning_rate, steps, warmup=settings.warmup, schedule=settings.schedule
     )
@@ -170,8 +169,9 @@ def make_recipe(
         schedule,
         weight_decay=settings.weight_decay,
         clip_norm=settings.clip_norm,
+        adam=Adam(settings.beta1, settings.beta2, settings.adam_eps),
         layer_decay=settings.layer_decay,
-        layers=len(set(encoder.parameter_groups or range(len(encoder.layers)))),
+        layers=model.depth,
     )
     recipe = Recipe(
         model,

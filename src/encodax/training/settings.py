@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from encodax.config import (
     AttentionConfig,
@@ -14,12 +14,14 @@ from encodax.config import (
     LayerConfig,
     NormConfig,
     Remat,
+    TransformerConfig,
 )
 from encodax.errors import EncodaxError
 from encodax.inference.precision import Precision
 from encodax.tokenizer import Kind
 from encodax.training.lora import LoraConfig
-from encodax.training.optimizer import Schedule
+from encodax.training.optimizer import Adam, Schedule
+from encodax.training.presets import TransformerSize, transformer_config
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,19 @@ class TrainSettings:
     learning_rate: float = 1e-3
     """The highest."""
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises; from 1 on, their number."""
     schedule: Schedule = "cosine"
     """How it falls after that."""
     weight_decay: float = 0.01
+    beta1: float = Adam.b1
+    """How much of the mean of gradients stays from step to step."""
+    beta2: float = Adam.b2
+    """How much of the mean of their squares stays."""
+    adam_eps: float = Adam.eps
+    """Added to the root of that."""
+    average: int | None = None
+    """Checkpoints, the newest, whose parameters are averaged at the end (Vaswani et al. 2017,
+    section 6.1); the mean is the model where it is better. None for no average."""
     clip_norm: float = 1.0
     """Largest norm of the whole gradient."""
     accumulate: int = 1
@@ -86,12 +97,16 @@ class TrainSettings:
         for name in (
             "steps", "epochs", "batch_tokens", "batch_size", "learning_rate", "clip_norm",
             "evaluate_every", "patience", "accumulate", "save_every", "keep", "bad_steps",
+            "adam_eps", "average",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
-        if not 0 <= self.warmup < 1:
-            raise EncodaxError(f"warmup = {self.warmup} is not in 0..1")
+        if not (0 <= self.warmup < 1 or float(self.warmup).is_integer() and self.warmup > 0):
+            raise EncodaxError(f"warmup = {self.warmup} is neither in 0..1 nor a number of steps")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise EncodaxError(f"{name} = {getattr(self, name)} is not in 0..1")
         if not 0 < self.layer_decay <= 1:
             raise EncodaxError(f"layer_decay = {self.layer_decay} is not in 0..1")
         if self.weight_decay < 0:
@@ -155,6 +170,8 @@ class NewModel:
     max_positions: int = 512
     """Longest sequence in tokens."""
     dropout_rate: float = 0.1
+    attention_dropout_rate: float | None = None
+    """Of attention weights; as `dropout_rate` when not given."""
     tokenizer: Kind = "wordpiece"
     vocabulary_size: int = 8_000
     """Largest vocabulary of the tokenizer."""
@@ -171,15 +188,21 @@ class NewModel:
             raise EncodaxError(f"tokenizer {self.tokenizer!r} is not one of: {known}")
         if self.width % self.heads:
             raise EncodaxError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if not 0 <= self.dropout_rate < 1:
-            raise EncodaxError(f"dropout_rate = {self.dropout_rate} is not in 0..1")
+        for name in ("dropout_rate", "attention_dropout_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise EncodaxError(f"{name} = {value} is not in 0..1")
 
     def encoder(self, vocabulary_size: int) -> EncoderConfig:
         """The encoder of that shape, as BERT has it: post-norm, learned positions, biases."""
         norm = NormConfig(eps=1e-12)
         layer = LayerConfig(
-            AttentionConfig(self.heads, self.width // self.heads, dropout_rate=self.dropout_rate),
-            FeedForwardConfig(self.ffn or 4 * self.width),
+            AttentionConfig(
+                self.heads,
+                self.width // self.heads,
+                dropout_rate=_or(self.attention_dropout_rate, self.dropout_rate),
+            ),
+            FeedForwardConfig(self.inner_width),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
@@ -192,3 +215,44 @@ class NewModel:
             dropout_rate=self.dropout_rate,
         )
         return EncoderConfig(embeddings, (layer,) * self.layers)
+
+    @property
+    def inner_width(self) -> int:
+        """F."""
+        return self.ffn or 4 * self.width
+
+    def transformer(self, vocabulary_size: int) -> TransformerConfig:
+        """The Transformer of that shape, as Marian has it; L layers on each side."""
+        size = TransformerSize(
+            self.layers,
+            self.width,
+            self.heads,
+            self.inner_width,
+            self.dropout_rate,
+            _or(self.attention_dropout_rate, self.dropout_rate),
+        )
+        return transformer_config(
+            size,
+            vocabulary_size,
+            positions="sinusoidal_halves",
+            max_positions=self.max_positions,
+            output_bias=True,
+        )
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+DEFAULTS_OF_TASKS: dict[str, dict[str, Any]] = {
+    "translation": {
+        "tokenizer": "bpe",
+        "schedule": "inverse_sqrt",
+        "beta2": 0.98,
+        "adam_eps": 1e-9,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.1,
+    },
+}
+"""What a task has other defaults for (Vaswani et al. 2017, section 5): fields of `TrainSettings`,
+`NewModel` and `Objective`."""

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from encodax.config import HeadConfig, ModelConfig
+from encodax.config import HeadConfig, ModelConfig, Seq2SeqConfig
 from encodax.families import bert
 from encodax.model import Model
-from encodax.tasks.task import Example, Task
+from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks.task import AnyModel, Example, Task
 from encodax.tokenizer import Tokenizer
 from encodax.training.settings import NewModel
 
@@ -21,12 +22,18 @@ def new_model(
     labels: tuple[str, ...],
     shape: NewModel,
     seed: int,
-) -> Model:
+) -> AnyModel:
     """A model from scratch, with a tokenizer trained on the examples' texts."""
     texts = (text for example in examples for text in (*example.parts, *example.others))
     tokenizer = Tokenizer.train(
-        texts, shape.tokenizer, vocabulary_size=shape.vocabulary_size, lowercase=shape.lowercase
+        texts,
+        shape.tokenizer,
+        vocabulary_size=shape.vocabulary_size,
+        lowercase=shape.lowercase,
+        begins=task.HEAD is not None,
     )
+    if task.HEAD is None:
+        return new_seq2seq_model(tokenizer, shape, seed)
     config = ModelConfig(
         shape.encoder(tokenizer.vocabulary_size),
         labels=labels,
@@ -40,8 +47,25 @@ def new_model(
     return Model.create(config, tokenizer, seed=seed)
 
 
+def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2SeqModel:
+    """A Transformer from scratch: one vocabulary for both sides, and decoders begin with padding.
+
+    So Marian has it.
+    """
+    assert tokenizer.end_id is not None
+    config = Seq2SeqConfig(
+        shape.transformer(tokenizer.vocabulary_size),
+        begin_id=tokenizer.pad_id,
+        end_id=tokenizer.end_id,
+        pad_id=tokenizer.pad_id,
+        never_ids=(tokenizer.pad_id,),
+    )
+    return Seq2SeqModel.create(config, tokenizer, seed=seed)
+
+
 def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
     """The model itself where its head answers these labels, else its encoder with a new head."""
+    assert task.HEAD is not None
     head, known = model.config.head, model.config.labels
     has_no_labels = task.HEAD in ("embedding", "vocabulary", "span")
     if has_no_labels and head is not None and head.kind == task.HEAD:

@@ -16,11 +16,11 @@ from jaxtyping import Array, Bool, Float, Int
 from encodax.config import UNROLLED, Execution
 from encodax.inference.precision import Precision, cast
 from encodax.model import Model
-from encodax.tasks.task import Objective, Targets, Task, asked_of_a_model
+from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
 from encodax.training import sharding
 from encodax.training.adapters import effective
 from encodax.training.optimizer import Optimizer
-from encodax.types import ModelOutput, PackedBatch, Params, Shapes
+from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params, Shapes
 
 
 @jax.tree_util.register_dataclass
@@ -64,7 +64,7 @@ class StepMetrics:
 class Recipe:
     """All that makes a step what it is, beside the arrays that go through it."""
 
-    model: Model
+    model: AnyModel
     """Gives the function; its parameters are not used."""
     task: Task
     optimizer: Optimizer
@@ -78,7 +78,7 @@ class Recipe:
     """Brings the parts of parameters together before they are used."""
 
 
-Step = Callable[[TrainState, Constants, PackedBatch, Targets], tuple[TrainState, StepMetrics]]
+Step = Callable[[TrainState, Constants, AnyBatch, Targets], tuple[TrainState, StepMetrics]]
 
 
 def initial_state(
@@ -116,11 +116,11 @@ def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | Non
     """
 
     def step(
-        state: TrainState, constants: Constants, batch: PackedBatch, targets: Targets
+        state: TrainState, constants: Constants, batch: AnyBatch, targets: Targets
     ) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(state.key, state.step)
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
-            jnp.arange(batch.token_ids.shape[0])
+            jnp.arange(targets.weights.shape[0])
         )
         sums = _coupled_sums if recipe.task.COUPLED else _added_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
@@ -158,18 +158,18 @@ def _forward(
     params: Params,
     constants: Constants,
     key: Array,
-    batch: PackedBatch,
+    batch: AnyBatch,
     targets: Targets,
 ) -> tuple[ModelOutput, Targets]:
     """What the model says of one micro-batch in training, and what its loss wants."""
     run = asked_of_a_model(recipe.task, targets)
     whole = recipe.gather(cast(effective(params, constants.frozen), recipe.precision))
-    output = recipe.model.apply(
-        whole, batch, is_training=True, rng=key, execution=recipe.execution, **run
-    )
+    apply: Callable[..., ModelOutput] = recipe.model.apply  # its batch is of the model's kind
+    output = apply(whole, batch, is_training=True, rng=key, execution=recipe.execution, **run)
     if recipe.teacher is not None:
         assert constants.teacher is not None
         taught = recipe.gather(cast(constants.teacher, recipe.precision))
+        assert isinstance(batch, PackedBatch)
         answer = jax.lax.stop_gradient(recipe.teacher.apply(taught, batch, **run))
         targets = replace(targets, teacher=answer)
     return output, targets
@@ -185,7 +185,7 @@ def _added_sums(
     """Micro-batch after micro-batch; what is kept in between is a sum."""
 
     def summed(
-        params: Params, key: Array, batch: PackedBatch, targets: Targets
+        params: Params, key: Array, batch: AnyBatch, targets: Targets
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         output, targets = _forward(recipe, params, constants, key, batch, targets)
         return recipe.task.loss(output, targets, batch, recipe.objective)

@@ -15,6 +15,7 @@ from encodax import atomic
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
+from encodax.tasks.task import AnyModel
 from encodax.run_files import METRICS_FILE, REPORT_FILE
 from encodax.training import distributed
 from encodax.training.about import about
@@ -55,7 +56,7 @@ def train(
     train: Data,
     eval: Data,
     out: Path | str | None = None,
-    model: Path | str | Model | None = None,
+    model: Path | str | AnyModel | None = None,
     teacher: Path | str | Model | None = None,
     columns: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -106,7 +107,7 @@ def train(
         resume_step=resume_step,
         fingerprint=job.fingerprint,
         keep=(lambda *_: None) if place is None else functools.partial(job.save, place),
-        kept=None if place is None else functools.partial(Model.load, place),
+        kept=None if place is None else functools.partial(type(job.model).load, place),
     )
     _make_room(keeping, overwrite=overwrite)
     fitted = fit(

@@ -1,0 +1,165 @@
+"""Marian (OPUS-MT): the Transformer of Vaswani et al. 2017, with all sines before the cosines.
+
+Junczys-Dowmunt et al. 2018, arXiv:1804.00344; the published models are of Tiedemann & Thottingal
+2020, "OPUS-MT: building open translation services for the world". What `encodax train translation`
+makes from scratch is of this family.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encodax.config import (
+    AttentionConfig,
+    DecoderConfig,
+    EmbeddingsConfig,
+    EncoderConfig,
+    FeedForwardConfig,
+    LayerConfig,
+    NormConfig,
+    TransformerConfig,
+)
+from encodax.errors import EncodaxError
+from encodax.families.published import ACTIVATIONS, Published, published_name
+from encodax.families.seq2seq import Seq2SeqFamily, stack_under
+from encodax.families.tensors import LINEAR, NORM, TABLE, Leaves, Table, Tensor
+
+NORM_EPS = 1e-5
+"""What PyTorch adds to a variance where nobody says otherwise, as Marian does not."""
+
+
+def attention_under(ours: str, theirs: str) -> dict[str, tuple[str, Leaves]]:
+    """One attention of a layer, and its norm."""
+    parts = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+    modules = {f"{ours}/{own}": (f"{theirs}.{name}", LINEAR) for own, name in parts.items()}
+    return {**modules, f"{ours}_norm": (f"{theirs}_layer_norm", NORM)}
+
+
+OF_ENCODER: dict[str, tuple[str, Leaves]] = {
+    **attention_under("attention", "self_attn"),
+    "feed_forward/up": ("fc1", LINEAR),
+    "feed_forward/down": ("fc2", LINEAR),
+    "feed_forward_norm": ("final_layer_norm", NORM),
+}
+OF_DECODER = {**OF_ENCODER, **attention_under("cross_attention", "encoder_attn")}
+STACKS: Table = {
+    "encoder/embeddings/token": ("model.shared", TABLE),
+    **stack_under("encoder", "model.encoder.layers.{}", OF_ENCODER),
+    **stack_under("decoder", "model.decoder.layers.{}", OF_DECODER),
+    "output": ("", {"b": Tensor("=final_logits_bias", "row")}),
+}
+"""Where Marian, and BART, keep their layers, the one table of tokens, and the output's bias."""
+COPIES = {
+    name: "model.shared.weight"
+    for name in (
+        "model.encoder.embed_tokens.weight",
+        "model.decoder.embed_tokens.weight",
+        "lm_head.weight",
+    )
+}
+DEFAULTS: dict[str, Any] = {
+    "activation_function": "gelu",
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "dropout": 0.1,
+    "max_position_embeddings": 1024,
+    "scale_embedding": False,
+}
+FIXED: dict[str, Any] = {
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
+    "tie_word_embeddings": True,
+}
+
+
+def stacks(
+    published: Published, embeddings: dict[str, Any]
+) -> TransformerConfig:
+    """Both stacks as Marian and BART say them.
+
+    Args:
+        published: the configuration.
+        embeddings: fields of `EmbeddingsConfig` beside the vocabulary, the width, the scale and
+            the dropout.
+    """
+    width, rate = published.integer("d_model", least=1), published.rate("dropout")
+
+    def layer(side: str) -> LayerConfig:
+        heads = published.integer(f"{side}_attention_heads", least=1)
+        if width % heads:
+            raise EncodaxError(
+                f"config.json: d_model {width} is not a multiple of {side}_attention_heads {heads}"
+            )
+        return LayerConfig(
+            AttentionConfig(
+                heads, width // heads, dropout_rate=published.rate("attention_dropout")
+            ),
+            FeedForwardConfig(
+                published.integer(f"{side}_ffn_dim", least=1),
+                published.one_of("activation_function", ACTIVATIONS),
+                dropout_rate=published.rate("activation_dropout"),
+            ),
+            NormConfig(NORM_EPS),
+            dropout_rate=rate,
+        )
+
+    tokens = EmbeddingsConfig(
+        published.integer("vocab_size", least=1),
+        width,
+        scale_by_sqrt_width=published.flag("scale_embedding"),
+        dropout_rate=rate,
+        **embeddings,
+    )
+
+    def layers(side: str) -> tuple[LayerConfig, ...]:
+        return (layer(side),) * published.integer(f"{side}_layers", least=1, most=1_000)
+
+    return TransformerConfig(
+        EncoderConfig(tokens, layers("encoder")),
+        DecoderConfig(tokens, layers("decoder")),
+        output_bias=True,
+    )
+
+
+def keys(config: TransformerConfig) -> dict[str, Any]:
+    """The configuration that `stacks` reads."""
+    embeddings = config.encoder.embeddings
+    first = config.encoder.layers[0]
+    published: dict[str, Any] = {
+        "vocab_size": embeddings.vocabulary_size,
+        "d_model": embeddings.width,
+        "max_position_embeddings": embeddings.max_positions,
+        "scale_embedding": embeddings.scale_by_sqrt_width,
+        "dropout": embeddings.dropout_rate,
+        "attention_dropout": first.attention.dropout_rate,
+        "activation_dropout": first.feed_forward.dropout_rate,
+        "activation_function": published_name(first.feed_forward.activation),
+    }
+    for side, stack in (("encoder", config.encoder), ("decoder", config.decoder)):
+        layer = stack.layers[0]
+        published |= {
+            f"{side}_layers": len(stack.layers),
+            f"{side}_attention_heads": layer.attention.heads,
+            f"{side}_ffn_dim": layer.feed_forward.width,
+        }
+    return published
+
+
+def transformer(published: Published) -> TransformerConfig:
+    """The stacks."""
+    positions = published.integer("max_position_embeddings", least=1)
+    return stacks(published, {"positions": "sinusoidal_halves", "max_positions": positions})
+
+
+FAMILY = Seq2SeqFamily(
+    MODEL_TYPE="marian",
+    architecture="MarianMTModel",
+    transformer=transformer,
+    published=keys,
+    table=STACKS,
+    defaults=DEFAULTS,
+    fixed={**FIXED, "share_encoder_decoder_embeddings": True},
+    copies=COPIES,
+    strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+    never=lambda pad_id: (pad_id,),
+)

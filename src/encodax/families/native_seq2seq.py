@@ -1,0 +1,43 @@
+"""Sequence-to-sequence models that no published family has; only Encodax loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from encodax.config import Seq2SeqConfig
+from encodax.errors import EncodaxError
+from encodax.families.native import canonical, copies, file_name, fields_of, is_stray, tensor
+
+__all__ = [
+    "MODEL_TYPE",
+    "canonical",
+    "copies",
+    "file_name",
+    "is_stray",
+    "read_config",
+    "tensor",
+    "write_config",
+]
+
+MODEL_TYPE = "encodax-seq2seq"
+
+
+def write_config(config: Seq2SeqConfig) -> dict[str, Any]:
+    """Our specs as they are, field by field."""
+    return {"model_type": MODEL_TYPE, "is_encoder_decoder": True, **asdict(config)}
+
+
+def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:
+    """The specs that `write_config` wrote.
+
+    Raises:
+        EncodaxError: a field is missing or is not one of ours.
+    """
+    others = ("model_type", "is_encoder_decoder", "dtype")
+    specs = {name: value for name, value in published.items() if name not in others}
+    try:
+        return replace(Seq2SeqConfig(**fields_of(Seq2SeqConfig, specs)), family=MODEL_TYPE)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EncodaxError(f"config.json: not a configuration of Encodax: {error}") from error

@@ -1,0 +1,125 @@
+"""Families of sequence-to-sequence models: how configurations and tensors map to ours.
+
+A family is a value of `Seq2SeqFamily` in a file of its own; adding one is adding that file and a
+line to `SEQ2SEQ_FAMILIES`. None has layers of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from encodax.config import Seq2SeqConfig, TransformerConfig
+from encodax.errors import EncodaxError
+from encodax.families.published import COMMON_DEFAULTS, Published, check_dtype
+from encodax.families.tensors import Leaves, Table, Tensor, look_up
+
+
+@dataclass(frozen=True)
+class Seq2SeqFamily:
+    """One family: how its `config.json` and its tensors map to ours. It has no layer of its own."""
+
+    MODEL_TYPE: str
+    """`model_type` in `config.json`."""
+    architecture: str
+    """The published class."""
+    transformer: Callable[[Published], TransformerConfig]
+    """The stacks, from what the configuration says."""
+    published: Callable[[TransformerConfig], dict[str, Any]]
+    """The same the other way round."""
+    table: Table
+    """Where the parameters stand."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What the published class takes for keys that are left out."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Options that our blocks have in one form only: any other value is refused."""
+    other_architectures: tuple[str, ...] = ()
+    """Other names of the same model."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that repeat another where files store both -> that other one."""
+    strays: tuple[str, ...] = ()
+    """Tensors that files may carry and the model does not compute with."""
+    never: Callable[[int], tuple[int, ...]] = lambda pad_id: ()
+    """Tokens that are never generated, by the id of padding."""
+
+    def read_config(self, published: Mapping[str, Any]) -> Seq2SeqConfig:
+        """The published configuration as ours.
+
+        Raises:
+            EncodaxError: a key is missing, or asks for what our blocks do not compute.
+        """
+        try:
+            return self._read(published)
+        except EncodaxError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            message = f"config.json: not a configuration of {self.MODEL_TYPE}: {error}"
+            raise EncodaxError(message) from error
+
+    def _read(self, values: Mapping[str, Any]) -> Seq2SeqConfig:
+        for key, value in self.fixed.items():
+            if values.get(key, value) != value:
+                raise EncodaxError(f"config.json: {key} = {values[key]!r} is not supported")
+        published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        check_dtype(published)
+        known = (self.architecture, *self.other_architectures)
+        for named in published["architectures"] or [self.architecture]:
+            if named not in known:
+                raise EncodaxError(
+                    f"config.json: the architecture {named!r} is not supported; "
+                    f"known: {', '.join(known)}"
+                )
+        pad_id = published.integer("pad_token_id")
+        return Seq2SeqConfig(
+            self.transformer(published),
+            begin_id=published.integer("decoder_start_token_id"),
+            end_id=published.integer("eos_token_id"),
+            pad_id=pad_id,
+            never_ids=self.never(pad_id),
+            family=self.MODEL_TYPE,
+        )
+
+    def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
+        """Ours as the published configuration, as near as the family comes."""
+        return {
+            "model_type": self.MODEL_TYPE,
+            "architectures": [self.architecture],
+            "is_encoder_decoder": True,
+            **self.fixed,
+            **self.published(config.transformer),
+            "decoder_start_token_id": config.begin_id,
+            "eos_token_id": config.end_id,
+            "pad_token_id": config.pad_id,
+        }
+
+    def tensor(self, config: Seq2SeqConfig, path: str, leaf: str) -> Tensor:
+        """Where a parameter stands in the weights file."""
+        return look_up(self.table, path, leaf)
+
+    def canonical(self, stored: str) -> str:
+        """A name has one form."""
+        return stored
+
+    def file_name(self, config: Seq2SeqConfig, name: str) -> str:
+        """A name has one form."""
+        return name
+
+    def is_stray(self, config: Seq2SeqConfig, name: str) -> bool:
+        """Whether the file of such a model may carry this tensor beside those of the model."""
+        return any(re.fullmatch(pattern, name) for pattern in self.strays)
+
+
+def stack_under(side: str, place: str, modules: Mapping[str, tuple[str, Leaves]]) -> Table:
+    """Where the layers of one stack stand.
+
+    Args:
+        side: `encoder` or `decoder`.
+        place: of a layer in the file, `{}` for its number.
+        modules: path in a layer -> (the same in the file, its leaves).
+    """
+    return {
+        f"{side}/layer_{{}}/{path}": (f"{place}.{name}", leaves)
+        for path, (name, leaves) in modules.items()
+    }

@@ -1,0 +1,282 @@
+"""A sequence-to-sequence model: configuration, parameters and tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from encodax import atomic, families, hub, json_files, model_card, tokenizer_files, weights
+from encodax.config import UNROLLED, Execution, Seq2SeqConfig
+from encodax.data import packing
+from encodax.data.stream import ROW_TOKENS
+from encodax.errors import EncodaxError
+from encodax.families import native_seq2seq
+from encodax.nn import DecoderCache, Transformer, functional
+from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
+from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
+
+CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+MODEL_FILES = (
+    *tokenizer_files.CARRIED_FILES,
+    GENERATION_FILE,
+    weights.WEIGHTS_FILE,
+    weights.INDEX_FILE,
+    "model-*-of-*.safetensors",
+)
+"""What of an older model would be read with a newer one: it goes when that is saved over it."""
+
+
+@functools.cache
+def _transformed(config: Seq2SeqConfig, execution: Execution = UNROLLED) -> hk.MultiTransformed:
+    """The model's functions: the whole, and a token at a time."""
+
+    def functions() -> Any:
+        model = Transformer(config.transformer, execution)
+        return model, (model, model.encode, model.begin, model.step)
+
+    return hk.multi_transform(functions)
+
+
+@dataclass(frozen=True)
+class Seq2SeqModel:
+    """What is loaded, trained and saved. `apply` is pure: it works under jit, grad and Optax."""
+
+    config: Seq2SeqConfig
+    params: Params
+    tokenizer: Tokenizer
+    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Tensors of the file that the model does not compute with; saved back."""
+
+    @classmethod
+    def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
+        """A model with fresh parameters."""
+        return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
+
+    @classmethod
+    def load(
+        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Seq2SeqModel:
+        """Read a model: `config.json`, safetensors, tokenizer files.
+
+        Args:
+            path_or_id: a directory in the Hugging Face layout, or an id on its hub.
+            revision: a branch, tag or commit, of a model on the hub.
+            token: for a private model on the hub.
+
+        Raises:
+            EncodaxError: a file is missing or broken, or asks for what is not supported; or the
+                hub cannot be reached.
+        """
+        directory = hub.directory_of(path_or_id, revision=revision, token=token)
+        place = directory / CONFIG_FILE
+        published = json_files.read(place, hint=f": is {directory} a model directory?")
+        if "model_type" not in published:
+            raise EncodaxError(f"{place}: the key 'model_type' is missing")
+        family = families.seq2seq_family_named(published["model_type"])
+        config = family.read_config(published)
+        loaded = weights.load(directory, parameter_shapes(config), family, config)
+        tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
+        rows = config.transformer.encoder.embeddings.vocabulary_size
+        if tokenizer.vocabulary_size > rows:
+            raise EncodaxError(
+                f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
+                f"embedding {rows} rows; they are not of one model"
+            )
+        return cls(config, loaded.params, tokenizer, loaded.carried)
+
+    def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
+        """Write a model directory, whole or not at all.
+
+        It is in the Hugging Face layout, under the names of the published family that has this
+        combination of blocks. Where none has it, `model_type` says so, and only Encodax loads it.
+
+        Raises:
+            EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+        """
+        directory = Path(directory)
+        config = replace(self.config, max_length=None)
+        family = families.seq2seq_family_for(config)
+        if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
+            warnings.warn(
+                f"{directory}: no published family has this combination of blocks; "
+                f"saved as model_type {native_seq2seq.MODEL_TYPE}, which only Encodax loads",
+                stacklevel=2,
+            )
+
+        def write_to(place: Path) -> None:
+            published = {**family.write_config(config), "dtype": "float32"}
+            json_files.write(place / CONFIG_FILE, published)
+            json_files.write(place / GENERATION_FILE, self._generation())
+            weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
+            self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)
+            # The library makes files that their owner alone can read.
+            shutil.copymode(place / CONFIG_FILE, place / weights.WEIGHTS_FILE)
+            if not (directory / model_card.CARD_FILE).exists():
+                card = model_card.text_of_seq2seq(config, family.MODEL_TYPE, directory.name)
+                (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
+
+        atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
+
+    def _generation(self) -> dict[str, Any]:
+        """What transformers generates by."""
+        never = [[number] for number in self.config.never_ids]
+        return {
+            "decoder_start_token_id": self.config.begin_id,
+            "eos_token_id": self.config.end_id,
+            "pad_token_id": self.config.pad_id,
+            "max_length": self.longest_sequence,
+            **({"bad_words_ids": never} if never else {}),
+        }
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a source or a target; None where there is no limit."""
+        stacks = self.config.transformer.encoder, self.config.transformer.decoder
+        tables = [stack.embeddings for stack in stacks]
+        limits = [self.config.max_length, *(table.max_positions for table in tables)]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def longest_sequence(self) -> int:
+        """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
+        return min(self.max_length or ROW_TOKENS[-1], ROW_TOKENS[-1])
+
+    def encode(
+        self, texts: Sequence[str], *, truncate: bool = False, names: Sequence[str] | None = None
+    ) -> tuple[list[Encoding], int]:
+        """Tokenize sources that the model can take.
+
+        Args:
+            texts: what to tokenize.
+            truncate: cut what is longer than the model takes.
+            names: what each text is called in an error.
+
+        Returns:
+            The token sequences, and how many of them were cut.
+
+        Raises:
+            EncodaxError: a text is empty, or longer than the model takes without `truncate`; or one
+                string is given where a list is wanted.
+        """
+        if isinstance(texts, str):
+            raise EncodaxError("a list of texts is wanted, not one string")
+        names = names or [f"text {index}" for index in range(len(texts))]
+        for name, text in zip(names, texts, strict=True):
+            check_unicode(text, name)
+        encodings = self.tokenizer.encode(texts)
+        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+
+    def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, truncate: bool = False, names: Sequence[str]
+    ) -> tuple[list[EncodedPair], int]:
+        """Tokenize sources and their targets, to learn from; arguments as `encode` has them."""
+        sources, cut = self.encode([pair[0] for pair in pairs], truncate=truncate, names=names)
+        targets, cut_targets = self.encode(
+            [pair[1] for pair in pairs],
+            truncate=truncate,
+            names=[f"the target of {name}" for name in names],
+        )
+        begin = self.config.begin_id
+        return [
+            EncodedPair.of(source, target, begin)
+            for source, target in zip(sources, targets, strict=True)
+        ], cut + cut_targets
+
+    def check(self, batch: AnyBatch) -> None:
+        """Refuse, on the host, what JAX would clamp without a word.
+
+        Raises:
+            EncodaxError: an id outside the vocabulary, or a position beyond the table.
+        """
+        stacks = self.config.transformer.encoder, self.config.transformer.decoder
+        tables = [stack.embeddings for stack in stacks]
+        for embeddings, side in zip(tables, sides_of(batch), strict=False):
+            functional.check_below("token id", side.token_ids, embeddings.vocabulary_size)
+            if embeddings.max_positions is not None:
+                functional.check_below("position", side.position_ids, embeddings.max_positions)
+
+    def apply(
+        self,
+        params: Params,
+        batch: PairBatch,
+        *,
+        is_training: bool = False,
+        rng: Array | None = None,
+        record: AbstractSet[str] = frozenset(),
+        execution: Execution = UNROLLED,
+    ) -> ModelOutput:
+        """Scores of the token after each of the targets: a pure function of its arguments.
+
+        Args:
+            params: `self.params`, or others of the same shapes.
+            batch: sources, and what the decoder is given.
+            is_training: apply dropout.
+            rng: the random key that dropout draws from; needed in training alone.
+            record: stages to keep, as `Transformer` says.
+            execution: how the stacks are run; the numbers are the same.
+        """
+        whole, *_ = _transformed(self.config, execution).apply
+        output: ModelOutput = whole(params, rng, batch, is_training=is_training, record=record)
+        return output
+
+    def begin(self, params: Params, source: PackedBatch, room: int) -> DecoderCache:
+        """Encode one source a row, and what is kept before the first token of its target.
+
+        Args:
+            params: as `apply` has them.
+            source: (B, S), one segment a row.
+            room: tokens that a target may have.
+        """
+        _, encode, begin, _ = _transformed(self.config).apply
+        hidden = encode(params, None, source)
+        cache: DecoderCache = begin(params, None, hidden, jnp.asarray(source.segment_ids), room)
+        return cache
+
+    def step(
+        self, params: Params, token_ids: Int[Array, " B"], cache: DecoderCache
+    ) -> tuple[Float[Array, "B V"], DecoderCache]:
+        """Scores of the token after this one of each row, and what is kept with it."""
+        *_, step = _transformed(self.config).apply
+        found: tuple[Array, DecoderCache] = step(params, None, token_ids, cache)
+        return found
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """None: its classes are tokens."""
+        return ()
+
+    @property
+    def depth(self) -> int:
+        """Layers of the encoder."""
+        return len(self.config.transformer.encoder.layers)
+
+    def parameter_count(self) -> int:
+        """Number of trained values."""
+        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+
+def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
+    """Fresh parameters, drawn from a random key; not compiled, as it runs once."""
+    dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
+    params: Params = _transformed(config).init(key, PairBatch(dummy, dummy))
+    return params
+
+
+def parameter_shapes(config: Seq2SeqConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """The parameter tree without its values."""
+    shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
+    shapes = jax.eval_shape(lambda: initial_params(config, jax.random.key(0)))
+    return shapes

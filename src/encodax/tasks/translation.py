@@ -1,0 +1,125 @@
+"""Translation: a target sequence for a source sequence, a token at a time.
+
+Vaswani et al. 2017, section 5. It is the task of every sequence-to-sequence model, whether its two
+sides are languages or not. What it is trained by is how likely the targets are; what the texts that
+it generates are like, `inference/translator.py` measures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encodax.config import Problem
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks.task import (
+    Example,
+    Objective,
+    Targets,
+    classes_loss,
+    cross_entropy,
+    text_of,
+    unchanged,
+)
+from encodax.tokenizer import EncodedPair
+from encodax.types import ModelOutput, PairBatch
+
+NAME = "translation"
+HEAD = None
+FIELDS = ("source", "target")
+METRIC = "perplexity"
+LARGER_IS_BETTER = False
+PROBLEM: Problem = "single_label"
+OPTIONS = frozenset({"label_smoothing"})
+COUPLED = False
+RECORD: frozenset[str] = frozenset()
+
+perturb = unchanged
+loss = classes_loss
+
+
+def parse(record: Record, *, labelled: bool) -> Example:
+    """`{"source": ..., "target": ...}`.
+
+    Raises:
+        EncodaxError: one of them is missing, or has no text.
+    """
+    texts = text_of(record, FIELDS)
+    if isinstance(texts, str):
+        if labelled:
+            raise EncodaxError(f"{record.where}: no field 'target': what is learned has both")
+        return Example(texts, None, record.where)
+    source, target = texts
+    return Example(source, target, record.where, others=(target,))
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """None: the classes are the tokens."""
+    return ()
+
+
+def encode(
+    model: Seq2SeqModel, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[EncodedPair]], int]:
+    """Each example as one pair, refused or cut where a side of it is too long."""
+    pairs, cut = model.encode_pairs(
+        [(example.parts[0], example.target) for example in examples],
+        truncate=truncate,
+        names=[example.where for example in examples],
+    )
+    return [[pair] for pair in pairs], cut
+
+
+def targets(example: Example, encoding: EncodedPair, labels: tuple[str, ...]) -> Targets:
+    """The token after each that the decoder is given."""
+    return Targets(encoding.wanted, np.ones(len(encoding.wanted), np.float32))
+
+
+def sums(
+    output: ModelOutput, targets: Targets, batch: PairBatch, objective: Objective
+) -> dict[str, Float[Array, ""]]:
+    """What an evaluation adds up over batches: the loss without smoothing."""
+    assert output.logits is not None
+    total, weight = cross_entropy(output.logits, targets)
+    is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, T)
+    return {"loss": total, "right": jnp.sum(is_right * targets.weights), "weight": weight}
+
+
+def summary(sums: Mapping[str, float]) -> dict[str, float]:
+    """Perplexity, exp of the mean loss of a token, and the share of tokens that are guessed."""
+    loss = sums["loss"] / sums["weight"]
+    return {
+        "perplexity": math.exp(loss) if loss < 700 else math.inf,
+        "accuracy": sums["right"] / sums["weight"],
+        "loss": loss,
+    }
+
+
+def decode(
+    scores: Float[np.ndarray, "tokens V"], encoding: EncodedPair, labels: tuple[str, ...]
+) -> np.ndarray:
+    """The most probable token at each place."""
+    return np.argmax(scores, axis=-1)
+
+
+def merge(example: Example, answers: Sequence[Any]) -> Any:
+    """The answer of the one pair."""
+    (answer,) = answers
+    return answer
+
+
+def metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+    """None: it is measured by sums over tokens (`summary`)."""
+    return {}
+
+
+def to_json(answer: Any) -> dict[str, Any]:
+    """`token_ids`."""
+    return {"token_ids": [int(token) for token in answer]}
