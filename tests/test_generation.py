@@ -67,7 +67,7 @@ def log_probability(params: Any, source: PackedBatch, sequences: list[tuple[int,
     lengths = jnp.asarray([len(sequence) for sequence in sequences])
     target = PackedBatch.from_rows(jnp.asarray(given), lengths)
     many = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(sequences), axis=0), source)
-    block = hk.transform(lambda: Transformer(CONFIG)(PairBatch(many, target))).apply
+    block = hk.transform(lambda: Transformer(CONFIG)(PairBatch(many, target)).logits).apply
     logs = np.asarray(jax.nn.log_softmax(jax.jit(block)(params, None)))
     return [
         sum(logs[row, place, token] for place, token in enumerate(sequence))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from encodax.data.aligned import Aligned as Aligned
     from encodax.errors import EncodaxError as EncodaxError
     from encodax.host_memory import keep_freed_memory as keep_freed_memory
     from encodax.inference.corpus import embed_corpus as embed_corpus
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from encodax.inference.predictors import QuestionAnswerer as QuestionAnswerer
     from encodax.inference.predictors import Reranker as Reranker
     from encodax.inference.predictors import TokenClassifier as TokenClassifier
+    from encodax.inference.translator import Translator as Translator
     from encodax.model import Model as Model
+    from encodax.seq2seq_model import Seq2SeqModel as Seq2SeqModel
     from encodax.tokenizer import Tokenizer as Tokenizer
     from encodax.training.train import train as train
     from encodax.types import PackedBatch as PackedBatch
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Aligned": "encodax.data.aligned",
     "Classifier": "encodax.inference.predictors",
     "Embedder": "encodax.inference.embedder",
     "EncodaxError": "encodax.errors",
@@ -38,8 +42,10 @@ _HOMES = {
     "Predictor": "encodax.inference.predictors",
     "QuestionAnswerer": "encodax.inference.predictors",
     "Reranker": "encodax.inference.predictors",
+    "Seq2SeqModel": "encodax.seq2seq_model",
     "TokenClassifier": "encodax.inference.predictors",
     "Tokenizer": "encodax.tokenizer",
+    "Translator": "encodax.inference.translator",
     "embed_corpus": "encodax.inference.corpus",
     "keep_freed_memory": "encodax.host_memory",
     "train": "encodax.training.train",

@@ -106,10 +106,15 @@ LearningRate = Annotated[
     typer.Option(help="The highest.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
 ]
 Warmup = Annotated[
-    float | None, typer.Option(help="Share of steps in which it rises.  \\[default: 0.1]")
+    float | None,
+    typer.Option(help="Share of steps in which it rises, or their number.  \\[default: 0.1]"),
 ]
 Schedule = Annotated[
-    str | None, typer.Option(help="Then: cosine, linear, constant.  \\[default: cosine]")
+    str | None,
+    typer.Option(
+        help="Then: cosine, linear, constant, inverse_sqrt.  "
+        "\\[default: cosine; translation inverse_sqrt]"
+    ),
 ]
 WeightDecay = Annotated[float | None, typer.Option(help="\\[default: 0.01]")]
 EvaluateEvery = Annotated[
@@ -121,7 +126,8 @@ Patience = Annotated[
 Dropout = Annotated[float | None, typer.Option(help="\\[default: 0.1]")]
 MaxPositions = Annotated[int | None, typer.Option(help="Longest text in tokens.  \\[default: 512]")]
 TokenizerKind = Annotated[
-    str | None, typer.Option(help="wordpiece, bpe, char.  \\[default: wordpiece]")
+    str | None,
+    typer.Option(help="wordpiece, bpe, char.  \\[default: wordpiece; translation bpe]"),
 ]
 Lowercase = Annotated[bool, typer.Option("--lowercase", help="Drop case and accents.")]
 Seed = Annotated[int, typer.Option(help="Two runs with one seed are equal.")]
@@ -248,7 +254,7 @@ def train(
         typer.Argument(
             metavar="TASK",
             help="masked-lm, classification, multi-label, regression, token-classification, "
-            "question-answering, embedding, reranking, distillation",
+            "question-answering, embedding, reranking, distillation, translation",
         ),
     ],
     train: Annotated[Path, typer.Option(help="Examples to learn from.")],
@@ -261,6 +267,11 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="Model whose answers are learned (distillation).")
     ] = None,
+    train_target: Annotated[
+        Path | None,
+        typer.Option(help="Then --train has the sources, a line each, and this the translations."),
+    ] = None,
+    eval_target: Annotated[Path | None, typer.Option(help="The same for --eval.")] = None,
     steps: Steps = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -269,6 +280,16 @@ def train(
     warmup: Warmup = None,
     schedule: Schedule = None,
     weight_decay: WeightDecay = None,
+    beta2: Annotated[
+        float | None, typer.Option(help="Of Adam.  \\[default: 0.999; translation 0.98]")
+    ] = None,
+    adam_eps: Annotated[
+        float | None, typer.Option(help="\\[default: 1e-8; translation 1e-9]")
+    ] = None,
+    average: Annotated[
+        int | None,
+        typer.Option(help="At the end, try the mean of so many newest checkpoints too."),
+    ] = None,
     evaluate_every: EvaluateEvery = None,
     patience: Patience = None,
     seed: Seed = 0,
@@ -282,12 +303,16 @@ def train(
         int | None, typer.Option(help="Feed-forward width.  \\[default: 4 x width]")
     ] = None,
     dropout: Dropout = None,
+    attention_dropout: Annotated[
+        float | None, typer.Option(help="Of attention weights.  \\[default: as --dropout]")
+    ] = None,
     max_positions: MaxPositions = None,
     tokenizer: TokenizerKind = None,
     vocabulary_size: Annotated[int | None, typer.Option(help="\\[default: 8000]")] = None,
     lowercase: Lowercase = False,
     label_smoothing: Annotated[
-        float | None, typer.Option(help="\\[default: 0]", rich_help_panel=_OBJECTIVE)
+        float | None,
+        typer.Option(help="\\[default: 0; translation 0.1]", rich_help_panel=_OBJECTIVE),
     ] = None,
     mask_rate: Annotated[
         float | None,
@@ -416,6 +441,9 @@ def train(
       reranking             {"query": "...", "text": "...", "label": 1},
                             from 0 (no answer) to 1 (an answer)
       distillation          {"text": "..."}
+      translation           {"source": "...", "target": "..."}, or two files
+                            whose lines belong together: --train a.en
+                            --train-target a.de, and so for --eval
 
     The learning curve is in OUT/metrics.jsonl, and as a page in OUT/report.html.
     A run that was stopped, by SIGTERM or by force, goes on to the same bits:
@@ -435,8 +463,18 @@ def train(
         task,
         widths=_widths(choices.pop("widths")),
         dropout_rate=choices.pop("dropout"),
+        attention_dropout_rate=choices.pop("attention_dropout"),
+        train=_data(choices.pop("train"), choices.pop("train_target")),
+        eval=_data(choices.pop("eval"), choices.pop("eval_target")),
         **{name: value for name, value in choices.items() if name != "task"},
     )
+
+
+def _data(file: Path, target: Path | None) -> Any:
+    """A file of records, or two of lines that belong together."""
+    from encodax.data.aligned import Aligned
+
+    return file if target is None else Aligned(file, target)
 
 
 @app.command()
@@ -609,16 +647,31 @@ def evaluate(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
+    beams: Annotated[int, typer.Option(help="Of translations, which BLEU is of.", min=1)] = 4,
+    bleu_tokenizer: Annotated[
+        str, typer.Option(help="How sacrebleu cuts texts; none where they are tokenized.")
+    ] = "13a",
 ) -> None:
     """Measure a model on labelled examples: one JSON object.
 
     Example: encodax evaluate runs/sentiment --data test.jsonl
     """
+    from encodax.seq2seq_model import is_seq2seq
+
+    records = sources.read(data, columns=_names(columns))
+    if is_seq2seq(model, revision=revision):
+        from encodax.inference.translator import Translator
+
+        translator = Translator.load(model, revision=revision, precision=precision)
+        found: dict[str, Any] = translator.evaluate(
+            records, truncate=truncate, beams=beams, tokenize=bleu_tokenizer
+        )
+        print(json.dumps(found))
+        return
     from encodax.inference import evaluation
     from encodax.model import Model
 
     loaded = Model.load(model, revision=revision)
-    records = sources.read(data, columns=_names(columns))
     found = evaluation.evaluate(loaded, records, truncate=truncate, precision=precision)
     print(json.dumps(found))
 
@@ -753,6 +806,73 @@ def embed_corpus(
     sys.stdout.write(_line({"output": output, **asdict(result)}))
 
 
+@app.command()
+def translate(
+    model: ModelPath,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    input: TextInput = None,
+    output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
+    beams: Annotated[int, typer.Option(help="How many are searched; 1 is greedy.", min=1)] = 4,
+    n_best: Annotated[
+        int, typer.Option(help="Translations of each text, best first (with --json).", min=1)
+    ] = 1,
+    sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead.")] = False,
+    temperature: Annotated[float, typer.Option(help="Of what is drawn.")] = 1.0,
+    sample_top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Draw from so many, the most probable.")
+    ] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the fewest whose probabilities reach this.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest translation.  \\[default: 50 more than the text]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON Lines with scores, instead of lines of text.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Texts translated together.", min=1)] = 32,
+    format: Annotated[
+        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+    ] = None,
+    columns: Columns = None,
+    precision: Precision = None,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Translate texts, or whatever else the model makes of a text: a line an input, in order.
+
+    Examples:
+      encodax translate runs/en-de "two men are running"
+
+      cat texts.txt | encodax translate runs/en-de --input - > translated.txt
+
+      encodax translate runs/en-de --input texts.txt --n-best 4 --json
+
+    Records have a "source" or a "text".
+    """
+    from encodax.generation import Sampling
+    from encodax.inference.translator import Manner, Translator
+    from encodax.tasks import translation
+
+    if n_best > 1 and not as_json:
+        raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
+    sampling = Sampling(temperature, sample_top_k, top_p) if sample else None
+    manner = Manner.of(beams, sampling, seed=seed, n_best=n_best, max_tokens=max_tokens)
+    records = _records(texts, input, columns=columns, format=format)
+    sources_of = (translation.source_of(record) for record in records)
+    translator = Translator.load(
+        model, revision=revision, precision=precision, batch_size=batch_size
+    )
+    answers = translator.answers(sources_of, manner, truncate=truncate)
+    with sources.open_output(output) as stream:
+        for example, answer in counted(answers, shown=None if input else False):
+            if as_json:
+                stream.write(_line({"source": example.text, **answer.to_json()}))
+            else:
+                stream.write(answer.text.replace("\n", " ") + "\n")
+
+
 @app.command("fill-mask")
 def fill_mask(
     model: ModelPath,
@@ -847,8 +967,10 @@ def info(model: ModelPath, revision: Revision = None) -> None:
     from rich.table import Table
 
     from encodax.model import Model
+    from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
 
-    loaded = Model.load(model, revision=revision)
+    kind = Seq2SeqModel if is_seq2seq(model, revision=revision) else Model
+    loaded = kind.load(model, revision=revision)
     table = Table("module", "leaf", "shape", "parameters", "bytes")
     for column in table.columns[3:]:
         column.justify = "right"
@@ -862,8 +984,8 @@ def info(model: ModelPath, revision: Revision = None) -> None:
     # Wide enough on a pipe too: a cut path would be of no use.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print(table)
-    if loaded.config.labels:
-        console.print("labels: " + ", ".join(loaded.config.labels), highlight=False, soft_wrap=True)
+    if loaded.labels:
+        console.print("labels: " + ", ".join(loaded.labels), highlight=False, soft_wrap=True)
 
 
 @app.command()

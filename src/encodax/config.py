@@ -233,7 +233,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class Seq2SeqConfig:
-    """A whole sequence-to-sequence model: the Transformer, and where its sequences begin and end."""
+    """A sequence-to-sequence model: the Transformer, and where its sequences begin and end."""
 
     transformer: TransformerConfig
     begin_id: int

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from encodax.errors import EncodaxError
@@ -37,6 +38,8 @@ class Ends:
     """What stands after the end."""
     max_tokens: int
     """L: a sequence that has not ended by then is cut, the end included."""
+    never_ids: tuple[int, ...] = ()
+    """Tokens that no sequence has."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -130,7 +133,7 @@ def generate(
         return jax.random.categorical(jax.random.fold_in(key, place), kept).astype(jnp.int32)
 
     def body(state: _Open) -> _Open:
-        logs, kept = _log_probabilities(step, state.last, state.cache)
+        logs, kept = _log_probabilities(step, state.last, state.cache, ends)
         chosen = choose(logs, state.place)
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
         of_chosen = jnp.take_along_axis(logs, chosen[:, None], axis=1)[:, 0]
@@ -201,7 +204,7 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
     rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
 
     def body(state: _Beams) -> _Beams:
-        logs, kept = _log_probabilities(step, state.last.reshape(-1), state.cache)
+        logs, kept = _log_probabilities(step, state.last.reshape(-1), state.cache, ends)
         vocabulary = logs.shape[-1]
         both = min(2 * count, count * vocabulary)
         sums = state.sums[..., None] + logs.reshape(rows, count, -1)  # (B, k, V)
@@ -274,8 +277,11 @@ class _Beams(NamedTuple):
 
 
 def _log_probabilities(
-    step: Step, token_ids: Int[Array, " R"], cache: DecoderCache
+    step: Step, token_ids: Int[Array, " R"], cache: DecoderCache, ends: Ends
 ) -> tuple[Float[Array, "R V"], DecoderCache]:
     """Of the next token of each row."""
     scores, cache = step(token_ids, cache)
-    return jax.nn.log_softmax(scores.astype(jnp.float32)), cache
+    logs = jax.nn.log_softmax(scores.astype(jnp.float32))
+    if ends.never_ids:  # as in transformers, what is left does not add up to 1 again
+        logs = logs.at[:, np.asarray(ends.never_ids)].set(NEVER)
+    return logs, cache

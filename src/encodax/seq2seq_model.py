@@ -268,6 +268,20 @@ class Seq2SeqModel:
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
+def is_seq2seq(path_or_id: Path | str, *, revision: str | None = None) -> bool:
+    """Whether a model directory, or a model of the hub, is a sequence-to-sequence model.
+
+    Raises:
+        EncodaxError: there is no such model.
+    """
+    directory = hub.directory_of(path_or_id, revision=revision)
+    place = directory / CONFIG_FILE
+    if not place.is_file():
+        return False
+    model_type = json_files.read(place, hint="").get("model_type")
+    return model_type in families.SEQ2SEQ_FAMILIES
+
+
 def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
     """Fresh parameters, drawn from a random key; not compiled, as it runs once."""
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))

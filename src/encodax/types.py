@@ -156,7 +156,8 @@ class ModelOutput:
     """What a whole model gives: the output of its last stack, and of its head."""
 
     hidden: Float[Array, "B _ D"]
-    """The encoder's, or the decoder's, state of every token, (B, T, D), or of those that were asked for, (B, M, D)."""
+    """The last stack's state of every token, (B, T, D), or of those that were asked for,
+    (B, M, D)."""
     logits: Float[Array, "B _ C"] | None = None
     """The head's scores before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
     token. None for a model without a head."""

@@ -263,7 +263,9 @@ def _learning(material: Material) -> Section:
 def _attention(material: Material) -> Section:
     in_language = [w.text for w in material.dated if w.language == MAP_LANGUAGE]
     text = max(in_language or [material.dated[0].text], key=len)
-    tokens, layers = attention(material.fitted.model, text)
+    model = material.fitted.model
+    assert isinstance(model, Model)
+    tokens, layers = attention(model, text)
     maps = tuple(
         figures.attention_map(weights, tokens, f"layer {layer}, head {head}")
         for layer, heads in enumerate(layers, 1)

@@ -26,6 +26,7 @@ from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sam
 from encodax.demo.watch import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
+from encodax.model import Model
 from encodax.training.train import TrainResult, train
 from encodax.types import Span
 
@@ -156,6 +157,7 @@ def run_demo(
         trained = train_reader(
             data, seed=seed, steps=steps, out=place / MODEL_DIRECTORY, console=console
         )
+        assert isinstance(trained.model, Model)
         reader = TokenClassifier(trained.model)
         reading = read(reader, data.evaluation)
         untold, told = _baseline(data.evaluation[:dateparser_size], console)

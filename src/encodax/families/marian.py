@@ -72,9 +72,7 @@ FIXED: dict[str, Any] = {
 }
 
 
-def stacks(
-    published: Published, embeddings: dict[str, Any]
-) -> TransformerConfig:
+def stacks(published: Published, embeddings: dict[str, Any]) -> TransformerConfig:
     """Both stacks as Marian and BART say them.
 
     Args:

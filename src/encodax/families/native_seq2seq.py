@@ -8,7 +8,7 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.families.native import canonical, copies, file_name, fields_of, is_stray, tensor
+from encodax.families.native import canonical, copies, fields_of, file_name, is_stray, tensor
 
 __all__ = [
     "MODEL_TYPE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Tensor:
         return np.ascontiguousarray(parameter).reshape(shape)
 
 
+@runtime_checkable
 class TensorNames(Protocol):
     """What a weights file asks of a family, of whatever kind of model."""
 

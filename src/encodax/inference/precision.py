@@ -15,8 +15,8 @@ from encodax.types import Int8Weight, Params, Weight
 Precision = Literal["float32", "bfloat16", "int8"]
 """What products are made in. Residuals, statistics of norms and softmax are float32 in all."""
 
-_LAYER = r"encoder/layer_\d+/(attention|feed_forward)/"
-_DENSE = re.compile(rf"({_LAYER}|encoder/embeddings/projection$|head/(dense|output)$)")
+_LAYER = r"(encoder|decoder)/layer_\d+/(attention|cross_attention|feed_forward)/"
+_DENSE = re.compile(rf"({_LAYER}|encoder/embeddings/projection$|head/(dense|output)$|output$)")
 # Values stay in bfloat16: their errors alone add up over a whole text instead of cancelling (of
 # all-MiniLM-L6-v2 the least cosine of a sentence with float32 is 0.995 so, and 0.992 otherwise).
 _INTEGER = re.compile(rf"{_LAYER}(?!(position_)?value$)")

@@ -217,7 +217,5 @@ def perturbed_by_row(
         )
         random = np.random.default_rng(seed)
         changed.append(data.task.perturb(*row, data.model, objective, random))
-    joined: tuple[Any, Targets] = jax.tree.map(
-        lambda *leaves: np.concatenate(leaves), *changed
-    )
+    joined: tuple[Any, Targets] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *changed)
     return joined

@@ -60,6 +60,18 @@ def parse(record: Record, *, labelled: bool) -> Example:
     return Example(source, target, record.where, others=(target,))
 
 
+def source_of(record: Record) -> Example:
+    """What is to be translated: the `source` of a record, or its `text`.
+
+    Raises:
+        EncodaxError: there is none.
+    """
+    name = "source" if "source" in record.fields else "text"
+    text = text_of(record, (name, ""))
+    assert isinstance(text, str)
+    return Example(text, None, record.where)
+
+
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """None: the classes are the tokens."""
     return ()
@@ -123,3 +135,33 @@ def metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, fl
 def to_json(answer: Any) -> dict[str, Any]:
     """`token_ids`."""
     return {"token_ids": [int(token) for token in answer]}
+
+
+def compared(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a"
+) -> dict[str, Any]:
+    """How near texts are to those of translators, by sacrebleu (Post 2018, arXiv:1804.08771).
+
+    Args:
+        hypotheses: what was generated.
+        references: what was wanted, one each.
+        tokenize: how BLEU cuts texts: `13a` (its default), `none` where they are tokenized.
+
+    Returns:
+        BLEU (Papineni et al. 2002) and chrF (Popović 2015), of 100, each with its signature.
+
+    Raises:
+        EncodaxError: sacrebleu is not installed, or has no such tokenizer.
+    """
+    try:
+        from sacrebleu import BLEU, CHRF
+    except ImportError as error:
+        raise EncodaxError("BLEU needs sacrebleu: pip install 'encodax[train]'") from error
+    if tokenize not in BLEU.TOKENIZERS:
+        known = ", ".join(BLEU.TOKENIZERS)
+        raise EncodaxError(f"no tokenizer of BLEU is named {tokenize!r}; known: {known}")
+    found: dict[str, Any] = {}
+    for name, metric in (("bleu", BLEU(tokenize=tokenize)), ("chrf", CHRF())):
+        found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
+        found[f"{name}_signature"] = str(metric.get_signature())
+    return found

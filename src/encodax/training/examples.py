@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, overload
 
 from encodax.data import sources
+from encodax.data.aligned import Aligned
 from encodax.data.records import Paths, Records, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
@@ -34,7 +35,7 @@ class Part(Sequence[Record]):
         return self._records[self._places[index]]
 
 
-Data = Paths | Part | Iterable[dict[str, Any]]
+Data = Paths | Part | Aligned | Iterable[dict[str, Any]]
 """Files to read, or records in memory."""
 
 
@@ -86,7 +87,7 @@ def examples_of(task: Task, data: Data, columns: Sequence[str] | None = None) ->
     else:
         given: Any = data
         name = "the data"
-        records = data if isinstance(data, Part) else list(sources.records_of(given))
+        records = data if isinstance(data, Part | Aligned) else list(sources.records_of(given))
     if not len(records):
         raise EncodaxError(f"{name}: the data set is empty")
     examples = Examples(task, records)

@@ -29,7 +29,7 @@ from encodax.types import Params
 FINE_TUNING_RATE = 5e-5
 """Learning rate when a trained model is trained on, unless another is given."""
 
-OF_NO_BIT = ("mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge")
+OF_NO_BIT = ("mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge", "average")
 """Choices that may differ when a run goes on: they change no step."""
 
 

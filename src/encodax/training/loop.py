@@ -148,6 +148,15 @@ def fit(
                 )
                 break
         saver.finish()
+        if run.settings.average:
+            last = step if run.plan.steps > first else first
+            steps, mean = saver.mean(state, run.settings.average)
+            is_best = judge.sees(last, mean)
+            run_log.note(
+                f"the mean of the checkpoints of steps {', '.join(map(str, steps))}: "
+                f"{judge.metric} {judge.last[judge.metric]:.4f}"
+                + (", the best: it is the model" if is_best else ", no better than the best")
+            )
     return Fitted(
         model=judge.best_model(),
         metrics=judge.best_metrics,
@@ -317,7 +326,10 @@ class _Saver:
         if keeping.checkpoints is not None:
             task = data.task
             self._checkpoints = Checkpoints(
-                keeping.checkpoints, task.METRIC, task.LARGER_IS_BETTER, run.settings.keep
+                keeping.checkpoints,
+                task.METRIC,
+                task.LARGER_IS_BETTER,
+                max(run.settings.keep, run.settings.average or 0),
             )
 
     @classmethod
@@ -378,6 +390,16 @@ class _Saver:
         """Wait for what is being written."""
         if self._checkpoints is not None:
             self._checkpoints.finish()
+
+    def mean(self, like: TrainState, count: int) -> tuple[list[int], Params]:
+        """The mean of what was trained in the newest checkpoints, and their steps."""
+        assert self._checkpoints is not None
+        steps = self._checkpoints.steps[-count:]
+        total: Any = None
+        for step in steps:
+            own = self._checkpoints.restore(like, step).state.params
+            total = own if total is None else jax.tree.map(jax.numpy.add, total, own)
+        return steps, jax.tree.map(lambda leaf: leaf / len(steps), total)
 
     def way_on(self, step: int) -> str:
         """How a run that was stopped goes on."""

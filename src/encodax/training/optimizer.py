@@ -133,7 +133,7 @@ def make_optimizer(
     *,
     weight_decay: float,
     clip_norm: float,
-    adam: Adam = Adam(),  # noqa: B008
+    adam: Adam = Adam(),
     layer_decay: float = 1.0,
     layers: int = 0,
 ) -> Optimizer:

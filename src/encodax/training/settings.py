@@ -102,7 +102,7 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
-        if not (0 <= self.warmup < 1 or float(self.warmup).is_integer() and self.warmup > 0):
+        if not (0 <= self.warmup < 1 or (float(self.warmup).is_integer() and self.warmup > 0)):
             raise EncodaxError(f"warmup = {self.warmup} is neither in 0..1 nor a number of steps")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:

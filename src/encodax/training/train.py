@@ -15,8 +15,8 @@ from encodax import atomic
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
-from encodax.tasks.task import AnyModel
 from encodax.run_files import METRICS_FILE, REPORT_FILE
+from encodax.tasks.task import AnyModel
 from encodax.training import distributed
 from encodax.training.about import about
 from encodax.training.events import EVENTS_FOLDER
@@ -109,6 +109,8 @@ def train(
         keep=(lambda *_: None) if place is None else functools.partial(job.save, place),
         kept=None if place is None else functools.partial(type(job.model).load, place),
     )
+    if job.run.settings.average and keeping.checkpoints is None:
+        raise EncodaxError("average is of checkpoints: say where to write them (out, --out)")
     _make_room(keeping, overwrite=overwrite)
     fitted = fit(
         job.run,

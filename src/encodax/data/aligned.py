@@ -1,0 +1,56 @@
+"""Two files of texts whose lines belong together: a sentence a line, and its translation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+from encodax.data.records import open_records
+from encodax.data.sources import Record
+from encodax.errors import EncodaxError
+
+
+class Aligned(Sequence[Record]):
+    """Records `{"source": ..., "target": ...}` of two files; they need not fit in memory."""
+
+    def __init__(self, source: Path | str, target: Path | str):
+        """Go through both files once.
+
+        Args:
+            source: a text a line, plain or gzip, whatever its ending.
+            target: what belongs to each of these lines, in the same order.
+
+        Raises:
+            EncodaxError: a file cannot be read, is empty, or has another number of lines than the
+                other.
+        """
+        self._sides = open_records(source, format="txt"), open_records(target, format="txt")
+        counts = [len(side) for side in self._sides]
+        if counts[0] != counts[1]:
+            raise EncodaxError(
+                f"{source} has {counts[0]:,} lines, and {target} has {counts[1]:,}: line by line "
+                "they belong together, so both have as many"
+            )
+
+    def __len__(self) -> int:
+        return len(self._sides[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        """The pair of that line, from 0."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return _pair(*(side[index] for side in self._sides))
+
+    def __iter__(self) -> Iterator[Record]:
+        return (_pair(*records) for records in zip(*self._sides, strict=True))
+
+
+def _pair(source: Record, target: Record) -> Record:
+    if not target.fields["text"].strip():
+        raise EncodaxError(f"{target.where}: the text is empty")
+    return Record({"source": source.fields["text"], "target": target.fields["text"]}, source.where)

@@ -1,0 +1,448 @@
+"""Target texts for source texts, by a sequence-to-sequence model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float
+
+from encodax.data.packing import assemble
+from encodax.data.sources import Record
+from encodax.data.stream import windows
+from encodax.errors import EncodaxError
+from encodax.generation import Beams, Ends, Generated, Sampling, generate, search
+from encodax.inference.compile_cache import compile_cache
+from encodax.inference.engine import COMPILER_OPTIONS
+from encodax.inference.precision import Precision, cast, default_precision
+from encodax.inference.progress import listed
+from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks import translation
+from encodax.tasks.task import Example, unlabelled
+from encodax.tokenizer import EncodedPair, Encoding
+from encodax.types import PackedBatch, Params
+
+logger = logging.getLogger(__name__)
+
+ROOMS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+"""Tokens that sources have room for: few, so that few shapes are ever compiled."""
+LONGER = 50
+"""Tokens that a target may have more than its source has room for (Vaswani et al. 2017, section
+6.1, where it is the source's own length)."""
+BATCH_SIZE = 32
+"""Sources that are translated together."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a model makes of a source."""
+
+    text: str
+    score: float
+    """Log-probability of its tokens; of a search, divided by the length penalty."""
+    tokens: int
+    """The end included."""
+    is_cut: bool = False
+    """Whether it had not ended when it was as long as it may become."""
+    others: tuple[Translation, ...] = ()
+    """The next best ones of a search, best first."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_json(self) -> dict[str, Any]:
+        """`translation`, `score` and `tokens`; `is_cut` and `others` where there is such."""
+        fields: dict[str, Any] = {
+            "translation": self.text,
+            "score": self.score,
+            "tokens": self.tokens,
+        }
+        if self.is_cut:
+            fields["is_cut"] = True
+        if self.others:
+            fields["others"] = [other.to_json() for other in self.others]
+        return fields
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How targets are generated: by a search, by drawing, or greedily where it is neither."""
+
+    beams: Beams | None = field(default_factory=Beams)
+    sampling: Sampling | None = None
+    seed: int = 0
+    """Of what is drawn."""
+    n_best: int = 1
+    """Translations of a source that are wanted of a search."""
+    max_tokens: int | None = None
+    """Longest target, the end included; None for `LONGER` than the source."""
+
+    def __post_init__(self) -> None:
+        if self.sampling is not None and self.beams is not None:
+            raise EncodaxError("tokens are drawn, or beams are searched: choose one")
+        most = 1 if self.beams is None else self.beams.count
+        if not 1 <= self.n_best <= most:
+            raise EncodaxError(f"n_best = {self.n_best} is not in 1..{most}, the number of beams")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise EncodaxError(f"max_tokens = {self.max_tokens} is below 1")
+
+    @classmethod
+    def of(cls, beams: int | Beams = 4, sampling: Sampling | None = None, **others: Any) -> Manner:
+        """By so many beams, of which 1 is greedy; drawing leaves beams out."""
+        if isinstance(beams, int):
+            beams = Beams(beams)
+        is_searched = sampling is None and beams.count > 1
+        return cls(beams if is_searched else None, sampling, **others)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a model looked at: weights (layers, H, ...), each row adds up to 1."""
+
+    source_tokens: list[str]
+    target_tokens: list[str]
+    source: Float[np.ndarray, "L H S S"]
+    """Of the encoder."""
+    target: Float[np.ndarray, "L H T T"]
+    """Of the decoder, at itself: row t is what precedes token t, which is not seen itself."""
+    cross: Float[np.ndarray, "L H T S"]
+    """Of the decoder, at the source, when it chose token t."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Sources of one shape that are translated together."""
+
+    places: list[int]
+    """In their window."""
+    room: int
+    height: int
+
+
+class Translator:
+    """Translates texts, in order: one program for each shape, and few shapes.
+
+    A source of up to S tokens takes a row of S; targets have room for S + `LONGER`. Rows of a batch
+    do not change each other, so a text is translated alike in whichever company. After `warm_up`,
+    or once each shape has come up, nothing is compiled again.
+    """
+
+    def __init__(
+        self,
+        model: Seq2SeqModel,
+        *,
+        precision: Precision | None = None,
+        devices: Sequence[jax.Device] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ):
+        """Compile nothing yet.
+
+        Args:
+            model: the model.
+            precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
+            devices: what it runs on, each with its share of the rows; None for all there are.
+            batch_size: sources that one device translates together.
+
+        Raises:
+            EncodaxError: there is no such precision, or the batch size is below 1.
+        """
+        if batch_size < 1:
+            raise EncodaxError(f"batch_size = {batch_size} is below 1")
+        self.model = model
+        devices = jax.local_devices() if devices is None else devices
+        self._platform = devices[0].platform
+        counts = sorted({1, max(1, batch_size // 4), batch_size})
+        self._heights = [count * len(devices) for count in counts]
+        mesh = Mesh(np.asarray(devices), ("data",))
+        self._replicated, self._by_row = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+        self.precision: Precision = precision or default_precision()
+        self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
+        self._programs: dict[Any, Callable[..., Generated]] = {}
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Make it of a model directory, or of a model of the hub.
+
+        Args:
+            path_or_id: a directory, or an id such as `Helsinki-NLP/opus-mt-en-de`.
+            revision: a branch, tag or commit of the hub's repository.
+            token: for a private one.
+            **options: what the class takes beside a model.
+
+        Raises:
+            EncodaxError: as `Seq2SeqModel.load`.
+        """
+        return cls(Seq2SeqModel.load(path_or_id, revision=revision, token=token), **options)
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        beams: int | Beams = 4,
+        n_best: int = 1,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        truncate: bool = False,
+        progress: bool | None = None,
+    ) -> list[Translation]:
+        """The translation of each text, in order.
+
+        Args:
+            texts: the sources.
+            beams: how many are searched; 1 for the most probable token each time. Their length
+                penalty is the paper's (`Beams`).
+            n_best: translations of each source, the others in `Translation.others`.
+            sampling: draw tokens instead.
+            seed: of what is drawn.
+            max_tokens: longest translation, the end included; 50 more than the source when not
+                given.
+            truncate: cut sources that are longer than the model takes.
+            progress: show a progress bar; None for where standard error is a terminal and the list
+                is long.
+
+        Raises:
+            EncodaxError: a text is empty, or too long without `truncate`; or there are more beams
+                than the vocabulary has tokens.
+        """
+        stream = functools.partial(
+            self.stream,
+            beams=beams,
+            n_best=n_best,
+            sampling=sampling,
+            seed=seed,
+            max_tokens=max_tokens,
+            truncate=truncate,
+        )
+        return list(listed(texts, stream, progress=progress))
+
+    def stream(
+        self, texts: Iterable[str], *, truncate: bool = False, **manner: Any
+    ) -> Iterator[Translation]:
+        """The translations of texts that may never end, in order; they are read by windows.
+
+        Args:
+            texts: the sources.
+            truncate: as `translate` has it, and the rest too.
+            **manner: `beams`, `n_best`, `sampling`, `seed`, `max_tokens`.
+        """
+        found = self.answers(unlabelled(texts), Manner.of(**manner), truncate=truncate)
+        return (answer for _, answer in found)
+
+    def answers(
+        self, examples: Iterable[Example], manner: Manner, *, truncate: bool = False
+    ) -> Iterator[tuple[Example, Translation]]:
+        """Each example with the translation of its source, in order."""
+        self._check(manner)
+        cut = never_ended = 0
+        for window, end in windows(examples, Example.characters):
+            encodings, cut_here = self.model.encode(
+                [example.parts[0] for example in window],
+                truncate=truncate,
+                names=[example.where for example in window],
+            )
+            cut += cut_here
+            for example, answer in zip(window, self._translated(encodings, manner), strict=True):
+                never_ended += answer.is_cut
+                yield example, answer
+            if not isinstance(end, StopIteration | None):
+                raise end
+            if end is not None:
+                break
+        if cut:
+            logger.warning("%d texts were cut to %d tokens", cut, self.model.longest_sequence)
+        if never_ended:
+            logger.warning(
+                "%d translations had not ended when they were as long as they may become; "
+                "give more tokens (max_tokens, --max-tokens) if they are to be longer",
+                never_ended,
+            )
+
+    def _check(self, manner: Manner) -> None:
+        vocabulary = self.model.config.transformer.decoder.embeddings.vocabulary_size
+        if manner.beams is not None and manner.beams.count > vocabulary:
+            raise EncodaxError(
+                f"beams = {manner.beams.count} is more than the {vocabulary} tokens of the "
+                "vocabulary; choose fewer"
+            )
+        limit = self.model.max_length
+        if limit is not None and (manner.max_tokens or 0) > limit:
+            raise EncodaxError(
+                f"max_tokens = {manner.max_tokens} is more than the {limit} that the model takes"
+            )
+
+    def _translated(self, encodings: Sequence[Encoding], manner: Manner) -> list[Translation]:
+        """A window, by groups of sources that are about as long."""
+        answers: list[Translation | None] = [None] * len(encodings)
+        for group in self._groups(encodings):
+            rows = [encodings[place] for place in group.places]
+            found = self._generated(rows, group, manner)
+            for row, place in enumerate(group.places):
+                answers[place] = self._read(found, row, manner)
+        return [answer for answer in answers if answer is not None]
+
+    def _groups(self, encodings: Sequence[Encoding]) -> Iterator[_Group]:
+        by_room: dict[int, list[int]] = {}
+        for place in sorted(range(len(encodings)), key=lambda i: -len(encodings[i])):
+            room = next(room for room in ROOMS if room >= len(encodings[place]))
+            by_room.setdefault(room, []).append(place)
+        most = self._heights[-1]
+        for room, places in by_room.items():
+            for start in range(0, len(places), most):
+                chosen = places[start : start + most]
+                height = next(height for height in self._heights if height >= len(chosen))
+                yield _Group(chosen, room, height)
+
+    def _generated(self, encodings: list[Encoding], group: _Group, manner: Manner) -> Generated:
+        """Targets of one group, in NumPy."""
+        # Rows that nobody asked for repeat the first one, so that they end when it does.
+        filled = [*encodings, *[encodings[0]] * (group.height - len(encodings))]
+        batch = assemble(
+            [[encoding] for encoding in filled],
+            row_count=group.height,
+            row_tokens=group.room,
+            slots=1,
+        )
+        self.model.check(batch)
+        program = self._program(group.height, group.room, manner)
+        found: Generated = jax.device_get(program(self._params, batch, np.uint32(manner.seed)))
+        if not np.isfinite(found.scores).all():
+            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        return found
+
+    def _read(self, found: Generated, row: int, manner: Manner) -> Translation:
+        """The translations of a row: the best, and the others that were asked for."""
+        end, answers = self.model.config.end_id, []
+        for token_ids, length, score in zip(
+            found.token_ids[row], found.lengths[row], found.scores[row], strict=True
+        ):
+            own = np.asarray(token_ids[: int(length)])
+            is_cut = bool(own[-1] != end)
+            text = self.model.tokenizer.decode(own)
+            answers.append(Translation(text, float(score), len(own), is_cut))
+        best, *others = answers[: manner.n_best]
+        return dataclasses.replace(best, others=tuple(others))
+
+    def warm_up(self, longest: int | None = None, **manner: Any) -> None:
+        """Compile for every shape, so that no text will wait for it.
+
+        Args:
+            longest: most tokens that sources will have; None for what the model takes.
+            **manner: as `stream` has it.
+        """
+        most = longest or self.model.longest_sequence
+        for room in [*(room for room in ROOMS if room < most), *_first_of(ROOMS, most)]:
+            for height in self._heights:
+                self._program(height, room, Manner.of(**manner))
+
+    def _program(self, height: int, room: int, manner: Manner) -> Callable[..., Generated]:
+        longest = manner.max_tokens or min(room + LONGER, self.model.longest_sequence)
+        key = (height, room, longest, manner.beams, manner.sampling)
+        if key not in self._programs:
+            self._programs[key] = self._compiled(height, room, longest, manner)
+        return self._programs[key]
+
+    def _compiled(
+        self, height: int, room: int, longest: int, manner: Manner
+    ) -> Callable[..., Generated]:
+        model, config = self.model, self.model.config
+        ends = Ends(config.begin_id, config.end_id, config.pad_id, longest, config.never_ids)
+
+        def run(params: Params, source: PackedBatch, seed: Any) -> Generated:
+            cache = model.begin(params, source, longest)
+            step = functools.partial(model.step, params)
+            if manner.beams is not None:
+                return search(step, cache, ends, manner.beams)
+            key = jax.random.key(seed)
+            return generate(step, cache, ends, sampling=manner.sampling, key=key)
+
+        tokens, slot = np.zeros((height, room), np.int32), np.zeros((height, 1), np.int32)
+        empty = PackedBatch(tokens, tokens, tokens, tokens, slot, slot)
+        whole = self._replicated
+        jitted = jax.jit(run, in_shardings=(whole, self._by_row, whole), out_shardings=self._by_row)
+        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
+        with compile_cache(), exact if self.precision == "float32" else contextlib.nullcontext():
+            lowered = jitted.lower(self._params, empty, np.uint32(0))
+            compiled: Callable[..., Generated]
+            compiled = lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
+        return compiled
+
+    def evaluate(
+        self,
+        records: Iterable[Record],
+        *,
+        truncate: bool = False,
+        tokenize: str = "13a",
+        **manner: Any,
+    ) -> dict[str, Any]:
+        """BLEU and chrF of the translations of records that have a target.
+
+        Args:
+            records: `source` and `target` of each.
+            truncate: as `translate` has it.
+            tokenize: of BLEU, as sacrebleu names it; `none` for texts that are tokenized.
+            **manner: as `stream` has it.
+
+        Raises:
+            EncodaxError: a record has no target, or sacrebleu is not installed.
+        """
+        examples = (translation.parse(record, labelled=True) for record in records)
+        pairs = list(self.answers(examples, Manner.of(**manner), truncate=truncate))
+        return translation.compared(
+            [answer.text for _, answer in pairs],
+            [example.target for example, _ in pairs],
+            tokenize=tokenize,
+        )
+
+    def looks(self, source: str, target: str | None = None) -> Looks:
+        """What the model looks at when it translates a text, for pictures.
+
+        Args:
+            source: the text.
+            target: its translation; None for the model's own.
+
+        Raises:
+            EncodaxError: a text is empty or too long.
+        """
+        if target is None:
+            (best,) = self.translate([source])
+            target = best.text
+        (pair,), _ = self.model.encode_pairs([(source, target)], names=["the text"])
+        return _looks(self.model, pair)
+
+
+def _looks(model: Seq2SeqModel, pair: EncodedPair) -> Looks:
+    from encodax.data.packing import assemble_pairs
+
+    size = len(pair.source), len(pair.given)
+    batch = assemble_pairs([[pair]], row_count=1, row_tokens=size, slots=1)
+    stages = ("source_attention", "target_attention", "cross_attention")
+    output = model.apply(model.params, batch, record=frozenset(stages))
+    source, target, cross = (
+        np.asarray(jnp.stack([layer[0] for layer in output.records[stage]])) for stage in stages
+    )
+    tokens = model.tokenizer.tokens
+    return Looks(tokens(pair.source.token_ids), tokens(pair.wanted), source, target, cross)
+
+
+def _first_of(rooms: Sequence[int], tokens: int) -> list[int]:
+    """The smallest room for so many tokens."""
+    return [room for room in rooms if room >= tokens][:1]
