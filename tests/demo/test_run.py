@@ -15,7 +15,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
 
 SIZES = {
-    "steps": 2, "train_size": 300, "validation_size": 20, "evaluation_size": 50,
+    "steps": 2, "writer_steps": 2, "train_size": 300, "validation_size": 20, "evaluation_size": 50,
     "dateparser_size": 20,
 }  # fmt: skip
 TOPICS = {"break": "It ends the loop early.", "sorting": "A list is sorted in place."}
@@ -43,6 +43,8 @@ def test_summary_has_the_measured_shares(demo: tuple[DemoResult, str]) -> None:
         "tokens_per_second",
         "strings_per_second",
         "strings_per_second_dateparser",
+        "seconds_training_seq2seq",
+        "strings_per_second_seq2seq",
     ):
         assert summary[name] > 0
     assert (summary["evaluation_size"], summary["dateparser_size"]) == (50, 20)
@@ -64,11 +66,12 @@ def test_the_report_shows_everything(demo: tuple[DemoResult, str]) -> None:
         "How it learned",
         "Where it looks",
         "Where a character stands",
+        "The same dates, sequence to sequence",
         "Act two: questions about Python",
         "Machine and settings",
     ):
         assert f"<h2>{heading}</h2>" in html
-    assert html.count("<svg") == 2 + 2 * 4 + 4  # curves, a map for each head, positions
+    assert html.count("<svg") == 2 + 2 * 4 + 4 + 2 * 4  # curves, maps, positions, maps
     assert len(html) < 1_500_000
 
 
@@ -110,7 +113,7 @@ def test_without_the_weights_act_one_is_done_and_act_two_left_out(
     assert printed.getvalue().count(note) == 2  # before the wait, and at the end
     assert result.passages is None
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {
-        "model", "model.checkpoints", "summary.json", "report.html",
+        "model", "model.checkpoints", "writer", "writer.checkpoints", "summary.json", "report.html",
     }  # fmt: skip
     summary = json.loads(result.summary.read_text(encoding="utf-8"))
     assert summary["act_two"] == {"left_out": note}

@@ -18,6 +18,7 @@ import encodax
 from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, LeftOut, Outcome
 from encodax.demo.baseline import Measurement, read_with_dateparser
 from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
+from encodax.demo.writer import Writing
 from encodax.explore import figures, report
 from encodax.explore.report import (
     Bar,
@@ -61,6 +62,8 @@ class Material:
     dateparser: Measurement
     told: Measurement
     """`dateparser`, told the language of each text."""
+    writing: Writing
+    """The same by sequence to sequence."""
     choices: dict[str, Any]
     """How the encoder was trained."""
     outcome: Outcome
@@ -95,6 +98,7 @@ def render(material: Material) -> str:
                 _learning(material),
                 _attention(material),
                 _positions(material),
+                _writer(material),
                 _answers(material.outcome),
                 _machine(material),
             ),
@@ -106,6 +110,7 @@ def render(material: Material) -> str:
 def _comparison(material: Material) -> Section:
     rows = [
         ("encoder", material.encoder),
+        ("sequence to sequence", material.writing.measurement),
         ("dateparser", material.dateparser),
         ("dateparser, told the language of each date", material.told),
     ]
@@ -260,9 +265,14 @@ def _learning(material: Material) -> Section:
     )
 
 
+def shown_in_maps(dated: Sequence[DatedText]) -> str:
+    """The date whose attention is drawn: the longest in a language of short texts."""
+    in_language = [written.text for written in dated if written.language == MAP_LANGUAGE]
+    return max(in_language or [dated[0].text], key=len)
+
+
 def _attention(material: Material) -> Section:
-    in_language = [w.text for w in material.dated if w.language == MAP_LANGUAGE]
-    text = max(in_language or [material.dated[0].text], key=len)
+    text = shown_in_maps(material.dated)
     model = material.fitted.model
     assert isinstance(model, Model)
     tokens, layers = attention(model, text)
@@ -318,6 +328,41 @@ def _positions(material: Material) -> Section:
                     figures.position_similarity(learned, "learned: similarity of positions"),
                 ),
             ),
+        ),
+    )
+
+
+def _writer(material: Material) -> Section:
+    writing = material.writing
+    looks, fitted = writing.looks, writing.fitted
+    maps = tuple(
+        figures.attention_map(
+            weights, looks.target_tokens, f"layer {layer}, head {head}", keys=looks.source_tokens
+        )
+        for layer, heads in enumerate(looks.cross, 1)
+        for head, weights in enumerate(heads, 1)
+    )
+    wrong = [
+        (written.text, given or "nothing", written.iso)
+        for written, given in zip(material.dated, writing.answers, strict=True)
+        if given != written.iso
+    ]
+    mistakes = Table("Its first mistakes.", ("text", "written", "it is"), tuple(wrong[:MISTAKES]))
+    return Section(
+        "The same dates, sequence to sequence",
+        (
+            "A decoder beside the encoder writes the ISO date, a sign at a time, with no tags and "
+            f"no rules: it learned from pairs of texts alone, {fitted.steps:,} steps in "
+            f"{fitted.seconds:.0f} s. It is right in "
+            f"{_percent(writing.measurement.match.overall)} of the same "
+            f"{writing.measurement.count:,} dates, where the tagger is in "
+            f"{_percent(material.encoder.match.overall)}.",
+            "Each map shows, for the signs that are written (down), what each head of the decoder "
+            "looks at in the date (across).",
+        ),
+        (
+            Pictures("Attention of the decoder to the encoder.", maps, is_small=True),
+            *((mistakes,) if wrong else ()),
         ),
     )
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encodax import atomic
-from encodax.demo import answers, page
+from encodax.demo import answers, page, writer
 from encodax.demo.baseline import Measurement, measure_dateparser
 from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
 from encodax.demo.watch import watch
@@ -32,6 +32,7 @@ from encodax.types import Span
 
 OUT = Path("runs/demo")
 MODEL_DIRECTORY = "model"
+WRITER_DIRECTORY = "writer"
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 PASSAGES_FILE = "passages.jsonl"
@@ -89,6 +90,8 @@ class DemoResult:
     report: Path
     encoder: Measurement
     dateparser: Measurement
+    writer: Measurement
+    """Of the sequence-to-sequence model."""
     seconds_training: float
     outcome: answers.Outcome
     """Of act two."""
@@ -103,6 +106,7 @@ def run_demo(
     overwrite: bool = False,
     console: Console | None = None,
     steps: int = STEPS,
+    writer_steps: int = writer.STEPS,
     train_size: int = TRAIN_SIZE,
     validation_size: int = VALIDATION_SIZE,
     evaluation_size: int = EVALUATION_SIZE,
@@ -111,8 +115,8 @@ def run_demo(
 ) -> DemoResult:
     """Train, evaluate, compare, answer, and write all there is to see.
 
-    That is `model/`, `summary.json`, `report.html`, and `passages.jsonl` unless the weights that
-    act two needs are missing: then it is left out, and that is said.
+    That is `model/`, `writer/`, `summary.json`, `report.html`, and `passages.jsonl` unless the
+    weights that act two needs are missing: then it is left out, and that is said.
 
     Args:
         out: the directory to write, which appears when all is done, whole.
@@ -120,6 +124,7 @@ def run_demo(
         overwrite: whether `out` may exist; what is there stays until the new one takes its place.
         console: where progress and the result are shown; None for nowhere.
         steps: training steps.
+        writer_steps: those of the sequence-to-sequence model.
         train_size: dates to learn from.
         validation_size: dates to choose the best parameters by.
         evaluation_size: dates to be judged by.
@@ -133,6 +138,7 @@ def run_demo(
     dateparser_size = evaluation_size if dateparser_size is None else dateparser_size
     _check_above_0(
         steps=steps,
+        writer_steps=writer_steps,
         train_size=train_size,
         validation_size=validation_size,
         evaluation_size=evaluation_size,
@@ -160,17 +166,18 @@ def run_demo(
         assert isinstance(trained.model, Model)
         reader = TokenClassifier(trained.model)
         reading = read(reader, data.evaluation)
+        written = _written(data, seed, writer_steps, place / WRITER_DIRECTORY, console)
         untold, told = _baseline(data.evaluation[:dateparser_size], console)
         outcome = answers.act_two(model, topics, console)
         passages = None
         if isinstance(outcome, answers.Answers):
             answers.write_passages(place / PASSAGES_FILE, outcome.passages)
             passages = out / PASSAGES_FILE
-        summary = _summary(trained, reading.measurement, untold, seed)
+        summary = _summary(trained, reading.measurement, untold, written, seed)
         _write_json(place / SUMMARY_FILE, {**summary, "act_two": outcome.summary()})
         material = page.Material(
             trained, data.evaluation, reading.spans, reading.answers,
-            encoder=reading.measurement, dateparser=untold, told=told,
+            encoder=reading.measurement, dateparser=untold, told=told, writing=written,
             choices={**CHOICES, "steps": steps, "seed": seed, "train_size": len(data.train)},
             outcome=outcome,
         )  # fmt: skip
@@ -178,7 +185,8 @@ def run_demo(
         results.append(
             DemoResult(
                 out / MODEL_DIRECTORY, out / SUMMARY_FILE, out / REPORT_FILE,
-                reading.measurement, untold, trained.seconds, outcome, passages,
+                reading.measurement, untold, written.measurement, trained.seconds, outcome,
+                passages,
             )
         )  # fmt: skip
 
@@ -249,6 +257,15 @@ def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> Reading:
     return Reading(spans, answers, Measurement(match, len(texts), seconds))
 
 
+def _written(data: Data, seed: int, steps: int, out: Path, console: Console) -> writer.Writing:
+    """The same dates by a sequence-to-sequence model."""
+    console.print("act one once more: a decoder writes the ISO date", highlight=False)
+    fitted = writer.train_writer(
+        data.train, data.validation, seed=seed, steps=steps, out=out, console=console
+    )
+    return writer.write(fitted, data.evaluation, page.shown_in_maps(data.evaluation))
+
+
 def _baseline(dated: Sequence[DatedText], console: Console) -> tuple[Measurement, Measurement]:
     """`dateparser` on the same texts, and again, told the language of each."""
     with watch("dateparser", console) as progress:
@@ -259,18 +276,25 @@ def _baseline(dated: Sequence[DatedText], console: Console) -> tuple[Measurement
 
 
 def _summary(
-    trained: TrainResult, encoder: Measurement, dateparser: Measurement, seed: int
+    trained: TrainResult,
+    encoder: Measurement,
+    dateparser: Measurement,
+    written: writer.Writing,
+    seed: int,
 ) -> dict[str, Any]:
     """What `summary.json` says; shares are from 0 to 1."""
     return {
         "exact_match": encoder.match.overall,
         "exact_match_dateparser": dateparser.match.overall,
+        "exact_match_seq2seq": written.measurement.match.overall,
         "exact_match_by_language": encoder.match.by_language,
         "exact_match_by_language_dateparser": dateparser.match.by_language,
         "seconds_training": trained.seconds,
+        "seconds_training_seq2seq": written.fitted.seconds,
         "tokens_per_second": trained.tokens_per_second,
         "strings_per_second": encoder.texts_per_second,
         "strings_per_second_dateparser": dateparser.texts_per_second,
+        "strings_per_second_seq2seq": written.measurement.texts_per_second,
         "evaluation_size": encoder.count,
         "dateparser_size": dateparser.count,
         "languages": len(LANGUAGES),
@@ -289,7 +313,11 @@ def _show(result: DemoResult, console: Console) -> None:
     table.add_column("")
     for head in ("exact match", "dates", "dates per second"):
         table.add_column(head, justify="right")
-    for name, measured in {"encoder": result.encoder, "dateparser": result.dateparser}.items():
+    for name, measured in {
+        "encoder": result.encoder,
+        "seq2seq": result.writer,
+        "dateparser": result.dateparser,
+    }.items():
         table.add_row(
             name,
             f"{measured.match.overall:.2%}",
@@ -306,5 +334,6 @@ def _places(result: DemoResult) -> Iterator[tuple[str, object]]:
     if isinstance(result.outcome, answers.Answers) and result.passages is not None:
         yield "ask", answers.command(result.outcome.model, result.passages)
     yield "model", result.model
+    yield "writer", result.model.with_name(WRITER_DIRECTORY)
     yield "summary", result.summary
     yield "report", result.report

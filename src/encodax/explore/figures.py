@@ -171,60 +171,76 @@ def _heat_map(
         return _svg(figure, f"Heat map: {title}")
 
 
-def attention_map(weights: Float[np.ndarray, "T S"], tokens: Sequence[str], title: str) -> str:
+def attention_map(
+    weights: Float[np.ndarray, "T S"],
+    tokens: Sequence[str],
+    title: str,
+    *,
+    keys: Sequence[str] | None = None,
+) -> str:
     """The weights of one head: each token of the rows looks at the tokens of the columns.
 
     It is drawn here and not by matplotlib, so that the browser finds a font for every script.
 
     Args:
-        weights: (T, T), each row sums to 1.
-        tokens: the T tokens.
+        weights: (T, S), each row sums to 1.
+        tokens: the T tokens that look.
         title: what stands above.
+        keys: the S tokens that are looked at; the same ones when not given.
 
     Raises:
         ValueError: there are not as many tokens as rows and columns.
     """
     weights = np.asarray(weights, np.float32)
-    if weights.shape != (len(tokens), len(tokens)):
-        raise ValueError(f"{len(tokens)} tokens, but weights of the shape {weights.shape}")
-    names = [escape(token) for token in tokens]
-    margin = CELL * (0.7 + 0.5 * max(map(len, tokens)))
-    side = margin + CELL * len(tokens)
-    size = f"{side:.0f} {side + CELL:.0f}"
+    to_each_other = keys is None
+    keys = tokens if keys is None else keys
+    if weights.shape != (len(tokens), len(keys)):
+        raise ValueError(
+            f"{len(tokens)} x {len(keys)} tokens, but weights of the shape {weights.shape}"
+        )
+    rows, columns = [escape(token) for token in tokens], [escape(token) for token in keys]
+    left, above = (CELL * (0.7 + 0.5 * max(map(len, side))) for side in (tokens, keys))
+    width, height = CELL * len(keys), CELL * len(tokens)
+    whom = "each other" if to_each_other else f"{len(keys)} others"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width:.0f} '
+        f'{above + height + CELL:.0f}" role="img" '
         f'font-family="{FONTS}" font-size="{CELL * 0.75:.0f}" fill="{COLOURS[INK]}">',
-        f"<title>{escape(title)}: attention of {len(tokens)} tokens to each other</title>",
-        f'<text x="{margin:.0f}" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
-        f'<g transform="translate({margin:.0f} {margin + CELL:.0f})">',
-        *(_labels(index, name) for index, name in enumerate(names)),
-        *_cells(weights, names),
-        f'<rect width="{CELL * len(tokens)}" height="{CELL * len(tokens)}" fill="none" '
+        f"<title>{escape(title)}: attention of {len(tokens)} tokens to {whom}</title>",
+        f'<text x="{left:.0f}" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
+        f'<g transform="translate({left:.0f} {above + CELL:.0f})">',
+        *map(_row_label, range(len(rows)), rows),
+        *map(_column_label, range(len(columns)), columns),
+        *_cells(weights, rows, columns),
+        f'<rect width="{width}" height="{height}" fill="none" '
         f'stroke="{COLOURS[INK]}" stroke-opacity="0.3"/>',
         "</g></svg>",
     ]
     return "\n".join(parts)
 
 
-def _labels(index: int, name: str) -> str:
-    """A token's name, left of its row and above its column (turned there where it is long)."""
+def _row_label(index: int, name: str) -> str:
+    """A token's name, left of its row."""
+    middle = CELL * (index + 0.5)
+    return f'<text x="-5" y="{middle:.0f}" dy="0.35em" text-anchor="end">{name}</text>'
+
+
+def _column_label(index: int, name: str) -> str:
+    """A token's name above its column, turned where it is long."""
     middle = CELL * (index + 0.5)
     turned = f' transform="rotate(-90 {middle:.0f} -4)"' if len(name) > 1 else ""
-    anchor = "start" if turned else "middle"
-    down = ' dy="0.35em"'
-    return (
-        f'<text x="-5" y="{middle:.0f}"{down} text-anchor="end">{name}</text>'
-        f'<text x="{middle:.0f}" y="-4"{down if turned else ""} text-anchor="{anchor}"{turned}>'
-        f"{name}</text>"
-    )
+    anchor, down = ("start", ' dy="0.35em"') if turned else ("middle", "")
+    return f'<text x="{middle:.0f}" y="-4"{down} text-anchor="{anchor}"{turned}>{name}</text>'
 
 
-def _cells(weights: Float[np.ndarray, "T S"], names: Sequence[str]) -> list[str]:
+def _cells(
+    weights: Float[np.ndarray, "T S"], rows: Sequence[str], columns: Sequence[str]
+) -> list[str]:
     """A square for each pair, as strong as its weight; its title says the number."""
     return [
         f'<rect x="{CELL * s}" y="{CELL * t}" width="{CELL}" height="{CELL}" '
         f'fill="{COLOURS[ACCENT]}" fill-opacity="{weights[t, s]:.2f}">'
-        f"<title>{names[t]} → {names[s]}: {weights[t, s]:.2f}</title></rect>"
+        f"<title>{rows[t]} → {columns[s]}: {weights[t, s]:.2f}</title></rect>"
         for t, s in np.argwhere(weights >= FAINTEST).tolist()
     ]
 
