@@ -60,6 +60,7 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         for text in TEXTS[:24]
     ],
     "distillation": [{"text": text} for text in TEXTS],
+    "translation": [{"source": text, "target": text.upper()} for text in TEXTS],
 }
 """Toy data of every task."""
 

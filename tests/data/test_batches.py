@@ -24,6 +24,10 @@ def order(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+ROOMY = BatchShape(row_count=1, row_tokens=16, slots=16)
+"""A row holds as many as have room."""
+
+
 def indices(batches: list[list[list[int]]]) -> list[int]:
     return [index for batch in batches for row in batch for index in row]
 
@@ -47,7 +51,7 @@ def test_an_epoch_by_tokens_covers_each_example_once(
 def test_an_epoch_by_examples_covers_each_example_once(
     lengths: list[int], seed: int, examples: int
 ) -> None:
-    batches = plan_by_examples(lengths, alone(lengths), examples, 16, order(seed))
+    batches = plan_by_examples(lengths, alone(lengths), examples, ROOMY, order(seed))
     assert sorted(indices(batches)) == list(range(len(lengths)))
     counts = [sum(len(row) for row in batch) for batch in batches]
     assert all(count == examples for count in counts[:-1])
@@ -60,7 +64,7 @@ def plan(kind: str, seed: int) -> list[list[list[int]]]:
     lengths = order(0).integers(1, 17, 80).tolist()
     if kind == "tokens":
         return plan_by_tokens(lengths, BatchShape(3, 16, 8), order(seed))
-    return plan_by_examples(lengths, alone(lengths), 7, 16, order(seed))
+    return plan_by_examples(lengths, alone(lengths), 7, ROOMY, order(seed))
 
 
 @pytest.mark.parametrize("kind", ["tokens", "examples"])
@@ -76,12 +80,12 @@ def test_the_next_epoch_of_one_generator_is_another(kind: str) -> None:
     if kind == "tokens":
         epochs = [plan_by_tokens(lengths, BatchShape(3, 16, 8), generator) for _ in range(2)]
     else:
-        epochs = [plan_by_examples(lengths, alone(lengths), 7, 16, generator) for _ in range(2)]
+        epochs = [plan_by_examples(lengths, alone(lengths), 7, ROOMY, generator) for _ in range(2)]
     assert epochs[0] != epochs[1]
 
 
 def test_examples_stand_in_the_batches_in_random_order() -> None:
-    batches = plan_by_examples([1] * 1_000, alone([1] * 1_000), 100, 16, order(0))
+    batches = plan_by_examples([1] * 1_000, alone([1] * 1_000), 100, ROOMY, order(0))
     first = sorted(index for row in batches[0] for index in row)
     assert first != list(range(100))
     assert 350 < np.mean(first) < 650
@@ -112,6 +116,30 @@ def test_slots_are_the_room_over_the_fifth_percentile_of_lengths() -> None:
     assert slots_for([500], 128) == 1
 
 
+def test_the_shape_of_sequences_and_of_pairs_follows_from_their_lengths() -> None:
+    assert BatchShape.of([8] * 100, 3) == BatchShape(3, 128, 16)
+    pairs = np.array([[16, 8]] * 99 + [[70, 20]])
+    assert BatchShape.of(pairs, 2) == BatchShape(2, 128, 8, target_tokens=64)
+    assert BatchShape.of(pairs, 2).longest_row == 128
+    assert BatchShape.of(pairs[:, ::-1], 2).longest_row == 128
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 12)), min_size=1, max_size=40),
+    seed=SEEDS,
+)
+def test_pairs_keep_both_budgets_of_a_row(pairs: list[tuple[int, int]], seed: int) -> None:
+    shape = BatchShape(row_count=2, row_tokens=20, slots=4, target_tokens=12)
+    lengths = np.asarray(pairs)
+    by_tokens = plan_by_tokens(lengths, shape, order(seed))
+    by_examples = plan_by_examples(lengths, alone(pairs), 3, shape, order(seed))
+    for batches in (by_tokens, by_examples):
+        assert sorted(indices(batches)) == list(range(len(pairs)))
+        for row in (row for batch in batches for row in batch):
+            assert (lengths[row].sum(axis=0) <= (20, 12)).all()
+            assert len(row) <= 4
+
+
 @given(
     pieces=st.lists(st.integers(1, 4), min_size=1, max_size=30),
     examples=st.integers(1, 7),
@@ -123,7 +151,7 @@ def test_sequences_of_an_example_stand_in_one_batch(
     owners = [owner for owner, count in enumerate(pieces) for _ in range(count)]
     lengths = [1 + 5 * index % 16 for index in range(len(owners))]
     units = [[i for i, own in enumerate(owners) if own == owner] for owner in range(len(pieces))]
-    batches = plan_by_examples(lengths, units, examples, 16, order(seed))
+    batches = plan_by_examples(lengths, units, examples, ROOMY, order(seed))
     found = [sorted(index for row in batch for index in row) for batch in batches]
     assert sorted(index for batch in found for index in batch) == list(range(len(owners)))
     for batch in found:

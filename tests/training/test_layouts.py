@@ -17,7 +17,7 @@ JOB: dict[str, Any] = {
     "task": "classification", "steps": STEPS, "batch_tokens": 1_024, "batch_size": None,
     "evaluate_every": STEPS,
 }  # fmt: skip
-TASKS = ["classification", "embedding", "masked-lm"]
+TASKS = ["classification", "embedding", "masked-lm", "translation"]
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 

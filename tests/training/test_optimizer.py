@@ -12,6 +12,7 @@ import pytest
 
 from encodax.model import Model
 from encodax.training.optimizer import (
+    Adam,
     decay_mask,
     learning_rate_schedule,
     make_optimizer,
@@ -62,6 +63,31 @@ def test_the_fall_is_a_line_or_half_a_cosine() -> None:
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_a_run_of_one_step_learns(schedule: str) -> None:
     assert rates(schedule, steps=1)[0] == PEAK
+
+
+def test_the_rate_falls_with_the_root_of_the_steps_whatever_their_number() -> None:
+    for steps in (STEPS, 4 * STEPS):
+        found = rates("inverse_sqrt", warmup=10.0, steps=steps)
+        count = np.arange(1, steps + 2)
+        wanted = PEAK * np.minimum(count / 10, np.sqrt(10 / count))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_a_warm_up_from_one_on_is_a_number_of_steps() -> None:
+    np.testing.assert_array_equal(rates("cosine", warmup=10.0), rates("cosine", warmup=0.25))
+
+
+def test_adam_averages_as_it_is_told() -> None:
+    adam = Adam(b1=0.8, b2=0.98, eps=1e-3)
+    own = make_optimizer(lambda step: 0.1, weight_decay=0.0, clip_norm=1e9, adam=adam)
+    wanted = optax.adam(0.1, 0.8, 0.98, 1e-3)
+    params = {"module": {"b": jnp.asarray([1.0, -2.0])}}
+    first, second = own.init(params), wanted.init(params)
+    for size in (0.5, -0.1, 2.0):
+        gradient = jax.tree.map(lambda leaf, s=size: s * leaf, params)
+        updates, first = own.update(gradient, first, params)
+        others, second = wanted.update(gradient, second, params)
+        np.testing.assert_allclose(updates["module"]["b"], others["module"]["b"], rtol=1e-6)
 
 
 def test_weights_decay_and_nothing_else(tiny_model: Model) -> None:

@@ -27,11 +27,11 @@ def learning_rate_schedule(
     Args:
         peak: the highest learning rate.
         steps: of the whole run.
-        warmup: share of the steps that warm up; from 1 on, their number.
+        warmup: share of the steps that warm up; above 1, their number.
         schedule: `cosine` (Loshchilov & Hutter 2017, arXiv:1608.03983), `linear`, `constant` or
             `inverse_sqrt`.
     """
-    rising = warmup if warmup >= 1 else warmup * steps
+    rising = warmup if warmup > 1 else warmup * steps
     warmup_steps = max(1, round(rising))  # one step of it begins at the peak: none
     rest = max(1, steps - warmup_steps + 1)
     after = {

@@ -39,7 +39,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     """The highest."""
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises; from 1 on, their number."""
+    """Share of the steps in which the learning rate rises; above 1, their number."""
     schedule: Schedule = "cosine"
     """How it falls after that."""
     weight_decay: float = 0.01
@@ -102,7 +102,7 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
-        if not (0 <= self.warmup < 1 or (float(self.warmup).is_integer() and self.warmup > 0)):
+        if not (0 <= self.warmup < 1 or (self.warmup > 1 and float(self.warmup).is_integer())):
             raise EncodaxError(f"warmup = {self.warmup} is neither in 0..1 nor a number of steps")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
