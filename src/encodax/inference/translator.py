@@ -334,6 +334,8 @@ class Translator:
         for token_ids, length, score in zip(
             found.token_ids[row], found.lengths[row], found.scores[row], strict=True
         ):
+            if not length:  # there are fewer sequences than beams
+                continue
             own = np.asarray(token_ids[: int(length)])
             is_cut = bool(own[-1] != end)
             text = self.model.tokenizer.decode(own)
