@@ -96,6 +96,8 @@ class Manner:
             raise EncodaxError(f"n_best = {self.n_best} is not in 1..{most}, the number of beams")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise EncodaxError(f"max_tokens = {self.max_tokens} is below 1")
+        if not 0 <= self.seed < 2**32:
+            raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
 
     @classmethod
     def of(cls, beams: int | Beams = 4, sampling: Sampling | None = None, **others: Any) -> Manner:
@@ -350,6 +352,7 @@ class Translator:
             longest: most tokens that sources will have; None for what the model takes.
             **manner: as `stream` has it.
         """
+        self._check(Manner.of(**manner))
         most = longest or self.model.longest_sequence
         for room in [*(room for room in ROOMS if room < most), *_first_of(ROOMS, most)]:
             for height in self._heights:
