@@ -407,10 +407,14 @@ class Translator:
             **manner: as `stream` has it.
 
         Raises:
-            EncodaxError: a record has no target, or sacrebleu is not installed.
+            EncodaxError: there is no record, or one has no target; or sacrebleu is not installed,
+                or has no such tokenizer.
         """
+        translation.scorers(tokenize)  # what is missing is told before the work
         examples = (translation.parse(record, labelled=True) for record in records)
         pairs = list(self.answers(examples, Manner.of(**manner), truncate=truncate))
+        if not pairs:
+            raise EncodaxError("the data set is empty: it has no example")
         return translation.compared(
             [answer.text for _, answer in pairs],
             [example.target for example, _ in pairs],

@@ -151,6 +151,19 @@ def compared(
         BLEU (Papineni et al. 2002) and chrF (Popović 2015), of 100, each with its signature.
 
     Raises:
+        EncodaxError: as `scorers`.
+    """
+    found: dict[str, Any] = {}
+    for name, metric in scorers(tokenize).items():
+        found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
+        found[f"{name}_signature"] = str(metric.get_signature())
+    return found
+
+
+def scorers(tokenize: str) -> dict[str, Any]:
+    """BLEU and chrF of sacrebleu, by name.
+
+    Raises:
         EncodaxError: sacrebleu is not installed, or has no such tokenizer.
     """
     try:
@@ -160,8 +173,4 @@ def compared(
     if tokenize not in BLEU.TOKENIZERS:
         known = ", ".join(BLEU.TOKENIZERS)
         raise EncodaxError(f"no tokenizer of BLEU is named {tokenize!r}; known: {known}")
-    found: dict[str, Any] = {}
-    for name, metric in (("bleu", BLEU(tokenize=tokenize)), ("chrf", CHRF())):
-        found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
-        found[f"{name}_signature"] = str(metric.get_signature())
-    return found
+    return {"bleu": BLEU(tokenize=tokenize), "chrf": CHRF()}
