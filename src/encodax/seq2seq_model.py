@@ -279,7 +279,7 @@ def is_seq2seq(path_or_id: Path | str, *, revision: str | None = None) -> bool:
     if not place.is_file():
         return False
     model_type = json_files.read(place, hint="").get("model_type")
-    return model_type in families.SEQ2SEQ_FAMILIES
+    return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
 
 
 def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
