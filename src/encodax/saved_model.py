@@ -4,6 +4,7 @@ config.json, model.safetensors, tokenizer files   as transformers has them
 modules.json, 1_Pooling/...                        of an embedder (`sentence_modules.py`)
 head.json, head.safetensors                        a head that the published family lacks
 adapter_config.json, adapter_model.safetensors     what is added to another model (`adapters.py`)
+generation_config.json                             how transformers generates (`seq2seq_model.py`)
 README.md                                          the model card
 """
 
@@ -37,6 +38,7 @@ from encodax.tokenizer import Tokenizer
 from encodax.types import Params, Shapes
 
 CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
 HEAD_FILE = "head.json"
 HEAD_WEIGHTS_FILE = "head.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -51,6 +53,7 @@ MODEL_FILES = (
     HEAD_WEIGHTS_FILE,
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
+    GENERATION_FILE,
     weights.WEIGHTS_FILE,
     weights.INDEX_FILE,
     "model-*-of-*.safetensors",

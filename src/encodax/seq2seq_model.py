@@ -17,26 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax import atomic, families, hub, json_files, model_card, tokenizer_files, weights
+from encodax import atomic, families, hub, json_files, model_card, weights
 from encodax.config import UNROLLED, Execution, Seq2SeqConfig
 from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
 from encodax.nn import DecoderCache, Transformer, functional
+from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
-
-CONFIG_FILE = "config.json"
-GENERATION_FILE = "generation_config.json"
-MODEL_FILES = (
-    *tokenizer_files.CARRIED_FILES,
-    GENERATION_FILE,
-    weights.WEIGHTS_FILE,
-    weights.INDEX_FILE,
-    "model-*-of-*.safetensors",
-)
-"""What of an older model would be read with a newer one: it goes when that is saved over it."""
 
 
 @functools.cache
