@@ -77,6 +77,7 @@ class Seq2SeqModel:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
         family = families.seq2seq_family_named(published["model_type"])
         config = family.read_config(published)
+        _check_ids(config, place)
         loaded = weights.load(directory, parameter_shapes(config), family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
@@ -270,6 +271,21 @@ def is_seq2seq(path_or_id: Path | str, *, revision: str | None = None) -> bool:
         return False
     model_type = json_files.read(place, hint="").get("model_type")
     return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
+
+
+def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
+    """Refuse tokens that the decoder has no row for, which JAX would clamp.
+
+    Raises:
+        EncodaxError: names the first of them.
+    """
+    rows = config.transformer.decoder.embeddings.vocabulary_size
+    ids = {"begins": config.begin_id, "ends": config.end_id, "pads": config.pad_id}
+    for what, number in ids.items():
+        if not 0 <= number < rows:
+            raise EncodaxError(
+                f"{place}: the token that {what} is {number}, and the vocabulary has 0..{rows - 1}"
+            )
 
 
 def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
