@@ -85,7 +85,7 @@ class Dataset:
         if not lengths:
             raise EncodaxError("the data set is empty: it has no text")
         if cut:
-            logger.warning("%d texts were cut to %d tokens", cut, model.max_length)
+            logger.warning("%d texts were cut to %d tokens", cut, model.longest_sequence)
         return replace(
             data,
             lengths=np.asarray(lengths),
