@@ -161,12 +161,15 @@ def with_head(config: ModelConfig, task: Task, *, classes: int = 2) -> ModelConf
     """The configuration with the head that the task trains, as its family has it.
 
     Raises:
-        EncodaxError: the family has no such head.
+        EncodaxError: the family has no such head, or the task wants a decoder.
     """
+    if task.HEAD is None:
+        raise EncodaxError(
+            f"a plan is for encoders: of {task.NAME}, `encodax train --dry-run` says what a step is"
+        )
     labels = tuple(f"LABEL_{index}" for index in range(classes))
     labels = labels if task.HEAD in ("sequence", "token") else ()
     family = saved_model.family_of(config)
-    assert task.HEAD is not None
     return replace(config, head=family.new_head(config, task.HEAD, len(labels)), labels=labels)
 
 
