@@ -128,7 +128,8 @@ def seq2seq_family_named(model_type: object) -> FamilyOfSeq2Seq:
     """
     if not isinstance(model_type, str) or model_type not in SEQ2SEQ_FAMILIES:
         known = ", ".join(SEQ2SEQ_FAMILIES)
-        what = "is an encoder alone" if model_type in FAMILIES else "is not supported"
+        is_encoder = isinstance(model_type, str) and model_type in FAMILIES
+        what = "is an encoder alone" if is_encoder else "is not supported"
         raise EncodaxError(
             f"model_type {model_type!r} {what}; sequence-to-sequence models that are supported: "
             f"{known}"
