@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from encodax.config import HeadConfig, HeadKind, ModelConfig
+from encodax.config import HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
 from encodax.families.published import labels_of, plain_head, scores_of, shape_of
 from encodax.families.tensors import Tensor
@@ -16,8 +16,10 @@ from encodax.families.tensors import Tensor
 MODEL_TYPE = "encodax"
 copies: Mapping[str, str] = {}
 
+AnyConfig = ModelConfig | Seq2SeqConfig
 
-def tensor(config: ModelConfig, path: str, leaf: str) -> Tensor:
+
+def tensor(config: AnyConfig, path: str, leaf: str) -> Tensor:
     """A parameter stands under its own path, in its own layout."""
     return Tensor(f"{path}/{leaf}")
 
@@ -27,12 +29,12 @@ def canonical(stored: str) -> str:
     return stored
 
 
-def file_name(config: ModelConfig, name: str) -> str:
+def file_name(config: AnyConfig, name: str) -> str:
     """A name has one form."""
     return name
 
 
-def is_stray(config: ModelConfig, name: str) -> bool:
+def is_stray(config: AnyConfig, name: str) -> bool:
     """Nothing else may be in the file."""
     return False
 
