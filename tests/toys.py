@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from blocks import drawn
 from jax.experimental.compilation_cache import compilation_cache
 
 import encodax
+from encodax import Seq2SeqModel
+from encodax.config import Placement, Seq2SeqConfig
+from encodax.seq2seq_model import parameter_shapes
+from encodax.tokenizer import Tokenizer
 from encodax.training import TrainResult
+from encodax.training.presets import TransformerSize, transformer_config
 from encodax.types import Params
 
 PHRASES = (
@@ -56,6 +63,11 @@ MATCHES = [
     {"query": f"what is {asked}?", "text": f"the {thing} is {told}", "label": int(asked == told)}
     for asked in ("red", "green", "blue")
     for thing, told in (("apple", "red"), ("leaf", "green"), ("sea", "blue"))
+]
+REVERSALS = [
+    {"source": word, "target": word[::-1].upper()}
+    for count in (1, 2, 3)
+    for word in map("".join, itertools.product("abcd", repeat=count))
 ]
 
 SHAPE: dict[str, Any] = {
@@ -115,6 +127,39 @@ def ranker() -> TrainResult:
     """A cross-encoder of `MATCHES`."""
     choices = {**SHAPE, "width": 32, "ffn": 64, **QUICK, "batch_size": len(MATCHES), "steps": 60}
     return encodax.train("reranking", train=MATCHES, eval=MATCHES, **choices)
+
+
+@functools.cache
+def reverser() -> TrainResult:
+    """A sequence-to-sequence model of `REVERSALS`, over characters."""
+    shape = {"layers": 1, "width": 32, "heads": 2, "ffn": 64, "max_positions": 32}
+    rates = {"dropout_rate": 0.0, "label_smoothing": 0.0, "learning_rate": 1e-2, "warmup": 0.2}
+    batches = {"batch_tokens": 512, "steps": 100, "evaluate_every": 100}
+    choices = {"tokenizer": "char", **shape, **rates, **batches}
+    return encodax.train("translation", train=REVERSALS, eval=REVERSALS, **choices)
+
+
+@functools.cache
+def writer(placement: Placement = "post") -> Seq2SeqModel:
+    """A sequence-to-sequence model of two layers that has learned nothing, as `drawn` has it."""
+    texts = [record[side] for record in REVERSALS for side in ("source", "target")]
+    tokenizer = Tokenizer.train(texts, "char", begins=False)
+    assert tokenizer.end_id is not None
+    config = Seq2SeqConfig(
+        transformer_config(
+            TransformerSize(2, 16, 2, 24, dropout_rate=0.1),
+            tokenizer.vocabulary_size,
+            placement=placement,
+            positions="sinusoidal_halves",
+            max_positions=32,
+            output_bias=True,
+        ),
+        begin_id=tokenizer.pad_id,
+        end_id=tokenizer.end_id,
+        pad_id=tokenizer.pad_id,
+        never_ids=(tokenizer.pad_id,),
+    )
+    return Seq2SeqModel(config, drawn(parameter_shapes(config)), tokenizer)
 
 
 def spans_of(record: dict[str, Any]) -> list[tuple[int, int, str]]:
