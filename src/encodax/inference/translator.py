@@ -326,7 +326,8 @@ class Translator:
         self.model.check(batch)
         program = self._program(group.height, group.room, manner)
         found: Generated = jax.device_get(program(self._params, batch, np.uint32(manner.seed)))
-        if not np.isfinite(found.scores).all():
+        # A search passes over what is no number, and then finds nothing.
+        if not (np.isfinite(found.scores).all() and found.lengths[:, 0].all()):
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
         return found
 
