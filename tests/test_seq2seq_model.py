@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +28,10 @@ from encodax.data.packing import assemble_pairs, best_fit_pairs
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.nn import transformer
-from encodax.seq2seq_model import is_seq2seq
+from encodax.seq2seq_model import initial_params, is_seq2seq
 from encodax.tasks.task import Targets, cross_entropy
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer
+from encodax.training.presets import TransformerSize, transformer_config
 from encodax.types import ModelOutput, PackedBatch, PairBatch
 
 __all__ = ["quick_compiler"]
@@ -96,6 +98,23 @@ def loss_of(output: ModelOutput, pairs: list[EncodedPair], rows: list[list[int]]
         values[row, tokens], weights[row, tokens] = pairs[index].wanted, 1
     targets = Targets(jnp.asarray(values, jnp.int32), jnp.asarray(weights))
     return cross_entropy(output.logits, targets, 0.1)
+
+
+# --- how it begins
+
+
+def test_queries_keys_and_values_are_drawn_as_one_layer() -> None:
+    sizes = TransformerSize(layers=1, width=128, heads=4, feed_forward_width=16, dropout_rate=0.0)
+    config = dataclasses.replace(writer().config, transformer=transformer_config(sizes, 50))
+    params = initial_params(config, jax.random.key(0))
+    limit = math.sqrt(6 / (128 + 3 * 128))
+    for sublayer in ("encoder/layer_0/attention", "decoder/layer_0/cross_attention"):
+        for name in ("query", "key", "value"):
+            w = np.asarray(params[f"{sublayer}/{name}"]["w"])
+            assert 0.999 * limit < np.abs(w).max() <= limit * 1.0001
+            assert w.std() == pytest.approx(limit / math.sqrt(3), rel=0.02)
+    output = np.asarray(params["decoder/layer_0/cross_attention/output"]["w"])
+    assert output.std() == pytest.approx(math.sqrt(2 / 256), rel=0.02)
 
 
 # --- what a batch may change

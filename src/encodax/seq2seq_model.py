@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -289,9 +290,22 @@ def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
 
 
 def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
-    """Fresh parameters, drawn from a random key; not compiled, as it runs once."""
+    """Fresh parameters, drawn from a random key; not compiled, as it runs once.
+
+    Queries, keys and values are drawn as one layer D -> 3 H K is by Glorot & Bengio 2010, which is
+    how PyTorch and fairseq draw them, not as a layer a head, which is how `Linear` does. Scores
+    of embeddings that are scaled by sqrt(D) are large from the first step otherwise, and under the
+    high learning rates of section 5.3 of the paper the encoder's attention then saturates.
+    """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    params: Params = _transformed(config).init(key, PairBatch(dummy, dummy))
+    drawn: Params = _transformed(config).init(key, PairBatch(dummy, dummy))
+    params: dict[str, dict[str, Array]] = {}
+    for path, leaves in drawn.items():
+        params[path] = dict(leaves)
+        if path.rpartition("/")[2] in ("query", "key", "value"):
+            width, heads, head_width = leaves["w"].shape
+            share = (width + head_width) / (width + 3 * heads * head_width)
+            params[path]["w"] = leaves["w"] * math.sqrt(share)
     return params
 
 
