@@ -20,12 +20,15 @@ Remat = Literal["none", "dots", "full"]
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Layer normalization (Ba et al. 2016, arXiv:1607.06450)."""
+    """Layer normalization (Ba et al. 2016, arXiv:1607.06450), or that of the root mean square."""
 
     eps: float = 1e-12
     """Added to the variance before the root. BERT uses 1e-12, RoBERTa 1e-5."""
     bias: bool = True
     """Whether there is a shift (beta); ModernBERT has none."""
+    centred: bool = True
+    """Whether the mean is taken away first; T5 does not (RMSNorm: Zhang & Sennrich 2019,
+    arXiv:1910.07467, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class RelativeBiasConfig:
     """Half for each direction: the nearest distances each have one, the others share by log."""
     max_distance: int = 128
     """Distances from here on share the last bucket."""
+    one_way: bool = False
+    """Whether all buckets are for keys that come before, as a decoder has it."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,8 @@ class DecoderConfig:
     layers: tuple[LayerConfig, ...]
     final_norm: NormConfig | None = None
     """Layer norm after the last layer: for pre-norm stacks."""
+    relative_positions: RelativeBiasConfig | None = None
+    """Positions that enter the scores of every layer's attention to itself."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +236,9 @@ class TransformerConfig:
     """Whether the output's weights are the target's token embeddings (Press & Wolf 2017,
     arXiv:1608.05859, section 2)."""
     output_bias: bool = False
+    output_scale: float = 1.0
+    """Multiplies what the decoder gives before the output: D^-1/2 in T5, whose embeddings are not
+    scaled."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,8 @@ class Seq2SeqConfig:
     pad_id: int
     never_ids: tuple[int, ...] = ()
     """Token ids that are never generated, such as that of padding."""
+    first_id: int | None = None
+    """Token id that every target begins with, where there is one (BART); it is generated so."""
     family: str | None = None
     """The published `model_type` it was read from; None for what was made here."""
     max_length: int | None = None

@@ -40,6 +40,8 @@ class Ends:
     """L: a sequence that has not ended by then is cut, the end included."""
     never_ids: tuple[int, ...] = ()
     """Tokens that no sequence has."""
+    first_id: int | None = None
+    """What every sequence begins with, with probability 1; None for what is most probable."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -133,7 +135,7 @@ def generate(
         return jax.random.categorical(jax.random.fold_in(key, place), kept).astype(jnp.int32)
 
     def body(state: _Open) -> _Open:
-        logs, kept = _log_probabilities(step, state.last, state.cache, ends)
+        logs, kept = _log_probabilities(step, state.last, state.cache, ends, state.place)
         chosen = choose(logs, state.place)
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
         of_chosen = jnp.take_along_axis(logs, chosen[:, None], axis=1)[:, 0]
@@ -204,7 +206,8 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
     rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
 
     def body(state: _Beams) -> _Beams:
-        logs, kept = _log_probabilities(step, state.last.reshape(-1), state.cache, ends)
+        last = state.last.reshape(-1)
+        logs, kept = _log_probabilities(step, last, state.cache, ends, state.place)
         vocabulary = logs.shape[-1]
         both = min(2 * count, count * vocabulary)
         sums = state.sums[..., None] + logs.reshape(rows, count, -1)  # (B, k, V)
@@ -277,11 +280,18 @@ class _Beams(NamedTuple):
 
 
 def _log_probabilities(
-    step: Step, token_ids: Int[Array, " R"], cache: DecoderCache, ends: Ends
+    step: Step,
+    token_ids: Int[Array, " R"],
+    cache: DecoderCache,
+    ends: Ends,
+    place: Int[Array, ""],
 ) -> tuple[Float[Array, "R V"], DecoderCache]:
     """Of the next token of each row."""
     scores, cache = step(token_ids, cache)
     logs = jax.nn.log_softmax(scores.astype(jnp.float32))
     if ends.never_ids:  # as in transformers, what is left does not add up to 1 again
         logs = logs.at[:, np.asarray(ends.never_ids)].set(NEVER)
+    if ends.first_id is not None:
+        first = jnp.where(jnp.arange(logs.shape[-1]) == ends.first_id, 0.0, NEVER)
+        logs = jnp.where(place == 0, first, logs)
     return logs, cache

@@ -73,7 +73,7 @@ class Seq2SeqModel:
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         place = directory / CONFIG_FILE
-        published = json_files.read(place, hint=f": is {directory} a model directory?")
+        published = _published(directory)
         if "model_type" not in published:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
         family = families.seq2seq_family_named(published["model_type"])
@@ -124,11 +124,12 @@ class Seq2SeqModel:
 
     def _generation(self) -> dict[str, Any]:
         """What transformers generates by."""
-        never = [[number] for number in self.config.never_ids]
+        never, first = [[number] for number in self.config.never_ids], self.config.first_id
         return {
             "decoder_start_token_id": self.config.begin_id,
             "eos_token_id": self.config.end_id,
             "pad_token_id": self.config.pad_id,
+            **({} if first is None else {"forced_bos_token_id": first}),
             "max_length": self.longest_sequence,
             **({"bad_words_ids": never} if never else {}),
         }
@@ -274,6 +275,19 @@ def is_seq2seq(path_or_id: Path | str, *, revision: str | None = None) -> bool:
     return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
 
 
+def _published(directory: Path) -> dict[str, Any]:
+    """`config.json`, with what newer files say of generation in a file of its own."""
+    published: dict[str, Any] = json_files.read(
+        directory / CONFIG_FILE, hint=f": is {directory} a model directory?"
+    )
+    if (directory / GENERATION_FILE).is_file():
+        of_generation = json_files.read(directory / GENERATION_FILE, hint="")
+        for key in ("decoder_start_token_id", "forced_bos_token_id"):
+            if published.get(key) is None and of_generation.get(key) is not None:
+                published[key] = of_generation[key]
+    return published
+
+
 def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
     """Refuse tokens that the decoder has no row for, which JAX would clamp.
 
@@ -282,6 +296,7 @@ def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
     """
     rows = config.transformer.decoder.embeddings.vocabulary_size
     ids = {"begins": config.begin_id, "ends": config.end_id, "pads": config.pad_id}
+    ids |= {} if config.first_id is None else {"comes first": config.first_id}
     for what, number in ids.items():
         if not 0 <= number < rows:
             raise EncodaxError(
@@ -298,14 +313,12 @@ def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
     high learning rates of section 5.3 of the paper the encoder's attention then saturates.
     """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    drawn: Params = _transformed(config).init(key, PairBatch(dummy, dummy))
-    params: dict[str, dict[str, Array]] = {}
-    for path, leaves in drawn.items():
-        params[path] = dict(leaves)
+    params: dict[str, dict[str, Array]] = _transformed(config).init(key, PairBatch(dummy, dummy))
+    for path, leaves in params.items():
         if path.rpartition("/")[2] in ("query", "key", "value"):
             width, heads, head_width = leaves["w"].shape
             share = (width + head_width) / (width + 3 * heads * head_width)
-            params[path]["w"] = leaves["w"] * math.sqrt(share)
+            leaves["w"] *= math.sqrt(share)
     return params
 
 

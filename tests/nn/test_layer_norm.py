@@ -84,3 +84,11 @@ def test_a_spec_gives_the_norm_that_it_says(bias: bool) -> None:
     assert set(params["here"]) == ({"alpha", "beta"} if bias else {"alpha"})
     wanted = reference.layer_norm(reference.float64(x), reference.float64(params["here"]), 0.3)
     assert_close(apply(params, x), wanted)
+
+
+def test_the_norm_of_the_root_mean_square_leaves_the_mean() -> None:
+    x = jnp.asarray([[1.0, 2.0, 5.0]])
+    params, apply = built(lambda x: LayerNorm(eps=1e-6, bias=False, centred=False)(x), x)
+    assert set(params["norm"]) == {"alpha"}
+    wanted = np.asarray([1, 2, 5]) / np.sqrt(10 + 1e-6)
+    assert_close(apply(params, x)[0], wanted)

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 GOLDENS = Path(__file__).resolve().parent / "goldens"
@@ -251,7 +251,8 @@ def redraw(model: PreTrainedModel, generator: torch.Generator) -> None:
 
     Tied parameters are one parameter, drawn once.
     """
-    gains = {id(module.weight) for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    norms = (module for module in model.modules() if type(module).__name__.endswith("LayerNorm"))
+    gains = {id(norm.weight) for norm in norms}
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)

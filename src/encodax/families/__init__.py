@@ -14,6 +14,7 @@ from encodax.config import HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig, Usa
 from encodax.errors import EncodaxError
 from encodax.families import (
     albert,
+    bart,
     bert,
     deberta_v2,
     distilbert,
@@ -26,6 +27,7 @@ from encodax.families import (
     native_seq2seq,
     nomic_bert,
     roberta,
+    t5,
 )
 from encodax.families.tensors import TensorNames
 
@@ -83,7 +85,12 @@ _ALL: tuple[Family, ...] = (
 )
 FAMILIES: dict[str, Family] = {family.MODEL_TYPE: family for family in _ALL}
 """Families of encoders by `model_type`."""
-_ALL_SEQ2SEQ: tuple[FamilyOfSeq2Seq, ...] = (marian.FAMILY, native_seq2seq)
+_ALL_SEQ2SEQ: tuple[FamilyOfSeq2Seq, ...] = (
+    marian.FAMILY,
+    bart.FAMILY,
+    t5.FAMILY,
+    native_seq2seq,
+)
 SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
 """Families of sequence-to-sequence models by `model_type`."""
 

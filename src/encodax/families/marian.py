@@ -72,13 +72,16 @@ FIXED: dict[str, Any] = {
 }
 
 
-def stacks(published: Published, embeddings: dict[str, Any]) -> TransformerConfig:
+def stacks(
+    published: Published, embeddings: dict[str, Any], *, output_bias: bool = True
+) -> TransformerConfig:
     """Both stacks as Marian and BART say them.
 
     Args:
         published: the configuration.
         embeddings: fields of `EmbeddingsConfig` beside the vocabulary, the width, the scale and
             the dropout.
+        output_bias: whether the scores have one.
     """
     width, rate = published.integer("d_model", least=1), published.rate("dropout")
 
@@ -115,7 +118,7 @@ def stacks(published: Published, embeddings: dict[str, Any]) -> TransformerConfi
     return TransformerConfig(
         EncoderConfig(tokens, layers("encoder")),
         DecoderConfig(tokens, layers("decoder")),
-        output_bias=True,
+        output_bias=output_bias,
     )
 
 
@@ -154,7 +157,7 @@ FAMILY = Seq2SeqFamily(
     architecture="MarianMTModel",
     transformer=transformer,
     published=keys,
-    table=STACKS,
+    table=lambda config: STACKS,
     defaults=DEFAULTS,
     fixed={**FIXED, "share_encoder_decoder_embeddings": True},
     copies=COPIES,

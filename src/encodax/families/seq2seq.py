@@ -16,6 +16,9 @@ from encodax.errors import EncodaxError
 from encodax.families.published import COMMON_DEFAULTS, Published, check_dtype
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
 
+FIRST = "forced_bos_token_id"
+"""The token that every target begins with, where there is one."""
+
 
 @dataclass(frozen=True)
 class Seq2SeqFamily:
@@ -29,14 +32,17 @@ class Seq2SeqFamily:
     """The stacks, from what the configuration says."""
     published: Callable[[TransformerConfig], dict[str, Any]]
     """The same the other way round."""
-    table: Table
-    """Where the parameters stand."""
+    table: Callable[[TransformerConfig], Table]
+    """Where the parameters of such stacks stand."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What the published class takes for keys that are left out."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Options that our blocks have in one form only: any other value is refused."""
     other_architectures: tuple[str, ...] = ()
     """Other names of the same model."""
+    prefix: str = ""
+    """What stands before the name of every tensor of a stack, but in files of a bare model: one
+    whose output has no bias."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """Tensors that repeat another where files store both -> that other one."""
     strays: tuple[str, ...] = ()
@@ -78,6 +84,7 @@ class Seq2SeqFamily:
             end_id=published.integer("eos_token_id"),
             pad_id=pad_id,
             never_ids=self.never(pad_id),
+            first_id=None if values.get(FIRST) is None else published.integer(FIRST),
             family=self.MODEL_TYPE,
         )
 
@@ -92,19 +99,21 @@ class Seq2SeqFamily:
             "decoder_start_token_id": config.begin_id,
             "eos_token_id": config.end_id,
             "pad_token_id": config.pad_id,
+            **({} if config.first_id is None else {FIRST: config.first_id}),
         }
 
     def tensor(self, config: Seq2SeqConfig, path: str, leaf: str) -> Tensor:
         """Where a parameter stands in the weights file."""
-        return look_up(self.table, path, leaf)
+        return look_up(self.table(config.transformer), path, leaf)
 
     def canonical(self, stored: str) -> str:
-        """A name has one form."""
-        return stored
+        """The name with its prefix."""
+        is_bare = stored.startswith(("shared.", "encoder.", "decoder."))
+        return self.prefix + stored if is_bare else stored
 
     def file_name(self, config: Seq2SeqConfig, name: str) -> str:
-        """A name has one form."""
-        return name
+        """The name as files of such a model have it."""
+        return name if config.transformer.output_bias else name.removeprefix(self.prefix)
 
     def is_stray(self, config: Seq2SeqConfig, name: str) -> bool:
         """Whether the file of such a model may carry this tensor beside those of the model."""

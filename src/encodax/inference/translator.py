@@ -370,7 +370,14 @@ class Translator:
         self, height: int, room: int, longest: int, manner: Manner
     ) -> Callable[..., Generated]:
         model, config = self.model, self.model.config
-        ends = Ends(config.begin_id, config.end_id, config.pad_id, longest, config.never_ids)
+        ends = Ends(
+            config.begin_id,
+            config.end_id,
+            config.pad_id,
+            longest,
+            config.never_ids,
+            config.first_id,
+        )
 
         def run(params: Params, source: PackedBatch, seed: Any) -> Generated:
             cache = model.begin(params, source, longest)

@@ -22,6 +22,7 @@ from encodax.nn.attention import KeysValues
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.layer import Layer, computed_again
 from encodax.nn.layer_norm import norm_of
+from encodax.nn.relative_positions import RelativeBias
 from encodax.types import EncoderOutput, PackedBatch
 
 STAGES = frozenset({"target_attention", "cross_attention"})
@@ -78,6 +79,7 @@ class DecoderLayer(Layer):
         segment_ids: Int[Array, "B T"],
         source_segments: Int[Array, "B S"],
         position_ids: Int[Array, "B T"] | None = None,
+        bias: Float[Array, "#B H T T"] | None = None,
         max_segments: int | None = None,
         is_training: bool = False,
         kept: dict[str, list[Array]] | None = None,
@@ -92,12 +94,17 @@ class DecoderLayer(Layer):
             segment_ids: (B, T).
             source_segments: (B, S).
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
+            bias: added to the scores of the target's attention to itself.
             max_segments: the highest segment there can be, where it is known: a batch's N.
             is_training: apply dropout.
             kept: takes the weights of both attentions, under the stages that it names.
         """
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
-        to_itself: dict[str, Any] = {"query_segments": segment_ids, "position_ids": position_ids}
+        to_itself: dict[str, Any] = {
+            "query_segments": segment_ids,
+            "position_ids": position_ids,
+            "bias": bias,
+        }
         to_source: dict[str, Any] = {
             "y": source,
             "query_segments": segment_ids,
@@ -134,6 +141,7 @@ class DecoderLayer(Layer):
         *,
         place: Int[Array, ""],
         source_segments: Int[Array, "B S"],
+        bias: Float[Array, "#B H 1 L"] | None = None,
     ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
         """One token of each row, and what is kept with it.
 
@@ -142,6 +150,7 @@ class DecoderLayer(Layer):
             cache: of the tokens before it.
             place: how many these are.
             source_segments: (B, S): 1 for the tokens of a source, 0 for padding.
+            bias: added to the scores of its attention to itself and those before it.
         """
         rows, room = x.shape[0], cache.own.keys.shape[1]
         position_ids = jnp.broadcast_to(place, (rows, 1))
@@ -153,7 +162,9 @@ class DecoderLayer(Layer):
             newest,
         )
         seen = jnp.broadcast_to(jnp.arange(room) <= place, (rows, room)).astype(jnp.int32)
-        attend = functools.partial(attention, y=own, key_segments=seen, position_ids=position_ids)
+        attend = functools.partial(
+            attention, y=own, key_segments=seen, position_ids=position_ids, bias=bias
+        )
         look = functools.partial(
             self._attention("cross_attention"), y=cache.source, key_segments=source_segments
         )
@@ -177,8 +188,8 @@ class DecoderLayer(Layer):
 class Decoder(hk.Module):
     """Embeddings and L decoder layers.
 
-    Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...`, and where the config has it
-    `final_norm`.
+    Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...`, and where the config has them
+    `relative_bias` and `final_norm`.
     """
 
     def __init__(
@@ -221,6 +232,8 @@ class Decoder(hk.Module):
             "is_training": is_training,
             "kept": kept if kept else None,
         }
+        relative = self._relative_bias()
+        bias = None if relative is None else relative(x.shape[1])
         for layer in self._layers():
             run = computed_again(functools.partial(layer, **options), self.execution)
             x = run(
@@ -229,6 +242,7 @@ class Decoder(hk.Module):
                 segment_ids=jnp.asarray(batch.segment_ids),
                 source_segments=source_segments,
                 position_ids=jnp.asarray(batch.position_ids),
+                bias=bias,
             )
         records = {stage: tuple(arrays) for stage, arrays in kept.items()}
         return EncoderOutput(self._normalized(x), records)
@@ -259,9 +273,15 @@ class Decoder(hk.Module):
         batch = replace(batch, position_ids=jnp.broadcast_to(place, (rows, 1)))
         room = cache.layers[0].own.keys.shape[1] if cache.layers else 1
         x = self._embeddings()(batch, token_table=token_table, positions=room)
+        relative = self._relative_bias()
+        options: dict[str, Any] = {
+            "place": place,
+            "source_segments": cache.source_segments,
+            "bias": None if relative is None else relative.of_query(place, room),
+        }
         kept = []
         for layer, own in zip(self._layers(), cache.layers, strict=True):
-            x, new = layer.step(x, own, place=place, source_segments=cache.source_segments)
+            x, new = layer.step(x, own, **options)
             kept.append(new)
         cache = replace(cache, layers=tuple(kept), length=place + 1)
         return self._normalized(x)[:, 0], cache
@@ -281,6 +301,14 @@ class Decoder(hk.Module):
             DecoderLayer(layer, name=f"layer_{index}")
             for index, layer in enumerate(self.config.layers)
         ]
+
+    @hk.name_like("__call__")
+    def _relative_bias(self) -> RelativeBias | None:
+        config = self.config.relative_positions
+        if config is None:
+            return None
+        heads = self.config.layers[0].attention.heads
+        return RelativeBias(config, heads, name="relative_bias")
 
     @hk.name_like("__call__")
     def _normalized(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:

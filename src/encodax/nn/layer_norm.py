@@ -18,21 +18,34 @@ class LayerNorm(hk.Module):
     mean and var (the biased one) are taken over the feature axis alone, in float32 whatever the
     dtype of x; y has the dtype of x. Ba et al. 2016, arXiv:1607.06450, section 3, where alpha is
     the gain g and beta the bias b.
+
+    Where it is not centred, the mean is taken to be 0 and var is the mean square: RMSNorm (Zhang &
+    Sennrich 2019, arXiv:1910.07467, equation 4).
     """
 
-    def __init__(self, axis: int = -1, eps: float = 1e-5, *, bias: bool = True, name: str = "norm"):
+    def __init__(
+        self,
+        axis: int = -1,
+        eps: float = 1e-5,
+        *,
+        bias: bool = True,
+        centred: bool = True,
+        name: str = "norm",
+    ):
         """Choose the axis.
 
         Args:
             axis: the feature axis; counted from the end where negative.
             eps: added to the variance before the root.
             bias: whether there is a beta.
+            centred: whether the mean is taken away.
             name: the last part of the parameters' path.
         """
         super().__init__(name=name)
         self.axis = axis
         self.eps = eps
         self.bias = bias
+        self.centred = centred
 
     def __call__(self, x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
         """Normalize x; `alpha` and `beta` have the shape (x.shape[axis],)."""
@@ -42,9 +55,10 @@ class LayerNorm(hk.Module):
         along_axis[self.axis] = features  # (1, ..., features, ..., 1)
 
         x32 = x.astype(jnp.float32)
-        centred = x32 - jnp.mean(x32, axis=self.axis, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=self.axis, keepdims=True)
-        normalized = centred * jax.lax.rsqrt(variance + self.eps)
+        if self.centred:
+            x32 -= jnp.mean(x32, axis=self.axis, keepdims=True)
+        variance = jnp.mean(jnp.square(x32), axis=self.axis, keepdims=True)
+        normalized = x32 * jax.lax.rsqrt(variance + self.eps)
         y = alpha.reshape(along_axis) * normalized
         if self.bias:
             beta = hk.get_parameter("beta", (features,), jnp.float32, jnp.zeros)
@@ -54,4 +68,4 @@ class LayerNorm(hk.Module):
 
 def norm_of(config: NormConfig, name: str) -> LayerNorm:
     """The layer norm of that spec, over the last axis."""
-    return LayerNorm(eps=config.eps, bias=config.bias, name=name)
+    return LayerNorm(eps=config.eps, bias=config.bias, centred=config.centred, name=name)

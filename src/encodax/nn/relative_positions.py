@@ -21,16 +21,18 @@ from encodax.nn.layer_norm import norm_of
 def bias_buckets(distance: Int[np.ndarray, "T S"], config: RelativeBiasConfig) -> np.ndarray:
     """The bucket of each distance (key minus query): Raffel et al. 2020, section 2.1.
 
-    Half of the buckets are for keys that come later. In each half, the first half are for one
-    distance each, and the rest for distances that grow by a constant factor.
+    Half of the buckets are for keys that come later; `one_way`, these share bucket 0. Of the
+    buckets of a direction, the first half are for one distance each, and the rest for distances
+    that grow by a constant factor.
     """
-    half = config.buckets // 2
+    half = config.buckets if config.one_way else config.buckets // 2
     exact = half // 2
-    far = np.abs(distance)
+    far = np.maximum(-distance, 0) if config.one_way else np.abs(distance)
     ratio = np.maximum(far, 1).astype(np.float32) / np.float32(exact)
     growth = np.log(ratio) / np.float32(math.log(config.max_distance / exact))
     shared = np.minimum(exact + (growth * np.float32(half - exact)).astype(np.int64), half - 1)
-    return np.asarray(np.where(far < exact, far, shared) + half * (distance > 0))
+    later = 0 if config.one_way else half * (distance > 0)
+    return np.asarray(np.where(far < exact, far, shared) + later)
 
 
 def disentangled_buckets(
@@ -59,8 +61,8 @@ def _distances(tokens: int) -> Int[np.ndarray, "T T"]:
 class RelativeBias(hk.Module):
     """A learned bias of each head for each bucket of distances, added to the scores.
 
-    Raffel et al. 2020, arXiv:1910.10683, section 2.1; in MPNet (Song et al. 2020) all layers share
-    it. Parameters: `w` (buckets, H).
+    Raffel et al. 2020, arXiv:1910.10683, section 2.1; all layers of a stack share it. Parameters:
+    `w` (buckets, H).
     """
 
     def __init__(self, config: RelativeBiasConfig, heads: int, name: str = "relative_bias"):
@@ -70,10 +72,19 @@ class RelativeBias(hk.Module):
 
     def __call__(self, tokens: int) -> Float[Array, "1 H T T"]:
         """The bias of rows of so many tokens."""
-        normal = hk.initializers.RandomNormal(0.02)
-        table = hk.get_parameter("w", (self.config.buckets, self.heads), jnp.float32, normal)
-        bias = table[bias_buckets(-_distances(tokens), self.config)]  # (T, T, H)
+        bias = self._table()[bias_buckets(-_distances(tokens), self.config)]  # (T, T, H)
         return jnp.transpose(bias, (2, 0, 1))[None]
+
+    @hk.name_like("__call__")
+    def of_query(self, place: Int[Array, ""], tokens: int) -> Float[Array, "1 H 1 T"]:
+        """The bias of one query alone, the one at this place."""
+        buckets = jnp.asarray(bias_buckets(-_distances(tokens), self.config))[place]  # (T,)
+        return self._table()[buckets].T[None, :, None]
+
+    @hk.name_like("__call__")
+    def _table(self) -> Float[Array, "buckets H"]:
+        normal = hk.initializers.RandomNormal(0.02)
+        return hk.get_parameter("w", (self.config.buckets, self.heads), jnp.float32, normal)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,8 @@ class Transformer:
         return self.encoder.token_table() if self.config.shared_embeddings else None
 
     def _scores(self, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+        if self.config.output_scale != 1:
+            hidden = hidden * self.config.output_scale
         if not self.config.tied_output:
             return self._output(hidden)
         table = self._shared_table()

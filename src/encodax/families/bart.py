@@ -1,0 +1,63 @@
+"""BART: the Transformer with learned positions and a norm after the embeddings.
+
+Lewis et al. 2020, arXiv:1910.13461. A model that is published as `BartModel`, as BART's own are,
+has neither a bias of the output nor `model.` in front of its tensors' names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encodax.config import NormConfig, TransformerConfig
+from encodax.families import marian
+from encodax.families.published import Published
+from encodax.families.seq2seq import Seq2SeqFamily
+from encodax.families.tensors import NORM, TABLE, Table
+
+ARCHITECTURE, BARE = "BartForConditionalGeneration", "BartModel"
+POSITION_OFFSET = 2
+"""Row of the table of positions that position 0 takes, whatever the padding token."""
+
+STACKS: Table = {
+    **marian.STACKS,
+    **{
+        f"{side}/embeddings/{ours}": (f"model.{side}.{theirs}", leaves)
+        for side in ("encoder", "decoder")
+        for ours, theirs, leaves in (
+            ("position", "embed_positions", TABLE),
+            ("norm", "layernorm_embedding", NORM),
+        )
+    },
+}
+
+
+def transformer(published: Published) -> TransformerConfig:
+    """The stacks."""
+    embeddings = {
+        "positions": "learned",
+        "max_positions": published.integer("max_position_embeddings", least=1),
+        "position_offset": POSITION_OFFSET,
+        "norm": NormConfig(marian.NORM_EPS),
+    }
+    named = published["architectures"] or [ARCHITECTURE]
+    return marian.stacks(published, embeddings, output_bias=named != [BARE])
+
+
+def keys(config: TransformerConfig) -> dict[str, Any]:
+    """The configuration that `transformer` reads."""
+    architecture = ARCHITECTURE if config.output_bias else BARE
+    return {**marian.keys(config), "architectures": [architecture]}
+
+
+FAMILY = Seq2SeqFamily(
+    MODEL_TYPE="bart",
+    architecture=ARCHITECTURE,
+    other_architectures=(BARE,),
+    prefix="model.",
+    transformer=transformer,
+    published=keys,
+    table=lambda config: STACKS,
+    defaults=marian.DEFAULTS,
+    fixed=marian.FIXED,
+    copies=marian.COPIES,
+)
