@@ -70,7 +70,7 @@ wheel: setup ## build a wheel into dist/ and try it in a clean environment
 LOCK = .venv-lock/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-python-downloads --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
-DEMO = --extra train --extra demo --extra parquet --group build
+DEMO = --extra train --extra demo --extra parquet --extra sentencepiece --group build
 lock: ## lock the dependencies again (UPGRADE=--upgrade for the newest)
 	@python=$$(tools/find_python.sh) && "$$python" -m venv --clear .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check install -qq uv==$(UV_VERSION)

@@ -828,6 +828,10 @@ def translate(
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest translation.  \\[default: 50 more than the text]")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="The code of the language, such as fra, of a model that has several."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON Lines with scores, instead of lines of text.")
     ] = False,
@@ -858,7 +862,7 @@ def translate(
     if n_best > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
     sampling = Sampling(temperature, sample_top_k, top_p) if sample else None
-    manner = Manner.of(beams, sampling, seed=seed, n_best=n_best, max_tokens=max_tokens)
+    manner = Manner.of(beams, sampling, seed=seed, n_best=n_best, max_tokens=max_tokens, to=to)
     records = _records(texts, input, columns=columns, format=format)
     sources_of = (translation.source_of(record) for record in records)
     translator = Translator.load(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from encodax.errors import EncodaxError
 
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm")
 """What is fetched: never code, never a pickle."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

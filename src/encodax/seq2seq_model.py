@@ -26,6 +26,7 @@ from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
 from encodax.nn import DecoderCache, Transformer, functional
 from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES
+from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
 
@@ -148,12 +149,18 @@ class Seq2SeqModel:
         return min(self.max_length or ROW_TOKENS[-1], ROW_TOKENS[-1])
 
     def encode(
-        self, texts: Sequence[str], *, truncate: bool = False, names: Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        to: str | None = None,
+        truncate: bool = False,
+        names: Sequence[str] | None = None,
     ) -> tuple[list[Encoding], int]:
         """Tokenize sources that the model can take.
 
         Args:
             texts: what to tokenize.
+            to: the code of the language that is wanted, of a model that has several.
             truncate: cut what is longer than the model takes.
             names: what each text is called in an error.
 
@@ -167,20 +174,41 @@ class Seq2SeqModel:
         if isinstance(texts, str):
             raise EncodaxError("a list of texts is wanted, not one string")
         names = names or [f"text {index}" for index in range(len(texts))]
+        if to is not None:
+            if self.tokenizer.languages is None:
+                raise EncodaxError(f"the model has one target language: it takes no {to!r}")
+            texts = [f">>{to}<< {text}" if text else text for text in texts]
         for name, text in zip(names, texts, strict=True):
             check_unicode(text, name)
+            self._check_language(text, name)
         encodings = self.tokenizer.encode(texts)
         return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+
+    def _check_language(self, text: str, name: str) -> None:
+        """Refuse what asks for a language that the model does not have.
+
+        Raises:
+            EncodaxError: names it, and those there are.
+        """
+        languages, asked = self.tokenizer.languages, LANGUAGE.match(text)
+        if languages is None or asked is None or asked[1] in languages:
+            return
+        known = f"it has: {', '.join(languages)}" if languages else "it has one, without a name"
+        raise EncodaxError(f"{name}: the model has no target language {asked[1]!r}; {known}")
 
     def encode_pairs(
         self, pairs: Sequence[tuple[str, str]], *, truncate: bool = False, names: Sequence[str]
     ) -> tuple[list[EncodedPair], int]:
         """Tokenize sources and their targets, to learn from; arguments as `encode` has them."""
         sources, cut = self.encode([pair[0] for pair in pairs], truncate=truncate, names=names)
-        targets, cut_targets = self.encode(
-            [pair[1] for pair in pairs],
+        names = [f"the target of {name}" for name in names]
+        for name, (_, target) in zip(names, pairs, strict=True):
+            check_unicode(target, name)
+        targets, cut_targets = packing.within(
+            self.tokenizer.encode_targets([pair[1] for pair in pairs]),
+            self.longest_sequence,
             truncate=truncate,
-            names=[f"the target of {name}" for name in names],
+            names=names,
         )
         begin = self.config.begin_id
         return [

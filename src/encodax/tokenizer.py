@@ -17,9 +17,10 @@ import tokenizers
 from jaxtyping import Bool, Int
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from encodax import sentencepiece_files
 from encodax.errors import EncodaxError
+from encodax.sentencepiece_files import SentencePieceBackend
 from encodax.tokenizer_files import (
-    CARRIED_FILES,
     ESM_TOKENS,
     ROBERTA_TOKENS,
     SLOW,
@@ -152,22 +153,26 @@ class Tokenizer:
 
     def __init__(
         self,
-        backend: tokenizers.Tokenizer,
+        backend: tokenizers.Tokenizer | SentencePieceBackend,
         *,
+        targets: SentencePieceBackend | None = None,
         special_tokens: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
     ):
         """Wrap a tokenizer of the `tokenizers` library; its truncation and padding go off.
 
         Args:
-            backend: the tokenizer.
+            backend: the tokenizer, or what stands for one.
+            targets: what tokenizes targets, where that is another.
             special_tokens: its special tokens by role; for roles that are not named, BERT's,
                 RoBERTa's or ESM's, whichever the vocabulary has.
             files: what `save` writes besides `tokenizer.json`.
         """
-        backend.no_truncation()
-        backend.no_padding()
+        if isinstance(backend, tokenizers.Tokenizer):
+            backend.no_truncation()
+            backend.no_padding()
         self._backend = backend
+        self._of_targets = targets or backend
         vocabulary = backend.get_vocab()
         self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
         known = (SPECIAL_TOKENS, ROBERTA_TOKENS, ESM_TOKENS)
@@ -235,12 +240,25 @@ class Tokenizer:
             except Exception as error:  # the library raises bare Exception
                 raise EncodaxError(f"{path} cannot be read as a tokenizer: {error}") from error
             check_ids(path, backend.get_vocab())
+        elif found := sentencepiece_files.read(source, family):
+            return cls._of_sentencepiece(source, *found)
         else:
             backend = from_vocabulary_files(source, family)
         usual = SLOW[family].special_tokens if family in SLOW else {}
         named = {role: flags["content"] for role, flags in source.named_tokens().items()}
-        carried = {name: source.files[name] for name in CARRIED_FILES if name in source.files}
-        return cls(backend, special_tokens=usual | named, files=carried)
+        return cls(backend, special_tokens=usual | named, files=source.carried())
+
+    @classmethod
+    def _of_sentencepiece(
+        cls, source: TokenizerFiles, backend: SentencePieceBackend, targets: SentencePieceBackend
+    ) -> Tokenizer:
+        named = {role: flags["content"] for role, flags in source.named_tokens().items()}
+        return cls(
+            backend,
+            targets=targets,
+            special_tokens=sentencepiece_files.TOKENS | named,
+            files=source.carried(),
+        )
 
     def save(
         self,
@@ -265,7 +283,9 @@ class Tokenizer:
         """
         config, changed = self._config(max_length, has_types)
         # Not the library's own save: it reports a full disk as a bare Exception.
-        files = {TOKENIZER_FILE: self._backend.to_str(pretty=True).encode(), **self.files}
+        files = dict(self.files)
+        if isinstance(self._backend, tokenizers.Tokenizer):
+            files[TOKENIZER_FILE] = self._backend.to_str(pretty=True).encode()
         if model_type == "esm" and VOCABULARY_FILE not in files and self._is_a_list_of_words():
             words = self.tokens(range(self.vocabulary_size))
             files[VOCABULARY_FILE] = "\n".join(words).encode()
@@ -286,13 +306,21 @@ class Tokenizer:
         inputs = ["input_ids", *(["token_type_ids"] if has_types else []), "attention_mask"]
         config = loaded or {
             **self.special_tokens,
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": self._published_class,
             "model_input_names": inputs,
         }
         config = {key: value for key, value in config.items() if key != "auto_map"}
         if max_length is not None:
             config.setdefault("model_max_length", max_length)
         return config, config != loaded
+
+    @property
+    def _published_class(self) -> str:
+        """The class of transformers that reads what `save` writes."""
+        if isinstance(self._backend, tokenizers.Tokenizer):
+            return "PreTrainedTokenizerFast"
+        is_marian = sentencepiece_files.SOURCE_FILE in self.files
+        return sentencepiece_files.CLASSES["marian" if is_marian else "t5"]
 
     def _is_a_list_of_words(self) -> bool:
         """Whether EsmTokenizer, for which each line of `vocab.txt` is a word, tokenizes alike.
@@ -301,7 +329,8 @@ class Tokenizer:
         """
         words = self._backend.get_vocab()
         return (
-            isinstance(self._backend.model, models.WordLevel)
+            isinstance(self._backend, tokenizers.Tokenizer)
+            and isinstance(self._backend.model, models.WordLevel)
             and len(words) == self.vocabulary_size
             and all([word] == word.split() for word in words)
         )
@@ -320,6 +349,14 @@ class Tokenizer:
     def mask_id(self) -> int | None:
         """Id of the mask token, or None for a vocabulary without one."""
         return self._id_of("mask_token")
+
+    @functools.cached_property
+    def languages(self) -> tuple[str, ...] | None:
+        """Codes of the languages of targets that a text may ask for; None where it cannot."""
+        if self._of_targets is self._backend:
+            return None
+        codes = map(sentencepiece_files.LANGUAGE.fullmatch, sorted(self.vocabulary()))
+        return tuple(code[1] for code in codes if code)
 
     def vocabulary(self) -> dict[str, int]:
         """Every token and its id."""
@@ -346,6 +383,15 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[Text]) -> list[Encoding]:
         """Encode texts and pairs, in parallel, in order."""
+        return self._encoded(texts, self._backend)
+
+    def encode_targets(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode texts as what is generated, which Marian has a model of its own for."""
+        return self._encoded(texts, self._of_targets)
+
+    def _encoded(
+        self, texts: Sequence[Text], backend: tokenizers.Tokenizer | SentencePieceBackend
+    ) -> list[Encoding]:
         return [
             Encoding(
                 token_ids=np.asarray(encoding.ids, np.int32),
@@ -356,12 +402,12 @@ class Tokenizer:
                     [-1 if text is None else text for text in encoding.sequence_ids], np.int32
                 ),
             )
-            for encoding in self._backend.encode_batch(list(texts))
+            for encoding in backend.encode_batch(list(texts))
         ]
 
     def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
         """Token ids back to text, without special tokens."""
-        return str(self._backend.decode([int(i) for i in token_ids]))
+        return str(self._of_targets.decode([int(i) for i in token_ids]))
 
     def tokens(self, token_ids: Iterable[SupportsIndex]) -> list[str]:
         """The vocabulary entries of those ids."""

@@ -62,7 +62,13 @@ VOCABULARY_FILE = "vocab.txt"
 BPE_VOCABULARY_FILE = "vocab.json"
 VOCABULARY_FILES = (VOCABULARY_FILE, BPE_VOCABULARY_FILE)
 MERGES_FILE = "merges.txt"
-SENTENCEPIECE_FILES = ("spm.model", "spiece.model", "sentencepiece.bpe.model")
+SENTENCEPIECE_FILES = (
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
+)
 CARRIED_FILES = (
     TOKENIZER_CONFIG_FILE,
     SPECIAL_TOKENS_FILE,
@@ -94,6 +100,10 @@ class TokenizerFiles:
         self.path = path
         self.files = {name: content for name, content in found.items() if content is not None}
         self.config = self.json_object(TOKENIZER_CONFIG_FILE)
+
+    def carried(self) -> dict[str, bytes]:
+        """What is kept from load to save."""
+        return {name: self.files[name] for name in CARRIED_FILES if name in self.files}
 
     def text(self, name: str) -> str:
         """What a file says, as UTF-8."""
@@ -269,7 +279,8 @@ def _numbered(source: TokenizerFiles, tokens: list[str]) -> dict[str, int]:
     return vocabulary
 
 
-def _json_vocabulary(source: TokenizerFiles) -> dict[str, int]:
+def json_vocabulary(source: TokenizerFiles) -> dict[str, int]:
+    """`vocab.json`: every token and its id."""
     vocabulary = source.json_object(BPE_VOCABULARY_FILE)
     for token, index in vocabulary.items():
         if type(index) is not int or index < 0:
@@ -362,6 +373,14 @@ class Slow:
 
 
 BERT = Slow((VOCABULARY_FILE,), SPECIAL_TOKENS, _lines, _published_wordpiece, _bert_frame)
+ROBERTA = Slow(
+    (BPE_VOCABULARY_FILE, MERGES_FILE),
+    ROBERTA_TOKENS,
+    json_vocabulary,
+    _published_bpe,
+    _roberta_frame,
+    mask_takes_space=True,
+)
 SLOW: dict[str, Slow] = {
     "bert": BERT,
     "distilbert": BERT,
@@ -375,14 +394,8 @@ SLOW: dict[str, Slow] = {
         _roberta_frame,
         mask_takes_space=True,
     ),
-    "roberta": Slow(
-        (BPE_VOCABULARY_FILE, MERGES_FILE),
-        ROBERTA_TOKENS,
-        _json_vocabulary,
-        _published_bpe,
-        _roberta_frame,
-        mask_takes_space=True,
-    ),
+    "roberta": ROBERTA,
+    "bart": ROBERTA,
     "esm": Slow(
         (VOCABULARY_FILE,),
         ESM_TOKENS,

@@ -13,6 +13,10 @@ It writes ``goldens-seq2seq/<model>/`` beside this file, replacing what was ther
   from the source, ``<case>/greedy`` and ``<case>/beams``: the token ids without the first one, that
   of the decoder's start, and ``<case>/score``, what beams are compared by.
 
+It writes ``goldens-seq2seq/tokenizers/<family>/``, too: SentencePiece models that are trained here,
+the other files of such a tokenizer, and ``texts.json``, what the tokenizer of transformers makes of
+some texts.
+
 Each case is computed alone. All sources are then run as one padded batch, and what was saved is
 loaded again: both must agree with what is stored.
 """
@@ -25,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sentencepiece
 import torch
 import transformers
 from generate import TOLERANCE, Values, redraw
@@ -214,6 +219,84 @@ def make(name: str) -> None:
     print(f"{name:12} attempt {attempt}, padded within {worst:.1e}, beams of {ends} tokens")
 
 
+SENTENCES = [
+    f"{who} {does} {what}{where}."
+    for who in ("The old keeper", "A child", "Our neighbour", "The ship's cook")
+    for does in ("paints", "carries", "forgets", "sells", "finds")
+    for what in ("a blue lamp", "seven apples", "the letter", "her umbrella")
+    for where in ("", " near the harbour", " before breakfast")
+]
+SAETZE = [
+    f"{who} {does} {what}{where}."
+    for who in ("Der alte Wärter", "Ein Kind", "Unser Nachbar", "Die Köchin")
+    for does in ("bemalt", "trägt", "vergisst", "verkauft", "findet")
+    for what in ("eine blaue Lampe", "sieben Äpfel", "den Brief", "ihren Schirm")
+    for where in ("", " am Hafen", " vor dem Frühstück")
+]
+TEXTS = [
+    "A child finds the letter.",
+    "  Our  neighbour paints seven lamps ",
+    "Zebra quiz, 東京!",
+    ">>deu<< The cook forgets her umbrella.",
+    "carries </s> apples",
+    "<extra_id_0> apples <extra_id_99>",
+    "",
+]
+TARGETS = ["Ein Kind findet den Brief.", "Die Köchin trägt sieben Äpfel am Hafen.", "Xylophon?"]
+
+
+def train_pieces(path: Path, sentences: list[str], size: int, **ids: int) -> Any:
+    """A SentencePiece model; without rules of normalization, which take 240 KB."""
+    with path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences), model_writer=file, vocab_size=size,
+            normalization_rule_name="identity", hard_vocab_limit=False, minloglevel=2, **ids,
+        )  # fmt: skip
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+def make_tokenizers() -> None:
+    """Makes the files of a tokenizer of Marian and of one of T5, and what they give."""
+    folder = GOLDENS / "tokenizers" / "marian"
+    folder.mkdir(parents=True)
+    pieces = ["</s>", "<unk>", ">>deu<<", ">>nld<<"]
+    for name, sentences in (("source", SENTENCES), ("target", SAETZE)):
+        model = train_pieces(folder / f"{name}.spm", sentences, 120, bos_id=-1)
+        own = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+        pieces += [piece for piece in own if piece not in pieces]
+    vocabulary = {piece: index for index, piece in enumerate([*pieces, "<pad>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=1))
+    marian = transformers.MarianTokenizer(
+        str(folder / "source.spm"), str(folder / "target.spm"), str(folder / "vocab.json"),
+        source_lang="en", target_lang="de",
+    )  # fmt: skip
+    config = {"source_lang": "en", "target_lang": "de", "tokenizer_class": "MarianTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n")
+    store_texts(folder, marian, [marian(text_target=text)["input_ids"] for text in TARGETS])
+
+    folder = GOLDENS / "tokenizers" / "t5"
+    folder.mkdir()
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    train_pieces(folder / "spiece.model", SENTENCES + SAETZE, 160, **ids)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}\n')
+    t5 = transformers.T5Tokenizer.from_pretrained(folder)
+    store_texts(folder, t5, [t5(text)["input_ids"] for text in TARGETS])
+
+
+def store_texts(folder: Path, tokenizer: Any, targets: list[list[int]]) -> None:
+    """Writes what a tokenizer makes of the texts, and back."""
+    ids = [tokenizer(text)["input_ids"] for text in TEXTS]
+    content = {
+        "texts": [{"text": text, "ids": own} for text, own in zip(TEXTS, ids, strict=True)],
+        "targets": [
+            {"text": text, "ids": own, "back": tokenizer.decode(own, skip_special_tokens=True)}
+            for text, own in zip(TARGETS, targets, strict=True)
+        ],
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    (folder / "texts.json").write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Makes all goldens."""
     torch.set_num_threads(1)
@@ -222,6 +305,7 @@ def main() -> None:
     shutil.rmtree(GOLDENS, ignore_errors=True)
     for name in MODELS:
         make(name)
+    make_tokenizers()
 
 
 if __name__ == "__main__":

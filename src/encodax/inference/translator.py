@@ -87,6 +87,8 @@ class Manner:
     """Translations of a source that are wanted of a search."""
     max_tokens: int | None = None
     """Longest target, the end included; None for `LONGER` than the source."""
+    to: str | None = None
+    """The code of the target's language, of a model that has several."""
 
     def __post_init__(self) -> None:
         if self.sampling is not None and self.beams is not None:
@@ -203,6 +205,7 @@ class Translator:
         sampling: Sampling | None = None,
         seed: int = 0,
         max_tokens: int | None = None,
+        to: str | None = None,
         truncate: bool = False,
         progress: bool | None = None,
     ) -> list[Translation]:
@@ -217,6 +220,8 @@ class Translator:
             seed: of what is drawn.
             max_tokens: longest translation, the end included; 50 more than the source when not
                 given.
+            to: the code of the language that is wanted, of a model that has several (`>>fra<<`
+                before a text is the same).
             truncate: cut sources that are longer than the model takes.
             progress: show a progress bar; None for where standard error is a terminal and the list
                 is long.
@@ -232,6 +237,7 @@ class Translator:
             sampling=sampling,
             seed=seed,
             max_tokens=max_tokens,
+            to=to,
             truncate=truncate,
         )
         return list(listed(texts, stream, progress=progress))
@@ -244,7 +250,7 @@ class Translator:
         Args:
             texts: the sources.
             truncate: as `translate` has it, and the rest too.
-            **manner: `beams`, `n_best`, `sampling`, `seed`, `max_tokens`.
+            **manner: `beams`, `n_best`, `sampling`, `seed`, `max_tokens`, `to`.
         """
         found = self.answers(unlabelled(texts), Manner.of(**manner), truncate=truncate)
         return (answer for _, answer in found)
@@ -258,6 +264,7 @@ class Translator:
         for window, end in windows(examples, Example.characters):
             encodings, cut_here = self.model.encode(
                 [example.parts[0] for example in window],
+                to=manner.to,
                 truncate=truncate,
                 names=[example.where for example in window],
             )
