@@ -89,7 +89,9 @@ def test_tokens_have_their_roles() -> None:
     assert marian.pad_id == marian.vocabulary()["<pad>"] == marian.vocabulary_size - 1
     assert marian.languages == ("deu", "nld")
     assert t5.languages is None
-    assert t5.vocabulary()["<extra_id_0>"] == t5.vocabulary_size - 1
+    hidden = t5.vocabulary()["<extra_id_0>"]
+    assert hidden == t5.vocabulary_size - 1
+    assert t5.decode([*t5.encode(["apples"])[0].token_ids, hidden]) == "apples"
 
 
 BROKEN: dict[str, tuple[str, str, bytes, str]] = {

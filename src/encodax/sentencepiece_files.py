@@ -77,8 +77,8 @@ class SentencePieceBackend:
         self._end = vocabulary[special_tokens["eos_token"]]
         self._unknown = vocabulary[special_tokens["unk_token"]]
         known = [token for token in special_tokens.values() if token in vocabulary]
-        self._special = {vocabulary[token] for token in known}
         self._whole = re.compile("|".join([whole, *map(re.escape, known)]))
+        self._special = {vocabulary[token] for token in vocabulary if self._whole.fullmatch(token)}
 
     def get_vocab(self) -> dict[str, int]:
         """Every token and its id."""

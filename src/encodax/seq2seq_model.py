@@ -308,7 +308,8 @@ def _published(directory: Path) -> dict[str, Any]:
     published: dict[str, Any] = json_files.read(
         directory / CONFIG_FILE, hint=f": is {directory} a model directory?"
     )
-    if (directory / GENERATION_FILE).is_file():
+    is_native = published.get("model_type") == native_seq2seq.MODEL_TYPE  # it says all itself
+    if not is_native and (directory / GENERATION_FILE).is_file():
         of_generation = json_files.read(directory / GENERATION_FILE, hint="")
         for key in ("decoder_start_token_id", "forced_bos_token_id"):
             if published.get(key) is None and of_generation.get(key) is not None:
