@@ -457,7 +457,7 @@ def test_a_model_of_another_kind_is_refused_by_either(tmp_path: Path, tiny_model
     message = refusal(lambda: Seq2SeqModel.load(tmp_path / "encoder"))
     assert message == (
         "model_type 'bert' is an encoder alone; sequence-to-sequence models that are supported: "
-        "marian, encodax-seq2seq"
+        "marian, bart, t5, encodax-seq2seq"
     )
     assert not is_seq2seq(tmp_path / "encoder")
 
