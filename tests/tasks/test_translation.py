@@ -65,7 +65,12 @@ def test_what_is_no_pair_is_refused(fields: dict[str, Any], message: str) -> Non
 
 @pytest.mark.parametrize(
     "fields",
-    [{"source": "two men"}, {"text": "two men"}, {"source": "two men", "text": "b", "target": ""}],
+    [
+        {"source": "two men"},
+        {"text": "two men"},
+        {"source": "two men", "text": "b", "target": ""},
+        {"": "1", "text": "two men"},  # a column without a name, such as pandas writes
+    ],
 )
 def test_what_is_translated_is_a_source_or_a_text(fields: dict[str, Any]) -> None:
     assert translation.source_of(Record(fields, "here")) == Example("two men", None, "here")

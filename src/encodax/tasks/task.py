@@ -277,19 +277,27 @@ def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> T
     Raises:
         EncodaxError: there is none, or it is not a string, or one of no text.
     """
-    fields = record.fields
     first, second = names
-    if first not in fields:
-        known = ", ".join(map(str, fields)) or "nothing"
-        raise EncodaxError(f"{record.where}: no field {first!r} (found: {known})")
-    texts = [fields[first]] + ([fields[second]] if second in fields else [])
-    for text in texts:
-        if not isinstance(text, str):
-            raise EncodaxError(f"{record.where}: a text is a string, not {text!r}")
-        if not text.strip():
-            raise EncodaxError(f"{record.where}: the text is empty")
-        check_unicode(text, record.where)
-    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+    text = string_of(record, first)
+    return (text, string_of(record, second)) if second in record.fields else text
+
+
+def string_of(record: Record, name: str) -> str:
+    """The text of a record in the field of this name.
+
+    Raises:
+        EncodaxError: there is none, or it is not a string, or one of no text.
+    """
+    if name not in record.fields:
+        known = ", ".join(map(str, record.fields)) or "nothing"
+        raise EncodaxError(f"{record.where}: no field {name!r} (found: {known})")
+    text = record.fields[name]
+    if not isinstance(text, str):
+        raise EncodaxError(f"{record.where}: a text is a string, not {text!r}")
+    if not text.strip():
+        raise EncodaxError(f"{record.where}: the text is empty")
+    check_unicode(text, record.where)
+    return text
 
 
 def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from encodax.tasks.task import (
     Targets,
     classes_loss,
     cross_entropy,
+    string_of,
     text_of,
     unchanged,
 )
@@ -67,9 +68,7 @@ def source_of(record: Record) -> Example:
         EncodaxError: there is none.
     """
     name = "source" if "source" in record.fields else "text"
-    text = text_of(record, (name, ""))
-    assert isinstance(text, str)
-    return Example(text, None, record.where)
+    return Example(string_of(record, name), None, record.where)
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
