@@ -280,6 +280,19 @@ def test_texts_are_compared_by_sacrebleu(tokenize: str) -> None:
     assert "|nc:6|nw:0|" in found["chrf_signature"]
 
 
+@pytest.mark.parametrize(("tokenize", "warnings"), [("none", 0), ("13a", 1)])
+def test_tokenized_texts_are_no_surprise_where_they_are_said_to_be(
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tokenize: str,
+    warnings: int,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sacrebleu"), "propagate", True)
+    translation.compared(HYPOTHESES[:1] * 100, REFERENCES[:1] * 100, tokenize=tokenize)
+    told = [message for message in caplog.messages if "end in a tokenized period" in message]
+    assert len(told) == warnings
+
+
 def test_equal_texts_are_at_a_hundred() -> None:
     found = translation.compared(REFERENCES, REFERENCES)
     assert found["bleu"] == pytest.approx(100)

@@ -172,4 +172,5 @@ def scorers(tokenize: str) -> dict[str, Any]:
     if tokenize not in BLEU.TOKENIZERS:
         known = ", ".join(BLEU.TOKENIZERS)
         raise EncodaxError(f"no tokenizer of BLEU is named {tokenize!r}; known: {known}")
-    return {"bleu": BLEU(tokenize=tokenize), "chrf": CHRF()}
+    # Unless it is forced, it warns of texts that look tokenized.
+    return {"bleu": BLEU(tokenize=tokenize, force=tokenize == "none"), "chrf": CHRF()}
