@@ -302,3 +302,16 @@ def test_equal_texts_are_at_a_hundred() -> None:
 def test_an_unknown_tokenizer_of_bleu_is_refused() -> None:
     with pytest.raises(EncodaxError, match=r"no tokenizer of BLEU is named 'x'; known: none, zh"):
         translation.compared(HYPOTHESES, REFERENCES, tokenize="x")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("\nPlease install:\n\n  more\n"), OSError("gone")])
+def test_a_tokenizer_of_bleu_that_wants_more_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def missing(self: object, **choices: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("sacrebleu.BLEU.__init__", missing)
+    wanted = "the tokenizer 'ja-mecab' of BLEU cannot be had: [^\n]+"
+    with pytest.raises(EncodaxError, match=rf"\A{wanted}\Z"):
+        translation.scorers("ja-mecab")

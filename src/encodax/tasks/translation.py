@@ -163,7 +163,8 @@ def scorers(tokenize: str) -> dict[str, Any]:
     """BLEU and chrF of sacrebleu, by name.
 
     Raises:
-        EncodaxError: sacrebleu is not installed, or has no such tokenizer.
+        EncodaxError: sacrebleu is not installed, or has no such tokenizer, or that one wants what
+            is not there.
     """
     try:
         from sacrebleu import BLEU, CHRF
@@ -172,5 +173,9 @@ def scorers(tokenize: str) -> dict[str, Any]:
     if tokenize not in BLEU.TOKENIZERS:
         known = ", ".join(BLEU.TOKENIZERS)
         raise EncodaxError(f"no tokenizer of BLEU is named {tokenize!r}; known: {known}")
-    # Unless it is forced, it warns of texts that look tokenized.
-    return {"bleu": BLEU(tokenize=tokenize, force=tokenize == "none"), "chrf": CHRF()}
+    try:  # unless it is forced, it warns of texts that look tokenized
+        bleu = BLEU(tokenize=tokenize, force=tokenize == "none")
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise EncodaxError(f"the tokenizer {tokenize!r} of BLEU cannot be had: {reason}") from error
+    return {"bleu": bleu, "chrf": CHRF()}
