@@ -13,7 +13,16 @@ import pytest
 from blocks import drawn
 
 from encodax.errors import EncodaxError
-from encodax.generation import Beams, Ends, Generated, Sampling, generate, restricted, search
+from encodax.generation import (
+    NEVER,
+    Beams,
+    Ends,
+    Generated,
+    Sampling,
+    generate,
+    restricted,
+    search,
+)
 from encodax.nn import Transformer
 from encodax.training.presets import TransformerSize, transformer_config
 from encodax.types import PackedBatch, PairBatch
@@ -197,6 +206,38 @@ def test_tokens_that_are_not_to_be_drawn() -> None:
     assert kept(Sampling(top_p=0.5)) == [True, False, False, False]
     assert kept(Sampling(top_p=0.51)) == [True, True, False, False]
     assert kept(Sampling(top_p=0.9)) == [True, True, True, False]
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-38, 1e-30, 1.0, 1e30, 1e38, 1e300])
+@pytest.mark.parametrize("choices", [{}, {"top_k": 3}, {"top_p": 0.9}])
+def test_no_temperature_draws_what_never_is(temperature: float, choices: dict[str, Any]) -> None:
+    scores = jnp.array([NEVER, -3.0, NEVER, -2.0, NEVER])
+    kept = restricted(jnp.tile(scores, (512, 1)), Sampling(temperature, **choices))
+    found = np.bincount(jax.random.categorical(jax.random.key(0), kept), minlength=5)
+    wanted = jax.nn.softmax(jnp.array([-3.0, -2.0]) / temperature) if temperature > 1e-9 else [0, 1]
+    assert found[[0, 2, 4]].sum() == 0
+    np.testing.assert_allclose(found[[1, 3]] / 512, wanted, atol=0.07)
+
+
+@pytest.mark.parametrize("top_p", [1e-300, 1e-45, 1e-30])
+def test_the_smallest_share_leaves_one_token(top_p: float) -> None:
+    kept = restricted(jnp.array([[NEVER, -3.0, -2.0]]), Sampling(top_p=top_p))
+    assert (np.asarray(kept) > NEVER / 2).tolist() == [[False, False, True]]
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e30])
+def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
+    ends = Ends(BEGIN, END, PAD, LONGEST, never_ids=(PAD, BEGIN))
+    found = run(
+        parameters(1),
+        SOURCES,
+        lambda step, cache: generate(
+            step, cache, ends, sampling=Sampling(temperature), key=jax.random.key(0)
+        ),
+    )
+    written = [token for row in range(3) for token in listed(found, row)]
+    assert not {PAD, BEGIN} & set(written)
+    assert (np.asarray(found.scores) > -1e9).all()
 
 
 @pytest.mark.parametrize(

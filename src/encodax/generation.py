@@ -25,6 +25,7 @@ Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 
 NEVER = -1e30
 """A log-probability below all others, and finite."""
+FLOAT32 = np.finfo(np.float32)
 
 
 @dataclass(frozen=True)
@@ -177,15 +178,22 @@ class _Open(NamedTuple):
 
 
 def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-    """Scores over the temperature, and `NEVER` for tokens that are not to be drawn."""
-    scores = scores / sampling.temperature
+    """Scores over the temperature, and `NEVER` for tokens that are not to be drawn.
+
+    0 is that of the most probable token, so that no temperature leaves nothing to draw from.
+    """
+    best = jnp.max(scores, axis=-1, keepdims=True)
+    temperature = np.clip(sampling.temperature, FLOAT32.tiny, FLOAT32.max).item()
+    scores = jnp.where(scores > NEVER / 2, (scores - best) / temperature, NEVER)
     if sampling.top_k is not None:
         least = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
         scores = jnp.where(scores >= least, scores, NEVER)
     if sampling.top_p < 1:
         ordered = jnp.sort(scores, axis=-1, descending=True)
-        before = jnp.cumsum(jax.nn.softmax(ordered), axis=-1) - jax.nn.softmax(ordered)
-        least = jnp.min(jnp.where(before < sampling.top_p, ordered, jnp.inf), -1, keepdims=True)
+        chances = jax.nn.softmax(ordered)
+        before = jnp.cumsum(chances, axis=-1) - chances
+        share = max(sampling.top_p, FLOAT32.tiny.item())
+        least = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
         scores = jnp.where(scores >= least, scores, NEVER)
     return scores
 
