@@ -172,23 +172,45 @@ def test_what_never_ends_is_cut() -> None:
 @pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(temperature=1e-4),
                                       Sampling(top_p=1e-6)])  # fmt: skip
 def test_what_leaves_one_token_is_greedy(sampling: Sampling) -> None:
-    params, key = parameters(1), jax.random.key(7)
+    params, keys = parameters(1), jax.random.split(jax.random.key(7), 3)
     greedy = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
     found = run(
-        params, SOURCES, lambda step, cache: generate(step, cache, ENDS, sampling=sampling, key=key)
+        params,
+        SOURCES,
+        lambda step, cache: generate(step, cache, ENDS, sampling=sampling, keys=keys),
     )
     np.testing.assert_array_equal(found.token_ids, greedy.token_ids)
     np.testing.assert_array_equal(found.lengths, greedy.lengths)
 
 
+def test_a_row_draws_by_its_own_key() -> None:
+    params, keys = parameters(1), jax.random.split(jax.random.key(7), 3)
+
+    def found(order: list[int]) -> list[tuple[int, ...]]:
+        sources = jax.tree.map(lambda leaf: leaf[np.array(order)], SOURCES)
+        chosen = keys[np.array(order)]
+        sampling = Sampling(temperature=2.0)
+        rows = run(
+            params,
+            sources,
+            lambda step, cache: generate(step, cache, ENDS, sampling=sampling, keys=chosen),
+        )
+        return [listed(rows, row) for row in range(len(order))]
+
+    together = found([0, 1, 2])
+    assert found([2, 0, 0]) == [together[2], together[0], together[0]]
+    assert [found([row]) for row in range(3)] == [[row] for row in together]
+
+
 def test_first_tokens_are_drawn_as_often_as_they_are_probable() -> None:
     params, draws = parameters(2), 4000
+    keys = jax.random.split(jax.random.key(0), draws)
     many = jax.tree.map(lambda leaf: jnp.repeat(leaf, draws, axis=0), row_of(0))
     found = run(
         params,
         many,
         lambda step, cache: generate(
-            step, cache, ENDS, sampling=Sampling(temperature=2.0), key=jax.random.key(0)
+            step, cache, ENDS, sampling=Sampling(temperature=2.0), keys=keys
         ),
     )
     logs = np.asarray(log_probability(params, row_of(0), [(t,) for t in range(VOCABULARY)]))
@@ -228,11 +250,12 @@ def test_the_smallest_share_leaves_one_token(top_p: float) -> None:
 @pytest.mark.parametrize("temperature", [1e-45, 1e30])
 def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
     ends = Ends(BEGIN, END, PAD, LONGEST, never_ids=(PAD, BEGIN))
+    keys = jax.random.split(jax.random.key(0), 3)
     found = run(
         parameters(1),
         SOURCES,
         lambda step, cache: generate(
-            step, cache, ends, sampling=Sampling(temperature), key=jax.random.key(0)
+            step, cache, ends, sampling=Sampling(temperature), keys=keys
         ),
     )
     written = [token for row in range(3) for token in listed(found, row)]

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from encodax.errors import EncodaxError
 from encodax.nn.decoder import DecoderCache
@@ -115,7 +115,7 @@ def generate(
     ends: Ends,
     *,
     sampling: Sampling | None = None,
-    key: Array | None = None,
+    keys: Key[Array, " B"] | None = None,
 ) -> Generated:
     """One sequence a row: of the most probable token each time, or of tokens drawn.
 
@@ -124,16 +124,17 @@ def generate(
         cache: before the first token, of B rows, with room for L tokens.
         ends: where sequences begin and end.
         sampling: how tokens are drawn; None for the most probable.
-        key: what is drawn with.
+        keys: what each row draws with; with the same one it draws the same in any company.
     """
     rows = cache.source_segments.shape[0]
 
     def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
         if sampling is None:
             return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-        assert key is not None, "to draw tokens, a key is wanted"
-        kept = restricted(scores, sampling)
-        return jax.random.categorical(jax.random.fold_in(key, place), kept).astype(jnp.int32)
+        assert keys is not None, "to draw tokens, keys are wanted"
+        at_place = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+        drawn = jax.vmap(jax.random.categorical)(at_place, restricted(scores, sampling))
+        return drawn.astype(jnp.int32)
 
     def body(state: _Open) -> _Open:
         logs, kept = _log_probabilities(step, state.last, state.cache, ends, state.place)

@@ -179,8 +179,23 @@ def test_what_is_drawn_follows_the_seed(write: Translator) -> None:
 
 
 def test_texts_that_are_equal_are_drawn_apart(write: Translator) -> None:
-    found = write.translate(["abc"] * 4, sampling=Sampling(temperature=2.0))
-    assert len({each.text for each in found}) > 1
+    found = write.translate(["abc"] * 12, sampling=Sampling(temperature=4.0))
+    assert len({each.text for each in found}) > 8
+
+
+def test_what_a_text_draws_follows_its_place_in_the_input(
+    write: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And neither the batch it is in, nor what else is there."""
+    wanted = ids_of(write.translate(["abc"] * 6, sampling=Sampling(temperature=2.0)))
+    for batch_size in (1, 2, 32):
+        translator = Translator(forgetful(), batch_size=batch_size)
+        found = translator.translate(["abc"] * 6, sampling=Sampling(temperature=2.0))
+        assert ids_of(found) == wanted
+    texts = ["abc", "d", "abc", "abcd" * 4, "abc", "abc"]
+    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 2)
+    found = write.translate(texts, sampling=Sampling(temperature=2.0))
+    assert [ids_of(found)[place] for place in (0, 2, 4, 5)] == [wanted[i] for i in (0, 2, 4, 5)]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-6)])

@@ -82,7 +82,7 @@ class Manner:
     beams: Beams | None = field(default_factory=Beams)
     sampling: Sampling | None = None
     seed: int = 0
-    """Of what is drawn."""
+    """Of what is drawn: what a text draws depends on it and on the text's place in the input."""
     n_best: int = 1
     """Translations of a source that are wanted of a search."""
     max_tokens: int | None = None
@@ -217,7 +217,7 @@ class Translator:
                 penalty is the paper's (`Beams`).
             n_best: translations of each source, the others in `Translation.others`.
             sampling: draw tokens instead.
-            seed: of what is drawn.
+            seed: of what is drawn, with a text's place in the list.
             max_tokens: longest translation, the end included; 50 more than the source when not
                 given.
             to: the code of the language that is wanted, of a model that has several (`>>fra<<`
@@ -260,7 +260,7 @@ class Translator:
     ) -> Iterator[tuple[Example, Translation]]:
         """Each example with the translation of its source, in order."""
         self._check(manner)
-        cut = never_ended = 0
+        cut = never_ended = answered = 0
         for window, end in windows(examples, Example.characters):
             encodings, cut_here = self.model.encode(
                 [example.parts[0] for example in window],
@@ -269,9 +269,11 @@ class Translator:
                 names=[example.where for example in window],
             )
             cut += cut_here
-            for example, answer in zip(window, self._translated(encodings, manner), strict=True):
+            answers = self._translated(encodings, manner, answered)
+            for example, answer in zip(window, answers, strict=True):
                 never_ended += answer.is_cut
                 yield example, answer
+            answered += len(window)
             if not isinstance(end, StopIteration | None):
                 raise end
             if end is not None:
@@ -298,12 +300,15 @@ class Translator:
                 f"max_tokens = {manner.max_tokens} is more than the {limit} that the model takes"
             )
 
-    def _translated(self, encodings: Sequence[Encoding], manner: Manner) -> list[Translation]:
-        """A window, by groups of sources that are about as long."""
+    def _translated(
+        self, encodings: Sequence[Encoding], manner: Manner, before: int
+    ) -> list[Translation]:
+        """A window, by groups of sources that are about as long; so many came before it."""
         answers: list[Translation | None] = [None] * len(encodings)
         for group in self._groups(encodings):
             rows = [encodings[place] for place in group.places]
-            found = self._generated(rows, group, manner)
+            numbers = [before + place for place in group.places]
+            found = self._generated(rows, numbers, group, manner)
             for row, place in enumerate(group.places):
                 answers[place] = self._read(found, row, manner)
         return [answer for answer in answers if answer is not None]
@@ -320,19 +325,23 @@ class Translator:
                 height = next(height for height in self._heights if height >= len(chosen))
                 yield _Group(chosen, room, height)
 
-    def _generated(self, encodings: list[Encoding], group: _Group, manner: Manner) -> Generated:
-        """Targets of one group, in NumPy."""
+    def _generated(
+        self, encodings: list[Encoding], numbers: list[int], group: _Group, manner: Manner
+    ) -> Generated:
+        """Targets of one group, in NumPy; the numbers are those of its texts in the input."""
         # Rows that nobody asked for repeat the first one, so that they end when it does.
-        filled = [*encodings, *[encodings[0]] * (group.height - len(encodings))]
+        missing = group.height - len(encodings)
         batch = assemble(
-            [[encoding] for encoding in filled],
+            [[encoding] for encoding in [*encodings, *encodings[:1] * missing]],
             row_count=group.height,
             row_tokens=group.room,
             slots=1,
         )
         self.model.check(batch)
         program = self._program(group.height, group.room, manner)
-        found: Generated = jax.device_get(program(self._params, batch, np.uint32(manner.seed)))
+        draws = np.asarray([*numbers, *numbers[:1] * missing]).astype(np.uint32)
+        seed = np.uint32(manner.seed)
+        found: Generated = jax.device_get(program(self._params, batch, seed, draws))
         # A search passes over what is no number, and then finds nothing.
         if not (np.isfinite(found.scores).all() and found.lengths[:, 0].all()):
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
@@ -386,21 +395,23 @@ class Translator:
             config.first_id,
         )
 
-        def run(params: Params, source: PackedBatch, seed: Any) -> Generated:
+        def run(params: Params, source: PackedBatch, seed: Any, draws: Any) -> Generated:
             cache = model.begin(params, source, longest)
             step = functools.partial(model.step, params)
             if manner.beams is not None:
                 return search(step, cache, ends, manner.beams)
-            key = jax.random.key(seed)
-            return generate(step, cache, ends, sampling=manner.sampling, key=key)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), draws)
+            return generate(step, cache, ends, sampling=manner.sampling, keys=keys)
 
         tokens, slot = np.zeros((height, room), np.int32), np.zeros((height, 1), np.int32)
         empty = PackedBatch(tokens, tokens, tokens, tokens, slot, slot)
-        whole = self._replicated
-        jitted = jax.jit(run, in_shardings=(whole, self._by_row, whole), out_shardings=self._by_row)
+        whole, by_row = self._replicated, self._by_row
+        shardings = whole, by_row, whole, by_row
+        jitted = jax.jit(run, in_shardings=shardings, out_shardings=by_row)
         exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
         with compile_cache(), exact if self.precision == "float32" else contextlib.nullcontext():
-            lowered = jitted.lower(self._params, empty, np.uint32(0))
+            seed, draws = np.uint32(0), np.zeros(height, np.uint32)
+            lowered = jitted.lower(self._params, empty, seed, draws)
             compiled: Callable[..., Generated]
             compiled = lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
         return compiled
