@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import haiku as hk
@@ -263,14 +264,29 @@ def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
     assert (np.asarray(found.scores) > -1e9).all()
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Ends(1, 2, 0, 0), "max_tokens = 0 is below 1"),
+        (lambda: Ends(1, 2, 0, 1.5), "max_tokens = 1.5 is no whole number"),
         (lambda: Beams(0), "beams = 0 is below 1"),
-        (lambda: Sampling(temperature=0.0), "temperature = 0.0 is not above 0"),
+        (lambda: Beams(2.5), "beams = 2.5 is no whole number"),
+        (lambda: Beams(math.nan), "beams = nan is no whole number"),
+        (lambda: Beams(alpha=math.nan), r"alpha = nan is not in -5\.\.5"),
+        (lambda: Beams(alpha=-6.0), r"alpha = -6\.0 is not in -5\.\.5"),
+        (lambda: Beams(alpha=math.inf), r"alpha = inf is not in -5\.\.5"),
+        (lambda: Beams(offset=-0.5), r"offset = -0\.5 is not in 0\.\.1000000"),
+        (lambda: Beams(offset=math.nan), r"offset = nan is not in 0\.\.1000000"),
+        (lambda: Beams(offset=math.inf), r"offset = inf is not in 0\.\.1000000"),
+        (lambda: Beams(stop="soon"), "stop 'soon' is not one of: likely, sure"),
+        (lambda: Sampling(temperature=0.0), "temperature = 0.0 is not above 0 and finite"),
+        (lambda: Sampling(temperature=math.nan), "temperature = nan is not above 0 and finite"),
+        (lambda: Sampling(temperature=math.inf), "temperature = inf is not above 0 and finite"),
         (lambda: Sampling(top_k=0), "top_k = 0 is below 1"),
+        (lambda: Sampling(top_k=1.5), "top_k = 1.5 is no whole number"),
         (lambda: Sampling(top_p=1.5), "top_p = 1.5 is not in 0..1"),
+        (lambda: Sampling(top_p=math.nan), "top_p = nan is not in 0..1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:

@@ -7,9 +7,11 @@ program for each number of rows, however long they turn out. The decoder is a fu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,25 @@ Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 NEVER = -1e30
 """A log-probability below all others, and finite."""
 FLOAT32 = np.finfo(np.float32)
+MOST_ALPHA = 5
+"""Beyond it, on either side, scores of long sequences leave the range of float32."""
+MOST_OFFSET = 1_000_000
+"""So much longer than any sequence that its length makes no difference."""
+
+Stop = Literal["likely", "sure"]
+STOPS: tuple[Stop, ...] = get_args(Stop)
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse what cannot be a number of things.
+
+    Raises:
+        EncodaxError: it is no whole number, or below 1.
+    """
+    if not isinstance(count, Integral):
+        raise EncodaxError(f"{name} = {count!r} is no whole number")
+    if count < 1:
+        raise EncodaxError(f"{name} = {count} is below 1")
 
 
 @dataclass(frozen=True)
@@ -45,8 +66,7 @@ class Ends:
     """What every sequence begins with, with probability 1; None for what is most probable."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise EncodaxError(f"max_tokens = {self.max_tokens} is below 1")
+        check_count("max_tokens", self.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -61,10 +81,10 @@ class Sampling:
     """Draw from the fewest whose probabilities reach this."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise EncodaxError(f"temperature = {self.temperature} is not above 0")
-        if self.top_k is not None and self.top_k < 1:
-            raise EncodaxError(f"top_k = {self.top_k} is below 1")
+        if not 0 < self.temperature < math.inf:
+            raise EncodaxError(f"temperature = {self.temperature} is not above 0 and finite")
+        if self.top_k is not None:
+            check_count("top_k", self.top_k)
         if not 0 < self.top_p <= 1:
             raise EncodaxError(f"top_p = {self.top_p} is not in 0..1")
 
@@ -83,13 +103,18 @@ class Beams:
     offset: float = 5.0
     """5 is the penalty of Wu et al. 2016 (arXiv:1609.08144, equation 14), as in Vaswani et al.
     2017, section 6.1; 0 is |Y|^alpha, as transformers has it."""
-    stop: Literal["likely", "sure"] = "likely"
+    stop: Stop = "likely"
     """When k sequences have ended: stop once no open one, scored at its present length, would be
     among them (as transformers does), or once none can become one of them."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise EncodaxError(f"beams = {self.count} is below 1")
+        check_count("beams", self.count)
+        if not abs(self.alpha) <= MOST_ALPHA:
+            raise EncodaxError(f"alpha = {self.alpha} is not in {-MOST_ALPHA}..{MOST_ALPHA}")
+        if not 0 <= self.offset <= MOST_OFFSET:
+            raise EncodaxError(f"offset = {self.offset} is not in 0..{MOST_OFFSET}")
+        if self.stop not in STOPS:
+            raise EncodaxError(f"stop {self.stop!r} is not one of: {', '.join(STOPS)}")
 
     def penalty(self, tokens: Any) -> Any:
         """The divisor of sequences of so many tokens."""

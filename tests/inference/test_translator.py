@@ -121,12 +121,27 @@ def test_one_beam_is_greedy(write: Translator) -> None:
     np.testing.assert_allclose([e.score for e in one], [e.score for e in greedy], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("unchecked_types")
+def test_any_whole_number_counts_beams(write: Translator) -> None:
+    wanted = write.translate(SHORT[:2], beams=2)
+    assert write.translate(SHORT[:2], beams=np.int64(2)) == wanted
+
+
 def test_more_beams_find_what_is_as_probable_or_more(write: Translator) -> None:
     greedy = write.translate(SHORT, beams=1)
     many = write.translate(SHORT, beams=Beams(6, alpha=0.0, stop="sure"))
     gains = [best.score - first.score for best, first in zip(many, greedy, strict=True)]
     assert min(gains) > -1e-4
     assert max(gains) > 0.01
+
+
+@pytest.mark.parametrize("offset", [0.0, 1_000_000.0])
+@pytest.mark.parametrize("alpha", [-5.0, 5.0])
+def test_the_largest_length_penalties_are_finite(alpha: float, offset: float) -> None:
+    """Of the longest and least probable sequences too."""
+    (found,) = Translator(endless()).translate(["abc"], beams=Beams(2, alpha, offset))
+    assert (found.tokens, found.is_cut) == (32, True)
+    assert np.isfinite(found.score)
 
 
 def test_the_best_of_several_come_in_order(write: Translator) -> None:
@@ -264,6 +279,7 @@ def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
         reverse.translate("abc")
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("texts", "choices", "message"),
     [
@@ -271,6 +287,8 @@ def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
         (["a", "b" * 40], {}, "text 1: 41 tokens, and the model takes 32; .*truncate=True"),
         (["a", "\ud800"], {}, "text 1: character 0 of the text, .* is not Unicode"),
         (["a"], {"beams": 0}, "beams = 0 is below 1"),
+        (["a"], {"beams": 2.0}, r"beams = 2\.0 is no whole number"),
+        (["a"], {"max_tokens": 2.5}, r"max_tokens = 2\.5 is no whole number"),
         (["a"], {"beams": 14}, "beams = 14 is more than the 13 tokens of the vocabulary"),
         (["a"], {"beams": 4, "n_best": 5}, r"n_best = 5 is not in 1\.\.4, the number of beams"),
         (["a"], {"n_best": 0}, r"n_best = 0 is not in 1\.\.4"),

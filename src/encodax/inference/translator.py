@@ -22,7 +22,15 @@ from encodax.data.packing import assemble
 from encodax.data.sources import Record
 from encodax.data.stream import windows
 from encodax.errors import EncodaxError
-from encodax.generation import Beams, Ends, Generated, Sampling, generate, search
+from encodax.generation import (
+    Beams,
+    Ends,
+    Generated,
+    Sampling,
+    check_count,
+    generate,
+    search,
+)
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import COMPILER_OPTIONS
 from encodax.inference.precision import Precision, cast, default_precision
@@ -96,15 +104,15 @@ class Manner:
         most = 1 if self.beams is None else self.beams.count
         if not 1 <= self.n_best <= most:
             raise EncodaxError(f"n_best = {self.n_best} is not in 1..{most}, the number of beams")
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise EncodaxError(f"max_tokens = {self.max_tokens} is below 1")
+        if self.max_tokens is not None:
+            check_count("max_tokens", self.max_tokens)
         if not 0 <= self.seed < 2**32:
             raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
 
     @classmethod
     def of(cls, beams: int | Beams = 4, sampling: Sampling | None = None, **others: Any) -> Manner:
         """By so many beams, of which 1 is greedy; drawing leaves beams out."""
-        if isinstance(beams, int):
+        if not isinstance(beams, Beams):
             beams = Beams(beams)
         is_searched = sampling is None and beams.count > 1
         return cls(beams if is_searched else None, sampling, **others)
