@@ -255,9 +255,7 @@ def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
     found = run(
         parameters(1),
         SOURCES,
-        lambda step, cache: generate(
-            step, cache, ends, sampling=Sampling(temperature), keys=keys
-        ),
+        lambda step, cache: generate(step, cache, ends, sampling=Sampling(temperature), keys=keys),
     )
     written = [token for row in range(3) for token in listed(found, row)]
     assert not {PAD, BEGIN} & set(written)

@@ -56,9 +56,14 @@ def forgetful() -> Seq2SeqModel:
 
 def endless() -> Seq2SeqModel:
     """It never ends of itself."""
+    return with_end(-1e4)
+
+
+def with_end(score: float) -> Seq2SeqModel:
+    """It ends at once, or never, as this is the score of ending."""
     model = reverser().model
     assert isinstance(model, Seq2SeqModel)
-    bias = model.params["output"]["b"].at[model.config.end_id].set(-1e4)
+    bias = model.params["output"]["b"].at[model.config.end_id].set(score)
     return replace(model, params={**model.params, "output": {"b": bias}})
 
 
@@ -508,16 +513,30 @@ def test_what_it_looked_at_adds_up(reverse: Translator) -> None:
     assert other.cross.shape == (1, 2, 2, 4)
 
 
+@pytest.mark.parametrize(("score", "tokens"), [(1e4, ["[SEP]"]), (-1e4, None)])
+def test_what_is_empty_or_never_ends_is_looked_at_too(
+    score: float, tokens: list[str] | None
+) -> None:
+    translator = Translator(with_end(score))
+    looks, (found,) = translator.looks("abc"), translator.translate(["abc"])
+    assert len(looks.target_tokens) == found.tokens == (1 if tokens else 32)
+    assert found.is_cut == (tokens is None)
+    assert looks.target_tokens == (tokens or list(found.text))
+    assert looks.cross.shape == (1, 2, found.tokens, 4)
+
+
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
         ("", "A", "the text: the text is empty"),
+        ("", None, "the text: the text is empty"),
+        ("a" * 40, None, "the text: 41 tokens, and the model takes 32"),
         ("a", "", "the target of the text: the text is empty"),
         ("a", "A" * 40, "the target of the text: 41 tokens, and the model takes 32"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(
-    reverse: Translator, source: str, target: str, message: str
+    reverse: Translator, source: str, target: str | None, message: str
 ) -> None:
     with pytest.raises(EncodaxError, match=f"^{message}"):
         reverse.looks(source, target)

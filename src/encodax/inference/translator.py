@@ -460,16 +460,31 @@ class Translator:
 
         Args:
             source: the text.
-            target: its translation; None for the model's own.
+            target: its translation; None for the model's own, be it empty or cut.
 
         Raises:
             EncodaxError: a text is empty or too long.
         """
         if target is None:
-            (best,) = self.translate([source])
-            target = best.text
+            return _looks(self.model, self._written(source))
         (pair,), _ = self.model.encode_pairs([(source, target)], names=["the text"])
         return _looks(self.model, pair)
+
+    def _written(self, source: str) -> EncodedPair:
+        """A source and the very tokens that a search finds for it."""
+        manner = Manner()
+        self._check(manner)
+        encodings, _ = self.model.encode([source], names=["the text"])
+        (group,) = self._groups(encodings)
+        found = self._generated(encodings, [0], group, manner)
+        token_ids = np.asarray(found.token_ids[0, 0, : found.lengths[0, 0]])
+        return EncodedPair.of(encodings[0], _as_encoding(token_ids), self.model.config.begin_id)
+
+
+def _as_encoding(token_ids: np.ndarray) -> Encoding:
+    """Tokens that no text was cut into."""
+    zeros = np.zeros_like(token_ids)
+    return Encoding(token_ids, zeros, np.stack([zeros, zeros], axis=1), zeros.astype(bool), zeros)
 
 
 def _looks(model: Seq2SeqModel, pair: EncodedPair) -> Looks:
