@@ -37,7 +37,7 @@ Stop = Literal["likely", "sure"]
 STOPS: tuple[Stop, ...] = get_args(Stop)
 
 
-def check_count(name: str, count: int) -> None:
+def check_count(name: str, count: Any) -> None:
     """Refuse what cannot be a number of things.
 
     Raises:
