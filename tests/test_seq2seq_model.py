@@ -456,13 +456,13 @@ def test_a_model_of_another_kind_is_refused_by_either(tmp_path: Path, tiny_model
     assert refusal(lambda: encodax.load(tmp_path / "pairs")) == message
     message = refusal(lambda: Seq2SeqModel.load(tmp_path / "encoder"))
     assert message == (
-        "model_type 'bert' is an encoder alone; sequence-to-sequence models that are supported: "
-        "marian, bart, t5, encodax-seq2seq"
+        "model_type 'bert' is an encoder, which writes no text: use `encodax predict` or "
+        "`encodax embed`, or read it with encodax.Model.load"
     )
     assert not is_seq2seq(tmp_path / "encoder")
 
 
-@pytest.mark.parametrize("model_type", ["t5", None, 7, ["marian"], {}])
+@pytest.mark.parametrize("model_type", ["pegasus", None, 7, ["marian"], {}])
 def test_an_unknown_model_type_is_refused(tmp_path: Path, model_type: object) -> None:
     writer().save(tmp_path / "model")
     config = tmp_path / "model" / "config.json"

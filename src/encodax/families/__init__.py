@@ -133,13 +133,16 @@ def seq2seq_family_named(model_type: object) -> FamilyOfSeq2Seq:
     Raises:
         EncodaxError: it is not known.
     """
+    if isinstance(model_type, str) and model_type in FAMILIES:
+        raise EncodaxError(
+            f"model_type {model_type!r} is an encoder, which writes no text: use `encodax predict` "
+            "or `encodax embed`, or read it with encodax.Model.load"
+        )
     if not isinstance(model_type, str) or model_type not in SEQ2SEQ_FAMILIES:
         known = ", ".join(SEQ2SEQ_FAMILIES)
-        is_encoder = isinstance(model_type, str) and model_type in FAMILIES
-        what = "is an encoder alone" if is_encoder else "is not supported"
         raise EncodaxError(
-            f"model_type {model_type!r} {what}; sequence-to-sequence models that are supported: "
-            f"{known}"
+            f"model_type {model_type!r} is not supported; sequence-to-sequence models that are "
+            f"supported: {known}"
         )
     return SEQ2SEQ_FAMILIES[model_type]
 
