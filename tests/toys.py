@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -137,6 +138,14 @@ def reverser() -> TrainResult:
     batches = {"batch_tokens": 512, "steps": 100, "evaluate_every": 100}
     choices = {"tokenizer": "char", **shape, **rates, **batches}
     return encodax.train("translation", train=REVERSALS, eval=REVERSALS, **choices)
+
+
+def with_end(score: float) -> Seq2SeqModel:
+    """`reverser()`, but that it ends at once, or never, as this is the score of ending."""
+    model = reverser().model
+    assert isinstance(model, Seq2SeqModel)
+    bias = model.params["output"]["b"].at[model.config.end_id].set(score)
+    return dataclasses.replace(model, params={**model.params, "output": {"b": bias}})
 
 
 @functools.cache

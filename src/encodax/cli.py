@@ -817,7 +817,7 @@ def translate(
         int, typer.Option(help="Translations of each text, best first (with --json).", min=1)
     ] = 1,
     sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead.")] = False,
-    temperature: Annotated[float, typer.Option(help="Of what is drawn.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Of what is drawn (with --sample).")] = 1.0,
     sample_top_k: Annotated[
         int | None, typer.Option("--top-k", help="Draw from so many, the most probable.")
     ] = None,
@@ -861,7 +861,10 @@ def translate(
 
     if n_best > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
-    sampling = Sampling(temperature, sample_top_k, top_p) if sample else None
+    drawn = Sampling(temperature, sample_top_k, top_p)
+    if not sample and drawn != Sampling():
+        raise EncodaxError("--temperature, --top-k and --top-p go with --sample")
+    sampling = drawn if sample else None
     manner = Manner.of(beams, sampling, seed=seed, n_best=n_best, max_tokens=max_tokens, to=to)
     records = _records(texts, input, columns=columns, format=format)
     sources_of = (translation.source_of(record) for record in records)
@@ -874,7 +877,7 @@ def translate(
             if as_json:
                 stream.write(_line({"source": example.text, **answer.to_json()}))
             else:
-                stream.write(answer.text.replace("\n", " ") + "\n")
+                stream.write(" ".join(answer.text.splitlines()) + "\n")
 
 
 @app.command("fill-mask")

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from sacrebleu import corpus_bleu, corpus_chrf
-from toys import REVERSALS, reverser
+from toys import REVERSALS, reverser, with_end
 
 from encodax import Seq2SeqModel, Translator
 from encodax.data.sources import records_of
@@ -57,14 +57,6 @@ def forgetful() -> Seq2SeqModel:
 def endless() -> Seq2SeqModel:
     """It never ends of itself."""
     return with_end(-1e4)
-
-
-def with_end(score: float) -> Seq2SeqModel:
-    """It ends at once, or never, as this is the score of ending."""
-    model = reverser().model
-    assert isinstance(model, Seq2SeqModel)
-    bias = model.params["output"]["b"].at[model.config.end_id].set(score)
-    return replace(model, params={**model.params, "output": {"b": bias}})
 
 
 def compilations(caplog: pytest.LogCaptureFixture, run: Callable[[], Any]) -> int:
