@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import io
 import json
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+from commands import COMMAND, Call, Outcome, assert_refused, call, real
 from questions import LONG_QUESTIONS, answerer
 from toys import (
     DAYS,
@@ -44,15 +43,13 @@ from toys import (
 )
 
 import encodax
-from encodax import cli
 from encodax.config import Usage
 from encodax.inference.vectors import TYPES
 from encodax.run_files import RunFacts
 from encodax.training import TrainResult
 
-__all__ = ["quick_compiler"]
+__all__ = ["call", "quick_compiler"]
 
-COMMAND = [sys.executable, "-W", "error", "-m", "encodax.cli"]
 NEW_MODEL = [
     f"--{name.replace('dropout_rate', 'dropout').replace('_', '-')}={value}"
     for name, value in {**SHAPE, **QUICK, "steps": 30}.items()
@@ -129,73 +126,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in FILES.items():
         (site / name).write_bytes(content)
     return site
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: object
-    out: str
-    err: str
-
-    @property
-    def answers(self) -> list[dict[str, Any]]:
-        """Standard output, which holds JSON Lines and nothing else."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Call = Callable[..., Outcome]
-
-
-@pytest.fixture
-def call(
-    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Call]:
-    """Calls `main` in this process, in the folder `site`."""
-    monkeypatch.chdir(site)
-    logger = logging.getLogger("encodax")
-    before = list(logger.handlers)
-
-    def call(*arguments: str, stdin: bytes | None = None) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["encodax", *arguments])
-        stream = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
-        monkeypatch.setattr(sys, "stdin", stream)
-        logger.handlers[:] = before
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return Outcome(stop.value.code or 0, captured.out, captured.err)
-
-    yield call
-    logger.handlers[:] = before
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def real(
-    site: Path, variables: dict[str, str], *arguments: str, limit: int | None = None, **how: Any
-) -> Outcome:
-    """Runs the command in a process of its own; `limit` is the size of a file, in 512 bytes."""
-    command = [*COMMAND, *arguments]
-    if limit is not None:
-        command = ["sh", "-c", f'ulimit -f {limit}; exec "$@"', "sh", *command]
-    how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **how}
-    done = subprocess.run(
-        command, cwd=site, env={**os.environ, **variables}, stderr=subprocess.PIPE, **how
-    )
-    return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
-
-
-def assert_refused(outcome: Outcome, message: str) -> None:
-    assert outcome.code == 2, outcome
-    lines = outcome.err.splitlines()
-    assert re.fullmatch(rf"error: .*{message}.*", lines[-1]), outcome.err
-    # A run tells of its steps before it fails.
-    assert [line for line in lines[:-1] if not line.startswith("step ")] == []
-    assert "Traceback" not in outcome.err
-    assert outcome.out == ""
 
 
 # What it is for.
