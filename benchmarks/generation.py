@@ -101,7 +101,8 @@ class Ours:
         program = self._translator._program(batch, room, Manner(search, max_tokens=self._tokens))
         packed = assemble(rows, row_count=batch, row_tokens=room, slots=1)
         began = time.perf_counter()
-        found = program(self._translator._params, packed, np.uint32(0))
+        draws = np.zeros(packed.token_ids.shape[0], np.uint32)
+        found = program(self._translator._params, packed, np.uint32(0), draws)
         ids = np.asarray(found.token_ids)[:, 0]
         return time.perf_counter() - began, ids.tolist()
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
 from encodax.nn.decoder import DecoderCache
 from encodax.nn.functional import at_tokens
@@ -67,6 +68,28 @@ class Ends:
 
     def __post_init__(self) -> None:
         check_count("max_tokens", self.max_tokens)
+
+    @classmethod
+    def of(cls, config: Seq2SeqConfig, max_tokens: int) -> Ends:
+        """Those of a model."""
+        return cls(
+            config.begin_id,
+            config.end_id,
+            config.pad_id,
+            max_tokens,
+            config.never_ids,
+            config.first_id,
+        )
+
+    def check(self, cache: DecoderCache) -> None:
+        """Refuse a cache without room: the last keys would be written over, again and again.
+
+        Raises:
+            EncodaxError: names both numbers.
+        """
+        room = cache.layers[0].own.keys.shape[1] if cache.layers else self.max_tokens
+        if self.max_tokens > room:
+            raise EncodaxError(f"max_tokens = {self.max_tokens}, and the cache has room for {room}")
 
 
 @dataclass(frozen=True)
@@ -151,6 +174,7 @@ def generate(
         sampling: how tokens are drawn; None for the most probable.
         keys: what each row draws with; with the same one it draws the same in any company.
     """
+    ends.check(cache)
     rows = cache.source_segments.shape[0]
 
     def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
@@ -237,6 +261,7 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
         ends: where sequences begin and end.
         beams: how many, and how they are compared.
     """
+    ends.check(cache)
     rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
 
     def body(state: _Beams) -> _Beams:

@@ -15,6 +15,7 @@ from typing import Any
 from encodax.errors import EncodaxError
 from encodax.tokenizer_files import (
     BPE_VOCABULARY_FILE,
+    TOKENIZER_CONFIG_FILE,
     TokenizerFiles,
     check_ids,
     json_vocabulary,
@@ -26,7 +27,7 @@ TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 """Special tokens of both families, by role."""
 EXTRA_IDS = 100
 """Tokens of T5 that stand for hidden spans, where nothing says otherwise."""
-LANGUAGE = re.compile(r">>([A-Za-z_]+)<<")
+LANGUAGE = re.compile(r">>([^<>]+)<<")
 """Before a source: the language of its target, in Marian's models of several."""
 CLASSES = {"marian": "MarianTokenizer", "t5": "T5Tokenizer"}
 """Of transformers, by family."""
@@ -113,7 +114,7 @@ class SentencePieceBackend:
             self._add(found, text[place : match.start()], place)
             found.ids.append(self._vocabulary.get(match[0], self._unknown))
             found.offsets.append(match.span())
-            found.special_tokens_mask.append(0)
+            found.special_tokens_mask.append(int(LANGUAGE.fullmatch(match[0]) is not None))
             place = match.end()
         self._add(found, text[place:], place)
         found.ids.append(self._end)
@@ -148,9 +149,20 @@ def read(
     Raises:
         EncodaxError: a file is broken, or `sentencepiece` is not installed.
     """
-    if family not in NEEDED or not all(name in source.files for name in NEEDED[family]):
+    needed = NEEDED.get(family, ())
+    missing = [name for name in needed if name not in source.files]
+    if len(missing) == len(needed):
         return None
-    named = {role: flags["content"] for role, flags in source.named_tokens().items()}
+    if missing:
+        raise EncodaxError(
+            f"{source.path / missing[0]} does not exist: a tokenizer of {family} is made of "
+            f"{', '.join(needed)}"
+        )
+    for key in ("separate_vocabs", "sp_model_kwargs"):
+        if source.config.get(key):
+            place = source.path / TOKENIZER_CONFIG_FILE
+            raise EncodaxError(f"{place}: {key} = {source.config[key]!r} is not supported")
+    named = source.special_tokens()
     special = {role: named.get(role, token) for role, token in TOKENS.items()}
     if family == "t5":
         processor = _processor(source, T5_FILE)
@@ -178,7 +190,15 @@ def _backend(
     for role in ("eos_token", "unk_token"):
         if special[role] not in vocabulary:
             raise EncodaxError(f"{source.path / file} has no {special[role]!r}, the {role}")
-    return SentencePieceBackend(processor, vocabulary, special, whole)
+    added = {flags["content"]: index for index, flags in source.added_tokens().items()}
+    for token, index in added.items():
+        if vocabulary.get(token, index) != index:
+            raise EncodaxError(
+                f"{source.path}: the added token {token!r} has the id {index}, and in {file} it is "
+                f"{vocabulary[token]}"
+            )
+    whole = "|".join([whole, *map(re.escape, sorted(added, key=len, reverse=True))])
+    return SentencePieceBackend(processor, vocabulary | added, special, whole)
 
 
 def _processor(source: TokenizerFiles, name: str) -> Any:

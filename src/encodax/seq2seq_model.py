@@ -51,6 +51,8 @@ class Seq2SeqModel:
     tokenizer: Tokenizer
     carried: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Tensors of the file that the model does not compute with; saved back."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """`generation_config.json` as it was loaded: saved back, but for what `config` says."""
 
     @classmethod
     def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
@@ -83,12 +85,13 @@ class Seq2SeqModel:
         loaded = weights.load(directory, parameter_shapes(config), family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
-        if tokenizer.vocabulary_size > rows:
+        if tokenizer.ordinary_ids.max(initial=-1) >= rows:  # BART has no row for its mask
             raise EncodaxError(
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
                 f"embedding {rows} rows; they are not of one model"
             )
-        return cls(config, loaded.params, tokenizer, loaded.carried)
+        _check_positions(config, loaded.carried, directory)
+        return cls(config, loaded.params, tokenizer, loaded.carried, _generation_of(directory))
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
@@ -126,12 +129,14 @@ class Seq2SeqModel:
     def _generation(self) -> dict[str, Any]:
         """What transformers generates by."""
         never, first = [[number] for number in self.config.never_ids], self.config.first_id
+        longest = {} if self.max_length is None else {"max_length": self.longest_sequence}
         return {
+            **longest,
+            **self.generation,
             "decoder_start_token_id": self.config.begin_id,
             "eos_token_id": self.config.end_id,
             "pad_token_id": self.config.pad_id,
             **({} if first is None else {"forced_bos_token_id": first}),
-            "max_length": self.longest_sequence,
             **({"bad_words_ids": never} if never else {}),
         }
 
@@ -168,8 +173,9 @@ class Seq2SeqModel:
             The token sequences, and how many of them were cut.
 
         Raises:
-            EncodaxError: a text is empty, or longer than the model takes without `truncate`; or one
-                string is given where a list is wanted.
+            EncodaxError: a text is empty, or longer than the model takes without `truncate`, or
+                asks for a language that the model does not have; or one string is given where a
+                list is wanted.
         """
         if isinstance(texts, str):
             raise EncodaxError("a list of texts is wanted, not one string")
@@ -177,12 +183,28 @@ class Seq2SeqModel:
         if to is not None:
             if self.tokenizer.languages is None:
                 raise EncodaxError(f"the model has one target language: it takes no {to!r}")
+            if to not in self.tokenizer.languages:
+                raise self._unknown_language(to, names[0] if names else "the texts")
             texts = [f">>{to}<< {text}" if text else text for text in texts]
         for name, text in zip(names, texts, strict=True):
             check_unicode(text, name)
             self._check_language(text, name)
         encodings = self.tokenizer.encode(texts)
+        for name, encoding in zip(names, encodings, strict=True):
+            self._check_rows(encoding, name)
         return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+
+    def _check_rows(self, encoding: Encoding, name: str) -> None:
+        """Refuse a token that the tokenizer has and the model does not: BART's mask.
+
+        Raises:
+            EncodaxError: names the text and the token.
+        """
+        rows = self.config.transformer.encoder.embeddings.vocabulary_size
+        unknown = encoding.token_ids[encoding.token_ids >= rows]
+        if len(unknown):
+            (token,) = self.tokenizer.tokens(unknown[:1])
+            raise EncodaxError(f"{name}: the model has no row for the token {token!r}")
 
     def _check_language(self, text: str, name: str) -> None:
         """Refuse what asks for a language that the model does not have.
@@ -193,8 +215,12 @@ class Seq2SeqModel:
         languages, asked = self.tokenizer.languages, LANGUAGE.match(text)
         if languages is None or asked is None or asked[1] in languages:
             return
+        raise self._unknown_language(asked[1], name)
+
+    def _unknown_language(self, asked: str, name: str) -> EncodaxError:
+        languages = self.tokenizer.languages
         known = f"it has: {', '.join(languages)}" if languages else "it has one, without a name"
-        raise EncodaxError(f"{name}: the model has no target language {asked[1]!r}; {known}")
+        return EncodaxError(f"{name}: the model has no target language {asked!r}; {known}")
 
     def encode_pairs(
         self, pairs: Sequence[tuple[str, str]], *, truncate: bool = False, names: Sequence[str]
@@ -210,6 +236,13 @@ class Seq2SeqModel:
             truncate=truncate,
             names=names,
         )
+        for name, encoding in zip(names, targets, strict=True):
+            self._check_rows(encoding, name)
+            if encoding.token_ids[-1] != self.config.end_id:
+                raise EncodaxError(
+                    f"{name}: the tokenizer does not end it with token {self.config.end_id}, with "
+                    "which the model ends what it generates; they are not of one model"
+                )
         begin = self.config.begin_id
         return [
             EncodedPair.of(source, target, begin)
@@ -260,11 +293,23 @@ class Seq2SeqModel:
             params: as `apply` has them.
             source: (B, S), one segment a row.
             room: tokens that a target may have.
+
+        Raises:
+            EncodaxError: that is more than the decoder has positions for.
         """
-        _, encode, begin, _ = _transformed(self.config).apply
-        hidden = encode(params, None, source)
+        limit = self.config.transformer.decoder.embeddings.max_positions
+        if limit is not None and room > limit:
+            raise EncodaxError(f"room = {room} is more than the {limit} positions of the decoder")
+        _, _, begin, _ = _transformed(self.config).apply
+        hidden = self.encoded(params, source)
         cache: DecoderCache = begin(params, None, hidden, jnp.asarray(source.segment_ids), room)
         return cache
+
+    def encoded(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
+        """The encoder's states of every token of packed sources; arguments as `apply` has them."""
+        _, encode, *_ = _transformed(self.config).apply
+        hidden: Array = encode(params, None, source)
+        return hidden
 
     def step(
         self, params: Params, token_ids: Int[Array, " B"], cache: DecoderCache
@@ -308,13 +353,63 @@ def _published(directory: Path) -> dict[str, Any]:
     published: dict[str, Any] = json_files.read(
         directory / CONFIG_FILE, hint=f": is {directory} a model directory?"
     )
-    is_native = published.get("model_type") == native_seq2seq.MODEL_TYPE  # it says all itself
-    if not is_native and (directory / GENERATION_FILE).is_file():
-        of_generation = json_files.read(directory / GENERATION_FILE, hint="")
-        for key in ("decoder_start_token_id", "forced_bos_token_id"):
-            if published.get(key) is None and of_generation.get(key) is not None:
-                published[key] = of_generation[key]
-    return published
+    if published.get("model_type") == native_seq2seq.MODEL_TYPE:
+        return published  # it says all itself
+    of_generation = _generation_of(directory)
+    for key in ("forced_bos_token_id", "bad_words_ids"):
+        if of_generation.get(key) is not None:
+            published[key] = of_generation[key]
+    for key in ("decoder_start_token_id", "eos_token_id"):
+        own, other = published.get(key), of_generation.get(key)
+        if own is None:
+            published[key] = other
+        elif other is not None and as_list(other) != as_list(own):
+            raise EncodaxError(
+                f"{directory}: {key} is {own} in {CONFIG_FILE} and {other} in {GENERATION_FILE}; "
+                "keep the one that the model was trained with"
+            )
+    return {key: value for key, value in published.items() if key not in IDS or value is not None}
+
+
+IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+"""Keys that count as left out where they are null."""
+
+
+def as_list(value: Any) -> list[Any]:
+    """One id, or a list of them."""
+    return value if isinstance(value, list) else [value]
+
+
+def _generation_of(directory: Path) -> dict[str, Any]:
+    """`generation_config.json`, where there is one."""
+    place = directory / GENERATION_FILE
+    found: dict[str, Any] = json_files.read(place, hint="") if place.is_file() else {}
+    return found
+
+
+def _check_positions(
+    config: Seq2SeqConfig, carried: Mapping[str, np.ndarray], directory: Path
+) -> None:
+    """Refuse a table of positions that is none of sinusoids, where the model computes these.
+
+    Raises:
+        EncodaxError: names it.
+    """
+    embeddings = config.transformer.encoder.embeddings
+    for name, table in carried.items():
+        if not name.endswith("embed_positions.weight") or embeddings.positions == "learned":
+            continue
+        halves = embeddings.positions == "sinusoidal_halves"
+        wanted = functional.sinusoidal_table(table.shape[0], embeddings.width, halves=halves)
+        if table.shape != wanted.shape or np.abs(table - wanted).max() > HALF_PRECISION:
+            raise EncodaxError(
+                f"{directory}: {name} is no table of sinusoids; trained positions of such a model "
+                "are not supported"
+            )
+
+
+HALF_PRECISION = 5e-3
+"""How far a number in -1..1 may be off that was stored in 16 bits."""
 
 
 def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
@@ -326,7 +421,7 @@ def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
     rows = config.transformer.decoder.embeddings.vocabulary_size
     ids = {"begins": config.begin_id, "ends": config.end_id, "pads": config.pad_id}
     ids |= {} if config.first_id is None else {"comes first": config.first_id}
-    for what, number in ids.items():
+    for what, number in [*ids.items(), *(("is never generated", i) for i in config.never_ids)]:
         if not 0 <= number < rows:
             raise EncodaxError(
                 f"{place}: the token that {what} is {number}, and the vocabulary has 0..{rows - 1}"

@@ -219,9 +219,10 @@ class Tokenizer:
     def load(cls, directory: Path | str, *, model_type: str | None = None) -> Tokenizer:
         """Read the tokenizer of a model directory.
 
-        That is `tokenizer.json`, or else `vocab.txt` (BERT and its kin, MPNet, ESM), or
-        `vocab.json` and `merges.txt` (RoBERTa). What these mean depends on the family: the one of
-        `tokenizer_class` in the directory's files, or that of the model.
+        That is `tokenizer.json`, or else `vocab.txt` (BERT and its kin, MPNet, ESM), `vocab.json`
+        and `merges.txt` (RoBERTa, BART), or SentencePiece models (Marian, T5). What these mean
+        depends on the family: the one of `tokenizer_class` in the directory's files, or that of the
+        model.
 
         Args:
             directory: the model directory. A link out of it is refused, but for those of the
@@ -245,20 +246,15 @@ class Tokenizer:
         else:
             backend = from_vocabulary_files(source, family)
         usual = SLOW[family].special_tokens if family in SLOW else {}
-        named = {role: flags["content"] for role, flags in source.named_tokens().items()}
-        return cls(backend, special_tokens=usual | named, files=source.carried())
+        special = usual | source.special_tokens()
+        return cls(backend, special_tokens=special, files=source.carried())
 
     @classmethod
     def _of_sentencepiece(
         cls, source: TokenizerFiles, backend: SentencePieceBackend, targets: SentencePieceBackend
     ) -> Tokenizer:
-        named = {role: flags["content"] for role, flags in source.named_tokens().items()}
-        return cls(
-            backend,
-            targets=targets,
-            special_tokens=sentencepiece_files.TOKENS | named,
-            files=source.carried(),
-        )
+        special = sentencepiece_files.TOKENS | source.special_tokens()
+        return cls(backend, targets=targets, special_tokens=special, files=source.carried())
 
     def save(
         self,

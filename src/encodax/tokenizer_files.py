@@ -146,6 +146,10 @@ class TokenizerFiles:
         flags = {role: _flags(value) for role, value in named.items() if role.endswith("_token")}
         return {role: value for role, value in flags.items() if value}
 
+    def special_tokens(self) -> dict[str, str]:
+        """The same tokens alone, by role."""
+        return {role: flags["content"] for role, flags in self.named_tokens().items()}
+
     def added_tokens(self) -> dict[int, dict[str, Any]]:
         """The tokens that the files add to the vocabulary, or match in their own way, by id."""
         if "added_tokens_decoder" in self.config:

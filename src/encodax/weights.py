@@ -125,6 +125,10 @@ class _Reader:
                 other = self._stored[canonical][0]
                 self._note(f"{name} and {other} are the same tensor")
             self._stored[canonical] = name, path
+        # Files of transformers keep a table that is shared under any of its names.
+        for copy, original in family.copies.items() if family else ():
+            if "embed" in copy and copy in self._stored and original not in self._stored:
+                self._stored[original] = self._stored.pop(copy)
 
     def take(self, canonical: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """A tensor in float32, or None where something is wrong with it."""

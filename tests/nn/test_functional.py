@@ -25,6 +25,13 @@ def test_the_sinusoidal_table_is_section_3_5_within_the_rounding_of_float32(widt
         assert table[position, column] == pytest.approx(wanted, abs=1.2e-7 * (angle + 1))
 
 
+def test_far_positions_are_as_exact_as_near_ones() -> None:
+    position, column = np.arange(1_024)[:, None], np.arange(64)
+    angle = position / 10_000 ** (2 * (column // 2) / 64)
+    wanted = np.where(column % 2, np.cos(angle), np.sin(angle))
+    assert_close(sinusoidal_table(1_024, 64), wanted)
+
+
 def test_a_sine_and_the_cosine_beside_it_share_one_frequency() -> None:
     table = np.asarray(sinusoidal_table(32, 64))
     assert_close(table[:, 0::2] ** 2 + table[:, 1::2] ** 2, np.ones((32, 32)))

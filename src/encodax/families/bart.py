@@ -15,6 +15,7 @@ from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import NORM, TABLE, Table
 
 ARCHITECTURE, BARE = "BartForConditionalGeneration", "BartModel"
+IDS = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
 POSITION_OFFSET = 2
 """Row of the table of positions that position 0 takes, whatever the padding token."""
 
@@ -57,7 +58,8 @@ FAMILY = Seq2SeqFamily(
     transformer=transformer,
     published=keys,
     table=lambda config: STACKS,
-    defaults=marian.DEFAULTS,
+    defaults={**marian.DEFAULTS, **IDS},
+    refused={**marian.REFUSED, "static_position_embeddings": True, "normalize_embedding": False},
     fixed=marian.FIXED,
     copies=marian.COPIES,
 )

@@ -65,6 +65,13 @@ DEFAULTS: dict[str, Any] = {
     "max_position_embeddings": 1024,
     "scale_embedding": False,
 }
+IDS = {"pad_token_id": 58100, "eos_token_id": 0, "decoder_start_token_id": 58100}
+REFUSED: dict[str, Any] = {
+    "normalize_before": True,
+    "add_final_layer_norm": True,
+    "add_bias_logits": True,
+}
+"""Options of the first such models that the published classes no longer have."""
 FIXED: dict[str, Any] = {
     "encoder_layerdrop": 0.0,
     "decoder_layerdrop": 0.0,
@@ -158,7 +165,8 @@ FAMILY = Seq2SeqFamily(
     transformer=transformer,
     published=keys,
     table=lambda config: STACKS,
-    defaults=DEFAULTS,
+    defaults={**DEFAULTS, **IDS},
+    refused={**REFUSED, "static_position_embeddings": False, "normalize_embedding": True},
     fixed={**FIXED, "share_encoder_decoder_embeddings": True},
     copies=COPIES,
     strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),

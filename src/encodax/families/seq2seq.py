@@ -16,8 +16,10 @@ from encodax.errors import EncodaxError
 from encodax.families.published import COMMON_DEFAULTS, Published, check_dtype
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
 
-FIRST = "forced_bos_token_id"
-"""The token that every target begins with, where there is one."""
+FIRST, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
+"""The token that every target begins with, where there is one; and that it is `bos_token_id`."""
+NEVER = "bad_words_ids"
+"""Sequences that are never generated: those of one token are."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Seq2SeqFamily:
     """What the published class takes for keys that are left out."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Options that our blocks have in one form only: any other value is refused."""
+    refused: Mapping[str, Any] = field(default_factory=dict)
+    """Values of old options that nothing computes any more: refused, and not written."""
     other_architectures: tuple[str, ...] = ()
     """Other names of the same model."""
     prefix: str = ""
@@ -68,10 +72,16 @@ class Seq2SeqFamily:
         for key, value in self.fixed.items():
             if values.get(key, value) != value:
                 raise EncodaxError(f"config.json: {key} = {values[key]!r} is not supported")
+        for key, value in self.refused.items():
+            if values.get(key) == value:
+                raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
         published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
         check_dtype(published)
         known = (self.architecture, *self.other_architectures)
-        for named in published["architectures"] or [self.architecture]:
+        architectures = published["architectures"] or [self.architecture]
+        if not isinstance(architectures, list):
+            raise EncodaxError(f"config.json: architectures wants a list, not {architectures!r}")
+        for named in architectures:
             if named not in known:
                 raise EncodaxError(
                     f"config.json: the architecture {named!r} is not supported; "
@@ -81,15 +91,16 @@ class Seq2SeqFamily:
         return Seq2SeqConfig(
             self.transformer(published),
             begin_id=published.integer("decoder_start_token_id"),
-            end_id=published.integer("eos_token_id"),
+            end_id=_end_id(published),
             pad_id=pad_id,
-            never_ids=self.never(pad_id),
-            first_id=None if values.get(FIRST) is None else published.integer(FIRST),
+            never_ids=_never_ids(values, self.never(pad_id)),
+            first_id=_first_id(values),
             family=self.MODEL_TYPE,
         )
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
         """Ours as the published configuration, as near as the family comes."""
+        never = config.never_ids
         return {
             "model_type": self.MODEL_TYPE,
             "architectures": [self.architecture],
@@ -100,6 +111,7 @@ class Seq2SeqFamily:
             "eos_token_id": config.end_id,
             "pad_token_id": config.pad_id,
             **({} if config.first_id is None else {FIRST: config.first_id}),
+            **({NEVER: [[i] for i in never]} if never != self.never(config.pad_id) else {}),
         }
 
     def tensor(self, config: Seq2SeqConfig, path: str, leaf: str) -> Tensor:
@@ -118,6 +130,34 @@ class Seq2SeqFamily:
     def is_stray(self, config: Seq2SeqConfig, name: str) -> bool:
         """Whether the file of such a model may carry this tensor beside those of the model."""
         return any(re.fullmatch(pattern, name) for pattern in self.strays)
+
+
+def _end_id(published: Published) -> int:
+    """The token that ends a target; a list of one is one."""
+    value = published["eos_token_id"]
+    if isinstance(value, list) and len(value) == 1:
+        return Published({"eos_token_id": value[0]}, {}).integer("eos_token_id")
+    if isinstance(value, list):
+        raise EncodaxError(
+            f"config.json: eos_token_id = {value!r} is not supported: one token ends a target; "
+            "keep the one that targets are trained with"
+        )
+    return published.integer("eos_token_id")
+
+
+def _first_id(values: Mapping[str, Any]) -> int | None:
+    if values.get(FIRST) is not None:
+        return Published(values, {}).integer(FIRST)
+    if values.get(OLD_FIRST) is True:
+        return Published(values, {"bos_token_id": 0}).integer("bos_token_id")
+    return None
+
+
+def _never_ids(values: Mapping[str, Any], otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    words = values.get(NEVER)
+    if words is None:
+        return otherwise
+    return tuple(Published({NEVER: word[0]}, {}).integer(NEVER) for word in words if len(word) == 1)
 
 
 def stack_under(side: str, place: str, modules: Mapping[str, tuple[str, Leaves]]) -> Table:

@@ -20,7 +20,8 @@ from encodax.config import (
     RelativeBiasConfig,
     TransformerConfig,
 )
-from encodax.families.published import Published
+from encodax.errors import EncodaxError
+from encodax.families.published import ACTIVATIONS, Published
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, TABLE, Leaves, Table, Tensor
 
@@ -87,7 +88,7 @@ def transformer(published: Published) -> TransformerConfig:
     """The stacks."""
     width, rate = published.integer("d_model", least=1), published.rate("dropout_rate")
     norm = NormConfig(published.number("layer_norm_epsilon"), bias=False, centred=False)
-    activation, gated = published.one_of("feed_forward_proj", FEED_FORWARDS)
+    activation, gated = feed_forward(published)
     layer = LayerConfig(
         AttentionConfig(
             published.integer("num_heads", least=1),
@@ -131,6 +132,24 @@ def transformer(published: Published) -> TransformerConfig:
         tied_output=is_tied,
         output_scale=1 / math.sqrt(width) if is_tied else 1.0,
     )
+
+
+def feed_forward(published: Published) -> tuple[str, bool]:
+    """Activation of the feed-forward network, and whether it is gated.
+
+    Raises:
+        EncodaxError: it is not supported; or the two keys that newer files have for it, and which
+            count in transformers, say something else.
+    """
+    named: tuple[str, bool] = published.one_of("feed_forward_proj", FEED_FORWARDS)
+    activation, gated = named
+    for key, wanted in (("dense_act_fn", activation), ("is_gated_act", gated)):
+        if key in published and ACTIVATIONS.get(published[key], published[key]) != wanted:
+            raise EncodaxError(
+                f"config.json: {key} = {published[key]!r} contradicts feed_forward_proj "
+                f"{published['feed_forward_proj']!r}"
+            )
+    return activation, gated
 
 
 def distances(published: Published, *, one_way: bool = False) -> RelativeBiasConfig:

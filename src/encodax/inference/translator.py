@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
-from encodax.data.packing import assemble
+from encodax.data.packing import assemble, assemble_pairs
 from encodax.data.sources import Record
 from encodax.data.stream import windows
 from encodax.errors import EncodaxError
@@ -35,6 +35,7 @@ from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import COMPILER_OPTIONS
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.progress import listed
+from encodax.sentencepiece_files import LANGUAGE
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import translation
 from encodax.tasks.task import Example, unlabelled
@@ -48,6 +49,8 @@ ROOMS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192
 LONGER = 50
 """Tokens that a target may have more than its source has room for (Vaswani et al. 2017, section
 6.1, where it is the source's own length)."""
+SOME = 8
+"""Languages that a note names."""
 BATCH_SIZE = 32
 """Sources that are translated together."""
 
@@ -268,7 +271,7 @@ class Translator:
     ) -> Iterator[tuple[Example, Translation]]:
         """Each example with the translation of its source, in order."""
         self._check(manner)
-        cut = never_ended = answered = 0
+        cut = never_ended = without = answered = 0
         for window, end in windows(examples, Example.characters):
             encodings, cut_here = self.model.encode(
                 [example.parts[0] for example in window],
@@ -277,6 +280,7 @@ class Translator:
                 names=[example.where for example in window],
             )
             cut += cut_here
+            without += sum(self._asks_nothing(example, manner) for example in window)
             answers = self._translated(encodings, manner, answered)
             for example, answer in zip(window, answers, strict=True):
                 never_ended += answer.is_cut
@@ -288,12 +292,25 @@ class Translator:
                 break
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self.model.longest_sequence)
+        if without:
+            languages = self.model.tokenizer.languages or ()
+            logger.warning(
+                "%d texts name no target language, and the model has %d (to, --to): %s",
+                without,
+                len(languages),
+                ", ".join(languages[:SOME]) + (", ..." if len(languages) > SOME else ""),
+            )
         if never_ended:
             logger.warning(
                 "%d translations had not ended when they were as long as they may become; "
                 "give more tokens (max_tokens, --max-tokens) if they are to be longer",
                 never_ended,
             )
+
+    def _asks_nothing(self, example: Example, manner: Manner) -> bool:
+        """Whether a model of several languages is not told which."""
+        is_told = manner.to is not None or LANGUAGE.match(example.parts[0])
+        return len(self.model.tokenizer.languages or ()) > 1 and not is_told
 
     def _check(self, manner: Manner) -> None:
         vocabulary = self.model.config.transformer.decoder.embeddings.vocabulary_size
@@ -302,8 +319,8 @@ class Translator:
                 f"beams = {manner.beams.count} is more than the {vocabulary} tokens of the "
                 "vocabulary; choose fewer"
             )
-        limit = self.model.max_length
-        if limit is not None and (manner.max_tokens or 0) > limit:
+        limit = self.model.longest_sequence
+        if (manner.max_tokens or 0) > limit:
             raise EncodaxError(
                 f"max_tokens = {manner.max_tokens} is more than the {limit} that the model takes"
             )
@@ -377,11 +394,11 @@ class Translator:
             longest: most tokens that sources will have; None for what the model takes.
             **manner: as `stream` has it.
         """
-        self._check(Manner.of(**manner))
-        most = longest or self.model.longest_sequence
+        most, chosen = longest or self.model.longest_sequence, Manner.of(**manner)
+        self._check(chosen)
         for room in [*(room for room in ROOMS if room < most), *_first_of(ROOMS, most)]:
             for height in self._heights:
-                self._program(height, room, Manner.of(**manner))
+                self._program(height, room, chosen)
 
     def _program(self, height: int, room: int, manner: Manner) -> Callable[..., Generated]:
         longest = manner.max_tokens or min(room + LONGER, self.model.longest_sequence)
@@ -394,14 +411,7 @@ class Translator:
         self, height: int, room: int, longest: int, manner: Manner
     ) -> Callable[..., Generated]:
         model, config = self.model, self.model.config
-        ends = Ends(
-            config.begin_id,
-            config.end_id,
-            config.pad_id,
-            longest,
-            config.never_ids,
-            config.first_id,
-        )
+        ends = Ends.of(config, longest)
 
         def run(params: Params, source: PackedBatch, seed: Any, draws: Any) -> Generated:
             cache = model.begin(params, source, longest)
@@ -488,8 +498,6 @@ def _as_encoding(token_ids: np.ndarray) -> Encoding:
 
 
 def _looks(model: Seq2SeqModel, pair: EncodedPair) -> Looks:
-    from encodax.data.packing import assemble_pairs
-
     size = len(pair.source), len(pair.given)
     batch = assemble_pairs([[pair]], row_count=1, row_tokens=size, slots=1)
     stages = ("source_attention", "target_attention", "cross_attention")

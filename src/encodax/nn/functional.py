@@ -199,8 +199,15 @@ def position_encoding(position: Int[Array, ""], width: int) -> Float[Array, " D"
     exponent is 2 * floor(column / 2) / D.
     """
     column = np.arange(width)
-    frequency = jnp.asarray(10_000.0 ** (-2 * (column // 2) / width), jnp.float32)  # (D,)
-    angle = position * frequency  # (D,), radians
+    turns = 10_000.0 ** (-2 * (column // 2) / width) / (2 * np.pi)  # (D,), of one position
+    # An angle of hundreds of radians has too few digits in float32. So whole turns are taken away
+    # from products that are exact there, of positions below 2^13 and 11 digits each.
+    angle = jnp.zeros(width, jnp.float32)  # (D,), in turns
+    for unit in (2.0**-11, 2.0**-22):
+        digits = np.floor(turns / unit) * unit
+        turns = turns - digits
+        angle += (position * jnp.asarray(digits, jnp.float32)) % 1
+    angle = 2 * np.pi * (angle + position * jnp.asarray(turns, jnp.float32))  # radians
     return jnp.where(column % 2 == 0, jnp.sin(angle), jnp.cos(angle))  # (D,)
 
 

@@ -72,19 +72,22 @@ class RelativeBias(hk.Module):
 
     def __call__(self, tokens: int) -> Float[Array, "1 H T T"]:
         """The bias of rows of so many tokens."""
-        bias = self._table()[bias_buckets(-_distances(tokens), self.config)]  # (T, T, H)
+        bias = self._of_distances(tokens)[_distances(tokens) + tokens - 1]  # (T, T, H)
         return jnp.transpose(bias, (2, 0, 1))[None]
 
     @hk.name_like("__call__")
     def of_query(self, place: Int[Array, ""], tokens: int) -> Float[Array, "1 H 1 T"]:
         """The bias of one query alone, the one at this place."""
-        buckets = jnp.asarray(bias_buckets(-_distances(tokens), self.config))[place]  # (T,)
-        return self._table()[buckets].T[None, :, None]
+        bias = self._of_distances(tokens)[place - jnp.arange(tokens) + tokens - 1]  # (T, H)
+        return bias.T[None, :, None]
 
     @hk.name_like("__call__")
-    def _table(self) -> Float[Array, "buckets H"]:
+    def _of_distances(self, tokens: int) -> Float[Array, "2*T-1 H"]:
+        """The bias of every distance (query minus key) there is, from 1 - T to T - 1."""
         normal = hk.initializers.RandomNormal(0.02)
-        return hk.get_parameter("w", (self.config.buckets, self.heads), jnp.float32, normal)
+        table = hk.get_parameter("w", (self.config.buckets, self.heads), jnp.float32, normal)
+        distances = np.arange(1 - tokens, tokens)
+        return table[bias_buckets(-distances[:, None], self.config)[:, 0]]
 
 
 @dataclass(frozen=True)
