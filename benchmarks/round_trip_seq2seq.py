@@ -137,9 +137,7 @@ def scores(model: Seq2SeqModel, encodings: list[Encoding]) -> list[np.ndarray]:
 def generate_all(model: Seq2SeqModel, encodings: list[Encoding], beams: int) -> list[list[int]]:
     """Token ids of each source, the end included."""
     config = model.config
-    ends = Ends(
-        config.begin_id, config.end_id, config.pad_id, MOST, config.never_ids, config.first_id
-    )
+    ends = Ends.of(config, MOST)
     pairs = [[EncodedPair.of(one, one, config.begin_id)] for one in encodings]
     batch = assemble_pairs(pairs, row_count=len(pairs), row_tokens=(64, 64), slots=1).source
 

@@ -71,7 +71,7 @@ def test_offsets_are_places_in_the_whole_text() -> None:
     tokenizer = Tokenizer.load(TOKENIZERS / "marian")
     text = ">>deu<<A child finds the letter."
     (found,) = tokenizer.encode([text])
-    assert found.is_special.tolist() == [False] * (len(found) - 1) + [True]
+    assert np.flatnonzero(found.is_special).tolist() == [0, len(found) - 1]
     assert found.offsets[0].tolist() == [0, len(">>deu<<")]
     parts = [text[start:end] for start, end in found.offsets[:-1]]
     assert "".join(parts) == text
@@ -126,7 +126,27 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     directory = copied("marian", tmp_path)
     (directory / "target.spm").unlink()
-    assert "gives no tokenizer of marian" in refusal(lambda: Tokenizer.load(directory))
+    assert refusal(lambda: Tokenizer.load(directory)) == (
+        f"{directory}/target.spm does not exist: a tokenizer of marian is made of source.spm, "
+        "target.spm, vocab.json"
+    )
+
+
+def test_added_tokens_are_tokens(tmp_path: Path) -> None:
+    directory = copied("t5", tmp_path)
+    (directory / "added_tokens.json").write_text('{"<sep>": 190}')
+    (found,) = Tokenizer.load(directory).encode(["apples<sep>lamp"])
+    assert found.token_ids.tolist().count(190) == 1
+    (directory / "added_tokens.json").write_text('{"<unk>": 190}')
+    message = refusal(lambda: Tokenizer.load(directory))
+    assert "the added token '<unk>' has the id 190, and in spiece.model it is 2" in message
+
+
+def test_two_vocabularies_are_refused(tmp_path: Path) -> None:
+    directory = copied("marian", tmp_path)
+    config = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": True}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    assert "separate_vocabs = True is not supported" in refusal(lambda: Tokenizer.load(directory))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +192,7 @@ def test_a_language_is_asked_for(marian: Path) -> None:
     assert asked == written
 
 
-@pytest.mark.parametrize("asked", ["fra", "zz"])
+@pytest.mark.parametrize("asked", ["fra", "zh-Hans", "es_419"])
 def test_a_language_that_is_not_there_is_refused(marian: Path, asked: str) -> None:
     translator = Translator.load(marian)
     message = f"text 0: the model has no target language '{asked}'; it has: deu, nld"
@@ -180,6 +200,19 @@ def test_a_language_that_is_not_there_is_refused(marian: Path, asked: str) -> No
         translator.translate(["A child."], to=asked)
     with pytest.raises(EncodaxError, match=message):
         translator.translate([f">>{asked}<< A child."])
+
+
+def test_a_blank_text_is_none_for_a_language_either(marian: Path) -> None:
+    with pytest.raises(EncodaxError, match="the text is empty"):
+        Translator.load(marian).translate(["  "], to="deu")
+
+
+def test_a_text_without_a_language_is_counted(
+    marian: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Translator.load(marian).translate(["A child.", ">>nld<< A child."], max_tokens=4)
+    said = "1 texts name no target language, and the model has 2 (to, --to): deu, nld"
+    assert said in caplog.messages
 
 
 def test_a_model_of_one_language_is_asked_for_none() -> None:

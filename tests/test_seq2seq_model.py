@@ -27,7 +27,7 @@ from encodax.config import Placement
 from encodax.data.packing import assemble_pairs, best_fit_pairs
 from encodax.errors import EncodaxError
 from encodax.model import Model
-from encodax.nn import transformer
+from encodax.nn import sinusoidal_table, transformer
 from encodax.seq2seq_model import initial_params, is_seq2seq
 from encodax.tasks.task import Targets, cross_entropy
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer
@@ -425,7 +425,8 @@ def test_what_no_family_has_is_saved_for_encodax_alone(tmp_path: Path) -> None:
 def test_what_a_file_carries_beside_the_model_is_kept(tmp_path: Path) -> None:
     model = writer()
     model.save(tmp_path / "model")
-    table = np.arange(12, dtype=np.float32).reshape(3, 4)
+    width = model.config.transformer.encoder.embeddings.width
+    table = np.asarray(sinusoidal_table(3, width, halves=True))
     name = "model.encoder.embed_positions.weight"
     store(tmp_path / "model", tensors_of(tmp_path / "model") | {name: table})
     loaded = Seq2SeqModel.load(tmp_path / "model")
@@ -433,6 +434,79 @@ def test_what_a_file_carries_beside_the_model_is_kept(tmp_path: Path) -> None:
     loaded.save(tmp_path / "again")
     np.testing.assert_array_equal(tensors_of(tmp_path / "again")[name], table)
     assert_equal(Seq2SeqModel.load(tmp_path / "again"), loaded)
+
+
+def test_positions_that_are_no_sinusoids_are_refused(tmp_path: Path) -> None:
+    writer().save(tmp_path / "model")
+    width = writer().config.transformer.encoder.embeddings.width
+    name = "model.decoder.embed_positions.weight"
+    table = np.asarray(sinusoidal_table(3, width))  # not halves
+    store(tmp_path / "model", tensors_of(tmp_path / "model") | {name: table})
+    assert f"{name} is no table of sinusoids" in refusal(
+        lambda: Seq2SeqModel.load(tmp_path / "model")
+    )
+
+
+def test_a_shared_table_is_read_under_any_of_its_names(tmp_path: Path) -> None:
+    writer().save(tmp_path / "model")
+    tensors = tensors_of(tmp_path / "model")
+    tensors["model.decoder.embed_tokens.weight"] = tensors.pop("model.shared.weight")
+    store(tmp_path / "model", tensors)
+    assert_equal(Seq2SeqModel.load(tmp_path / "model"), writer())
+
+
+def test_what_is_said_of_generation_is_kept(tmp_path: Path) -> None:
+    writer().save(tmp_path / "model")
+    place = tmp_path / "model" / "generation_config.json"
+    edit_json(place, lambda content: content.update(num_beams=6, bad_words_ids=[[0], [3], [1, 2]]))
+    loaded = Seq2SeqModel.load(tmp_path / "model")
+    assert loaded.config.never_ids == (0, 3)
+    loaded.save(tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "generation_config.json").read_text())
+    assert again["num_beams"] == 6
+    assert Seq2SeqModel.load(tmp_path / "again").config == loaded.config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eos_token_id": [1, 2]}, "eos_token_id = [1, 2] is not supported: one token ends a"),
+        ({"architectures": "MarianMTModel"}, "architectures wants a list, not 'MarianMTModel'"),
+        ({"normalize_before": True}, "normalize_before = True is not supported"),
+        ({"static_position_embeddings": False}, "static_position_embeddings = False is not"),
+    ],
+)
+def test_what_would_be_computed_otherwise_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    writer().save(tmp_path / "model")
+    edit_json(tmp_path / "model" / "config.json", lambda content: content.update(changes))
+    (tmp_path / "model" / "generation_config.json").unlink()
+    assert message in refusal(lambda: Seq2SeqModel.load(tmp_path / "model"))
+
+
+def test_two_files_that_do_not_agree_are_refused(tmp_path: Path) -> None:
+    writer().save(tmp_path / "model")
+    place = tmp_path / "model" / "generation_config.json"
+    edit_json(place, lambda content: content.update(decoder_start_token_id=5))
+    message = refusal(lambda: Seq2SeqModel.load(tmp_path / "model"))
+    assert "decoder_start_token_id is 0 in config.json and 5 in generation_config.json" in message
+
+
+def test_a_target_that_the_tokenizer_does_not_end_is_refused() -> None:
+    model = dataclasses.replace(writer(), tokenizer=Tokenizer.train(["ab"], "char", begins=False))
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, end_id=5))
+    with pytest.raises(EncodaxError, match="does not end it with token 5"):
+        model.encode_pairs([("a", "b")], names=["line 1"])
+
+
+def test_more_room_than_positions_is_refused() -> None:
+    model = writer()
+    limit = model.config.transformer.decoder.embeddings.max_positions
+    assert limit is not None
+    source = PackedBatch.from_rows(np.asarray([[1, 2]], np.int32))
+    with pytest.raises(EncodaxError, match=f"is more than the {limit} positions"):
+        model.begin(model.params, source, limit + 1)
 
 
 @pytest.mark.parametrize("copy", ["model.encoder.embed_tokens.weight", "lm_head.weight"])
@@ -486,6 +560,7 @@ def test_tokens_outside_of_the_vocabulary_are_refused(tmp_path: Path, key: str, 
     writer().save(tmp_path / "model")
     config = tmp_path / "model" / "config.json"
     edit_json(config, lambda content: content.update({key: VOCABULARY}))
+    (tmp_path / "model" / "generation_config.json").unlink()
     message = refusal(lambda: Seq2SeqModel.load(tmp_path / "model"))
     wanted = f"the token that {what} is {VOCABULARY}, and the vocabulary has 0..{VOCABULARY - 1}"
     assert message == f"{config}: {wanted}"

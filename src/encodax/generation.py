@@ -179,17 +179,17 @@ def generate(
 
     def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
         if sampling is None:
-            return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+            return _largest(scores)
         assert keys is not None, "to draw tokens, keys are wanted"
         at_place = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
         drawn = jax.vmap(jax.random.categorical)(at_place, restricted(scores, sampling))
         return drawn.astype(jnp.int32)
 
     def body(state: _Open) -> _Open:
-        logs, kept = _log_probabilities(step, state.last, state.cache, ends, state.place)
-        chosen = choose(logs, state.place)
+        scores, total, kept = _scored(step, state.last, state.cache, ends, state.place)
+        chosen = choose(scores, state.place)
+        of_chosen = jnp.take_along_axis(scores, chosen[:, None], axis=1)[:, 0] - total
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
-        of_chosen = jnp.take_along_axis(logs, chosen[:, None], axis=1)[:, 0]
         return _Open(
             state.place + 1,
             chosen,
@@ -266,13 +266,14 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
 
     def body(state: _Beams) -> _Beams:
         last = state.last.reshape(-1)
-        logs, kept = _log_probabilities(step, last, state.cache, ends, state.place)
-        vocabulary = logs.shape[-1]
-        both = min(2 * count, count * vocabulary)
-        sums = state.sums[..., None] + logs.reshape(rows, count, -1)  # (B, k, V)
-        sums = sums.reshape(rows, -1)  # (B, k * V)
-        sums, index = jax.lax.top_k(sums, both)  # (B, 2 k)
-        parent, token = index // vocabulary, (index % vocabulary).astype(jnp.int32)
+        scores, total, kept = _scored(step, last, state.cache, ends, state.place)
+        # None but the best 2 k of a beam can be among those of all.
+        each = min(2 * count, scores.shape[-1])
+        scores, token = jax.lax.top_k(scores, each)  # (B * k, 2 k)
+        sums = state.sums[..., None] + (scores - total[:, None]).reshape(rows, count, each)
+        both = min(2 * count, count * each)
+        sums, index = jax.lax.top_k(sums.reshape(rows, -1), both)  # (B, 2 k)
+        parent, token = index // each, at_tokens(token.reshape(rows, -1), index)
         longer = at_tokens(state.token_ids, parent).at[:, :, state.place].set(token)
         length = state.place + 1
         ends_here = (token == ends.end_id) | (length == most)
@@ -338,19 +339,33 @@ class _Beams(NamedTuple):
     ended_scores: Float[Array, "B k"]
 
 
-def _log_probabilities(
+def _scored(
     step: Step,
     token_ids: Int[Array, " R"],
     cache: DecoderCache,
     ends: Ends,
     place: Int[Array, ""],
-) -> tuple[Float[Array, "R V"], DecoderCache]:
-    """Of the next token of each row."""
+) -> tuple[Float[Array, "R V"], Float[Array, " R"], DecoderCache]:
+    """Scores of the next token of each row, `NEVER` for what is not to be, and log sum exp of all.
+
+    Their difference is the log-probability, which is not made for a whole vocabulary. As in
+    transformers, probabilities of what is left do not add up to 1 again.
+    """
     scores, cache = step(token_ids, cache)
-    logs = jax.nn.log_softmax(scores.astype(jnp.float32))
-    if ends.never_ids:  # as in transformers, what is left does not add up to 1 again
-        logs = logs.at[:, np.asarray(ends.never_ids)].set(NEVER)
+    scores = scores.astype(jnp.float32)
+    total = jax.nn.logsumexp(scores, axis=-1)
+    if ends.never_ids:
+        scores = scores.at[:, np.asarray(ends.never_ids)].set(NEVER)
     if ends.first_id is not None:
-        first = jnp.where(jnp.arange(logs.shape[-1]) == ends.first_id, 0.0, NEVER)
-        logs = jnp.where(place == 0, first, logs)
-    return logs, cache
+        is_first = jnp.arange(scores.shape[-1]) == ends.first_id
+        first = jnp.where(is_first, total[:, None], NEVER)
+        scores = jnp.where(place == 0, first, scores)
+    return scores, total, cache
+
+
+def _largest(scores: Float[Array, "R V"]) -> Int[Array, " R"]:
+    """The first place of the largest score: `jnp.argmax`, which XLA on CPU is slow at."""
+    places = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    last = scores.shape[1] - 1
+    is_largest = scores == jnp.max(scores, axis=1, keepdims=True)
+    return jnp.min(jnp.where(is_largest, places, last), axis=1)

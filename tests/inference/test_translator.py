@@ -88,7 +88,7 @@ def test_what_was_learned_is_written_exactly(reverse: Translator, beams: int) ->
 def test_a_text_is_translated_alike_in_any_company_and_order(write: Translator, beams: int) -> None:
     texts = TEXTS + SHORT
     alone = [write.translate([text], beams=beams)[0] for text in texts]
-    assert len({each.text for each in alone}) > 4
+    assert len({each.text for each in alone}) > 2
     assert len({each.tokens for each in alone}) > 2
     count = len(texts)
     for order in (reversed(range(count)), np.random.default_rng(0).permutation(count)):

@@ -91,4 +91,4 @@ def test_the_norm_of_the_root_mean_square_leaves_the_mean() -> None:
     params, apply = built(lambda x: LayerNorm(eps=1e-6, bias=False, centred=False)(x), x)
     assert set(params["norm"]) == {"alpha"}
     wanted = np.asarray([1, 2, 5]) / np.sqrt(10 + 1e-6)
-    assert_close(apply(params, x)[0], wanted)
+    assert_close(apply(params, x)[0], wanted * np.asarray(params["norm"]["alpha"]))

@@ -55,7 +55,7 @@ def test_scores_are_those_of_transformers(golden: str) -> None:
     cases = list(stored(golden).values())
     pairs = [pair_of(case["source"], case["given"]) for case in cases]
     apply = jax.jit(functools.partial(model.apply, model.params))
-    encode = jax.jit(functools.partial(encoded, model))
+    encode = jax.jit(functools.partial(model.encoded, model.params))
     for batches in LAYOUTS.values():
         for rows in batches:
             batch = assemble_pairs(
@@ -77,14 +77,6 @@ def test_scores_are_those_of_transformers(golden: str) -> None:
                         assert_close(ours[b, here], cases[index][name], TOLERANCE)
 
 
-def encoded(model: Seq2SeqModel, source: PackedBatch) -> jax.Array:
-    from encodax.seq2seq_model import _transformed
-
-    _, encode, *_ = _transformed(model.config).apply
-    hidden: jax.Array = encode(model.params, None, source)
-    return hidden
-
-
 def sources(golden: str) -> tuple[PackedBatch, list[dict[str, Any]]]:
     """All sources as one batch, a row each."""
     cases = list(stored(golden).values())
@@ -96,9 +88,7 @@ def sources(golden: str) -> tuple[PackedBatch, list[dict[str, Any]]]:
 def generated(golden: str, beams: Beams | None) -> tuple[Generated, list[dict[str, Any]]]:
     model, (batch, cases) = parts(golden), sources(golden)
     config = model.config
-    ends = Ends(
-        config.begin_id, config.end_id, config.pad_id, MOST, config.never_ids, config.first_id
-    )
+    ends = Ends.of(config, MOST)
 
     def run(source: PackedBatch) -> Generated:
         cache = model.begin(model.params, source, MOST)

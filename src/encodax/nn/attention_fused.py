@@ -50,7 +50,7 @@ def _attend(
     dropout_rate: float,
 ) -> Float[Array, "H B T K"]:
     """(sum_s e_ts v_s) / (sum_s e_ts), with e_ts = exp(score_ts - max_s score_ts)."""
-    scores = jnp.einsum("hbtk,hbsk->hbts", q, k, preferred_element_type=jnp.float32) * scale
+    scores = _products(q, k) * scale
     if bias is not None:
         scores += jnp.swapaxes(bias, 0, 1)
     # A score of any size is lost in MASKED, and to add is cheaper than to choose.
@@ -63,12 +63,25 @@ def _attend(
     divides_first = v.dtype == jnp.float32
     if divides_first:
         exponentials /= total
-    summed = jnp.einsum(
-        "hbts,hbsk->hbtk", exponentials.astype(v.dtype), v, preferred_element_type=jnp.float32
-    )
+    summed = _sums(exponentials.astype(v.dtype), v)
     # Where the highest score is a masked one, the query has nothing to attend to.
     attended = summed if divides_first else summed / total  # (H, B, T, K)
     return jnp.where(highest > MASKED / 2, attended, 0.0).astype(v.dtype)
+
+
+def _products(q: Float[Array, "H B T K"], k: Float[Array, "H B S K"]) -> Float[Array, "H B T S"]:
+    """Of each query with each key. A single query is no matrix: XLA is slow at making it one."""
+    if q.shape[2] == 1:
+        return jnp.sum(q * k, axis=-1, dtype=jnp.float32)[:, :, None]
+    return jnp.einsum("hbtk,hbsk->hbts", q, k, preferred_element_type=jnp.float32)
+
+
+def _sums(weights: Float[Array, "H B T S"], v: Float[Array, "H B S K"]) -> Float[Array, "H B T K"]:
+    """The values, weighted for each query."""
+    if weights.shape[2] == 1:
+        by_key = jnp.swapaxes(weights, 2, 3)  # (H, B, S, 1)
+        return jnp.sum(by_key * v, axis=2, keepdims=True, dtype=jnp.float32)
+    return jnp.einsum("hbts,hbsk->hbtk", weights, v, preferred_element_type=jnp.float32)
 
 
 def _drop(weights: Float[Array, "H B T S"], keys: Array, rate: float) -> Float[Array, "H B T S"]:

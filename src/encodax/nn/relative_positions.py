@@ -82,7 +82,7 @@ class RelativeBias(hk.Module):
         return bias.T[None, :, None]
 
     @hk.name_like("__call__")
-    def _of_distances(self, tokens: int) -> Float[Array, "2*T-1 H"]:
+    def _of_distances(self, tokens: int) -> Float[Array, "distances H"]:
         """The bias of every distance (query minus key) there is, from 1 - T to T - 1."""
         normal = hk.initializers.RandomNormal(0.02)
         table = hk.get_parameter("w", (self.config.buckets, self.heads), jnp.float32, normal)

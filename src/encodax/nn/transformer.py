@@ -90,16 +90,31 @@ class Transformer:
     ) -> tuple[Float[Array, "B V"], DecoderCache]:
         """Scores of the token after this one of each row, and what is kept with it."""
         hidden, cache = self.decoder.step(token_ids, cache, token_table=self._shared_table())
-        return self._scores(hidden), cache
+        return self._scores_of_few(hidden), cache
 
     def _shared_table(self) -> Float[Array, "V D"] | None:
         return self.encoder.token_table() if self.config.shared_embeddings else None
+
+    def _scores_of_few(self, hidden: Float[Array, "B D"]) -> Float[Array, "B V"]:
+        """The same of one token a row, as (table hidden^T)^T.
+
+        XLA on CPU runs that up to three times as fast as the product with the table turned over.
+        """
+        table = self._table()
+        if not self.config.tied_output or table.dtype != hidden.dtype:
+            return self._scores(hidden)
+        scores = functional.linear(table, {"w": hidden.T * self.config.output_scale}).T
+        bias = self._output.tied_to(table).get("b")
+        return scores if bias is None else scores + jnp.asarray(bias)
+
+    def _table(self) -> Float[Array, "V D"]:
+        """The target's token embeddings."""
+        shared = self._shared_table()
+        return self.decoder.token_table() if shared is None else shared
 
     def _scores(self, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
         if self.config.output_scale != 1:
             hidden = hidden * self.config.output_scale
         if not self.config.tied_output:
             return self._output(hidden)
-        table = self._shared_table()
-        table = self.decoder.token_table() if table is None else table
-        return functional.linear(hidden, self._output.tied_to(table))
+        return functional.linear(hidden, self._output.tied_to(self._table()))
