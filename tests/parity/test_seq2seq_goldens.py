@@ -56,7 +56,9 @@ def test_scores_are_those_of_transformers(golden: str) -> None:
     pairs = [pair_of(case["source"], case["given"]) for case in cases]
     apply = jax.jit(functools.partial(model.apply, model.params))
     encode = jax.jit(functools.partial(model.encoded, model.params))
-    for batches in LAYOUTS.values():
+    for name, batches in LAYOUTS.items():
+        if name == "alone" and "-" in golden:
+            continue  # each length compiles: once a family
         for rows in batches:
             batch = assemble_pairs(
                 [[pairs[index] for index in row] for row in rows],
@@ -68,13 +70,13 @@ def test_scores_are_those_of_transformers(golden: str) -> None:
             assert logits is not None
             for b, row in enumerate(rows):
                 for n, index in enumerate(row):
-                    for side, ours, name in (
+                    for side, ours, of_case in (
                         (batch.source, hidden, "encoded"),
                         (batch.target, logits, "logits"),
                     ):
                         start, length = side.starts[b, n], side.lengths[b, n]
                         here = slice(int(start), int(start + length))
-                        assert_close(ours[b, here], cases[index][name], TOLERANCE)
+                        assert_close(ours[b, here], cases[index][of_case], TOLERANCE)
 
 
 def sources(golden: str) -> tuple[PackedBatch, list[dict[str, Any]]]:
