@@ -353,7 +353,7 @@ def spoilt(model: Path, name: str, content: str | None) -> None:
         ("config.json", "{", r"config\.json is not JSON"),
         ("config.json", "[]", r"config\.json wants an object, not a list"),
         ("config.json", "{}", r"config\.json: the key 'model_type' is missing"),
-        ("config.json", '{"model_type": "t5"}', r"model_type 't5' is not supported"),
+        ("config.json", '{"model_type": "pegasus"}', r"model_type 'pegasus' is not supported"),
         ("config.json", '{"model_type": "bert"}', r"the key '\w+' is missing"),
         ("model.safetensors", None, r"model\.safetensors does not exist"),
         ("model.safetensors", "nothing", r"model\.safetensors cannot be read"),

@@ -154,6 +154,7 @@ def test_the_installed_metadata_is_this_project() -> None:
         "parquet",
         "ray",
         "report",
+        "sentencepiece",
         "train",
     }
     assert metadata["Description-Content-Type"] == "text/markdown"
