@@ -76,7 +76,8 @@ class Seq2SeqModel:
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         place = directory / CONFIG_FILE
-        published = _published(directory)
+        generation = _generation_of(directory)
+        published = _published(directory, generation)
         if "model_type" not in published:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
         family = families.seq2seq_family_named(published["model_type"])
@@ -91,7 +92,7 @@ class Seq2SeqModel:
                 f"embedding {rows} rows; they are not of one model"
             )
         _check_positions(config, loaded.carried, directory)
-        return cls(config, loaded.params, tokenizer, loaded.carried, _generation_of(directory))
+        return cls(config, loaded.params, tokenizer, loaded.carried, generation)
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
@@ -348,14 +349,13 @@ def is_seq2seq(path_or_id: Path | str, *, revision: str | None = None) -> bool:
     return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
 
 
-def _published(directory: Path) -> dict[str, Any]:
+def _published(directory: Path, of_generation: Mapping[str, Any]) -> dict[str, Any]:
     """`config.json`, with what newer files say of generation in a file of its own."""
     published: dict[str, Any] = json_files.read(
         directory / CONFIG_FILE, hint=f": is {directory} a model directory?"
     )
     if published.get("model_type") == native_seq2seq.MODEL_TYPE:
         return published  # it says all itself
-    of_generation = _generation_of(directory)
     for key in ("forced_bos_token_id", "bad_words_ids"):
         if of_generation.get(key) is not None:
             published[key] = of_generation[key]
