@@ -16,7 +16,7 @@ CORE = src/encodax/nn/*.py src/encodax/model.py src/encodax/families/bert.py
 export VENV PY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint check soak bench bench-training bench-step wheel lock clean
+.PHONY: help setup setup-test demo docs test lint check soak bench bench-training bench-step wheel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,10 @@ setup-test: ## the same, with what the tests need
 
 demo: setup ## train an encoder to read dates in 68 languages, and write runs/demo/report.html
 	@$(VENV)/bin/encodax demo $(DEMO_ARGS)
+
+docs: setup-test ## build the documentation into docs/_build/html; the walkthrough runs, and a warning fails it
+	@$(PYTHON) -m sphinx -j 2 -W --keep-going -E -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 test: setup-test ## run all tests, the examples in docstrings included
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
@@ -74,7 +78,7 @@ DEMO = --extra train --extra demo --extra parquet --extra sentencepiece --group 
 lock: ## lock the dependencies again (UPGRADE=--upgrade for the newest)
 	@python=$$(tools/find_python.sh) && "$$python" -m venv --clear .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check install -qq uv==$(UV_VERSION)
-	@$(LOCK) $(DEMO) --extra ray --group test $(UPGRADE) -o requirements/test.txt >/dev/null
+	@$(LOCK) $(DEMO) --extra ray --group docs --group test $(UPGRADE) -o requirements/test.txt >/dev/null
 	@cp requirements/test.txt requirements/demo.txt
 	@$(LOCK) $(DEMO) -o requirements/demo.txt >/dev/null
 	@cp requirements/demo.txt requirements/base.txt

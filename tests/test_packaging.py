@@ -65,7 +65,7 @@ def declared(lock: str) -> list[Requirement]:
         left_out = NOT_LOCKED if lock == "test" else NOT_LOCKED | FOR_TESTS
         texts += [text for extra in extras.keys() - left_out for text in extras[extra]]
     if lock == "test":
-        texts += groups["test"]
+        texts += groups["docs"] + groups["test"]
     requirements = [Requirement(text) for text in texts]
     return [r for r in requirements if canonicalize_name(r.name) != project["name"]]
 

@@ -1,0 +1,49 @@
+"""How the documentation is built, by `make docs`: a warning or a cell that fails stops it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import encodax
+
+sys.path.insert(0, str(Path(__file__).parent))  # mathml
+
+project = "Encodax"
+author = "The Encodax authors"
+copyright = f"2026, {author}"
+version = release = encodax.__version__
+
+extensions = [
+    "mathml",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+nitpicky = False
+
+# Pages are MyST. The code cells of the walkthrough run, each chapter from a clean state.
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 180
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_math_renderer = "mathml"
+html_title = f"Encodax {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+copybutton_exclude = ".linenos, .gp, .go"
