@@ -476,15 +476,23 @@ class Translator:
             EncodaxError: a text is empty or too long.
         """
         if target is None:
-            return _looks(self.model, self._written(source))
+            return _looks(self.model, self.written(source))
         (pair,), _ = self.model.encode_pairs([(source, target)], names=["the text"])
         return _looks(self.model, pair)
 
-    def _written(self, source: str) -> EncodedPair:
-        """A source and the very tokens that a search finds for it."""
+    def written(self, source: str, *, truncate: bool = False) -> EncodedPair:
+        """A source and the very tokens that a search finds for it, be they none or cut.
+
+        Args:
+            source: the text.
+            truncate: cut what is longer than the model takes.
+
+        Raises:
+            EncodaxError: the text is empty or too long.
+        """
         manner = Manner()
         self._check(manner)
-        encodings, _ = self.model.encode([source], names=["the text"])
+        encodings, _ = self.model.encode([source], truncate=truncate, names=["the text"])
         (group,) = self._groups(encodings)
         found = self._generated(encodings, [0], group, manner)
         token_ids = np.asarray(found.token_ids[0, 0, : found.lengths[0, 0]])

@@ -1,0 +1,117 @@
+"""Gradients, and guesses, from the embeddings on: a model as a function of its embedded text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from encodax.model import Model
+from encodax.nn import functional
+from encodax.nn.embeddings import Embeddings
+from encodax.nn.encoder import EncoderLayer
+from encodax.seq2seq_model import Seq2SeqModel
+from encodax.types import ModelOutput, Params
+
+AnyModel = Model | Seq2SeqModel
+Score = Callable[[ModelOutput], Float[Array, ""]]
+
+
+def from_embeddings(
+    model: AnyModel,
+    params: Params,
+    batch: Any,
+    embedded: Float[Array, "B T D"],
+    *,
+    layers: bool = True,
+    **options: Any,
+) -> ModelOutput:
+    """What the model gives for a text that was embedded as this.
+
+    Args:
+        model: the model; of one with a decoder, the source's embeddings are meant.
+        params: its parameters.
+        batch: the text, for its shape and its segments.
+        embedded: what stands for its embeddings.
+        layers: whether the encoder's layers are run; without them, what is embedded goes to the
+            head at once.
+        **options: what `apply` takes.
+    """
+
+    def replace(
+        go_on: Callable[..., Any], args: Any, kwargs: Any, context: hk.MethodContext
+    ) -> Any:
+        if context.method_name == "__call__":
+            if isinstance(context.module, Embeddings) and _is_encoder(context.module):
+                return embedded
+            if not layers and isinstance(context.module, EncoderLayer):
+                tokens = kwargs.get("tokens")
+                return args[0] if tokens is None else functional.at_tokens(args[0], tokens)
+        return go_on(*args, **kwargs)
+
+    with hk.intercept_methods(replace):
+        return model.apply(params, batch, **options)
+
+
+def embeddings(model: AnyModel, params: Params, batch: Any) -> Float[Array, "B T D"]:
+    """A text (of a model with a decoder, the source) as its embeddings."""
+    stage = "hidden" if isinstance(model, Model) else "source_hidden"
+    return model.apply(params, batch, record=frozenset({stage})).records[stage][0]
+
+
+def integrated_gradients(
+    model: AnyModel, params: Params, batch: Any, hidden: Any, score: Score, steps: int
+) -> tuple[Float[Array, " T"], Float[Array, ""], Float[Array, ""]]:
+    """How much each token has to do with a score, and the score with and without the text.
+
+    (x - x') . mean over a of d score(x' + a (x - x')) / dx, summed over the features of a token:
+    x is the embedded text, x' the same with its tokens hidden, and a the middles of `steps` equal
+    parts of 0 .. 1. As steps grow, the sum over the tokens goes to score(x) - score(x').
+    Sundararajan et al. 2017, section 3 and equation 3.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        batch: the text, one row.
+        hidden: the same with its tokens hidden.
+        score: what of the output is meant.
+        steps: points of the integral.
+    """
+    x, base = embeddings(model, params, batch), embeddings(model, params, hidden)
+
+    def at(x: Float[Array, "1 T D"]) -> Float[Array, ""]:
+        return score(from_embeddings(model, params, batch, x))
+
+    def add(total: Array, part: Array) -> tuple[Array, None]:
+        return total + jax.grad(at)(base + part * (x - base)), None
+
+    parts = (jnp.arange(steps) + 0.5) / steps
+    total, _ = jax.lax.scan(add, jnp.zeros_like(x), parts)
+    return ((x - base) * total / steps)[0].sum(axis=-1), at(x), at(base)
+
+
+def guesses_by_layer(
+    model: Model, params: Params, batch: Any, places: Int[Array, " P"], top_k: int
+) -> tuple[Float[Array, "L+1 P k"], Int[Array, "L+1 P k"]]:
+    """What the model would fill each mask with if it ended after each layer, and how sure it is.
+
+    The state after a layer goes to the final norm and the head at once (the "logit lens",
+    nostalgebraist 2020).
+    """
+    states = model.apply(params, batch, record=frozenset({"hidden"})).records["hidden"]
+
+    def guess(state: Float[Array, "1 T D"]) -> tuple[Array, Array]:
+        output = from_embeddings(model, params, batch, state, layers=False, tokens=places[None])
+        assert output.logits is not None
+        return tuple(jax.lax.top_k(jax.nn.softmax(output.logits[0]), top_k))
+
+    scores, ids = jax.lax.map(guess, jnp.stack(states))
+    return scores, ids
+
+
+def _is_encoder(module: Embeddings) -> bool:
+    return module.module_name.split("/")[-2] == "encoder"

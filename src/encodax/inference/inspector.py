@@ -1,0 +1,471 @@
+"""Looks inside a model: attention, what an answer comes from, what each layer would say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from encodax.data import packing
+from encodax.errors import EncodaxError
+from encodax.inference import attention_maps, attribution
+from encodax.inference.attention_maps import Resolution
+from encodax.inference.attribution import AnyModel
+from encodax.inference.engine import answer_of
+from encodax.inference.translator import Translator
+from encodax.inspection import (
+    AttentionMaps,
+    Attribution,
+    Inspection,
+    MaskGuesses,
+    Norms,
+    Strongest,
+    Token,
+)
+from encodax.model import Model
+from encodax.nn import functional
+from encodax.tasks import question_answering, token_classification
+from encodax.tasks.task import Example
+from encodax.tokenizer import EncodedPair, Encoding, Text
+from encodax.types import ModelOutput, PackedBatch, PairBatch
+
+LONGEST = 4_096
+"""Tokens that are looked at, at most: the weights of one layer take H x T x T numbers."""
+MOST_TARGETS = 16
+"""Scores that are attributed, at most."""
+BEST = 5  # labels of an answer
+
+
+@dataclass(frozen=True)
+class Target:
+    """A score of the model: the sum of the logits at some places, each of one class."""
+
+    name: str
+    places: tuple[int, ...]
+    """Which slot or token of the row; none for the likeness of two vectors."""
+    classes: tuple[int, ...]
+    segment: int | None = None
+    """The sequence whose tokens it is attributed to; None for all."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An attention of the model: what it is, who looks at whom, and where its weights are."""
+
+    name: str
+    stage: str
+    queries: tuple[Token, ...]
+    keys: tuple[Token, ...]
+
+    @property
+    def rolls(self) -> bool:
+        """Whether layers build on one another, token by token: the rollout is of such alone."""
+        return self.stage != "cross_attention"
+
+
+class Inspector:
+    """What a model does with one text at a time.
+
+    It runs in float32. Attention weights are computed apart from the model's own attention, from
+    the same states, so they are there whatever implementation the model runs with.
+    """
+
+    def __init__(self, model: AnyModel, *, steps: int = 16, top_k: int = BEST):
+        """Take a model of any family, with any head or none.
+
+        Args:
+            model: the model; a sequence-to-sequence model too.
+            steps: points of the integral in attributions; more is closer, and takes longer.
+            top_k: guesses for each mask.
+
+        Raises:
+            EncodaxError: `steps` or `top_k` is not positive.
+        """
+        for name, value in (("steps", steps), ("top_k", top_k)):
+            if value < 1:
+                raise EncodaxError(f"{name} = {value} is not positive")
+        self.model = model
+        self.steps = steps
+        self.top_k = top_k
+
+    def inspect(
+        self, text: str, second: str | None = None, *, truncate: bool = False
+    ) -> Inspection:
+        """Everything of a text, or of a pair.
+
+        Args:
+            text: the text; for a question-answering model, the question.
+            second: the other text of a pair, or the context. Of a model for embeddings, a text to
+                compare with. Of one for translation, the translation that is looked at; its own
+                when not given.
+            truncate: cut what is longer than the model takes.
+
+        Raises:
+            EncodaxError: a text is empty or too long, or the model takes no pair or wants one.
+        """
+        if isinstance(self.model, Model):
+            return self._of_encoder(self.model, text, second, truncate)
+        return self._of_transformer(text, second, truncate)
+
+    def _of_encoder(
+        self, model: Model, text: str, second: str | None, truncate: bool
+    ) -> Inspection:
+        encodings, texts = _encoded(model, text, second, truncate)
+        tokens = tuple(
+            token
+            for encoding, own in zip(encodings, texts, strict=True)
+            for token in _tokens(model, encoding, own)
+        )
+        batch = packing.assemble(
+            [encodings], row_count=1, row_tokens=len(tokens), slots=len(encodings)
+        )
+        model.check(batch)
+        stack = Stack("text to text", "attention", tokens, tokens)
+        output, maps = self._observed(batch, (stack,), ("hidden",))
+        answer, targets = _answered(model, output, encodings, texts)
+        masks = _masks(model, encodings[0])
+        if masks:
+            answer, targets = (), _mask_targets(model, output, masks)
+        return Inspection(
+            tokens=tokens,
+            answer=answer,
+            attention=maps,
+            norms=(_norms("text", tokens, output.records["hidden"]),),
+            attributions=self._attributed(batch, encodings, targets),
+            masks=self._guessed(model, batch, masks),
+        )
+
+    def _of_transformer(self, text: str, second: str | None, truncate: bool) -> Inspection:
+        model = self.model
+        assert not isinstance(model, Model)
+        if second is None:
+            pair = Translator(model).written(text, truncate=truncate)
+        else:
+            (pair,), _ = model.encode_pairs([(text, second)], truncate=truncate, names=["the text"])
+        _check_length(len(pair.source), len(pair.given))
+        source = _tokens(model, pair.source, (text,))
+        written, given = (_entries(model, ids) for ids in (pair.wanted, pair.given.token_ids))
+        batch = packing.assemble_pairs(
+            [[pair]], row_count=1, row_tokens=(len(source), len(given)), slots=1
+        )
+        stacks = (
+            Stack("translation to source", "cross_attention", written, source),
+            Stack("translation to translation", "target_attention", written, given),
+            Stack("source to source", "source_attention", source, source),
+        )
+        output, maps = self._observed(batch, stacks, ("source_hidden", "target_hidden"))
+        return Inspection(
+            tokens=source,
+            answer=(("translation", model.tokenizer.decode(pair.wanted)),),
+            attention=maps,
+            norms=(
+                _norms("source", source, output.records["source_hidden"]),
+                _norms("translation", written, output.records["target_hidden"]),
+            ),
+            attributions=self._attributed(batch, [pair.source], _written_targets(pair, written)),
+        )
+
+    def _observed(
+        self, batch: PackedBatch | PairBatch, stacks: Sequence[Stack], states: Sequence[str]
+    ) -> tuple[ModelOutput, tuple[AttentionMaps, ...]]:
+        """The model's output with the states asked for, and the maps of each attention."""
+        record = frozenset({*states, *(stack.stage for stack in stacks)})
+
+        @jax.jit
+        def observe(params: Any, batch: Any) -> tuple[ModelOutput, list[Any]]:
+            output = self.model.apply(params, batch, record=record)
+            found = [
+                attention_maps.reduced(output.records[stack.stage], rolls=stack.rolls)
+                for stack in stacks
+            ]
+            kept = {name: output.records[name] for name in states}
+            return replace(output, records=kept), found
+
+        output, found = observe(self.model.params, batch)
+        maps = [_maps(stack, *arrays) for stack, arrays in zip(stacks, found, strict=True)]
+        return output, tuple(maps)
+
+    def _attributed(
+        self,
+        batch: PackedBatch | PairBatch,
+        encodings: Sequence[Encoding],
+        targets: Sequence[Target],
+    ) -> tuple[Attribution, ...]:
+        """How much each token has to do with each target."""
+        targets = targets[:MOST_TARGETS]
+        if not targets:
+            return ()
+        source = batch if isinstance(batch, PackedBatch) else batch.source
+        is_special = np.concatenate([encoding.is_special for encoding in encodings])
+
+        def attribute(params: Any, batch: Any, target: tuple[Array, Array, Array]) -> Any:
+            places, classes, hidden_ids = target
+            score = functools.partial(_score, places=places, classes=classes)
+            hidden = _with_tokens(batch, hidden_ids[None])
+            return attribution.integrated_gradients(
+                self.model, params, batch, hidden, score, self.steps
+            )
+
+        @jax.jit
+        def attribute_all(params: Any, batch: Any, targets: Any) -> Any:
+            return jax.lax.map(functools.partial(attribute, params, batch), targets)
+
+        chosen = (
+            np.asarray([target.places for target in targets], np.int32),
+            np.asarray([target.classes for target in targets], np.int32),
+            np.stack([self._hidden(source, is_special, target.segment) for target in targets]),
+        )
+        shares, scores, baselines = attribute_all(self.model.params, batch, chosen)
+        return tuple(
+            Attribution(target.name, float(score), float(baseline), np.asarray(own))
+            for target, score, baseline, own in zip(targets, scores, baselines, shares, strict=True)
+        )
+
+    def _hidden(
+        self, source: PackedBatch, is_special: Bool[np.ndarray, " T"], segment: int | None
+    ) -> Int[np.ndarray, " T"]:
+        """The text with its tokens masked, but for special ones; padded, where there is no mask."""
+        tokenizer = self.model.tokenizer
+        stand_in = tokenizer.pad_id if tokenizer.mask_id is None else tokenizer.mask_id
+        token_ids, segment_ids = np.asarray(source.token_ids[0]), np.asarray(source.segment_ids[0])
+        stays = is_special if segment is None else is_special | (segment_ids != segment)
+        return np.where(stays, token_ids, stand_in).astype(np.int32)
+
+    def _guessed(
+        self, model: Model, batch: PackedBatch, masks: Sequence[int]
+    ) -> tuple[MaskGuesses, ...]:
+        """What each mask would be filled with after each layer."""
+        if not masks:
+            return ()
+        assert model.config.head is not None
+        top_k = min(self.top_k, model.config.head.classes)
+
+        @jax.jit
+        def guess(params: Any, batch: Any, places: Any) -> Any:
+            return attribution.guesses_by_layer(model, params, batch, places, top_k)
+
+        scores, ids = map(np.asarray, guess(model.params, batch, jnp.asarray(masks)))
+        return tuple(
+            MaskGuesses(
+                place,
+                tuple(
+                    tuple(zip(model.tokenizer.tokens(own), map(float, score), strict=True))
+                    for own, score in zip(ids[:, index], scores[:, index], strict=True)
+                ),
+            )
+            for index, place in enumerate(masks)
+        )
+
+
+# --- the text
+
+
+def _encoded(
+    model: Model, text: str, second: str | None, truncate: bool
+) -> tuple[list[Encoding], list[tuple[str, ...]]]:
+    """The sequences of the row, and what each was made of.
+
+    A model for embeddings reads one text at a time: a second one is a sequence of its own, to which
+    the first does not attend.
+    """
+    head = model.config.head
+    kind = None if head is None else head.kind
+    if kind == "span" and second is None:
+        raise EncodaxError("the model answers questions: a question and a context are wanted")
+    if kind == "token" and second is not None:
+        raise EncodaxError("token classification takes one text, not a pair")
+    if second is None:
+        texts: list[Text] = [text]
+    else:
+        texts = [text, second] if kind == "embedding" else [(text, second)]
+    names = ["the text", "the second text"][: len(texts)]
+    encodings, _ = model.encode(texts, truncate=truncate, names=names)
+    _check_length(sum(map(len, encodings)))
+    return encodings, [(each,) if isinstance(each, str) else tuple(each) for each in texts]
+
+
+def _check_length(*lengths: int) -> None:
+    if max(lengths) > LONGEST:
+        raise EncodaxError(
+            f"the text has {max(lengths):,} tokens; a look inside takes {LONGEST:,} at most: give "
+            "a part of it"
+        )
+
+
+def _tokens(model: AnyModel, encoding: Encoding, texts: Sequence[str]) -> tuple[Token, ...]:
+    entries = model.tokenizer.tokens(encoding.token_ids)
+    tokens = []
+    for index, entry in enumerate(entries):
+        sequence = encoding.sequence_ids[index]
+        start, end = encoding.offsets[index]
+        piece = "" if sequence < 0 else texts[sequence][start:end].strip()
+        tokens.append(Token(piece or entry, entry, int(encoding.token_ids[index])))
+    return tuple(tokens)
+
+
+def _entries(model: AnyModel, token_ids: Int[np.ndarray, " T"]) -> tuple[Token, ...]:
+    """Tokens that no text was cut into: what was generated."""
+    entries = model.tokenizer.tokens(token_ids)
+    return tuple(
+        Token(entry.removeprefix("▁") or entry, entry, int(token_id))
+        for entry, token_id in zip(entries, token_ids, strict=True)
+    )
+
+
+def _with_tokens(batch: Any, token_ids: Int[Array, "1 T"]) -> Any:
+    """The batch with other tokens; of a pair, in the source."""
+    if isinstance(batch, PackedBatch):
+        return replace(batch, token_ids=token_ids)
+    return replace(batch, source=replace(batch.source, token_ids=token_ids))
+
+
+def _maps(stack: Stack, cells: Array, keys: Array, weights: Array) -> AttentionMaps:
+    layers, views = cells.shape[:2]
+    resolution = Resolution.of(layers * views, len(stack.queries), len(stack.keys))
+    return AttentionMaps(
+        name=stack.name,
+        queries=stack.queries,
+        keys=stack.keys,
+        views=attention_maps.view_names(views - 1 - stack.rolls, rolls=stack.rolls),
+        cells=np.asarray(cells),
+        block=resolution.block,
+        strongest=Strongest(np.asarray(keys), np.asarray(weights)) if keys.shape[-1] else None,
+    )
+
+
+def _norms(name: str, tokens: tuple[Token, ...], states: Sequence[Array]) -> Norms:
+    values = np.linalg.norm(
+        np.stack([np.asarray(state[0], np.float32) for state in states]), axis=-1
+    )
+    return Norms(name, tokens, values)
+
+
+# --- the answer, and the scores it was chosen by
+
+
+def _score(
+    output: ModelOutput, *, places: Int[Array, " P"], classes: Int[Array, " P"]
+) -> Float[Array, ""]:
+    """The sum of the logits of a target; of two vectors, their cosine similarity."""
+    if output.vectors is not None:
+        first, second = functional.unit(output.vectors[0].astype(jnp.float32))
+        return first @ second
+    assert output.logits is not None
+    return output.logits[0].astype(jnp.float32)[places, classes].sum()
+
+
+Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
+
+
+def _answered(
+    model: Model,
+    output: ModelOutput,
+    encodings: Sequence[Encoding],
+    texts: Sequence[tuple[str, ...]],
+) -> Answer:
+    """What the model says, and the scores that it said it by."""
+    head = model.config.head
+    if head is None or head.kind == "vocabulary":
+        return (), ()
+    if head.kind == "embedding":
+        if len(encodings) == 1:
+            return (), ()
+        similarity = float(_score(output, places=jnp.array([]), classes=jnp.array([])))
+        targets = tuple(
+            Target(f"similarity, by the {name} text", (), (), segment)
+            for segment, name in enumerate(("first", "second"), 1)
+        )
+        return (("cosine similarity", f"{similarity:.4f}"),), targets
+    read, _ = answer_of(head)
+    scores = np.asarray(read(output)[0])
+    return _BY_KIND[head.kind](model, scores, encodings[0], texts[0])
+
+
+def _of_sequence(
+    model: Model, scores: Float[np.ndarray, "N C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    head = model.config.head
+    assert head is not None
+    best = np.argsort(-scores[0])[:BEST]
+    names = model.labels or tuple(f"label {index}" for index in range(len(scores[0])))
+    if head.problem == "regression":
+        rows = tuple((names[index], f"{scores[0, index]:.4f}") for index in best)
+    else:
+        rows = tuple((names[index], _percent(scores[0, index])) for index in best)
+    return rows, tuple(Target(names[index], (0,), (int(index),)) for index in best)
+
+
+def _of_tokens(
+    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    spans = token_classification.decode(scores, encoding, model.labels)
+    rows = tuple(
+        (span.label, f"{texts[0][span.start : span.end]} ({_percent(span.score)})")
+        for span in spans
+    )
+    best = scores.argmax(axis=-1)
+    starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
+    targets = []
+    for span in spans:
+        inside = np.flatnonzero((starts < span.end) & (ends > span.start) & ~encoding.is_special)
+        place = int(inside[scores[inside].max(axis=-1).argmax()])
+        name = f"{model.labels[best[place]]} at “{texts[0][starts[place] : ends[place]]}”"
+        targets.append(Target(name, (place,), (int(best[place]),)))
+    return rows or (("spans", "none"),), tuple(targets)
+
+
+def _of_span(
+    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    found = question_answering.decode(scores, encoding, model.labels)
+    example = Example(texts, None, "the text")
+    answer = question_answering.merge(example, [found])
+    if not answer.text:
+        return (("answer", "none"),), (Target("no answer", (0, 0), (0, 1)),)
+    in_context = encoding.sequence_ids == 1
+    first = int(np.flatnonzero(in_context & (encoding.offsets[:, 0] == answer.start))[0])
+    last = int(np.flatnonzero(in_context & (encoding.offsets[:, 1] == answer.end))[-1])
+    rows = (("answer", answer.text), ("score", f"{answer.score:.2f}"))
+    return rows, (Target(f"“{answer.text}”", (first, last), (0, 1)),)
+
+
+_BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Answer]] = {
+    "sequence": _of_sequence,
+    "token": _of_tokens,
+    "span": _of_span,
+}
+
+
+def _masks(model: Model, encoding: Encoding) -> tuple[int, ...]:
+    """Where the masks are, of a model that fills them."""
+    head = model.config.head
+    if head is None or head.kind != "vocabulary" or model.tokenizer.mask_id is None:
+        return ()
+    return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
+
+
+def _mask_targets(model: Model, output: ModelOutput, masks: Sequence[int]) -> tuple[Target, ...]:
+    assert output.logits is not None
+    best = np.asarray(output.logits[0, list(masks)]).argmax(axis=-1)
+    entries = model.tokenizer.tokens(best)
+    return tuple(
+        Target(f"“{entry}” for mask {index + 1}", (place,), (int(token_id),))
+        for index, (place, token_id, entry) in enumerate(zip(masks, best, entries, strict=True))
+    )
+
+
+def _written_targets(pair: EncodedPair, written: Sequence[Token]) -> tuple[Target, ...]:
+    return tuple(
+        Target(f"{place + 1}: “{token.text}”", (place,), (token.token_id,))
+        for place, token in enumerate(written)
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
