@@ -19,6 +19,7 @@ import jinja2
 import numpy as np
 from jaxtyping import Float, Int
 
+from encodax.explore.report import direction_of
 from encodax.inspection import AttentionMaps, Inspection, Token
 
 HERE = Path(__file__).parent
@@ -62,6 +63,7 @@ def _names(inspection: Inspection) -> dict[str, Any]:
     """All but the numbers of maps and norms, whose shapes are there."""
     return {
         "tokens": _tokens(inspection.tokens),
+        "direction": direction_of("".join(_words(inspection.tokens))),
         "answer": inspection.answer,
         "attention": [
             {
@@ -117,6 +119,11 @@ def _thousandths(weights: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
 
 def _tokens(tokens: Sequence[Token]) -> list[tuple[str, str, int]]:
     return [(token.text, token.entry, token.token_id) for token in tokens]
+
+
+def _words(tokens: Sequence[Token]) -> list[str]:
+    """The tokens that stand for a piece of the text, which special ones such as [CLS] do not."""
+    return [token.text for token in tokens if token.text != token.entry or token.text.isalpha()]
 
 
 def _rounded(values: Float[np.ndarray, " T"]) -> list[float]:

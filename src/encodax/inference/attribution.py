@@ -107,10 +107,11 @@ def guesses_by_layer(
     def guess(state: Float[Array, "1 T D"]) -> tuple[Array, Array]:
         output = from_embeddings(model, params, batch, state, layers=False, tokens=places[None])
         assert output.logits is not None
-        return tuple(jax.lax.top_k(jax.nn.softmax(output.logits[0]), top_k))
+        scores, ids = jax.lax.top_k(jax.nn.softmax(output.logits[0]), top_k)
+        return scores, ids
 
-    scores, ids = jax.lax.map(guess, jnp.stack(states))
-    return scores, ids
+    found: tuple[Array, Array] = jax.lax.map(guess, jnp.stack(states))
+    return found
 
 
 def _is_encoder(module: Embeddings) -> bool:

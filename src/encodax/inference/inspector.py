@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from encodax.inspection import (
 )
 from encodax.model import Model
 from encodax.nn import functional
+from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
 from encodax.tasks import question_answering, token_classification
 from encodax.tasks.task import Example
 from encodax.tokenizer import EncodedPair, Encoding, Text
@@ -93,6 +95,26 @@ class Inspector:
         self.model = model
         self.steps = steps
         self.top_k = top_k
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Inspector:
+        """Read a model of either kind, and look inside it.
+
+        Args:
+            path_or_id: a model directory, or the id of a model on the hub.
+            revision: a branch, tag or commit, of a model on the hub.
+            token: for a private model on the hub.
+            **options: what the class takes beside a model.
+        """
+        kind = Seq2SeqModel if is_seq2seq(path_or_id, revision=revision) else Model
+        return cls(kind.load(path_or_id, revision=revision, token=token), **options)
 
     def inspect(
         self, text: str, second: str | None = None, *, truncate: bool = False
@@ -424,7 +446,8 @@ def _of_span(
     model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
 ) -> Answer:
     found = question_answering.decode(scores, encoding, model.labels)
-    example = Example(texts, None, "the text")
+    question, context = texts
+    example = Example((question, context), None, "the text")
     answer = question_answering.merge(example, [found])
     if not answer.text:
         return (("answer", "none"),), (Target("no answer", (0, 0), (0, 1)),)
