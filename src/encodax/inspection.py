@@ -44,7 +44,8 @@ class AttentionMaps:
     """S tokens that are looked at."""
     views: tuple[str, ...]
     """Names of the M maps of a layer: its heads, their mean, and where there is one the rollout."""
-    cells: Float[np.ndarray, "L M ceil(T/b) ceil(S/b)"]
+    cells: Float[np.ndarray, "L M rows columns"]
+    """T x S of them, or T / b x S / b, rounded up."""
     block: int = 1
     """b, tokens a cell stands for."""
     strongest: Strongest | None = None
@@ -81,7 +82,8 @@ class Norms:
 
     name: str
     tokens: tuple[Token, ...]
-    values: Float[np.ndarray, "L+1 T"]
+    values: Float[np.ndarray, "states T"]
+    """L + 1 states of each token."""
 
 
 @dataclass(frozen=True)
