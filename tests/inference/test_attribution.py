@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import goldens
@@ -12,15 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from blocks import assert_close, drawn, normal, packed
-from directories import small_tokenizer
+from blocks import assert_close, normal, packed
 from toys import quick_compiler
 
-from encodax import FillMask, weights
+from encodax import FillMask
 from encodax.data.packing import assemble_pairs
 from encodax.inference import attribution
-from encodax.model import Model, parameter_shapes
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.model import Model
 from encodax.types import ModelOutput, PackedBatch, PairBatch
 
 __all__ = ["quick_compiler"]
@@ -32,15 +29,8 @@ TEXTS = [[5, 3, 8, 9], [1, 7, 7]]
 OTHERS = [[5, 11, 8, 2], [6, 7, 4]]
 
 
-@functools.cache
 def of_family(family: str, head: str = "vocabulary") -> Model:
-    """A stored tiny model, with a tokenizer of another."""
-    golden = f"{family}/{head}"
-    config = goldens.read(golden)
-    loaded = weights.load(
-        goldens.FOLDER / golden, parameter_shapes(config), goldens.family_of(golden), config
-    )
-    return Model(config, loaded.params, small_tokenizer(), loaded.carried)
+    return goldens.parts(f"{family}/{head}")
 
 
 def without_layers(model: Model) -> Model:

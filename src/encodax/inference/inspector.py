@@ -156,7 +156,7 @@ class Inspector:
         stack = Stack("text to text", "attention", tokens, tokens)
         masks = _masks(model, encodings[0])
         # Scores of the whole vocabulary are asked for where they are wanted alone.
-        options = {"tokens": np.asarray([masks or (0,)])} if _fills_masks(model) else {}
+        options = {"tokens": jnp.asarray([masks or (0,)])} if _fills_masks(model) else {}
         output, maps = self._observed(batch, (stack,), ("hidden",), **options)
         answer, targets = _answered(model, output, encodings, texts)
         if masks:
@@ -415,10 +415,15 @@ def _score(
 ) -> Float[Array, ""]:
     """The sum of the logits of a target; of two vectors, their cosine similarity."""
     if output.vectors is not None:
-        first, second = functional.unit(output.vectors[0].astype(jnp.float32))
-        return first @ second
+        return _similarity(output.vectors[0])
     assert output.logits is not None
     return output.logits[0].astype(jnp.float32)[places, classes].sum()
+
+
+def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
+    """The cosine of the angle between two vectors."""
+    first, second = functional.unit(vectors.astype(jnp.float32))
+    return first @ second
 
 
 Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
@@ -437,7 +442,8 @@ def _answered(
     if head.kind == "embedding":
         if len(encodings) == 1:
             return (), ()
-        similarity = float(_score(output, places=jnp.array([]), classes=jnp.array([])))
+        assert output.vectors is not None
+        similarity = float(_similarity(output.vectors[0]))
         targets = tuple(
             Target(f"similarity, by the {name} text", (), (), segment)
             for segment, name in enumerate(("first", "second"), 1)
@@ -458,7 +464,7 @@ def _of_sequence(
     if _is_quantity(head):
         rows = tuple((names[index], f"{scores[0, index]:.4f}") for index in best)
     else:
-        rows = tuple((names[index], _percent(scores[0, index])) for index in best)
+        rows = tuple((names[index], _percent(float(scores[0, index]))) for index in best)
     return rows, tuple(Target(names[index], (0,), (int(index),)) for index in best)
 
 
