@@ -44,7 +44,8 @@ class AttentionMaps:
     """S tokens that are looked at."""
     views: tuple[str, ...]
     """Names of the M maps of a layer: its heads, their mean, and where there is one the rollout."""
-    cells: Float[np.ndarray, "L M ceil(T/b) ceil(S/b)"]
+    cells: Float[np.ndarray, "L M rows columns"]
+    """T / b rows and S / b columns, rounded up."""
     block: int = 1
     """b, tokens a cell stands for."""
     strongest: Strongest | None = None
@@ -77,11 +78,11 @@ class MaskGuesses:
 
 @dataclass(frozen=True)
 class Norms:
-    """The length of every token's state, |h|, after the embeddings and after each layer."""
+    """|h|, the length of the state of every token after the embeddings and each layer."""
 
     name: str
     tokens: tuple[Token, ...]
-    values: Float[np.ndarray, "L+1 T"]
+    values: Float[np.ndarray, "states T"]
 
 
 @dataclass(frozen=True)
