@@ -227,7 +227,7 @@ def attention_map(
     rows, columns = [escape(token) for token in tokens], [escape(token) for token in keys]
     left, above = (CELL * (0.7 + 0.5 * max(map(len, side))) for side in (tokens, keys))
     width, height = CELL * len(keys), CELL * len(tokens)
-    size = max(left + width, CELL * 0.45 * len(title)), above + height + CELL
+    size = left + max(width, CELL * 0.45 * len(title)), above + height + CELL
     whom = "each other" if to_each_other else f"{len(keys)} others"
     parts = [
         _drawn_here(*size),
