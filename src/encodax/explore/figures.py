@@ -15,9 +15,9 @@ from xml.sax.saxutils import escape
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter, StrMethodFormatter
 
 COLOURS = {
     "#010101": "var(--ink, #1f2328)",
@@ -83,8 +83,10 @@ def line_chart(
     is_logarithmic: bool = False,
     is_share: bool = False,
     is_noisy: bool = True,
+    across: str = "step",
+    doubles: bool = False,
 ) -> str:
-    """Values over the steps of a run.
+    """Values over the steps of a run, or over something else.
 
     Args:
         series: by the names that the legend has; without a name it has none. At most two.
@@ -93,6 +95,8 @@ def line_chart(
         is_share: whether values are shares, told in percent.
         is_noisy: whether a series of many points is drawn pale, under its running mean: of the
             logarithms where the scale is logarithmic.
+        across: what the steps are.
+        doubles: whether each step is twice the one before: then they stand equally far apart.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
@@ -112,7 +116,10 @@ def line_chart(
             }
             axes.plot(*_thinned(steps, values), label=name, **line)
             is_drawn |= len(steps) > 0
-        axes.set(title=title, xlabel="step")
+        axes.set(title=title, xlabel=across)
+        if doubles:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         if is_logarithmic and is_drawn:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
@@ -141,6 +148,25 @@ def _thinned(steps: Any, values: Any) -> Series:
     ends = [(piece[values[piece].argmin()], piece[values[piece].argmax()]) for piece in pieces]
     kept = np.unique(ends)
     return steps[kept], values[kept]
+
+
+def bar_chart(values: Mapping[str, float], title: str) -> str:
+    """A bar for each value, from above to below, with its number beside it.
+
+    Args:
+        values: by their names; none is negative.
+        title: what stands above.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.7 + 0.3 * len(values)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(list(values), list(values.values()), color=ACCENT, height=0.6)
+        axes.bar_label(bars, fmt=EngFormatter(sep=" ", places=1), padding=4)
+        axes.set(title=title, xticks=[])
+        axes.margins(x=0.2)
+        axes.invert_yaxis()
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure, f"Bars: {title}")
 
 
 def positional_encodings(table: Float[np.ndarray, "T D"], title: str) -> str:
@@ -201,11 +227,10 @@ def attention_map(
     rows, columns = [escape(token) for token in tokens], [escape(token) for token in keys]
     left, above = (CELL * (0.7 + 0.5 * max(map(len, side))) for side in (tokens, keys))
     width, height = CELL * len(keys), CELL * len(tokens)
+    size = left + max(width, CELL * 0.45 * len(title)), above + height + CELL
     whom = "each other" if to_each_other else f"{len(keys)} others"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width:.0f} '
-        f'{above + height + CELL:.0f}" role="img" '
-        f'font-family="{FONTS}" font-size="{CELL * 0.75:.0f}" fill="{COLOURS[INK]}">',
+        _drawn_here(*size),
         f"<title>{escape(title)}: attention of {len(tokens)} tokens to {whom}</title>",
         f'<text x="{left:.0f}" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
         f'<g transform="translate({left:.0f} {above + CELL:.0f})">',
@@ -217,6 +242,70 @@ def attention_map(
         "</g></svg>",
     ]
     return "\n".join(parts)
+
+
+def packed_rows(
+    segment_ids: Int[np.ndarray, "B T"],
+    title: str,
+    *,
+    tokens: Sequence[Sequence[str]] | None = None,
+) -> str:
+    """Rows of a packed batch: each token with the number of its segment, padding left empty.
+
+    Args:
+        segment_ids: as `PackedBatch` has them, 0 at padding.
+        title: what stands above.
+        tokens: the T tokens of each row, written into their cells where given.
+    """
+    segment_ids = np.asarray(segment_ids)
+    rows, columns = segment_ids.shape
+    longest = max((len(token) for row in tokens or () for token in row), default=0)
+    height = CELL * (1 + 0.5 * longest)
+    size = float(max(CELL * columns, CELL * 0.45 * len(title))), CELL * 1.5 + rows * (height + 4)
+    parts = [
+        _drawn_here(*size),
+        f"<title>{escape(title)}: {rows} rows of {columns} tokens</title>",
+        f'<text x="0" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
+    ]
+    for b, row in enumerate(segment_ids.tolist()):
+        above = CELL * 1.4 + b * (height + 4)
+        names = map(escape, tokens[b]) if tokens else [""] * columns
+        parts += [
+            f'<g transform="translate(0 {above:.0f})">',
+            f'<rect width="{CELL * columns}" height="{height:.0f}" fill="none" '
+            f'stroke="{COLOURS[INK]}" stroke-opacity="0.3"/>',
+            *(
+                _segment_cell(t, height, segment, name)
+                for t, (segment, name) in enumerate(zip(row, names, strict=True))
+                if segment
+            ),
+            "</g>",
+        ]
+    return "\n".join([*parts, "</svg>"])
+
+
+def _segment_cell(index: int, height: float, segment: int, name: str) -> str:
+    """A token of a packed row: its segment's number at the foot, its name upwards above it."""
+    middle, foot = CELL * (index + 0.5), height - CELL
+    colour = COLOURS[ACCENT if segment % 2 else SECOND]
+    return (
+        f"<g><title>{name} segment {segment}</title>"
+        f'<rect x="{CELL * index}" width="{CELL}" height="{height:.0f}" '
+        f'fill="{colour}" fill-opacity="0.3"/>'
+        f'<text x="{middle:.0f}" y="{foot:.0f}" dy="0.35em" '
+        f'transform="rotate(-90 {middle:.0f} {foot:.0f})">{name}</text>'
+        f'<text x="{middle:.0f}" y="{foot + CELL * 0.75:.0f}" text-anchor="middle">{segment}</text>'
+        "</g>"
+    )
+
+
+def _drawn_here(width: float, height: float) -> str:
+    """The tag that begins a picture that matplotlib has no part in."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'font-family="{FONTS}" font-size="{CELL * 0.75:.0f}" fill="{COLOURS[INK]}">'
+    )
 
 
 def _row_label(index: int, name: str) -> str:
