@@ -1,4 +1,4 @@
-"""What each chapter shows things with: a piece of the library as it stands, and a picture."""
+"""What each chapter shows things with: a piece of the library, pictures, a published model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import ast
 import html
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import haiku as hk
 from IPython.display import HTML, Code
+
+import encodax
+from encodax.demo.answers import find_model
 
 
 def source(thing: Callable[..., Any] | type, *, doc: bool = False) -> Code:
@@ -31,3 +35,38 @@ def picture(svg: str, caption: str) -> HTML:
     """A picture of `encodax.explore.figures` in the page, so that its colours follow the page's."""
     label = html.escape(caption)
     return HTML(f'<figure class="picture">{svg}<figcaption>{label}</figcaption></figure>')
+
+
+def pictures(svgs: Sequence[str], caption: str) -> HTML:
+    """Pictures that belong together: side by side where the page is wide enough."""
+    label, each = html.escape(caption), "".join(f"<div>{svg}</div>" for svg in svgs)
+    return HTML(
+        f'<figure class="picture"><div class="side-by-side">{each}</div>'
+        f"<figcaption>{label}</figcaption></figure>"
+    )
+
+
+def minilm() -> encodax.Model:
+    """all-MiniLM-L6-v2: from the package that `make setup` installs, or else from the hub."""
+    try:
+        directory = find_model()
+    except encodax.EncodaxError:
+        return encodax.load("sentence-transformers/all-MiniLM-L6-v2")
+    return encodax.load(directory)
+
+
+def seen(
+    model: encodax.Model, batch: encodax.PackedBatch, kind: type[hk.Module]
+) -> dict[str, tuple[Any, Any]]:
+    """What each module of a kind is given when a model's encoder runs, and what it gives."""
+    kept: dict[str, tuple[Any, Any]] = {}
+
+    def keep(run: Any, arguments: Any, options: Any, context: hk.MethodContext) -> Any:
+        output = run(*arguments, **options)
+        if isinstance(context.module, kind) and context.method_name == "__call__":
+            kept[context.module.module_name] = arguments[0], output
+        return output
+
+    with hk.intercept_methods(keep):
+        model.apply(model.params, batch)
+    return kept

@@ -83,8 +83,9 @@ def line_chart(
     is_logarithmic: bool = False,
     is_share: bool = False,
     is_noisy: bool = True,
+    across: str = "step",
 ) -> str:
-    """Values over the steps of a run.
+    """Values over the steps of a run, or over anything else that grows.
 
     Args:
         series: by the names that the legend has; without a name it has none. At most two.
@@ -93,6 +94,7 @@ def line_chart(
         is_share: whether values are shares, told in percent.
         is_noisy: whether a series of many points is drawn pale, under its running mean: of the
             logarithms where the scale is logarithmic.
+        across: what grows from left to right.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
@@ -112,7 +114,7 @@ def line_chart(
             }
             axes.plot(*_thinned(steps, values), label=name, **line)
             is_drawn |= len(steps) > 0
-        axes.set(title=title, xlabel="step")
+        axes.set(title=title, xlabel=across)
         if is_logarithmic and is_drawn:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
@@ -145,30 +147,149 @@ def _thinned(steps: Any, values: Any) -> Series:
 
 def positional_encodings(table: Float[np.ndarray, "T D"], title: str) -> str:
     """A table of positional encodings as a heat map: a row for each position."""
-    most = float(np.abs(table).max()) or 1.0
-    return _heat_map(table, title, most, "feature", "position")
+    return heat_map(table, title, across="feature", down="position")
 
 
 def position_similarity(table: Float[np.ndarray, "T D"], title: str) -> str:
     """How alike the encodings of two positions are: the cosine of the angle between them."""
     lengths = np.linalg.norm(table, axis=1, keepdims=True)  # (T, 1)
     directions = table / np.where(lengths == 0, 1, lengths)  # (T, D)
-    return _heat_map(directions @ directions.T, title, 1.0, "position", "position")
+    cosines = directions @ directions.T
+    return heat_map(cosines, title, across="position", down="position", most=1.0)
 
 
-def _heat_map(
-    table: Float[np.ndarray, "rows columns"], title: str, most: float, across: str, down: str
+def heat_map(
+    table: Float[np.ndarray, "rows columns"],
+    title: str,
+    *,
+    across: str = "",
+    down: str = "",
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    most: float | None = None,
+    has_scale: bool = True,
 ) -> str:
-    """White at 0, red up to `most`, blue down to -`most`."""
+    """Numbers as colours: white at 0, red up to `most`, blue down to -`most`.
+
+    Args:
+        table: what is shown.
+        title: what stands above.
+        across: what the columns are.
+        down: what the rows are.
+        rows: a name for each row; their numbers when not given.
+        columns: a name for each column; their numbers when not given.
+        most: the number of the deepest colour, larger ones have it too; by default the largest of
+            the table, whatever its sign.
+        has_scale: whether the scale of colours stands beside it.
+
+    Raises:
+        ValueError: there are not as many names as rows or columns.
+    """
+    most = (float(np.abs(table).max()) or 1.0) if most is None else most
+    for names, size in zip((rows, columns), table.shape, strict=True):
+        if len(names) not in (0, size):
+            raise ValueError(f"{len(names)} names, but a table of the shape {table.shape}")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.6, max(3.4, 1.2 + 0.2 * len(rows))), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(
             table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="none"
         )
         axes.set(title=title, xlabel=across, ylabel=down)
-        figure.colorbar(image, ax=axes)
+        if rows:
+            axes.set_yticks(range(len(rows)), rows)
+        if columns:
+            turned = 90 if max(map(len, columns)) > 2 else 0
+            axes.set_xticks(range(len(columns)), columns, rotation=turned)
+        if has_scale:
+            figure.colorbar(image, ax=axes)
         return _svg(figure, f"Heat map: {title}")
+
+
+def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False) -> str:
+    """A bar for each value, the first one on top, with its number at the end.
+
+    Args:
+        values: by the names that stand before the bars.
+        title: what stands above.
+        is_share: whether values are shares, told in percent.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.8 + 0.3 * len(values)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(list(values), list(values.values()), color=ACCENT)
+        axes.bar_label(bars, fmt="{:.0%}" if is_share else "{:,.4g}", padding=3)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.spines["bottom"].set_visible(False)
+        axes.xaxis.set_visible(False)
+        axes.tick_params(left=False)
+        axes.set(title=title)
+        return _svg(figure, f"Bars: {title}")
+
+
+BOX = (150, 28)
+"""Width and height of a box of a diagram, ..."""
+GAP = 34
+"""... and how far it stands below the one before."""
+
+
+def flow_diagram(
+    steps: Sequence[str],
+    title: str,
+    *,
+    shapes: Sequence[str],
+    skips: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Boxes from top to bottom, with what goes from each to the next written beside its arrow.
+
+    Args:
+        steps: the names of the boxes.
+        title: what stands above.
+        shapes: one more than there are boxes: what goes in, and what comes out of each.
+        skips: (i, j) where a line leads from arrow i around boxes to box j, as a residual
+            connection does.
+
+    Raises:
+        ValueError: there are not as many shapes as arrows.
+    """
+    if len(shapes) != len(steps) + 1:
+        raise ValueError(f"{len(steps)} boxes have {len(steps) + 1} arrows, not {len(shapes)}")
+    width, height = BOX
+    left, top, pace = 40, 30, height + GAP
+    ink, accent = COLOURS[INK], COLOURS[ACCENT]
+    middle = left + width / 2
+    text_width = 7 * max(map(len, shapes))
+    across, down = max(left + width, middle + 12 + text_width) + 10, top + GAP + pace * len(steps)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across:.0f} {down + 6}" '
+        f'width="{across:.0f}" role="img" font-family="{FONTS}" font-size="13" fill="{ink}">',
+        f"<title>{escape(title)}: {escape(', '.join(steps))}</title>",
+        f'<text x="0" y="13">{escape(title)}</text>',
+    ]
+    for i, shape in enumerate(shapes):
+        y = top + pace * i
+        parts += [
+            f'<path d="M{middle} {y}v{GAP - 7}" stroke="{ink}"/>',
+            f'<path d="M{middle} {y + GAP}l-4 -8h8z"/>',
+            f'<text x="{middle + 10}" y="{y + GAP / 2 + 2}">{escape(shape)}</text>',
+        ]
+    for i, j in skips:
+        start, end = top + pace * i + GAP * 0.4, top + pace * j + GAP + height / 2
+        parts += [
+            f'<path d="M{middle} {start:.0f}H{left - 24}V{end:.0f}H{left - 7}" fill="none" '
+            f'stroke="{accent}" stroke-width="1.5"/>',
+            f'<path d="M{left} {end:.0f}l-8 -4v8z" fill="{accent}"/>',
+        ]
+    for i, step in enumerate(steps):
+        y = top + GAP + pace * i
+        parts += [
+            f'<rect x="{left}" y="{y}" width="{width}" height="{height}" rx="4" fill="{accent}" '
+            f'fill-opacity="0.15" stroke="{accent}"/>',
+            f'<text x="{middle}" y="{y + height / 2}" dy="0.35em" text-anchor="middle">'
+            f"{escape(step)}</text>",
+        ]
+    return "\n".join([*parts, "</svg>"])
 
 
 def attention_map(
