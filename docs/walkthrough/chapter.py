@@ -1,12 +1,14 @@
-"""What each chapter shows things with: a piece of the library, pictures, a published model."""
+"""What each chapter shows things with: the library's source, pictures, tables, a text, a model."""
 
 from __future__ import annotations
 
 import ast
+import codecs
+import contextlib
 import html
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import haiku as hk
@@ -31,19 +33,39 @@ def source(thing: Callable[..., Any] | type, *, doc: bool = False) -> Code:
     return Code(text, language="python")
 
 
-def picture(svg: str, caption: str) -> HTML:
-    """A picture of `encodax.explore.figures` in the page, so that its colours follow the page's."""
+def picture(svg: str | Sequence[str], caption: str) -> HTML:
+    """Pictures of `encodax.explore.figures` in the page, so that their colours follow the page's.
+
+    Args:
+        svg: one picture, or several to stand side by side where there is room.
+        caption: what is seen.
+    """
+    drawn = svg if isinstance(svg, str) else "".join(f"<div>{one}</div>" for one in svg)
     label = html.escape(caption)
-    return HTML(f'<figure class="picture">{svg}<figcaption>{label}</figcaption></figure>')
-
-
-def pictures(svgs: Sequence[str], caption: str) -> HTML:
-    """Pictures that belong together: side by side where the page is wide enough."""
-    label, each = html.escape(caption), "".join(f"<div>{svg}</div>" for svg in svgs)
     return HTML(
-        f'<figure class="picture"><div class="side-by-side">{each}</div>'
+        f'<figure class="picture"><div class="drawn">{drawn}</div>'
         f"<figcaption>{label}</figcaption></figure>"
     )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> HTML:
+    """Rows of values under their names."""
+
+    def line(tag: str, cells: Sequence[object]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return HTML(
+        '<div class="table-wrapper"><table class="docutils">'
+        f"<thead>{line('th', header)}</thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def zen_of_python() -> list[str]:
+    """The lines of the poem that every Python carries, its title first."""
+    with contextlib.redirect_stdout(None):  # importing it prints it
+        import this
+    return [line for line in codecs.decode(this.s, "rot13").splitlines() if line]
 
 
 def minilm() -> encodax.Model:

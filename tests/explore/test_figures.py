@@ -34,7 +34,11 @@ PICTURES: dict[str, Callable[[], str]] = {
     ),
     "bar_chart": lambda: figures.bar_chart({"<a>": 0.25, "b": 0.75}, "of all", is_share=True),
     "flow_diagram": lambda: figures.flow_diagram(
-        ["attention & co", "+"], "a layer", shapes=["(B, T)", "<D>", "(B, T, D)"], skips=[(0, 1)]
+        ["attention & co", "+"],
+        "a layer",
+        shapes=["(B, T)", "<D>", "(B, T, D)"],
+        skips=[(0, 1)],
+        others={0: "source & co"},
     ),
     "attention_map": lambda: figures.attention_map(WEIGHTS, TOKENS, "layer 1 & head 2"),
 }
@@ -169,7 +173,7 @@ def test_a_chart_says_what_grows() -> None:
 
 def test_bars_have_their_numbers() -> None:
     assert {"<a>", "b", "25%", "75%", "of all"} <= set(texts(PICTURES["bar_chart"]()))
-    assert "1,250" in texts(figures.bar_chart({"a": 1250.0}, "numbers"))
+    assert "1.2 k" in texts(figures.bar_chart({"a": 1200.0}, "numbers"))
 
 
 def test_bars_are_as_long_as_their_values() -> None:
@@ -181,7 +185,9 @@ def test_bars_are_as_long_as_their_values() -> None:
 
 def test_a_flow_diagram_names_boxes_and_arrows() -> None:
     found = texts(PICTURES["flow_diagram"]())
-    assert {"a layer", "attention & co", "+", "(B, T)", "<D>", "(B, T, D)"} <= set(found)
+    assert {"a layer", "attention & co", "+", "(B, T)", "<D>", "(B, T, D)", "source & co"} <= set(
+        found
+    )
     with pytest.raises(ValueError, match="2 boxes have 3 arrows, not 2"):
         figures.flow_diagram(["a", "b"], "too few", shapes=["c", "d"])
 
