@@ -80,14 +80,17 @@ def minilm() -> encodax.Model:
 def seen(
     model: encodax.Model, batch: encodax.PackedBatch, kind: type[hk.Module]
 ) -> dict[str, tuple[Any, Any]]:
-    """What each module of a kind is given when a model's encoder runs, and what it gives."""
+    """What each module of a kind is given when a model runs, and what it gives; a module is before
+    those inside it."""
     kept: dict[str, tuple[Any, Any]] = {}
 
     def keep(run: Any, arguments: Any, options: Any, context: hk.MethodContext) -> Any:
-        output = run(*arguments, **options)
-        if isinstance(context.module, kind) and context.method_name == "__call__":
-            kept[context.module.module_name] = arguments[0], output
-        return output
+        if not isinstance(context.module, kind) or context.method_name != "__call__":
+            return run(*arguments, **options)
+        name = context.module.module_name
+        kept[name] = arguments[0], None
+        kept[name] = arguments[0], run(*arguments, **options)
+        return kept[name][1]
 
     with hk.intercept_methods(keep):
         model.apply(model.params, batch)
