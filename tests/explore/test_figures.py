@@ -16,11 +16,18 @@ CURVE = [
 STEPS = np.arange(1.0, 201.0)
 TOKENS = ["[CLS]", "<", "日", "ب", "[SEP]"]
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(5), size=5)
+SEGMENTS = np.array([[1, 1, 2, 2], [1, 2, 3, 0]])
 TABLE = np.random.default_rng(0).normal(size=(12, 8))
 
 PICTURES: dict[str, Callable[[], str]] = {
     "loss": lambda: figures.learning_curve(CURVE, "loss", "training loss", is_logarithmic=True),
     "metric": lambda: figures.learning_curve(CURVE, "eval_f1", "F1 & more"),
+    "doubles": lambda: figures.line_chart(
+        {"a": (2.0 ** np.arange(4), np.arange(4.0))}, "by width", across="width & K", doubles=True
+    ),
+    "packed_rows": lambda: figures.packed_rows(
+        SEGMENTS, "rows & slots", tokens=[["<s>", "a", "b", "c"], ["d", "e", "f", "[PAD]"]]
+    ),
     "two series": lambda: figures.line_chart(
         {"padding": (STEPS, STEPS / 400), "waiting": (STEPS[::20], STEPS[::20] / 900)},
         "what is lost",
@@ -115,6 +122,44 @@ def test_two_series_have_two_colours_and_a_legend() -> None:
     assert {"padding", "waiting", "what is lost"} <= set(texts(svg))
     assert len(lines(svg, "--second")) == 1
     assert any(text.endswith("%") for text in texts(svg))
+
+
+def test_steps_that_double_are_told_as_they_are() -> None:
+    assert {"width & K", "by width", "1", "2", "4", "8"} <= set(texts(PICTURES["doubles"]()))
+
+
+def test_packed_rows_show_each_token_and_leave_padding_out() -> None:
+    svg = PICTURES["packed_rows"]()
+    found = texts(svg)
+    assert {"rows & slots", "<s>", "f"} <= set(found)
+    assert "[PAD]" not in found
+    assert [found.count(number) for number in "0123"] == [0, 3, 3, 1]
+    rects = [e.attrib for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("rect")]
+    cells = [rect for rect in rects if "fill-opacity" in rect]
+    assert [int(cell["x"]) // 16 for cell in cells] == [0, 1, 2, 3, 0, 1, 2]
+    assert [cell["fill"] == figures.COLOURS[figures.ACCENT] for cell in cells] == [
+        *(True, True, False, False),
+        *(True, False, True),
+    ]
+
+
+def test_packed_rows_without_tokens_are_low() -> None:
+    heights = [
+        float(ElementTree.fromstring(svg).attrib["height"])
+        for svg in (PICTURES["packed_rows"](), figures.packed_rows(SEGMENTS, "rows"))
+    ]
+    assert heights[0] > heights[1] == 24 + 2 * 20
+
+
+def test_what_is_drawn_here_has_room_for_its_title() -> None:
+    title = "a title that is far longer than two tokens"
+    for svg in (
+        figures.attention_map(np.eye(2), ["a", "b"], title),
+        figures.packed_rows(SEGMENTS, title),
+    ):
+        size = ElementTree.fromstring(svg).attrib
+        assert float(size["width"]) > 7 * len(title)
+        assert size["viewBox"] == f"0 0 {size['width']} {size['height']}"
 
 
 def test_what_cannot_be_drawn_is_left_out() -> None:

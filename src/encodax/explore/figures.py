@@ -385,7 +385,7 @@ def packed_rows(
     rows, columns = segment_ids.shape
     longest = max((len(token) for row in tokens or () for token in row), default=0)
     height = CELL * (1 + 0.5 * longest)
-    size = max(CELL * columns, CELL * 0.45 * len(title)), CELL * 1.5 + rows * (height + 4)
+    size = float(max(CELL * columns, CELL * 0.45 * len(title))), CELL * 1.5 + rows * (height + 4)
     parts = [
         _drawn_here(*size),
         f"<title>{escape(title)}: {rows} rows of {columns} tokens</title>",
