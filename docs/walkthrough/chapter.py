@@ -1,4 +1,4 @@
-"""What each chapter shows things with: a piece of the library, a picture, a table, and the text."""
+"""What each chapter shows things with: the library's source, pictures, tables, a text, a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import haiku as hk
 from IPython.display import HTML, Code
+
+import encodax
+from encodax.demo.answers import find_model
 
 
 def source(thing: Callable[..., Any] | type, *, doc: bool = False) -> Code:
@@ -62,3 +66,32 @@ def zen_of_python() -> list[str]:
     with contextlib.redirect_stdout(None):  # importing it prints it
         import this
     return [line for line in codecs.decode(this.s, "rot13").splitlines() if line]
+
+
+def minilm() -> encodax.Model:
+    """all-MiniLM-L6-v2: from the package that `make setup` installs, or else from the hub."""
+    try:
+        directory = find_model()
+    except encodax.EncodaxError:
+        return encodax.load("sentence-transformers/all-MiniLM-L6-v2")
+    return encodax.load(directory)
+
+
+def seen(
+    model: encodax.Model, batch: encodax.PackedBatch, kind: type[hk.Module]
+) -> dict[str, tuple[Any, Any]]:
+    """What each module of a kind is given when a model runs, and what it gives; a module is before
+    those inside it."""
+    kept: dict[str, tuple[Any, Any]] = {}
+
+    def keep(run: Any, arguments: Any, options: Any, context: hk.MethodContext) -> Any:
+        if not isinstance(context.module, kind) or context.method_name != "__call__":
+            return run(*arguments, **options)
+        name = context.module.module_name
+        kept[name] = arguments[0], None
+        kept[name] = arguments[0], run(*arguments, **options)
+        return kept[name][1]
+
+    with hk.intercept_methods(keep):
+        model.apply(model.params, batch)
+    return kept

@@ -1,5 +1,6 @@
 """Pictures are XML, the same from call to call, without anything from outside."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -35,6 +36,17 @@ PICTURES: dict[str, Callable[[], str]] = {
     ),
     "position_similarity": lambda: figures.position_similarity(TABLE, "learned"),
     "positional_encodings": lambda: figures.positional_encodings(TABLE, "learned <table>"),
+    "heat_map": lambda: figures.heat_map(
+        TABLE[:2], "two & more", rows=["<s>", "b"], columns=[*"abcdefg", "long"], most=1.0
+    ),
+    "bar_chart": lambda: figures.bar_chart({"<a>": 0.25, "b": 0.75}, "of all", is_share=True),
+    "flow_diagram": lambda: figures.flow_diagram(
+        ["attention & co", "+"],
+        "a layer",
+        shapes=["(B, T)", "<D>", "(B, T, D)"],
+        skips=[(0, 1)],
+        others={0: "source & co"},
+    ),
     "attention_map": lambda: figures.attention_map(WEIGHTS, TOKENS, "layer 1 & head 2"),
 }
 
@@ -190,6 +202,39 @@ def test_positional_encodings_are_labelled() -> None:
 def test_positional_encodings_of_zeros() -> None:
     for draw in (figures.positional_encodings, figures.position_similarity):
         ElementTree.fromstring(draw(np.zeros((4, 6)), "zeros"))
+
+
+def test_a_heat_map_names_its_rows_and_columns() -> None:
+    assert {"two & more", "<s>", "b", "long"} <= set(texts(PICTURES["heat_map"]()))
+    for names in ({"rows": ["a"]}, {"columns": ["a"]}):
+        with pytest.raises(ValueError, match=r"1 names, but a table of the shape \(12, 8\)"):
+            figures.heat_map(TABLE, "too few", **names)
+
+
+def test_a_chart_says_what_grows() -> None:
+    svg = figures.line_chart({"": (STEPS, STEPS)}, "title", across="layer")
+    assert {"title", "layer"} <= set(texts(svg))
+
+
+def test_bars_have_their_numbers() -> None:
+    assert {"<a>", "b", "25%", "75%", "of all"} <= set(texts(PICTURES["bar_chart"]()))
+    assert "1.2 k" in texts(figures.bar_chart({"a": 1200.0}, "numbers"))
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    found = [element.attrib for element in ElementTree.fromstring(PICTURES["bar_chart"]()).iter()]
+    bars = [a["d"] for a in found if "fill: var(--accent" in a.get("style", "")]
+    first, second = (np.ptp([float(x) for x in re.findall(r"[ML] ([\d.]+)", bar)]) for bar in bars)
+    assert second == pytest.approx(3 * first, rel=1e-5)
+
+
+def test_a_flow_diagram_names_boxes_and_arrows() -> None:
+    found = texts(PICTURES["flow_diagram"]())
+    assert {"a layer", "attention & co", "+", "(B, T)", "<D>", "(B, T, D)", "source & co"} <= set(
+        found
+    )
+    with pytest.raises(ValueError, match="2 boxes have 3 arrows, not 2"):
+        figures.flow_diagram(["a", "b"], "too few", shapes=["c", "d"])
 
 
 def test_attention_map_names_each_token_twice_and_each_weight() -> None:
