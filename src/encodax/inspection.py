@@ -45,7 +45,7 @@ class AttentionMaps:
     views: tuple[str, ...]
     """Names of the M maps of a layer: its heads, their mean, and where there is one the rollout."""
     cells: Float[np.ndarray, "L M rows columns"]
-    """T / b rows and S / b columns, rounded up."""
+    """T x S of them, or T / b x S / b, rounded up."""
     block: int = 1
     """b, tokens a cell stands for."""
     strongest: Strongest | None = None
@@ -83,6 +83,7 @@ class Norms:
     name: str
     tokens: tuple[Token, ...]
     values: Float[np.ndarray, "states T"]
+    """L + 1 states of each token."""
 
 
 @dataclass(frozen=True)

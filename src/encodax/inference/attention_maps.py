@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Int
 CELLS = 6_000_000
 """Cells of all maps of a stack, at most: of MiniLM, every weight of 256 tokens."""
 STRONGEST = 1_500_000
-"""The same for the weights that are kept beside blocks."""
-FEWEST, MOST = 4, 32  # of those, a row
+"""The same for the weights that are kept beside blocks, unless `FEWEST` a row are more."""
+FEWEST, MOST = 4, 32
+"""Of those, a row."""
 
 
 @dataclass(frozen=True)

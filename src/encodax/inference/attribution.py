@@ -15,7 +15,7 @@ from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.encoder import EncoderLayer
 from encodax.seq2seq_model import Seq2SeqModel
-from encodax.types import ModelOutput, Params
+from encodax.types import ModelOutput, Params, sides_of
 
 AnyModel = Model | Seq2SeqModel
 Score = Callable[[ModelOutput], Float[Array, ""]]
@@ -64,7 +64,13 @@ def embeddings(model: AnyModel, params: Params, batch: Any) -> Float[Array, "B T
 
 
 def integrated_gradients(
-    model: AnyModel, params: Params, batch: Any, hidden: Any, score: Score, steps: int
+    model: AnyModel,
+    params: Params,
+    batch: Any,
+    hidden: Any,
+    score: Score,
+    steps: int,
+    **options: Any,
 ) -> tuple[Float[Array, " T"], Float[Array, ""], Float[Array, ""]]:
     """How much each token has to do with a score, and the score with and without the text.
 
@@ -77,14 +83,18 @@ def integrated_gradients(
         model: the model.
         params: its parameters.
         batch: the text, one row.
-        hidden: the same with its tokens hidden.
+        hidden: the same with tokens hidden; those that are not have no share.
         score: what of the output is meant.
         steps: points of the integral.
+        **options: what `apply` takes.
     """
-    x, base = embeddings(model, params, batch), embeddings(model, params, hidden)
+    x = embeddings(model, params, batch)
+    is_hidden = jnp.asarray(sides_of(batch)[0].token_ids != sides_of(hidden)[0].token_ids)
+    # ESM scales the embeddings of all tokens by how many are masked: the others stay as they are.
+    base = jnp.where(is_hidden[..., None], embeddings(model, params, hidden), x)
 
     def at(x: Float[Array, "1 T D"]) -> Float[Array, ""]:
-        return score(from_embeddings(model, params, batch, x))
+        return score(from_embeddings(model, params, batch, x, **options))
 
     def add(total: Array, part: Array) -> tuple[Array, None]:
         return total + jax.grad(at)(base + part * (x - base)), None
@@ -96,11 +106,11 @@ def integrated_gradients(
 
 def guesses_by_layer(
     model: Model, params: Params, batch: Any, places: Int[Array, " P"], top_k: int
-) -> tuple[Float[Array, "L+1 P k"], Int[Array, "L+1 P k"]]:
+) -> tuple[Float[Array, "states P k"], Int[Array, "states P k"]]:
     """What the model would fill each mask with if it ended after each layer, and how sure it is.
 
     The state after a layer goes to the final norm and the head at once (the "logit lens",
-    nostalgebraist 2020).
+    nostalgebraist 2020); the first of L + 1 states is the embeddings.
     """
     states = model.apply(params, batch, record=frozenset({"hidden"})).records["hidden"]
 

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from encodax.config import EmbeddingsConfig, HeadConfig, ModelConfig
 from encodax.data import packing
 from encodax.errors import EncodaxError
 from encodax.inference import attention_maps, attribution
 from encodax.inference.attention_maps import Resolution
 from encodax.inference.attribution import AnyModel
+from encodax.inference.embedder import checked
 from encodax.inference.engine import answer_of
 from encodax.inference.translator import Translator
 from encodax.inspection import (
@@ -33,14 +35,15 @@ from encodax.model import Model
 from encodax.nn import functional
 from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
 from encodax.tasks import question_answering, token_classification
-from encodax.tasks.task import Example
 from encodax.tokenizer import EncodedPair, Encoding, Text
-from encodax.types import ModelOutput, PackedBatch, PairBatch
+from encodax.types import ModelOutput, PackedBatch, PairBatch, sides_of
 
 LONGEST = 4_096
 """Tokens that are looked at, at most: the weights of one layer take H x T x T numbers."""
 MOST_TARGETS = 16
 """Scores that are attributed, at most."""
+STEPS = 16
+"""Points of the integral in attributions."""
 BEST = 5  # labels of an answer
 
 
@@ -78,20 +81,21 @@ class Inspector:
     the same states, so they are there whatever implementation the model runs with.
     """
 
-    def __init__(self, model: AnyModel, *, steps: int = 16, top_k: int = BEST):
+    def __init__(self, model: AnyModel, *, steps: int = STEPS, top_k: int = BEST):
         """Take a model of any family, with any head or none.
 
         Args:
             model: the model; a sequence-to-sequence model too.
-            steps: points of the integral in attributions; more is closer, and takes longer.
+            steps: points of the integral in attributions; more is closer, and takes longer. With
+                0 there are no attributions.
             top_k: guesses for each mask.
 
         Raises:
-            EncodaxError: `steps` or `top_k` is not positive.
+            EncodaxError: `steps` is negative, or `top_k` not positive.
         """
-        for name, value in (("steps", steps), ("top_k", top_k)):
-            if value < 1:
-                raise EncodaxError(f"{name} = {value} is not positive")
+        for name, value, least in (("steps", steps, 0), ("top_k", top_k, 1)):
+            if value < least:
+                raise EncodaxError(f"{name} = {value} is below {least}")
         self.model = model
         self.steps = steps
         self.top_k = top_k
@@ -113,7 +117,7 @@ class Inspector:
             token: for a private model on the hub.
             **options: what the class takes beside a model.
         """
-        kind = Seq2SeqModel if is_seq2seq(path_or_id, revision=revision) else Model
+        kind = Seq2SeqModel if is_seq2seq(path_or_id, revision=revision, token=token) else Model
         return cls(kind.load(path_or_id, revision=revision, token=token), **options)
 
     def inspect(
@@ -131,9 +135,10 @@ class Inspector:
         Raises:
             EncodaxError: a text is empty or too long, or the model takes no pair or wants one.
         """
-        if isinstance(self.model, Model):
-            return self._of_encoder(self.model, text, second, truncate)
-        return self._of_transformer(text, second, truncate)
+        with jax.default_matmul_precision("highest"):  # no TF32 in what is shown as float32
+            if isinstance(self.model, Model):
+                return self._of_encoder(self.model, text, second, truncate)
+            return self._of_transformer(self.model, text, second, truncate)
 
     def _of_encoder(
         self, model: Model, text: str, second: str | None, truncate: bool
@@ -149,11 +154,13 @@ class Inspector:
         )
         model.check(batch)
         stack = Stack("text to text", "attention", tokens, tokens)
-        output, maps = self._observed(batch, (stack,), ("hidden",))
-        answer, targets = _answered(model, output, encodings, texts)
         masks = _masks(model, encodings[0])
+        # Scores of the whole vocabulary are asked for where they are wanted alone.
+        options = {"tokens": jnp.asarray([masks or (0,)])} if _fills_masks(model) else {}
+        output, maps = self._observed(batch, (stack,), ("hidden",), **options)
+        answer, targets = _answered(model, output, encodings, texts)
         if masks:
-            answer, targets = (), _mask_targets(model, output, masks)
+            targets = _mask_targets(model, output, masks)
         return Inspection(
             tokens=tokens,
             answer=answer,
@@ -163,11 +170,16 @@ class Inspector:
             masks=self._guessed(model, batch, masks),
         )
 
-    def _of_transformer(self, text: str, second: str | None, truncate: bool) -> Inspection:
-        model = self.model
-        assert not isinstance(model, Model)
+    @functools.cached_property
+    def _translator(self) -> Translator:
+        assert isinstance(self.model, Seq2SeqModel)
+        return Translator(self.model, precision="float32")
+
+    def _of_transformer(
+        self, model: Seq2SeqModel, text: str, second: str | None, truncate: bool
+    ) -> Inspection:
         if second is None:
-            pair = Translator(model).written(text, truncate=truncate)
+            pair = self._translator.written(text, truncate=truncate)
         else:
             (pair,), _ = model.encode_pairs([(text, second)], truncate=truncate, names=["the text"])
         _check_length(len(pair.source), len(pair.given))
@@ -188,20 +200,24 @@ class Inspector:
             attention=maps,
             norms=(
                 _norms("source", source, output.records["source_hidden"]),
-                _norms("translation", written, output.records["target_hidden"]),
+                _norms("translation", given, output.records["target_hidden"]),
             ),
             attributions=self._attributed(batch, [pair.source], _written_targets(pair, written)),
         )
 
     def _observed(
-        self, batch: PackedBatch | PairBatch, stacks: Sequence[Stack], states: Sequence[str]
+        self,
+        batch: PackedBatch | PairBatch,
+        stacks: Sequence[Stack],
+        states: Sequence[str],
+        **options: Any,
     ) -> tuple[ModelOutput, tuple[AttentionMaps, ...]]:
         """The model's output with the states asked for, and the maps of each attention."""
         record = frozenset({*states, *(stack.stage for stack in stacks)})
 
         @jax.jit
         def observe(params: Any, batch: Any) -> tuple[ModelOutput, list[Any]]:
-            output = self.model.apply(params, batch, record=record)
+            output = self.model.apply(params, batch, record=record, **options)
             found = [
                 attention_maps.reduced(output.records[stack.stage], rolls=stack.rolls)
                 for stack in stacks
@@ -221,17 +237,19 @@ class Inspector:
     ) -> tuple[Attribution, ...]:
         """How much each token has to do with each target."""
         targets = targets[:MOST_TARGETS]
-        if not targets:
+        if not targets or not self.steps:
             return ()
-        source = batch if isinstance(batch, PackedBatch) else batch.source
+        source = sides_of(batch)[0]
         is_special = np.concatenate([encoding.is_special for encoding in encodings])
 
         def attribute(params: Any, batch: Any, target: tuple[Array, Array, Array]) -> Any:
             places, classes, hidden_ids = target
+            hidden, options = _with_tokens(batch, hidden_ids[None]), {}
+            if _scores_tokens(self.model):  # then those that are meant alone
+                options, places = {"tokens": places[None]}, jnp.arange(len(places))
             score = functools.partial(_score, places=places, classes=classes)
-            hidden = _with_tokens(batch, hidden_ids[None])
             return attribution.integrated_gradients(
-                self.model, params, batch, hidden, score, self.steps
+                self.model, params, batch, hidden, score, self.steps, **options
             )
 
         @jax.jit
@@ -252,9 +270,13 @@ class Inspector:
     def _hidden(
         self, source: PackedBatch, is_special: Bool[np.ndarray, " T"], segment: int | None
     ) -> Int[np.ndarray, " T"]:
-        """The text with its tokens masked, but for special ones; padded, where there is no mask."""
-        tokenizer = self.model.tokenizer
-        stand_in = tokenizer.pad_id if tokenizer.mask_id is None else tokenizer.mask_id
+        """The text with its tokens masked, but for special ones; padded, where there is no mask.
+
+        A tokenizer may know a mask that the model has no row for, as BART's can.
+        """
+        stand_in, rows = self.model.tokenizer.mask_id, _embeddings(self.model).vocabulary_size
+        if stand_in is None or stand_in >= rows:
+            stand_in = self.model.tokenizer.pad_id
         token_ids, segment_ids = np.asarray(source.token_ids[0]), np.asarray(source.segment_ids[0])
         stays = is_special if segment is None else is_special | (segment_ids != segment)
         return np.where(stays, token_ids, stand_in).astype(np.int32)
@@ -294,7 +316,7 @@ def _encoded(
     """The sequences of the row, and what each was made of.
 
     A model for embeddings reads one text at a time: a second one is a sequence of its own, to which
-    the first does not attend.
+    the first does not attend. Its default prompt goes before each.
     """
     head = model.config.head
     kind = None if head is None else head.kind
@@ -302,12 +324,16 @@ def _encoded(
         raise EncodaxError("the model answers questions: a question and a context are wanted")
     if kind == "token" and second is not None:
         raise EncodaxError("token classification takes one text, not a pair")
-    if second is None:
-        texts: list[Text] = [text]
-    else:
-        texts = [text, second] if kind == "embedding" else [(text, second)]
-    names = ["the text", "the second text"][: len(texts)]
+    names = ["the text", "the second text"]
+    texts: list[Text] = [text] if second is None else [(text, second)]
+    if kind == "embedding":
+        parts = zip(names, (text, second), strict=True)
+        before = model.config.usage.default_text
+        texts = [before + checked(part, name) for name, part in parts if part is not None]
+    names = names[: len(texts)]
     encodings, _ = model.encode(texts, truncate=truncate, names=names)
+    if kind == "span" and not (encodings[0].sequence_ids == 1).any():
+        raise EncodaxError("the context is empty")
     _check_length(sum(map(len, encodings)))
     return encodings, [(each,) if isinstance(each, str) else tuple(each) for each in texts]
 
@@ -332,12 +358,25 @@ def _tokens(model: AnyModel, encoding: Encoding, texts: Sequence[str]) -> tuple[
 
 
 def _entries(model: AnyModel, token_ids: Int[np.ndarray, " T"]) -> tuple[Token, ...]:
-    """Tokens that no text was cut into: what was generated."""
-    entries = model.tokenizer.tokens(token_ids)
-    return tuple(
-        Token(entry.removeprefix("▁") or entry, entry, int(token_id))
-        for entry, token_id in zip(entries, token_ids, strict=True)
-    )
+    """Tokens that no text was cut into: what was generated.
+
+    Each is decoded beside the one before it, as a decoder tells the pieces of a word by that.
+    """
+    decode, tokens = model.tokenizer.decode, []
+    for place, entry in enumerate(model.tokenizer.tokens(token_ids)):
+        before, token_id = token_ids[:place][-1:], int(token_ids[place])
+        start, both = decode(before), decode([*before, token_id])
+        piece = both.removeprefix(start).strip() if both.startswith(start) else ""
+        is_whole = "\ufffd" not in start + both  # no part of a character
+        tokens.append(Token(piece if piece and is_whole else entry, entry, token_id))
+    return tuple(tokens)
+
+
+def _embeddings(model: AnyModel) -> EmbeddingsConfig:
+    """Of the text; of a model with a decoder, of the source."""
+    config = model.config
+    stack = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
+    return stack.embeddings
 
 
 def _with_tokens(batch: Any, token_ids: Int[Array, "1 T"]) -> Any:
@@ -376,10 +415,15 @@ def _score(
 ) -> Float[Array, ""]:
     """The sum of the logits of a target; of two vectors, their cosine similarity."""
     if output.vectors is not None:
-        first, second = functional.unit(output.vectors[0].astype(jnp.float32))
-        return first @ second
+        return _similarity(output.vectors[0])
     assert output.logits is not None
     return output.logits[0].astype(jnp.float32)[places, classes].sum()
+
+
+def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
+    """The cosine of the angle between two vectors."""
+    first, second = functional.unit(vectors.astype(jnp.float32))
+    return first @ second
 
 
 Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
@@ -398,13 +442,14 @@ def _answered(
     if head.kind == "embedding":
         if len(encodings) == 1:
             return (), ()
-        similarity = float(_score(output, places=jnp.array([]), classes=jnp.array([])))
+        assert output.vectors is not None
+        similarity = float(_similarity(output.vectors[0]))
         targets = tuple(
             Target(f"similarity, by the {name} text", (), (), segment)
             for segment, name in enumerate(("first", "second"), 1)
         )
         return (("cosine similarity", f"{similarity:.4f}"),), targets
-    read, _ = answer_of(head)
+    read, _ = answer_of(replace(head, problem="regression") if _is_quantity(head) else head)
     scores = np.asarray(read(output)[0])
     return _BY_KIND[head.kind](model, scores, encodings[0], texts[0])
 
@@ -416,11 +461,16 @@ def _of_sequence(
     assert head is not None
     best = np.argsort(-scores[0])[:BEST]
     names = model.labels or tuple(f"label {index}" for index in range(len(scores[0])))
-    if head.problem == "regression":
+    if _is_quantity(head):
         rows = tuple((names[index], f"{scores[0, index]:.4f}") for index in best)
     else:
-        rows = tuple((names[index], _percent(scores[0, index])) for index in best)
+        rows = tuple((names[index], _percent(float(scores[0, index]))) for index in best)
     return rows, tuple(Target(names[index], (0,), (int(index),)) for index in best)
+
+
+def _is_quantity(head: HeadConfig) -> bool:
+    """Whether scores are no probabilities: softmax would make 1 of every single one."""
+    return head.problem == "regression" or (head.classes == 1 and head.problem == "single_label")
 
 
 def _of_tokens(
@@ -431,14 +481,14 @@ def _of_tokens(
         (span.label, f"{texts[0][span.start : span.end]} ({_percent(span.score)})")
         for span in spans
     )
-    best = scores.argmax(axis=-1)
-    starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
-    targets = []
+    best, targets = scores.argmax(axis=-1), []
     for span in spans:
-        inside = np.flatnonzero((starts < span.end) & (ends > span.start) & ~encoding.is_special)
-        place = int(inside[scores[inside].max(axis=-1).argmax()])
-        name = f"{model.labels[best[place]]} at “{texts[0][starts[place] : ends[place]]}”"
-        targets.append(Target(name, (place,), (int(best[place]),)))
+        inside = token_classification.tokens_in(span, encoding)
+        # A lone space of byte-level BPE is a token of no character: a span of it has none.
+        for place in inside[np.argsort(-scores[inside].max(axis=-1))][:1].tolist():
+            start, end = encoding.offsets[place]
+            name = f"{model.labels[best[place]]} at “{texts[0][start:end]}”"
+            targets.append(Target(name, (place,), (int(best[place]),)))
     return rows or (("spans", "none"),), tuple(targets)
 
 
@@ -446,16 +496,16 @@ def _of_span(
     model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
 ) -> Answer:
     found = question_answering.decode(scores, encoding, model.labels)
-    question, context = texts
-    example = Example((question, context), None, "the text")
-    answer = question_answering.merge(example, [found])
-    if not answer.text:
-        return (("answer", "none"),), (Target("no answer", (0, 0), (0, 1)),)
-    in_context = encoding.sequence_ids == 1
-    first = int(np.flatnonzero(in_context & (encoding.offsets[:, 0] == answer.start))[0])
-    last = int(np.flatnonzero(in_context & (encoding.offsets[:, 1] == answer.end))[-1])
-    rows = (("answer", answer.text), ("score", f"{answer.score:.2f}"))
-    return rows, (Target(f"“{answer.text}”", (first, last), (0, 1)),)
+    ends = question_answering.ends(scores, encoding)
+    text = texts[1][found.start : found.end]
+    targets = (Target(f"“{text}”", ends, (0, 1)), Target("no answer", (0, 0), (0, 1)))
+    is_none = found.no_answer_score >= found.score
+    rows = (
+        ("answer", "none" if is_none else text),
+        ("score", f"{found.score:.2f}"),
+        ("score of no answer", f"{found.no_answer_score:.2f}"),
+    )
+    return rows, targets[::-1] if is_none else targets
 
 
 _BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Answer]] = {
@@ -465,17 +515,28 @@ _BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Ans
 }
 
 
+def _fills_masks(model: Model) -> bool:
+    """Whether the model fills masks."""
+    return model.config.head is not None and model.config.head.kind == "vocabulary"
+
+
+def _scores_tokens(model: AnyModel) -> bool:
+    """Whether the logits are of tokens, and can be asked for some alone."""
+    if not isinstance(model, Model) or model.config.head is None:
+        return False
+    return model.config.head.kind in ("token", "span", "vocabulary")
+
+
 def _masks(model: Model, encoding: Encoding) -> tuple[int, ...]:
     """Where the masks are, of a model that fills them."""
-    head = model.config.head
-    if head is None or head.kind != "vocabulary" or model.tokenizer.mask_id is None:
+    if not _fills_masks(model) or model.tokenizer.mask_id is None:
         return ()
     return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
 
 
 def _mask_targets(model: Model, output: ModelOutput, masks: Sequence[int]) -> tuple[Target, ...]:
     assert output.logits is not None
-    best = np.asarray(output.logits[0, list(masks)]).argmax(axis=-1)
+    best = np.asarray(output.logits[0]).argmax(axis=-1)
     entries = model.tokenizer.tokens(best)
     return tuple(
         Target(f"“{entry}” for mask {index + 1}", (place,), (int(token_id),))
