@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,19 @@ def test_a_heat_map_names_its_rows_and_columns() -> None:
     for names in ({"rows": ["a"]}, {"columns": ["a"]}):
         with pytest.raises(ValueError, match=r"1 names, but a table of the shape \(12, 8\)"):
             figures.heat_map(TABLE, "too few", **names)
+
+
+def test_a_heat_map_has_a_scale_of_what_is_there() -> None:
+    def numbers(least: float, **options: Any) -> set[float]:
+        table = np.array([[least, 1.0]])
+        svg = figures.heat_map(table, "title", rows=["a"], columns=["b", "c"], **options)
+        found = (text.replace("−", "-") for text in texts(svg))
+        return {float(text) for text in found if re.fullmatch(r"-?\d\.\d+", text)}
+
+    signed, shares = numbers(-1.0), numbers(0.0)
+    assert (min(signed), max(signed)) == (-1, 1)
+    assert (min(shares), max(shares)) == (0, 1)
+    assert numbers(0.0, has_scale=False) == set()
 
 
 def test_a_chart_says_what_grows() -> None:

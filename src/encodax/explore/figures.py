@@ -229,7 +229,9 @@ def heat_map(
             turned = 90 if max(map(len, columns)) > 2 else 0
             axes.set_xticks(range(len(columns)), columns, rotation=turned)
         if has_scale:
-            figure.colorbar(image, ax=axes)
+            scale = figure.colorbar(image, ax=axes)
+            if np.min(table) >= 0:
+                scale.ax.set_ylim(0, most)
         return _svg(figure, f"Heat map: {title}")
 
 
