@@ -121,7 +121,7 @@ def test_without_layers_a_state_goes_to_the_final_norm_and_the_head(family: str)
 def linear(width: int) -> Any:
     """A score that is a sum of features of the last states."""
     factors = normal(1, 7, width, seed=3)
-    return factors, lambda output: (output.hidden * factors).sum()
+    return factors, lambda output: (output.hidden * factors).sum()[None]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -133,9 +133,9 @@ def test_of_what_is_linear_a_token_has_its_own_part(steps: int) -> None:
         model, model.params, batch, hidden, score, steps
     )
     x, base = (attribution.embeddings(model, model.params, each) for each in (batch, hidden))
-    assert_close(shares, ((x - base) * factors)[0].sum(axis=-1), 1e-6)
-    assert_close(with_text, (x * factors).sum(), 1e-5)
-    assert_close(without, (base * factors).sum(), 1e-5)
+    assert_close(shares, ((x - base) * factors).sum(axis=-1), 1e-6)
+    assert_close(with_text, [(x * factors).sum()], 1e-5)
+    assert_close(without, [(base * factors).sum()], 1e-5)
 
 
 def test_the_points_of_the_integral_are_in_the_middle() -> None:
@@ -144,22 +144,22 @@ def test_the_points_of_the_integral_are_in_the_middle() -> None:
     batch, hidden = rows(TEXTS), rows(OTHERS)
 
     def score(output: ModelOutput) -> jax.Array:
-        return (output.hidden**2).sum() / 2
+        return (output.hidden**2).sum()[None] / 2
 
     shares, *_ = attribution.integrated_gradients(model, model.params, batch, hidden, score, 1)
     x, base = (attribution.embeddings(model, model.params, each) for each in (batch, hidden))
-    assert_close(shares, ((x**2 - base**2) / 2)[0].sum(axis=-1), 1e-5)
+    assert_close(shares, ((x**2 - base**2) / 2).sum(axis=-1), 1e-5)
 
 
 def first_score(output: ModelOutput) -> jax.Array:
     assert output.logits is not None
-    return output.logits[0, 0, 1]
+    return output.logits[0, 0, 1:2]
 
 
 def gap(model: Any, batch: Any, hidden: Any, steps: int) -> float:
     """How far shares are from adding up, as a part of what they are to add up to."""
     shares, with_text, without = integrated(model, batch, hidden, steps)
-    changed = float(with_text - without)
+    changed = float((with_text - without)[0])
     assert abs(changed) > 0.01
     return abs(float(shares.sum()) - changed) / abs(changed)
 
@@ -187,10 +187,10 @@ def test_of_a_model_with_a_decoder_shares_add_up_too() -> None:
     model = goldens_seq2seq.parts("marian")
     batch, hidden = pairs("marian", TEXTS[0]), pairs("marian", [3, 3, 3, 9])
     shares, with_text, without = integrated(model, batch, hidden, 128)
-    assert shares.shape == (4,)
-    assert shares[3] == 0
-    assert abs(with_text - without) > 1e-3
-    assert_close(shares.sum(), with_text - without, 1e-5)
+    assert shares.shape == (1, 4)
+    assert shares[0, 3] == 0
+    assert abs((with_text - without)[0]) > 1e-3
+    assert_close(shares.sum(axis=-1), with_text - without, 1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "esm"])
@@ -201,7 +201,7 @@ def test_a_token_that_is_not_hidden_has_no_share(family: str) -> None:
     hidden = rows([[5, mask, mask, 9], [1, mask, 7]])
     shares, _, without = integrated(model, batch, hidden, 2)
     # Nor has one of a sequence that the scored token does not see.
-    assert (np.asarray(shares) == 0).tolist() == [True, False, False, True, True, True, True]
+    assert (np.asarray(shares)[0] == 0).tolist() == [True, False, False, True, True, True, True]
     if family == "bert":  # of ESM, masks scale what is not masked
         assert_close(without, first_score(model.apply(model.params, hidden)), 1e-5)
 
@@ -211,13 +211,37 @@ def test_where_some_tokens_alone_are_scored_shares_are_the_same() -> None:
 
     def at_fifth(output: ModelOutput) -> jax.Array:
         assert output.logits is not None
-        return output.logits[0, 5, 1]
+        return output.logits[0, 5, 1:2]
 
     arguments = (model, model.params, batch, hidden)
     whole = attribution.integrated_gradients(*arguments, at_fifth, 3)
     alone = attribution.integrated_gradients(*arguments, first_score, 3, tokens=jnp.array([[5]]))
     for found, wanted in zip(alone, whole, strict=True):
         assert_close(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 512])
+def test_several_scores_are_each_what_they_are_alone(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(attribution, "TOGETHER", together)
+    model, batch, hidden = of_family("bert"), rows(TEXTS), rows(OTHERS)
+
+    def all_scores(output: ModelOutput) -> jax.Array:
+        assert output.logits is not None
+        return output.logits[0, 0, :3]
+
+    @jax.jit
+    def run(params: Any) -> Any:
+        arguments = (model, params, batch, hidden)
+        several = attribution.integrated_gradients(*arguments, all_scores, 2)
+        return several, attribution.integrated_gradients(*arguments, first_score, 2)
+
+    several, alone = run(model.params)
+    assert several[0].shape == (3, 7)
+    for found, wanted in zip(several, alone, strict=True):
+        assert_close(found[1], wanted[0], 1e-6)
+        assert np.abs(found[0] - wanted[0]).max() > 1e-3
 
 
 # --- guesses

@@ -18,7 +18,9 @@ from encodax.seq2seq_model import Seq2SeqModel
 from encodax.types import ModelOutput, Params, sides_of
 
 AnyModel = Model | Seq2SeqModel
-Score = Callable[[ModelOutput], Float[Array, ""]]
+Scores = Callable[[ModelOutput], Float[Array, " P"]]
+TOGETHER = 512
+"""Tokens that slopes are computed for at once: of a short text, those of several scores."""
 
 
 def from_embeddings(
@@ -68,11 +70,11 @@ def integrated_gradients(
     params: Params,
     batch: Any,
     hidden: Any,
-    score: Score,
+    scores: Scores,
     steps: int,
     **options: Any,
-) -> tuple[Float[Array, " T"], Float[Array, ""], Float[Array, ""]]:
-    """How much each token has to do with a score, and the score with and without the text.
+) -> tuple[Float[Array, "P T"], Float[Array, " P"], Float[Array, " P"]]:
+    """How much each token has to do with each score, and the scores with and without the text.
 
     (x - x') . mean over a of d score(x' + a (x - x')) / dx, summed over the features of a token:
     x is the embedded text, x' the same with its tokens hidden, and a the middles of `steps` equal
@@ -84,7 +86,7 @@ def integrated_gradients(
         params: its parameters.
         batch: the text, one row.
         hidden: the same with tokens hidden; those that are not have no share.
-        score: what of the output is meant.
+        scores: what of the output is meant.
         steps: points of the integral.
         **options: what `apply` takes.
     """
@@ -93,15 +95,23 @@ def integrated_gradients(
     # ESM scales the embeddings of all tokens by how many are masked: the others stay as they are.
     base = jnp.where(is_hidden[..., None], embeddings(model, params, hidden), x)
 
-    def at(x: Float[Array, "1 T D"]) -> Float[Array, ""]:
-        return score(from_embeddings(model, params, batch, x, **options))
+    def at(x: Float[Array, "1 T D"]) -> Float[Array, " P"]:
+        return scores(from_embeddings(model, params, batch, x, **options))
+
+    with_text, without = at(x), at(base)
 
     def add(total: Array, part: Array) -> tuple[Array, None]:
-        return total + jax.grad(at)(base + part * (x - base)), None
+        _, pull = jax.vjp(at, base + part * (x - base))  # the way there is one for all scores
+        slopes = jax.lax.map(
+            lambda chosen: pull(chosen)[0],
+            jnp.eye(len(with_text)),
+            batch_size=max(1, TOGETHER // x.shape[1]),
+        )  # (P, 1, T, D)
+        return total + slopes, None
 
     parts = (jnp.arange(steps) + 0.5) / steps
-    total, _ = jax.lax.scan(add, jnp.zeros_like(x), parts)
-    return ((x - base) * total / steps)[0].sum(axis=-1), at(x), at(base)
+    total, _ = jax.lax.scan(add, jnp.zeros((len(with_text), *x.shape)), parts)
+    return ((x - base) * total / steps)[:, 0].sum(axis=-1), with_text, without
 
 
 def guesses_by_layer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,30 +243,29 @@ class Inspector:
         source = sides_of(batch)[0]
         is_special = np.concatenate([encoding.is_special for encoding in encodings])
 
-        def attribute(params: Any, batch: Any, target: tuple[Array, Array, Array]) -> Any:
-            places, classes, hidden_ids = target
-            hidden, options = _with_tokens(batch, hidden_ids[None]), {}
+        @jax.jit
+        def attribute(params: Any, batch: Any, hidden: Any, places: Array, classes: Array) -> Any:
+            options: dict[str, Any] = {}
             if _scores_tokens(self.model):  # then those that are meant alone
-                options, places = {"tokens": places[None]}, jnp.arange(len(places))
-            score = functools.partial(_score, places=places, classes=classes)
+                options = {"tokens": places.reshape(1, -1)}
+                places = jnp.arange(places.size).reshape(places.shape)
+            scores = functools.partial(_scores, places=places, classes=classes)
             return attribution.integrated_gradients(
-                self.model, params, batch, hidden, score, self.steps, **options
+                self.model, params, batch, hidden, scores, self.steps, **options
             )
 
-        @jax.jit
-        def attribute_all(params: Any, batch: Any, targets: Any) -> Any:
-            return jax.lax.map(functools.partial(attribute, params, batch), targets)
-
-        chosen = (
-            np.asarray([target.places for target in targets], np.int32),
-            np.asarray([target.classes for target in targets], np.int32),
-            np.stack([self._hidden(source, is_special, target.segment) for target in targets]),
-        )
-        shares, scores, baselines = attribute_all(self.model.params, batch, chosen)
-        return tuple(
-            Attribution(target.name, float(score), float(baseline), np.asarray(own))
-            for target, score, baseline, own in zip(targets, scores, baselines, shares, strict=True)
-        )
+        found: list[Attribution] = []
+        for segment, group in itertools.groupby(targets, key=lambda target: target.segment):
+            own = list(group)
+            hidden = _with_tokens(batch, self._hidden(source, is_special, segment)[None])
+            places, classes = (
+                np.asarray(numbers, np.int32)
+                for numbers in ([each.places for each in own], [each.classes for each in own])
+            )
+            numbers = attribute(self.model.params, batch, hidden, places, classes)
+            for target, shares, score, baseline in zip(own, *map(np.asarray, numbers), strict=True):
+                found.append(Attribution(target.name, float(score), float(baseline), shares))
+        return tuple(found)
 
     def _hidden(
         self, source: PackedBatch, is_special: Bool[np.ndarray, " T"], segment: int | None
@@ -379,7 +379,7 @@ def _embeddings(model: AnyModel) -> EmbeddingsConfig:
     return stack.embeddings
 
 
-def _with_tokens(batch: Any, token_ids: Int[Array, "1 T"]) -> Any:
+def _with_tokens(batch: Any, token_ids: Int[np.ndarray, "1 T"]) -> Any:
     """The batch with other tokens; of a pair, in the source."""
     if isinstance(batch, PackedBatch):
         return replace(batch, token_ids=token_ids)
@@ -410,14 +410,14 @@ def _norms(name: str, tokens: tuple[Token, ...], states: Sequence[Array]) -> Nor
 # --- the answer, and the scores it was chosen by
 
 
-def _score(
-    output: ModelOutput, *, places: Int[Array, " P"], classes: Int[Array, " P"]
-) -> Float[Array, ""]:
-    """The sum of the logits of a target; of two vectors, their cosine similarity."""
+def _scores(
+    output: ModelOutput, *, places: Int[Array, "P _"], classes: Int[Array, "P _"]
+) -> Float[Array, " P"]:
+    """The sum of the logits of each target; of two vectors, their cosine similarity."""
     if output.vectors is not None:
-        return _similarity(output.vectors[0])
+        return _similarity(output.vectors[0])[None]
     assert output.logits is not None
-    return output.logits[0].astype(jnp.float32)[places, classes].sum()
+    return output.logits[0].astype(jnp.float32)[places, classes].sum(axis=-1)
 
 
 def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
