@@ -22,7 +22,7 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/*.ipynb", "**/.ipynb_checkpoints"]  # a reader's notebooks
 nitpicky = False
 
 # Pages are MyST. The code cells of the walkthrough run, each chapter from a clean state.
