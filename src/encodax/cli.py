@@ -6,6 +6,7 @@ can mend is one line and exit code 2.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -986,7 +987,11 @@ def explore(
     output: Annotated[str, typer.Option(help="The page to write, or -.")] = "explorer.html",
     open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
     steps: Annotated[
-        int, typer.Option(help="Points of the integral in attributions: more is closer.", min=1)
+        int,
+        typer.Option(
+            help="Points of the integral in attributions: more is closer, and slower; 0 for none.",
+            min=0,
+        ),
     ] = 16,
     top_k: TopK = 5,
     revision: Revision = None,
@@ -1008,11 +1013,7 @@ def explore(
     if open_ and output == "-":
         raise EncodaxError("--open wants a file to show: --output page.html")
     if text == "-":
-        text = sys.stdin.read(LONGEST_READ + 1).rstrip("\n")
-        if len(text) > LONGEST_READ:
-            raise EncodaxError(
-                f"standard input has more than {LONGEST_READ:,} characters: give a part of it"
-            )
+        text = _whole_input()
     from encodax.inference.inspector import Inspector
 
     try:
@@ -1027,6 +1028,24 @@ def explore(
         print(output)
     if open_:
         webbrowser.open(Path(output).resolve().as_uri())
+
+
+def _whole_input() -> str:
+    """Standard input as one text."""
+    stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8")
+    try:
+        text = stream.read(LONGEST_READ + 1).rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise EncodaxError(
+            "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"
+        ) from error
+    finally:
+        stream.detach()  # or it would be closed
+    if len(text) > LONGEST_READ:
+        raise EncodaxError(
+            f"standard input has more than {LONGEST_READ:,} characters: give a part of it"
+        )
+    return text
 
 
 @app.command()
