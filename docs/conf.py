@@ -7,7 +7,7 @@ from pathlib import Path
 
 import encodax
 
-sys.path.insert(0, str(Path(__file__).parent))  # mathml
+sys.path.insert(0, str(Path(__file__).parent))  # the extensions that stand beside this file
 
 project = "Encodax"
 author = "The Encodax authors"
@@ -15,15 +15,16 @@ copyright = f"2026, {author}"
 version = release = encodax.__version__
 
 extensions = [
+    "command_line",
+    "docstrings",
     "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx_click",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/*.ipynb", "**/.ipynb_checkpoints"]  # a reader's notebooks
 nitpicky = False
+highlight_language = "none"
 
 # Pages are MyST. The code cells of the walkthrough run, each chapter from a clean state.
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -33,11 +34,16 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 180
 nb_merge_streams = True
 
+# The reference is made of the docstrings (docstrings.py).
+default_role = "name"
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+autodoc_default_options = {"members": True, "special-members": "__call__"}
+autoclass_content = "both"
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88
 autodoc_preserve_defaults = True
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_math_renderer = "mathml"

@@ -684,7 +684,7 @@ def evaluate(
 @app.command()
 def predict(
     model: ModelPath,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
     format: Annotated[
@@ -722,7 +722,7 @@ def predict(
 @app.command()
 def embed(
     model: ModelPath,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     output: Annotated[
         str, typer.Option(help="vectors.npy, .parquet or .jsonl to write; - for JSON Lines.")
@@ -814,7 +814,7 @@ def embed_corpus(
 @app.command()
 def translate(
     model: ModelPath,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
     beams: Annotated[int, typer.Option(help="How many are searched; 1 is greedy.", min=1)] = 4,
@@ -888,7 +888,7 @@ def translate(
 @app.command("fill-mask")
 def fill_mask(
     model: ModelPath,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     top_k: TopK = 5,
     precision: Precision = None,
@@ -916,7 +916,7 @@ def fill_mask(
 @app.command()
 def search(
     model: ModelPath,
-    queries: Annotated[list[str], typer.Argument(metavar="QUERY...")],
+    queries: Annotated[list[str], typer.Argument(metavar="QUERY")],
     corpus: Annotated[
         str, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, Parquet, .txt), or -.")
     ],

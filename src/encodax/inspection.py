@@ -78,7 +78,7 @@ class MaskGuesses:
 
 @dataclass(frozen=True)
 class Norms:
-    """The length of every token's state, |h|, after the embeddings and after each layer."""
+    """|h|, the length of the state of every token after the embeddings and each layer."""
 
     name: str
     tokens: tuple[Token, ...]

@@ -65,6 +65,9 @@ function looksAt(stack, layer, view, query) {
 const percent = (thousandths) => `${(thousandths / 10).toFixed(1)} %`;
 const quoted = (token) => `“\u2068${token[0]}\u2069”`; // isolated: a right-to-left word turns nothing else around
 
+const shortened = (text, length = 24) => ([...text].length > length ? `${[...text].slice(0, length - 1).join("")}…` : text);
+const written = (tokens) => tokens.map((token) => shortened(token[0], 14));
+
 function blockName(tokens, index, size) {
   const first = index * size, last = Math.min(first + size, tokens.length) - 1;
   if (size === 1) return quoted(tokens[first]);
@@ -87,9 +90,10 @@ function fill(select, options, onChange) {
   select.onchange = () => onChange(Number(select.value));
 }
 
-function row(head, ...cells) {
+/** A row of a table: a name, with what is said of it outside the name's own direction. */
+function row(name, note, ...cells) {
   const line = make("tr"), first = make("th", "", { scope: "row" });
-  first.append(isolated(head));
+  first.append(isolated(shortened(name, 40)), note);
   line.append(first, ...cells.map((text) => make("td", text, { class: "number" })));
   return line;
 }
@@ -121,8 +125,8 @@ function readRamp() {
   legend.putImageData(image, 0, 0);
 }
 
-// Roots, so that a weight of one percent is seen too.
-const shade = (thousandths) => ramp[Math.round(Math.sqrt(thousandths / 1000) * 255)];
+// Roots, so that small weights are seen too.
+const shade = (share) => ramp[Math.round(Math.sqrt(share) * 255)];
 
 // --- a heat map on a canvas, with names beside it where there is room
 
@@ -144,7 +148,7 @@ function laidOut(heat, width) {
   const font = "system-ui, sans-serif";
   const longest = (texts) => {
     context.font = `12px ${font}`;
-    return Math.min(96, 8 + Math.max(...texts.map((text) => context.measureText(text).width)));
+    return Math.min(110, 8 + Math.max(...texts.map((text) => context.measureText(text).width)));
   };
   const plan = { left: 0, top: 0, font: `12px ${font}` };
   if (heat.rowNames) plan.left = longest(heat.rowNames);
@@ -234,13 +238,16 @@ const viewName = (stack, view) => stack.views[view];
 let large; // the heat map that is shown large
 
 function heatOf(stack, layer, view) {
-  const own = stack.block === 1;
+  const own = stack.block === 1, start = (layer * stack.views.length + view) * stack.rows * stack.columns;
+  let most = 1;
+  for (let i = start; i < start + stack.rows * stack.columns; i++) most = Math.max(most, stack.cells[i]);
   const heat = {
     rows: stack.rows,
     columns: stack.columns,
-    shade: (r, c) => shade(weight(stack, layer, view, r, c)),
-    rowNames: own ? stack.queries.map((token) => token[0]) : null,
-    columnNames: own ? stack.keys.map((token) => token[0]) : null,
+    most,
+    shade: (r, c) => shade(weight(stack, layer, view, r, c) / most),
+    rowNames: own ? written(stack.queries) : null,
+    columnNames: own ? written(stack.keys) : null,
   };
   heat.image = painted(heat);
   return heat;
@@ -280,8 +287,7 @@ async function paintGrid(stack) {
     stack.views.forEach((_, view) => {
       const image = heatOf(stack, layer, view).image;
       const canvas = stack.small[layer * stack.views.length + view].firstChild;
-      const size = Math.min(96, Math.max(image.width, image.height));
-      canvas.width = canvas.height = size;
+      const size = canvas.width = canvas.height = 96;
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = image.width > size;
       context.drawImage(image, 0, 0, size, size);
@@ -342,7 +348,7 @@ function drawLines(svg, stack, width) {
   for (let key = keysFrom; key < keysTo; key++)
     parts.push(name(stack.keys, { token: key, at: key - keysFrom }, width * 0.65, "start", key === state.key));
   const inside = strongest.filter(([key]) => key >= keysFrom && key < keysTo).reduce((sum, pair) => sum + pair[1], 0);
-  parts.push(element("text", { x: 4, y: middle(count), dy: "0.35em", fill: quiet }, `${quoted(stack.queries[state.query])}: ${percent(inside)} is on the tokens here`));
+  parts.push(element("text", { x: 4, y: middle(count), dy: "0.35em", fill: quiet }, `${quoted(stack.queries[state.query])}: ${Math.round(inside / 10)} % is on the tokens here`));
   svg.setAttribute("width", width);
   svg.setAttribute("height", height * (count + 1));
   svg.setAttribute("font-size", 13);
@@ -350,8 +356,6 @@ function drawLines(svg, stack, width) {
   svg.replaceChildren(...parts);
   Object.assign(svg, { rowsFrom, keysFrom, rowHeight: height });
 }
-
-const shortened = (text) => ([...text].length > 24 ? `${[...text].slice(0, 23).join("")}…` : text);
 
 function tell() {
   const stack = stackNow(), { row: r, column: c } = place(stack);
@@ -364,7 +368,7 @@ function tell() {
   byId("readout").textContent = `${blockName(stack.queries, isBlock ? r : state.query, size)} → ${blockName(stack.keys, isBlock ? c : state.key, size)}: ${value}`;
   const pairs = looksAt(stack, state.layer, state.view, state.query).slice(0, SHOWN);
   byId("strongest").caption.replaceChildren(isolated(`${quoted(stack.queries[state.query])}, token ${state.query + 1}, layer ${state.layer + 1}, ${viewName(stack, state.view)}`));
-  byId("strongest").tBodies[0].replaceChildren(...pairs.map(([key, thousandths]) => row(`${stack.keys[key][0]} (${key + 1})`, percent(thousandths))));
+  byId("strongest").tBodies[0].replaceChildren(...pairs.map(([key, thousandths]) => row(stack.keys[key][0], ` (${key + 1})`, percent(thousandths))));
 }
 
 function choose(change) {
@@ -400,6 +404,7 @@ function showMap() {
   large = heatOf(stack, state.layer, state.view);
   byId("layer").value = state.layer;
   byId("view").value = state.view;
+  byId("most").textContent = percent(large.most);
   byId("large-title").textContent = `Layer ${state.layer + 1}, ${viewName(stack, state.view)}: who looks (down) at what (across)`;
   stack.small.forEach((button, index) => {
     const isChosen = index === state.layer * stack.views.length + state.view;
@@ -471,12 +476,12 @@ const sign = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toPrecision(
 
 function buildText() {
   byId("text").dir = names.direction;
-  byId("text").replaceChildren(...names.tokens.map((token, index) => {
+  byId("text").replaceChildren(...names.tokens.flatMap((token, index) => {
     const span = make("span", "", { class: "token", title: `${token[1]}, number ${token[2]}` });
     span.append(isolated(token[0]));
     span.onpointerenter = () => tellToken(index);
     span.onclick = () => chooseToken(index);
-    return span;
+    return [span, " "];
   }));
 }
 
@@ -522,7 +527,7 @@ function showAttribution() {
   const order = shares.map((_, index) => index).sort((a, b) => Math.abs(shares[b]) - Math.abs(shares[a]));
   const rows = order.slice(0, SHOWN).filter((index) => shares[index] !== 0);
   byId("shares").hidden = false;
-  byId("shares").tBodies[0].replaceChildren(...rows.map((index) => row(`${names.tokens[index][0]} (${index + 1})`, sign(shares[index]))));
+  byId("shares").tBodies[0].replaceChildren(...rows.map((index) => row(names.tokens[index][0], ` (${index + 1})`, sign(shares[index]))));
 }
 
 // --- masks, layer by layer
@@ -533,7 +538,7 @@ function showMask() {
   head.append(make("th", "after", { scope: "col" }), ...guesses.layers[0].map((_, rank) => make("th", `${rank + 1}.`, { scope: "col" })));
   table.tHead.replaceChildren(head);
   table.tBodies[0].replaceChildren(...guesses.layers.map((layer, index) => {
-    const line = row(index === 0 ? "embeddings" : `layer ${index}`);
+    const line = row(index === 0 ? "embeddings" : `layer ${index}`, "");
     for (const [entry, probability] of layer) {
       const cell = make("td");
       cell.append(isolated(entry), " ", make("small", percent(1000 * probability)));
@@ -554,7 +559,7 @@ function buildNorms(norms) {
     keepsRowNames: true,
     shade: (r, c) => ramp[Math.round((255 * (value(r, c) - least)) / (most - least || 1))],
     rowNames: Array.from({ length: norms.layers }, (_, layer) => (layer === 0 ? "embeddings" : `layer ${layer}`)),
-    columnNames: norms.tokens.map((token) => token[0]),
+    columnNames: written(norms.tokens),
   };
   const name = `Length of the states of the ${norms.name}, from ${least.toPrecision(3)} to ${most.toPrecision(3)}`;
   const canvas = make("canvas"), readout = make("p", "", { class: "readout", "aria-live": "polite" });
