@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -64,17 +63,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def real(
-    site: Path, variables: dict[str, str], *arguments: str, limit: int | None = None, **how: Any
-) -> Outcome:
+def real(site: Path, *arguments: str, limit: int | None = None, **how: Any) -> Outcome:
     """Runs the command in a process of its own; `limit` is the size of a file, in 512 bytes."""
     command = [*COMMAND, *arguments]
     if limit is not None:
         command = ["sh", "-c", f'ulimit -f {limit}; exec "$@"', "sh", *command]
     how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **how}
-    done = subprocess.run(
-        command, cwd=site, env={**os.environ, **variables}, stderr=subprocess.PIPE, **how
-    )
+    done = subprocess.run(command, cwd=site, stderr=subprocess.PIPE, **how)
     return Outcome(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
 

@@ -9,6 +9,8 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
 os.environ["ENCODAX_CACHE"] = ""  # what is compiled here stays here
+# Most programs run a few times: to compile them well would take longer than that gains.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import functools
 import hashlib
@@ -55,6 +57,28 @@ TEXTS = (
     "one more sentence for the tokenizer",
     "the quick brown fox jumps over the lazy dog",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps each program for the session.
+
+    Processes that tests start take it from there, and add nothing: JAX warns where it reads what is
+    half written.
+    """
+    folder = str(tmp_path_factory.getbasetemp() / "compiled")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
+
+
+@pytest.fixture
+def optimized() -> Iterator[None]:
+    """Programs of this process are compiled as users have them."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import DAYS, QUICK, SENTIMENT, SHAPE, classifier, quick_compiler, same, tagger
+from toys import DAYS, QUICK, SENTIMENT, SHAPE, classifier, same, tagger
 
 import encodax
 from encodax.model import Model
 from encodax.types import PackedBatch, Params
-
-__all__ = ["quick_compiler"]
 
 TEXTS = ["good thing", "a bad thing", "good"]
 

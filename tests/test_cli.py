@@ -33,7 +33,6 @@ from toys import (
     classifier,
     labeller,
     pair_classifier,
-    quick_compiler,
     ranker,
     scorer,
     snapshot,
@@ -48,7 +47,7 @@ from encodax.inference.vectors import TYPES
 from encodax.run_files import RunFacts
 from encodax.training import TrainResult
 
-__all__ = ["call", "quick_compiler"]
+__all__ = ["call"]
 
 NEW_MODEL = [
     f"--{name.replace('dropout_rate', 'dropout').replace('_', '-')}={value}"
@@ -157,11 +156,11 @@ def test_a_page_without_its_extra(missing: str, command: list[str], what: str) -
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", line)
 
 
-def test_train_evaluate_predict(site: Path, tmp_path: Path, quick_compiler: dict[str, str]) -> None:
+def test_train_evaluate_predict(site: Path, tmp_path: Path) -> None:
     data, model = str(site / "good.jsonl"), str(tmp_path / "model")
 
     def run(*arguments: str, **how: Any) -> Outcome:
-        outcome = real(tmp_path, quick_compiler, *arguments, **how)
+        outcome = real(tmp_path, *arguments, **how)
         assert outcome.code == 0, outcome.err
         return outcome
 
@@ -375,7 +374,7 @@ def test_every_command_has_help(call: Call) -> None:
 
 
 def test_every_use_in_a_process_of_its_own(
-    site: Path, quick_compiler: dict[str, str], subtests: pytest.Subtests, tmp_path: Path
+    site: Path, subtests: pytest.Subtests, tmp_path: Path
 ) -> None:
     texts = b"good thing\nbad thing\ngood\n"
     cases: dict[str, tuple[list[str], bytes]] = {
@@ -394,7 +393,7 @@ def test_every_use_in_a_process_of_its_own(
     }
     with ThreadPoolExecutor(2) as pool:
         outcomes = {
-            name: pool.submit(real, site, quick_compiler, *arguments, stdin=None, input=stdin)
+            name: pool.submit(real, site, *arguments, stdin=None, input=stdin)
             for name, (arguments, stdin) in cases.items()
         }
     lines = {"embed": 3, "search": 2, "rerank": 3, "fill-mask": 1, "predict": len(LONG_QUESTIONS)}
@@ -516,11 +515,10 @@ def test_question_answering_is_trained(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 3000])
-def test_a_reader_may_leave(site: Path, quick_compiler: dict[str, str], lines: int) -> None:
+def test_a_reader_may_leave(site: Path, lines: int) -> None:
     with subprocess.Popen(
         [*COMMAND, "predict", "model", "--input", "-"],
         cwd=site,
-        env={**os.environ, **quick_compiler},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -538,9 +536,9 @@ def test_a_reader_may_leave(site: Path, quick_compiler: dict[str, str], lines: i
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
-def test_a_full_output_is_told(site: Path, quick_compiler: dict[str, str]) -> None:
+def test_a_full_output_is_told(site: Path) -> None:
     with open("/dev/full", "wb") as full:
-        assert_refused(real(site, quick_compiler, "info", "model", stdout=full), "No space left")
+        assert_refused(real(site, "info", "model", stdout=full), "No space left")
 
 
 def test_an_interrupt_ends_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -595,7 +593,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 
 
 def test_what_cannot_be_is_one_line_and_loses_nothing(
-    site: Path, quick_compiler: dict[str, str], subtests: pytest.Subtests
+    site: Path, subtests: pytest.Subtests
 ) -> None:
     before = snapshot(site)
     cases: dict[str, tuple[list[str], str, int | None]] = {
@@ -614,7 +612,7 @@ def test_what_cannot_be_is_one_line_and_loses_nothing(
     )
     with ThreadPoolExecutor(2) as pool:
         outcomes = {
-            name: pool.submit(real, site, quick_compiler, *arguments, limit=limit)
+            name: pool.submit(real, site, *arguments, limit=limit)
             for name, (arguments, _, limit) in cases.items()
         }
     for name, (_, message, _) in cases.items():
@@ -623,9 +621,7 @@ def test_what_cannot_be_is_one_line_and_loses_nothing(
     assert snapshot(site) == before
 
 
-def test_a_disk_that_fills_up_loses_nothing(
-    site: Path, tmp_path: Path, quick_compiler: dict[str, str]
-) -> None:
+def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
@@ -636,7 +632,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         before = snapshot(disk)
         data = ["--train", "good.jsonl", "--eval", "good.jsonl"]
         out = ["--out", str(disk / "model"), "--overwrite"]
-        outcome = real(site, quick_compiler, *call_train(*data, *out, *NEW_MODEL))
+        outcome = real(site, *call_train(*data, *out, *NEW_MODEL))
         assert_refused(outcome, "model cannot be written: No space left on device; what was there")
         assert snapshot(disk) == before
     finally:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from commands import Call, Outcome, assert_refused, call, real
-from toys import quick_compiler, snapshot, writer
+from toys import snapshot, writer
 
 from encodax import Inspector, cli
 from encodax.explore import explorer
 from encodax.model import Model
 
-__all__ = ["call", "quick_compiler"]
+__all__ = ["call"]
 
 TEXT = "the cat <ran> & \u202esat"
 
@@ -39,17 +39,17 @@ def page_of(site: Path, model: str, *texts: str, **choices: Any) -> str:
 # What it is for: twice in a process of its own.
 
 
-def test_a_pipe_becomes_a_page(site: Path, tmp_path: Path, quick_compiler: dict[str, str]) -> None:
+def test_a_pipe_becomes_a_page(site: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     given = {"stdin": None, "input": f"{TEXT}\n".encode()}
-    outcome = real(site, quick_compiler, "explore", "model", "-", "--output", str(page), **given)
+    outcome = real(site, "explore", "model", "-", "--output", str(page), **given)
     assert outcome == Outcome(0, f"{page}\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert "<title>Inside model</title>" in page.read_text(encoding="utf-8")
 
 
-def test_a_page_goes_to_a_pipe(site: Path, quick_compiler: dict[str, str]) -> None:
-    outcome = real(site, quick_compiler, "explore", "model", TEXT, "--steps=1", "--output", "-")
+def test_a_page_goes_to_a_pipe(site: Path) -> None:
+    outcome = real(site, "explore", "model", TEXT, "--steps=1", "--output", "-")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("<!doctype html>")
     assert outcome.out.rstrip().endswith("</html>")
@@ -108,11 +108,9 @@ def test_a_long_text_is_cut_where_that_is_asked_for(call: Call, site: Path, tmp_
 # What cannot be: once in a process of its own, after the file was begun.
 
 
-def test_what_cannot_be_is_one_line_and_leaves_no_file(
-    site: Path, quick_compiler: dict[str, str]
-) -> None:
+def test_what_cannot_be_is_one_line_and_leaves_no_file(site: Path) -> None:
     before = snapshot(site)
-    outcome = real(site, quick_compiler, "explore", "questions", "who?", "--output", "page.html")
+    outcome = real(site, "explore", "questions", "who?", "--output", "page.html")
     assert_refused(outcome, "the model answers questions: a question and a context are wanted")
     assert snapshot(site) == before
 

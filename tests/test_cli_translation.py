@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from commands import Call, Outcome, assert_refused, call, real
-from toys import REVERSALS, classifier, quick_compiler, reverser, snapshot, with_end, write_lines
+from toys import REVERSALS, classifier, reverser, snapshot, with_end, write_lines
 
 import encodax
 from encodax.generation import Sampling
 
-__all__ = ["call", "quick_compiler"]
+__all__ = ["call"]
 
 LONG = "abcd" * 10
 FILES = {
@@ -55,8 +55,8 @@ def call_train(source: str, target: str) -> list[str]:
 # What it is for.
 
 
-def test_a_pipe_is_answered_by_a_line_a_text(site: Path, quick_compiler: dict[str, str]) -> None:
-    outcome = real(site, quick_compiler, "translate", "model", stdin=None, input=b"abc\nd\nab\n")
+def test_a_pipe_is_answered_by_a_line_a_text(site: Path) -> None:
+    outcome = real(site, "translate", "model", stdin=None, input=b"abc\nd\nab\n")
     assert outcome == Outcome(0, "CBA\nD\nBA\n", "")
 
 
@@ -111,18 +111,16 @@ def test_a_translation_stays_on_its_line(call: Call, monkeypatch: pytest.MonkeyP
     assert call("translate", "model", "abc", "d").out == "C B A\nD\n"
 
 
-def test_what_is_too_long_is_cut_where_that_is_asked_for(
-    site: Path, quick_compiler: dict[str, str]
-) -> None:
-    outcome = real(site, quick_compiler, "translate", "model", "--input", "long.txt", "--truncate")
+def test_what_is_too_long_is_cut_where_that_is_asked_for(site: Path) -> None:
+    outcome = real(site, "translate", "model", "--input", "long.txt", "--truncate")
     lines = outcome.out.splitlines()
     assert (outcome.code, outcome.err) == (0, "note: 1 texts were cut to 32 tokens\n")
     assert len(lines) == 3
     assert (lines[0], lines[2]) == ("BA", "D")
 
 
-def test_what_never_ends_is_cut_and_told(site: Path, quick_compiler: dict[str, str]) -> None:
-    outcome = real(site, quick_compiler, "translate", "endless", "abc", "d", "--json")
+def test_what_never_ends_is_cut_and_told(site: Path) -> None:
+    outcome = real(site, "translate", "endless", "abc", "d", "--json")
     assert outcome.code == 0
     assert [(line["tokens"], line["is_cut"]) for line in outcome.answers] == [(32, True)] * 2
     told = r"note: 2 translations had not ended when .* \(max_tokens, --max-tokens\) .*\n"
@@ -180,13 +178,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 
 
 def test_what_cannot_be_is_one_line_and_loses_nothing(
-    site: Path, quick_compiler: dict[str, str], subtests: pytest.Subtests
+    site: Path, subtests: pytest.Subtests
 ) -> None:
     before = snapshot(site)
     with ThreadPoolExecutor(2) as pool:
         outcomes = {
-            name: pool.submit(real, site, quick_compiler, *arguments)
-            for name, (arguments, _) in REFUSED.items()
+            name: pool.submit(real, site, *arguments) for name, (arguments, _) in REFUSED.items()
         }
     for name, (_, message) in REFUSED.items():
         with subtests.test(name):

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 from directories import refusal
 from goldens_seq2seq import FOLDER
-from toys import quick_compiler, writer
+from toys import writer
 
 from encodax import Seq2SeqModel, Translator
 from encodax.config import TransformerConfig
 from encodax.errors import EncodaxError
 from encodax.tokenizer import Tokenizer
-
-__all__ = ["quick_compiler"]
 
 TOKENIZERS = FOLDER / "tokenizers"
 FAMILIES = ("marian", "t5")

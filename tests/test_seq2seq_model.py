@@ -19,7 +19,7 @@ from blocks import assert_close
 from directories import edit_json, refusal, store, tensors_of
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import quick_compiler, same, writer
+from toys import same, writer
 
 import encodax
 from encodax import Seq2SeqModel
@@ -33,8 +33,6 @@ from encodax.tasks.task import Targets, cross_entropy
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer
 from encodax.training.presets import TransformerSize, transformer_config
 from encodax.types import ModelOutput, PackedBatch, PairBatch
-
-__all__ = ["quick_compiler"]
 
 SIZE: dict[str, Any] = {"row_count": 3, "row_tokens": (12, 10), "slots": 4}
 VOCABULARY = writer().tokenizer.vocabulary_size

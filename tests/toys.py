@@ -6,15 +6,13 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pytest
 from blocks import drawn
-from jax.experimental.compilation_cache import compilation_cache
 
 import encodax
 from encodax import Seq2SeqModel
@@ -191,26 +189,3 @@ def snapshot(directory: Path) -> dict[str, bytes | None]:
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
         for path in directory.rglob("*")
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Compile each program once a session, in haste: that takes longer than the runs do.
-
-    Gives the variables that let another process take what is compiled, and add nothing: JAX warns
-    where it reads what is half written.
-    """
-    choices = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-        "jax_disable_most_optimizations": True,
-    }
-    before = {name: getattr(jax.config, name, False) for name in choices}
-    for name, value in choices.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    never = {"jax_persistent_cache_min_compile_time_secs": 1e9}
-    yield {name.upper(): str(value) for name, value in {**choices, **never}.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()

@@ -12,15 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from blocks import assert_close, normal, packed
-from toys import quick_compiler
 
 from encodax import FillMask
 from encodax.data.packing import assemble_pairs
 from encodax.inference import attribution
 from encodax.model import Model
 from encodax.types import ModelOutput, PackedBatch, PairBatch
-
-__all__ = ["quick_compiler"]
 
 FAMILIES = sorted(goldens.ENCODERS)
 """Among them: narrow embeddings (ALBERT, ELECTRA), pre-norm and windows (ModernBERT), relative

@@ -28,8 +28,9 @@ print(sum(event.endswith("/cache_hits") for event in found))
 
 
 @pytest.fixture(autouse=True)
-def no_other_cache() -> Iterator[None]:
+def no_other_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leaves aside the cache that other tests share."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     yield

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from blocks import assert_close, drawn
 from directories import refusal
-from toys import quick_compiler, reverser, with_end, writer
+from toys import reverser, with_end, writer
 
 import encodax
 from encodax import Inspector, Seq2SeqModel, Tokenizer, Translator
@@ -25,8 +25,6 @@ from encodax.inference.attention_maps import Resolution
 from encodax.inspection import AttentionMaps, Inspection
 from encodax.model import Model
 from encodax.types import PackedBatch, PairBatch
-
-__all__ = ["quick_compiler"]
 
 TEXT = "the quick cat ran"
 OTHER = "a dog met him in Paris"

@@ -32,16 +32,14 @@ def ragged_attention(
 ) -> jax.Array:
     """Attention of each segment alone, over tokens of all rows in one line; NaN at the rest."""
     q, k, v = (z.reshape(-1, *z.shape[2:]) for z in qkv)  # (B * T or S, H, K)
-    out = jnp.full(q.shape, jnp.nan, q.dtype)
+    allowed = np.zeros((len(q), len(k)), bool)
     for first, queries, first_key, keys in segments:
-        own = slice(first, first + queries)
-        others = slice(first_key, first_key + keys)
-        scores = scale * jnp.einsum("thk,shk->hts", q[own], k[others])
-        if causal:
-            scores = jnp.where(jnp.tri(queries, keys, dtype=bool), scores, -jnp.inf)
-        weights = jax.nn.softmax(scores, axis=-1)
-        out = out.at[own].set(jnp.einsum("hts,shk->thk", weights, v[others]))
-    return out.reshape(qkv[0].shape)
+        own, others = slice(first, first + queries), slice(first_key, first_key + keys)
+        allowed[own, others] = np.tri(queries, keys) if causal else True
+    scores = scale * jnp.einsum("thk,shk->hts", q, k)
+    weights = jax.nn.softmax(jnp.where(allowed, scores, -1e30), axis=-1)
+    out = jnp.einsum("hts,shk->thk", weights, v)
+    return jnp.where(allowed.any(axis=1)[:, None, None], out, jnp.nan).reshape(qkv[0].shape)
 
 
 def emulated_kernel(

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from blocks import assert_close
+from goldens import ENCODERS
 
 from encodax import families, weights
 from encodax.config import ModelConfig
@@ -34,8 +35,9 @@ def loaded(golden: str) -> tuple[ModelConfig, Params]:
     return config, weights.load(GOLDENS / golden, parameter_shapes(config), family, config).params
 
 
-def batch_of(cases: list[dict[str, np.ndarray]], rows: list[list[int]], tokens: int) -> PackedBatch:
-    """Cases in rows, written out without the library's packer."""
+def batch_of(cases: list[dict[str, np.ndarray]], rows: list[list[int]]) -> PackedBatch:
+    """Cases in rows of the fullest one's length, written out without the library's packer."""
+    tokens = max(sum(len(cases[index]["token_ids"]) for index in row) for row in rows)
     arrays = np.zeros((4, len(rows), tokens), np.int32)
     starts, lengths = np.zeros((2, len(rows), max(map(len, rows))), np.int32)
     for b, row in enumerate(rows):
@@ -50,15 +52,12 @@ def batch_of(cases: list[dict[str, np.ndarray]], rows: list[list[int]], tokens: 
     return PackedBatch(token_ids, position_ids, segment_ids, type_ids, starts, lengths)
 
 
-LAYOUTS = {
-    "alone": ([[0]], [[1]], [[2]], [[3]], [[4]]),
-    "padded": ([[0], [1], [2], [3], [4]],),
-    "packed": ([[3, 0, 1], [4, 2]],),
-}
+ALONE = [[0], [1], [2], [3], [4]]
+PACKED = [[3, 0, 1], [4, 2]]
 
 
-@pytest.mark.parametrize("golden", ALL)
-def test_hidden_states_and_answers_are_those_of_transformers(golden: str) -> None:
+def assert_reference(golden: str, *batches: list[list[int]]) -> None:
+    """The golden's outputs for each case, wherever it stands in batches of these rows."""
     config, params = loaded(golden)
     stored = np.load(GOLDENS / golden / "outputs.npz")
     cases = [
@@ -66,23 +65,32 @@ def test_hidden_states_and_answers_are_those_of_transformers(golden: str) -> Non
         for case in CASES
     ]
     apply = jax.jit(_transformed(config).apply, static_argnames=("is_training", "record"))
-    longest = max(len(case["token_ids"]) for case in cases)
-    for name, batches in LAYOUTS.items():
-        if name == "alone" and not golden.endswith("/encoder"):
-            continue  # each length compiles: once a family
-        for rows in batches:
-            tokens = {"alone": len(cases[rows[0][0]]["token_ids"]), "padded": longest, "packed": 32}
-            batch = batch_of(cases, rows, tokens[name])
-            output = apply(params, None, batch, is_training=False, record=frozenset({"hidden"}))
-            for b, row in enumerate(rows):
-                for n, index in enumerate(row):
-                    start, length = batch.starts[b, n], batch.lengths[b, n]
-                    here, case = slice(start, start + length), cases[index]
-                    for ours, theirs in zip(
-                        output.records["hidden"][:-1], case["hidden"][:-1], strict=True
-                    ):
-                        assert_close(ours[b, here], theirs, TOLERANCE)
-                    assert_close(output.hidden[b, here], case["last"], TOLERANCE)
-                    if output.logits is not None:
-                        place = n if config.head.kind == "sequence" else here
-                        assert_close(output.logits[b, place], case["output"], TOLERANCE)
+    for rows in batches:
+        batch = batch_of(cases, rows)
+        output = jax.device_get(
+            apply(params, None, batch, is_training=False, record=frozenset({"hidden"}))
+        )
+        for b, row in enumerate(rows):
+            for n, index in enumerate(row):
+                start, length = batch.starts[b, n], batch.lengths[b, n]
+                here, case = slice(start, start + length), cases[index]
+                for ours, theirs in zip(
+                    output.records["hidden"][:-1], case["hidden"][:-1], strict=True
+                ):
+                    assert_close(ours[b, here], theirs, TOLERANCE)
+                assert_close(output.hidden[b, here], case["last"], TOLERANCE)
+                if output.logits is not None:
+                    place = n if config.head.kind == "sequence" else here
+                    assert_close(output.logits[b, place], case["output"], TOLERANCE)
+
+
+@pytest.mark.usefixtures("optimized")
+@pytest.mark.parametrize("golden", ALL)
+def test_hidden_states_and_answers_are_those_of_transformers(golden: str) -> None:
+    """Padded and packed, in one batch: each shape compiles."""
+    assert_reference(golden, ALONE + PACKED)
+
+
+@pytest.mark.parametrize("golden", ENCODERS.values(), ids=ENCODERS)
+def test_so_are_those_of_a_text_without_padding(golden: str) -> None:
+    assert_reference(golden, *([row] for row in ALONE))

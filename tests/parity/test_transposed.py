@@ -30,7 +30,7 @@ def test_a_transposed_square_matrix_moves_the_hidden_states(golden: str) -> None
         for case in CASES
     ]
     rows = [[3, 0, 1], [4, 2]]
-    batch = batch_of(cases, rows, 32)
+    batch = batch_of(cases, rows)
     real = batch.segment_ids > 0
     apply = jax.jit(
         lambda params: (

@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import quick_compiler
 
 import encodax
 from encodax.config import ModelConfig
@@ -24,8 +23,6 @@ from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.task import Example, Objective, Targets
 from encodax.tokenizer import Tokenizer
 from encodax.types import ModelOutput
-
-__all__ = ["quick_compiler"]
 
 LONG = " ".join(f"the cat sat on mat number {n}," for n in range(20))
 

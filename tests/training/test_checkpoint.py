@@ -178,14 +178,12 @@ def test_what_changes_bits_is_told() -> None:
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"), reason="limits of files as Linux has them"
 )
-def test_a_full_disk_is_told_at_the_next_step(
-    tmp_path: Path, quick_compiler: dict[str, str]
-) -> None:
+def test_a_full_disk_is_told_at_the_next_step(tmp_path: Path) -> None:
     job = {
         "task": "classification", "out": str(tmp_path / "model"), "width": 128, "steps": 2_000,
         "evaluate_every": 2_000, "save_every": 5, "file_limit": 100_000,
     }  # fmt: skip
-    process = jobs.start(job, quick_compiler)
+    process = jobs.start(job)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     (told,) = (line for line in errors.splitlines() if "EncodaxError: " in line)

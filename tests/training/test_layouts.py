@@ -26,21 +26,21 @@ def of_task(task: str, **choices: Any) -> dict[str, Any]:
     return {**JOB, "task": task, **rows, **choices}
 
 
-def losses(job: dict[str, Any], variables: dict[str, str]) -> np.ndarray:
+def losses(job: dict[str, Any], variables: dict[str, str] | None = None) -> np.ndarray:
     return np.asarray(jobs.done(jobs.start(job, variables))["losses"])
 
 
 @pytest.fixture(scope="module")
-def on_one_device(quick_compiler: dict[str, str]) -> dict[str, np.ndarray]:
-    return {task: losses(of_task(task), quick_compiler) for task in TASKS}
+def on_one_device() -> dict[str, np.ndarray]:
+    return {task: losses(of_task(task)) for task in TASKS}
 
 
 @pytest.mark.parametrize("mesh", ["data=8", "data=4,fsdp=2"])
 @pytest.mark.parametrize("task", TASKS)
 def test_layouts_give_equal_losses(
-    task: str, mesh: str, on_one_device: dict[str, np.ndarray], quick_compiler: dict[str, str]
+    task: str, mesh: str, on_one_device: dict[str, np.ndarray]
 ) -> None:
-    found = losses(of_task(task, mesh=mesh), {**quick_compiler, **EIGHT})
+    found = losses(of_task(task, mesh=mesh), EIGHT)
     wanted = on_one_device[task]
     assert wanted[-1] < wanted[0]
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
@@ -53,33 +53,31 @@ def free_port() -> int:
     return port
 
 
-def two_processes(job: dict[str, Any], variables: dict[str, str]) -> list[subprocess.Popen[str]]:
+def two_processes(job: dict[str, Any]) -> list[subprocess.Popen[str]]:
     address = f"127.0.0.1:{free_port()}"
-    return [jobs.start({**job, "join": [address, 2, index]}, variables) for index in range(2)]
+    return [jobs.start({**job, "join": [address, 2, index]}) for index in range(2)]
 
 
-def test_two_processes_are_one(
-    tmp_path: Path, on_one_device: dict[str, np.ndarray], quick_compiler: dict[str, str]
-) -> None:
+def test_two_processes_are_one(tmp_path: Path, on_one_device: dict[str, np.ndarray]) -> None:
     out = tmp_path / "model"
     job = of_task("masked-lm", mesh="fsdp=2", out=str(out), save_every=10, evaluate_every=10)
-    found = [jobs.done(process)["losses"] for process in two_processes(job, quick_compiler)]
+    found = [jobs.done(process)["losses"] for process in two_processes(job)]
     np.testing.assert_allclose(found[0], on_one_device["masked-lm"], rtol=1e-5)
     assert (out / "model.safetensors").is_file()
     assert (tmp_path / "model.checkpoints" / str(STEPS)).is_dir()
     # What two wrote, one goes on with: from the middle, to the same end.
     one = of_task("masked-lm", out=str(out), save_every=10, evaluate_every=10, resume_step=10)
-    again = losses(one, quick_compiler)
+    again = losses(one)
     np.testing.assert_allclose(again[-10:], on_one_device["masked-lm"][10:], rtol=1e-5)
 
 
-def test_a_process_that_dies_ends_the_other(tmp_path: Path, quick_compiler: dict[str, str]) -> None:
+def test_a_process_that_dies_ends_the_other(tmp_path: Path) -> None:
     out, seen = tmp_path / "model", tmp_path / "seen"
     job = of_task(
         "classification", mesh="data=2", steps=100_000, evaluate_every=100_000, out=str(out),
         save_every=50_000, seen=str(seen),
     )  # fmt: skip
-    survivor, victim = two_processes(job, quick_compiler)
+    survivor, victim = two_processes(job)
     jobs.wait_for(lambda: seen.exists() and seen.stat().st_size > 10_000, survivor, 120)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -33,9 +32,7 @@ class Halves:
 
 
 @pytest.fixture(scope="module")
-def halves(
-    tmp_path_factory: pytest.TempPathFactory, quick_compiler: dict[str, str]
-) -> dict[str, Halves]:
+def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Halves]:
     """Both, for every task: the straight runs in one process, the second halves in another."""
     folder = tmp_path_factory.mktemp("halves")
     found = {name: Halves(folder / name / "a", folder / name / "b") for name in TASKS}
@@ -45,14 +42,14 @@ def halves(
         {"task": name, "out": str(own.resumed), "resume": True, **common}
         for name, own in found.items()
     ]
-    jobs.done(jobs.start(straight, quick_compiler))
+    jobs.done(jobs.start(straight))
     for own in found.values():
         shutil.copytree(own.straight, own.resumed)
         half = own.resumed.with_name("b.checkpoints")
         shutil.copytree(own.straight.with_name("a.checkpoints"), half)
         shutil.rmtree(half / str(STEPS))
         shutil.rmtree(own.resumed)
-    jobs.done(jobs.start(resumed, quick_compiler))
+    jobs.done(jobs.start(resumed))
     return found
 
 
@@ -86,7 +83,7 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
-def test_sigterm_saves_and_ends(tmp_path: Path, quick_compiler: dict[str, str]) -> None:
+def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
     """The command line, as a scheduler would end it."""
     data, out = tmp_path / "data.jsonl", tmp_path / "model"
     write_lines(data, jobs.RECORDS["classification"])
@@ -97,7 +94,7 @@ def test_sigterm_saves_and_ends(tmp_path: Path, quick_compiler: dict[str, str]) 
     command = [sys.executable, "-m", "encodax.cli", "train", "classification"]
     process = subprocess.Popen(
         [*map(str, [*command, *files, *steps, *shape])],
-        env={**os.environ, **quick_compiler}, stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     jobs.wait_for(lambda: bool(steps_in(checkpoints)), process, 120)
     process.send_signal(signal.SIGTERM)
@@ -111,7 +108,7 @@ def test_sigterm_saves_and_ends(tmp_path: Path, quick_compiler: dict[str, str]) 
     )
 
 
-def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str]) -> None:
+def kill_and_go_on(folder: Path, kills: int, seed: int) -> None:
     """Kill a run at random moments and take it up, until it ends; count what it has seen."""
     moments = random.Random(seed)
     steps, every = 60 + 20 * kills, 4
@@ -124,7 +121,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str
     for number in range(kills + 1):
         saved = steps_in(checkpoints)
         seen.unlink(missing_ok=True)
-        process = jobs.start({**job, "resume": bool(saved), "overwrite": not saved}, variables)
+        process = jobs.start({**job, "resume": bool(saved), "overwrite": not saved})
         if number < kills:
             jobs.wait_for(lambda: seen.exists(), process, 120)
             if number % 2:  # so that it gets on, however slow the machine is
@@ -145,7 +142,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int, variables: dict[str, str
         trained = [line for line in trained if line[0] < begin] + lines
     assert [step for step, _ in trained] == list(range(steps))
     assert_each_once_an_epoch([examples for _, examples in trained])
-    jobs.done(jobs.start(straight, variables))
+    jobs.done(jobs.start(straight))
     whole = folder / "whole" / "model.checkpoints" / str(steps)
     assert jobs.digest(checkpoints / str(steps)) == jobs.digest(whole)
 
@@ -161,12 +158,10 @@ def assert_each_once_an_epoch(batches: list[list[int]]) -> None:
             epoch.clear()
 
 
-def test_kills_lose_an_interval_at_most(tmp_path: Path, quick_compiler: dict[str, str]) -> None:
-    kill_and_go_on(tmp_path, kills=5, seed=0, variables=quick_compiler)
+def test_kills_lose_an_interval_at_most(tmp_path: Path) -> None:
+    kill_and_go_on(tmp_path, kills=5, seed=0)
 
 
 @pytest.mark.soak
-def test_two_hundred_kills_lose_an_interval_at_most(
-    tmp_path: Path, quick_compiler: dict[str, str]
-) -> None:
-    kill_and_go_on(tmp_path, kills=200, seed=1, variables=quick_compiler)
+def test_two_hundred_kills_lose_an_interval_at_most(tmp_path: Path) -> None:
+    kill_and_go_on(tmp_path, kills=200, seed=1)

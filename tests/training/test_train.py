@@ -125,9 +125,7 @@ def test_a_seed_settles_a_run() -> None:
     assert not same(first.model.params, other.model.params)
 
 
-def test_a_seed_settles_a_run_in_any_process(
-    tmp_path: Path, quick_compiler: dict[str, str]
-) -> None:
+def test_a_seed_settles_a_run_in_any_process(tmp_path: Path) -> None:
     """Two fresh ones: in this one, other tests have compiled parts with other optimizations."""
     data = write_lines(tmp_path / "data.jsonl", SENTIMENT)
     choices = {**SHAPE, **QUICK, **DROPPING, "seed": 1, "train": str(data), "eval": str(data)}
@@ -135,7 +133,7 @@ def test_a_seed_settles_a_run_in_any_process(
     processes = []
     for salt in ("1", "2"):
         arguments = json.dumps({**choices, "out": str(tmp_path / salt / "model")})
-        variables = {**os.environ, **quick_compiler, "PYTHONHASHSEED": salt}
+        variables = {**os.environ, "PYTHONHASHSEED": salt}
         command = [sys.executable, "-W", "error", "-c", script, arguments]
         processes.append(subprocess.Popen(command, env=variables))
     assert [process.wait() for process in processes] == [0, 0]
