@@ -22,7 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/*.ipynb", "**/.ipynb_checkpoints"]  # a reader's notebooks
 nitpicky = False
 highlight_language = "none"
 

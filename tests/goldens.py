@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import safetensors
+from directories import small_tokenizer
 
-from encodax import families
+from encodax import families, weights
 from encodax.config import ModelConfig
 from encodax.families import Family
-from encodax.model import initial_params
+from encodax.model import Model, initial_params, parameter_shapes
 
 FOLDER = Path(__file__).parent / "parity" / "goldens"
 ALL = sorted(path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*/config.json"))
@@ -32,6 +33,14 @@ def family_of(golden: str) -> Family:
 
 def read(golden: str, **changes: Any) -> ModelConfig:
     return family_of(golden).read_config(published(golden, **changes))
+
+
+@functools.cache
+def parts(golden: str) -> Model:
+    """The model, with a tokenizer of another: a golden has ids alone."""
+    config = read(golden)
+    loaded = weights.load(FOLDER / golden, parameter_shapes(config), family_of(golden), config)
+    return Model(config, loaded.params, small_tokenizer(), loaded.carried)
 
 
 @functools.cache

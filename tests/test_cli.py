@@ -142,11 +142,18 @@ def test_report(call: Call, tmp_path: Path) -> None:
     assert "classification" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
-def test_a_report_without_its_extra(missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "command", "what"),
+    [
+        ("jinja2", ["report", "."], "the report"),
+        ("matplotlib", ["report", "."], "the report"),
+        ("jinja2", ["explore", ".", "a text"], "the page"),
+    ],
+)
+def test_a_page_without_its_extra(missing: str, command: list[str], what: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from encodax import cli; cli.main()"
-    done = subprocess.run([sys.executable, "-c", code, "report", "."], capture_output=True)
-    line = f"error: the report needs {missing}: pip install 'encodax[report]'\n"
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True)
+    line = f"error: {what} needs {missing}: pip install 'encodax[report]'\n"
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", line)
 
 
@@ -348,6 +355,7 @@ EXAMPLES = {
     "fill-mask": "encodax fill-mask google-bert/",
     "search": "encodax search MODEL --corpus",
     "rerank": "encodax rerank cross-encoder/",
+    "explore": "encodax explore sentence-transformers/all-MiniLM-L6-v2",
 }
 
 

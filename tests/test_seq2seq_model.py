@@ -23,7 +23,7 @@ from toys import quick_compiler, same, writer
 
 import encodax
 from encodax import Seq2SeqModel
-from encodax.config import Placement
+from encodax.config import EmbeddingsConfig, Placement
 from encodax.data.packing import assemble_pairs, best_fit_pairs
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -240,6 +240,38 @@ def test_recorded_attention_is_what_may_be_looked_at(
             assert (weights[np.broadcast_to(may[:, None], weights.shape)] > 0).all()
 
 
+@pytest.mark.parametrize("placement", ["post", "pre"])
+def test_recorded_states_go_from_the_embeddings_to_what_is_scored(placement: Placement) -> None:
+    model, batch = writer(placement), batch_of([PAIR], [[0]])
+    output = compiled(placement, transformer.STAGES)(batch)
+    config = model.config.transformer
+    wanted = {"encoder": model.encoded(model.params, batch.source), "decoder": output.hidden}
+    stacks = ("encoder", "source", config.encoder), ("decoder", "target", config.decoder)
+    for name, side, stack in stacks:
+        states = output.records[f"{side}_hidden"]
+        assert len(states) == 2 + 1
+        first, middle, last = map(np.asarray, states)
+        assert_close(first, embedded(stack.embeddings, model, getattr(batch, side)), 1e-5)
+        assert np.abs(middle - first).max() > 0.1
+        assert np.abs(last - middle).max() > 0.1
+        if stack.final_norm is not None:
+            norm = model.params[f"{name}/final_norm"]
+            last = normalized(last) * norm["alpha"] + norm["beta"]
+        assert_close(last, wanted[name], 1e-5)
+    assert (config.encoder.final_norm is None) == (placement == "post")
+
+
+def embedded(config: EmbeddingsConfig, model: Seq2SeqModel, side: PackedBatch) -> np.ndarray:
+    """Rows of the one table, and sinusoids."""
+    rows = np.asarray(model.params["encoder/embeddings/token"]["w"])[side.token_ids]
+    scale = math.sqrt(config.width) if config.scale_by_sqrt_width else 1
+    return rows * scale + np.asarray(sinusoidal_table(32, 16, halves=True))[side.position_ids]
+
+
+def normalized(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+
+
 @pytest.mark.parametrize("stage", sorted(transformer.STAGES))
 def test_recording_changes_no_number(stage: str) -> None:
     model, batch = writer(), batch_of([PAIR], [[0]])
@@ -251,7 +283,7 @@ def test_recording_changes_no_number(stage: str) -> None:
 
 def test_an_unknown_stage_is_refused() -> None:
     model = writer()
-    known = "cross_attention, source_attention, target_attention"
+    known = "cross_attention, source_attention, source_hidden, target_attention, target_hidden"
     with pytest.raises(ValueError, match=f"no stage hidden to record; known: {known}"):
         model.apply(model.params, batch_of([PAIR], [[0]]), record=frozenset({"hidden"}))
 

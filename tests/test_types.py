@@ -1,10 +1,13 @@
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encodax import types
 from encodax.types import EncoderOutput, ModelOutput, PackedBatch, Span
 
 IDS = np.array([[5, 3, 8], [1, 9, 9]], np.int32)
@@ -86,3 +89,11 @@ def test_values_are_frozen() -> None:
     for value, field in ((span, "label"), (PackedBatch.from_rows(IDS), "token_ids")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, field, "other")
+
+
+def test_the_glossary_has_every_letter_of_a_shape() -> None:
+    glossary = set(re.findall(r"\b([A-Z])  \w", types.__doc__ or ""))
+    source = "".join(path.read_text() for path in Path(types.__file__).parent.rglob("*.py"))
+    shapes = re.findall(r"\b(?:Bool|Float|Int|Int8|Shaped|UInt32)\[[^\]\"]*\"([^\"]*)\"", source)
+    used = {name for shape in shapes for name in re.findall(r"[A-Z]", shape)}
+    assert {"B", "D", "T"} < used <= glossary

@@ -20,7 +20,7 @@ import encodax
 from encodax import Seq2SeqModel
 from encodax.config import Placement, Seq2SeqConfig
 from encodax.seq2seq_model import parameter_shapes
-from encodax.tokenizer import Tokenizer
+from encodax.tokenizer import Kind, Tokenizer
 from encodax.training import TrainResult
 from encodax.training.presets import TransformerSize, transformer_config
 from encodax.types import Params
@@ -149,10 +149,10 @@ def with_end(score: float) -> Seq2SeqModel:
 
 
 @functools.cache
-def writer(placement: Placement = "post") -> Seq2SeqModel:
+def writer(placement: Placement = "post", kind: Kind = "char") -> Seq2SeqModel:
     """A sequence-to-sequence model of two layers that has learned nothing, as `drawn` has it."""
     texts = [record[side] for record in REVERSALS for side in ("source", "target")]
-    tokenizer = Tokenizer.train(texts, "char", begins=False)
+    tokenizer = Tokenizer.train(texts, kind, begins=False)
     assert tokenizer.end_id is not None
     config = Seq2SeqConfig(
         transformer_config(

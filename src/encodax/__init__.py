@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from encodax.inference.corpus import embed_corpus as embed_corpus
     from encodax.inference.embedder import Embedder as Embedder
     from encodax.inference.fill_mask import FillMask as FillMask
+    from encodax.inference.inspector import Inspector as Inspector
     from encodax.inference.predictors import Classifier as Classifier
     from encodax.inference.predictors import Predictor as Predictor
     from encodax.inference.predictors import QuestionAnswerer as QuestionAnswerer
@@ -37,6 +38,7 @@ _HOMES = {
     "Embedder": "encodax.inference.embedder",
     "EncodaxError": "encodax.errors",
     "FillMask": "encodax.inference.fill_mask",
+    "Inspector": "encodax.inference.inspector",
     "Model": "encodax.model",
     "PackedBatch": "encodax.types",
     "Predictor": "encodax.inference.predictors",

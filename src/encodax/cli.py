@@ -6,10 +6,12 @@ can mend is one line and exit code 2.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sys
+import webbrowser
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -35,6 +37,9 @@ app = typer.Typer(
     add_completion=False,
 )
 errors = Console(stderr=True)
+
+LONGEST_READ = 500_000
+"""Characters that `explore` reads from standard input, at most."""
 
 ModelPath = Annotated[
     str,
@@ -966,6 +971,81 @@ def rerank(
     for item in reranker.rank(query, texts, top_k=top_k, truncate=truncate):
         line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
         sys.stdout.write(_line(line))
+
+
+@app.command()
+def explore(
+    model: ModelPath,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or - to read it.")],
+    second: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TEXT_PAIR]",
+            help="The other text of a pair: a context, a text to compare with, a translation.",
+        ),
+    ] = None,
+    output: Annotated[str, typer.Option(help="The page to write, or -.")] = "explorer.html",
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Points of the integral in attributions: more is closer, and slower; 0 for none.",
+            min=0,
+        ),
+    ] = 16,
+    top_k: TopK = 5,
+    revision: Revision = None,
+    truncate: Truncate = False,
+) -> None:
+    """Look inside a model: a page, in one file, with what it does with a text.
+
+    Attention of every layer and head as maps and as lines between words, its mean and rollout; what
+    each token has to do with the answer; the length of states; what each layer would fill a mask
+    with; of a translation, which words it comes from.
+
+    Examples:
+      encodax explore sentence-transformers/all-MiniLM-L6-v2 "a cat" "a kitten" --open
+
+      encodax explore runs/sentiment "a wonderful film" --output film.html
+
+      encodax explore runs/en-de "two men are running"
+    """
+    if open_ and output == "-":
+        raise EncodaxError("--open wants a file to show: --output page.html")
+    if text == "-":
+        text = _whole_input()
+    from encodax.inference.inspector import Inspector
+
+    try:
+        from encodax.explore import explorer
+    except ImportError as error:
+        raise EncodaxError(f"the page needs {error.name}: pip install 'encodax[report]'") from error
+    with sources.open_output(output) as stream, errors.status("Looking inside the model"):
+        inspector = Inspector.load(model, revision=revision, steps=steps, top_k=top_k)
+        inspection = inspector.inspect(text, second, truncate=truncate)
+        stream.write(explorer.render(inspection, model=model.rstrip("/").rpartition("/")[2]))
+    if output != "-":
+        print(output)
+    if open_:
+        webbrowser.open(Path(output).resolve().as_uri())
+
+
+def _whole_input() -> str:
+    """Standard input as one text."""
+    stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8")
+    try:
+        text = stream.read(LONGEST_READ + 1).rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise EncodaxError(
+            "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"
+        ) from error
+    finally:
+        stream.detach()  # or it would be closed
+    if len(text) > LONGEST_READ:
+        raise EncodaxError(
+            f"standard input has more than {LONGEST_READ:,} characters: give a part of it"
+        )
+    return text
 
 
 @app.command()

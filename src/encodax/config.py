@@ -306,6 +306,11 @@ class Usage:
     similarity: Similarity = "cosine"
     """How two vectors are compared."""
 
+    @property
+    def default_text(self) -> str:
+        """What goes before a text where no prompt is chosen."""
+        return "" if self.default_prompt is None else dict(self.prompts)[self.default_prompt]
+
 
 @dataclass(frozen=True)
 class ModelConfig:

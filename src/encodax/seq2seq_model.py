@@ -335,13 +335,15 @@ class Seq2SeqModel:
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
-def is_seq2seq(path_or_id: Path | str, *, revision: str | None = None) -> bool:
+def is_seq2seq(
+    path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+) -> bool:
     """Whether a model directory, or a model of the hub, is a sequence-to-sequence model.
 
     Raises:
         EncodaxError: there is no such model.
     """
-    directory = hub.directory_of(path_or_id, revision=revision)
+    directory = hub.directory_of(path_or_id, revision=revision, token=token)
     place = directory / CONFIG_FILE
     if not place.is_file():
         return False

@@ -6,8 +6,9 @@ Glossary of dimensions, one letter each, the same in every file:
     T  tokens in a row (queries)    K  width of one head
     S  tokens attended to (keys)    F  feed-forward width
     N  slots (sequences) in a row   L  layers
-    D  model width                  C  classes
-                                    V  vocabulary
+    M  tokens that are asked for    C  classes
+    D  model width                  R  relative positions
+    V  vocabulary                   E  width of a text's vector, or of what is attended to
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Pictures are XML, the same from call to call, without anything from outside."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,18 @@ CURVE = [
 STEPS = np.arange(1.0, 201.0)
 TOKENS = ["[CLS]", "<", "日", "ب", "[SEP]"]
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(5), size=5)
+SEGMENTS = np.array([[1, 1, 2, 2], [1, 2, 3, 0]])
 TABLE = np.random.default_rng(0).normal(size=(12, 8))
 
 PICTURES: dict[str, Callable[[], str]] = {
     "loss": lambda: figures.learning_curve(CURVE, "loss", "training loss", is_logarithmic=True),
     "metric": lambda: figures.learning_curve(CURVE, "eval_f1", "F1 & more"),
+    "doubles": lambda: figures.line_chart(
+        {"a": (2.0 ** np.arange(4), np.arange(4.0))}, "by width", across="width & K", doubles=True
+    ),
+    "packed_rows": lambda: figures.packed_rows(
+        SEGMENTS, "rows & slots", tokens=[["<s>", "a", "b", "c"], ["d", "e", "f", "[PAD]"]]
+    ),
     "two series": lambda: figures.line_chart(
         {"padding": (STEPS, STEPS / 400), "waiting": (STEPS[::20], STEPS[::20] / 900)},
         "what is lost",
@@ -28,6 +37,17 @@ PICTURES: dict[str, Callable[[], str]] = {
     ),
     "position_similarity": lambda: figures.position_similarity(TABLE, "learned"),
     "positional_encodings": lambda: figures.positional_encodings(TABLE, "learned <table>"),
+    "heat_map": lambda: figures.heat_map(
+        TABLE[:2], "two & more", rows=["<s>", "b"], columns=[*"abcdefg", "long"], most=1.0
+    ),
+    "bar_chart": lambda: figures.bar_chart({"<a>": 0.25, "b": 0.75}, "of all", is_share=True),
+    "flow_diagram": lambda: figures.flow_diagram(
+        ["attention & co", "+"],
+        "a layer",
+        shapes=["(B, T)", "<D>", "(B, T, D)"],
+        skips=[(0, 1)],
+        others={0: "source & co"},
+    ),
     "attention_map": lambda: figures.attention_map(WEIGHTS, TOKENS, "layer 1 & head 2"),
 }
 
@@ -105,6 +125,44 @@ def test_two_series_have_two_colours_and_a_legend() -> None:
     assert any(text.endswith("%") for text in texts(svg))
 
 
+def test_steps_that_double_are_told_as_they_are() -> None:
+    assert {"width & K", "by width", "1", "2", "4", "8"} <= set(texts(PICTURES["doubles"]()))
+
+
+def test_packed_rows_show_each_token_and_leave_padding_out() -> None:
+    svg = PICTURES["packed_rows"]()
+    found = texts(svg)
+    assert {"rows & slots", "<s>", "f"} <= set(found)
+    assert "[PAD]" not in found
+    assert [found.count(number) for number in "0123"] == [0, 3, 3, 1]
+    rects = [e.attrib for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("rect")]
+    cells = [rect for rect in rects if "fill-opacity" in rect]
+    assert [int(cell["x"]) // 16 for cell in cells] == [0, 1, 2, 3, 0, 1, 2]
+    assert [cell["fill"] == figures.COLOURS[figures.ACCENT] for cell in cells] == [
+        *(True, True, False, False),
+        *(True, False, True),
+    ]
+
+
+def test_packed_rows_without_tokens_are_low() -> None:
+    heights = [
+        float(ElementTree.fromstring(svg).attrib["height"])
+        for svg in (PICTURES["packed_rows"](), figures.packed_rows(SEGMENTS, "rows"))
+    ]
+    assert heights[0] > heights[1] == 24 + 2 * 20
+
+
+def test_what_is_drawn_here_has_room_for_its_title() -> None:
+    title = "a title that is far longer than two tokens"
+    for svg in (
+        figures.attention_map(np.eye(2), ["a", "b"], title),
+        figures.packed_rows(SEGMENTS, title),
+    ):
+        size = ElementTree.fromstring(svg).attrib
+        assert float(size["width"]) > 7 * len(title)
+        assert size["viewBox"] == f"0 0 {size['width']} {size['height']}"
+
+
 def test_what_cannot_be_drawn_is_left_out() -> None:
     values = np.array([1.0, np.nan, 10.0, np.inf, 0.0, 5.0])
     steps = np.arange(6.0)
@@ -145,6 +203,52 @@ def test_positional_encodings_are_labelled() -> None:
 def test_positional_encodings_of_zeros() -> None:
     for draw in (figures.positional_encodings, figures.position_similarity):
         ElementTree.fromstring(draw(np.zeros((4, 6)), "zeros"))
+
+
+def test_a_heat_map_names_its_rows_and_columns() -> None:
+    assert {"two & more", "<s>", "b", "long"} <= set(texts(PICTURES["heat_map"]()))
+    for names in ({"rows": ["a"]}, {"columns": ["a"]}):
+        with pytest.raises(ValueError, match=r"1 names, but a table of the shape \(12, 8\)"):
+            figures.heat_map(TABLE, "too few", **names)
+
+
+def test_a_heat_map_has_a_scale_of_what_is_there() -> None:
+    def numbers(least: float, **options: Any) -> set[float]:
+        table = np.array([[least, 1.0]])
+        svg = figures.heat_map(table, "title", rows=["a"], columns=["b", "c"], **options)
+        found = (text.replace("−", "-") for text in texts(svg))
+        return {float(text) for text in found if re.fullmatch(r"-?\d\.\d+", text)}
+
+    signed, shares = numbers(-1.0), numbers(0.0)
+    assert (min(signed), max(signed)) == (-1, 1)
+    assert (min(shares), max(shares)) == (0, 1)
+    assert numbers(0.0, has_scale=False) == set()
+
+
+def test_a_chart_says_what_grows() -> None:
+    svg = figures.line_chart({"": (STEPS, STEPS)}, "title", across="layer")
+    assert {"title", "layer"} <= set(texts(svg))
+
+
+def test_bars_have_their_numbers() -> None:
+    assert {"<a>", "b", "25%", "75%", "of all"} <= set(texts(PICTURES["bar_chart"]()))
+    assert "1.2 k" in texts(figures.bar_chart({"a": 1200.0}, "numbers"))
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    found = [element.attrib for element in ElementTree.fromstring(PICTURES["bar_chart"]()).iter()]
+    bars = [a["d"] for a in found if "fill: var(--accent" in a.get("style", "")]
+    first, second = (np.ptp([float(x) for x in re.findall(r"[ML] ([\d.]+)", bar)]) for bar in bars)
+    assert second == pytest.approx(3 * first, rel=1e-5)
+
+
+def test_a_flow_diagram_names_boxes_and_arrows() -> None:
+    found = texts(PICTURES["flow_diagram"]())
+    assert {"a layer", "attention & co", "+", "(B, T)", "<D>", "(B, T, D)", "source & co"} <= set(
+        found
+    )
+    with pytest.raises(ValueError, match="2 boxes have 3 arrows, not 2"):
+        figures.flow_diagram(["a", "b"], "too few", shapes=["c", "d"])
 
 
 def test_attention_map_names_each_token_twice_and_each_weight() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from babel import Locale
-from jaxtyping import Float
 
 import encodax
 from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, LeftOut, Outcome
@@ -34,6 +33,8 @@ from encodax.explore.report import (
     TaggedText,
     TaggedTexts,
 )
+from encodax.inference.inspector import Inspector
+from encodax.inspection import AttentionMaps
 from encodax.model import Model
 from encodax.nn import sinusoidal_table
 from encodax.training.loop import Fitted
@@ -275,12 +276,7 @@ def _attention(material: Material) -> Section:
     text = shown_in_maps(material.dated)
     model = material.fitted.model
     assert isinstance(model, Model)
-    tokens, layers = attention(model, text)
-    maps = tuple(
-        figures.attention_map(weights, tokens, f"layer {layer}, head {head}")
-        for layer, heads in enumerate(layers, 1)
-        for head, weights in enumerate(heads, 1)
-    )
+    (looks,) = Inspector(model, steps=0).inspect(text).attention
     return Section(
         "Where it looks",
         (
@@ -288,19 +284,24 @@ def _attention(material: Material) -> Section:
             "of each other character it takes in: the stronger the colour, the more. Each row sums "
             "to 1.",
         ),
-        (Pictures("The number shows when the pointer rests on a cell.", maps, is_small=True),),
+        (
+            Pictures(
+                "The number shows when the pointer rests on a cell.", _heads(looks), is_small=True
+            ),
+        ),
     )
 
 
-def attention(model: Model, text: str) -> tuple[list[str], list[Float[np.ndarray, "H T T"]]]:
-    """The tokens of a text, and for each layer the attention weights (H, T, T) over them."""
-    (encoding,), _ = model.encode([text])
-    tokens = model.tokenizer.tokens(encoding.token_ids.tolist())
-    output = model.apply(model.params, model.batch([text]), record=frozenset({"attention"}))
-    length = len(tokens)
-    return tokens, [
-        np.asarray(weights)[0, :, :length, :length] for weights in output.records["attention"]
-    ]
+def _heads(looks: AttentionMaps) -> tuple[str, ...]:
+    """A picture of every head."""
+    queries, keys = ([token.text for token in side] for side in (looks.queries, looks.keys))
+    others = None if looks.keys is looks.queries else keys
+    return tuple(
+        figures.attention_map(weights, queries, f"layer {layer}, {view}", keys=others)
+        for layer, maps in enumerate(looks.cells, 1)
+        for view, weights in zip(looks.views, maps, strict=True)
+        if view.startswith("head")
+    )
 
 
 def _positions(material: Material) -> Section:
@@ -334,14 +335,7 @@ def _positions(material: Material) -> Section:
 
 def _writer(material: Material) -> Section:
     writing = material.writing
-    looks, fitted = writing.looks, writing.fitted
-    maps = tuple(
-        figures.attention_map(
-            weights, looks.target_tokens, f"layer {layer}, head {head}", keys=looks.source_tokens
-        )
-        for layer, heads in enumerate(looks.cross, 1)
-        for head, weights in enumerate(heads, 1)
-    )
+    fitted = writing.fitted
     wrong = [
         (written.text, given or "nothing", written.iso)
         for written, given in zip(material.dated, writing.answers, strict=True)
@@ -361,7 +355,9 @@ def _writer(material: Material) -> Section:
             "looks at in the date (across).",
         ),
         (
-            Pictures("Attention of the decoder to the encoder.", maps, is_small=True),
+            Pictures(
+                "Attention of the decoder to the encoder.", _heads(writing.looks), is_small=True
+            ),
             *((mistakes,) if wrong else ()),
         ),
     )

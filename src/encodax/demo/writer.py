@@ -17,7 +17,9 @@ from rich.console import Console
 
 from encodax.demo.baseline import Measurement
 from encodax.demo.dates import DatedText, exact_match
-from encodax.inference.translator import Looks, Translator
+from encodax.inference.inspector import Inspector
+from encodax.inference.translator import Translator
+from encodax.inspection import AttentionMaps
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.training.loop import Fitted
 from encodax.training.train import train
@@ -47,7 +49,7 @@ class Writing:
     fitted: Fitted
     answers: list[str]
     measurement: Measurement
-    looks: Looks
+    looks: AttentionMaps
     """At the characters of a date, for each sign that was written."""
 
 
@@ -96,4 +98,5 @@ def write(fitted: Fitted, dated: Sequence[DatedText], shown: str) -> Writing:
     answers = [translation.text for translation in found]
     match = exact_match(answers, dated)
     measurement = Measurement(match, len(texts), seconds)
-    return Writing(fitted, answers, measurement, translator.looks(shown))
+    looks, *_ = Inspector(fitted.model, steps=0).inspect(shown).attention
+    return Writing(fitted, answers, measurement, looks)

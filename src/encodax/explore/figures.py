@@ -10,14 +10,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter, StrMethodFormatter
 
 COLOURS = {
     "#010101": "var(--ink, #1f2328)",
@@ -83,8 +84,10 @@ def line_chart(
     is_logarithmic: bool = False,
     is_share: bool = False,
     is_noisy: bool = True,
+    across: str = "step",
+    doubles: bool = False,
 ) -> str:
-    """Values over the steps of a run.
+    """Values over the steps of a run, or over something else.
 
     Args:
         series: by the names that the legend has; without a name it has none. At most two.
@@ -93,6 +96,8 @@ def line_chart(
         is_share: whether values are shares, told in percent.
         is_noisy: whether a series of many points is drawn pale, under its running mean: of the
             logarithms where the scale is logarithmic.
+        across: what the steps are.
+        doubles: whether each step is twice the one before: then they stand equally far apart.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
@@ -112,7 +117,10 @@ def line_chart(
             }
             axes.plot(*_thinned(steps, values), label=name, **line)
             is_drawn |= len(steps) > 0
-        axes.set(title=title, xlabel="step")
+        axes.set(title=title, xlabel=across)
+        if doubles:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         if is_logarithmic and is_drawn:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
@@ -143,32 +151,176 @@ def _thinned(steps: Any, values: Any) -> Series:
     return steps[kept], values[kept]
 
 
+def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False) -> str:
+    """A bar for each value, from above to below, with its number beside it.
+
+    Args:
+        values: by their names; none is negative.
+        title: what stands above.
+        is_share: whether values are shares, told in percent.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.7 + 0.3 * len(values)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(list(values), list(values.values()), color=ACCENT, height=0.6)
+        told = "{:.0%}" if is_share else EngFormatter(sep=" ", places=1)
+        axes.bar_label(bars, fmt=told, padding=4)
+        axes.set(title=title, xticks=[])
+        axes.margins(x=0.2)
+        axes.invert_yaxis()
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure, f"Bars: {title}")
+
+
 def positional_encodings(table: Float[np.ndarray, "T D"], title: str) -> str:
     """A table of positional encodings as a heat map: a row for each position."""
-    most = float(np.abs(table).max()) or 1.0
-    return _heat_map(table, title, most, "feature", "position")
+    return heat_map(table, title, across="feature", down="position")
 
 
 def position_similarity(table: Float[np.ndarray, "T D"], title: str) -> str:
     """How alike the encodings of two positions are: the cosine of the angle between them."""
     lengths = np.linalg.norm(table, axis=1, keepdims=True)  # (T, 1)
     directions = table / np.where(lengths == 0, 1, lengths)  # (T, D)
-    return _heat_map(directions @ directions.T, title, 1.0, "position", "position")
+    cosines = directions @ directions.T
+    return heat_map(cosines, title, across="position", down="position", most=1.0)
 
 
-def _heat_map(
-    table: Float[np.ndarray, "rows columns"], title: str, most: float, across: str, down: str
+def heat_map(
+    table: Float[np.ndarray, "rows columns"],
+    title: str,
+    *,
+    across: str = "",
+    down: str = "",
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    most: float | None = None,
+    has_scale: bool = True,
 ) -> str:
-    """White at 0, red up to `most`, blue down to -`most`."""
+    """Numbers as colours: white at 0, red up to `most`, blue down to -`most`.
+
+    Args:
+        table: what is shown.
+        title: what stands above.
+        across: what the columns are.
+        down: what the rows are.
+        rows: a name for each row; their numbers when not given.
+        columns: a name for each column; their numbers when not given.
+        most: the number of the deepest colour, larger ones have it too; by default the largest of
+            the table, whatever its sign.
+        has_scale: whether the scale of colours stands beside it.
+
+    Raises:
+        ValueError: there are not as many names as rows or columns.
+    """
+    most = (float(np.abs(table).max()) or 1.0) if most is None else most
+    for names, size in zip((rows, columns), table.shape, strict=True):
+        if len(names) not in (0, size):
+            raise ValueError(f"{len(names)} names, but a table of the shape {table.shape}")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.6, max(3.4, 1.2 + 0.2 * len(rows))), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(
             table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="none"
         )
         axes.set(title=title, xlabel=across, ylabel=down)
-        figure.colorbar(image, ax=axes)
+        if rows:
+            axes.set_yticks(range(len(rows)), rows)
+        if columns:
+            turned = 90 if max(map(len, columns)) > 2 else 0
+            axes.set_xticks(range(len(columns)), columns, rotation=turned)
+        if has_scale:
+            scale = figure.colorbar(image, ax=axes)
+            if np.min(table) >= 0:
+                scale.ax.set_ylim(0, most)
         return _svg(figure, f"Heat map: {title}")
+
+
+BOX_WIDTH, BOX_HEIGHT, GAP = 150, 28, 34
+"""Of the boxes of a diagram, and how far each stands below the one before."""
+PACE = BOX_HEIGHT + GAP
+MARGIN = 40
+"""Room for the lines that lead around boxes, on their left."""
+CHARACTER = 7
+"""About how wide one is drawn."""
+
+
+def flow_diagram(
+    steps: Sequence[str],
+    title: str,
+    *,
+    shapes: Sequence[str],
+    skips: Sequence[tuple[int, int]] = (),
+    others: Mapping[int, str] = MappingProxyType({}),
+) -> str:
+    """Boxes from top to bottom, with what goes from each to the next written beside its arrow.
+
+    Args:
+        steps: the names of the boxes.
+        title: what stands above.
+        shapes: one more than there are boxes: what goes in, and what comes out of each.
+        skips: (i, j) where a line leads from arrow i around boxes to box j, as a residual
+            connection does.
+        others: what else goes into a box, by the box's number.
+
+    Raises:
+        ValueError: there are not as many shapes as arrows.
+    """
+    if len(shapes) != len(steps) + 1:
+        raise ValueError(f"{len(steps)} boxes have {len(steps) + 1} arrows, not {len(shapes)}")
+    right = max(BOX_WIDTH / 2 + 12 + CHARACTER * len(shape) for shape in shapes)
+    right = max(right, *(BOX_WIDTH + 30 + CHARACTER * len(name) for name in ("", *others.values())))
+    width = max(MARGIN + right, CHARACTER * len(title))
+    parts = [
+        _drawn_here(float(width), 30.0 + PACE * len(steps) + GAP),
+        f"<title>{escape(title)}: {escape(', '.join(steps))}</title>",
+        f'<text x="0" y="13">{escape(title)}</text>',
+        f'<g transform="translate({MARGIN} 24)">',
+        *(_arrow(PACE * i, shape) for i, shape in enumerate(shapes)),
+        *(_way_around(*skip) for skip in skips),
+        *(_box(PACE * i + GAP, step) for i, step in enumerate(steps)),
+        *(_from_the_side(PACE * i + GAP, other) for i, other in others.items()),
+        "</g></svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _box(top: int, name: str) -> str:
+    return (
+        f'<rect y="{top}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="4" '
+        f'fill="{COLOURS[ACCENT]}" fill-opacity="0.15" stroke="{COLOURS[ACCENT]}"/>'
+        f'<text x="{BOX_WIDTH / 2}" y="{top + BOX_HEIGHT / 2}" dy="0.35em" '
+        f'text-anchor="middle">{escape(name)}</text>'
+    )
+
+
+def _arrow(top: int, shape: str) -> str:
+    """From a box down to the next one, with the shape of what goes along it."""
+    middle = BOX_WIDTH / 2
+    return (
+        f'<path d="M{middle} {top}v{GAP - 6}" stroke="{COLOURS[INK]}"/>'
+        f'<path d="M{middle} {top + GAP}l-4 -8h8z"/>'
+        f'<text x="{middle + 9}" y="{top + GAP / 2}" dy="0.35em">{escape(shape)}</text>'
+    )
+
+
+def _way_around(arrow: int, box: int) -> str:
+    """From an arrow around boxes, on their left, into a box below."""
+    start, end = PACE * arrow + GAP / 3, PACE * box + GAP + BOX_HEIGHT / 2
+    return (
+        f'<path d="M{BOX_WIDTH / 2} {start:.0f}H-24V{end:.0f}H-6" fill="none" '
+        f'stroke="{COLOURS[SECOND]}" stroke-width="1.5"/>'
+        f'<path d="M0 {end:.0f}l-8 -4v8z" fill="{COLOURS[SECOND]}"/>'
+    )
+
+
+def _from_the_side(top: int, name: str) -> str:
+    """Into a box from the right."""
+    middle = top + BOX_HEIGHT / 2
+    return (
+        f'<path d="M{BOX_WIDTH + 24} {middle}h-18" stroke="{COLOURS[INK]}"/>'
+        f'<path d="M{BOX_WIDTH} {middle}l8 -4v8z"/>'
+        f'<text x="{BOX_WIDTH + 28}" y="{middle}" dy="0.35em">{escape(name)}</text>'
+    )
 
 
 def attention_map(
@@ -201,11 +353,10 @@ def attention_map(
     rows, columns = [escape(token) for token in tokens], [escape(token) for token in keys]
     left, above = (CELL * (0.7 + 0.5 * max(map(len, side))) for side in (tokens, keys))
     width, height = CELL * len(keys), CELL * len(tokens)
+    size = left + max(width, CELL * 0.45 * len(title)), above + height + CELL
     whom = "each other" if to_each_other else f"{len(keys)} others"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width:.0f} '
-        f'{above + height + CELL:.0f}" role="img" '
-        f'font-family="{FONTS}" font-size="{CELL * 0.75:.0f}" fill="{COLOURS[INK]}">',
+        _drawn_here(*size),
         f"<title>{escape(title)}: attention of {len(tokens)} tokens to {whom}</title>",
         f'<text x="{left:.0f}" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
         f'<g transform="translate({left:.0f} {above + CELL:.0f})">',
@@ -217,6 +368,70 @@ def attention_map(
         "</g></svg>",
     ]
     return "\n".join(parts)
+
+
+def packed_rows(
+    segment_ids: Int[np.ndarray, "B T"],
+    title: str,
+    *,
+    tokens: Sequence[Sequence[str]] | None = None,
+) -> str:
+    """Rows of a packed batch: each token with the number of its segment, padding left empty.
+
+    Args:
+        segment_ids: as `PackedBatch` has them, 0 at padding.
+        title: what stands above.
+        tokens: the T tokens of each row, written into their cells where given.
+    """
+    segment_ids = np.asarray(segment_ids)
+    rows, columns = segment_ids.shape
+    longest = max((len(token) for row in tokens or () for token in row), default=0)
+    height = CELL * (1 + 0.5 * longest)
+    size = float(max(CELL * columns, CELL * 0.45 * len(title))), CELL * 1.5 + rows * (height + 4)
+    parts = [
+        _drawn_here(*size),
+        f"<title>{escape(title)}: {rows} rows of {columns} tokens</title>",
+        f'<text x="0" y="{CELL * 0.75:.0f}">{escape(title)}</text>',
+    ]
+    for b, row in enumerate(segment_ids.tolist()):
+        above = CELL * 1.4 + b * (height + 4)
+        names = map(escape, tokens[b]) if tokens else [""] * columns
+        parts += [
+            f'<g transform="translate(0 {above:.0f})">',
+            f'<rect width="{CELL * columns}" height="{height:.0f}" fill="none" '
+            f'stroke="{COLOURS[INK]}" stroke-opacity="0.3"/>',
+            *(
+                _segment_cell(t, height, segment, name)
+                for t, (segment, name) in enumerate(zip(row, names, strict=True))
+                if segment
+            ),
+            "</g>",
+        ]
+    return "\n".join([*parts, "</svg>"])
+
+
+def _segment_cell(index: int, height: float, segment: int, name: str) -> str:
+    """A token of a packed row: its segment's number at the foot, its name upwards above it."""
+    middle, foot = CELL * (index + 0.5), height - CELL
+    colour = COLOURS[ACCENT if segment % 2 else SECOND]
+    return (
+        f"<g><title>{name} segment {segment}</title>"
+        f'<rect x="{CELL * index}" width="{CELL}" height="{height:.0f}" '
+        f'fill="{colour}" fill-opacity="0.3"/>'
+        f'<text x="{middle:.0f}" y="{foot:.0f}" dy="0.35em" '
+        f'transform="rotate(-90 {middle:.0f} {foot:.0f})">{name}</text>'
+        f'<text x="{middle:.0f}" y="{foot + CELL * 0.75:.0f}" text-anchor="middle">{segment}</text>'
+        "</g>"
+    )
+
+
+def _drawn_here(width: float, height: float) -> str:
+    """The tag that begins a picture that matplotlib has no part in."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'font-family="{FONTS}" font-size="{CELL * 0.75:.0f}" fill="{COLOURS[INK]}">'
+    )
 
 
 def _row_label(index: int, name: str) -> str:

@@ -23,6 +23,15 @@ COLOURS = 6
 _STRONG = frozenset({"L", "R", "AL"})  # Unicode's classes of letters that have a direction
 
 
+def direction_of(text: str) -> str:
+    """Whether a text runs as `ltr` or `rtl`: the way of its first letter.
+
+    A browser that looks for itself would take labels, in Latin letters, for a part of it.
+    """
+    kinds = (unicodedata.bidirectional(character) for character in text)
+    return "rtl" if next((kind for kind in kinds if kind in _STRONG), "L") != "L" else "ltr"
+
+
 @dataclass(frozen=True)
 class Numbers:
     """A few numbers that matter most, large."""
@@ -108,12 +117,8 @@ class TaggedText:
 
     @property
     def direction(self) -> str:
-        """Whether it runs as `ltr` or `rtl`: the way of its first letter.
-
-        A browser that looks for itself would take the labels, in Latin letters, for a part of it.
-        """
-        kinds = (unicodedata.bidirectional(character) for character in self.text)
-        return "rtl" if next((kind for kind in kinds if kind in _STRONG), "L") != "L" else "ltr"
+        """Whether it runs as `ltr` or `rtl`."""
+        return direction_of(self.text)
 
     def pieces(self) -> Iterator[tuple[str, str | None]]:
         """The text in order, each piece with its label, or None outside of spans."""

@@ -83,7 +83,7 @@ class Embedder(OfModel):
         """The vectors of texts that may never end, in order; they are read a window at a time."""
         before = self._prompt(prompt)
         examples = (
-            Example(before + _checked(text, where), None, where)
+            Example(before + checked(text, where), None, where)
             for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
         )
 
@@ -96,9 +96,8 @@ class Embedder(OfModel):
         )
 
     def _prompt(self, name: str | None) -> str:
-        name = self.model.config.usage.default_prompt if name is None else name
         if name is None:
-            return ""
+            return self.model.config.usage.default_text
         if name not in self.prompts:
             known = ", ".join(self.prompts) or "none"
             raise EncodaxError(f"the model has no prompt {name!r}; it has: {known}")
@@ -131,7 +130,7 @@ class Embedder(OfModel):
         return vectors.search(found, corpus, top_k, self.model.config.usage.similarity)
 
 
-def _checked(text: Any, where: str) -> str:
+def checked(text: Any, where: str) -> str:
     """A text that an embedder can take; a prompt would hide that it is empty."""
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: an embedder takes one text, not {text!r}")

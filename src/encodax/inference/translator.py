@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Float
 
-from encodax.data.packing import assemble, assemble_pairs
+from encodax.data.packing import assemble
 from encodax.data.sources import Record
 from encodax.data.stream import windows
 from encodax.errors import EncodaxError
@@ -119,20 +117,6 @@ class Manner:
             beams = Beams(beams)
         is_searched = sampling is None and beams.count > 1
         return cls(beams if is_searched else None, sampling, **others)
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What a model looked at: weights (layers, H, ...), each row adds up to 1."""
-
-    source_tokens: list[str]
-    target_tokens: list[str]
-    source: Float[np.ndarray, "L H S S"]
-    """Of the encoder."""
-    target: Float[np.ndarray, "L H T T"]
-    """Of the decoder, at itself: row t is what precedes token t, which is not seen itself."""
-    cross: Float[np.ndarray, "L H T S"]
-    """Of the decoder, at the source, when it chose token t."""
 
 
 @dataclass(frozen=True)
@@ -465,26 +449,19 @@ class Translator:
             tokenize=tokenize,
         )
 
-    def looks(self, source: str, target: str | None = None) -> Looks:
-        """What the model looks at when it translates a text, for pictures.
+    def written(self, source: str, *, truncate: bool = False) -> EncodedPair:
+        """A source and the very tokens that a search finds for it, be they none or cut.
 
         Args:
             source: the text.
-            target: its translation; None for the model's own, be it empty or cut.
+            truncate: cut what is longer than the model takes.
 
         Raises:
-            EncodaxError: a text is empty or too long.
+            EncodaxError: the text is empty or too long.
         """
-        if target is None:
-            return _looks(self.model, self._written(source))
-        (pair,), _ = self.model.encode_pairs([(source, target)], names=["the text"])
-        return _looks(self.model, pair)
-
-    def _written(self, source: str) -> EncodedPair:
-        """A source and the very tokens that a search finds for it."""
         manner = Manner()
         self._check(manner)
-        encodings, _ = self.model.encode([source], names=["the text"])
+        encodings, _ = self.model.encode([source], truncate=truncate, names=["the text"])
         (group,) = self._groups(encodings)
         found = self._generated(encodings, [0], group, manner)
         token_ids = np.asarray(found.token_ids[0, 0, : found.lengths[0, 0]])
@@ -495,18 +472,6 @@ def _as_encoding(token_ids: np.ndarray) -> Encoding:
     """Tokens that no text was cut into."""
     zeros = np.zeros_like(token_ids)
     return Encoding(token_ids, zeros, np.stack([zeros, zeros], axis=1), zeros.astype(bool), zeros)
-
-
-def _looks(model: Seq2SeqModel, pair: EncodedPair) -> Looks:
-    size = len(pair.source), len(pair.given)
-    batch = assemble_pairs([[pair]], row_count=1, row_tokens=size, slots=1)
-    stages = ("source_attention", "target_attention", "cross_attention")
-    output = model.apply(model.params, batch, record=frozenset(stages))
-    source, target, cross = (
-        np.asarray(jnp.stack([layer[0] for layer in output.records[stage]])) for stage in stages
-    )
-    tokens = model.tokenizer.tokens
-    return Looks(tokens(pair.source.token_ids), tokens(pair.wanted), source, target, cross)
 
 
 def _first_of(rooms: Sequence[int], tokens: int) -> list[int]:

@@ -25,7 +25,7 @@ from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias
 from encodax.types import EncoderOutput, PackedBatch
 
-STAGES = frozenset({"target_attention", "cross_attention"})
+STAGES = frozenset({"target_attention", "cross_attention", "target_hidden"})
 """What `record` can name."""
 
 
@@ -222,11 +222,12 @@ class Decoder(hk.Module):
             token_table: token embeddings of the source, where they are shared.
             is_training: apply dropout.
             record: stages to keep: `target_attention` (B, H, T, T) and `cross_attention`
-                (B, H, T, S) of each layer.
+                (B, H, T, S) of each layer; `target_hidden` (B, T, D), the embeddings first.
         """
         kept: dict[str, list[Array]] = {stage: [] for stage in record & STAGES}
         embeddings = self._embeddings()
         x = embeddings(batch, token_table=token_table, is_training=is_training)
+        hidden = [x]
         options: dict[str, Any] = {
             "max_segments": batch.starts.shape[1],
             "is_training": is_training,
@@ -244,6 +245,9 @@ class Decoder(hk.Module):
                 position_ids=jnp.asarray(batch.position_ids),
                 bias=bias,
             )
+            hidden.append(x)
+        if "target_hidden" in kept:
+            kept["target_hidden"] = hidden
         records = {stage: tuple(arrays) for stage, arrays in kept.items()}
         return EncoderOutput(self._normalized(x), records)
 

@@ -15,7 +15,7 @@ from encodax.nn.encoder import Encoder
 from encodax.nn.linear import Linear
 from encodax.types import ModelOutput, PackedBatch, PairBatch
 
-STAGES = frozenset({"source_attention", *decoders.STAGES})
+STAGES = frozenset({"source_attention", "source_hidden", *decoders.STAGES})
 """What `record` can name."""
 
 
@@ -46,8 +46,9 @@ class Transformer:
         Args:
             batch: sources, and what the decoder is given.
             is_training: apply dropout.
-            record: stages to keep, L arrays each: `source_attention` (B, H, S, S),
-                `target_attention` (B, H, T, T), `cross_attention` (B, H, T, S).
+            record: stages to keep. L arrays each: `source_attention` (B, H, S, S),
+                `target_attention` (B, H, T, T), `cross_attention` (B, H, T, S). L + 1 arrays each:
+                `source_hidden` (B, S, D), `target_hidden` (B, T, D), the embeddings first.
 
         Raises:
             ValueError: an unknown stage; or an id out of range, as `Embeddings` says.
@@ -55,7 +56,7 @@ class Transformer:
         if unknown := record - STAGES:
             known = ", ".join(sorted(STAGES))
             raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
-        of_encoder = {"attention"} if "source_attention" in record else set()
+        of_encoder = {stage for stage in ("attention", "hidden") if f"source_{stage}" in record}
         source = self.encoder(batch.source, is_training=is_training, record=of_encoder)
         target = self.decoder(
             batch.target,

@@ -173,6 +173,18 @@ def decode(
     scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
 ) -> Answer:
     """The best answer of one window, without its text."""
+    first, last = ends(scores, encoding)
+    return Answer(
+        text="",
+        start=int(encoding.offsets[first, 0]),
+        end=int(encoding.offsets[last, 1]),
+        score=float(scores[first, 0] + scores[last, 1]),
+        no_answer_score=float(scores[0].sum()),
+    )
+
+
+def ends(scores: Float[np.ndarray, "tokens C"], encoding: Encoding) -> tuple[int, int]:
+    """The tokens that the best answer of one window begins and ends with."""
     context = np.flatnonzero(encoding.sequence_ids == 1)
     start, end = scores[context, 0], scores[context, 1]
     index = np.arange(len(context))
@@ -180,14 +192,7 @@ def decode(
     allowed = (length >= 0) & (length < LONGEST_ANSWER)
     sums = np.where(allowed, start[:, None] + end[None], -np.inf)
     first, last = np.unravel_index(np.argmax(sums), sums.shape)
-    offsets = encoding.offsets[context]
-    return Answer(
-        text="",
-        start=int(offsets[first, 0]),
-        end=int(offsets[last, 1]),
-        score=float(sums[first, last]),
-        no_answer_score=float(scores[0].sum()),
-    )
+    return int(context[first]), int(context[last])
 
 
 def merge(example: Example, answers: Sequence[Answer]) -> Answer:

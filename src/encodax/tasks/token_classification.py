@@ -109,7 +109,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
     classes = np.full(len(encoding), index_of(OUTSIDE, labels, example.where), np.int32)
     last = int(encoding.offsets.max())
     for span in example.target:
-        inside = _tokens_in(span, encoding)
+        inside = tokens_in(span, encoding)
         begin = index_of(f"B-{span.label}", labels, example.where)
         continued = index_of(f"I-{span.label}", labels, example.where)
         if len(inside) == 0 and span.start < last:
@@ -199,6 +199,12 @@ def label_of(tag: str) -> str:
     return tag[2:] if tag[:2] in ("B-", "I-") else tag
 
 
+def tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
+    """Indices of the tokens that share a character with the span."""
+    starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
+    return np.flatnonzero((starts < span.end) & (ends > span.start) & ~encoding.is_special)
+
+
 def words_of(text: str, encoding: Encoding) -> list[list[int]]:
     """Tokens by words, as `Encoding.words` tells them."""
     words: dict[int, list[int]] = {}
@@ -226,12 +232,6 @@ def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) ->
 def to_json(answer: tuple[Span, ...]) -> dict[str, Any]:
     """`spans`, each with `start`, `end`, `label`, `score`."""
     return {"spans": [asdict(span) for span in answer]}
-
-
-def _tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
-    """Indices of the tokens that share a character with the span."""
-    starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
-    return np.flatnonzero((starts < span.end) & (ends > span.start) & ~encoding.is_special)
 
 
 def _without_scores(spans: Sequence[Span]) -> list[dict[str, Any]]:

@@ -1,0 +1,555 @@
+"""Looks inside a model: attention, what an answer comes from, what each layer would say."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from encodax.config import EmbeddingsConfig, HeadConfig, ModelConfig
+from encodax.data import packing
+from encodax.errors import EncodaxError
+from encodax.inference import attention_maps, attribution
+from encodax.inference.attention_maps import Resolution
+from encodax.inference.attribution import AnyModel
+from encodax.inference.embedder import checked
+from encodax.inference.engine import answer_of
+from encodax.inference.translator import Translator
+from encodax.inspection import (
+    AttentionMaps,
+    Attribution,
+    Inspection,
+    MaskGuesses,
+    Norms,
+    Strongest,
+    Token,
+)
+from encodax.model import Model
+from encodax.nn import functional
+from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
+from encodax.tasks import question_answering, token_classification
+from encodax.tokenizer import EncodedPair, Encoding, Text
+from encodax.types import ModelOutput, PackedBatch, PairBatch, sides_of
+
+LONGEST = 4_096
+"""Tokens that are looked at, at most: the weights of one layer take H x T x T numbers."""
+MOST_TARGETS = 16
+"""Scores that are attributed, at most."""
+STEPS = 16
+"""Points of the integral in attributions."""
+BEST = 5  # labels of an answer
+
+
+@dataclass(frozen=True)
+class Target:
+    """A score of the model: the sum of the logits at some places, each of one class."""
+
+    name: str
+    places: tuple[int, ...]
+    """Which slot or token of the row; none for the likeness of two vectors."""
+    classes: tuple[int, ...]
+    segment: int | None = None
+    """The sequence whose tokens it is attributed to; None for all."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An attention of the model: what it is, who looks at whom, and where its weights are."""
+
+    name: str
+    stage: str
+    queries: tuple[Token, ...]
+    keys: tuple[Token, ...]
+
+    @property
+    def rolls(self) -> bool:
+        """Whether layers build on one another, token by token: the rollout is of such alone."""
+        return self.stage != "cross_attention"
+
+
+class Inspector:
+    """What a model does with one text at a time.
+
+    It runs in float32. Attention weights are computed apart from the model's own attention, from
+    the same states, so they are there whatever implementation the model runs with.
+    """
+
+    def __init__(self, model: AnyModel, *, steps: int = STEPS, top_k: int = BEST):
+        """Take a model of any family, with any head or none.
+
+        Args:
+            model: the model; a sequence-to-sequence model too.
+            steps: points of the integral in attributions; more is closer, and takes longer. With
+                0 there are no attributions.
+            top_k: guesses for each mask.
+
+        Raises:
+            EncodaxError: `steps` is negative, or `top_k` not positive.
+        """
+        for name, value, least in (("steps", steps, 0), ("top_k", top_k, 1)):
+            if value < least:
+                raise EncodaxError(f"{name} = {value} is below {least}")
+        self.model = model
+        self.steps = steps
+        self.top_k = top_k
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Inspector:
+        """Read a model of either kind, and look inside it.
+
+        Args:
+            path_or_id: a model directory, or the id of a model on the hub.
+            revision: a branch, tag or commit, of a model on the hub.
+            token: for a private model on the hub.
+            **options: what the class takes beside a model.
+        """
+        kind = Seq2SeqModel if is_seq2seq(path_or_id, revision=revision, token=token) else Model
+        return cls(kind.load(path_or_id, revision=revision, token=token), **options)
+
+    def inspect(
+        self, text: str, second: str | None = None, *, truncate: bool = False
+    ) -> Inspection:
+        """Everything of a text, or of a pair.
+
+        Args:
+            text: the text; for a question-answering model, the question.
+            second: the other text of a pair, or the context. Of a model for embeddings, a text to
+                compare with. Of one for translation, the translation that is looked at; its own
+                when not given.
+            truncate: cut what is longer than the model takes.
+
+        Raises:
+            EncodaxError: a text is empty or too long, or the model takes no pair or wants one.
+        """
+        with jax.default_matmul_precision("highest"):  # no TF32 in what is shown as float32
+            if isinstance(self.model, Model):
+                return self._of_encoder(self.model, text, second, truncate)
+            return self._of_transformer(self.model, text, second, truncate)
+
+    def _of_encoder(
+        self, model: Model, text: str, second: str | None, truncate: bool
+    ) -> Inspection:
+        encodings, texts = _encoded(model, text, second, truncate)
+        tokens = tuple(
+            token
+            for encoding, own in zip(encodings, texts, strict=True)
+            for token in _tokens(model, encoding, own)
+        )
+        batch = packing.assemble(
+            [encodings], row_count=1, row_tokens=len(tokens), slots=len(encodings)
+        )
+        model.check(batch)
+        stack = Stack("text to text", "attention", tokens, tokens)
+        masks = _masks(model, encodings[0])
+        # Scores of the whole vocabulary are asked for where they are wanted alone.
+        options = {"tokens": jnp.asarray([masks or (0,)])} if _fills_masks(model) else {}
+        output, maps = self._observed(batch, (stack,), ("hidden",), **options)
+        answer, targets = _answered(model, output, encodings, texts)
+        if masks:
+            targets = _mask_targets(model, output, masks)
+        return Inspection(
+            tokens=tokens,
+            answer=answer,
+            attention=maps,
+            norms=(_norms("text", tokens, output.records["hidden"]),),
+            attributions=self._attributed(batch, encodings, targets),
+            masks=self._guessed(model, batch, masks),
+        )
+
+    @functools.cached_property
+    def _translator(self) -> Translator:
+        assert isinstance(self.model, Seq2SeqModel)
+        return Translator(self.model, precision="float32")
+
+    def _of_transformer(
+        self, model: Seq2SeqModel, text: str, second: str | None, truncate: bool
+    ) -> Inspection:
+        if second is None:
+            pair = self._translator.written(text, truncate=truncate)
+        else:
+            (pair,), _ = model.encode_pairs([(text, second)], truncate=truncate, names=["the text"])
+        _check_length(len(pair.source), len(pair.given))
+        source = _tokens(model, pair.source, (text,))
+        written, given = (_entries(model, ids) for ids in (pair.wanted, pair.given.token_ids))
+        batch = packing.assemble_pairs(
+            [[pair]], row_count=1, row_tokens=(len(source), len(given)), slots=1
+        )
+        stacks = (
+            Stack("translation to source", "cross_attention", written, source),
+            Stack("translation to translation", "target_attention", written, given),
+            Stack("source to source", "source_attention", source, source),
+        )
+        output, maps = self._observed(batch, stacks, ("source_hidden", "target_hidden"))
+        return Inspection(
+            tokens=source,
+            answer=(("translation", model.tokenizer.decode(pair.wanted)),),
+            attention=maps,
+            norms=(
+                _norms("source", source, output.records["source_hidden"]),
+                _norms("translation", given, output.records["target_hidden"]),
+            ),
+            attributions=self._attributed(batch, [pair.source], _written_targets(pair, written)),
+        )
+
+    def _observed(
+        self,
+        batch: PackedBatch | PairBatch,
+        stacks: Sequence[Stack],
+        states: Sequence[str],
+        **options: Any,
+    ) -> tuple[ModelOutput, tuple[AttentionMaps, ...]]:
+        """The model's output with the states asked for, and the maps of each attention."""
+        record = frozenset({*states, *(stack.stage for stack in stacks)})
+
+        @jax.jit
+        def observe(params: Any, batch: Any) -> tuple[ModelOutput, list[Any]]:
+            output = self.model.apply(params, batch, record=record, **options)
+            found = [
+                attention_maps.reduced(output.records[stack.stage], rolls=stack.rolls)
+                for stack in stacks
+            ]
+            kept = {name: output.records[name] for name in states}
+            return replace(output, records=kept), found
+
+        output, found = observe(self.model.params, batch)
+        maps = [_maps(stack, *arrays) for stack, arrays in zip(stacks, found, strict=True)]
+        return output, tuple(maps)
+
+    def _attributed(
+        self,
+        batch: PackedBatch | PairBatch,
+        encodings: Sequence[Encoding],
+        targets: Sequence[Target],
+    ) -> tuple[Attribution, ...]:
+        """How much each token has to do with each target."""
+        targets = targets[:MOST_TARGETS]
+        if not targets or not self.steps:
+            return ()
+        source = sides_of(batch)[0]
+        is_special = np.concatenate([encoding.is_special for encoding in encodings])
+
+        @jax.jit
+        def attribute(params: Any, batch: Any, hidden: Any, places: Array, classes: Array) -> Any:
+            options: dict[str, Any] = {}
+            if _scores_tokens(self.model):  # then those that are meant alone
+                options = {"tokens": places.reshape(1, -1)}
+                places = jnp.arange(places.size).reshape(places.shape)
+            scores = functools.partial(_scores, places=places, classes=classes)
+            return attribution.integrated_gradients(
+                self.model, params, batch, hidden, scores, self.steps, **options
+            )
+
+        found: list[Attribution] = []
+        for segment, group in itertools.groupby(targets, key=lambda target: target.segment):
+            own = list(group)
+            hidden = _with_tokens(batch, self._hidden(source, is_special, segment)[None])
+            places, classes = (
+                np.asarray(numbers, np.int32)
+                for numbers in ([each.places for each in own], [each.classes for each in own])
+            )
+            numbers = attribute(self.model.params, batch, hidden, places, classes)
+            for target, shares, score, baseline in zip(own, *map(np.asarray, numbers), strict=True):
+                found.append(Attribution(target.name, float(score), float(baseline), shares))
+        return tuple(found)
+
+    def _hidden(
+        self, source: PackedBatch, is_special: Bool[np.ndarray, " T"], segment: int | None
+    ) -> Int[np.ndarray, " T"]:
+        """The text with its tokens masked, but for special ones; padded, where there is no mask.
+
+        A tokenizer may know a mask that the model has no row for, as BART's can.
+        """
+        stand_in, rows = self.model.tokenizer.mask_id, _embeddings(self.model).vocabulary_size
+        if stand_in is None or stand_in >= rows:
+            stand_in = self.model.tokenizer.pad_id
+        token_ids, segment_ids = np.asarray(source.token_ids[0]), np.asarray(source.segment_ids[0])
+        stays = is_special if segment is None else is_special | (segment_ids != segment)
+        return np.where(stays, token_ids, stand_in).astype(np.int32)
+
+    def _guessed(
+        self, model: Model, batch: PackedBatch, masks: Sequence[int]
+    ) -> tuple[MaskGuesses, ...]:
+        """What each mask would be filled with after each layer."""
+        if not masks:
+            return ()
+        assert model.config.head is not None
+        top_k = min(self.top_k, model.config.head.classes)
+
+        @jax.jit
+        def guess(params: Any, batch: Any, places: Any) -> Any:
+            return attribution.guesses_by_layer(model, params, batch, places, top_k)
+
+        scores, ids = map(np.asarray, guess(model.params, batch, jnp.asarray(masks)))
+        return tuple(
+            MaskGuesses(
+                place,
+                tuple(
+                    tuple(zip(model.tokenizer.tokens(own), map(float, score), strict=True))
+                    for own, score in zip(ids[:, index], scores[:, index], strict=True)
+                ),
+            )
+            for index, place in enumerate(masks)
+        )
+
+
+# --- the text
+
+
+def _encoded(
+    model: Model, text: str, second: str | None, truncate: bool
+) -> tuple[list[Encoding], list[tuple[str, ...]]]:
+    """The sequences of the row, and what each was made of.
+
+    A model for embeddings reads one text at a time: a second one is a sequence of its own, to which
+    the first does not attend. Its default prompt goes before each.
+    """
+    head = model.config.head
+    kind = None if head is None else head.kind
+    if kind == "span" and second is None:
+        raise EncodaxError("the model answers questions: a question and a context are wanted")
+    if kind == "token" and second is not None:
+        raise EncodaxError("token classification takes one text, not a pair")
+    names = ["the text", "the second text"]
+    texts: list[Text] = [text] if second is None else [(text, second)]
+    if kind == "embedding":
+        parts = zip(names, (text, second), strict=True)
+        before = model.config.usage.default_text
+        texts = [before + checked(part, name) for name, part in parts if part is not None]
+    names = names[: len(texts)]
+    encodings, _ = model.encode(texts, truncate=truncate, names=names)
+    if kind == "span" and not (encodings[0].sequence_ids == 1).any():
+        raise EncodaxError("the context is empty")
+    _check_length(sum(map(len, encodings)))
+    return encodings, [(each,) if isinstance(each, str) else tuple(each) for each in texts]
+
+
+def _check_length(*lengths: int) -> None:
+    if max(lengths) > LONGEST:
+        raise EncodaxError(
+            f"the text has {max(lengths):,} tokens; a look inside takes {LONGEST:,} at most: give "
+            "a part of it"
+        )
+
+
+def _tokens(model: AnyModel, encoding: Encoding, texts: Sequence[str]) -> tuple[Token, ...]:
+    entries = model.tokenizer.tokens(encoding.token_ids)
+    tokens = []
+    for index, entry in enumerate(entries):
+        sequence = encoding.sequence_ids[index]
+        start, end = encoding.offsets[index]
+        piece = "" if sequence < 0 else texts[sequence][start:end].strip()
+        tokens.append(Token(piece or entry, entry, int(encoding.token_ids[index])))
+    return tuple(tokens)
+
+
+def _entries(model: AnyModel, token_ids: Int[np.ndarray, " T"]) -> tuple[Token, ...]:
+    """Tokens that no text was cut into: what was generated.
+
+    Each is decoded beside the one before it, as a decoder tells the pieces of a word by that.
+    """
+    decode, tokens = model.tokenizer.decode, []
+    for place, entry in enumerate(model.tokenizer.tokens(token_ids)):
+        before, token_id = token_ids[:place][-1:], int(token_ids[place])
+        start, both = decode(before), decode([*before, token_id])
+        piece = both.removeprefix(start).strip() if both.startswith(start) else ""
+        is_whole = "\ufffd" not in start + both  # no part of a character
+        tokens.append(Token(piece if piece and is_whole else entry, entry, token_id))
+    return tuple(tokens)
+
+
+def _embeddings(model: AnyModel) -> EmbeddingsConfig:
+    """Of the text; of a model with a decoder, of the source."""
+    config = model.config
+    stack = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
+    return stack.embeddings
+
+
+def _with_tokens(batch: Any, token_ids: Int[np.ndarray, "1 T"]) -> Any:
+    """The batch with other tokens; of a pair, in the source."""
+    if isinstance(batch, PackedBatch):
+        return replace(batch, token_ids=token_ids)
+    return replace(batch, source=replace(batch.source, token_ids=token_ids))
+
+
+def _maps(stack: Stack, cells: Array, keys: Array, weights: Array) -> AttentionMaps:
+    layers, views = cells.shape[:2]
+    resolution = Resolution.of(layers * views, len(stack.queries), len(stack.keys))
+    return AttentionMaps(
+        name=stack.name,
+        queries=stack.queries,
+        keys=stack.keys,
+        views=attention_maps.view_names(views - 1 - stack.rolls, rolls=stack.rolls),
+        cells=np.asarray(cells),
+        block=resolution.block,
+        strongest=Strongest(np.asarray(keys), np.asarray(weights)) if keys.shape[-1] else None,
+    )
+
+
+def _norms(name: str, tokens: tuple[Token, ...], states: Sequence[Array]) -> Norms:
+    values = np.linalg.norm(
+        np.stack([np.asarray(state[0], np.float32) for state in states]), axis=-1
+    )
+    return Norms(name, tokens, values)
+
+
+# --- the answer, and the scores it was chosen by
+
+
+def _scores(
+    output: ModelOutput, *, places: Int[Array, "P _"], classes: Int[Array, "P _"]
+) -> Float[Array, " P"]:
+    """The sum of the logits of each target; of two vectors, their cosine similarity."""
+    if output.vectors is not None:
+        return _similarity(output.vectors[0])[None]
+    assert output.logits is not None
+    return output.logits[0].astype(jnp.float32)[places, classes].sum(axis=-1)
+
+
+def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
+    """The cosine of the angle between two vectors."""
+    first, second = functional.unit(vectors.astype(jnp.float32))
+    return first @ second
+
+
+Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
+
+
+def _answered(
+    model: Model,
+    output: ModelOutput,
+    encodings: Sequence[Encoding],
+    texts: Sequence[tuple[str, ...]],
+) -> Answer:
+    """What the model says, and the scores that it said it by."""
+    head = model.config.head
+    if head is None or head.kind == "vocabulary":
+        return (), ()
+    if head.kind == "embedding":
+        if len(encodings) == 1:
+            return (), ()
+        assert output.vectors is not None
+        similarity = float(_similarity(output.vectors[0]))
+        targets = tuple(
+            Target(f"similarity, by the {name} text", (), (), segment)
+            for segment, name in enumerate(("first", "second"), 1)
+        )
+        return (("cosine similarity", f"{similarity:.4f}"),), targets
+    read, _ = answer_of(replace(head, problem="regression") if _is_quantity(head) else head)
+    scores = np.asarray(read(output)[0])
+    return _BY_KIND[head.kind](model, scores, encodings[0], texts[0])
+
+
+def _of_sequence(
+    model: Model, scores: Float[np.ndarray, "N C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    head = model.config.head
+    assert head is not None
+    best = np.argsort(-scores[0])[:BEST]
+    names = model.labels or tuple(f"label {index}" for index in range(len(scores[0])))
+    if _is_quantity(head):
+        rows = tuple((names[index], f"{scores[0, index]:.4f}") for index in best)
+    else:
+        rows = tuple((names[index], _percent(float(scores[0, index]))) for index in best)
+    return rows, tuple(Target(names[index], (0,), (int(index),)) for index in best)
+
+
+def _is_quantity(head: HeadConfig) -> bool:
+    """Whether scores are no probabilities: softmax would make 1 of every single one."""
+    return head.problem == "regression" or (head.classes == 1 and head.problem == "single_label")
+
+
+def _of_tokens(
+    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    spans = token_classification.decode(scores, encoding, model.labels)
+    rows = tuple(
+        (span.label, f"{texts[0][span.start : span.end]} ({_percent(span.score)})")
+        for span in spans
+    )
+    best, targets = scores.argmax(axis=-1), []
+    for span in spans:
+        inside = token_classification.tokens_in(span, encoding)
+        # A lone space of byte-level BPE is a token of no character: a span of it has none.
+        for place in inside[np.argsort(-scores[inside].max(axis=-1))][:1].tolist():
+            start, end = encoding.offsets[place]
+            name = f"{model.labels[best[place]]} at “{texts[0][start:end]}”"
+            targets.append(Target(name, (place,), (int(best[place]),)))
+    return rows or (("spans", "none"),), tuple(targets)
+
+
+def _of_span(
+    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    found = question_answering.decode(scores, encoding, model.labels)
+    ends = question_answering.ends(scores, encoding)
+    text = texts[1][found.start : found.end]
+    targets = (Target(f"“{text}”", ends, (0, 1)), Target("no answer", (0, 0), (0, 1)))
+    is_none = found.no_answer_score >= found.score
+    rows = (
+        ("answer", "none" if is_none else text),
+        ("score", f"{found.score:.2f}"),
+        ("score of no answer", f"{found.no_answer_score:.2f}"),
+    )
+    return rows, targets[::-1] if is_none else targets
+
+
+_BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Answer]] = {
+    "sequence": _of_sequence,
+    "token": _of_tokens,
+    "span": _of_span,
+}
+
+
+def _fills_masks(model: Model) -> bool:
+    """Whether the model fills masks."""
+    return model.config.head is not None and model.config.head.kind == "vocabulary"
+
+
+def _scores_tokens(model: AnyModel) -> bool:
+    """Whether the logits are of tokens, and can be asked for some alone."""
+    if not isinstance(model, Model) or model.config.head is None:
+        return False
+    return model.config.head.kind in ("token", "span", "vocabulary")
+
+
+def _masks(model: Model, encoding: Encoding) -> tuple[int, ...]:
+    """Where the masks are, of a model that fills them."""
+    if not _fills_masks(model) or model.tokenizer.mask_id is None:
+        return ()
+    return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
+
+
+def _mask_targets(model: Model, output: ModelOutput, masks: Sequence[int]) -> tuple[Target, ...]:
+    assert output.logits is not None
+    best = np.asarray(output.logits[0]).argmax(axis=-1)
+    entries = model.tokenizer.tokens(best)
+    return tuple(
+        Target(f"“{entry}” for mask {index + 1}", (place,), (int(token_id),))
+        for index, (place, token_id, entry) in enumerate(zip(masks, best, entries, strict=True))
+    )
+
+
+def _written_targets(pair: EncodedPair, written: Sequence[Token]) -> tuple[Target, ...]:
+    return tuple(
+        Target(f"{place + 1}: “{token.text}”", (place,), (token.token_id,))
+        for place, token in enumerate(written)
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
