@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
+from docstrings import escaped, marked_up
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from docstrings import escaped, marked_up
 from encodax.cli import app as commands
 
 EXAMPLE = re.compile(r"^(Example:|Such as:) (?=encodax)", re.MULTILINE)

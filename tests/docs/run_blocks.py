@@ -1,6 +1,7 @@
 """Runs the blocks of one page in order, as somebody who follows it would: see `test_blocks.py`.
 
-They come on standard input, as JSON: pairs of a language and a text. What is Python shares one session.
+They come on standard input, as JSON: pairs of a language and a text. What is Python shares one
+session.
 """
 
 import json
