@@ -38,8 +38,8 @@ def escaped(line: str) -> str:
 def marked_up(lines: list[str]) -> list[str]:
     """A docstring's lines as reStructuredText, with its sections as they were.
 
-    Before the first section, lines that are indented after an empty line, or after one that ends in
-    a colon, stand as they are.
+    Before the first section, lines that are indented after an empty line, or after one that ends
+    in a colon, stand as they are.
     """
     found: list[str] = []
     is_literal = is_section = False

@@ -980,7 +980,7 @@ def explore(
     second: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TEXT_PAIR]",
+            metavar="TEXT_PAIR",
             help="The other text of a pair: a context, a text to compare with, a translation.",
         ),
     ] = None,

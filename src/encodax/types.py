@@ -8,6 +8,7 @@ Glossary of dimensions, one letter each, the same in every file:
     N  slots (sequences) in a row   L  layers
     M  tokens that are asked for    C  classes
     D  model width                  R  relative positions
+    P  positions that have a vector
     V  vocabulary                   E  width of a text's vector, or of what is attended to
 """
 

@@ -1,8 +1,8 @@
 """The examples of README and of every page of docs/ run as they stand.
 
-Blocks of `sh` and `python` run in order, a page at a time, in a folder that holds examples/ and a
-cache in which all-MiniLM-L6-v2 is. A block that cannot run here says so: its info string is another
-one. The code cells of the walkthrough run when the documentation is built.
+Blocks of `sh` and `python` run in order, a page at a time, in a folder that holds examples/, beside
+a cache that has all-MiniLM-L6-v2. A block that cannot run here says so: its info string is another
+one. Code cells run when the documentation is built.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(cache: Path) -> dict[str, str]:
-    """Variables of whoever follows a page, in haste: programs compile quickly, and each once."""
+    """Variables of whoever follows a page; what two pages compile is compiled once."""
     scripts = Path(sys.executable).parent
     return {
         **os.environ,
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "HF_HOME": str(cache),
         "HF_HUB_OFFLINE": "1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"),
     }
 

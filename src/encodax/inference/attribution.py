@@ -18,7 +18,7 @@ from encodax.seq2seq_model import Seq2SeqModel
 from encodax.types import ModelOutput, Params, sides_of
 
 AnyModel = Model | Seq2SeqModel
-Scores = Callable[[ModelOutput], Float[Array, " P"]]
+Scores = Callable[[ModelOutput], Float[Array, " M"]]
 TOGETHER = 512
 """Tokens that slopes are computed for at once: of a short text, those of several scores."""
 
@@ -73,7 +73,7 @@ def integrated_gradients(
     scores: Scores,
     steps: int,
     **options: Any,
-) -> tuple[Float[Array, "P T"], Float[Array, " P"], Float[Array, " P"]]:
+) -> tuple[Float[Array, "M T"], Float[Array, " M"], Float[Array, " M"]]:
     """How much each token has to do with each score, and the scores with and without the text.
 
     (x - x') . mean over a of d score(x' + a (x - x')) / dx, summed over the features of a token:
@@ -95,7 +95,7 @@ def integrated_gradients(
     # ESM scales the embeddings of all tokens by how many are masked: the others stay as they are.
     base = jnp.where(is_hidden[..., None], embeddings(model, params, hidden), x)
 
-    def at(x: Float[Array, "1 T D"]) -> Float[Array, " P"]:
+    def at(x: Float[Array, "1 T D"]) -> Float[Array, " M"]:
         return scores(from_embeddings(model, params, batch, x, **options))
 
     with_text, without = at(x), at(base)
@@ -106,7 +106,7 @@ def integrated_gradients(
             lambda chosen: pull(chosen)[0],
             jnp.eye(len(with_text)),
             batch_size=max(1, TOGETHER // x.shape[1]),
-        )  # (P, 1, T, D)
+        )  # (M, 1, T, D)
         return total + slopes, None
 
     parts = (jnp.arange(steps) + 0.5) / steps
@@ -115,8 +115,8 @@ def integrated_gradients(
 
 
 def guesses_by_layer(
-    model: Model, params: Params, batch: Any, places: Int[Array, " P"], top_k: int
-) -> tuple[Float[Array, "states P k"], Int[Array, "states P k"]]:
+    model: Model, params: Params, batch: Any, places: Int[Array, " M"], top_k: int
+) -> tuple[Float[Array, "states M k"], Int[Array, "states M k"]]:
     """What the model would fill each mask with if it ended after each layer, and how sure it is.
 
     The state after a layer goes to the final norm and the head at once (the "logit lens",

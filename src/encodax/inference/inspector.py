@@ -411,8 +411,8 @@ def _norms(name: str, tokens: tuple[Token, ...], states: Sequence[Array]) -> Nor
 
 
 def _scores(
-    output: ModelOutput, *, places: Int[Array, "P _"], classes: Int[Array, "P _"]
-) -> Float[Array, " P"]:
+    output: ModelOutput, *, places: Int[Array, "M _"], classes: Int[Array, "M _"]
+) -> Float[Array, " M"]:
     """The sum of the logits of each target; of two vectors, their cosine similarity."""
     if output.vectors is not None:
         return _similarity(output.vectors[0])[None]
