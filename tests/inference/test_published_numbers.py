@@ -15,6 +15,8 @@ from scipy.stats import spearmanr
 
 from encodax import Embedder
 
+pytestmark = pytest.mark.usefixtures("optimized")  # thousands of texts
+
 FIXTURE = Path(__file__).with_name("minilm_vectors.npz")
 
 

@@ -42,7 +42,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Halves]:
         {"task": name, "out": str(own.resumed), "resume": True, **common}
         for name, own in found.items()
     ]
-    jobs.done(jobs.start(straight))
+    jobs.done(jobs.start(straight, jobs.ADDS))
     for own in found.values():
         shutil.copytree(own.straight, own.resumed)
         half = own.resumed.with_name("b.checkpoints")
@@ -117,6 +117,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int) -> None:
     job = {**LONG, "steps": steps, "evaluate_every": steps, "out": str(out), "save_every": every,
            "batch_tokens": 256, "seen": str(seen)}  # fmt: skip
     straight = {**job, "out": str(folder / "whole" / "model"), "seen": None, "save_every": steps}
+    jobs.done(jobs.start(straight, jobs.ADDS))
     trained: list[tuple[int, list[int]]] = []
     for number in range(kills + 1):
         saved = steps_in(checkpoints)
@@ -142,7 +143,6 @@ def kill_and_go_on(folder: Path, kills: int, seed: int) -> None:
         trained = [line for line in trained if line[0] < begin] + lines
     assert [step for step, _ in trained] == list(range(steps))
     assert_each_once_an_epoch([examples for _, examples in trained])
-    jobs.done(jobs.start(straight))
     whole = folder / "whole" / "model.checkpoints" / str(steps)
     assert jobs.digest(checkpoints / str(steps)) == jobs.digest(whole)
 
