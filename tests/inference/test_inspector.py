@@ -350,11 +350,14 @@ def test_masks_are_filled_as_by_fill_mask(with_head: Callable[..., Model], count
     model = with_head("vocabulary")
     text = ["the cat ran", "the [MASK] ran", "the [MASK] met [MASK]"][count]
     found = Inspector(model, top_k=7).inspect(text)
-    assert found.answer == ()
-    assert len(found.masks) == len(found.attributions) == count
+    assert len(found.answer) == len(found.masks) == len(found.attributions) == count
     if not count:
         return
     (wanted,) = encodax.FillMask(model, top_k=7).predict([text])
+    assert found.answer == tuple(
+        (f"mask {number}", f"{best.token} ({100 * best.score:.1f} %)")
+        for number, (best, *_) in enumerate(wanted, 1)
+    )
     logits = np.asarray(run(model, whole_row(model, text)).logits)[0]
     scores = []
     for guesses, masks, each in zip(wanted, found.masks, found.attributions, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from encodax.config import EmbeddingsConfig, HeadConfig, ModelConfig
+from encodax.config import EmbeddingsConfig, ModelConfig
 from encodax.data import packing
 from encodax.errors import EncodaxError
-from encodax.inference import attention_maps, attribution
+from encodax.inference import attention_maps, attribution, scored_answer
 from encodax.inference.attention_maps import Resolution
 from encodax.inference.attribution import AnyModel
 from encodax.inference.embedder import checked
-from encodax.inference.engine import answer_of
 from encodax.inference.translator import Translator
 from encodax.inspection import (
     AttentionMaps,
@@ -33,10 +32,8 @@ from encodax.inspection import (
     Token,
 )
 from encodax.model import Model
-from encodax.nn import functional
 from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
-from encodax.tasks import question_answering, token_classification
-from encodax.tokenizer import EncodedPair, Encoding, Text
+from encodax.tokenizer import Encoding, Text
 from encodax.types import ModelOutput, PackedBatch, PairBatch, sides_of
 
 LONGEST = 4_096
@@ -45,19 +42,8 @@ MOST_TARGETS = 16
 """Scores that are attributed, at most."""
 STEPS = 16
 """Points of the integral in attributions."""
-BEST = 5  # labels of an answer
-
-
-@dataclass(frozen=True)
-class Target:
-    """A score of the model: the sum of the logits at some places, each of one class."""
-
-    name: str
-    places: tuple[int, ...]
-    """Which slot or token of the row; none for the likeness of two vectors."""
-    classes: tuple[int, ...]
-    segment: int | None = None
-    """The sequence whose tokens it is attributed to; None for all."""
+GUESSES = 5
+"""For each mask."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +68,7 @@ class Inspector:
     the same states, so they are there whatever implementation the model runs with.
     """
 
-    def __init__(self, model: AnyModel, *, steps: int = STEPS, top_k: int = BEST):
+    def __init__(self, model: AnyModel, *, steps: int = STEPS, top_k: int = GUESSES):
         """Take a model of any family, with any head or none.
 
         Args:
@@ -155,13 +141,16 @@ class Inspector:
         )
         model.check(batch)
         stack = Stack("text to text", "attention", tokens, tokens)
-        masks = _masks(model, encodings[0])
+        masks = scored_answer.masks_of(model, encodings[0])
         # Scores of the whole vocabulary are asked for where they are wanted alone.
-        options = {"tokens": jnp.asarray([masks or (0,)])} if _fills_masks(model) else {}
+        options = (
+            {"tokens": jnp.asarray([masks or (0,)])} if scored_answer.fills_masks(model) else {}
+        )
         output, maps = self._observed(batch, (stack,), ("hidden",), **options)
-        answer, targets = _answered(model, output, encodings, texts)
         if masks:
-            targets = _mask_targets(model, output, masks)
+            answer, targets = scored_answer.filled(model, output, masks)
+        else:
+            answer, targets = scored_answer.answered(model, output, encodings, texts)
         return Inspection(
             tokens=tokens,
             answer=answer,
@@ -195,6 +184,7 @@ class Inspector:
             Stack("source to source", "source_attention", source, source),
         )
         output, maps = self._observed(batch, stacks, ("source_hidden", "target_hidden"))
+        targets = scored_answer.written_targets(pair, written)
         return Inspection(
             tokens=source,
             answer=(("translation", model.tokenizer.decode(pair.wanted)),),
@@ -203,7 +193,9 @@ class Inspector:
                 _norms("source", source, output.records["source_hidden"]),
                 _norms("translation", given, output.records["target_hidden"]),
             ),
-            attributions=self._attributed(batch, [pair.source], _written_targets(pair, written)),
+            attributions=self._attributed(
+                batch, [pair.source], scored_answer.written_targets(pair, written)
+            ),
         )
 
     def _observed(
@@ -234,7 +226,7 @@ class Inspector:
         self,
         batch: PackedBatch | PairBatch,
         encodings: Sequence[Encoding],
-        targets: Sequence[Target],
+        targets: Sequence[scored_answer.Target],
     ) -> tuple[Attribution, ...]:
         """How much each token has to do with each target."""
         targets = targets[:MOST_TARGETS]
@@ -246,10 +238,10 @@ class Inspector:
         @jax.jit
         def attribute(params: Any, batch: Any, hidden: Any, places: Array, classes: Array) -> Any:
             options: dict[str, Any] = {}
-            if _scores_tokens(self.model):  # then those that are meant alone
+            if scored_answer.scores_tokens(self.model):  # then those that are meant alone
                 options = {"tokens": places.reshape(1, -1)}
                 places = jnp.arange(places.size).reshape(places.shape)
-            scores = functools.partial(_scores, places=places, classes=classes)
+            scores = functools.partial(scored_answer.scores_of, places=places, classes=classes)
             return attribution.integrated_gradients(
                 self.model, params, batch, hidden, scores, self.steps, **options
             )
@@ -405,151 +397,3 @@ def _norms(name: str, tokens: tuple[Token, ...], states: Sequence[Array]) -> Nor
         np.stack([np.asarray(state[0], np.float32) for state in states]), axis=-1
     )
     return Norms(name, tokens, values)
-
-
-# --- the answer, and the scores it was chosen by
-
-
-def _scores(
-    output: ModelOutput, *, places: Int[Array, "M _"], classes: Int[Array, "M _"]
-) -> Float[Array, " M"]:
-    """The sum of the logits of each target; of two vectors, their cosine similarity."""
-    if output.vectors is not None:
-        return _similarity(output.vectors[0])[None]
-    assert output.logits is not None
-    return output.logits[0].astype(jnp.float32)[places, classes].sum(axis=-1)
-
-
-def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
-    """The cosine of the angle between two vectors."""
-    first, second = functional.unit(vectors.astype(jnp.float32))
-    return first @ second
-
-
-Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
-
-
-def _answered(
-    model: Model,
-    output: ModelOutput,
-    encodings: Sequence[Encoding],
-    texts: Sequence[tuple[str, ...]],
-) -> Answer:
-    """What the model says, and the scores that it said it by."""
-    head = model.config.head
-    if head is None or head.kind == "vocabulary":
-        return (), ()
-    if head.kind == "embedding":
-        if len(encodings) == 1:
-            return (), ()
-        assert output.vectors is not None
-        similarity = float(_similarity(output.vectors[0]))
-        targets = tuple(
-            Target(f"similarity, by the {name} text", (), (), segment)
-            for segment, name in enumerate(("first", "second"), 1)
-        )
-        return (("cosine similarity", f"{similarity:.4f}"),), targets
-    read, _ = answer_of(replace(head, problem="regression") if _is_quantity(head) else head)
-    scores = np.asarray(read(output)[0])
-    return _BY_KIND[head.kind](model, scores, encodings[0], texts[0])
-
-
-def _of_sequence(
-    model: Model, scores: Float[np.ndarray, "N C"], encoding: Encoding, texts: tuple[str, ...]
-) -> Answer:
-    head = model.config.head
-    assert head is not None
-    best = np.argsort(-scores[0])[:BEST]
-    names = model.labels or tuple(f"label {index}" for index in range(len(scores[0])))
-    if _is_quantity(head):
-        rows = tuple((names[index], f"{scores[0, index]:.4f}") for index in best)
-    else:
-        rows = tuple((names[index], _percent(float(scores[0, index]))) for index in best)
-    return rows, tuple(Target(names[index], (0,), (int(index),)) for index in best)
-
-
-def _is_quantity(head: HeadConfig) -> bool:
-    """Whether scores are no probabilities: softmax would make 1 of every single one."""
-    return head.problem == "regression" or (head.classes == 1 and head.problem == "single_label")
-
-
-def _of_tokens(
-    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
-) -> Answer:
-    spans = token_classification.decode(scores, encoding, model.labels)
-    rows = tuple(
-        (span.label, f"{texts[0][span.start : span.end]} ({_percent(span.score)})")
-        for span in spans
-    )
-    best, targets = scores.argmax(axis=-1), []
-    for span in spans:
-        inside = token_classification.tokens_in(span, encoding)
-        # A lone space of byte-level BPE is a token of no character: a span of it has none.
-        for place in inside[np.argsort(-scores[inside].max(axis=-1))][:1].tolist():
-            start, end = encoding.offsets[place]
-            name = f"{model.labels[best[place]]} at “{texts[0][start:end]}”"
-            targets.append(Target(name, (place,), (int(best[place]),)))
-    return rows or (("spans", "none"),), tuple(targets)
-
-
-def _of_span(
-    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
-) -> Answer:
-    found = question_answering.decode(scores, encoding, model.labels)
-    ends = question_answering.ends(scores, encoding)
-    text = texts[1][found.start : found.end]
-    targets = (Target(f"“{text}”", ends, (0, 1)), Target("no answer", (0, 0), (0, 1)))
-    is_none = found.no_answer_score >= found.score
-    rows = (
-        ("answer", "none" if is_none else text),
-        ("score", f"{found.score:.2f}"),
-        ("score of no answer", f"{found.no_answer_score:.2f}"),
-    )
-    return rows, targets[::-1] if is_none else targets
-
-
-_BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Answer]] = {
-    "sequence": _of_sequence,
-    "token": _of_tokens,
-    "span": _of_span,
-}
-
-
-def _fills_masks(model: Model) -> bool:
-    """Whether the model fills masks."""
-    return model.config.head is not None and model.config.head.kind == "vocabulary"
-
-
-def _scores_tokens(model: AnyModel) -> bool:
-    """Whether the logits are of tokens, and can be asked for some alone."""
-    if not isinstance(model, Model) or model.config.head is None:
-        return False
-    return model.config.head.kind in ("token", "span", "vocabulary")
-
-
-def _masks(model: Model, encoding: Encoding) -> tuple[int, ...]:
-    """Where the masks are, of a model that fills them."""
-    if not _fills_masks(model) or model.tokenizer.mask_id is None:
-        return ()
-    return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
-
-
-def _mask_targets(model: Model, output: ModelOutput, masks: Sequence[int]) -> tuple[Target, ...]:
-    assert output.logits is not None
-    best = np.asarray(output.logits[0]).argmax(axis=-1)
-    entries = model.tokenizer.tokens(best)
-    return tuple(
-        Target(f"“{entry}” for mask {index + 1}", (place,), (int(token_id),))
-        for index, (place, token_id, entry) in enumerate(zip(masks, best, entries, strict=True))
-    )
-
-
-def _written_targets(pair: EncodedPair, written: Sequence[Token]) -> tuple[Target, ...]:
-    return tuple(
-        Target(f"{place + 1}: “{token.text}”", (place,), (token.token_id,))
-        for place, token in enumerate(written)
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
