@@ -193,9 +193,7 @@ class Inspector:
                 _norms("source", source, output.records["source_hidden"]),
                 _norms("translation", given, output.records["target_hidden"]),
             ),
-            attributions=self._attributed(
-                batch, [pair.source], scored_answer.written_targets(pair, written)
-            ),
+            attributions=self._attributed(batch, [pair.source], targets),
         )
 
     def _observed(
