@@ -45,6 +45,7 @@ autodoc_typehints = "signature"
 python_maximum_signature_line_length = 88
 autodoc_preserve_defaults = True
 
+pygments_dark_style = "monokai"
 html_theme = "furo"
 html_math_renderer = "mathml"
 html_title = f"Encodax {release}"

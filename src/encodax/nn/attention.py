@@ -153,8 +153,8 @@ class KeysValues:
 class MultiHeadAttention(hk.Module):
     """Multi-head attention: attention of H heads side by side, projected back to D.
 
-    q_h = x w_q[h], k_h = y w_k[h], v_h = y w_v[h]
-    out = concat_h(attention(q_h, k_h, v_h)) w_o
+        q_h = x w_q[h], k_h = y w_k[h], v_h = y w_v[h]
+        out = concat_h(attention(q_h, k_h, v_h)) w_o
 
     where y is x itself (self-attention) or another sequence (cross-attention). Vaswani et al.
     2017, section 3.2.2. Parameters: `query`, `key`, `value` with w (D, H, K) and b (H, K), and

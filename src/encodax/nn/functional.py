@@ -104,8 +104,8 @@ def is_narrow(w: Weight) -> bool:
 def int8_product(x: Float[Array, "*rows D"], w: Int8Weight) -> Array:
     """X w in integers: each row of x is rounded to 255 steps between its least and greatest value.
 
-    x_ik ~ m_i + s_i q_ik,  q_ik = round((x_ik - m_i) / s_i) in -127 .. 127
-    y_ij = s_i t_j sum_k q_ik w_kj + m_i t_j sum_k w_kj
+        x_ik ~ m_i + s_i q_ik,  q_ik = round((x_ik - m_i) / s_i) in -127 .. 127
+        y_ij = s_i t_j sum_k q_ik w_kj + m_i t_j sum_k w_kj
 
     with m_i the middle of row i, s_i the 254th part of its range and t_j the step of column j.
     Values after a GELU lie on one side of 0, so that steps about 0 would waste a bit. Sums are
