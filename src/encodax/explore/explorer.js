@@ -551,7 +551,8 @@ function showMask() {
 // --- norms
 
 function buildNorms(norms) {
-  const count = norms.tokens.length, least = Math.min(...norms.values), most = Math.max(...norms.values);
+  const count = norms.tokens.length, ofAll = (pick) => norms.values.reduce((a, b) => pick(a, b));
+  const least = ofAll(Math.min), most = ofAll(Math.max);
   const value = (r, c) => norms.values[r * count + c];
   const heat = {
     rows: norms.layers,
