@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jobs
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -60,8 +61,7 @@ def environment(cache: Path) -> dict[str, str]:
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "HF_HOME": str(cache),
         "HF_HUB_OFFLINE": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache / "compiled"),
+        **jobs.ADDS,
     }
 
 

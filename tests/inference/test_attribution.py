@@ -250,8 +250,9 @@ def test_the_last_guesses_are_those_of_the_model(family: str) -> None:
     text = "the [MASK] sat on a [MASK]"
     batch = model.batch([text])
     places = jnp.flatnonzero(batch.token_ids[0] == model.tokenizer.mask_id)
+    states = model.apply(model.params, batch, record=frozenset({"hidden"})).records["hidden"]
     scores, ids = jax.jit(
-        lambda params: attribution.guesses_by_layer(model, params, batch, places, 6)
+        lambda params: attribution.guesses_by_layer(model, params, batch, states, places, 6)
     )(model.params)
     depth = len(model.config.encoder.layers)
     assert scores.shape == ids.shape == (depth + 1, 2, 6)

@@ -5,34 +5,19 @@ The goldens are tiny models with random weights, made by `generate.py`.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import functools
 
 import jax
 import numpy as np
 import pytest
 from blocks import assert_close
-from goldens import ENCODERS
+from goldens import ALL, ENCODERS, FOLDER, parts
 
-from encodax import families, weights
-from encodax.config import ModelConfig
-from encodax.model import _transformed, parameter_shapes
-from encodax.types import PackedBatch, Params
+from encodax.types import PackedBatch
 
-GOLDENS = Path(__file__).parent / "goldens"
-ALL = sorted(
-    path.parent.relative_to(GOLDENS).as_posix() for path in GOLDENS.glob("*/*/config.json")
-)
 CASES = ("one", "two", "some", "longest", "pair")
 TOLERANCE = 1e-5
 """Times max(1, |x|)."""
-
-
-def loaded(golden: str) -> tuple[ModelConfig, Params]:
-    published = json.loads((GOLDENS / golden / "config.json").read_text())
-    family = families.family_named(published["model_type"])
-    config = family.read_config(published)
-    return config, weights.load(GOLDENS / golden, parameter_shapes(config), family, config).params
 
 
 def batch_of(cases: list[dict[str, np.ndarray]], rows: list[list[int]]) -> PackedBatch:
@@ -58,18 +43,16 @@ PACKED = [[3, 0, 1], [4, 2]]
 
 def assert_reference(golden: str, *batches: list[list[int]]) -> None:
     """The golden's outputs for each case, wherever it stands in batches of these rows."""
-    config, params = loaded(golden)
-    stored = np.load(GOLDENS / golden / "outputs.npz")
+    model = parts(golden)
+    stored = np.load(FOLDER / golden / "outputs.npz")
     cases = [
         {name.split("/")[1]: stored[name] for name in stored.files if name.startswith(f"{case}/")}
         for case in CASES
     ]
-    apply = jax.jit(_transformed(config).apply, static_argnames=("is_training", "record"))
+    apply = jax.jit(functools.partial(model.apply, record=frozenset({"hidden"})))
     for rows in batches:
         batch = batch_of(cases, rows)
-        output = jax.device_get(
-            apply(params, None, batch, is_training=False, record=frozenset({"hidden"}))
-        )
+        output = jax.device_get(apply(model.params, batch))
         for b, row in enumerate(rows):
             for n, index in enumerate(row):
                 start, length = batch.starts[b, n], batch.lengths[b, n]
@@ -80,7 +63,7 @@ def assert_reference(golden: str, *batches: list[list[int]]) -> None:
                     assert_close(ours[b, here], theirs, TOLERANCE)
                 assert_close(output.hidden[b, here], case["last"], TOLERANCE)
                 if output.logits is not None:
-                    place = n if config.head.kind == "sequence" else here
+                    place = n if model.config.head.kind == "sequence" else here
                     assert_close(output.logits[b, place], case["output"], TOLERANCE)
 
 

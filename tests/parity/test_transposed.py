@@ -8,10 +8,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from goldens import ENCODERS
-from parity.test_goldens import CASES, GOLDENS, batch_of, loaded
-
-from encodax.model import _transformed
+from goldens import ENCODERS, FOLDER, parts
+from parity.test_goldens import CASES, batch_of
 
 MOVED = 1e-3
 
@@ -23,8 +21,8 @@ def kind_of(path: str) -> str:
 
 @pytest.mark.parametrize("golden", ENCODERS.values(), ids=ENCODERS)
 def test_a_transposed_square_matrix_moves_the_hidden_states(golden: str) -> None:
-    config, params = loaded(golden)
-    stored = np.load(GOLDENS / golden / "outputs.npz")
+    model = parts(golden)
+    stored = np.load(FOLDER / golden / "outputs.npz")
     cases = [
         {name: stored[f"{case}/{name}"] for name in ("token_ids", "type_ids", "last")}
         for case in CASES
@@ -32,19 +30,13 @@ def test_a_transposed_square_matrix_moves_the_hidden_states(golden: str) -> None
     rows = [[3, 0, 1], [4, 2]]
     batch = batch_of(cases, rows)
     real = batch.segment_ids > 0
-    apply = jax.jit(
-        lambda params: (
-            _transformed(config)
-            .apply(params, None, batch, is_training=False, record=frozenset())
-            .hidden
-        )
-    )
-    kept = np.asarray(apply(params))[real]
+    apply = jax.jit(lambda params: model.apply(params, batch).hidden)
+    kept = np.asarray(apply(model.params))[real]
     wanted = np.concatenate([cases[index]["last"] for row in rows for index in row])
     assert np.abs(kept - wanted).max() < MOVED / 10
 
     turned = set()
-    for path, leaves in params.items():
+    for path, leaves in model.params.items():
         shape = leaves["w"].shape if "w" in leaves else ()
         side = shape[0] if shape else 0
         if np.prod(shape) != side**2 or len(shape) < 2 or kind_of(path) in turned:
@@ -52,7 +44,7 @@ def test_a_transposed_square_matrix_moves_the_hidden_states(golden: str) -> None
         turned.add(kind_of(path))
         flat = np.asarray(leaves["w"]).reshape(side, side)
         changed = {**leaves, "w": flat.T.reshape(shape)}
-        hidden = np.asarray(apply({**params, path: changed}))[real]
+        hidden = np.asarray(apply({**model.params, path: changed}))[real]
         assert np.abs(hidden - kept).max() > MOVED, path
     own = {f"encoder/layer/attention/{name}" for name in ("query", "key", "value", "output")}
     assert own <= turned

@@ -314,7 +314,7 @@ const windowAt = (token, count) => Math.max(0, Math.min(count - WINDOW, token - 
 
 function drawLines(svg, stack, width) {
   const height = 20, strongest = looksAt(stack, state.layer, state.view, state.query);
-  const sameTokens = stack.queries === stack.keys || stack.queries.length === stack.keys.length;
+  const sameTokens = stack.queries.length === stack.keys.length;
   const rowsFrom = windowAt(state.query, stack.queries.length);
   const keysFrom = sameTokens ? rowsFrom : windowAt(strongest[0]?.[0] ?? 0, stack.keys.length);
   const rowsTo = Math.min(rowsFrom + WINDOW, stack.queries.length), keysTo = Math.min(keysFrom + WINDOW, stack.keys.length);

@@ -15,11 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from jaxtyping import Float, Int
 
-from encodax.explore.report import direction_of
+from encodax.explore.report import direction_of, from_template
 from encodax.inspection import AttentionMaps, Inspection, Token
 
 HERE = Path(__file__).parent
@@ -40,14 +39,8 @@ def render(inspection: Inspection, *, model: str) -> str:
     script, style = (
         (HERE / name).read_text(encoding="utf-8").rstrip("\n") for name in (SCRIPT, STYLE)
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return from_template(
+        TEMPLATE,
         model=model,
         inspection=inspection,
         script=script,

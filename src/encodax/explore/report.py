@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jinja2
 
@@ -192,6 +192,11 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML; the same data give the same bytes."""
+    return from_template(TEMPLATE, page=page)
+
+
+def from_template(template: str, **values: Any) -> str:
+    """A template that stands beside this file, with texts escaped and no value left out."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -199,4 +204,4 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(TEMPLATE).render(page=page)
+    return environment.get_template(template).render(values)

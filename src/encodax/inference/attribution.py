@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import haiku as hk
@@ -14,10 +14,9 @@ from encodax.model import Model
 from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.encoder import EncoderLayer
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks.task import AnyModel
 from encodax.types import ModelOutput, Params, sides_of
 
-AnyModel = Model | Seq2SeqModel
 Scores = Callable[[ModelOutput], Float[Array, " M"]]
 TOGETHER = 512
 """Tokens that slopes are computed for at once: of a short text, those of several scores."""
@@ -115,14 +114,26 @@ def integrated_gradients(
 
 
 def guesses_by_layer(
-    model: Model, params: Params, batch: Any, places: Int[Array, " M"], top_k: int
+    model: Model,
+    params: Params,
+    batch: Any,
+    states: Sequence[Float[Array, "1 T D"]],
+    places: Int[Array, " M"],
+    top_k: int,
 ) -> tuple[Float[Array, "states M k"], Int[Array, "states M k"]]:
     """What the model would fill each mask with if it ended after each layer, and how sure it is.
 
     The state after a layer goes to the final norm and the head at once (the "logit lens",
-    nostalgebraist 2020); the first of L + 1 states is the embeddings.
+    nostalgebraist 2020).
+
+    Args:
+        model: a model that fills masks.
+        params: its parameters.
+        batch: the text, one row.
+        states: what `hidden` records of it: L + 1, the embeddings first.
+        places: of the masks, M of them.
+        top_k: guesses for each.
     """
-    states = model.apply(params, batch, record=frozenset({"hidden"})).records["hidden"]
 
     def guess(state: Float[Array, "1 T D"]) -> tuple[Array, Array]:
         output = from_embeddings(model, params, batch, state, layers=False, tokens=places[None])

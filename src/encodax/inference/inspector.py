@@ -19,7 +19,6 @@ from encodax.data import packing
 from encodax.errors import EncodaxError
 from encodax.inference import attention_maps, attribution, scored_answer
 from encodax.inference.attention_maps import Resolution
-from encodax.inference.attribution import AnyModel
 from encodax.inference.embedder import checked
 from encodax.inference.translator import Translator
 from encodax.inspection import (
@@ -33,6 +32,7 @@ from encodax.inspection import (
 )
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
+from encodax.tasks.task import AnyModel
 from encodax.tokenizer import Encoding, Text
 from encodax.types import ModelOutput, PackedBatch, PairBatch, sides_of
 
@@ -157,7 +157,7 @@ class Inspector:
             attention=maps,
             norms=(_norms("text", tokens, output.records["hidden"]),),
             attributions=self._attributed(batch, encodings, targets),
-            masks=self._guessed(model, batch, masks),
+            masks=self._guessed(model, batch, output.records["hidden"], masks),
         )
 
     @functools.cached_property
@@ -272,7 +272,7 @@ class Inspector:
         return np.where(stays, token_ids, stand_in).astype(np.int32)
 
     def _guessed(
-        self, model: Model, batch: PackedBatch, masks: Sequence[int]
+        self, model: Model, batch: PackedBatch, states: Sequence[Array], masks: Sequence[int]
     ) -> tuple[MaskGuesses, ...]:
         """What each mask would be filled with after each layer."""
         if not masks:
@@ -281,10 +281,10 @@ class Inspector:
         top_k = min(self.top_k, model.config.head.classes)
 
         @jax.jit
-        def guess(params: Any, batch: Any, places: Any) -> Any:
-            return attribution.guesses_by_layer(model, params, batch, places, top_k)
+        def guess(params: Any, batch: Any, states: Any, places: Any) -> Any:
+            return attribution.guesses_by_layer(model, params, batch, states, places, top_k)
 
-        scores, ids = map(np.asarray, guess(model.params, batch, jnp.asarray(masks)))
+        scores, ids = map(np.asarray, guess(model.params, batch, states, jnp.asarray(masks)))
         return tuple(
             MaskGuesses(
                 place,

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from encodax.config import HeadConfig
-from encodax.inference.attribution import AnyModel
 from encodax.inference.engine import answer_of
 from encodax.inspection import Token
 from encodax.model import Model
 from encodax.nn import functional
 from encodax.tasks import question_answering, token_classification
+from encodax.tasks.task import AnyModel
 from encodax.tokenizer import EncodedPair, Encoding
 from encodax.types import ModelOutput
 
