@@ -1,16 +1,41 @@
-"""JSON files of a model directory, read with errors of one line."""
+"""JSON files of a model directory, read with errors of one line, and every key accounted for."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from encodax.errors import EncodaxError
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a file stands at a path; False where nothing does.
+
+    Raises:
+        EncodaxError: something stands there that is no file, or cannot be read: a folder, a pipe, a
+            link to nothing. It would be wrong to go on as if there were nothing.
+    """
+    try:
+        if not os.path.lexists(path):
+            return False
+        if not path.exists():
+            raise EncodaxError(f"{path} is a link to nothing: put the file there, or remove it")
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no ordinary file"
+            raise EncodaxError(f"{path} is {what}; put the file there, or remove it")
+    except OSError as error:
+        raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not os.access(path, os.R_OK):
+        raise EncodaxError(f"{path} cannot be read: Permission denied")
+    return True
+
+
 def read(path: Path, kind: type = dict, *, hint: str) -> Any:
-    """What a file holds, an object or a list.
+    """Read a file that holds an object or a list.
 
     Args:
         path: the file.
@@ -20,18 +45,116 @@ def read(path: Path, kind: type = dict, *, hint: str) -> Any:
     Raises:
         EncodaxError: it is missing, not JSON, or not of that kind.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise EncodaxError(f"{path} does not exist{hint}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_bytes(), path, kind)
+    except OSError as error:
+        raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def parse(content: bytes, path: Path, kind: type = dict) -> Any:
+    """Parse the bytes of a file that holds an object or a list.
+
+    Raises:
+        EncodaxError: they are not JSON in UTF-8, or not of that kind.
+    """
+    try:
+        found = json.loads(content.decode("utf-8"))
     except (RecursionError, ValueError) as error:
         raise EncodaxError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, kind):
+    if not isinstance(found, kind):
         wanted = "an object" if kind is dict else "a list"
-        raise EncodaxError(f"{path} wants {wanted}, not a {type(content).__name__}")
-    return content
+        raise EncodaxError(f"{path} wants {wanted}, not a {type(found).__name__}")
+    return found
 
 
 def write(path: Path, content: Any) -> None:
     """Write an object or a list."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# Keys: each one is used, harmless, or refused.
+
+
+class Settings(Mapping[str, Any]):
+    """The object of a JSON file, which notes the keys that are read."""
+
+    def __init__(self, values: Mapping[str, Any], *, where: Path | str):
+        """Note nothing yet.
+
+        Args:
+            values: the object.
+            where: the file, for errors.
+        """
+        self._values = dict(values)
+        self._used: dict[str, None] = {}  # in order
+        self.where = where
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._values[key]
+        self._used[key] = None
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the object itself; nothing is noted."""
+        return dict(self._values)
+
+    def settle(self, harmless: Mapping[str, str], *, unknown: str | None = None) -> FileKeys:
+        """Account for every key, once all has been read.
+
+        Args:
+            harmless: key -> why it changes no answer.
+            unknown: why any other key changes none; None to refuse it.
+
+        Raises:
+            EncodaxError: names the first key that is neither read nor harmless, with its value. One
+                whose value is null, false or empty is off, and harmless whatever it means.
+        """
+        kept, reasons = {}, {}
+        for key, value in self._values.items():
+            if key in self._used:
+                continue
+            reason = harmless.get(key) or (OFF if not value else unknown)
+            if reason is None:
+                raise EncodaxError(
+                    f"{self.where}: {key} = {shown(value)} is not supported: it is not known here, "
+                    "and may change the answers; remove the key if it does not"
+                )
+            kept[key], reasons[key] = value, reason
+        return FileKeys(tuple(self._used), kept, reasons)
+
+
+OFF = "it is off"
+"""Why an unknown key that is null, false or empty is harmless."""
+
+
+@dataclass(frozen=True)
+class FileKeys:
+    """What became of the keys of one JSON file of a model directory."""
+
+    used: tuple[str, ...] = ()
+    """Keys that were read."""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that change no answer, with their values: they are saved back."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why each of these changes none."""
+
+
+ModelFiles = Mapping[str, FileKeys]
+"""JSON file of a model directory, by its name in there -> what became of its keys."""
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -29,6 +29,7 @@ from encodax.data import packing
 from encodax.data.batches import row_tokens_for
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
+from encodax.json_files import ModelFiles
 from encodax.nn import Encoder, Head, functional
 from encodax.saved_model import of_encoder
 from encodax.tokenizer import Encoding, Text, Tokenizer, check_unicode
@@ -88,6 +89,8 @@ class Model:
     carried: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Tensors of the file that the model does not compute with, such as BERT's pooler beside an
     embedder; saved back."""
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each JSON file it was read from (`encodax info --files`)."""
 
     @classmethod
     def create(cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Model:
@@ -116,7 +119,7 @@ class Model:
         if adapters.is_adapter(directory):
             return cls._adapted(adapters.read(directory), token)
         parts = saved_model.read(directory, parameter_shapes)
-        return cls(parts.config, parts.params, parts.tokenizer, parts.carried)
+        return cls(parts.config, parts.params, parts.tokenizer, parts.carried, parts.files)
 
     @classmethod
     def _adapted(cls, adapter: adapters.Adapter, token: str | None) -> Model:
@@ -218,7 +221,9 @@ class Model:
         Raises:
             EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
         """
-        parts = saved_model.Parts(self.config, self.params, self.tokenizer, self.carried)
+        parts = saved_model.Parts(
+            self.config, self.params, self.tokenizer, self.carried, self.files
+        )
         saved_model.write(Path(directory), parts, max_length=self.max_length, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:

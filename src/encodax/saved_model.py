@@ -33,6 +33,7 @@ from encodax.config import ModelConfig, Usage
 from encodax.errors import EncodaxError
 from encodax.families import Family, native
 from encodax.families.published import labels_of
+from encodax.json_files import ModelFiles, Settings, is_there
 from encodax.sentence_modules import SentenceModules
 from encodax.tokenizer import Tokenizer
 from encodax.types import Params, Shapes
@@ -69,6 +70,8 @@ class Parts:
     params: Params
     tokenizer: Tokenizer
     carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each JSON file; keys that change no answer are saved back."""
 
 
 def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
@@ -90,10 +93,11 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     loaded = weights.load(place, shapes_of(config), family, config)
     tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
     _check_tokenizer(place, tokenizer, config, published)
-    parts = Parts(config, loaded.params, tokenizer, loaded.carried)
+    files = {CONFIG_FILE: family.account(published)}
+    parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
     if modules is not None:
         return _as_embedder(parts, modules)
-    return _with_own_head(parts, place, shapes_of) if (place / HEAD_FILE).is_file() else parts
+    return _with_own_head(parts, place, shapes_of) if is_there(place / HEAD_FILE) else parts
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -107,9 +111,9 @@ def read_config(directory: Path) -> ModelConfig:
     return replace(config, head=None, labels=())
 
 
-def _published(place: Path) -> tuple[Family, ModelConfig, dict[str, Any]]:
-    """What `config.json` says: the family, the configuration as ours, and as it stands there."""
-    published = _object(place / CONFIG_FILE)
+def _published(place: Path) -> tuple[Family, ModelConfig, Settings]:
+    """Read `config.json`: the family, the configuration as ours, and as it stands there."""
+    published = Settings(_object(place / CONFIG_FILE), where=place / CONFIG_FILE)
     if "model_type" not in published:
         raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
     family = families.family_named(published["model_type"])
@@ -166,7 +170,8 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     of_file = {p: leaves for p, leaves in parts.params.items() if stored.head or of_encoder(p)}
 
     def write_to(place: Path) -> None:
-        json_files.write(place / CONFIG_FILE, {**family.write_config(stored), "dtype": "float32"})
+        published = {**kept(parts.files, CONFIG_FILE), **family.write_config(stored)}
+        json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
         weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
         types = stored.encoder.embeddings.type_vocabulary_size
         parts.tokenizer.save(
@@ -187,6 +192,16 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
             (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
 
     atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
+
+
+NOT_KEPT = ("auto_map", "label2id")
+"""Keys that are not saved back: no code comes along, and labels may have changed."""
+
+
+def kept(files: ModelFiles, name: str) -> dict[str, Any]:
+    """Return the keys of a file that change no answer, to be saved back."""
+    found = files.get(name, json_files.FileKeys()).kept
+    return {key: value for key, value in found.items() if key not in NOT_KEPT}
 
 
 def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:

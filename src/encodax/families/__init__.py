@@ -30,6 +30,7 @@ from encodax.families import (
     t5,
 )
 from encodax.families.tensors import TensorNames
+from encodax.json_files import FileKeys, Settings
 
 
 @runtime_checkable
@@ -42,6 +43,9 @@ class Family(TensorNames, Protocol):
 
     def read_config(self, published: Mapping[str, Any]) -> ModelConfig:
         """The published configuration as ours; refuses what our blocks would not compute alike."""
+
+    def account(self, settings: Settings) -> FileKeys:
+        """Account for the keys of a configuration that has been read; refuses unknown ones."""
 
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
         """Ours as the published one, as near as the family comes."""
@@ -63,6 +67,9 @@ class FamilyOfSeq2Seq(TensorNames, Protocol):
 
     def read_config(self, published: Mapping[str, Any]) -> Seq2SeqConfig:
         """The published configuration as ours; refuses what our blocks would not compute alike."""
+
+    def account(self, settings: Settings) -> FileKeys:
+        """Account for the keys of a configuration that has been read; refuses unknown ones."""
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
         """Ours as the published one, as near as the family comes."""

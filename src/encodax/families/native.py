@@ -10,8 +10,10 @@ from typing import Any
 
 from encodax.config import HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
+from encodax.families import harmless
 from encodax.families.published import labels_of, plain_head, scores_of, shape_of
 from encodax.families.tensors import Tensor
+from encodax.json_files import FileKeys, Settings
 
 MODEL_TYPE = "encodax"
 copies: Mapping[str, str] = {}
@@ -59,6 +61,15 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "pad_token_id": config.pad_id,
         "id2label": {str(index): label for index, label in enumerate(config.labels)},
     }
+
+
+def account(settings: Settings) -> FileKeys:
+    """Account for the keys of a configuration, once `read_config` has read it.
+
+    Raises:
+        EncodaxError: one is not known.
+    """
+    return settings.settle({**harmless.ANY, "dtype": "each tensor has a type of its own"})
 
 
 def read_config(published: Mapping[str, Any]) -> ModelConfig:

@@ -8,10 +8,13 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
+from encodax.families import harmless
 from encodax.families.native import canonical, copies, fields_of, file_name, is_stray, tensor
+from encodax.json_files import FileKeys, Settings
 
 __all__ = [
     "MODEL_TYPE",
+    "account",
     "canonical",
     "copies",
     "file_name",
@@ -27,6 +30,15 @@ MODEL_TYPE = "encodax-seq2seq"
 def write_config(config: Seq2SeqConfig) -> dict[str, Any]:
     """Our specs as they are, field by field."""
     return {"model_type": MODEL_TYPE, "is_encoder_decoder": True, **asdict(config)}
+
+
+def account(settings: Settings) -> FileKeys:
+    """Account for the keys of a configuration, once `read_config` has read it.
+
+    Raises:
+        EncodaxError: one is not known.
+    """
+    return settings.settle(harmless.ANY)
 
 
 def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:

@@ -5,13 +5,21 @@ Two forms are published: that of its authors (`n_embd`, ...), and that of transf
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head, rotary
+from encodax.families import bert, harmless
+from encodax.families.published import (
+    Published,
+    PublishedFamily,
+    Shape,
+    check_fixed,
+    plain_head,
+    rotary,
+)
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of, split
 
 LAYER = "nomic_bert.encoder.layers.{}."
@@ -52,6 +60,8 @@ AUTHORS_FIXED = {
     "rotary_emb_interleaved": False,
     "rotary_emb_scale_base": None,
     "rotary_scaling_factor": None,
+    "scale_attn_by_inverse_layer_idx": False,
+    "scale_attn_weights": True,
     "use_rms_norm": False,
 }
 """Options of the authors' form that are computed in one form only."""
@@ -61,12 +71,11 @@ def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The authors' form to that of transformers."""
     if "n_embd" not in published:
         return published
-    for key, value in AUTHORS_FIXED.items():
-        if published.get(key, value) != value:
-            raise EncodaxError(f"config.json: {key} = {published[key]!r} is not supported")
-    renamed = {AUTHORS_KEYS.get(key, key): value for key, value in published.items()}
+    check_fixed(published, AUTHORS_FIXED)
     base = published.get("rotary_emb_base", BASE)
-    return {**renamed, "rope_parameters": {"rope_theta": base}, "hidden_act": "silu"}
+    own = {"rope_parameters": {"rope_theta": base}, "hidden_act": "silu"}
+    renamed = {name: published[key] for key, name in AUTHORS_KEYS.items() if key in published}
+    return ChainMap({**own, **renamed}, published)  # type: ignore[arg-type]
 
 
 BASE = 1000.0
@@ -125,6 +134,21 @@ FAMILY = PublishedFamily(
         "pad_token_id": 0,
         "rope_parameters": None,
         "type_vocab_size": 2,
+    },
+    harmless={
+        **dict.fromkeys(("dense_seq_output", "pad_vocab_size_multiple"), harmless.UNREAD),
+        **dict.fromkeys(
+            ("fused_bias_fc", "fused_dropout_add_ln", "reorder_and_upcast_attn", "use_flash_attn"),
+            harmless.MEMORY,
+        ),
+        "embd_pdrop": harmless.TRAINING,
+        "head_dim": "it repeats hidden_size / num_attention_heads",
+        "max_trained_positions": "it says how long the texts of training were",
+        "parallel_block_tied_norm": "there is no parallel block",
+        "summary_proj_to_labels": harmless.UNREAD,
+        "summary_type": harmless.UNREAD,
+        "summary_use_proj": harmless.UNREAD,
+        "use_xentropy": harmless.TRAINING,
     },
     renames=((r"^bert\.", "nomic_bert."),),
     strays=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),

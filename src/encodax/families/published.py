@@ -27,7 +27,9 @@ from encodax.config import (
     RotaryConfig,
 )
 from encodax.errors import EncodaxError
+from encodax.families import harmless
 from encodax.families.tensors import Table, Tensor, look_up
+from encodax.json_files import FileKeys, Settings
 
 ACTIVATIONS = {
     "gelu": "gelu_erf",
@@ -322,6 +324,8 @@ class PublishedFamily:
     """What the published class takes for keys that are left out."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Options that our blocks have in one form only: any other value is refused."""
+    harmless: Mapping[str, str] = field(default_factory=dict)
+    """Keys of this family that change no answer -> the reason."""
     other_classes: Mapping[str, HeadKind | None] = field(default_factory=dict)
     """Published classes that hold more than a head of ours -> the kind that is read of them."""
     strays: tuple[str, ...] = ()
@@ -348,9 +352,7 @@ class PublishedFamily:
             raise EncodaxError(message) from error
 
     def _read(self, values: Mapping[str, Any]) -> ModelConfig:
-        for key, value in self.fixed.items():
-            if values.get(key, value) != value:
-                raise EncodaxError(f"config.json: {key} = {values[key]!r} is not supported")
+        check_fixed(values, self.fixed)
         published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
         check_dtype(published)
         shape = published.shape(self.keys)
@@ -359,6 +361,19 @@ class PublishedFamily:
         head = self._head(kind, labels, shape, published) if kind else None
         return ModelConfig(
             self.encoder(shape, published), head, labels, shape.pad_id, family=self.MODEL_TYPE
+        )
+
+    def account(self, settings: Settings) -> FileKeys:
+        """Account for the keys of a configuration, once `read_config` has read it.
+
+        Raises:
+            EncodaxError: one is not known, and may change the answers.
+        """
+        of_family = {*self.defaults, *self.keys.values(), "id2label", "num_labels", "problem_type"}
+        return harmless.account(
+            settings,
+            harmless={**harmless.ENCODERS, **self.harmless},
+            of_family=of_family,
         )
 
     def _kind(self, published: Published) -> HeadKind | None:
@@ -478,6 +493,18 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "torch_dtype": None,
 }
 """What every published class takes for a key that is left out."""
+
+
+def check_fixed(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    """Refuse options that our blocks have in one form only, where they ask for another.
+
+    Raises:
+        EncodaxError: names the first one.
+    """
+    known = {key: (value,) for key, value in fixed.items()} | harmless.FIXED_OF_ANY
+    for key, allowed in known.items():
+        if key in values and (value := values[key]) not in allowed:
+            raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
 
 
 def check_dtype(published: Published) -> None:

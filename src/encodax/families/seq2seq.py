@@ -13,8 +13,10 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig, TransformerConfig
 from encodax.errors import EncodaxError
-from encodax.families.published import COMMON_DEFAULTS, Published, check_dtype
+from encodax.families import harmless
+from encodax.families.published import COMMON_DEFAULTS, Published, check_dtype, check_fixed
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
+from encodax.json_files import FileKeys, Settings
 
 FIRST, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
 """The token that every target begins with, where there is one; and that it is `bos_token_id`."""
@@ -42,6 +44,8 @@ class Seq2SeqFamily:
     """Options that our blocks have in one form only: any other value is refused."""
     refused: Mapping[str, Any] = field(default_factory=dict)
     """Values of old options that nothing computes any more: refused, and not written."""
+    harmless: Mapping[str, str] = field(default_factory=dict)
+    """Keys of this family that change no answer -> the reason."""
     other_architectures: tuple[str, ...] = ()
     """Other names of the same model."""
     prefix: str = ""
@@ -69,9 +73,7 @@ class Seq2SeqFamily:
             raise EncodaxError(message) from error
 
     def _read(self, values: Mapping[str, Any]) -> Seq2SeqConfig:
-        for key, value in self.fixed.items():
-            if values.get(key, value) != value:
-                raise EncodaxError(f"config.json: {key} = {values[key]!r} is not supported")
+        check_fixed(values, self.fixed)
         for key, value in self.refused.items():
             if values.get(key) == value:
                 raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
@@ -96,6 +98,16 @@ class Seq2SeqFamily:
             never_ids=_never_ids(values, self.never(pad_id)),
             first_id=_first_id(values),
             family=self.MODEL_TYPE,
+        )
+
+    def account(self, settings: Settings) -> FileKeys:
+        """Account for the keys of a configuration, once `read_config` has read it.
+
+        Raises:
+            EncodaxError: one is not known, and may change the answers.
+        """
+        return harmless.account(
+            settings, harmless={**harmless.ANY, **self.harmless}, of_family=self.defaults
         )
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
