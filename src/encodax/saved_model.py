@@ -93,7 +93,11 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     loaded = weights.load(place, shapes_of(config), family, config)
     tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
     _check_tokenizer(place, tokenizer, config, published)
-    files = {CONFIG_FILE: family.account(published)}
+    files = {
+        CONFIG_FILE: family.account(published),
+        **tokenizer.keys,
+        **({} if modules is None else modules.files),
+    }
     parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
     if modules is not None:
         return _as_embedder(parts, modules)
@@ -178,7 +182,7 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
             place, max_length=max_length, model_type=family.MODEL_TYPE, has_types=types > 1
         )
         if head is not None and head.kind == "embedding":
-            sentence_modules.write(place, parts.config, parts.params)
+            sentence_modules.write(place, parts.config, parts.params, parts.files)
         elif head is not None and stored.head is None:
             labels = {str(index): label for index, label in enumerate(parts.config.labels)}
             json_files.write(place / HEAD_FILE, {**asdict(head), "id2label": labels})

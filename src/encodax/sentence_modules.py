@@ -6,7 +6,7 @@ other is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from encodax import json_files, weights
 from encodax.config import HeadConfig, ModelConfig, Pooling, Similarity, Usage
 from encodax.errors import EncodaxError
 from encodax.families.tensors import LINEAR
+from encodax.json_files import ModelFiles
 from encodax.types import Params
 
 MODULES_FILE = "modules.json"
@@ -62,6 +63,8 @@ class SentenceModules:
     """Where the dense layer's weights are; None where there is no such layer."""
     max_length: int | None
     usage: Usage
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each of these files, by its name in the directory."""
 
 
 def read(directory: Path) -> SentenceModules | None:
@@ -217,8 +220,15 @@ def read_dense(folder: Path, head: HeadConfig, width: int) -> dict[str, Any]:
     }
 
 
-def write(directory: Path, config: ModelConfig, params: Params) -> None:
-    """Write the module files of an embedder beside the encoder's own files."""
+def write(directory: Path, config: ModelConfig, params: Params, files: ModelFiles) -> None:
+    """Write the module files of an embedder beside the encoder's own files.
+
+    Args:
+        directory: the model directory.
+        config: of the model.
+        params: of the model.
+        files: keys that change no answer, which are saved back.
+    """
     head = config.head
     assert head is not None and head.pooling is not None
     folders = ["", "1_Pooling"]

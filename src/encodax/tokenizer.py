@@ -19,6 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from encodax import sentencepiece_files
 from encodax.errors import EncodaxError
+from encodax.json_files import ModelFiles
 from encodax.sentencepiece_files import SentencePieceBackend
 from encodax.tokenizer_files import (
     ESM_TOKENS,
@@ -150,6 +151,8 @@ class Tokenizer:
     """The special tokens that the vocabulary has, by role: `cls_token`, `mask_token`, ..."""
     files: Mapping[str, bytes]
     """The files of the directory it was loaded from that `save` writes again, by name."""
+    keys: ModelFiles
+    """What became of the keys of each JSON file it was loaded from."""
 
     def __init__(
         self,
@@ -158,6 +161,7 @@ class Tokenizer:
         targets: SentencePieceBackend | None = None,
         special_tokens: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
+        keys: ModelFiles | None = None,
     ):
         """Wrap a tokenizer of the `tokenizers` library; its truncation and padding go off.
 
@@ -167,6 +171,7 @@ class Tokenizer:
             special_tokens: its special tokens by role; for roles that are not named, BERT's,
                 RoBERTa's or ESM's, whichever the vocabulary has.
             files: what `save` writes besides `tokenizer.json`.
+            keys: what became of the keys of the JSON files it was loaded from.
         """
         if isinstance(backend, tokenizers.Tokenizer):
             backend.no_truncation()
@@ -180,6 +185,7 @@ class Tokenizer:
         named = usual | dict(special_tokens or {})
         self.special_tokens = {role: token for role, token in named.items() if token in vocabulary}
         self.files = dict(files or {})
+        self.keys = dict(keys or {})
 
     @classmethod
     def train(

@@ -369,7 +369,13 @@ class PublishedFamily:
         Raises:
             EncodaxError: one is not known, and may change the answers.
         """
-        of_family = {*self.defaults, *self.keys.values(), "id2label", "num_labels", "problem_type"}
+        of_family = {
+            *COMMON_DEFAULTS,
+            *self.defaults,
+            *self.keys.values(),
+            "id2label",
+            "num_labels",
+        }
         return harmless.account(
             settings,
             harmless={**harmless.ENCODERS, **self.harmless},

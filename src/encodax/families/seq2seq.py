@@ -107,7 +107,9 @@ class Seq2SeqFamily:
             EncodaxError: one is not known, and may change the answers.
         """
         return harmless.account(
-            settings, harmless={**harmless.ANY, **self.harmless}, of_family=self.defaults
+            settings,
+            harmless={**harmless.ANY, **self.harmless},
+            of_family={*COMMON_DEFAULTS, *self.defaults},
         )
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
