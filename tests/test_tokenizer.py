@@ -234,10 +234,18 @@ def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "not JSON", '{"model": 3}'])
-def test_a_broken_tokenizer_is_named(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("{}", "cannot be read as a tokenizer"),
+        ("not JSON", "is not JSON"),
+        ('{"model": 3}', "cannot be read as a tokenizer"),
+    ],
+)
+def test_a_broken_tokenizer_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(EncodaxError, match=r"tokenizer\.json cannot be read as a tokenizer"):
+    with pytest.raises(EncodaxError, match=rf"tokenizer\.json {message}"):
         Tokenizer.load(tmp_path)
 
 
@@ -548,7 +556,8 @@ def test_esm_finds_the_vocabulary_anywhere_and_ignores_spaces(tmp_path: Path) ->
     assert {text: ids(tokenizer, text) for text in EXPECTED_ESM} == EXPECTED_ESM
     (pair,) = tokenizer.encode([("M K", "<mask>x")])
     assert pair.token_ids.tolist() == [0, 20, 15, 2, 32, 3, 2]
-    assert pair.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert not pair.type_ids.any()  # EsmTokenizer gives a model no types
+    assert pair.sequence_ids.tolist() == [-1, 0, 0, -1, 1, 1, -1]
     assert pair.offsets.tolist()[1:3] == [[0, 1], [2, 3]]
     assert tokenizer.decode(pair.token_ids[:4]) == "MK"
     assert (tokenizer.pad_id, tokenizer.mask_token, tokenizer.mask_id) == (1, "<mask>", 32)
@@ -587,9 +596,12 @@ def test_roberta_is_made_of_its_vocabulary_and_merges(tmp_path: Path) -> None:
     assert (tokenizer.pad_id, tokenizer.mask_id) == (1, len(BPE) - 1)
 
 
-def test_the_mask_of_roberta_takes_the_space_before_it(tmp_path: Path) -> None:
-    # As in its published tokenizer.json. (transformers 5.23 keeps the space where there is none.)
+def test_the_mask_of_roberta_takes_the_space_before_it_where_a_file_says_so(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(written(tmp_path, ROBERTA), model_type="roberta")
+    assert tokens(tokenizer, "the <mask> cat") == ["<s>", "the", "Ġ", "<mask>", "Ġcat", "</s>"]
+    mask = {"mask_token": {"content": "<mask>", "lstrip": True}}
+    written(tmp_path, {"special_tokens_map.json": mask})
+    tokenizer = Tokenizer.load(tmp_path, model_type="roberta")
     assert tokens(tokenizer, "the <mask> cat") == ["<s>", "the", "<mask>", "Ġcat", "</s>"]
 
 
@@ -652,7 +664,7 @@ FILES_OF_ROBERTA = ROBERTA | {"config.json": {"model_type": "roberta"}}
         (FILES_OF_BERT | {"tokenizer_config.json": "[]"}, r"config\.json wants an object, not a l"),
         (FILES_OF_BERT | {"tokenizer_config.json": b"\xff"}, r"config\.json is not UTF-8"),
         (FILES_OF_BERT | {"special_tokens_map.json": "3"}, r"map\.json wants an object, not a int"),
-        (FILES_OF_BERT | {"tokenizer_config.json": {"do_lower_case": "no"}}, "no tokenizer of ber"),
+        (FILES_OF_BERT | {"tokenizer_config.json": {"do_lower_case": "no"}}, "is neither true nor"),
         (
             FILES_OF_BERT | {"tokenizer_config.json": {"cls_token": "\ud800"}},
             "surrogates not allowed",
@@ -718,8 +730,10 @@ def test_the_map_of_special_tokens_counts_unless_the_configuration_lists_them(
         "tokenizer_config.json": {"mask_token": "t", "pad_token": "a", "bos_token": None},
         "special_tokens_map.json": {"mask_token": {"content": "c"}, "eos_token": "not there"},
     }
-    tokenizer = Tokenizer.load(written(tmp_path, files))
+    size = trained["char"].vocabulary_size
+    tokenizer = Tokenizer.load(written(tmp_path, files), rows=size)  # there is none for eos_token
     assert tokenizer.special_tokens == SPECIAL_TOKENS | {"mask_token": "c", "pad_token": "a"}
+    assert Tokenizer.load(tmp_path).vocabulary()["not there"] == size
     assert [tokenizer.pad_id, tokenizer.mask_id] == ids(tokenizer, "ac")[1:-1]
     config = {"mask_token": "t", "added_tokens_decoder": {}}
     written(tmp_path, {"tokenizer_config.json": config})
@@ -774,7 +788,7 @@ def test_a_published_configuration_gets_a_length_and_loses_its_code(tmp_path: Pa
 
 def test_for_esm_a_vocabulary_of_words_is_written_as_one(tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["MKTAYIAKQR"], "char", vocabulary_size=30)
-    tokenizer.save(tmp_path, model_type="esm")
+    tokenizer.save(tmp_path, model_type="esm", has_types=False)
     vocabulary = (tmp_path / "vocab.txt").read_text().split("\n")
     assert vocabulary == tokenizer.tokens(range(tokenizer.vocabulary_size))
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())

@@ -91,7 +91,8 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
         # Whatever head the file has: what sentence-transformers takes of it is the encoder.
         config = replace(config, head=None, labels=())
     loaded = weights.load(place, shapes_of(config), family, config)
-    tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
+    rows = config.encoder.embeddings.vocabulary_size
+    tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE, rows=rows)
     _check_tokenizer(place, tokenizer, config, published)
     files = {
         CONFIG_FILE: family.account(published),

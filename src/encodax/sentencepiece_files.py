@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from encodax.errors import EncodaxError
+from encodax.tokenizer_classes import EXTRA_IDS
 from encodax.tokenizer_files import (
     BPE_VOCABULARY_FILE,
     TOKENIZER_CONFIG_FILE,
     TokenizerFiles,
     check_ids,
     json_vocabulary,
+    text_of,
 )
 
 SOURCE_FILE, TARGET_FILE = "source.spm", "target.spm"
 T5_FILE = "spiece.model"
 TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 """Special tokens of both families, by role."""
-EXTRA_IDS = 100
-"""Tokens of T5 that stand for hidden spans, where nothing says otherwise."""
 LANGUAGE = re.compile(r">>([^<>]+)<<")
 """Before a source: the language of its target, in Marian's models of several."""
 CLASSES = {"marian": "MarianTokenizer", "t5": "T5Tokenizer"}
@@ -142,9 +142,14 @@ class SentencePieceBackend:
 
 
 def read(
-    source: TokenizerFiles, family: str
+    source: TokenizerFiles, family: str, rows: int | None = None
 ) -> tuple[SentencePieceBackend, SentencePieceBackend] | None:
     """The tokenizers of sources and of targets, where the directory has what the family needs.
+
+    Args:
+        source: the directory's files.
+        family: `marian` or `t5`; no other has such tokenizers.
+        rows: rows of the model's table, where it is known.
 
     Raises:
         EncodaxError: a file is broken, or `sentencepiece` is not installed.
@@ -158,25 +163,32 @@ def read(
             f"{source.path / missing[0]} does not exist: a tokenizer of {family} is made of "
             f"{', '.join(needed)}"
         )
-    for key in ("separate_vocabs", "sp_model_kwargs"):
-        if source.config.get(key):
+    for key in ("separate_vocabs", "sp_model_kwargs", "split_special_tokens"):
+        if source.argument(key):
             place = source.path / TOKENIZER_CONFIG_FILE
-            raise EncodaxError(f"{place}: {key} = {source.config[key]!r} is not supported")
-    named = source.special_tokens()
-    special = {role: named.get(role, token) for role, token in TOKENS.items()}
+            raise EncodaxError(f"{place}: {key} = {source.argument(key)!r} is not supported")
+    special = TOKENS | roles(source)
     if family == "t5":
         processor = _processor(source, T5_FILE)
         vocabulary = _t5_vocabulary(source, processor)
-        backend = _backend(source, T5_FILE, processor, vocabulary, special, r"<extra_id_\d+>")
+        backend = _backend(source, T5_FILE, processor, vocabulary, special, r"<extra_id_\d+>", rows)
         return backend, backend
     vocabulary = json_vocabulary(source)
     check_ids(source.path / BPE_VOCABULARY_FILE, vocabulary)
     whole = rf"\A{LANGUAGE.pattern}"
     backends = [
-        _backend(source, BPE_VOCABULARY_FILE, _processor(source, name), vocabulary, special, whole)
+        _backend(
+            source, BPE_VOCABULARY_FILE, _processor(source, name), vocabulary, special, whole, rows
+        )
         for name in (SOURCE_FILE, TARGET_FILE)
     ]
     return backends[0], backends[1]
+
+
+def roles(source: TokenizerFiles) -> dict[str, str]:
+    """The special tokens that the files name, by role."""
+    named = source.named_tokens().items()
+    return {role: text_of(token) for role, token in named if token is not None}
 
 
 def _backend(
@@ -186,19 +198,35 @@ def _backend(
     vocabulary: dict[str, int],
     special: dict[str, str],
     whole: str,
+    rows: int | None,
 ) -> SentencePieceBackend:
     for role in ("eos_token", "unk_token"):
         if special[role] not in vocabulary:
             raise EncodaxError(f"{source.path / file} has no {special[role]!r}, the {role}")
-    added = {flags["content"]: index for index, flags in source.added_tokens().items()}
+    listed = source.added_tokens()
+    for found in listed.values():
+        if found.single_word:
+            raise EncodaxError(
+                f"{source.path}: single_word = true of {found.content!r} is not supported"
+            )
+    added = {token.content: index for index, token in listed.items()}
     for token, index in added.items():
         if vocabulary.get(token, index) != index:
             raise EncodaxError(
                 f"{source.path}: the added token {token!r} has the id {index}, and in {file} it is "
                 f"{vocabulary[token]}"
             )
-    whole = "|".join([whole, *map(re.escape, sorted(added, key=len, reverse=True))])
-    return SentencePieceBackend(processor, vocabulary | added, special, whole)
+    vocabulary = vocabulary | added
+    extra = [text_of(token) for token in source.extra_tokens() or () if token is not None]
+    for token in [*roles(source).values(), *extra]:
+        # As in transformers, what the vocabulary has not gets the next id; where the model's table
+        # has no row for it, it is left out.
+        following = max(vocabulary.values()) + 1
+        if token not in vocabulary and (rows is None or following < rows):
+            vocabulary[token] = following
+    words = {*added, *extra} & vocabulary.keys()
+    whole = "|".join([whole, *map(re.escape, sorted(words, key=len, reverse=True))])
+    return SentencePieceBackend(processor, vocabulary, special, whole)
 
 
 def _processor(source: TokenizerFiles, name: str) -> Any:
@@ -221,7 +249,7 @@ def _t5_vocabulary(source: TokenizerFiles, processor: Any) -> dict[str, int]:
     """Its pieces, then the tokens for hidden spans, counted from the end."""
     pieces = processor.get_piece_size()
     vocabulary = {processor.id_to_piece(index): index for index in range(pieces)}
-    count = source.config.get("extra_ids", EXTRA_IDS)
+    count = source.argument("extra_ids", EXTRA_IDS)
     if type(count) is not int or count < 0:
         raise EncodaxError(f"{source.path}: extra_ids = {count!r} is not a number of tokens")
     return vocabulary | {f"<extra_id_{i}>": pieces + count - 1 - i for i in range(count)}

@@ -118,7 +118,9 @@ class Seq2SeqModel:
             json_files.write(place / CONFIG_FILE, published)
             json_files.write(place / GENERATION_FILE, self._generation())
             weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
-            self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)
+            self.tokenizer.save(
+                place, max_length=self.max_length, model_type=family.MODEL_TYPE, has_types=False
+            )
             # The library makes files that their owner alone can read.
             shutil.copymode(place / CONFIG_FILE, place / weights.WEIGHTS_FILE)
             if not (directory / model_card.CARD_FILE).exists():

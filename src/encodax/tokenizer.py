@@ -17,22 +17,21 @@ import tokenizers
 from jaxtyping import Bool, Int
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from encodax import sentencepiece_files
+from encodax import sentencepiece_files, tokenizer_classes
 from encodax.errors import EncodaxError
 from encodax.json_files import ModelFiles
 from encodax.sentencepiece_files import SentencePieceBackend
 from encodax.tokenizer_files import (
     ESM_TOKENS,
     ROBERTA_TOKENS,
-    SLOW,
     SPECIAL_TOKENS,
     TOKENIZER_CONFIG_FILE,
     TOKENIZER_FILE,
     VOCABULARY_FILE,
     TokenizerFiles,
-    check_ids,
     frame,
-    from_vocabulary_files,
+    library_errors,
+    text_of,
 )
 
 Kind = Literal["wordpiece", "bpe", "char"]
@@ -47,13 +46,18 @@ class Encoding:
     token_ids: Int[np.ndarray, " tokens"]
     """Vocabulary index of each token, special tokens included."""
     type_ids: Int[np.ndarray, " tokens"]
-    """What the model embeds: in BERT 0 for the first text, 1 for the second; in RoBERTa all 0."""
+    """What the model embeds: in BERT 0 for the first text, 1 for the second; in RoBERTa all 0.
+
+    All 0, too, where `model_input_names` of the tokenizer's files has no `token_type_ids`.
+    """
     offsets: Int[np.ndarray, "tokens 2"]
     """Where each token begins and ends in its own text, in characters."""
     is_special: Bool[np.ndarray, " tokens"]
     """True for the tokens that stand for no text, such as [CLS]."""
     sequence_ids: Int[np.ndarray, " tokens"]
     """0 for the tokens of the first text, 1 for those of the second, -1 for those of no text."""
+    cuts_left: bool = False
+    """Whether `truncated` keeps the last tokens of a text: `truncation_side` of the files."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -61,7 +65,8 @@ class Encoding:
     def truncated(self, length: int) -> Encoding:
         """Its first tokens, with all special tokens kept; of a pair, the longer text is cut first.
 
-        Where not even the special tokens have room, the last of them ends what is left.
+        Its last tokens instead, where the tokenizer's files say `truncation_side: left`. Where not
+        even the special tokens have room, the last of them ends what is left.
         """
         if len(self) <= length:
             return self
@@ -72,7 +77,8 @@ class Encoding:
         else:
             shorter, longer = sorted((first, second), key=len)
             share = min(len(shorter), room // 2)  # the odd token goes to the longer text
-            keep = np.sort(np.r_[frame, shorter[:share], longer[: room - share]])
+            cut = _last if self.cuts_left else _first
+            keep = np.sort(np.r_[frame, cut(shorter, share), cut(longer, room - share)])
         return self.taken(keep)
 
     def taken(self, index: Int[np.ndarray, " kept"]) -> Encoding:
@@ -83,6 +89,7 @@ class Encoding:
             self.offsets[index],
             self.is_special[index],
             self.sequence_ids[index],
+            self.cuts_left,
         )
 
     def pieces(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
@@ -121,6 +128,14 @@ class Encoding:
         return numbers
 
 
+def _first(places: np.ndarray, count: int) -> np.ndarray:
+    return places[:count]
+
+
+def _last(places: np.ndarray, count: int) -> np.ndarray:
+    return places[len(places) - count :]
+
+
 @dataclass(frozen=True)
 class EncodedPair:
     """A source and its target as tokens, to learn from."""
@@ -136,6 +151,28 @@ class EncodedPair:
         """A pair whose decoder begins with this token."""
         given = replace(target, token_ids=np.r_[np.int32(begin_id), target.token_ids[:-1]])
         return cls(source, given, target.token_ids)
+
+
+FAMILIES_OF_SENTENCEPIECE = {name: kind for kind, name in sentencepiece_files.CLASSES.items()}
+CLEANED = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"),
+    (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+"""Spaces that go where a configuration says `clean_up_tokenization_spaces`."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What a tokenizer's files say besides the ids of a text."""
+
+    class_name: str = tokenizer_classes.BACKEND
+    """The class of transformers that reads the files."""
+    cuts_left: bool = False
+    """Whether a text that is too long loses its first words."""
+    has_types: bool = True
+    """Whether the model is told the texts of a pair apart."""
+    cleans_spaces: bool = False
+    """Whether decoding takes the spaces before punctuation away."""
 
 
 class Tokenizer:
@@ -162,6 +199,7 @@ class Tokenizer:
         special_tokens: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
         keys: ModelFiles | None = None,
+        conventions: Conventions | None = None,
     ):
         """Wrap a tokenizer of the `tokenizers` library; its truncation and padding go off.
 
@@ -172,7 +210,9 @@ class Tokenizer:
                 RoBERTa's or ESM's, whichever the vocabulary has.
             files: what `save` writes besides `tokenizer.json`.
             keys: what became of the keys of the JSON files it was loaded from.
+            conventions: what else its files say; by default, as transformers does without them.
         """
+        self._conventions = conventions or Conventions()
         if isinstance(backend, tokenizers.Tokenizer):
             backend.no_truncation()
             backend.no_padding()
@@ -222,45 +262,58 @@ class Tokenizer:
         return cls(backend)
 
     @classmethod
-    def load(cls, directory: Path | str, *, model_type: str | None = None) -> Tokenizer:
-        """Read the tokenizer of a model directory.
+    def load(
+        cls, directory: Path | str, *, model_type: str | None = None, rows: int | None = None
+    ) -> Tokenizer:
+        """Read the tokenizer of a model directory, as `AutoTokenizer` of transformers 5 does.
 
         That is `tokenizer.json`, or else `vocab.txt` (BERT and its kin, MPNet, ESM), `vocab.json`
         and `merges.txt` (RoBERTa, BART), or SentencePiece models (Marian, T5). What these mean
-        depends on the family: the one of `tokenizer_class` in the directory's files, or that of the
-        model.
+        depends on `tokenizer_class` in the directory's files, or on the family of the model. Most
+        classes take the vocabulary alone and make the rest by `tokenizer_config.json`, which wins
+        over `tokenizer.json`; for `PreTrainedTokenizerFast` that file says all.
 
         Args:
             directory: the model directory. A link out of it is refused, but for those of the
                 Hugging Face cache.
-            model_type: the family of the model; by default, what `config.json` says.
+            model_type: the family of the model, where `config.json` does not say.
+            rows: tokens that the model has vectors of. A special token that the files only name,
+                and that would come after them, is left out.
 
         Raises:
-            EncodaxError: there is no such file, it is broken, or it is of a kind that is not read.
+            EncodaxError: there is no such file, it is broken, it is of a kind that is not read, or
+                a key of it asks for what is not supported.
         """
         source = TokenizerFiles(Path(directory))
         family = source.family(model_type)
-        if TOKENIZER_FILE in source.files:
-            path = source.path / TOKENIZER_FILE
-            try:
-                backend = tokenizers.Tokenizer.from_buffer(source.files[TOKENIZER_FILE])
-            except Exception as error:  # the library raises bare Exception
-                raise EncodaxError(f"{path} cannot be read as a tokenizer: {error}") from error
-            check_ids(path, backend.get_vocab())
-        elif found := sentencepiece_files.read(source, family):
-            return cls._of_sentencepiece(source, *found)
+        class_name = tokenizer_classes.class_of(source, model_type)
+        of_sentencepiece = None
+        if TOKENIZER_FILE not in source.files or class_name == "MarianTokenizer":
+            kind = FAMILIES_OF_SENTENCEPIECE.get(class_name, "")
+            of_sentencepiece = sentencepiece_files.read(source, kind, rows)
+        backend: tokenizers.Tokenizer | SentencePieceBackend
+        targets: SentencePieceBackend | None = None
+        if of_sentencepiece is not None:
+            backend, targets = of_sentencepiece
+            special = sentencepiece_files.TOKENS | sentencepiece_files.roles(source)
         else:
-            backend = from_vocabulary_files(source, family)
-        usual = SLOW[family].special_tokens if family in SLOW else {}
-        special = usual | source.special_tokens()
-        return cls(backend, special_tokens=special, files=source.carried())
-
-    @classmethod
-    def _of_sentencepiece(
-        cls, source: TokenizerFiles, backend: SentencePieceBackend, targets: SentencePieceBackend
-    ) -> Tokenizer:
-        special = sentencepiece_files.TOKENS | source.special_tokens()
-        return cls(backend, targets=targets, special_tokens=special, files=source.carried())
+            backend = tokenizer_classes.build(source, class_name, family, rows)
+            named = tokenizer_classes.special_tokens(source, class_name).items()
+            special = {role: text_of(token) for role, token in named if token is not None}
+        conventions = Conventions(
+            class_name=class_name,
+            cuts_left=source.cuts_left,
+            has_types=tokenizer_classes.has_types(source, class_name),
+            cleans_spaces=cleans_spaces(source, backend),
+        )
+        return cls(
+            backend,
+            targets=targets,
+            special_tokens=special,
+            files=source.carried(),
+            keys=source.keys(),
+            conventions=conventions,
+        )
 
     def save(
         self,
@@ -268,12 +321,13 @@ class Tokenizer:
         *,
         max_length: int | None = None,
         model_type: str | None = None,
-        has_types: bool = False,
+        has_types: bool = True,
     ) -> None:
         """Write `tokenizer.json` and the files that transformers reads.
 
         What was loaded is written again unchanged, except that `tokenizer_config.json` names no
-        code (`auto_map`), and has a `model_max_length`.
+        code (`auto_map`), has a `model_max_length`, and names the tokenizer's class where the
+        family of the model would not say which it is.
 
         Args:
             directory: an existing directory.
@@ -283,10 +337,10 @@ class Tokenizer:
             has_types: whether the model tells the texts of a pair apart: transformers gives it no
                 token types unless the configuration asks for them. A published one is kept.
         """
-        config, changed = self._config(max_length, has_types)
+        config, changed = self._config(max_length, has_types, model_type)
         # Not the library's own save: it reports a full disk as a bare Exception.
         files = dict(self.files)
-        if isinstance(self._backend, tokenizers.Tokenizer):
+        if isinstance(self._backend, tokenizers.Tokenizer) and TOKENIZER_FILE not in files:
             files[TOKENIZER_FILE] = self._backend.to_str(pretty=True).encode()
         if model_type == "esm" and VOCABULARY_FILE not in files and self._is_a_list_of_words():
             words = self.tokens(range(self.vocabulary_size))
@@ -299,13 +353,16 @@ class Tokenizer:
         for name, content in files.items():
             (Path(directory) / name).write_bytes(content)
 
-    def _config(self, max_length: int | None, has_types: bool) -> tuple[dict[str, Any], bool]:
+    def _config(
+        self, max_length: int | None, has_types: bool, model_type: str | None
+    ) -> tuple[dict[str, Any], bool]:
         """What `tokenizer_config.json` is to hold, and whether that is not what was loaded."""
         if TOKENIZER_CONFIG_FILE in self.files:
             loaded: dict[str, Any] = json.loads(self.files[TOKENIZER_CONFIG_FILE])
         else:
             loaded = {}
-        inputs = ["input_ids", *(["token_type_ids"] if has_types else []), "attention_mask"]
+        types = ["token_type_ids"] if has_types and self._conventions.has_types else []
+        inputs = ["input_ids", *types, "attention_mask"]
         config = loaded or {
             **self.special_tokens,
             "tokenizer_class": self._published_class,
@@ -314,11 +371,18 @@ class Tokenizer:
         config = {key: value for key, value in config.items() if key != "auto_map"}
         if max_length is not None:
             config.setdefault("model_max_length", max_length)
+        own = self._conventions.class_name
+        named = tokenizer_classes.class_named(config.get("tokenizer_class"), model_type)
+        if TOKENIZER_FILE in self.files and named != own:
+            config["tokenizer_class"] = self._published_class
         return config, config != loaded
 
     @property
     def _published_class(self) -> str:
         """The class of transformers that reads what `save` writes."""
+        own = self._conventions.class_name
+        if TOKENIZER_FILE in self.files and own != tokenizer_classes.BACKEND:
+            return own
         if isinstance(self._backend, tokenizers.Tokenizer):
             return "PreTrainedTokenizerFast"
         is_marian = sentencepiece_files.SOURCE_FILE in self.files
@@ -394,26 +458,63 @@ class Tokenizer:
     def _encoded(
         self, texts: Sequence[Text], backend: tokenizers.Tokenizer | SentencePieceBackend
     ) -> list[Encoding]:
+        has_types, cuts_left = self._conventions.has_types, self._conventions.cuts_left
         return [
             Encoding(
                 token_ids=np.asarray(encoding.ids, np.int32),
-                type_ids=np.asarray(encoding.type_ids, np.int32),
+                type_ids=np.asarray(encoding.type_ids, np.int32) * np.int32(has_types),
                 offsets=np.asarray(encoding.offsets, np.int32).reshape(-1, 2),
                 is_special=np.asarray(encoding.special_tokens_mask, bool),
                 sequence_ids=np.asarray(
                     [-1 if text is None else text for text in encoding.sequence_ids], np.int32
                 ),
+                cuts_left=cuts_left,
             )
-            for encoding in backend.encode_batch(list(texts))
+            for encoding in _encode_batch(backend, list(texts))
         ]
 
     def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
         """Token ids back to text, without special tokens."""
-        return str(self._of_targets.decode([int(i) for i in token_ids]))
+        with library_errors("the tokens cannot be decoded"):
+            text = str(self._of_targets.decode([int(i) for i in token_ids]))
+        if self._conventions.cleans_spaces:
+            for spaced, clean in CLEANED:
+                text = text.replace(spaced, clean)
+        return text
 
     def tokens(self, token_ids: Iterable[SupportsIndex]) -> list[str]:
         """The vocabulary entries of those ids."""
         return [self._backend.id_to_token(int(i)) or "" for i in token_ids]
+
+
+def cleans_spaces(
+    source: TokenizerFiles, backend: tokenizers.Tokenizer | SentencePieceBackend
+) -> bool:
+    """Whether decoding takes the spaces before punctuation away: in BPE they are of the text."""
+    asked = bool(source.argument("clean_up_tokenization_spaces", False))
+    forced = source.argument(
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False
+    )
+    is_bpe = isinstance(backend, tokenizers.Tokenizer) and isinstance(backend.model, models.BPE)
+    return asked and (bool(forced) or not is_bpe)
+
+
+def _encode_batch(
+    backend: tokenizers.Tokenizer | SentencePieceBackend, texts: list[Text]
+) -> Sequence[Any]:
+    """Encode texts.
+
+    Raises:
+        EncodaxError: the library fails; names the first text with which it does.
+    """
+    try:
+        with library_errors("texts"):
+            return backend.encode_batch(texts)
+    except EncodaxError:
+        for number, text in enumerate(texts):
+            with library_errors(f"text {number}: the tokenizer fails"):
+                backend.encode_batch([text])
+        raise
 
 
 def check_unicode(text: str, where: str) -> None:

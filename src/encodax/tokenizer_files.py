@@ -1,25 +1,26 @@
-"""The tokenizer's files of a model directory, as transformers writes and reads them.
+"""The tokenizer's files of a model directory: what they hold, and what became of each key.
 
-`tokenizer.json` says all. Where it is missing, families of `SLOW` have vocabulary files of which
-transformers makes the same tokenizer; so do we. No code of a directory is ever run.
+Which tokenizer they make, with the classes of transformers, is in `tokenizer_classes.py`. No code
+of a directory is ever run.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, processors
 
+from encodax import json_files
 from encodax.errors import EncodaxError
+from encodax.json_files import FileKeys, ModelFiles, Settings, shown
 
 Token = tuple[str, int]
 """A token and its id."""
+Named = str | AddedToken | None
+"""A special token, as the files name it; None where they say that there is none."""
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -41,9 +42,6 @@ ROBERTA_TOKENS = {
 }
 """RoBERTa's special tokens. As in transformers, what stands between two texts has two roles."""
 
-MPNET_TOKENS = ROBERTA_TOKENS | {"unk_token": "[UNK]"}
-"""MPNet's: its vocabulary is BERT's, between RoBERTa's."""
-
 ESM_TOKENS = {
     "eos_token": "<eos>",
     "unk_token": "<unk>",
@@ -53,11 +51,23 @@ ESM_TOKENS = {
 }
 """ESM's special tokens."""
 
+ROLES = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+"""Roles of special tokens, in the order in which transformers adds their tokens."""
+
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 MODEL_CONFIG_FILE = "config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 VOCABULARY_FILE = "vocab.txt"
 BPE_VOCABULARY_FILE = "vocab.json"
 VOCABULARY_FILES = (VOCABULARY_FILE, BPE_VOCABULARY_FILE)
@@ -73,12 +83,68 @@ CARRIED_FILES = (
     TOKENIZER_CONFIG_FILE,
     SPECIAL_TOKENS_FILE,
     ADDED_TOKENS_FILE,
+    CHAT_TEMPLATE_FILE,
     VOCABULARY_FILE,
     BPE_VOCABULARY_FILE,
     MERGES_FILE,
     *SENTENCEPIECE_FILES,
 )
 """What transformers' tokenizers read besides `tokenizer.json`: kept from load to save."""
+
+UNREAD = "the tokenizer's class does not read it"
+CHAT = "it is of chats"
+PADDING = "a batch is packed, not padded"
+AT_THE_CALL = "a caller says it, and the file is not asked"
+PROVENANCE = "it says where the tokenizer comes from"
+WAY_OUT = "AutoTokenizer.from_pretrained(X).save_pretrained(X)"
+
+HARMLESS: dict[str, str] = {
+    "add_bos_token": "tokenizer.json, or the class, says what stands around a text",
+    "add_eos_token": "tokenizer.json, or the class, says what stands around a text",
+    "auto_map": "it names code, and no code of a directory is run",
+    "backend": PROVENANCE,
+    "chat_control_tokens": CHAT,
+    "chat_template": CHAT,
+    "errors": "bytes that are no text are replaced, whatever it says",
+    "files_loaded": PROVENANCE,
+    "from_slow": PROVENANCE,
+    "is_local": PROVENANCE,
+    "local_files_only": PROVENANCE,
+    "max_len": "it is an older name of model_max_length",
+    "max_length": AT_THE_CALL,
+    "model_max_length": "an embedder's module reads it, and the model says what it takes",
+    "name_or_path": PROVENANCE,
+    "pad_to_multiple_of": PADDING,
+    "pad_token_type_id": PADDING,
+    "padding": PADDING,
+    "padding_side": PADDING,
+    "padding_strategy": PADDING,
+    "processor_class": PROVENANCE,
+    "response_schema": CHAT,
+    "response_template": CHAT,
+    "special_tokens_map_file": PROVENANCE,
+    "stride": AT_THE_CALL,
+    "transformers_version": PROVENANCE,
+    "truncation": AT_THE_CALL,
+    "truncation_strategy": AT_THE_CALL,
+    "use_fast": "there is one kind of tokenizer",
+    "verbose": "it changes what is said, not what is computed",
+}
+"""Keys of `tokenizer_config.json` that change no answer, each with the reason."""
+REFUSED = (
+    "fast_tokenizer_files", "gguf_file", "init_inputs", "merges", "post_processor",
+    "tokenizer_object", "tokenizer_padding", "tokenizer_truncation", "vocab",
+    "_json_padding", "_json_truncation", "_spm_precompiled_charsmap",
+)  # fmt: skip
+"""Keys that put other things in the place of the directory's files."""
+METHODS = (
+    "add_special_tokens", "add_tokens", "apply_chat_template", "batch_decode",
+    "clean_up_tokenization", "convert_ids_to_tokens", "convert_tokens_to_ids",
+    "convert_tokens_to_string", "decode", "encode", "from_pretrained", "get_added_vocab",
+    "get_chat_template", "get_special_tokens_mask", "get_vocab", "num_special_tokens_to_add", "pad",
+    "push_to_hub", "save_pretrained", "save_vocabulary", "tokenize",
+)  # fmt: skip
+"""Keys that transformers refuses: they have the names of its tokenizers' methods."""
 
 
 def frame(begin: Token | None, end: Token) -> processors.PostProcessor:
@@ -91,19 +157,39 @@ def frame(begin: Token | None, end: Token) -> processors.PostProcessor:
     )
 
 
+@contextlib.contextmanager
+def library_errors(where: object) -> Iterator[None]:
+    """Turn what the `tokenizers` library raises, its panics too, into errors of one line."""
+    try:
+        yield
+    except EncodaxError:
+        raise
+    except BaseException as error:
+        # A panic of its Rust code is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise EncodaxError(f"{where}: {' '.join(str(error).split())}") from error
+
+
 class TokenizerFiles:
-    """The tokenizer's files of a model directory, as bytes."""
+    """The tokenizer's files of a model directory, as bytes, and the keys that were read of them."""
 
     def __init__(self, path: Path):
         names = (TOKENIZER_FILE, MODEL_CONFIG_FILE, *CARRIED_FILES)
         found = {name: _read(path / name) for name in names}
         self.path = path
         self.files = {name: content for name, content in found.items() if content is not None}
-        self.config = self.json_object(TOKENIZER_CONFIG_FILE)
+        self.config = self.settings(TOKENIZER_CONFIG_FILE)
+        self.content = self.settings(TOKENIZER_FILE)
+        self.token_map = self.settings(SPECIAL_TOKENS_FILE)
+        self.model = self.settings(MODEL_CONFIG_FILE).plain()
+        # As in transformers, the map is of old: it counts unless the configuration lists tokens.
+        self._map_counts = "added_tokens_decoder" not in self.config
 
     def carried(self) -> dict[str, bytes]:
         """What is kept from load to save."""
-        return {name: self.files[name] for name in CARRIED_FILES if name in self.files}
+        kept = (TOKENIZER_FILE, *CARRIED_FILES)
+        return {name: self.files[name] for name in kept if name in self.files}
 
     def text(self, name: str) -> str:
         """What a file says, as UTF-8."""
@@ -114,59 +200,170 @@ class TokenizerFiles:
 
     def json_object(self, name: str) -> dict[str, Any]:
         """What a JSON file holds; nothing where there is no file."""
-        text = self.text(name) if name in self.files else "{}"
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise EncodaxError(f"{self.path / name} is not JSON: {error}") from error
-        if not isinstance(content, dict):
-            kind = type(content).__name__
-            raise EncodaxError(f"{self.path / name} wants an object, not a {kind}")
-        return content
+        if name not in self.files:
+            return {}
+        found: dict[str, Any] = json_files.parse(self.text(name).encode(), self.path / name)
+        return found
+
+    def settings(self, name: str) -> Settings:
+        """The same, with the keys that are read noted."""
+        return Settings(self.json_object(name), where=self.path / name)
 
     def family(self, model_type: str | None) -> str:
-        """Whose tokenizer it is: RobertaTokenizerFast is of `roberta`."""
-        named = self.config.get("tokenizer_class")
-        if TOKENIZER_FILE not in self.files:  # else the model's configuration is of no use here
-            model = self.json_object(MODEL_CONFIG_FILE)
-            named = named or model.get("tokenizer_class")
-            model_type = model_type or model.get("model_type")
-        if named:
-            return str(named).removesuffix("Fast").removesuffix("Tokenizer").lower()
-        return str(model_type)
+        """Whose tokenizer it is, in words: RobertaTokenizerFast is of `roberta`."""
+        if named := self.named_class():
+            return named.removesuffix("Fast").removesuffix("Tokenizer").lower()
+        return str(model_type or self.model.get("model_type"))
 
-    def named_tokens(self) -> dict[str, dict[str, Any]]:
-        """The special tokens that the files name: role -> `content` and how it is matched.
+    def named_class(self) -> str | None:
+        """The class that the files name."""
+        named = self.config.get("tokenizer_class") or self.model.get("tokenizer_class")
+        return str(named) if named else None
 
-        As in transformers, the map is of old: it counts unless the configuration lists all tokens.
+    def argument(self, key: str, default: Any = None) -> Any:
+        """What the tokenizer's class is given under a name: the map of old wins where it counts."""
+        if self._map_counts and key in self.token_map:
+            return self.token_map[key]
+        return self.config.get(key, default)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """An argument that is on or off.
+
+        Raises:
+            EncodaxError: it is neither.
         """
-        token_map = self.json_object(SPECIAL_TOKENS_FILE)
-        listed = "added_tokens_decoder" in self.config
-        named = {**token_map, **self.config} if listed else {**self.config, **token_map}
-        flags = {role: _flags(value) for role, value in named.items() if role.endswith("_token")}
-        return {role: value for role, value in flags.items() if value}
+        value = self.argument(key, default)
+        if not isinstance(value, bool):
+            raise EncodaxError(f"{self.path}: {key} = {shown(value)} is neither true nor false")
+        return value
 
-    def special_tokens(self) -> dict[str, str]:
-        """The same tokens alone, by role."""
-        return {role: flags["content"] for role, flags in self.named_tokens().items()}
+    def named_tokens(self) -> dict[str, Named]:
+        """The special tokens that the files name: by role, those with a usual role first."""
+        given = [*self.config, *(self.token_map if self._map_counts else ())]
+        roles = [role for role in ROLES if role in given]
+        others = sorted({key for key in given if key.endswith("_token")} - {*ROLES, *SWITCHES})
+        named = {role: self._token(role, self.argument(role)) for role in [*roles, *others]}
+        for group in ("extra_special_tokens", "model_specific_special_tokens"):
+            if isinstance(tokens := self.argument(group), Mapping):
+                named |= {role: self._token(role, token) for role, token in tokens.items()}
+        return named
 
-    def added_tokens(self) -> dict[int, dict[str, Any]]:
-        """The tokens that the files add to the vocabulary, or match in their own way, by id."""
-        if "added_tokens_decoder" in self.config:
+    def extra_tokens(self) -> list[Named] | None:
+        """Special tokens that have no role; None where no file says which."""
+        old, new = "additional_special_tokens", "extra_special_tokens"
+        found = self.config.get(new) or self.config.get(old) or self.config.get(new)
+        if self._map_counts:
+            if isinstance(more := self.token_map.get(new), list):
+                found = [*(found or ()), *(token for token in more if token not in (found or ()))]
+            if found is None:
+                found = self.token_map.get(old)
+        if found is None or isinstance(found, Mapping):
+            return None if found is None else []
+        if not isinstance(found, list):
+            raise EncodaxError(f"{self.path}: {new} = {shown(found)} is not a list")
+        return [self._token(new, token) for token in found]
+
+    def _token(self, role: str, value: Any) -> Named:
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, Mapping):
+            of_map = self._map_counts and role in self.token_map
+            return self.added_token({**value, "special": True} if of_map else value)
+        raise EncodaxError(f"{self.path}: {role} = {shown(value)} is no token")
+
+    def added_token(self, flags: Any) -> AddedToken:
+        """A token and how it is matched: `{"content": "[MASK]", "lstrip": true}`."""
+        with library_errors(f"{self.path}: {shown(flags)} is no token"):
+            return AddedToken(**{key: flags[key] for key in flags if key not in ("__type", "id")})
+
+    def added_tokens(self) -> dict[int, AddedToken]:
+        """The tokens that the files add to the vocabulary, or match in their own way, by id.
+
+        Raises:
+            EncodaxError: an id is no number, or a token none.
+        """
+        listed: Any
+        if not self._map_counts:
             listed = self.config["added_tokens_decoder"]
-            return {int(index): _flags(value) for index, value in listed.items()}
-        listed = self.json_object(ADDED_TOKENS_FILE)
-        return {int(index): _flags(token) for token, index in listed.items()}
+            with library_errors(f"{self.path}: added_tokens_decoder"):
+                return {int(index): self.added_token(token) for index, token in listed.items()}
+        extra = [token for token in self.extra_tokens() or [] if token is not None]
+        named = [token for token in self.named_tokens().values() if token is not None]
+        special = set(map(text_of, [*named, *extra]))
+        found = {}
+        for token, index in self.json_object(ADDED_TOKENS_FILE).items():
+            if type(index) is not int:
+                path = self.path / ADDED_TOKENS_FILE
+                raise EncodaxError(f"{path}: the id of {token!r} is {shown(index)}, which is no id")
+            is_special = token in special
+            found[index] = AddedToken(token, normalized=not is_special, special=is_special)
+        listed = self.content.get("added_tokens") or []
+        with library_errors(f"{self.path / TOKENIZER_FILE}: added_tokens"):
+            return found | {int(token["id"]): self.added_token(token) for token in listed}
+
+    @property
+    def cuts_left(self) -> bool:
+        """Whether a text that is too long loses its first words.
+
+        Raises:
+            EncodaxError: the side is neither `left` nor `right`.
+        """
+        section = self.content.get("truncation") or {}
+        side = self.argument("truncation_side", str(section.get("direction", "right")).lower())
+        if side not in ("left", "right"):
+            raise EncodaxError(f"{self.path}: truncation_side = {shown(side)} is not left or right")
+        return bool(side == "left")
+
+    def keys(self) -> ModelFiles:
+        """Account for the keys of every file, once all has been read.
+
+        Raises:
+            EncodaxError: a key puts other things in the place of the files, or has a name that
+                transformers refuses.
+        """
+        for key, value in self.config.plain().items():
+            if key in METHODS or (key in REFUSED and value):
+                raise EncodaxError(
+                    f"{self.config.where}: {key} = {shown(value)} is not supported; remove the key"
+                )
+        lists = "tokenizer_config.json lists the tokens, and this map is of old"
+        reasons = {
+            TOKENIZER_CONFIG_FILE: (self.config, HARMLESS, UNREAD),
+            SPECIAL_TOKENS_FILE: (self.token_map, {}, UNREAD if self._map_counts else lists),
+            TOKENIZER_FILE: (self.content, {"version": "one is known"}, MADE_ANEW),
+        }
+        found: dict[str, FileKeys] = {
+            name: settings.settle(harmless, unknown=unknown)
+            for name, (settings, harmless, unknown) in reasons.items()
+            if name in self.files
+        }
+        if ADDED_TOKENS_FILE in self.files:
+            added = tuple(self.json_object(ADDED_TOKENS_FILE))
+            kept = dict.fromkeys(added, lists)
+            found[ADDED_TOKENS_FILE] = (
+                FileKeys(used=added) if self._map_counts else FileKeys((), kept, kept)
+            )
+        return found
+
+
+SWITCHES = ("add_bos_token", "add_eos_token")
+"""Keys that end as the names of special tokens do, and name none."""
+MADE_ANEW = "the tokenizer's class makes it anew of the vocabulary and tokenizer_config.json"
+
+
+def text_of(token: str | AddedToken) -> str:
+    """The characters of a special token."""
+    return token if isinstance(token, str) else str(token.content)
 
 
 def _read(path: Path) -> bytes | None:
     """A file's bytes, or None where there is none.
 
     Raises:
-        EncodaxError: it is a link out of its directory, or cannot be read.
+        EncodaxError: it is a link out of its directory, no file, or cannot be read.
     """
     try:
-        if not path.is_file():
+        if not json_files.is_there(path):
             return None
         home, real = path.parent.resolve(), path.resolve()
         # The Hugging Face cache links snapshots/REVISION/name to blobs/HASH.
@@ -178,109 +375,12 @@ def _read(path: Path) -> bytes | None:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _flags(value: object) -> dict[str, Any]:
-    """A token of a configuration, `"[MASK]"` or `{"content": "[MASK]", "lstrip": true}`."""
-    flags = {"content": value} if isinstance(value, str) else value
-    if not isinstance(flags, dict) or not isinstance(flags.get("content"), str):
-        return {}
-    known = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-    return {name: flags[name] for name in known if name in flags}
-
-
 def check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:
     """Refuse an id that two tokens have."""
     tokens: dict[int, str] = {}
     for token, index in vocabulary.items():
         if tokens.setdefault(index, token) != token:
             raise EncodaxError(f"{path}: {tokens[index]!r} and {token!r} have the same id {index}")
-
-
-def from_vocabulary_files(source: TokenizerFiles, family: str) -> tokenizers.Tokenizer:
-    """The tokenizer that transformers makes of a directory without `tokenizer.json`.
-
-    Raises:
-        EncodaxError: there are no such files, they are broken, or the family has none.
-    """
-    there = [name for name in (*VOCABULARY_FILES, *SENTENCEPIECE_FILES) if name in source.files]
-    if not there:
-        path = source.path / TOKENIZER_FILE
-        raise EncodaxError(f"{path} does not exist: is {source.path} a model directory?")
-    if family not in SLOW or not all(name in source.files for name in SLOW[family].files):
-        raise EncodaxError(
-            f"{source.path}: {TOKENIZER_FILE} does not exist, and {there[0]} alone gives no "
-            f"tokenizer of {family}; write it with transformers: "
-            "AutoTokenizer.from_pretrained(X).save_pretrained(X)"
-        )
-    slow = SLOW[family]
-    path = source.path / slow.files[0]
-    vocabulary = slow.read(source)
-    check_ids(path, vocabulary)
-    if missing := set(range(len(vocabulary))) - set(vocabulary.values()):
-        raise EncodaxError(f"{path}: no token has the id {min(missing)}")
-    named = {role: _flags(token) for role, token in slow.special_tokens.items()}
-    named |= source.named_tokens()
-    if slow.mask_takes_space:
-        named["mask_token"] = {"lstrip": True} | named["mask_token"]
-    roles = {role: flags["content"] for role, flags in named.items()}
-    try:
-        backend = slow.backend(source, vocabulary, roles["unk_token"])
-        _add_tokens(source, backend, list(named.values()))
-        ids = backend.get_vocab()
-        for role in ("unk_token", *slow.frame):
-            if roles[role] not in ids:
-                raise EncodaxError(f"{path} has no {roles[role]!r}, which is the {role}")
-        begin, end = ((roles[role], ids[roles[role]]) for role in slow.frame)
-        backend.post_processor = slow.processor(source, begin, end)
-    except EncodaxError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise EncodaxError(f"{path} gives no tokenizer of {family}: {error}") from error
-    return backend
-
-
-def _add_tokens(
-    source: TokenizerFiles, backend: tokenizers.Tokenizer, named: list[dict[str, Any]]
-) -> None:
-    """Let special tokens be found in a text, and add those that the vocabulary file has not."""
-    special = {flags["content"] for flags in named}
-    listed = source.added_tokens()
-    for index, flags in sorted(listed.items()):
-        is_special = flags.get("special", False) or flags["content"] in special
-        token = tokenizers.AddedToken(**{**flags, "special": is_special})
-        (backend.add_special_tokens if is_special else backend.add_tokens)([token])
-        if backend.token_to_id(token.content) != index:
-            raise EncodaxError(
-                f"{source.path}: the added token {token.content!r} has the id {index}, and the "
-                f"vocabulary ends before {backend.token_to_id(token.content)}"
-            )
-    seen = {flags["content"] for flags in listed.values()}
-    extra = source.config.get("additional_special_tokens") or []
-    for flags in [*named, *map(_flags, extra)]:
-        # A token that no file gives an id has no row in the model's table either.
-        if flags["content"] not in seen and backend.token_to_id(flags["content"]) is not None:
-            seen.add(flags["content"])
-            backend.add_special_tokens([tokenizers.AddedToken(**{**flags, "special": True})])
-
-
-def _lines(source: TokenizerFiles) -> dict[str, int]:
-    """`vocab.txt`: a token a line, whose id is the number of the line."""
-    return _numbered(source, source.text(VOCABULARY_FILE).rstrip("\n").split("\n"))
-
-
-def _words(source: TokenizerFiles) -> dict[str, int]:
-    """The same as EsmTokenizer reads it: without spaces around the token."""
-    return _numbered(source, [line.strip() for line in source.text(VOCABULARY_FILE).splitlines()])
-
-
-def _numbered(source: TokenizerFiles, tokens: list[str]) -> dict[str, int]:
-    vocabulary: dict[str, int] = {}
-    for index, token in enumerate(tokens):
-        if vocabulary.setdefault(token, index) != index:
-            lines = f"lines {vocabulary[token] + 1} and {index + 1}"
-            raise EncodaxError(
-                f"{source.path / VOCABULARY_FILE}: {lines} are the same token {token!r}"
-            )
-    return vocabulary
 
 
 def json_vocabulary(source: TokenizerFiles) -> dict[str, int]:
@@ -291,122 +391,3 @@ def json_vocabulary(source: TokenizerFiles) -> dict[str, int]:
             path = source.path / BPE_VOCABULARY_FILE
             raise EncodaxError(f"{path}: the id of {token!r} is {index!r}, which is no id")
     return vocabulary
-
-
-def _published_wordpiece(
-    source: TokenizerFiles, vocabulary: dict[str, int], unknown: str
-) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
-    backend.normalizer = normalizers.BertNormalizer(
-        lowercase=source.config.get("do_lower_case", True),
-        handle_chinese_chars=source.config.get("tokenize_chinese_chars", True),
-        strip_accents=source.config.get("strip_accents"),
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    return backend
-
-
-def _published_bpe(
-    source: TokenizerFiles, vocabulary: dict[str, int], _: str
-) -> tokenizers.Tokenizer:
-    lines = source.text(MERGES_FILE).split("\n")
-    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    for merge in merges:
-        if len(merge) != 2:
-            path = source.path / MERGES_FILE
-            raise EncodaxError(f"{path}: wants two tokens a line, not {' '.join(merge)!r}")
-    backend = tokenizers.Tokenizer(models.BPE(vocabulary, [(a, b) for a, b in merges]))
-    prefix = source.config.get("add_prefix_space", False)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _published_esm(
-    _: TokenizerFiles, vocabulary: dict[str, int], unknown: str
-) -> tokenizers.Tokenizer:
-    """Every entry of the vocabulary is found anywhere in a text, the longest first.
-
-    What is between two of them, or spaces, is one unknown token.
-    """
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
-    words = sorted(filter(None, vocabulary), key=len, reverse=True)
-    entry = tokenizers.Regex("|".join(map(re.escape, words)))
-    # Python's idea of a space, which EsmTokenizer splits at: the library's lacks \x1c to \x1f.
-    space = tokenizers.Regex(r"[\s\x1c-\x1f]+")
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(entry, behavior="isolated"),
-            pre_tokenizers.Split(space, behavior="removed"),
-        ]
-    )
-    backend.decoder = decoders.Fuse()
-    return backend
-
-
-def _bert_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.PostProcessor:
-    return frame(begin, end)
-
-
-def _roberta_frame(source: TokenizerFiles, begin: Token, end: Token) -> processors.PostProcessor:
-    return processors.RobertaProcessing(
-        end,
-        begin,
-        trim_offsets=source.config.get("trim_offsets", True),
-        add_prefix_space=source.config.get("add_prefix_space", False),
-    )
-
-
-@dataclass(frozen=True)
-class Slow:
-    """How transformers makes a family's tokenizer without `tokenizer.json`."""
-
-    files: tuple[str, ...]
-    special_tokens: dict[str, str]
-    """Those it has where the directory names none, by role."""
-    read: Callable[[TokenizerFiles], dict[str, int]]
-    backend: Callable[[TokenizerFiles, dict[str, int], str], tokenizers.Tokenizer]
-    """Makes the tokenizer of the vocabulary and its unknown token, without a frame."""
-    processor: Callable[[TokenizerFiles, Token, Token], processors.PostProcessor]
-    """Puts a token before a text and one after it."""
-    frame: tuple[str, str] = ("cls_token", "sep_token")
-    """The roles of these two."""
-    mask_takes_space: bool = False
-    """Whether the mask token takes the space before it, as a word would."""
-
-
-BERT = Slow((VOCABULARY_FILE,), SPECIAL_TOKENS, _lines, _published_wordpiece, _bert_frame)
-ROBERTA = Slow(
-    (BPE_VOCABULARY_FILE, MERGES_FILE),
-    ROBERTA_TOKENS,
-    json_vocabulary,
-    _published_bpe,
-    _roberta_frame,
-    mask_takes_space=True,
-)
-SLOW: dict[str, Slow] = {
-    "bert": BERT,
-    "distilbert": BERT,
-    "electra": BERT,
-    "nomic_bert": BERT,
-    "mpnet": Slow(
-        (VOCABULARY_FILE,),
-        MPNET_TOKENS,
-        _lines,
-        _published_wordpiece,
-        _roberta_frame,
-        mask_takes_space=True,
-    ),
-    "roberta": ROBERTA,
-    "bart": ROBERTA,
-    "esm": Slow(
-        (VOCABULARY_FILE,),
-        ESM_TOKENS,
-        _words,
-        _published_esm,
-        _bert_frame,
-        frame=("cls_token", "eos_token"),
-    ),
-}
-"""The families whose tokenizer is made of vocabulary files, by `model_type`."""
