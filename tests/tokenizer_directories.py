@@ -1,14 +1,18 @@
-"""Tokenizers' directories as data: tiny files, and changes of them, with what transformers gives."""
+"""Tokenizers' directories as data: tiny files, changes of them, and what transformers gives."""
 
 from __future__ import annotations
 
 import copy
+import functools
+import gzip
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-GOLDENS = Path(__file__).parent / "parity" / "goldens-tokenizers.json"
+PARITY = Path(__file__).parent / "parity"
+GOLDENS = PARITY / "goldens-tokenizers.json.gz"
 GONE = "(gone)"
 """In a change, the value of a key that goes."""
 Files = Mapping[str, Any]
@@ -29,20 +33,24 @@ def changed(files: Files, changes: Files) -> dict[str, Any]:
 
 
 def write(directory: Path, files: Files) -> Path:
-    """Write them: JSON, or text."""
+    """Write them: JSON, text, or `@path`, a copy of another golden's file."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        if isinstance(content, str) and content.startswith("@"):
+            shutil.copyfile(PARITY / content[1:], directory / name)
+            continue
         text = content if isinstance(content, str) else json.dumps(content)
         (directory / name).write_text(text, encoding="utf-8")
     return directory
 
 
-def cases() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name of each case and what is expected of it."""
-    yield from json.loads(GOLDENS.read_text(encoding="utf-8"))["cases"].items()
+@functools.cache
+def goldens() -> dict[str, Any]:
+    """The texts, the bases, and what is expected of each case, by its name."""
+    found: dict[str, Any] = json.loads(gzip.decompress(GOLDENS.read_bytes()))
+    return found
 
 
 def files_of(case: Files) -> dict[str, Any]:
     """The files of its directory."""
-    bases = json.loads(GOLDENS.read_text(encoding="utf-8"))["bases"]
-    return changed(bases[case["base"]], case["changes"])
+    return changed(goldens()["bases"][case["base"]], case["changes"])

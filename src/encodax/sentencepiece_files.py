@@ -7,10 +7,13 @@ pieces; what stands here is which id a piece has.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tokenizers import decoders
 
 from encodax.errors import EncodaxError
 from encodax.tokenizer_classes import EXTRA_IDS
@@ -29,6 +32,8 @@ TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 """Special tokens of both families, by role."""
 LANGUAGE = re.compile(r">>([^<>]+)<<")
 """Before a source: the language of its target, in Marian's models of several."""
+HIDDEN = re.compile(r"<extra_id_\d+>")
+"""T5's tokens for hidden spans."""
 CLASSES = {"marian": "MarianTokenizer", "t5": "T5Tokenizer"}
 """Of transformers, by family."""
 NEEDED = {"marian": (SOURCE_FILE, TARGET_FILE, BPE_VOCABULARY_FILE), "t5": (T5_FILE,)}
@@ -63,6 +68,8 @@ class SentencePieceBackend:
         vocabulary: Mapping[str, int],
         special_tokens: Mapping[str, str],
         whole: str,
+        unwritten: Collection[str],
+        write: Callable[[list[str]], str],
     ):
         """Choose the vocabulary.
 
@@ -71,6 +78,8 @@ class SentencePieceBackend:
             vocabulary: the id of each piece; what is not there is unknown.
             special_tokens: `eos_token` ends each text, `unk_token` stands for unknown pieces.
             whole: regular expression of what else is a token wherever it stands in a text.
+            unwritten: tokens that decoding leaves out.
+            write: makes a text of pieces.
         """
         self._processor = processor
         self._vocabulary = dict(vocabulary)
@@ -79,7 +88,9 @@ class SentencePieceBackend:
         self._unknown = vocabulary[special_tokens["unk_token"]]
         known = [token for token in special_tokens.values() if token in vocabulary]
         self._whole = re.compile("|".join([whole, *map(re.escape, known)]))
-        self._special = {vocabulary[token] for token in vocabulary if self._whole.fullmatch(token)}
+        left_out = {*unwritten, *special_tokens.values()}
+        self._special = {index for token, index in vocabulary.items() if token in left_out}
+        self._write = write
 
     def get_vocab(self) -> dict[str, int]:
         """Every token and its id."""
@@ -134,11 +145,7 @@ class SentencePieceBackend:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Token ids back to text, without special tokens."""
         known = (i for i in token_ids if i in self._tokens and i not in self._special)
-        return (
-            str(self._processor.decode([self._tokens[i] for i in known]))
-            .replace("\u2581", " ")
-            .strip()
-        )
+        return self._write([self._tokens[i] for i in known])
 
 
 def read(
@@ -167,27 +174,36 @@ def read(
         if source.argument(key):
             place = source.path / TOKENIZER_CONFIG_FILE
             raise EncodaxError(f"{place}: {key} = {source.argument(key)!r} is not supported")
-    special = TOKENS | roles(source)
+    special = roles(source)
     if family == "t5":
         processor = _processor(source, T5_FILE)
         vocabulary = _t5_vocabulary(source, processor)
-        backend = _backend(source, T5_FILE, processor, vocabulary, special, r"<extra_id_\d+>", rows)
+        spaced = decoders.Metaspace(replacement="\u2581", prepend_scheme="always")
+        backend = _backend(
+            source, T5_FILE, processor, vocabulary, special, HIDDEN.pattern, rows, spaced.decode
+        )
         return backend, backend
     vocabulary = json_vocabulary(source)
     check_ids(source.path / BPE_VOCABULARY_FILE, vocabulary)
     whole = rf"\A{LANGUAGE.pattern}"
-    backends = [
-        _backend(
-            source, BPE_VOCABULARY_FILE, _processor(source, name), vocabulary, special, whole, rows
-        )
-        for name in (SOURCE_FILE, TARGET_FILE)
-    ]
+    backends = []
+    for name in (SOURCE_FILE, TARGET_FILE):
+        processor = _processor(source, name)
+        write = functools.partial(_written, processor)
+        file = BPE_VOCABULARY_FILE
+        backend = _backend(source, file, processor, vocabulary, special, whole, rows, write)
+        backends.append(backend)
     return backends[0], backends[1]
 
 
+def _written(processor: Any, pieces: list[str]) -> str:
+    """Pieces as a text of Marian's."""
+    return str(processor.decode(pieces)).replace("\u2581", " ").strip()
+
+
 def roles(source: TokenizerFiles) -> dict[str, str]:
-    """The special tokens that the files name, by role."""
-    named = source.named_tokens().items()
+    """The special tokens by role: those that the files name, and both families' own."""
+    named = {**TOKENS, **source.named_tokens()}.items()
     return {role: text_of(token) for role, token in named if token is not None}
 
 
@@ -199,10 +215,11 @@ def _backend(
     special: dict[str, str],
     whole: str,
     rows: int | None,
+    write: Callable[[list[str]], str],
 ) -> SentencePieceBackend:
     for role in ("eos_token", "unk_token"):
-        if special[role] not in vocabulary:
-            raise EncodaxError(f"{source.path / file} has no {special[role]!r}, the {role}")
+        if special.get(role) not in vocabulary:
+            raise EncodaxError(f"{source.path / file} has no {special.get(role)!r}, the {role}")
     listed = source.added_tokens()
     for found in listed.values():
         if found.single_word:
@@ -226,7 +243,9 @@ def _backend(
             vocabulary[token] = following
     words = {*added, *extra} & vocabulary.keys()
     whole = "|".join([whole, *map(re.escape, sorted(words, key=len, reverse=True))])
-    return SentencePieceBackend(processor, vocabulary, special, whole)
+    flagged = (token.content for token in listed.values() if token.special)
+    unwritten = {*extra, *flagged, *filter(HIDDEN.fullmatch, vocabulary)}
+    return SentencePieceBackend(processor, vocabulary, special, whole, unwritten, write)
 
 
 def _processor(source: TokenizerFiles, name: str) -> Any:

@@ -295,7 +295,7 @@ class Tokenizer:
         targets: SentencePieceBackend | None = None
         if of_sentencepiece is not None:
             backend, targets = of_sentencepiece
-            special = sentencepiece_files.TOKENS | sentencepiece_files.roles(source)
+            special = sentencepiece_files.roles(source)
         else:
             backend = tokenizer_classes.build(source, class_name, family, rows)
             named = tokenizer_classes.special_tokens(source, class_name).items()

@@ -166,7 +166,12 @@ def special_tokens(source: TokenizerFiles, class_name: str) -> dict[str, Named]:
     padding = source.content.get("padding")
     if known is None and isinstance(padding, dict) and "pad_token" in padding:
         own["pad_token"] = padding["pad_token"]
-    named = own | source.named_tokens()
+    named = dict(own)
+    for role, token in source.named_tokens().items():
+        flags = given.get(role)
+        if isinstance(token, str) and not isinstance(flags, str | None):
+            token = source.added_token({**flags, "content": token})
+        named[role] = token
     for role in ("unk_token", *(known.frame if known is not None else ())):
         if known is not None and named[role] is None:
             raise EncodaxError(f"{source.path}: {role} = null, and {class_name} needs one")
@@ -333,7 +338,7 @@ def _add_tokens(
         if found != index and token.content not in size:
             raise EncodaxError(
                 f"{source.path}: the added token {token.content!r} has the id {index}, and the "
-                f"vocabulary ends before {found}"
+                f"vocabulary ends before {found}; correct the id, or remove the token"
             )
 
 
@@ -469,7 +474,6 @@ def _esm(source: TokenizerFiles, vocabulary: Vocabulary, tokens: Mapping[str, st
             pre_tokenizers.Split(space, behavior="removed"),
         ]
     )
-    backend.decoder = decoders.Fuse()
     return backend
 
 
@@ -528,8 +532,12 @@ def _place_of_unknown(vocabulary: Vocabulary, tokens: Mapping[str, str]) -> int:
 
 
 def _albert(
-    source: TokenizerFiles, vocabulary: Vocabulary, _: Mapping[str, str]
+    source: TokenizerFiles, vocabulary: Vocabulary, tokens: Mapping[str, str]
 ) -> tokenizers.Tokenizer:
+    pieces = {piece for piece, _ in _pieces(vocabulary)}
+    for role in ("cls_token", "sep_token"):  # transformers asks before it adds any
+        if tokens[role] not in pieces:
+            raise EncodaxError(f"the vocabulary has no {tokens[role]!r}, which is the {role}")
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace("``", '"'),
         normalizers.Replace("''", '"'),

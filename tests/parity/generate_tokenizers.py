@@ -4,11 +4,12 @@ Run it where ``generate.py`` runs::
 
     python tests/parity/generate_tokenizers.py
 
-It writes ``goldens-tokenizers.json`` beside this file: ``bases``, the files of tiny directories as
+It writes ``goldens-tokenizers.json.gz`` beside this file: ``bases``, the files of tiny directories as
 ``save_pretrained`` writes them, and ``cases``, each a base, changes of its files, and what
 transformers gives for the ``TEXTS``; ``refused`` where it refuses the directory.
 """
 
+import gzip
 import json
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tokenizer_directories import GOLDENS, GONE, Files, changed, write
+from tokenizer_directories import GOLDENS, GONE, PARITY, Files, changed, write
 
 TEXTS: list[Any] = [
     "The cats sat, café!",
@@ -202,16 +203,12 @@ OTHERS: dict[str, Files] = {
     "an unknown version": {TOKENIZER: {"version": "2.0"}},
     "no added tokens": {TOKENIZER: {"added_tokens": []}},
     "added tokens alone": {CONFIG: {"added_tokens_decoder": {}}},
-    "added with flags": {CONFIG: {"added_tokens_decoder": {
-        "6": token("cat", lstrip=True, rstrip=True, special=False),
-        "7": token("the", single_word=True, normalized=True)}}},
     "a map of old": {MAP: {
         "mask_token": token("x", lstrip=True), "additional_special_tokens": ["b"],
         "cls_token": "a"}},
     "a map of old and the configuration": {
         MAP: {"mask_token": "x", "pad_token": "b"},
         CONFIG: {"mask_token": "a", "added_tokens_decoder": {}}},
-    "added tokens of old": {ADDED: {"<e>": 6, "x": 9}},
     "no configuration": {CONFIG: None},
     "no model": {"config.json": {"model_type": GONE}},
     "a class in config.json": {
@@ -219,19 +216,44 @@ OTHERS: dict[str, Files] = {
         CONFIG: {"tokenizer_class": GONE}},
 }  # fmt: skip
 """Changes of other files."""
+
+
+def added(vocabulary: dict[str, int]) -> dict[str, Files]:
+    """Changes that name ids of a vocabulary."""
+    one, other = ("cat", "the") if "cat" in vocabulary else ("a", "s")
+    flags = {
+        str(vocabulary[one]): token(one, lstrip=True, rstrip=True, special=False),
+        str(vocabulary[other]): token(other, single_word=True, normalized=True),
+    }
+    old = {"<e>": vocabulary.get("<e>", len(vocabulary)), one: vocabulary[one]}
+    return {
+        "added with flags": {CONFIG: {"added_tokens_decoder": flags}},
+        "added tokens of old": {ADDED: old},
+    }
+
+
 OF_VOCABULARIES = (
     "do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "trim_offsets",
     "truncation_side", "model_input_names", "mask_token", "additional_special_tokens",
     "extra_special_tokens", "clean_up_tokenization_spaces", "split_special_tokens", "add_bos_token",
 )  # fmt: skip
 """Keys that directories without `tokenizer.json` are given."""
+OF_SENTENCEPIECE = (
+    "truncation_side", "additional_special_tokens", "extra_special_tokens", "mask_token",
+    "pad_token", "model_input_names", "clean_up_tokenization_spaces", "legacy", "keep_accents",
+    "add_prefix_space", "do_lower_case", "add_bos_token", "unheard_of",
+)  # fmt: skip
+"""Keys that those of SentencePiece models alone are given."""
+WITHOUT_PAIRS = ("marian-files", "t5-files", "esm-files")
+"""Bases that are asked less: two take no pairs, one cuts them otherwise where both are too long,
+and a SentencePiece model reads a tab as a space."""
 
 
-def given(directory: Path) -> dict[str, Any]:
+def given(directory: Path, texts: list[Any]) -> dict[str, Any]:
     """What transformers makes of a directory."""
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-        found = [answer(tokenizer, text) for text in TEXTS]
+        found = [answer(tokenizer, text) for text in texts]
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -246,12 +268,16 @@ def given(directory: Path) -> dict[str, Any]:
 
 def answer(tokenizer: Any, text: Any) -> dict[str, Any]:
     texts = [text] if isinstance(text, str) else text
-    whole = tokenizer(*texts, return_offsets_mapping=True)
+    # Tokenizers that are written in Python have no offsets, and T5's of a SentencePiece model are
+    # another library's here.
+    of_model = str(getattr(tokenizer, "vocab_file", "")).endswith(".model")
+    has_offsets = tokenizer.is_fast and not of_model
+    whole = tokenizer(*texts, return_offsets_mapping=has_offsets)
     cut = tokenizer(*texts, truncation=True, max_length=MOST)
     return {
         "ids": whole["input_ids"],
         "types": whole.get("token_type_ids", [0] * len(whole["input_ids"])),
-        "offsets": [place for pair in whole["offset_mapping"] for place in pair],
+        "offsets": [place for pair in whole.get("offset_mapping", ()) for place in pair],
         "cut": cut["input_ids"],
         "text": tokenizer.decode(whole["input_ids"], skip_special_tokens=True),
     }
@@ -262,32 +288,66 @@ def changes_of() -> dict[str, tuple[str, Files]]:
     found: dict[str, tuple[str, Files]] = {}
     for name in BASES:
         found[name] = (name, {})
+        others = OTHERS | added(tokenizer_of(name).get_vocab())
         for key, values in FLAGS.items():
             for value in values:
                 found[f"{name}: {key} = {json.dumps(value)}"] = (name, {CONFIG: {key: value}})
-        found |= {f"{name}: {what}": (name, change) for what, change in OTHERS.items()}
+        found |= {f"{name}: {what}": (name, change) for what, change in others.items()}
     for name in ("bert", "mpnet", "roberta"):
         files = f"{name}-files"
         found[files] = (files, {})
         for key in OF_VOCABULARIES:
             for value in FLAGS[key]:
                 found[f"{files}: {key} = {json.dumps(value)}"] = (files, {CONFIG: {key: value}})
-        for what in ("a map of old", "added with flags"):
-            found[f"{files}: {what}"] = (files, OTHERS[what])
+        others = OTHERS | added(tokenizer_of(name).get_vocab())
+        for what in ("a map of old", "added with flags", "added tokens of old"):
+            found[f"{files}: {what}"] = (files, others[what])
+    keys = {**dict.fromkeys(WITHOUT_PAIRS, OF_SENTENCEPIECE), "esm-files": OF_VOCABULARIES}
+    for files, names in keys.items():
+        found[files] = (files, {})
+        for key in names:
+            for value in FLAGS[key]:
+                if key != "split_special_tokens":  # Encodax refuses it
+                    found[f"{files}: {key} = {json.dumps(value)}"] = (files, {CONFIG: {key: value}})
+        added_token = {ADDED: {"<e>": 17}} if files == "esm-files" else {}
+        found[f"{files}: a map of old"] = (
+            files,
+            {MAP: {"mask_token": "x", "additional_special_tokens": ["b"]}, **added_token},
+        )
     return found
 
 
+def sentencepiece_only(family: str) -> Files:
+    """The files of a directory of SentencePiece models."""
+    place = Path("goldens-seq2seq") / "tokenizers" / family
+    names = {"marian": ("source.spm", "target.spm", "vocab.json"), "t5": ("spiece.model",)}
+    config = json.loads((PARITY / place / CONFIG).read_text())
+    models = {name: f"@{place / name}" for name in names[family]}
+    return {**models, CONFIG: config, "config.json": {"model_type": family}}
+
+
+def bases_of() -> dict[str, Files]:
+    """The files of each base."""
+    esm = "<cls> <pad> <eos> <unk> L A G V < e > <mask> x a b cat the"
+    return {
+        **{name: base(name) for name in BASES},
+        **{f"{name}-files": vocabulary_only(name) for name in ("bert", "mpnet", "roberta")},
+        **{f"{name}-files": sentencepiece_only(name) for name in ("marian", "t5")},
+        "esm-files": {"vocab.txt": "\n".join(esm.split()), "config.json": {"model_type": "esm"}},
+    }
+
+
 def main() -> None:
-    bases = {name: base(name) for name in BASES}
-    bases |= {f"{name}-files": vocabulary_only(name) for name in ("bert", "mpnet", "roberta")}
+    bases = bases_of()
     cases = {}
     for name, (which, changes) in changes_of().items():
         with tempfile.TemporaryDirectory() as place:
             files = changed(bases[which], changes)
-            cases[name] = {"base": which, "changes": changes, **given(write(Path(place), files))}
-    GOLDENS.write_text(
-        json.dumps({"bases": bases, "texts": TEXTS, "cases": cases}, ensure_ascii=False,
-                   separators=(",", ":")) + "\n", encoding="utf-8")  # fmt: skip
+            texts = TEXTS[:5] if which in WITHOUT_PAIRS else TEXTS
+            found = given(write(Path(place), files), texts)
+            cases[name] = {"base": which, "changes": changes, **found}
+    content = json.dumps({"bases": bases, "texts": TEXTS, "cases": cases}, ensure_ascii=False)
+    GOLDENS.write_bytes(gzip.compress(content.encode(), mtime=0))
     print(len(cases), "cases,", sum("refused" in case for case in cases.values()), "refused")
 
 
