@@ -78,8 +78,8 @@ def pool(
     pooling: str | tuple[str, ...],
     *,
     skipped: int = 0,
-) -> Float[Array, "B N D"]:
-    """One vector for each slot, zeros for an empty one.
+) -> Float[Array, "B N E"]:
+    """One vector for each slot, zeros for an empty one; E is D, or as many times D as are joined.
 
     Args:
         hidden: (B, T, D), what the encoder gave.
