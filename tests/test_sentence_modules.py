@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from directories import (
 
 from encodax import sentence_modules
 from encodax.config import Usage
+from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.sentence_modules import ACTIVATIONS, POOLING_FLAGS, POOLINGS, SIMILARITIES
 
@@ -419,7 +421,7 @@ def test_there_are_no_prompts_by_default(directory: Path, content: dict[str, Non
         ({"prompts": "a"}, 'prompts = "a" is no object of strings'),
         ({"default_prompt_name": "a"}, 'default_prompt_name = "a" is not one of the prompts'),
         ({"default_prompt_name": []}, "default_prompt_name = [] is not one of the prompts"),
-        ({"similarity_fn_name": "cos"}, 'similarity_fn_name = "cos" is not supported; known: cosine'),
+        ({"similarity_fn_name": "cos"}, 'similarity_fn_name = "cos" is not supported'),
         ({"similarity_fn_name": ["dot"]}, 'similarity_fn_name = ["dot"] is not supported'),
     ],
 )  # fmt: skip
@@ -511,3 +513,235 @@ def test_the_file_of_a_dense_layer_is_safetensors_as_torch_has_it(directory: Pat
     )
     np.testing.assert_array_equal(saved["linear.weight"], LINEAR_WEIGHT)
     np.testing.assert_array_equal(saved["linear.bias"], LINEAR_BIAS)
+
+
+# --- every key
+
+
+SENTENCE_GOLDENS = Path(__file__).parent / "parity" / "goldens-sentence"
+WRONG: list[Any] = [
+    None, True, False, 0, -1, 7, 1.5, 1e400, "", "x", "\ud800", [], ["x"], [None], {}, {"x": 1},
+    {"text": []}, {"text": {"max_length": "x"}}, [{"x": []}], "torch.nn.", 10**40,
+]  # fmt: skip
+FILES = [
+    (name, file)
+    for name, files in {
+        "norm-and-dropout": [
+            "modules.json", "1_Pooling/config.json", "2_Dense/config.json",
+            "3_LayerNorm/config.json", "4_Dropout/config.json", "5_Normalize/config.json",
+        ],
+        "prompt-left-out": ["config_sentence_transformers.json"],
+        "truncated": ["config_sentence_transformers.json", "sentence_bert_config.json"],
+        "length-of-arguments": ["sentence_bert_config.json"],
+        "ce-prompts": ["config_sentence_transformers.json", "sentence_bert_config.json"],
+    }.items()
+    for file in files
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_a_value_of_a_wrong_type_is_one_line_or_changes_nothing(
+    tmp_path: Path, name: str, file: str
+) -> None:
+    """Each key in turn has each of the values, and each file a key that nobody knows."""
+    place = tmp_path / name
+    shutil.copytree(SENTENCE_GOLDENS / name, place)
+    path = place / file
+    content = json.loads(path.read_text())
+    objects = content if isinstance(content, list) else [content]
+    refused = 0
+    for each in objects:
+        for key in [*each, "unheard_of"]:
+            before = dict(each)
+            for value in WRONG:
+                each[key] = value
+                path.write_text(json.dumps(content))
+                try:
+                    found = read(place)
+                except EncodaxError as error:
+                    refused += 1
+                    assert file.split("/")[0] in str(error)
+                    assert "\n" not in str(error)
+                else:
+                    assert file in found.files
+            each.clear()
+            each.update(before)
+    assert refused > 10 * len(objects)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "key", "value", "expected"),
+    [
+        ("length-bert", "sentence_bert_config.json", "max_seq_len", 5, "max_seq_len = 5 is not"),
+        ("truncated", "sentence_bert_config.json", "query_length", 5, "query_length = 5 is not"),
+        ("truncated", "sentence_bert_config.json", "transformer_task", "fill-mask", "known: "),
+        (
+            "truncated",
+            "sentence_bert_config.json",
+            "modality_config",
+            {"text": {"method": "forward", "method_output_name": "pooler_output"}},
+            "modality_config = {",
+        ),
+        ("truncated", "sentence_bert_config.json", "module_output_name", "x", 'known: "token_emb'),
+        (
+            "truncated",
+            "sentence_bert_config.json",
+            "tokenizer_args",
+            {"truncation_side": "left"},
+            'tokenizer_args: truncation_side = "left" is not supported',
+        ),
+        (
+            "truncated",
+            "sentence_bert_config.json",
+            "processing_kwargs",
+            {"text": {"truncation": "only_first"}},
+            'truncation = "only_first" is not supported; known: true, "longest_first"',
+        ),
+        ("truncated", "config_sentence_transformers.json", "truncate_dim", 0, "truncate_dim = 0"),
+        (
+            "truncated",
+            "config_sentence_transformers.json",
+            "model_type",
+            "SparseEncoder",
+            'model_type = "SparseEncoder" is not supported; known: SentenceTransformer',
+        ),
+        (
+            "ce-prompts",
+            "config_sentence_transformers.json",
+            "activation_fn",
+            "torch.nn.modules.activation.Threshold",
+            "activation_fn = ",
+        ),
+        (
+            "ce-prompts",
+            "config_sentence_transformers.json",
+            "activation_fn",
+            "my.code.Sigmoid",
+            'activation_fn = "my.code.Sigmoid" is not supported; known, of torch.nn: Tanh',
+        ),
+        ("ce-prompts", "sentence_bert_config.json", "module_output_name", "x", 'known: "scores"'),
+        (
+            "ce-of-4",
+            "config.json",
+            "sentence_transformers",
+            {"activation_fn": "x"},
+            'sentence_transformers: activation_fn = "x" is not supported',
+        ),
+        ("ce-of-4", "config.json", "sentence_transformers", [7], "is no object"),
+        ("ce-of-3", "config.json", "sbert_ce_default_activation_function", 7, "function = 7"),
+        ("two-dense", "3_Dense/config.json", "in_features", 8, "in_features = 8, and what comes"),
+        ("two-dense", "1_Pooling/config.json", "embedding_dimension", 9, "before gives 8"),
+        ("norm-and-dropout", "3_LayerNorm/config.json", "dimension", 8, "comes before gives 6"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_not_supported_is_named_with_its_file(
+    tmp_path: Path, name: str, file: str, key: str, value: object, expected: str
+) -> None:
+    place = tmp_path / name
+    shutil.copytree(SENTENCE_GOLDENS / name, place)
+    edit_json(place / file, lambda content: content.update({key: value}))
+    message = load_refusal(place)
+    assert str(place / file) in message
+    assert expected in message
+
+
+def test_keys_that_change_nothing_are_kept_and_saved_back(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(SENTENCE_GOLDENS / "two-dense", place)
+    requirements = {"transformers": ">=4"}
+    edit_json(place / "config_sentence_transformers.json",
+              lambda content: content.update(requirements=requirements, mine=[7]))  # fmt: skip
+    edit_json(
+        place / "sentence_bert_config.json", lambda content: content.update(unpad_inputs=True)
+    )
+    edit_json(place / "2_Dense" / "config.json", lambda content: content.update(mine="x"))
+    listed = json.loads((place / "modules.json").read_text())
+    listed[3]["kwargs"] = ["task"]
+    write_json(place / "modules.json", listed)
+    model = Model.load(place)
+    assert model.files["2_Dense/config.json"].kept == {"mine": "x"}
+    assert "truncate_dim" not in model.files["config_sentence_transformers.json"].used
+    assert model.files["modules.json"].kept["3.kwargs"] == ["task"]
+    model.save(tmp_path / "saved")
+    saved = {
+        path: json.loads((tmp_path / "saved" / path).read_text())
+        for path in ("config_sentence_transformers.json", "sentence_bert_config.json",
+                     "2_Dense/config.json", "modules.json")
+    }  # fmt: skip
+    settings = saved["config_sentence_transformers.json"]
+    assert (settings["requirements"], settings["mine"]) == (requirements, [7])
+    assert settings["__version__"]["sentence_transformers"] == "6.2.0"
+    assert saved["sentence_bert_config.json"]["unpad_inputs"] is True
+    assert saved["2_Dense/config.json"]["mine"] == "x"
+    assert [item.get("kwargs") for item in saved["modules.json"]] == [None] * 3 + [["task"], None]
+
+
+@pytest.mark.parametrize("name", ["modules.json", "sentence_xlnet_config.json"])
+def test_what_is_no_file_is_not_taken_for_nothing(directory: Path, name: str) -> None:
+    (directory / name).unlink(missing_ok=True)
+    (directory / name).symlink_to(directory / "nowhere")
+    assert f"{directory / name} is a link to nothing" in load_refusal(directory)
+
+
+def test_two_modules_of_one_name_or_path_are_refused(directory: Path) -> None:
+    listed = modules("Transformer", "Pooling", "Normalize")
+    listed[2]["name"] = "1"
+    write_json(directory / "modules.json", listed)
+    assert 'two modules have the name "1"' in read_refusal(directory)
+    listed[2] |= {"name": "2", "path": "1_Pooling"}
+    write_json(directory / "modules.json", listed)
+    assert "two modules have one path" in read_refusal(directory)
+
+
+# --- cross-encoders
+
+
+def test_a_language_model_that_reranks_is_refused_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(SENTENCE_GOLDENS / "ce-sigmoid", place)
+    listed = json.loads((place / "modules.json").read_text())
+    score = {
+        "idx": 1,
+        "name": "1",
+        "path": "1_LogitScore",
+        "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+    }
+    write_json(place / "modules.json", [*listed, score])
+    message = load_refusal(place)
+    assert "['Transformer', 'LogitScore'] of a CrossEncoder are not supported" in message
+    assert "LogitScore is for language models" in message
+
+
+def test_a_cross_encoder_without_a_head_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(SENTENCE_GOLDENS / "ce-sigmoid", place)
+    edit_json(place / "config.json", lambda content: content.update(architectures=["BertModel"]))
+    assert "a CrossEncoder wants the head of a sequence classifier" in load_refusal(place)
+    (place / "modules.json").unlink()  # the way out
+    assert Model.load(place).config.head is None
+
+
+def test_a_cross_encoder_embeds_without_its_prompts(tmp_path: Path) -> None:
+    model = Model.load(SENTENCE_GOLDENS / "ce-prompts")
+    assert model.config.usage.default_text
+    assert model.with_embeddings().config.usage == Usage()
+    assert model.with_head("sequence", labels=("a", "b")).config.usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"), [("ce-identity", "Identity"), ("ce-of-3", "Identity")]
+)
+def test_older_versions_find_the_activation_of_what_is_saved(
+    tmp_path: Path, name: str, activation: str
+) -> None:
+    Model.load(SENTENCE_GOLDENS / name).save(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert config["sentence_transformers"]["activation_fn"].endswith(activation)
+    assert "sbert_ce_default_activation_function" not in config
+
+
+def test_no_activation_of_an_older_head_is_saved_with_a_new_one(tmp_path: Path) -> None:
+    model = Model.load(SENTENCE_GOLDENS / "ce-of-4").with_head("sequence", labels=("score",))
+    model.save(tmp_path / "saved")
+    assert "sentence_transformers" not in json.loads((tmp_path / "saved/config.json").read_text())
+    assert not (tmp_path / "saved" / "modules.json").exists()

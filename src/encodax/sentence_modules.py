@@ -278,10 +278,11 @@ def _check_order(path: Path, kinds: list[str]) -> None:
 def _check_cross_encoder(path: Path, kinds: list[str]) -> None:
     if kinds == ["Transformer"]:
         return
-    of_what = "a language model that writes its answer" if "LogitScore" in kinds else "it"
+    told = "; LogitScore is for language models, which write yes or no" * ("LogitScore" in kinds)
     raise EncodaxError(
-        f"{path}: the modules {kinds} of a CrossEncoder are not supported ({of_what}, or code of "
-        "its own); known: Transformer alone. Take a CrossEncoder that is a sequence classifier"
+        f"{path}: the modules {kinds} of a CrossEncoder are not supported, nor is code of a "
+        f"directory run{told}; known: Transformer alone. Take a CrossEncoder that is a sequence "
+        "classifier, such as cross-encoder/ms-marco-MiniLM-L6-v2"
     )
 
 
@@ -504,6 +505,10 @@ def _prompts(settings: Settings, always: tuple[str, ...]) -> Usage:
         isinstance(p, str | None) for p in prompts.values()
     ):
         raise EncodaxError(f"{path}: prompts = {shown(prompts)} is no object of strings")
+    try:
+        "".join([*prompts, *(prompt or "" for prompt in prompts.values())]).encode()
+    except UnicodeEncodeError as error:
+        raise EncodaxError(f"{path}: prompts hold a character that is not Unicode") from error
     if default is not None and (not isinstance(default, str) or default not in (*prompts, *always)):
         raise EncodaxError(
             f"{path}: default_prompt_name = {shown(default)} is not one of the prompts: add it to "

@@ -31,7 +31,10 @@ from transformers import (
 
 HERE = Path(__file__).parent / "goldens-sentence"
 WIDTH = 8
-WORDS = "the cat sat a dog ran The Cat query text find : find it in an old film".split()
+WORDS = [
+    "the", "cat", "sat", "a", "dog", "ran", "The", "Cat", "query", "text", "find", ":", "it", "in",
+    "an", "old", "film",
+]  # fmt: skip
 TEXTS = ["the cat sat", "a dog ran", "The Cat ran", "an old film in the dog the cat sat it ran"]
 PAIRS = [
     ("the cat", "a dog ran"),
@@ -167,13 +170,17 @@ def embedders() -> None:
     (place / "sentence_xlnet_config.json").write_text('{"max_seq_length": 5}')
     vectors(place)
     place = embedder("length-of-arguments")
-    edit(place / LENGTHS, lambda c: c.update(
-        max_seq_length=9, tokenizer_args={"model_max_length": 6}, model_args={"dtype": "float32"},
-        processing_kwargs={"text": {"padding": "max_length"}}))  # fmt: skip
+    arguments = {
+        "max_seq_length": 9,
+        "tokenizer_args": {"model_max_length": 6},
+        "model_args": {"dtype": "float32"},
+        "processing_kwargs": {"text": {"padding": "max_length"}},
+    }
+    edit(place / LENGTHS, lambda c: c.update(arguments))
     vectors(place)
     place = embedder("length-of-processing")
-    edit(place / LENGTHS, lambda c: c.update(
-        processing_kwargs={"text": {"max_length": 5, "truncation": True}}, unpad_inputs=False))  # fmt: skip
+    processing = {"text": {"max_length": 5, "truncation": True}}
+    edit(place / LENGTHS, lambda c: c.update(processing_kwargs=processing, unpad_inputs=False))
     vectors(place)
     place = embedder("lowered")
     edit(place / LENGTHS, lambda c: c.update(do_lower_case=True))
