@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from directories import (
 
 from encodax import sentence_modules
 from encodax.config import Usage
+from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.sentence_modules import ACTIVATIONS, POOLING_FLAGS, POOLINGS, SIMILARITIES
 
@@ -111,8 +113,10 @@ def test_old_and_new_names_of_modules_are_known(directory: Path, package: str) -
         ("Pooling", "Transformer"),
         ("Transformer", "Pooling", "Pooling"),
         ("Transformer", "Pooling", "Normalize", "Dense"),
-        ("Transformer", "Pooling", "Dense", "Dense"),
-        ("Transformer", "Pooling", "LayerNorm"),
+        ("Transformer", "Pooling", "Normalize", "Normalize"),
+        ("Transformer", "Pooling", "LayerNorm", "Dense"),
+        ("Transformer", "WeightedLayerPooling", "Pooling"),
+        ("Transformer", "Pooling", "Dropout", "Dropout", "Dropout"),
         ("Transformer", "WordWeights", "Pooling"),
         ("StaticEmbedding",),
         ("CLIPModel",),
@@ -184,21 +188,38 @@ def test_flags_that_are_left_out_have_the_published_defaults(directory: Path) ->
     write_json(path, {"word_embedding_dimension": 8})
     assert read(directory).head.pooling == "mean"
     write_json(path, {"pooling_mode_cls_token": True})
-    assert "the pooling ['cls', 'mean'] is not supported" in read_refusal(directory)
+    assert read(directory).head.pooling == "cls"
+    write_json(path, flags())
+    assert read(directory).head.pooling == "mean"
+
+
+def test_several_poolings_are_joined_in_the_order_of_the_list_or_of_the_flags(
+    directory: Path,
+) -> None:
+    path = directory / POOLING / "config.json"
+    write_json(path, flags("mean", "cls"))
+    assert read(directory).head.pooling == ("cls", "mean")
+    write_json(path, {**flags("max"), "pooling_mode": ["mean", "cls"]})
+    assert read(directory).head.pooling == ("mean", "cls")
+    write_json(path, {"pooling_mode": ["max"]})
+    assert read(directory).head.pooling == "max"
+    assert not read(directory).files["1_Pooling/config.json"].kept
 
 
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (flags("cls", "mean"), "the pooling ['cls', 'mean'] is not supported; known: cls, mean"),
-        (flags(), "the pooling [] is not supported"),
-        (flags("mean_sqrt_len_tokens"), "the pooling 'mean_sqrt_len_tokens' is not supported"),
-        ({"pooling_mode": "attention"}, "the pooling 'attention' is not supported"),
-        ({"pooling_mode": ["cls", "max"]}, "the pooling ['cls', 'max'] is not supported"),
+        ({"pooling_mode": "attention"}, 'the pooling "attention" is not supported; known, alone'),
+        ({"pooling_mode": []}, "the pooling [] is not supported"),
+        ({"pooling_mode": ["cls", 7]}, 'the pooling ["cls", 7] is not supported'),
+        ({"pooling_mode": {"cls": True}}, 'the pooling {"cls": true} is not supported'),
         ({"pooling_mode": 7}, "the pooling 7 is not supported"),
-        ({**flags("mean"), "include_prompt": False}, "include_prompt = false is not supported"),
+        ({"pooling_mode_cls_token": 1}, "pooling_mode_cls_token = 1 is not true or false"),
+        ({"include_prompt": None}, "include_prompt = null is not true or false"),
+        ({**flags("mean"), "weights": [1]}, "weights = [1] is not supported: it is not known here"),
+        ({"embedding_dimension": "8"}, 'embedding_dimension = "8" is not a whole number >= 1'),
     ],
-    ids=["two", "none", "square root", "unknown", "two named", "number", "prompt left out"],
+    ids=str,
 )
 def test_another_pooling_is_refused(directory: Path, config: dict[str, Any], expected: str) -> None:
     write_json(directory / POOLING / "config.json", config)
@@ -231,7 +252,6 @@ def test_a_dense_layer_is_read(directory: Path, published_name: str, ours: str) 
     assert (model.config.head.dense_width, model.config.head.activation) == (3, ours)
     np.testing.assert_array_equal(model.params["head/dense"]["w"], LINEAR_WEIGHT.T)
     np.testing.assert_array_equal(model.params["head/dense"]["b"], LINEAR_BIAS)
-    assert set(ACTIVATIONS.values()) == {"tanh", "linear", "relu", "gelu_erf"}
 
 
 def test_a_dense_layer_without_bias_is_read(directory: Path) -> None:
@@ -253,18 +273,19 @@ def test_a_dense_layer_in_half_precision_is_read(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"activation_function": "torch.nn.modules.activation.Mish"}, "is not supported; known"),
-        ({"activation_function": "evil.code.Tanh"}, "'evil.code.Tanh' is not supported"),
-        ({"activation_function": None}, "'None' is not supported"),
+        ({"activation_function": "torch.nn.modules.activation.PReLU"}, "is not supported; known"),
+        ({"activation_function": "evil.code.Tanh"}, 'activation_function = "evil.code.Tanh"'),
+        ({"activation_function": None}, "activation_function = null is not supported"),
+        ({"activation_function": ["torch.nn.Tanh"]}, "is not supported; known, of torch.nn"),
         ({"use_residual": True}, "use_residual = true is not supported"),
-        ({"module_input_name": "token_embeddings"}, "module_input_name = 'token_embeddings'"),
-        ({"module_output_name": "x"}, "module_output_name = 'x' is not supported"),
+        ({"module_input_name": "token_embeddings"}, 'module_input_name = "token_embeddings"'),
+        ({"module_output_name": "x"}, 'module_output_name = "x" is not supported'),
         ({"out_features": 0}, "out_features = 0 is not a whole number >= 1"),
-        ({"out_features": True}, "out_features = True is not a whole number >= 1"),
-        ({"out_features": "3"}, "out_features = '3' is not a whole number >= 1"),
-        ({"out_features": None}, "out_features = None is not a whole number >= 1"),
-        ({"bias": "x"}, "bias = 'x' is not true or false"),
-        ({"bias": None}, "bias = None is not true or false"),
+        ({"out_features": True}, "out_features = true is not a whole number >= 1"),
+        ({"out_features": "3"}, 'out_features = "3" is not a whole number >= 1'),
+        ({"out_features": None}, "out_features = null is not a whole number >= 1"),
+        ({"bias": "x"}, 'bias = "x" is not true or false'),
+        ({"bias": None}, "bias = null is not true or false"),
     ],
 )  # fmt: skip
 def test_another_dense_layer_is_refused(
@@ -325,7 +346,7 @@ def test_a_normalize_of_other_things_than_the_text_s_vector_is_refused(directory
     write_json(directory / "modules.json", modules("Transformer", "Pooling", "Normalize"))
     assert read(directory).head.normalize
     write_json(directory / "2_Normalize" / "config.json", {"module_input_name": "token_embeddings"})
-    assert "module_input_name = 'token_embeddings' is not supported" in read_refusal(directory)
+    assert 'module_input_name = "token_embeddings" is not supported' in read_refusal(directory)
 
 
 # --- lengths, prompts, similarity
@@ -358,12 +379,22 @@ def test_newer_files_keep_the_longest_sequence_with_the_tokenizer(
 @pytest.mark.parametrize("value", [0, -1, 0.5, "x", True, [], {}])
 def test_a_longest_sequence_that_is_none_is_refused(directory: Path, value: object) -> None:
     write_json(directory / "sentence_bert_config.json", {"max_seq_length": value})
-    assert f"max_seq_length = {value!r} is not a whole number >= 1" in read_refusal(directory)
+    assert f"max_seq_length = {json.dumps(value)} is not a whole number >= 1" in read_refusal(
+        directory
+    )
 
 
-def test_lowercasing_outside_the_tokenizer_is_refused(directory: Path) -> None:
+def test_texts_are_lowered_where_the_file_says_so(directory: Path) -> None:
+    plain = Model.load(directory)
     write_json(directory / "sentence_bert_config.json", {"do_lower_case": True})
-    assert "do_lower_case = true is not supported" in read_refusal(directory)
+    lowering = Model.load(directory)
+    wanted = plain.encode(["the cat sat"])[0][0].token_ids.tolist()
+    assert plain.encode(["THE Cat sat"])[0][0].token_ids.tolist() != wanted
+    assert lowering.encode(["THE Cat sat"])[0][0].token_ids.tolist() == wanted
+    lowering.save(directory.parent / "saved")
+    again = Model.load(directory.parent / "saved")
+    assert again.config == lowering.config
+    assert again.encode(["THE Cat sat"])[0][0].token_ids.tolist() == wanted
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -385,13 +416,13 @@ def test_there_are_no_prompts_by_default(directory: Path, content: dict[str, Non
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"prompts": ["a"]}, "prompts = ['a'] is no object of strings"),
-        ({"prompts": {"a": 7}}, "prompts = {'a': 7} is no object of strings"),
-        ({"prompts": "a"}, "prompts = 'a' is no object of strings"),
-        ({"default_prompt_name": "a"}, "default_prompt_name 'a' is not one of the prompts"),
-        ({"default_prompt_name": []}, "default_prompt_name [] is not one of the prompts"),
-        ({"similarity_fn_name": "cos"}, "similarity 'cos' is not supported; known: cosine, dot"),
-        ({"similarity_fn_name": ["dot"]}, "similarity ['dot'] is not supported"),
+        ({"prompts": ["a"]}, 'prompts = ["a"] is no object of strings'),
+        ({"prompts": {"a": 7}}, 'prompts = {"a": 7} is no object of strings'),
+        ({"prompts": "a"}, 'prompts = "a" is no object of strings'),
+        ({"default_prompt_name": "a"}, 'default_prompt_name = "a" is not one of the prompts'),
+        ({"default_prompt_name": []}, "default_prompt_name = [] is not one of the prompts"),
+        ({"similarity_fn_name": "cos"}, 'similarity_fn_name = "cos" is not supported'),
+        ({"similarity_fn_name": ["dot"]}, 'similarity_fn_name = ["dot"] is not supported'),
     ],
 )  # fmt: skip
 def test_settings_that_are_none_are_refused(
@@ -413,7 +444,10 @@ def test_broken_settings_are_refused(directory: Path, name: str, content: str) -
 
 @pytest.mark.parametrize(
     ("pooling", "activation", "normalize"),
-    [*itertools.product(POOLINGS.values(), [None, *ACTIVATIONS.values()], [False, True])],
+    [
+        *itertools.product(POOLINGS.values(), [None, "tanh", "linear"], [False, True]),
+        *itertools.product(["mean"], ACTIVATIONS.values(), [False]),
+    ],
 )
 def test_read_after_write_is_the_identity(
     tmp_path: Path, pooling: Any, activation: str | None, normalize: bool
@@ -479,3 +513,235 @@ def test_the_file_of_a_dense_layer_is_safetensors_as_torch_has_it(directory: Pat
     )
     np.testing.assert_array_equal(saved["linear.weight"], LINEAR_WEIGHT)
     np.testing.assert_array_equal(saved["linear.bias"], LINEAR_BIAS)
+
+
+# --- every key
+
+
+SENTENCE_GOLDENS = Path(__file__).parent / "parity" / "goldens-sentence"
+WRONG: list[Any] = [
+    None, True, False, 0, -1, 7, 1.5, 1e400, "", "x", "\ud800", [], ["x"], [None], {}, {"x": 1},
+    {"text": []}, {"text": {"max_length": "x"}}, [{"x": []}], "torch.nn.", 10**40,
+]  # fmt: skip
+FILES = [
+    (name, file)
+    for name, files in {
+        "norm-and-dropout": [
+            "modules.json", "1_Pooling/config.json", "2_Dense/config.json",
+            "3_LayerNorm/config.json", "4_Dropout/config.json", "5_Normalize/config.json",
+        ],
+        "prompt-left-out": ["config_sentence_transformers.json"],
+        "truncated": ["config_sentence_transformers.json", "sentence_bert_config.json"],
+        "length-of-arguments": ["sentence_bert_config.json"],
+        "ce-prompts": ["config_sentence_transformers.json", "sentence_bert_config.json"],
+    }.items()
+    for file in files
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_a_value_of_a_wrong_type_is_one_line_or_changes_nothing(
+    tmp_path: Path, name: str, file: str
+) -> None:
+    """Each key in turn has each of the values, and each file a key that nobody knows."""
+    place = tmp_path / name
+    shutil.copytree(SENTENCE_GOLDENS / name, place)
+    path = place / file
+    content = json.loads(path.read_text())
+    objects = content if isinstance(content, list) else [content]
+    refused = 0
+    for each in objects:
+        for key in [*each, "unheard_of"]:
+            before = dict(each)
+            for value in WRONG:
+                each[key] = value
+                path.write_text(json.dumps(content))
+                try:
+                    found = read(place)
+                except EncodaxError as error:
+                    refused += 1
+                    assert file.split("/")[0] in str(error)
+                    assert "\n" not in str(error)
+                else:
+                    assert file in found.files
+            each.clear()
+            each.update(before)
+    assert refused > 10 * len(objects)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "key", "value", "expected"),
+    [
+        ("length-bert", "sentence_bert_config.json", "max_seq_len", 5, "max_seq_len = 5 is not"),
+        ("truncated", "sentence_bert_config.json", "query_length", 5, "query_length = 5 is not"),
+        ("truncated", "sentence_bert_config.json", "transformer_task", "fill-mask", "known: "),
+        (
+            "truncated",
+            "sentence_bert_config.json",
+            "modality_config",
+            {"text": {"method": "forward", "method_output_name": "pooler_output"}},
+            "modality_config = {",
+        ),
+        ("truncated", "sentence_bert_config.json", "module_output_name", "x", 'known: "token_emb'),
+        (
+            "truncated",
+            "sentence_bert_config.json",
+            "tokenizer_args",
+            {"truncation_side": "left"},
+            'tokenizer_args: truncation_side = "left" is not supported',
+        ),
+        (
+            "truncated",
+            "sentence_bert_config.json",
+            "processing_kwargs",
+            {"text": {"truncation": "only_first"}},
+            'truncation = "only_first" is not supported; known: true, "longest_first"',
+        ),
+        ("truncated", "config_sentence_transformers.json", "truncate_dim", 0, "truncate_dim = 0"),
+        (
+            "truncated",
+            "config_sentence_transformers.json",
+            "model_type",
+            "SparseEncoder",
+            'model_type = "SparseEncoder" is not supported; known: SentenceTransformer',
+        ),
+        (
+            "ce-prompts",
+            "config_sentence_transformers.json",
+            "activation_fn",
+            "torch.nn.modules.activation.Threshold",
+            "activation_fn = ",
+        ),
+        (
+            "ce-prompts",
+            "config_sentence_transformers.json",
+            "activation_fn",
+            "my.code.Sigmoid",
+            'activation_fn = "my.code.Sigmoid" is not supported; known, of torch.nn: Tanh',
+        ),
+        ("ce-prompts", "sentence_bert_config.json", "module_output_name", "x", 'known: "scores"'),
+        (
+            "ce-of-4",
+            "config.json",
+            "sentence_transformers",
+            {"activation_fn": "x"},
+            'sentence_transformers: activation_fn = "x" is not supported',
+        ),
+        ("ce-of-4", "config.json", "sentence_transformers", [7], "is no object"),
+        ("ce-of-3", "config.json", "sbert_ce_default_activation_function", 7, "function = 7"),
+        ("two-dense", "3_Dense/config.json", "in_features", 8, "in_features = 8, and what comes"),
+        ("two-dense", "1_Pooling/config.json", "embedding_dimension", 9, "before gives 8"),
+        ("norm-and-dropout", "3_LayerNorm/config.json", "dimension", 8, "comes before gives 6"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_not_supported_is_named_with_its_file(
+    tmp_path: Path, name: str, file: str, key: str, value: object, expected: str
+) -> None:
+    place = tmp_path / name
+    shutil.copytree(SENTENCE_GOLDENS / name, place)
+    edit_json(place / file, lambda content: content.update({key: value}))
+    message = load_refusal(place)
+    assert str(place / file) in message
+    assert expected in message
+
+
+def test_keys_that_change_nothing_are_kept_and_saved_back(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(SENTENCE_GOLDENS / "two-dense", place)
+    requirements = {"transformers": ">=4"}
+    edit_json(place / "config_sentence_transformers.json",
+              lambda content: content.update(requirements=requirements, mine=[7]))  # fmt: skip
+    edit_json(
+        place / "sentence_bert_config.json", lambda content: content.update(unpad_inputs=True)
+    )
+    edit_json(place / "2_Dense" / "config.json", lambda content: content.update(mine="x"))
+    listed = json.loads((place / "modules.json").read_text())
+    listed[3]["kwargs"] = ["task"]
+    write_json(place / "modules.json", listed)
+    model = Model.load(place)
+    assert model.files["2_Dense/config.json"].kept == {"mine": "x"}
+    assert "truncate_dim" not in model.files["config_sentence_transformers.json"].used
+    assert model.files["modules.json"].kept["3.kwargs"] == ["task"]
+    model.save(tmp_path / "saved")
+    saved = {
+        path: json.loads((tmp_path / "saved" / path).read_text())
+        for path in ("config_sentence_transformers.json", "sentence_bert_config.json",
+                     "2_Dense/config.json", "modules.json")
+    }  # fmt: skip
+    settings = saved["config_sentence_transformers.json"]
+    assert (settings["requirements"], settings["mine"]) == (requirements, [7])
+    assert settings["__version__"]["sentence_transformers"] == "6.2.0"
+    assert saved["sentence_bert_config.json"]["unpad_inputs"] is True
+    assert saved["2_Dense/config.json"]["mine"] == "x"
+    assert [item.get("kwargs") for item in saved["modules.json"]] == [None] * 3 + [["task"], None]
+
+
+@pytest.mark.parametrize("name", ["modules.json", "sentence_xlnet_config.json"])
+def test_what_is_no_file_is_not_taken_for_nothing(directory: Path, name: str) -> None:
+    (directory / name).unlink(missing_ok=True)
+    (directory / name).symlink_to(directory / "nowhere")
+    assert f"{directory / name} is a link to nothing" in load_refusal(directory)
+
+
+def test_two_modules_of_one_name_or_path_are_refused(directory: Path) -> None:
+    listed = modules("Transformer", "Pooling", "Normalize")
+    listed[2]["name"] = "1"
+    write_json(directory / "modules.json", listed)
+    assert 'two modules have the name "1"' in read_refusal(directory)
+    listed[2] |= {"name": "2", "path": "1_Pooling"}
+    write_json(directory / "modules.json", listed)
+    assert "two modules have one path" in read_refusal(directory)
+
+
+# --- cross-encoders
+
+
+def test_a_language_model_that_reranks_is_refused_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(SENTENCE_GOLDENS / "ce-sigmoid", place)
+    listed = json.loads((place / "modules.json").read_text())
+    score = {
+        "idx": 1,
+        "name": "1",
+        "path": "1_LogitScore",
+        "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+    }
+    write_json(place / "modules.json", [*listed, score])
+    message = load_refusal(place)
+    assert "['Transformer', 'LogitScore'] of a CrossEncoder are not supported" in message
+    assert "LogitScore is for language models" in message
+
+
+def test_a_cross_encoder_without_a_head_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(SENTENCE_GOLDENS / "ce-sigmoid", place)
+    edit_json(place / "config.json", lambda content: content.update(architectures=["BertModel"]))
+    assert "a CrossEncoder wants the head of a sequence classifier" in load_refusal(place)
+    (place / "modules.json").unlink()  # the way out
+    assert Model.load(place).config.head is None
+
+
+def test_a_cross_encoder_embeds_without_its_prompts(tmp_path: Path) -> None:
+    model = Model.load(SENTENCE_GOLDENS / "ce-prompts")
+    assert model.config.usage.default_text
+    assert model.with_embeddings().config.usage == Usage()
+    assert model.with_head("sequence", labels=("a", "b")).config.usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"), [("ce-identity", "Identity"), ("ce-of-3", "Identity")]
+)
+def test_older_versions_find_the_activation_of_what_is_saved(
+    tmp_path: Path, name: str, activation: str
+) -> None:
+    Model.load(SENTENCE_GOLDENS / name).save(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert config["sentence_transformers"]["activation_fn"].endswith(activation)
+    assert "sbert_ce_default_activation_function" not in config
+
+
+def test_no_activation_of_an_older_head_is_saved_with_a_new_one(tmp_path: Path) -> None:
+    model = Model.load(SENTENCE_GOLDENS / "ce-of-4").with_head("sequence", labels=("score",))
+    model.save(tmp_path / "saved")
+    assert "sentence_transformers" not in json.loads((tmp_path / "saved/config.json").read_text())
+    assert not (tmp_path / "saved" / "modules.json").exists()
