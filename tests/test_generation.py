@@ -19,6 +19,7 @@ from encodax.generation import (
     Beams,
     Ends,
     Generated,
+    LogitsRules,
     Sampling,
     generate,
     restricted,
@@ -250,7 +251,7 @@ def test_the_smallest_share_leaves_one_token(top_p: float) -> None:
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e30])
 def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
-    ends = Ends(BEGIN, END, PAD, LONGEST, never_ids=(PAD, BEGIN))
+    ends = Ends(BEGIN, END, PAD, LONGEST, LogitsRules(bad_words_ids=((PAD,), (BEGIN,))))
     keys = jax.random.split(jax.random.key(0), 3)
     found = run(
         parameters(1),
@@ -277,7 +278,7 @@ def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
         (lambda: Beams(offset=-0.5), r"offset = -0\.5 is not in 0\.\.1000000"),
         (lambda: Beams(offset=math.nan), r"offset = nan is not in 0\.\.1000000"),
         (lambda: Beams(offset=math.inf), r"offset = inf is not in 0\.\.1000000"),
-        (lambda: Beams(stop="soon"), "stop 'soon' is not one of: likely, sure"),
+        (lambda: Beams(stop="soon"), "stop 'soon' is not one of: likely, sure, full"),
         (lambda: Sampling(temperature=0.0), "temperature = 0.0 is not above 0 and finite"),
         (lambda: Sampling(temperature=math.nan), "temperature = nan is not above 0 and finite"),
         (lambda: Sampling(temperature=math.inf), "temperature = inf is not above 0 and finite"),

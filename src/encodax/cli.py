@@ -6,6 +6,7 @@ can mend is one line and exit code 2.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -644,6 +645,63 @@ def _report(out: Path) -> Path:
     return write_report(out)
 
 
+_SEARCHING = "Searching (what the model's generation_config.json says, where it says it)"
+_SAMPLING = "Drawing"
+_LENGTHS = "Lengths and repetitions (what generation_config.json says, where it says it)"
+Beams = Annotated[
+    int | None,
+    typer.Option(
+        help="How many are searched; 1 is greedy.  \\[default: 4]",
+        min=1,
+        rich_help_panel=_SEARCHING,
+    ),
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Beams are compared by log-probability / tokens^this.  \\[default: the paper's]",
+        rich_help_panel=_SEARCHING,
+    ),
+]
+EarlyStopping = Annotated[
+    str | None,
+    typer.Option(
+        help="Stop once there are enough beams: true, false (none likely to be better), never.",
+        rich_help_panel=_SEARCHING,
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Longest translation.  \\[default: 50 more than the text]", rich_help_panel=_LENGTHS
+    ),
+]
+MinTokens = Annotated[
+    int | None,
+    typer.Option(help="Shortest translation, its end not counted.", rich_help_panel=_LENGTHS),
+]
+NoRepeatNgram = Annotated[
+    int | None,
+    typer.Option(help="No so many tokens in a row come twice.", rich_help_panel=_LENGTHS),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Above 1, tokens that are there become less likely.", rich_help_panel=_LENGTHS
+    ),
+]
+Suppress = Annotated[
+    list[int] | None,
+    typer.Option(help="A token id that is never generated.", rich_help_panel=_LENGTHS),
+]
+
+
+def _early_stopping(value: str | None) -> bool | str | None:
+    """The option as transformers has it; what is none of these is refused by name later."""
+    words: dict[str | None, bool] = {"true": True, "false": False}
+    return words.get(value, value)
+
+
 @app.command()
 def evaluate(
     model: ModelPath,
@@ -652,7 +710,14 @@ def evaluate(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
-    beams: Annotated[int, typer.Option(help="Of translations, which BLEU is of.", min=1)] = 4,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    early_stopping: EarlyStopping = None,
+    max_tokens: MaxTokens = None,
+    min_tokens: MinTokens = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    repetition_penalty: RepetitionPenalty = None,
+    suppress: Suppress = None,
     bleu_tokenizer: Annotated[
         str, typer.Option(help="How sacrebleu cuts texts; none where they are tokenized.")
     ] = "13a",
@@ -669,7 +734,17 @@ def evaluate(
 
         translator = Translator.load(model, revision=revision, precision=precision)
         found: dict[str, Any] = translator.evaluate(
-            records, truncate=truncate, beams=beams, tokenize=bleu_tokenizer
+            records,
+            truncate=truncate,
+            tokenize=bleu_tokenizer,
+            beams=beams,
+            length_penalty=length_penalty,
+            early_stopping=_early_stopping(early_stopping),
+            max_tokens=max_tokens,
+            min_tokens=min_tokens,
+            no_repeat_ngram_size=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            suppress_tokens=suppress,
         )
         print(json.dumps(found))
         return
@@ -817,22 +892,55 @@ def translate(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
-    beams: Annotated[int, typer.Option(help="How many are searched; 1 is greedy.", min=1)] = 4,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    early_stopping: EarlyStopping = None,
     n_best: Annotated[
-        int, typer.Option(help="Translations of each text, best first (with --json).", min=1)
-    ] = 1,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead.")] = False,
-    temperature: Annotated[float, typer.Option(help="Of what is drawn (with --sample).")] = 1.0,
+        int | None,
+        typer.Option(
+            help="Translations of each text, best first (with --json).",
+            min=1,
+            rich_help_panel=_SEARCHING,
+        ),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw tokens instead.", rich_help_panel=_SAMPLING)
+    ] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="Divides the scores.", rich_help_panel=_SAMPLING)
+    ] = None,
     sample_top_k: Annotated[
-        int | None, typer.Option("--top-k", help="Draw from so many, the most probable.")
+        int | None,
+        typer.Option(
+            "--top-k", help="Draw from so many, the most probable.", rich_help_panel=_SAMPLING
+        ),
     ] = None,
     top_p: Annotated[
-        float, typer.Option(help="Draw from the fewest whose probabilities reach this.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Longest translation.  \\[default: 50 more than the text]")
+        float | None,
+        typer.Option(
+            help="Draw from the fewest whose probabilities reach this.", rich_help_panel=_SAMPLING
+        ),
     ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw from those with this share of the largest probability.",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
+    typical_p: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw from those nearest to the entropy that reach this.",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.", rich_help_panel=_SAMPLING)] = 0,
+    max_tokens: MaxTokens = None,
+    min_tokens: MinTokens = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    repetition_penalty: RepetitionPenalty = None,
+    suppress: Suppress = None,
     to: Annotated[
         str | None,
         typer.Option(help="The code of the language, such as fra, of a model that has several."),
@@ -860,21 +968,41 @@ def translate(
 
     Records have a "source" or a "text".
     """
-    from encodax.generation import Sampling
-    from encodax.inference.translator import Manner, Translator
+    from encodax.inference.translator import Translator
     from encodax.tasks import translation
 
-    if n_best > 1 and not as_json:
+    if (n_best or 1) > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
-    drawn = Sampling(temperature, sample_top_k, top_p)
-    if not sample and drawn != Sampling():
-        raise EncodaxError("--temperature, --top-k and --top-p go with --sample")
-    sampling = drawn if sample else None
-    manner = Manner.of(beams, sampling, seed=seed, n_best=n_best, max_tokens=max_tokens, to=to)
+    drawn = {
+        "temperature": temperature,
+        "top_k": sample_top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "typical_p": typical_p,
+    }
+    given = {name: value for name, value in drawn.items() if value is not None}
+    if given and not sample:
+        raise EncodaxError(
+            "--temperature, --top-k, --top-p, --min-p and --typical-p go with --sample"
+        )
     records = _records(texts, input, columns=columns, format=format)
     sources_of = (translation.source_of(record) for record in records)
     translator = Translator.load(
         model, revision=revision, precision=precision, batch_size=batch_size
+    )
+    manner = translator.manner(
+        beams=beams,
+        length_penalty=length_penalty,
+        early_stopping=_early_stopping(early_stopping),
+        n_best=n_best,
+        sampling=dataclasses.replace(translator.model.generates_by.sampling, **given) if sample else None,
+        seed=seed,
+        max_tokens=max_tokens,
+        to=to,
+        min_tokens=min_tokens,
+        no_repeat_ngram_size=no_repeat_ngram,
+        repetition_penalty=repetition_penalty,
+        suppress_tokens=suppress,
     )
     answers = translator.answers(sources_of, manner, truncate=truncate)
     with sources.open_output(output) as stream:

@@ -7,47 +7,43 @@ program for each number of rows, however long they turn out. The decoder is a fu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Integral
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
+from encodax.logits import NEVER, History, LogitsRules, Processor, applied
 from encodax.nn.decoder import DecoderCache
 from encodax.nn.functional import at_tokens
+from encodax.sampling import Sampling, check_count, restricted
+
+__all__ = [
+    "NEVER",
+    "Beams",
+    "Ends",
+    "Generated",
+    "LogitsRules",
+    "Sampling",
+    "generate",
+    "restricted",
+    "search",
+]
 
 Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 """(R,) tokens and a cache of R rows -> (R, V) scores before softmax, and the next cache."""
 
-NEVER = -1e30
-"""A log-probability below all others, and finite."""
-FLOAT32 = np.finfo(np.float32)
 MOST_ALPHA = 5
 """Beyond it, on either side, scores of long sequences leave the range of float32."""
 MOST_OFFSET = 1_000_000
 """So much longer than any sequence that its length makes no difference."""
 
-Stop = Literal["likely", "sure"]
+Stop = Literal["likely", "sure", "full"]
 STOPS: tuple[Stop, ...] = get_args(Stop)
-
-
-def check_count(name: str, count: Any) -> None:
-    """Refuse what cannot be a number of things.
-
-    Raises:
-        EncodaxError: it is no whole number, or below 1.
-    """
-    if not isinstance(count, Integral):
-        raise EncodaxError(f"{name} = {count!r} is no whole number")
-    if count < 1:
-        raise EncodaxError(f"{name} = {count} is below 1")
 
 
 @dataclass(frozen=True)
@@ -56,18 +52,39 @@ class Ends:
 
     begin_id: int
     """What the decoder is given first; it is no part of the sequence."""
-    end_id: int
+    end_id: int | tuple[int, ...]
+    """What ends a sequence; where there are several, each of them does."""
     pad_id: int
     """What stands after the end."""
     max_tokens: int
-    """L: a sequence that has not ended by then is cut, the end included."""
-    never_ids: tuple[int, ...] = ()
-    """Tokens that no sequence has."""
-    first_id: int | None = None
-    """What every sequence begins with, with probability 1; None for what is most probable."""
+    """A sequence that has not ended by then is cut, the end included."""
+    rules: LogitsRules = field(default_factory=LogitsRules)
+    """What may come next, beside what the model says."""
+    room: int | None = None
+    """L, tokens that there is room for, where it is less than they may become: whoever has not
+    ended by then is left open. None for `max_tokens`."""
 
     def __post_init__(self) -> None:
         check_count("max_tokens", self.max_tokens)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token that ends a sequence."""
+        return (self.end_id,) if isinstance(self.end_id, int) else self.end_id
+
+    @property
+    def held(self) -> int:
+        """L."""
+        return min(self.room or self.max_tokens, self.max_tokens)
+
+    @property
+    def processors(self) -> list[Processor]:
+        """The rules that change something, in order."""
+        return self.rules.processors(self.end_ids, self.max_tokens)
+
+    def is_end(self, tokens: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
+        """Which of these end a sequence."""
+        return jnp.isin(tokens, jnp.asarray(self.end_ids))
 
     @classmethod
     def of(cls, config: Seq2SeqConfig, max_tokens: int) -> Ends:
@@ -77,8 +94,10 @@ class Ends:
             config.end_id,
             config.pad_id,
             max_tokens,
-            config.never_ids,
-            config.first_id,
+            LogitsRules(
+                bad_words_ids=tuple((token,) for token in config.never_ids),
+                forced_bos_token_id=config.first_id,
+            ),
         )
 
     def check(self, cache: DecoderCache) -> None:
@@ -87,29 +106,9 @@ class Ends:
         Raises:
             EncodaxError: names both numbers.
         """
-        room = cache.layers[0].own.keys.shape[1] if cache.layers else self.max_tokens
-        if self.max_tokens > room:
-            raise EncodaxError(f"max_tokens = {self.max_tokens}, and the cache has room for {room}")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a token is drawn (Holtzman et al. 2020, arXiv:1904.09751, section 3)."""
-
-    temperature: float = 1.0
-    """Divides the scores; towards 0 the most probable token is all there is."""
-    top_k: int | None = None
-    """Draw from so many, the most probable ones."""
-    top_p: float = 1.0
-    """Draw from the fewest whose probabilities reach this."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise EncodaxError(f"temperature = {self.temperature} is not above 0 and finite")
-        if self.top_k is not None:
-            check_count("top_k", self.top_k)
-        if not 0 < self.top_p <= 1:
-            raise EncodaxError(f"top_p = {self.top_p} is not in 0..1")
+        room = cache.layers[0].own.keys.shape[1] if cache.layers else self.held
+        if self.held > room:
+            raise EncodaxError(f"max_tokens = {self.held}, and the cache has room for {room}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,8 @@ class Beams:
     2017, section 6.1; 0 is |Y|^alpha, as transformers has it."""
     stop: Stop = "likely"
     """When k sequences have ended: stop once no open one, scored at its present length, would be
-    among them (as transformers does), or once none can become one of them."""
+    among them (`likely`; `early_stopping` is false in transformers), once none can become one of
+    them (`sure`; "never"), or at once (`full`; true)."""
 
     def __post_init__(self) -> None:
         check_count("beams", self.count)
@@ -155,6 +155,8 @@ class Generated:
     """Tokens of each, the end included."""
     scores: Float[Array, "B n"]
     """The sum of log-probabilities; of beams, divided by the penalty."""
+    is_open: Bool[Array, " B"]
+    """Rows that `Ends.room` did not suffice for: what is found of them is nothing to go by."""
 
 
 def generate(
@@ -164,18 +166,20 @@ def generate(
     *,
     sampling: Sampling | None = None,
     keys: Key[Array, " B"] | None = None,
+    source_ids: Int[Array, "B S"] | None = None,
 ) -> Generated:
     """One sequence a row: of the most probable token each time, or of tokens drawn.
 
     Args:
         step: the decoder.
         cache: before the first token, of B rows, with room for L tokens.
-        ends: where sequences begin and end.
+        ends: where sequences begin and end, and what may stand in them.
         sampling: how tokens are drawn; None for the most probable.
         keys: what each row draws with; with the same one it draws the same in any company.
+        source_ids: of each row, for rules that look at them.
     """
     ends.check(cache)
-    rows = cache.source_segments.shape[0]
+    rows, processors = cache.source_segments.shape[0], ends.processors
 
     def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
         if sampling is None:
@@ -186,9 +190,17 @@ def generate(
         return drawn.astype(jnp.int32)
 
     def body(state: _Open) -> _Open:
-        scores, total, kept = _scored(step, state.last, state.cache, ends, state.place)
-        chosen = choose(scores, state.place)
-        of_chosen = jnp.take_along_axis(scores, chosen[:, None], axis=1)[:, 0] - total
+        scores, kept = step(state.last, state.cache)
+        scores = scores.astype(jnp.float32)
+        if processors:
+            history = _history(state.token_ids, state.place, ends, cache, source_ids)
+            chosen = choose(applied(processors, scores, history), state.place)
+        else:
+            chosen = choose(scores, state.place)
+        of_chosen = jnp.take_along_axis(scores, chosen[:, None], axis=1)[:, 0]
+        of_chosen -= jax.nn.logsumexp(scores, axis=-1)
+        forced = ends.rules.is_forced(state.place, ends.max_tokens)
+        of_chosen = jnp.where(state.ended | forced, 0.0, of_chosen)
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
         return _Open(
             state.place + 1,
@@ -196,23 +208,40 @@ def generate(
             kept,
             state.token_ids.at[:, state.place].set(chosen),
             state.lengths + ~state.ended,
-            state.scores + jnp.where(state.ended, 0.0, of_chosen),
-            state.ended | (chosen == ends.end_id),
+            state.scores + of_chosen,
+            state.ended | ends.is_end(chosen),
         )
 
     start = _Open(
         jnp.zeros((), jnp.int32),
         jnp.full((rows,), ends.begin_id, jnp.int32),
         cache,
-        jnp.full((rows, ends.max_tokens), ends.pad_id, jnp.int32),
+        jnp.full((rows, ends.held), ends.pad_id, jnp.int32),
         jnp.zeros((rows,), jnp.int32),
         jnp.zeros((rows,)),
         jnp.zeros((rows,), bool),
     )
     end = jax.lax.while_loop(
-        lambda state: (state.place < ends.max_tokens) & ~state.ended.all(), body, start
+        lambda state: (state.place < ends.held) & ~state.ended.all(), body, start
     )
-    return Generated(end.token_ids[:, None], end.lengths[:, None], end.scores[:, None])
+    is_open = ~end.ended & (end.place < ends.max_tokens)
+    return Generated(end.token_ids[:, None], end.lengths[:, None], end.scores[:, None], is_open)
+
+
+def _history(
+    token_ids: Int[Array, "R L"],
+    place: Int[Array, ""],
+    ends: Ends,
+    cache: DecoderCache,
+    source_ids: Int[Array, "R S"] | None,
+) -> History:
+    """What each row has so far, with the token that the decoder begins with."""
+    first = jnp.full((token_ids.shape[0], 1), ends.begin_id, jnp.int32)
+    segments = cache.source_segments
+    needs = ends.rules.encoder_repetition_penalty != 1 or ends.rules.encoder_no_repeat_ngram_size
+    assert source_ids is not None or not needs, "rules that look at sources want source_ids"
+    source_ids = jnp.zeros_like(segments) if source_ids is None else source_ids
+    return History(jnp.concatenate([first, token_ids], 1), place, source_ids, segments > 0)
 
 
 class _Open(NamedTuple):
@@ -227,56 +256,56 @@ class _Open(NamedTuple):
     ended: Bool[Array, " B"]
 
 
-def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-    """Scores over the temperature, and `NEVER` for tokens that are not to be drawn.
-
-    0 is that of the most probable token, so that no temperature leaves nothing to draw from.
-    """
-    best = jnp.max(scores, axis=-1, keepdims=True)
-    temperature = np.clip(sampling.temperature, FLOAT32.tiny, FLOAT32.max).item()
-    scores = jnp.where(scores > NEVER / 2, (scores - best) / temperature, NEVER)
-    if sampling.top_k is not None:
-        least = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
-        scores = jnp.where(scores >= least, scores, NEVER)
-    if sampling.top_p < 1:
-        ordered = jnp.sort(scores, axis=-1, descending=True)
-        chances = jax.nn.softmax(ordered)
-        before = jnp.cumsum(chances, axis=-1) - chances
-        share = max(sampling.top_p, FLOAT32.tiny.item())
-        least = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
-        scores = jnp.where(scores >= least, scores, NEVER)
-    return scores
-
-
-def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generated:
+def search(
+    step: Step,
+    cache: DecoderCache,
+    ends: Ends,
+    beams: Beams,
+    *,
+    source_ids: Int[Array, "B S"] | None = None,
+) -> Generated:
     """The k best sequences of each row that a beam search finds.
 
     Each open sequence is lengthened by every token, and of all these the 2 k most probable are
     looked at: those among the first k that end are kept if they are among the k best ended ones;
-    the k most probable others stay open. With 2 k, k stay open whatever ends.
+    the k most probable others stay open. With 2 k, k stay open whatever ends; where n tokens end a
+    sequence, these are (n + 1) k.
 
     Args:
         step: the decoder.
         cache: before the first token, of B rows, with room for L tokens.
-        ends: where sequences begin and end.
+        ends: where sequences begin and end, and what may stand in them.
         beams: how many, and how they are compared.
+        source_ids: of each row, for rules that look at them.
     """
     ends.check(cache)
     rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
+    looked_at = (1 + len(ends.end_ids)) * count
+    processors = ends.processors
+    if source_ids is not None:
+        source_ids = jnp.repeat(source_ids, count, axis=0)
 
     def body(state: _Beams) -> _Beams:
-        last = state.last.reshape(-1)
-        scores, total, kept = _scored(step, last, state.cache, ends, state.place)
-        # None but the best 2 k of a beam can be among those of all.
-        each = min(2 * count, scores.shape[-1])
+        scores, kept = step(state.last.reshape(-1), state.cache)
+        scores = scores.astype(jnp.float32)
+        # The difference is the log-probability, made for a whole vocabulary where a rule wants it.
+        total = jax.nn.logsumexp(scores, axis=-1)
+        if processors:
+            if not ends.rules.only_bans:
+                scores, total = scores - total[:, None], jnp.zeros_like(total)
+            tokens = state.token_ids.reshape(rows * count, -1)
+            history = _history(tokens, state.place, ends, state.cache, source_ids)
+            scores = applied(processors, scores, history)
+        # None but the best of a beam can be among those of all.
+        each = min(looked_at, scores.shape[-1])
         scores, token = jax.lax.top_k(scores, each)  # (B * k, 2 k)
         sums = state.sums[..., None] + (scores - total[:, None]).reshape(rows, count, each)
-        both = min(2 * count, count * each)
+        both = min(looked_at, count * each)
         sums, index = jax.lax.top_k(sums.reshape(rows, -1), both)  # (B, 2 k)
         parent, token = index // each, at_tokens(token.reshape(rows, -1), index)
         longer = at_tokens(state.token_ids, parent).at[:, :, state.place].set(token)
         length = state.place + 1
-        ends_here = (token == ends.end_id) | (length == most)
+        ends_here = ends.is_end(token) | (length == most)
 
         may_end = ends_here & (jnp.arange(both) < count) & state.searching[:, None]
         may_end &= sums > NEVER / 2  # of the first token, only one open sequence is real
@@ -292,9 +321,12 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
         # Of a row that has stopped nothing changes, so that it does not depend on the others.
         reach = most if beams.stop == "sure" and beams.alpha > 0 else length
         hope = open_sums[:, 0] / beams.penalty(reach)
+        searching = state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > NEVER / 2)
+        if beams.stop == "full":
+            searching &= ended_scores[:, -1] <= NEVER / 2
         return _Beams(
             length,
-            state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > NEVER / 2),
+            searching,
             kept.reordered(origin.reshape(-1)),
             at_tokens(longer, best),
             at_tokens(token, best),
@@ -304,7 +336,7 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
             ended_scores,
         )
 
-    empty = jnp.full((rows, count, most), ends.pad_id, jnp.int32)
+    empty = jnp.full((rows, count, ends.held), ends.pad_id, jnp.int32)
     first = jnp.where(jnp.arange(count) == 0, 0.0, NEVER)  # the others would be the same sequence
     start = _Beams(
         jnp.zeros((), jnp.int32),
@@ -318,9 +350,10 @@ def search(step: Step, cache: DecoderCache, ends: Ends, beams: Beams) -> Generat
         jnp.full((rows, count), NEVER),
     )
     end = jax.lax.while_loop(
-        lambda state: (state.place < most) & state.searching.any(), body, start
+        lambda state: (state.place < ends.held) & state.searching.any(), body, start
     )
-    return Generated(end.ended_ids, end.ended_lengths, end.ended_scores)
+    is_open = end.searching & (end.place < most)
+    return Generated(end.ended_ids, end.ended_lengths, end.ended_scores, is_open)
 
 
 class _Beams(NamedTuple):
@@ -337,30 +370,6 @@ class _Beams(NamedTuple):
     ended_ids: Int[Array, "B k L"]
     ended_lengths: Int[Array, "B k"]
     ended_scores: Float[Array, "B k"]
-
-
-def _scored(
-    step: Step,
-    token_ids: Int[Array, " R"],
-    cache: DecoderCache,
-    ends: Ends,
-    place: Int[Array, ""],
-) -> tuple[Float[Array, "R V"], Float[Array, " R"], DecoderCache]:
-    """Scores of the next token of each row, `NEVER` for what is not to be, and log sum exp of all.
-
-    Their difference is the log-probability, which is not made for a whole vocabulary. As in
-    transformers, probabilities of what is left do not add up to 1 again.
-    """
-    scores, cache = step(token_ids, cache)
-    scores = scores.astype(jnp.float32)
-    total = jax.nn.logsumexp(scores, axis=-1)
-    if ends.never_ids:
-        scores = scores.at[:, np.asarray(ends.never_ids)].set(NEVER)
-    if ends.first_id is not None:
-        is_first = jnp.arange(scores.shape[-1]) == ends.first_id
-        first = jnp.where(is_first, total[:, None], NEVER)
-        scores = jnp.where(place == 0, first, scores)
-    return scores, total, cache
 
 
 def _largest(scores: Float[Array, "R V"]) -> Int[Array, " R"]:

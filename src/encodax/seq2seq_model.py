@@ -18,14 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax import atomic, families, hub, json_files, model_card, weights
+from encodax import atomic, families, generation_config, hub, json_files, model_card, weights
 from encodax.config import UNROLLED, Execution, Seq2SeqConfig
 from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
+from encodax.families.seq2seq import FIRST, NEVER, Seq2SeqFamily
+from encodax.generation_config import GenerationConfig
+from encodax.json_files import FileKeys, ModelFiles, Settings
 from encodax.nn import DecoderCache, Transformer, functional
-from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES
+from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, kept
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
@@ -52,7 +55,11 @@ class Seq2SeqModel:
     carried: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Tensors of the file that the model does not compute with; saved back."""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """`generation_config.json` as it was loaded: saved back, but for what `config` says."""
+    """What the directory said of generation, as it was loaded: saved back."""
+    generation_config: GenerationConfig | None = None
+    """The same, read; None for what follows from `config`."""
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each JSON file; keys that change no answer are saved back."""
 
     @classmethod
     def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
@@ -76,13 +83,27 @@ class Seq2SeqModel:
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         place = directory / CONFIG_FILE
-        generation = _generation_of(directory)
-        published = _published(directory, generation)
-        if "model_type" not in published:
+        stored = json_files.read(place, hint=f": is {directory} a model directory?")
+        if "model_type" not in stored:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
-        family = families.seq2seq_family_named(published["model_type"])
+        family = families.seq2seq_family_named(stored["model_type"])
+        said = generation_config.values_of(directory, stored)
+        published = Settings(_published(stored, said.plain(), directory, family), where=place)
         config = family.read_config(published)
         _check_ids(config, place)
+        generation, keys = generation_config.read(
+            said,
+            config,
+            longest=_longest(config),
+            is_published="transformers_version" in stored,
+        )
+        files: dict[str, FileKeys] = {}
+        if said.where == directory / GENERATION_FILE:
+            files[GENERATION_FILE] = keys
+        else:  # what was said there moves to a file of its own
+            for key in keys.used:
+                published.get(key)
+        files[CONFIG_FILE] = family.account(published)
         loaded = weights.load(directory, parameter_shapes(config), family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
@@ -92,7 +113,15 @@ class Seq2SeqModel:
                 f"embedding {rows} rows; they are not of one model"
             )
         _check_positions(config, loaded.carried, directory)
-        return cls(config, loaded.params, tokenizer, loaded.carried, generation)
+        return cls(
+            config,
+            loaded.params,
+            tokenizer,
+            loaded.carried,
+            said.plain(),
+            generation,
+            {**files, **tokenizer.keys},
+        )
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
@@ -114,8 +143,10 @@ class Seq2SeqModel:
             )
 
         def write_to(place: Path) -> None:
-            published = {**family.write_config(config), "dtype": "float32"}
-            json_files.write(place / CONFIG_FILE, published)
+            published = family.write_config(config)
+            for key, value in kept(self.files, CONFIG_FILE).items():
+                published.setdefault(key, value)
+            json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
             json_files.write(place / GENERATION_FILE, self._generation())
             weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
             self.tokenizer.save(
@@ -129,32 +160,34 @@ class Seq2SeqModel:
 
         atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
 
+    @property
+    def generates_by(self) -> GenerationConfig:
+        """How it generates where nobody asks for anything else."""
+        return self.generation_config or GenerationConfig.of(self.config)
+
     def _generation(self) -> dict[str, Any]:
-        """What transformers generates by."""
+        """What transformers generates by: what the directory said, and the least that it wants."""
         never, first = [[number] for number in self.config.never_ids], self.config.first_id
-        longest = {} if self.max_length is None else {"max_length": self.longest_sequence}
-        return {
-            **longest,
-            **self.generation,
+        ids: dict[str, Any] = {
             "decoder_start_token_id": self.config.begin_id,
             "eos_token_id": self.config.end_id,
             "pad_token_id": self.config.pad_id,
-            **({} if first is None else {"forced_bos_token_id": first}),
-            **({"bad_words_ids": never} if never else {}),
         }
+        if self.generates_by.is_silent:
+            ids |= {} if self.max_length is None else {"max_length": self.longest_sequence}
+            ids |= {} if first is None else {FIRST: first}
+            ids |= {NEVER: never} if never else {}
+        return {**ids, **self.generation}
 
     @property
     def max_length(self) -> int | None:
         """Most tokens of a source or a target; None where there is no limit."""
-        stacks = self.config.transformer.encoder, self.config.transformer.decoder
-        tables = [stack.embeddings for stack in stacks]
-        limits = [self.config.max_length, *(table.max_positions for table in tables)]
-        return min((limit for limit in limits if limit is not None), default=None)
+        return _max_length(self.config)
 
     @property
     def longest_sequence(self) -> int:
         """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
-        return min(self.max_length or ROW_TOKENS[-1], ROW_TOKENS[-1])
+        return _longest(self.config)
 
     def encode(
         self,
@@ -353,42 +386,41 @@ def is_seq2seq(
     return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
 
 
-def _published(directory: Path, of_generation: Mapping[str, Any]) -> dict[str, Any]:
-    """`config.json`, with what newer files say of generation in a file of its own."""
-    published: dict[str, Any] = json_files.read(
-        directory / CONFIG_FILE, hint=f": is {directory} a model directory?"
-    )
-    if published.get("model_type") == native_seq2seq.MODEL_TYPE:
-        return published  # it says all itself
-    for key in ("forced_bos_token_id", "bad_words_ids"):
-        if of_generation.get(key) is not None:
-            published[key] = of_generation[key]
-    for key in ("decoder_start_token_id", "eos_token_id"):
-        own, other = published.get(key), of_generation.get(key)
-        if own is None:
-            published[key] = other
-        elif other is not None and as_list(other) != as_list(own):
-            raise EncodaxError(
-                f"{directory}: {key} is {own} in {CONFIG_FILE} and {other} in {GENERATION_FILE}; "
-                "keep the one that the model was trained with"
-            )
-    return {key: value for key, value in published.items() if key not in IDS or value is not None}
+def _max_length(config: Seq2SeqConfig) -> int | None:
+    """Most tokens of a source or a target; None where there is no limit."""
+    stacks = config.transformer.encoder, config.transformer.decoder
+    limits = [config.max_length, *(stack.embeddings.max_positions for stack in stacks)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _longest(config: Seq2SeqConfig) -> int:
+    """Most tokens of a sequence that is run."""
+    return min(_max_length(config) or ROW_TOKENS[-1], ROW_TOKENS[-1])
+
+
+def _published(
+    stored: Mapping[str, Any],
+    said: Mapping[str, Any],
+    directory: Path,
+    family: families.FamilyOfSeq2Seq,
+) -> dict[str, Any]:
+    """`config.json`, with ids that newer files have elsewhere, and what the weights say of it."""
+    if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
+        return dict(stored)  # it says all itself
+    published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
+    for key in (*IDS, FIRST, NEVER):
+        if said.get(key) is not None and (key not in IDS or key not in published):
+            published[key] = said[key]
+    if isinstance(family, Seq2SeqFamily) and family.own_output is not None:
+        owns = weights.has_own(directory, *family.own_output)
+        tied = published.get("tie_word_embeddings")
+        published.setdefault("scale_decoder_outputs", tied is not False)
+        published["tie_word_embeddings"] = not owns
+    return published
 
 
 IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 """Keys that count as left out where they are null."""
-
-
-def as_list(value: Any) -> list[Any]:
-    """One id, or a list of them."""
-    return value if isinstance(value, list) else [value]
-
-
-def _generation_of(directory: Path) -> dict[str, Any]:
-    """`generation_config.json`, where there is one."""
-    place = directory / GENERATION_FILE
-    found: dict[str, Any] = json_files.read(place, hint="") if place.is_file() else {}
-    return found
 
 
 def _check_positions(

@@ -104,6 +104,23 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
+def has_own(directory: Path, name: str, original: str) -> bool:
+    """Whether the weights have a tensor that is no copy of another.
+
+    Raises:
+        EncodaxError: a file is missing or broken.
+    """
+    places = _places(_files(directory / WEIGHTS_FILE))
+    if name not in places or original not in places:
+        return name in places
+
+    def values(tensor: str) -> np.ndarray:
+        with _opened(places[tensor]) as file:
+            return np.asarray(file.get_tensor(tensor))
+
+    return not np.array_equal(values(name), values(original))
+
+
 class _Reader:
     """Takes tensors out of files, and notes what is wrong with each."""
 

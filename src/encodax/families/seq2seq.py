@@ -55,6 +55,9 @@ class Seq2SeqFamily:
     """Tensors that repeat another where files store both -> that other one."""
     strays: tuple[str, ...] = ()
     """Tensors that files may carry and the model does not compute with."""
+    own_output: tuple[str, str] | None = None
+    """Tensor of an output that is not tied, where the file has it and it is no copy of the other
+    one: such a family looks at the weights, not at `tie_word_embeddings`."""
     never: Callable[[int], tuple[int, ...]] = lambda pad_id: ()
     """Tokens that are never generated, by the id of padding."""
 
@@ -147,15 +150,10 @@ class Seq2SeqFamily:
 
 
 def _end_id(published: Published) -> int:
-    """The token that ends a target; a list of one is one."""
+    """The token that ends a target to learn from: the first of a list."""
     value = published["eos_token_id"]
-    if isinstance(value, list) and len(value) == 1:
+    if isinstance(value, list) and value:
         return Published({"eos_token_id": value[0]}, {}).integer("eos_token_id")
-    if isinstance(value, list):
-        raise EncodaxError(
-            f"config.json: eos_token_id = {value!r} is not supported: one token ends a target; "
-            "keep the one that targets are trained with"
-        )
     return published.integer("eos_token_id")
 
 
@@ -171,6 +169,8 @@ def _never_ids(values: Mapping[str, Any], otherwise: tuple[int, ...]) -> tuple[i
     words = values.get(NEVER)
     if words is None:
         return otherwise
+    if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
+        raise EncodaxError(f"{NEVER} = {words!r} is no list of lists of tokens")
     return tuple(Published({NEVER: word[0]}, {}).integer(NEVER) for word in words if len(word) == 1)
 
 

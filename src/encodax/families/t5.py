@@ -119,8 +119,10 @@ def transformer(published: Published) -> TransformerConfig:
     layers = published.integer("num_layers", least=1, most=1_000)
     key = "num_layers" if published["num_decoder_layers"] is None else "num_decoder_layers"
     of_decoder = published.integer(key, least=1, most=1_000)
-    # transformers 5 writes that the output is tied whatever it is, and this beside it.
-    is_tied = published.flag("tie_word_embeddings") and published.flag("scale_decoder_outputs")
+    # Of version 1.1, published files say that the output is not tied, and mean the scale, too.
+    is_tied = published.flag("tie_word_embeddings")
+    key = "scale_decoder_outputs"
+    is_scaled = is_tied if published[key] is None else published.flag(key)
     return TransformerConfig(
         EncoderConfig(embeddings, (layer,) * layers, norm, relative_positions=distances(published)),
         DecoderConfig(
@@ -130,7 +132,7 @@ def transformer(published: Published) -> TransformerConfig:
             relative_positions=distances(published, one_way=True),
         ),
         tied_output=is_tied,
-        output_scale=1 / math.sqrt(width) if is_tied else 1.0,
+        output_scale=1 / math.sqrt(width) if is_scaled else 1.0,
     )
 
 
@@ -181,6 +183,7 @@ def keys(config: TransformerConfig) -> dict[str, Any]:
         "layer_norm_epsilon": layer.norm.eps,
         "feed_forward_proj": names.get(feed_forward),
         "tie_word_embeddings": config.tied_output,
+        "scale_decoder_outputs": config.output_scale != 1,
     }
 
 
@@ -201,7 +204,7 @@ FAMILY = Seq2SeqFamily(
         "layer_norm_epsilon": 1e-6,
         "feed_forward_proj": "relu",
         "tie_word_embeddings": True,
-        "scale_decoder_outputs": True,
+        "scale_decoder_outputs": None,
         "decoder_start_token_id": 0,
         "pad_token_id": 0,
         "eos_token_id": 1,
@@ -210,5 +213,6 @@ FAMILY = Seq2SeqFamily(
         name: "shared.weight"
         for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
     },
+    own_output=("lm_head.weight", "shared.weight"),
     strays=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )

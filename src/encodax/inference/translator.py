@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -24,15 +25,18 @@ from encodax.generation import (
     Beams,
     Ends,
     Generated,
+    LogitsRules,
     Sampling,
-    check_count,
     generate,
     search,
 )
+from encodax.generation_config import STOPS, GenerationConfig
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import COMPILER_OPTIONS
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.progress import listed
+from encodax.json_files import shown
+from encodax.sampling import check_count
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import translation
@@ -98,6 +102,8 @@ class Manner:
     """Longest target, the end included; None for `LONGER` than the source."""
     to: str | None = None
     """The code of the target's language, of a model that has several."""
+    rules: LogitsRules | None = None
+    """What may come next, beside what the model says; None for what its directory says."""
 
     def __post_init__(self) -> None:
         if self.sampling is not None and self.beams is not None:
@@ -111,12 +117,65 @@ class Manner:
             raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
 
     @classmethod
-    def of(cls, beams: int | Beams = 4, sampling: Sampling | None = None, **others: Any) -> Manner:
-        """By so many beams, of which 1 is greedy; drawing leaves beams out."""
-        if not isinstance(beams, Beams):
-            beams = Beams(beams)
-        is_searched = sampling is None and beams.count > 1
-        return cls(beams if is_searched else None, sampling, **others)
+    def of(
+        cls,
+        said: GenerationConfig,
+        *,
+        beams: int | Beams | None = None,
+        length_penalty: float | None = None,
+        early_stopping: bool | str | None = None,
+        sampling: Sampling | None = None,
+        n_best: int | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+        to: str | None = None,
+        **rules: Any,
+    ) -> Manner:
+        """What a model's directory says, with what is given here in its place.
+
+        Args:
+            said: by the directory.
+            beams: how many, of which 1 is greedy; or all of the search.
+            length_penalty: exponent of the length by which beams are compared, as transformers
+                has it.
+            early_stopping: when beams stop: False, True or "never", as transformers has it.
+            sampling: draw tokens; no beams are searched then.
+            n_best: translations of each source.
+            max_tokens: longest target, the end included.
+            seed: of what is drawn.
+            to: the code of the target's language.
+            **rules: fields of `LogitsRules`, such as `no_repeat_ngram_size`.
+
+        Raises:
+            EncodaxError: there is no such option, or options do not go together.
+        """
+        if sampling is None and beams is None and said.do_sample:
+            sampling = said.sampling
+        chosen = beams if isinstance(beams, Beams) else said.beams
+        if isinstance(beams, int):
+            chosen = dataclasses.replace(chosen, count=beams)
+        if length_penalty is not None:
+            chosen = dataclasses.replace(chosen, alpha=length_penalty, offset=0.0)
+        if early_stopping is not None:
+            if early_stopping not in STOPS:
+                raise EncodaxError(
+                    f"early_stopping = {early_stopping!r} is not one of: False, True, 'never'"
+                )
+            chosen = dataclasses.replace(chosen, stop=STOPS[early_stopping])
+        is_search = sampling is None and (isinstance(beams, Beams) or chosen.count > 1)
+        if not is_search and (length_penalty is not None or early_stopping is not None):
+            raise EncodaxError("length_penalty and early_stopping go with beams: choose 2 or more")
+        if n_best is None:
+            n_best = said.n_best if is_search and said.n_best <= chosen.count else 1
+        return cls(
+            chosen if is_search else None,
+            sampling,
+            seed,
+            n_best,
+            said.max_tokens if max_tokens is None else max_tokens,
+            to,
+            said.rules.changed(**rules),
+        )
 
 
 @dataclass(frozen=True)
@@ -168,6 +227,7 @@ class Translator:
         self.precision: Precision = precision or default_precision()
         self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
         self._programs: dict[Any, Callable[..., Generated]] = {}
+        self._has_told = False
 
     @classmethod
     def load(
@@ -195,66 +255,67 @@ class Translator:
         self,
         texts: Sequence[str],
         *,
-        beams: int | Beams = 4,
-        n_best: int = 1,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        max_tokens: int | None = None,
-        to: str | None = None,
         truncate: bool = False,
         progress: bool | None = None,
+        **options: Any,
     ) -> list[Translation]:
         """The translation of each text, in order.
 
+        What no option says is as the model's directory says it (`generation_config.json`); where
+        that says nothing, 4 beams are searched with the paper's length penalty (`Beams`), and a
+        translation may have 50 tokens more than its source.
+
         Args:
             texts: the sources.
-            beams: how many are searched; 1 for the most probable token each time. Their length
-                penalty is the paper's (`Beams`).
-            n_best: translations of each source, the others in `Translation.others`.
-            sampling: draw tokens instead.
-            seed: of what is drawn, with a text's place in the list.
-            max_tokens: longest translation, the end included; 50 more than the source when not
-                given.
-            to: the code of the language that is wanted, of a model that has several (`>>fra<<`
-                before a text is the same).
             truncate: cut sources that are longer than the model takes.
             progress: show a progress bar; None for where standard error is a terminal and the list
                 is long.
+            **options: as `manner` has them.
 
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`; or there are more beams
-                than the vocabulary has tokens.
+                than the vocabulary has tokens; or there is no such option.
         """
-        stream = functools.partial(
-            self.stream,
-            beams=beams,
-            n_best=n_best,
-            sampling=sampling,
-            seed=seed,
-            max_tokens=max_tokens,
-            to=to,
-            truncate=truncate,
-        )
+        stream = functools.partial(self.stream, truncate=truncate, **options)
         return list(listed(texts, stream, progress=progress))
 
     def stream(
-        self, texts: Iterable[str], *, truncate: bool = False, **manner: Any
+        self, texts: Iterable[str], *, truncate: bool = False, **options: Any
     ) -> Iterator[Translation]:
         """The translations of texts that may never end, in order; they are read by windows.
 
         Args:
             texts: the sources.
-            truncate: as `translate` has it, and the rest too.
-            **manner: `beams`, `n_best`, `sampling`, `seed`, `max_tokens`, `to`.
+            truncate: as `translate` has it.
+            **options: as `manner` has them.
         """
-        found = self.answers(unlabelled(texts), Manner.of(**manner), truncate=truncate)
+        found = self.answers(unlabelled(texts), self.manner(**options), truncate=truncate)
         return (answer for _, answer in found)
+
+    def manner(self, **options: Any) -> Manner:
+        """How targets are generated with these options, and by what the directory says.
+
+        Args:
+            **options: `beams`, how many are searched, 1 for the most probable token each time;
+                `length_penalty` and `early_stopping` of beams; `n_best`, translations of each
+                source, the others in `Translation.others`; `sampling`, to draw tokens instead, by
+                `seed` and a text's place; `max_tokens`, of the longest translation, the end
+                included; `to`, the code of the language that is wanted, of a model that has several
+                (`>>fra<<` before a text is the same); and the fields of
+                `encodax.generation.LogitsRules`, such as `min_tokens`, `no_repeat_ngram_size`,
+                `repetition_penalty` and `suppress_tokens`.
+
+        Raises:
+            EncodaxError: there is no such option, or options do not go together.
+        """
+        return Manner.of(self.model.generates_by, **options)
 
     def answers(
         self, examples: Iterable[Example], manner: Manner, *, truncate: bool = False
     ) -> Iterator[tuple[Example, Translation]]:
         """Each example with the translation of its source, in order."""
         self._check(manner)
+        self._tell()
         cut = never_ended = without = answered = 0
         for window, end in windows(examples, Example.characters):
             encodings, cut_here = self.model.encode(
@@ -296,8 +357,26 @@ class Translator:
         is_told = manner.to is not None or LANGUAGE.match(example.parts[0])
         return len(self.model.tokenizer.languages or ()) > 1 and not is_told
 
+    def _tell(self) -> None:
+        """Say once what the directory says of generation."""
+        said = self.model.generates_by
+        if said.is_silent or self._has_told:
+            return
+        self._has_told = True
+        settings = ", ".join(f"{key} = {shown(value)}" for key, value in said.said)
+        logger.warning(
+            "generated as the model's directory says: %s; each option given here goes before",
+            settings or f"greedily, at most {said.max_tokens} tokens, as transformers by default",
+        )
+
     def _check(self, manner: Manner) -> None:
         vocabulary = self.model.config.transformer.decoder.embeddings.vocabulary_size
+        for name, tokens in (manner.rules or LogitsRules()).token_ids().items():
+            for token in tokens:
+                if not 0 <= token < vocabulary:
+                    raise EncodaxError(
+                        f"{name}: there is no token {token}; the vocabulary has 0..{vocabulary - 1}"
+                    )
         if manner.beams is not None and manner.beams.count > vocabulary:
             raise EncodaxError(
                 f"beams = {manner.beams.count} is more than the {vocabulary} tokens of the "
@@ -347,10 +426,13 @@ class Translator:
             slots=1,
         )
         self.model.check(batch)
-        program = self._program(group.height, group.room, manner)
         draws = np.asarray([*numbers, *numbers[:1] * missing]).astype(np.uint32)
         seed = np.uint32(manner.seed)
-        found: Generated = jax.device_get(program(self._params, batch, seed, draws))
+        for held in self._held(group.room, manner):
+            program = self._program(group.height, group.room, held, manner)
+            found: Generated = jax.device_get(program(self._params, batch, seed, draws))
+            if not found.is_open.any():
+                break
         # A search passes over what is no number, and then finds nothing.
         if not (np.isfinite(found.scores).all() and found.lengths[:, 0].all()):
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
@@ -358,52 +440,69 @@ class Translator:
 
     def _read(self, found: Generated, row: int, manner: Manner) -> Translation:
         """The translations of a row: the best, and the others that were asked for."""
-        end, answers = self.model.config.end_id, []
+        ends, answers = self.model.generates_by.end_ids, []
         for token_ids, length, score in zip(
             found.token_ids[row], found.lengths[row], found.scores[row], strict=True
         ):
             if not length:  # there are fewer sequences than beams
                 continue
             own = np.asarray(token_ids[: int(length)])
-            is_cut = bool(own[-1] != end)
+            is_cut = int(own[-1]) not in ends
             text = self.model.tokenizer.decode(own)
             answers.append(Translation(text, float(score), len(own), is_cut))
         best, *others = answers[: manner.n_best]
         return dataclasses.replace(best, others=tuple(others))
 
-    def warm_up(self, longest: int | None = None, **manner: Any) -> None:
+    def warm_up(self, longest: int | None = None, **options: Any) -> None:
         """Compile for every shape, so that no text will wait for it.
 
         Args:
             longest: most tokens that sources will have; None for what the model takes.
-            **manner: as `stream` has it.
+            **options: as `manner` has them.
         """
-        most, chosen = longest or self.model.longest_sequence, Manner.of(**manner)
+        most, chosen = longest or self.model.longest_sequence, self.manner(**options)
         self._check(chosen)
         for room in [*(room for room in ROOMS if room < most), *_first_of(ROOMS, most)]:
             for height in self._heights:
-                self._program(height, room, chosen)
+                for held in self._held(room, chosen):
+                    self._program(height, room, held, chosen)
 
-    def _program(self, height: int, room: int, manner: Manner) -> Callable[..., Generated]:
-        longest = manner.max_tokens or min(room + LONGER, self.model.longest_sequence)
-        key = (height, room, longest, manner.beams, manner.sampling)
+    def _longest(self, room: int, manner: Manner) -> int:
+        """Most tokens of a target."""
+        return manner.max_tokens or min(room + LONGER, self.model.longest_sequence)
+
+    def _held(self, room: int, manner: Manner) -> list[int]:
+        """Tokens that targets have room for: at first for what most want, then for the longest."""
+        longest, usual = self._longest(room, manner), room + LONGER
+        return [usual, longest] if 2 * usual < longest else [longest]
+
+    def _program(
+        self, height: int, room: int, held: int, manner: Manner
+    ) -> Callable[..., Generated]:
+        rules = self.model.generates_by.rules if manner.rules is None else manner.rules
+        longest = self._longest(room, manner)
+        key = (height, room, held, longest, manner.beams, manner.sampling, rules)
         if key not in self._programs:
-            self._programs[key] = self._compiled(height, room, longest, manner)
+            said = self.model.generates_by
+            ends = Ends(said.begin_id, said.end_ids, said.pad_id, longest, rules, held)
+            self._programs[key] = self._compiled(height, room, ends, manner)
         return self._programs[key]
 
     def _compiled(
-        self, height: int, room: int, longest: int, manner: Manner
+        self, height: int, room: int, ends: Ends, manner: Manner
     ) -> Callable[..., Generated]:
-        model, config = self.model, self.model.config
-        ends = Ends.of(config, longest)
+        model = self.model
 
         def run(params: Params, source: PackedBatch, seed: Any, draws: Any) -> Generated:
-            cache = model.begin(params, source, longest)
+            cache = model.begin(params, source, ends.held)
             step = functools.partial(model.step, params)
+            source_ids = jnp.asarray(source.token_ids)
             if manner.beams is not None:
-                return search(step, cache, ends, manner.beams)
+                return search(step, cache, ends, manner.beams, source_ids=source_ids)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), draws)
-            return generate(step, cache, ends, sampling=manner.sampling, keys=keys)
+            return generate(
+                step, cache, ends, sampling=manner.sampling, keys=keys, source_ids=source_ids
+            )
 
         tokens, slot = np.zeros((height, room), np.int32), np.zeros((height, 1), np.int32)
         empty = PackedBatch(tokens, tokens, tokens, tokens, slot, slot)
@@ -424,7 +523,7 @@ class Translator:
         *,
         truncate: bool = False,
         tokenize: str = "13a",
-        **manner: Any,
+        **options: Any,
     ) -> dict[str, Any]:
         """BLEU and chrF of the translations of records that have a target.
 
@@ -432,7 +531,7 @@ class Translator:
             records: `source` and `target` of each.
             truncate: as `translate` has it.
             tokenize: of BLEU, as sacrebleu names it; `none` for texts that are tokenized.
-            **manner: as `stream` has it.
+            **options: as `manner` has them.
 
         Raises:
             EncodaxError: there is no record, or one has no target; or sacrebleu is not installed,
@@ -440,7 +539,7 @@ class Translator:
         """
         translation.scorers(tokenize)  # what is missing is told before the work
         examples = (translation.parse(record, labelled=True) for record in records)
-        pairs = list(self.answers(examples, Manner.of(**manner), truncate=truncate))
+        pairs = list(self.answers(examples, self.manner(**options), truncate=truncate))
         if not pairs:
             raise EncodaxError("the data set is empty: it has no example")
         return translation.compared(
@@ -459,7 +558,7 @@ class Translator:
         Raises:
             EncodaxError: the text is empty or too long.
         """
-        manner = Manner()
+        manner = self.manner()
         self._check(manner)
         encodings, _ = self.model.encode([source], truncate=truncate, names=["the text"])
         (group,) = self._groups(encodings)
