@@ -44,6 +44,7 @@ HEAD_FILE = "head.json"
 HEAD_WEIGHTS_FILE = "head.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTED_CONFIG_FILE = "adapted_config.json"
 MODEL_FILES = (
     *tokenizer_files.CARRIED_FILES,
     sentence_modules.MODULES_FILE,
@@ -54,6 +55,7 @@ MODEL_FILES = (
     HEAD_WEIGHTS_FILE,
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
+    ADAPTED_CONFIG_FILE,
     GENERATION_FILE,
     weights.WEIGHTS_FILE,
     weights.INDEX_FILE,
@@ -134,6 +136,26 @@ def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
         dense = sentence_modules.read_dense(modules.dense, modules.head, width)
         params["head/dense"] = {leaf: jax.device_put(array) for leaf, array in dense.items()}
     return replace(parts, config=config, params=params)
+
+
+def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts:
+    """A model with what stands beside its adapter: the tokenizer, and the modules of an embedder.
+
+    Args:
+        parts: the base, with the adapter merged; without a head where there are modules.
+        place: the adapter's directory.
+        modules: of sentence-transformers, where it has them.
+
+    Raises:
+        EncodaxError: a file is broken, or the tokenizer is not the model's.
+    """
+    names = (tokenizer_files.TOKENIZER_FILE, *tokenizer_files.CARRIED_FILES)
+    if any(is_there(place / name) for name in names):
+        family = family_of(parts.config)
+        tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
+        _check_tokenizer(place, tokenizer, parts.config, {"pad_token_id": parts.config.pad_id})
+        parts = replace(parts, tokenizer=tokenizer, files={**parts.files, **tokenizer.keys})
+    return parts if modules is None else _as_embedder(parts, modules)
 
 
 def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
