@@ -171,6 +171,8 @@ def write(
         )
         if is_embedder:
             sentence_modules.write(place, config, head, parts.files)
+        elif sentence_modules.is_cross_encoder(config):
+            sentence_modules.write_cross_encoder(place, config, parts.files)
         for path in place.rglob("*.safetensors"):
             # The library makes files that their owner alone can read.
             shutil.copymode(place / ADAPTER_CONFIG_FILE, path)
@@ -268,7 +270,7 @@ class Adapter:
     place: Path
     settings: PeftConfig
     modules: SentenceModules | None
-    """What makes an embedder of the encoder; None where nothing is said."""
+    """What makes an embedder or a cross-encoder of it; None where nothing is said."""
     has_base: bool
     """Whether the base stands in the same directory."""
     config: ModelConfig | None
@@ -279,8 +281,15 @@ class Adapter:
     """What became of the keys of each JSON file."""
 
     @property
+    def makes_embedder(self) -> bool:
+        """Whether its modules make an embedder of the bare encoder."""
+        return self.modules is not None and self.modules.head is not None
+
+    @property
     def kind(self) -> HeadKind | None:
         """Of the head that it is for; None where it says nothing."""
+        if self.modules is not None:
+            return "sequence" if self.modules.head is None else None
         return self.settings.kind
 
     def classes(self, base: ModelConfig, kind: HeadKind) -> int | None:
@@ -495,7 +504,7 @@ def head_of(adapter: Adapter, base: ModelConfig) -> tuple[HeadConfig, tuple[str,
     """
     if adapter.config is not None and adapter.config.encoder != base.encoder:
         raise EncodaxError(f"{adapter.place}: it was made for another encoder than its base's")
-    if adapter.modules is not None:
+    if adapter.makes_embedder:
         return None
     if adapter.config is not None and (adapter.config.head is not None or adapter.kind is None):
         head, labels = adapter.config.head, adapter.config.labels
@@ -512,4 +521,6 @@ def head_of(adapter: Adapter, base: ModelConfig) -> tuple[HeadConfig, tuple[str,
         raise EncodaxError(f"{adapter.place}: neither it nor its base has a {adapter.kind} head")
     labels = tuple(f"LABEL_{index}" for index in range(classes))
     head = family_of(base).new_head(base, adapter.kind, classes)
+    if adapter.kind == "sequence" and classes == 1:
+        head = replace(head, problem="regression")  # as transformers has it
     return head, labels if adapter.kind != "span" else ()

@@ -937,8 +937,11 @@ def search(
 
     texts = list(_texts_of(_records(None, corpus, columns=columns, format=format)))
     embedder = Embedder.load(model, revision=revision, precision=precision)
-    prompt = "document" if "document" in embedder.prompts else None
-    vectors = embedder.encode(texts, prompt=prompt, truncate=truncate)
+    queried, searched = embedder.prompt_of("query"), embedder.prompt_of("document")
+    for prompt, of_what in ((queried, "each query"), (searched, "each text of the corpus")):
+        if prompt:
+            typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
+    vectors = embedder.encode_document(texts, truncate=truncate)
     found = embedder.search(queries, vectors, top_k=top_k, truncate=truncate)
     for query, hits in zip(queries, found, strict=True):
         for hit in hits:
@@ -952,6 +955,9 @@ def rerank(
     query: Annotated[str, typer.Argument(metavar="QUERY")],
     input: TextInput = "-",
     top_k: Annotated[int | None, typer.Option(help="How many to give; all.", min=1)] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Name of the model's prompt that goes before the query.")
+    ] = None,
     format: Annotated[
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
@@ -968,7 +974,7 @@ def rerank(
 
     texts = list(_texts_of(_records(None, input, columns=columns, format=format)))
     reranker = Reranker.load(model, revision=revision, precision=precision)
-    for item in reranker.rank(query, texts, top_k=top_k, truncate=truncate):
+    for item in reranker.rank(query, texts, top_k=top_k, prompt=prompt, truncate=truncate):
         line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
         sys.stdout.write(_line(line))
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from encodax.errors import EncodaxError
+
 Placement = Literal["post", "pre"]
 Positions = Literal["learned", "sinusoidal", "sinusoidal_halves"]
-Pooling = Literal["cls", "mean", "max", "weighted_mean", "last"]
+Pooling = Literal["cls", "mean", "max", "weighted_mean", "mean_sqrt_length", "last"]
 HeadKind = Literal["sequence", "token", "span", "vocabulary", "embedding"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Problem = Literal["single_label", "multi_label", "regression"]
@@ -262,6 +264,16 @@ class Seq2SeqConfig:
 
 
 @dataclass(frozen=True)
+class DenseConfig:
+    """A dense layer with its activation."""
+
+    width: int
+    bias: bool = True
+    activation: str = "tanh"
+    """A name in `encodax.nn.functional.ACTIVATIONS`."""
+
+
+@dataclass(frozen=True)
 class HeadConfig:
     """What stands between the encoder and the answer. It differs by family.
 
@@ -273,8 +285,11 @@ class HeadConfig:
     the vocabulary at each token; or one vector for each sequence."""
     classes: int = 0
     """C, number of scores; 0 for an `embedding` head, which has no output layer."""
-    pooling: Pooling | None = None
-    """How the tokens of a sequence become one vector; None for heads on tokens."""
+    pooling: Pooling | tuple[Pooling, ...] | None = None
+    """How the tokens of a sequence become one vector, or several, which are joined; None for heads
+    on tokens."""
+    skipped_tokens: int = 0
+    """Leading tokens of each sequence that the pooling leaves out: those of a prompt."""
     input_dropout_rate: float = 0.0
     """Share of features dropped in training before the dense layer (RoBERTa)."""
     dense_width: int | None = None
@@ -282,6 +297,8 @@ class HeadConfig:
     dense_bias: bool = True
     activation: str = "tanh"
     """Activation after the dense layer."""
+    further_dense: tuple[DenseConfig, ...] = ()
+    """Dense layers after that one (sentence-transformers)."""
     norm: NormConfig | None = None
     """Layer norm after the activation; None for none."""
     dropout_rate: float = 0.0
@@ -297,7 +314,7 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class Usage:
-    """How texts become vectors, beside the weights (the sentence-transformers module files)."""
+    """How texts become answers, beside the weights (the sentence-transformers module files)."""
 
     prompts: tuple[tuple[str, str], ...] = ()
     """(name, text put before the input)."""
@@ -305,11 +322,32 @@ class Usage:
     """Name of the prompt that is used when none is chosen."""
     similarity: Similarity = "cosine"
     """How two vectors are compared."""
+    truncate_dim: int | None = None
+    """Leading numbers of a vector that are kept; None for all."""
+    lowercases: bool = False
+    """Whether texts are lowered, whatever the tokenizer does by itself."""
+    pools_prompt: bool = True
+    """Whether the tokens of a prompt enter the pooling."""
+    activation: str | None = None
+    """Of a cross-encoder: what its scores go through, a name in
+    `encodax.nn.functional.SCORE_ACTIVATIONS`; None where no file says."""
 
     @property
     def default_text(self) -> str:
         """What goes before a text where no prompt is chosen."""
-        return "" if self.default_prompt is None else dict(self.prompts)[self.default_prompt]
+        return dict(self.prompts).get(self.default_prompt or "", "")
+
+    def prompt(self, name: str | None) -> str:
+        """The prompt of that name; the default one for None.
+
+        Raises:
+            EncodaxError: there is none of that name.
+        """
+        prompts = dict(self.prompts)
+        if name is not None and name not in prompts:
+            known = ", ".join(prompts) or "none"
+            raise EncodaxError(f"the model has no prompt {name!r}; it has: {known}")
+        return self.default_text if name is None else prompts[name]
 
 
 @dataclass(frozen=True)

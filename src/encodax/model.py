@@ -24,6 +24,7 @@ from encodax.config import (
     ModelConfig,
     Pooling,
     Problem,
+    Usage,
 )
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
@@ -50,7 +51,11 @@ def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Tra
     ) -> ModelOutput:
         encoder = Encoder(config.encoder, execution, name="encoder")
         read = batch
-        takes_first = config.head is not None and config.head.pooling == "cls"
+        takes_first = (
+            config.head is not None
+            and config.head.pooling == "cls"
+            and not config.head.skipped_tokens
+        )
         if only_answer and takes_first and not record:
             tokens = jnp.asarray(batch.starts)  # (B, N)
             read = replace(
@@ -63,7 +68,10 @@ def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Tra
                 encoded.hidden, read, token_table=encoder.token_table, is_training=is_training
             )
             is_vector = config.head.kind == "embedding"
-            logits, vectors = (None, answer) if is_vector else (answer, None)
+            if is_vector:
+                vectors = answer[..., : config.usage.truncate_dim]
+            else:
+                logits = answer
         return ModelOutput(encoded.hidden, logits, vectors, encoded.records)
 
     return hk.transform(forward)
@@ -164,7 +172,7 @@ class Model:
         return self._with(adapters.read(Path(directory)))
 
     def _with(self, adapter: adapters.Adapter) -> Model:
-        model = self if adapter.modules is None else self._without_head()
+        model = self._without_head() if adapter.makes_embedder else self
         if (wanted := adapters.head_of(adapter, self.config)) is not None:
             head, labels = wanted
             model = self.with_head(head.kind, head.classes, labels=labels, problem=head.problem)
@@ -224,7 +232,9 @@ class Model:
         head = family.new_head(self.config, kind, len(labels) or classes)
         if kind == "sequence":
             head = replace(head, problem=problem)
-        config = replace(self.config, head=head, labels=tuple(labels), max_length=None)
+        config = replace(
+            self.config, head=head, labels=tuple(labels), max_length=None, usage=Usage()
+        )
         params = dict(initial_params(config, jax.random.key(seed)))
         params |= {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         carried = dict(self.carried)
@@ -241,9 +251,29 @@ class Model:
 
     def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:
         """The same encoder, giving one vector for each text: the head has no parameters."""
-        head = HeadConfig("embedding", pooling=pooling, normalize=normalize)
-        bare = self._without_head()
-        return replace(bare, config=replace(bare.config, head=head))
+        old, head = self.config.head, HeadConfig("embedding", pooling=pooling, normalize=normalize)
+        params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
+        is_embedder = old is not None and old.kind == "embedding"
+        # The prompts of a cross-encoder are none for vectors.
+        usage = self.config.usage if is_embedder else Usage()
+        config = replace(self.config, head=head, labels=(), usage=usage)
+        return replace(self, config=config, params=params)
+
+    def pooled_after(self, prompt: str) -> Model:
+        """The same model as it reads texts with that prompt before them.
+
+        Where the tokens of a prompt are not to enter the pooling, it leaves out as many as the
+        prompt alone has, with what the tokenizer puts before a text.
+        """
+        head = self.config.head
+        if self.config.usage.pools_prompt or not prompt or head is None:
+            return self
+        ids = self.tokenizer.encode([prompt])[0].truncated(self.longest_sequence).token_ids
+        vocabulary = self.tokenizer.vocabulary()
+        special = {vocabulary[token] for token in self.tokenizer.special_tokens.values()}
+        count = len(ids) - (len(ids) > 0 and int(ids[-1]) in special)
+        head = replace(head, skipped_tokens=count)
+        return replace(self, config=replace(self.config, head=head))
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
@@ -398,12 +428,22 @@ class Model:
     @property
     def vector_width(self) -> int:
         """E: numbers in the vector of an `embedding` head."""
-        dense = None if self.config.head is None else self.config.head.dense_width
-        return dense or self.config.encoder.embeddings.model_width
+        head, usage = self.config.head, self.config.usage
+        model_width = self.config.encoder.embeddings.model_width
+        width = model_width if head is None else width_of(head, model_width)
+        return min(width, usage.truncate_dim or width)
 
     def parameter_count(self) -> int:
         """Number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+
+def width_of(head: HeadConfig, model_width: int) -> int:
+    """Numbers in the vector of an `embedding` head, before any are cut off."""
+    if head.further_dense:
+        return head.further_dense[-1].width
+    poolings = 1 if head.pooling is None or isinstance(head.pooling, str) else len(head.pooling)
+    return head.dense_width or model_width * poolings
 
 
 def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:

@@ -49,8 +49,9 @@ MODEL_FILES = (
     *tokenizer_files.CARRIED_FILES,
     sentence_modules.MODULES_FILE,
     sentence_modules.SETTINGS_FILE,
-    sentence_modules.LENGTH_FILE,
-    *(f"[0-9]_{kind}" for kind in ("Transformer", "Pooling", "Dense", "Normalize")),
+    *sentence_modules.LENGTH_FILES,
+    *(f"[0-9]_{kind}" for kind in sentence_modules.KINDS),
+    *(f"[0-9][0-9]_{kind}" for kind in sentence_modules.KINDS),
     HEAD_FILE,
     HEAD_WEIGHTS_FILE,
     ADAPTER_CONFIG_FILE,
@@ -89,9 +90,11 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     modules = sentence_modules.read(directory)
     place = directory if modules is None else modules.encoder
     family, config, published = _published(place)
-    if modules is not None:
+    is_embedder = modules is not None and modules.head is not None
+    if is_embedder:
         # Whatever head the file has: what sentence-transformers takes of it is the encoder.
         config = replace(config, head=None, labels=())
+    activation = sentence_modules.activation_of(published) if _is_sequence(config) else None
     loaded = weights.load(place, shapes_of(config), family, config)
     tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
     _check_tokenizer(place, tokenizer, config, published)
@@ -101,9 +104,15 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
         **({} if modules is None else modules.files),
     }
     parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
-    if modules is not None:
+    if modules is not None and is_embedder:
         return _as_embedder(parts, modules)
-    return _with_own_head(parts, place, shapes_of) if is_there(place / HEAD_FILE) else parts
+    if is_there(place / HEAD_FILE):
+        parts = _with_own_head(parts, place, shapes_of)
+    return _as_cross_encoder(parts, place, modules, activation)
+
+
+def _is_sequence(config: ModelConfig) -> bool:
+    return config.head is not None and config.head.kind == "sequence"
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -131,18 +140,52 @@ def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
         parts.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
     )
     params = dict(parts.params)
-    if modules.dense is not None:
-        width = config.encoder.embeddings.model_width
-        dense = sentence_modules.read_dense(modules.dense, modules.head, width)
-        params["head/dense"] = {leaf: jax.device_put(array) for leaf, array in dense.items()}
-    return replace(parts, config=config, params=params)
+    width = config.encoder.embeddings.model_width
+    for path, leaves in sentence_modules.read_parameters(modules, width).items():
+        params[path] = {leaf: jax.device_put(array) for leaf, array in leaves.items()}
+    return _lowered(replace(parts, config=config, params=params))
+
+
+def _as_cross_encoder(
+    parts: Parts, place: Path, modules: SentenceModules | None, activation: str | None
+) -> Parts:
+    """What is known of the scores of a sequence classifier.
+
+    As sentence-transformers has it, without a word they go through the sigmoid where there is one.
+    A directory of no module files may be a cross-encoder of an older version, or none at all.
+    """
+    config = parts.config
+    if modules is None:
+        if not _is_sequence(config):
+            return parts
+        is_known = activation is not None or len(config.labels) == 1
+        length = sentence_modules.tokenizer_length(place) if is_known else None
+        usage = replace(config.usage, activation=activation)
+    elif not _is_sequence(config):
+        raise EncodaxError(
+            f"{place / CONFIG_FILE}: a CrossEncoder wants the head of a sequence classifier, and "
+            "'architectures' names none; without modules.json the encoder loads by itself"
+        )
+    else:
+        usual = "sigmoid" if len(config.labels) == 1 else "linear"
+        length = modules.max_length
+        usage = replace(modules.usage, activation=modules.usage.activation or activation or usual)
+    positions = config.encoder.embeddings.max_positions
+    if length is not None and positions is not None and length >= positions:
+        length = None
+    return _lowered(replace(parts, config=replace(config, max_length=length, usage=usage)))
+
+
+def _lowered(parts: Parts) -> Parts:
+    usage = parts.config.usage
+    return replace(parts, tokenizer=parts.tokenizer.lowered()) if usage.lowercases else parts
 
 
 def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts:
-    """A model with what stands beside its adapter: the tokenizer, and the modules of an embedder.
+    """A model with what stands beside its adapter: its tokenizer, and its modules.
 
     Args:
-        parts: the base, with the adapter merged; without a head where there are modules.
+        parts: the base, with the adapter merged; without a head where they make an embedder.
         place: the adapter's directory.
         modules: of sentence-transformers, where it has them.
 
@@ -155,7 +198,11 @@ def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts
         tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
         _check_tokenizer(place, tokenizer, parts.config, {"pad_token_id": parts.config.pad_id})
         parts = replace(parts, tokenizer=tokenizer, files={**parts.files, **tokenizer.keys})
-    return parts if modules is None else _as_embedder(parts, modules)
+    if modules is None:
+        return parts
+    if modules.head is not None:
+        return _as_embedder(parts, modules)
+    return _as_cross_encoder(parts, place, modules, parts.config.usage.activation)
 
 
 def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
@@ -197,6 +244,8 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
 
     def write_to(place: Path) -> None:
         published = {**kept(parts.files, CONFIG_FILE), **family.write_config(stored)}
+        if _is_sequence(parts.config):
+            sentence_modules.put_activation(published, parts.config.usage.activation)
         json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
         weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
         types = stored.encoder.embeddings.type_vocabulary_size
@@ -210,6 +259,8 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
             json_files.write(place / HEAD_FILE, {**asdict(head), "id2label": labels})
             own = {p: leaves for p, leaves in parts.params.items() if not of_encoder(p)}
             weights.save(place / HEAD_WEIGHTS_FILE, own, native, parts.config)
+        if sentence_modules.is_cross_encoder(parts.config):
+            sentence_modules.write_cross_encoder(place, parts.config, parts.files)
         for path in place.rglob("*.safetensors"):
             # The library makes files that their owner alone can read.
             shutil.copymode(place / CONFIG_FILE, path)

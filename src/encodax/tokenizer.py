@@ -5,6 +5,7 @@ Published directories load too: `tokenizer_files.py` reads what they hold.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -336,6 +337,29 @@ class Tokenizer:
             and len(words) == self.vocabulary_size
             and all([word] == word.split() for word in words)
         )
+
+    def lowered(self) -> Tokenizer:
+        """The same tokenizer, which lowers texts before it does anything else.
+
+        Raises:
+            EncodaxError: it is not one of the `tokenizers` library.
+        """
+        if not isinstance(self._backend, tokenizers.Tokenizer):
+            raise EncodaxError(
+                "do_lower_case = true is not supported for a SentencePiece model: lower the texts "
+                "yourself, and set it to false"
+            )
+        content = json.loads(self._backend.to_str())
+        own = content["normalizer"]
+        steps = own["normalizers"] if own and own["type"] == "Sequence" else [own] if own else []
+        if any(step["type"] == "Lowercase" for step in steps):
+            return self
+        content["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+        lowered = copy.copy(self)
+        lowered._backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+        if self._of_targets is self._backend:
+            lowered._of_targets = lowered._backend
+        return lowered
 
     @property
     def pad_id(self) -> int:

@@ -51,13 +51,14 @@ def test_batches_become_vectors_in_order(tiny_model: Model, prompt_type: Any) ->
     np.testing.assert_array_equal(called(embedder, prompt_type), embedder.encode(TEXTS))
 
 
-@pytest.mark.parametrize("document", ["document", "passage"])
-def test_a_side_has_its_prompt(tiny_model: Model, document: str) -> None:
-    prompts = (("query", "a dog ran "), (document, "the film "))
-    embedder = embedder_of(tiny_model, prompts=prompts)
-    for side, name in ((PromptType.query, "query"), (PromptType.document, document), (None, None)):
+@pytest.mark.parametrize("default", [None, "query"])
+def test_a_side_has_its_prompt(tiny_model: Model, default: str | None) -> None:
+    prompts = (("query", "a dog ran "), ("document", "the film "), ("other", "a film "))
+    embedder = embedder_of(tiny_model, prompts=prompts, default_prompt=default)
+    sides = ((PromptType.query, "query"), (PromptType.document, "document"), (None, None))
+    for side, name in sides:
         np.testing.assert_array_equal(called(embedder, side), embedder.encode(TEXTS, prompt=name))
-    assert not np.allclose(called(embedder, PromptType.query), called(embedder, None))
+    assert not np.allclose(called(embedder, PromptType.document), called(embedder, None))
 
 
 def test_long_texts_are_cut(tiny_model: Model) -> None:

@@ -15,6 +15,7 @@ from questions import LONG_QUESTIONS, QUESTIONS, answerer
 from toys import DAYS, PAIRS, SENTIMENT, classifier, pair_classifier, spans_of, tagger
 
 import encodax
+from encodax.config import Usage
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor, Ranked
@@ -319,10 +320,14 @@ def rows(texts: list[str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("problem", ["regression", "single_label", "multi_label"])
-def test_one_score_is_the_logit(tiny_model: Model, problem: Any) -> None:
+def test_one_score_goes_through_its_activation(tiny_model: Model, problem: Any) -> None:
     model = tiny_model.with_head("sequence", labels=("score",), problem=problem)
+    logits = logits_of(model, rows(TEXTS))[:, 0]
+    plain = replace(model, config=replace(model.config, usage=Usage(activation="linear")))
+    found = encodax.Reranker(plain).predict(rows(TEXTS))
+    np.testing.assert_allclose(found, logits, rtol=0, atol=1e-5)
     rerank = encodax.Reranker(model)
-    wanted = logits_of(model, rows(TEXTS))[:, 0]
+    wanted = 1 / (1 + np.exp(-logits))  # the sigmoid, where nothing is said
     np.testing.assert_allclose(rerank.predict(rows(TEXTS)), wanted, rtol=0, atol=1e-5)
     assert list(rerank.stream(iter(rows(TEXTS)))) == rerank.predict(rows(TEXTS))
     assert len(set(wanted.round(5))) == 3

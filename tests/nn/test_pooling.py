@@ -55,6 +55,8 @@ def by_loops(hidden: np.ndarray, batch: PackedBatch, pooling: str) -> np.ndarray
             pooled[row, slot] = tokens[0]
         elif pooling == "last":
             pooled[row, slot] = tokens[-1]
+        elif pooling == "mean_sqrt_length":
+            pooled[row, slot] = sum(tokens) / length**0.5
         elif pooling == "mean":
             pooled[row, slot] = sum(tokens) / length
         elif pooling == "max":
@@ -82,3 +84,29 @@ def test_padding_gets_no_gradient_and_no_gradient_is_nan(pooling: str) -> None:
     assert np.isfinite(gradient).all()
     assert not gradient[batch.segment_ids == 0].any()
     assert np.abs(gradient).max() > 0.1
+
+
+def test_several_poolings_are_joined() -> None:
+    hidden, batch = normal(3, 6, 4), batch_of_two()
+    pooled = pool(hidden, batch, ("max", "cls", "mean"))
+    wanted = [pool(hidden, batch, name) for name in ("max", "cls", "mean")]
+    np.testing.assert_array_equal(pooled, np.concatenate(wanted, axis=-1))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_tokens_that_are_skipped_count_nowhere(pooling: str) -> None:
+    hidden, batch = normal(3, 6, 4), batch_of_two()
+    pooled = np.asarray(pool(hidden, batch, pooling, skipped=2))
+    x = np.asarray(hidden, np.float64)
+    wanted = np.zeros((3, 3, 4))
+    wanted[0, 0] = x[0, 2]  # one token is left of three, none of one, and two of four
+    kept = x[1, 2:4]
+    wanted[1, 0] = {
+        "cls": kept[0],
+        "last": kept[1],
+        "mean": kept.mean(0),
+        "mean_sqrt_length": kept.sum(0) / 2**0.5,
+        "max": kept.max(0),
+        "weighted_mean": (3 * kept[0] + 4 * kept[1]) / 7,  # positions stay what they were
+    }[pooling]
+    assert_close(pooled, wanted)

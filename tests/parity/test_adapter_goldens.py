@@ -23,7 +23,8 @@ FOLDER = Path(__file__).parent / "goldens-adapters"
 OF_LIBRARY = ("cross-encoder", "sentence-transformers")
 CASES = sorted(path.name for path in FOLDER.iterdir() if path.name not in OF_LIBRARY)
 TEXTS = ["the cat sat on a mat", "a dog", "the cat ran and a dog ran and the cat sat"]
-"""As the generator has them."""
+PAIRS = [("the cat", "a dog ran"), ("a mat", "the dog sat on a cat")]
+"""Texts and pairs as the generator has them."""
 TOLERANCE = 1e-5
 
 
@@ -81,6 +82,15 @@ def test_an_adapter_of_sentence_transformers_is_the_embedder_that_it_was(tmp_pat
         assert {path for path in model.params if path.startswith("head/")} == {"head/dense"}
         vectors = Embedder(model).encode(TEXTS, truncate=True)
         assert_close(vectors, stored, TOLERANCE)
+
+
+def test_an_adapter_of_a_cross_encoder_scores_as_it_did(tmp_path: Path) -> None:
+    adapter = copied("cross-encoder", tmp_path)
+    stored = np.load(FOLDER / "cross-encoder" / "outputs.npz")["scores"]
+    for model in (Model.load(adapter), Model.load(tmp_path / "base").with_adapter(adapter)):
+        assert model.config.usage.activation == "linear"
+        logits = model.apply(model.params, model.batch(PAIRS)).logits
+        assert_close(logits[:, 0], stored, TOLERANCE)
 
 
 def test_goldens_name_models_that_are_there() -> None:

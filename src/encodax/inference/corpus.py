@@ -81,7 +81,8 @@ def embed_corpus(
         out: a folder, or its URI.
         column: the column of texts.
         actors: how many embed at the same time; None for one a GPU, or one a machine without any.
-        prompt: name of the model's prompt that goes before each text.
+        prompt: name of the model's prompt that goes before each text; None for that of documents,
+            as `Embedder.encode_document` has it.
         truncate: cut what is longer than the model takes; how many were cut is counted.
         precision: of the model's arithmetic, as `Embedder` takes it; None for its default.
         revision: a branch, tag or commit of the hub's repository.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,9 @@ from encodax.inference.vectors import Hit
 from encodax.model import Model
 from encodax.tasks.task import Example, encode_whole
 from encodax.tokenizer import Encoding
+
+Side = Literal["query", "document"]
+"""Of a search."""
 
 
 class Embedder(OfModel):
@@ -35,8 +38,23 @@ class Embedder(OfModel):
         head = model.config.head
         if head is None or head.kind != "embedding":
             model = model.with_embeddings("mean")
-        assert model.config.head is not None
-        super().__init__(model, Engine(model, *answer_of(model.config.head), **options))
+        self._options = options
+        default = model.config.usage.default_text
+        self._engines: dict[int, Engine] = {}
+        super().__init__(model, self._engine_after(model, default))
+
+    def _engine_after(self, model: Model, prompt: str) -> Engine:
+        """The engine for texts with that prompt before them.
+
+        There is one for each number of a prompt's tokens that stay out of the pooling.
+        """
+        model = model.pooled_after(prompt)
+        head = model.config.head
+        assert head is not None
+        if head.skipped_tokens not in self._engines:
+            engine = Engine(model, *answer_of(head), **self._options)
+            self._engines[head.skipped_tokens] = engine
+        return self._engines[head.skipped_tokens]
 
     @property
     def width(self) -> int:
@@ -70,18 +88,42 @@ class Embedder(OfModel):
             EncodaxError: a text is empty, or too long without `truncate`; or there is no such
                 prompt.
         """
-        stream = functools.partial(self.stream, prompt=prompt, truncate=truncate)
-        rows = listed(texts, stream, progress=progress)
-        found = np.empty((len(texts), self.width), np.float32)  # filled: a list would hold it twice
-        for index, row in enumerate(rows):
-            found[index] = row
-        return found
+        before = self.model.config.usage.prompt(prompt)
+        return self._encoded(texts, before, truncate=truncate, progress=progress)
+
+    def encode_query(
+        self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
+    ) -> Float[np.ndarray, "texts E"]:
+        """The vectors of queries, to search with: `encode` with the prompt of queries, or none."""
+        before = self.prompt_of("query")
+        return self._encoded(texts, before, truncate=truncate, progress=progress)
+
+    def encode_document(
+        self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
+    ) -> Float[np.ndarray, "texts E"]:
+        """The vectors of what is searched: `encode` with the prompt of documents, or none."""
+        before = self.prompt_of("document")
+        return self._encoded(texts, before, truncate=truncate, progress=progress)
+
+    def prompt_of(self, side: Side) -> str:
+        """What goes before the texts of one side of a search; "" for nothing.
+
+        It is the prompt of that name. The default prompt is not for searches: where it is that of
+        queries, documents would get it too.
+        """
+        return self.prompts.get(side, "")
 
     def stream(
         self, texts: Iterable[str], *, prompt: str | None = None, truncate: bool = False
     ) -> Iterator[Float[np.ndarray, " E"]]:
         """The vectors of texts that may never end, in order; they are read a window at a time."""
-        before = self._prompt(prompt)
+        before = self.model.config.usage.prompt(prompt)
+        return self.stream_after(texts, before, truncate=truncate)
+
+    def stream_after(
+        self, texts: Iterable[str], before: str, *, truncate: bool = False
+    ) -> Iterator[Float[np.ndarray, " E"]]:
+        """The same with this before each text, whatever the model's prompts are."""
         examples = (
             Example(before + checked(text, where), None, where)
             for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
@@ -90,18 +132,18 @@ class Embedder(OfModel):
         def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
             return encode_whole(self.model, window, truncate=truncate)
 
-        return (
-            vector
-            for _, _, (vector,) in self._engine.stream(examples, tokenize, Example.characters)
-        )
+        engine = self._engine_after(self.model, before)
+        return (vector for _, _, (vector,) in engine.stream(examples, tokenize, Example.characters))
 
-    def _prompt(self, name: str | None) -> str:
-        if name is None:
-            return self.model.config.usage.default_text
-        if name not in self.prompts:
-            known = ", ".join(self.prompts) or "none"
-            raise EncodaxError(f"the model has no prompt {name!r}; it has: {known}")
-        return self.prompts[name]
+    def _encoded(
+        self, texts: Sequence[str], before: str, *, truncate: bool, progress: bool | None
+    ) -> Float[np.ndarray, "texts E"]:
+        stream = functools.partial(self.stream_after, before=before, truncate=truncate)
+        rows = listed(texts, stream, progress=progress)
+        found = np.empty((len(texts), self.width), np.float32)  # filled: a list would hold it twice
+        for index, row in enumerate(rows):
+            found[index] = row
+        return found
 
     def similarity(
         self, first: Float[np.ndarray, "n E"], second: Float[np.ndarray, "m E"]
@@ -120,13 +162,12 @@ class Embedder(OfModel):
         """For each query, the most similar vectors of a corpus, best first: an exact search.
 
         Args:
-            queries: texts; the prompt `query` goes before them where the model has one.
-            corpus: vectors, as `encode` gives them (with the prompt `document`).
+            queries: texts, as `encode_query` takes them.
+            corpus: vectors, as `encode_document` gives them.
             top_k: how many for each query.
             truncate: cut queries that are longer than the model takes.
         """
-        prompt = "query" if "query" in self.prompts else None
-        found = self.encode(queries, prompt=prompt, truncate=truncate)
+        found = self.encode_query(queries, truncate=truncate)
         return vectors.search(found, corpus, top_k, self.model.config.usage.similarity)
 
 

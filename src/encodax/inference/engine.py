@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from encodax.config import HeadConfig
+from encodax.config import HeadConfig, Usage
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
 from encodax.data.stream import Job, Packer, Shapes, windows
@@ -27,6 +27,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.model import Model
+from encodax.nn import functional
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput, PackedBatch, Params
 
@@ -40,6 +41,8 @@ COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 IN_FLIGHT = 2
 """Batches that a device is given before the answers of the first are fetched."""
 
+NO_USAGE = Usage()
+
 Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
 Read = Callable[[ModelOutput], Any]
@@ -48,11 +51,12 @@ Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
 """The token sequences of each item of a window, and how many items were cut."""
 
 
-def answer_of(head: HeadConfig) -> tuple[Read, Level]:
+def answer_of(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
     """What a head's answer is read from, and whether it is one a sequence or one a token.
 
     Scores become probabilities: of one class, or of each class alone where several may be right.
-    A quantity, and the ends of a span, stay as they are; a vector too.
+    A quantity, and the ends of a span, stay as they are; a vector too. The activation of a
+    cross-encoder goes before that, but several classes without one become probabilities.
     """
     if head.kind == "embedding":
         return (lambda output: output.vectors), "sequence"
@@ -62,6 +66,9 @@ def answer_of(head: HeadConfig) -> tuple[Read, Level]:
         "regression": lambda logits: logits,
     }
     reading = readings["regression" if head.kind == "span" else head.problem]
+    activation = usage.activation if head.kind == "sequence" else None
+    if activation is not None and (head.classes == 1 or activation != "linear"):
+        reading = functional.SCORE_ACTIVATIONS[activation]
 
     def read(output: ModelOutput) -> Array:
         assert output.logits is not None

@@ -83,6 +83,8 @@ class Inspector:
         for name, value, least in (("steps", steps, 0), ("top_k", top_k, 1)):
             if value < least:
                 raise EncodaxError(f"{name} = {value} is below {least}")
+        if isinstance(model, Model):
+            model = model.pooled_after(model.config.usage.default_text)
         self.model = model
         self.steps = steps
         self.top_k = top_k

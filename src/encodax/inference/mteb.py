@@ -14,9 +14,6 @@ from encodax.errors import EncodaxError
 from encodax.inference import vectors
 from encodax.inference.embedder import Embedder
 
-PROMPTS = {"query": ("query",), "document": ("document", "passage")}
-"""What mteb calls a side of a search -> names of prompts that models have for it."""
-
 
 class MtebEncoder:
     """Answers mteb's calls; texts that are too long are cut, as its reference models do."""
@@ -39,8 +36,11 @@ class MtebEncoder:
         """Vectors of batches, each a mapping whose `text` is a list of texts."""
         texts = [text for batch in inputs for text in batch["text"]]
         side = str(getattr(prompt_type, "value", prompt_type))
-        known = (name for name in PROMPTS.get(side, ()) if name in self._embedder.prompts)
-        return self._embedder.encode(texts, prompt=next(known, None), truncate=True)
+        sides = {
+            "query": self._embedder.encode_query,
+            "document": self._embedder.encode_document,
+        }
+        return sides.get(side, self._embedder.encode)(texts, truncate=True)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
         """Every vector of the first with every one of the second."""

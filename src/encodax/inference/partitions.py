@@ -402,8 +402,12 @@ class Writer:
     def _vectors(self, texts: Iterator[str], partition: Partition) -> Iterator[np.ndarray]:
         """One for each text; an error names the row, of which the embedder knows nothing."""
         prompt, truncate = self.job.prompt, self.job.truncate
+        if prompt is None:
+            before = self.embedder.prompt_of("document")
+        else:
+            before = self.embedder.model.config.usage.prompt(prompt)
         try:
-            yield from self.embedder.stream(texts, prompt=prompt, truncate=truncate)
+            yield from self.embedder.stream_after(texts, before, truncate=truncate)
         except EncodaxError as error:
             found = re.match(r"text (\d+): ", str(error))
             if found is None:

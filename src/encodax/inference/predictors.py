@@ -52,7 +52,8 @@ class Predictor(OfModel, Generic[Answer]):
         if self.TASK is not None and task_named(self.TASK).HEAD != self.task.HEAD:
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         assert model.config.head is not None
-        super().__init__(model, Engine(model, *answer_of(model.config.head), **options))
+        read, level = answer_of(model.config.head, model.config.usage)
+        super().__init__(model, Engine(model, read, level, **options))
 
     def predict(
         self, texts: Sequence[Text], *, truncate: bool = False, progress: bool | None = None
@@ -76,12 +77,21 @@ class Predictor(OfModel, Generic[Answer]):
         return (answer for _, answer in self.answers(unlabelled(texts), truncate=truncate))
 
     def answers(
-        self, examples: Iterable[Example], *, truncate: bool = False
+        self, examples: Iterable[Example], *, truncate: bool = False, prompt: str | None = None
     ) -> Iterator[tuple[Example, Answer]]:
-        """Each example with its answer, in order; the source is read a window at a time."""
+        """Each example with its answer, in order; the source is read a window at a time.
+
+        Args:
+            examples: what is asked.
+            truncate: cut what is longer than the model takes.
+            prompt: name of the prompt of a cross-encoder that goes before each text, or the first
+                of a pair; None for its default one.
+        """
+        before = self.model.config.usage.prompt(prompt)
 
         def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
-            return self.task.encode(self.model, window, truncate=truncate)
+            prompted = [prompted_with(before, example) for example in window]
+            return self.task.encode(self.model, prompted, truncate=truncate)
 
         for example, encodings, scores in self._engine.stream(
             examples, tokenize, Example.characters
@@ -104,7 +114,9 @@ class Predictor(OfModel, Generic[Answer]):
             EncodaxError: a record is not one of the task, or its label is not known.
         """
         task, records = task_of_records(self.model.config, records)
-        examples = [task.parse(record, labelled=True) for record in records]
+        before = self.model.config.usage.default_text
+        parsed = (task.parse(record, labelled=True) for record in records)
+        examples = [prompted_with(before, example) for example in parsed]
         return self.measure(Dataset.prepare(task, self.model, examples, truncate=truncate))
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
@@ -119,6 +131,15 @@ class Predictor(OfModel, Generic[Answer]):
             for example, own in zip(data.examples, decoded, strict=True)
         ]
         return data.task.metrics(answers, data.examples)
+
+
+def prompted_with(before: str, example: Example) -> Example:
+    """An example with a prompt before its text, or the first of a pair; an empty text stays so."""
+    first, *second = example.parts
+    if not before or not isinstance(first, str) or not first.strip():
+        return example
+    text: Text = (before + first, *second) if second else before + first  # type: ignore[assignment]
+    return replace(example, text=text)
 
 
 class Classifier(Predictor[Classification]):
@@ -203,8 +224,9 @@ class Ranked:
 class Reranker(OfModel):
     """Scores of pairs (query, text): how well the text answers, by a cross-encoder.
 
-    The model is a sequence classifier over pairs. With one score, that is the score (a logit);
-    with two classes it is the probability of the second.
+    The model is a sequence classifier over pairs. With one score, that is the score, through the
+    activation that the model's files name, and the sigmoid where they name none, as
+    sentence-transformers has it; with two classes it is the probability of the second.
     """
 
     def __init__(self, model: Model, **options: Unpack[EngineOptions]):
@@ -218,9 +240,11 @@ class Reranker(OfModel):
             EncodaxError: the model is no such cross-encoder.
         """
         head, labels = model.config.head, model.config.labels
-        if head is not None and len(labels) == 1:  # softmax would make every score 1
+        usage = model.config.usage
+        if head is not None and len(labels) == 1:
             head = replace(head, problem="regression")
-        model = replace(model, config=replace(model.config, head=head))
+            usage = replace(usage, activation=usage.activation or "sigmoid")
+        model = replace(model, config=replace(model.config, head=head, usage=usage))
         self._classifier = Classifier(model, **options)
         super().__init__(model, self._classifier._engine)
         if len(labels) not in (1, 2):
@@ -232,22 +256,43 @@ class Reranker(OfModel):
         self,
         pairs: Sequence[tuple[str, str]],
         *,
+        prompt: str | None = None,
         truncate: bool = False,
         progress: bool | None = None,
     ) -> list[float]:
         """The score of each pair, in order; larger is better.
 
+        Args:
+            pairs: a list of pairs.
+            prompt: name of the prompt of the model that goes before each query; None for its
+                default one.
+            truncate: cut pairs that are too long, the longer text first.
+            progress: show a progress bar; None for where standard error is a terminal and the
+                list is long.
+
         Raises:
-            EncodaxError: a text is empty, or a pair too long without `truncate`.
+            EncodaxError: a text is empty, or a pair too long without `truncate`; or there is no
+                such prompt.
         """
-        answers = self._classifier.predict(pairs, truncate=truncate, progress=progress)
-        return [self._score(answer) for answer in answers]
+        stream = functools.partial(self.stream, prompt=prompt, truncate=truncate)
+        return list(listed(pairs, stream, progress=progress))
 
     def stream(
-        self, pairs: Iterable[tuple[str, str]], *, truncate: bool = False
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        prompt: str | None = None,
+        truncate: bool = False,
     ) -> Iterator[float]:
         """The scores of pairs that may never end, in order."""
-        return map(self._score, self._classifier.stream(pairs, truncate=truncate))
+        examples = unlabelled(pairs)
+        found = self._classifier.answers(examples, prompt=prompt, truncate=truncate)
+        return (self._score(answer) for _, answer in found)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What the model wants before a query, by name."""
+        return dict(self.model.config.usage.prompts)
 
     def _score(self, answer: Classification) -> float:
         return answer.scores[self.model.config.labels[-1]]
@@ -264,7 +309,13 @@ class Reranker(OfModel):
         return reranking.metrics(answers, examples)
 
     def rank(
-        self, query: str, texts: Sequence[str], *, top_k: int | None = None, truncate: bool = False
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        prompt: str | None = None,
+        truncate: bool = False,
     ) -> list[Ranked]:
         """The texts that answer the query, best first.
 
@@ -272,8 +323,11 @@ class Reranker(OfModel):
             query: the question.
             texts: what is ranked.
             top_k: how many to give; None for all.
+            prompt: name of the prompt of the model that goes before the query; None for its
+                default one.
             truncate: cut pairs that are too long.
         """
-        scores = self.predict([(query, text) for text in texts], truncate=truncate)
+        pairs = [(query, text) for text in texts]
+        scores = self.predict(pairs, prompt=prompt, truncate=truncate)
         ranked = [Ranked(i, s, t) for i, (s, t) in enumerate(zip(scores, texts, strict=True))]
         return sorted(ranked, key=lambda item: -item.score)[:top_k]

@@ -28,13 +28,32 @@ def gelu(x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_erf": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "elu": jax.nn.elu,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "hard_swish": jax.nn.hard_swish,
+    "hard_tanh": jax.nn.hard_tanh,
+    "leaky_relu": jax.nn.leaky_relu,
     "linear": lambda x: x,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "mish": jax.nn.mish,
     "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "selu": jax.nn.selu,
+    "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "softsign": jax.nn.soft_sign,
     "tanh": jnp.tanh,
 }
 """Activations by name. The two forms of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415) differ
 by up to 5e-4: x * Phi(x) with the error function, and its approximation with tanh."""
+
+SCORE_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    **ACTIVATIONS,
+    "log_softmax": jax.nn.log_softmax,
+    "softmax": jax.nn.softmax,
+}
+"""What the scores of a cross-encoder can go through: of one text, over its classes."""
 
 
 def activation(name: str) -> Callable[[Array], Array]:

@@ -19,8 +19,8 @@ class Head(hk.Module):
     """pool -> dropout -> dense -> activation -> norm -> dropout -> output, or length 1.
 
     Each step is there where the config has it; `HeadConfig` says what each family has. Parameters:
-    `dense` with w (D, D') and b (D',), `norm`, and `output` with w (D', C) and b (C,). Where the
-    output is tied to the token embeddings it has b alone.
+    `dense` with w (D, D') and b (D',), `dense_2`, ... for further ones, `norm`, and `output` with w
+    (D', C) and b (C,). Where the output is tied to the token embeddings it has b alone.
     """
 
     def __init__(self, config: HeadConfig, name: str = "head"):
@@ -46,11 +46,14 @@ class Head(hk.Module):
         config = self.config
         x = hidden
         if config.pooling is not None:
-            x = pool(hidden, batch, config.pooling)  # (B, N, D)
+            x = pool(hidden, batch, config.pooling, skipped=config.skipped_tokens)  # (B, N, D)
         x = functional.dropout(x, config.input_dropout_rate, is_training)
         if config.dense_width is not None:
             dense = Linear(config.dense_width, bias=config.dense_bias, name="dense")
             x = functional.activation(config.activation)(dense(x))
+        for number, layer in enumerate(config.further_dense, 2):
+            dense = Linear(layer.width, bias=layer.bias, name=f"dense_{number}")
+            x = functional.activation(layer.activation)(dense(x))
         if config.norm is not None:
             x = norm_of(config.norm, "norm")(x)
         x = functional.dropout(x, config.dropout_rate, is_training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,12 @@ from encodax.types import PackedBatch
 def cls(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
     """The first token of each sequence, `[CLS]` in BERT (Devlin et al. 2019, section 3)."""
     return functional.at_tokens(hidden, batch.starts)  # (B, N, D)
+
+
+def mean_sqrt_length(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
+    """The sum over the tokens of each sequence, divided by the root of their number."""
+    root = jnp.sqrt(jnp.maximum(batch.lengths, 1))[:, :, None]
+    return (mean(hidden, batch) * root).astype(hidden.dtype)
 
 
 def mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
@@ -59,18 +66,50 @@ POOLINGS: dict[str, Callable[[Array, PackedBatch], Array]] = {
     "mean": mean,
     "max": largest,
     "weighted_mean": weighted_mean,
+    "mean_sqrt_length": mean_sqrt_length,
     "last": last,
 }
 """Poolings by name."""
 
 
-def pool(hidden: Float[Array, "B T D"], batch: PackedBatch, pooling: str) -> Float[Array, "B N D"]:
-    """One vector for each slot, zeros for an empty one; `pooling` is a name in `POOLINGS`.
+def pool(
+    hidden: Float[Array, "B T D"],
+    batch: PackedBatch,
+    pooling: str | tuple[str, ...],
+    *,
+    skipped: int = 0,
+) -> Float[Array, "B N E"]:
+    """One vector for each slot, zeros for an empty one; E is D, or as many times D as are joined.
+
+    Args:
+        hidden: (B, T, D), what the encoder gave.
+        batch: what it was given.
+        pooling: a name in `POOLINGS`, or several, whose vectors are joined in that order.
+        skipped: leading tokens of each sequence that are left out.
 
     Raises:
-        ValueError: the pooling is not known.
+        ValueError: a pooling is not known.
     """
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling {pooling!r} is not one of: {', '.join(POOLINGS)}")
-    pooled = POOLINGS[pooling](hidden, batch)
-    return jnp.where(jnp.asarray(batch.lengths)[:, :, None] > 0, pooled, 0)
+    if skipped:
+        batch = without_leading(batch, skipped)
+    vectors = []
+    for name in (pooling,) if isinstance(pooling, str) else pooling:
+        if name not in POOLINGS:
+            raise ValueError(f"pooling {name!r} is not one of: {', '.join(POOLINGS)}")
+        pooled = POOLINGS[name](hidden, batch)
+        vectors.append(jnp.where(jnp.asarray(batch.lengths)[:, :, None] > 0, pooled, 0))
+    return vectors[0] if len(vectors) == 1 else jnp.concatenate(vectors, axis=-1)
+
+
+def without_leading(batch: PackedBatch, count: int) -> PackedBatch:
+    """The batch as the pooling sees it, without the first tokens of each sequence.
+
+    The others keep their positions, by which `weighted_mean` weighs them.
+    """
+    kept = jnp.asarray(batch.position_ids) >= count  # (B, T)
+    return replace(
+        batch,
+        segment_ids=jnp.where(kept, jnp.asarray(batch.segment_ids), 0),
+        starts=jnp.asarray(batch.starts) + jnp.minimum(count, jnp.asarray(batch.lengths)),
+        lengths=jnp.maximum(jnp.asarray(batch.lengths) - count, 0),
+    )

@@ -44,7 +44,7 @@ def new_model(
     else:
         head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
     config = replace(config, head=replace(head, problem=task.PROBLEM))
-    return Model.create(config, tokenizer, seed=seed)
+    return scoring(Model.create(config, tokenizer, seed=seed), task)
 
 
 def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2SeqModel:
@@ -65,6 +65,21 @@ def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2S
 
 def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
     """The model itself where its head answers these labels, else its encoder with a new head."""
+    return scoring(_with_head(model, task, labels, seed), task)
+
+
+SCORES = {"reranking": "sigmoid", "regression": "linear"}
+"""Task -> what the one score of its models goes through, for sentence-transformers too."""
+
+
+def scoring(model: Model, task: Task) -> Model:
+    """The model with what is to become of its scores, where its files did not say."""
+    usage = model.config.usage
+    usage = replace(usage, activation=usage.activation or SCORES.get(task.NAME))
+    return replace(model, config=replace(model.config, usage=usage))
+
+
+def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
     assert task.HEAD is not None
     head, known = model.config.head, model.config.labels
     has_no_labels = task.HEAD in ("embedding", "vocabulary", "span")
