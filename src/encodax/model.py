@@ -125,37 +125,54 @@ class Model:
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         if adapters.is_adapter(directory):
-            return cls._adapted(adapters.read(directory), token)
+            return cls._adapted(directory, token)
+        return cls._whole(directory)
+
+    @classmethod
+    def _whole(cls, directory: Path) -> Model:
         parts = saved_model.read(directory, parameter_shapes)
         return cls(parts.config, parts.params, parts.tokenizer, parts.carried, parts.files)
 
     @classmethod
-    def _adapted(cls, adapter: adapters.Adapter, token: str | None) -> Model:
+    def _adapted(cls, directory: Path, token: str | None) -> Model:
         """The model that an adapter names, with the adapter merged."""
-        if adapter.base is None:
+        adapter = adapters.read(directory)
+        if adapter.has_base:
+            return cls._whole(adapter.place)._with(adapter)
+        named = adapter.settings.base
+        if named is None:
             raise EncodaxError(
                 f"{adapter.place}: it names no base_model_name_or_path: load the model that it was "
                 "made for, and take model.with_adapter(directory)"
             )
-        directory = hub.directory_of(adapter.base, revision=adapter.revision, token=token)
-        if adapters.is_adapter(directory):
+        try:
+            base = hub.directory_of(named, revision=adapter.settings.revision, token=token)
+        except EncodaxError as error:
             raise EncodaxError(
-                f"{adapter.place}: its base {directory} is an adapter too: load that, save the "
+                f"{adapter.settings.where}: base_model_name_or_path: {error}; a path is from the "
+                "working directory, and model.with_adapter(directory) takes a base that is loaded"
+            ) from error
+        if adapters.is_adapter(base):
+            raise EncodaxError(
+                f"{adapter.place}: its base {base} is an adapter too: load that, save the "
                 "model whole, and name it as the base"
             )
-        return cls.load(directory).with_adapter(adapter.place)
+        return cls._whole(base)._with(adapter)
 
     def with_adapter(self, directory: Path | str) -> Model:
         """The same model with an adapter of PEFT's layout merged (LoRA).
 
-        It has the head that the adapter wants, which stands in the adapter's file.
+        It has the head that the adapter wants, which stands in the adapter's file; and the
+        tokenizer and the modules of sentence-transformers that stand beside it, where they do.
 
         Raises:
             EncodaxError: a file is missing or broken; the adapter is of another model, or computes
                 what is not supported.
         """
-        adapter = adapters.read(Path(directory))
-        model = self
+        return self._with(adapters.read(Path(directory)))
+
+    def _with(self, adapter: adapters.Adapter) -> Model:
+        model = self._without_head() if adapter.makes_embedder else self
         if (wanted := adapters.head_of(adapter, self.config)) is not None:
             head, labels = wanted
             model = self.with_head(head.kind, head.classes, labels=labels, problem=head.problem)
@@ -164,7 +181,26 @@ class Model:
         if wanted is not None:
             _check_head(model, self, leaves, adapter.place)
         both = {path: {**own, **leaves.get(path, {})} for path, own in model.params.items()}
-        return replace(model, params=adapters.merge(both))
+        model = replace(model, params=adapters.merge(both), files={**model.files, **adapter.files})
+        return model._replaced(saved_model.adapted(model._parts(), adapter.place, adapter.modules))
+
+    def _without_head(self) -> Model:
+        """The bare encoder."""
+        params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
+        return replace(self, config=replace(self.config, head=None, labels=()), params=params)
+
+    def _parts(self) -> saved_model.Parts:
+        return saved_model.Parts(self.config, self.params, self.tokenizer, self.carried, self.files)
+
+    def _replaced(self, parts: saved_model.Parts) -> Model:
+        return replace(
+            self,
+            config=parts.config,
+            params=parts.params,
+            tokenizer=parts.tokenizer,
+            carried=parts.carried,
+            files=parts.files,
+        )
 
     def with_head(
         self,

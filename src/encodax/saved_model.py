@@ -44,6 +44,7 @@ HEAD_FILE = "head.json"
 HEAD_WEIGHTS_FILE = "head.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTED_CONFIG_FILE = "adapted_config.json"
 MODEL_FILES = (
     *tokenizer_files.CARRIED_FILES,
     sentence_modules.MODULES_FILE,
@@ -55,6 +56,7 @@ MODEL_FILES = (
     HEAD_WEIGHTS_FILE,
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
+    ADAPTED_CONFIG_FILE,
     GENERATION_FILE,
     weights.WEIGHTS_FILE,
     weights.INDEX_FILE,
@@ -178,6 +180,30 @@ def _as_cross_encoder(
 def _lowered(parts: Parts) -> Parts:
     usage = parts.config.usage
     return replace(parts, tokenizer=parts.tokenizer.lowered()) if usage.lowercases else parts
+
+
+def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts:
+    """A model with what stands beside its adapter: its tokenizer, and its modules.
+
+    Args:
+        parts: the base, with the adapter merged; without a head where they make an embedder.
+        place: the adapter's directory.
+        modules: of sentence-transformers, where it has them.
+
+    Raises:
+        EncodaxError: a file is broken, or the tokenizer is not the model's.
+    """
+    names = (tokenizer_files.TOKENIZER_FILE, *tokenizer_files.CARRIED_FILES)
+    if any(is_there(place / name) for name in names):
+        family = family_of(parts.config)
+        tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
+        _check_tokenizer(place, tokenizer, parts.config, {"pad_token_id": parts.config.pad_id})
+        parts = replace(parts, tokenizer=tokenizer, files={**parts.files, **tokenizer.keys})
+    if modules is None:
+        return parts
+    if modules.head is not None:
+        return _as_embedder(parts, modules)
+    return _as_cross_encoder(parts, place, modules, parts.config.usage.activation)
 
 
 def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:

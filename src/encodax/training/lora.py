@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from encodax import adapters
+from encodax import adapters, saved_model
 from encodax.adapters import A, B
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -100,7 +100,8 @@ def save_adapter(
 
     Args:
         directory: where to.
-        model: the model, with its head; its parameters are not used.
+        model: the model, with its head, which is saved whole; of the parameters of its encoder none
+            is used.
         trained: `lora_a`, `lora_b`, and what was trained whole, such as the head.
         config: rank and scale.
         base_model_name: the model that it is added to, a directory or an id of the hub.
@@ -112,10 +113,11 @@ def save_adapter(
     """
     adapters.write(
         Path(directory),
-        model.config,
+        saved_model.Parts(model.config, model.params, model.tokenizer, files=model.files),
         trained,
         rank=config.rank,
         alpha=config.alpha,
         base=base_model_name,
+        max_length=model.max_length,
         overwrite=overwrite,
     )
