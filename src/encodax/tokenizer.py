@@ -405,16 +405,15 @@ class Tokenizer:
         token_ids = np.asarray(encoding.ids, np.int32)
         offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
         sequence_ids = _numbers(encoding.sequence_ids)
+        if self._word_rule != "letters":  # where each character counts, spaces do
+            is_blank = token_ids == (-1 if self._blank_id is None else self._blank_id)
+            texts = (text,) if isinstance(text, str) else text
+            offsets = words.seen_offsets(offsets, sequence_ids, is_blank, texts)
         has_words = self._word_rule in ("pieces", "regex")
         return Encoding(
             token_ids=token_ids,
             type_ids=np.asarray(encoding.type_ids, np.int32),
-            offsets=words.seen_offsets(
-                offsets,
-                sequence_ids,
-                token_ids == (-1 if self._blank_id is None else self._blank_id),
-                (text,) if isinstance(text, str) else text,
-            ),
+            offsets=offsets,
             is_special=np.asarray(encoding.special_tokens_mask, bool),
             sequence_ids=sequence_ids,
             word_ids=_numbers(encoding.word_ids) if has_words else None,

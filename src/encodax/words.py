@@ -13,7 +13,7 @@ import unicodedata
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 
 WordRule = Literal["pieces", "regex", "spaces", "letters"]
 """What a word is to a tokenizer. `pieces`: a piece of its pre-tokenizer, as in BERT. `regex`: the
@@ -57,11 +57,11 @@ _LATIN_CLASSES = np.asarray([_class_of(code) for code in range(_LATIN)], np.uint
 
 
 @functools.cache
-def _all_classes() -> Int[np.ndarray, " codes"]:
+def _all_classes() -> UInt8[np.ndarray, " codes"]:
     return np.asarray([_class_of(code) for code in range(_TABLE_END)], np.uint8)
 
 
-def _classes(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def _classes(codes: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
     """The class of each code point."""
     if not len(codes) or codes.max() < _LATIN:  # no table of all for what most texts are
         return _LATIN_CLASSES[codes]
@@ -71,8 +71,10 @@ def _classes(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return found
 
 
-def _codes(text: str) -> Int[np.ndarray, " characters"]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int32)
+def _codes(*texts: str) -> Int[np.ndarray, " n"]:
+    """Code points, and after each text a 0, which is neither a space nor a mark."""
+    ended = "".join(f"{text}\0" for text in texts)
+    return np.frombuffer(ended.encode("utf-32-le", "surrogatepass"), np.int32)
 
 
 def seen_offsets(
@@ -91,8 +93,7 @@ def seen_offsets(
         is_blank: tokens that stand for a space, which a tokenizer may have put there.
         texts: the text, or both of a pair.
     """
-    # One after the other, with a character between that is neither space nor mark.
-    codes = np.concatenate([np.append(_codes(text), 0) for text in texts])
+    codes = _codes(*texts)
     tokens = np.flatnonzero((sequence_ids >= 0) & (offsets[:, 0] < offsets[:, 1]))
     shift = np.where(sequence_ids[tokens] == 1, len(texts[0]) + 1, 0)
     starts, ends = offsets[tokens, 0] + shift, offsets[tokens, 1] + shift
@@ -156,7 +157,7 @@ def _goes_on(
     rule: WordRule,
 ) -> Bool[np.ndarray, " others"]:
     """Whether each token but the first goes on with the word of the one before."""
-    codes = np.append(_codes(text), 0)
+    codes = _codes(text)
     kinds = _classes(codes)
     base = np.maximum.accumulate(np.where(kinds == MARK, 0, np.arange(len(codes))))
     begins, (starts, ends) = offsets[1:, 0], offsets[:-1].T
