@@ -63,9 +63,11 @@ def _all_classes() -> UInt8[np.ndarray, " codes"]:
 
 def _classes(codes: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
     """The class of each code point."""
+    found: np.ndarray
     if not len(codes) or codes.max() < _LATIN:  # no table of all for what most texts are
-        return _LATIN_CLASSES[codes]
-    found: np.ndarray = _all_classes()[np.minimum(codes, _TABLE_END - 1)]
+        found = _LATIN_CLASSES[codes]
+        return found
+    found = _all_classes()[np.minimum(codes, _TABLE_END - 1)]
     found[(codes >= _TABLE_END) & (codes < 0x40000)] = LETTER  # Chinese
     found[(codes >= 0xE0100) & (codes < 0xE01F0)] = MARK  # variation selectors
     return found
@@ -175,12 +177,14 @@ def _goes_on(
     if rule != "spaces":
         joined |= follows_marks & (kind == LETTER) & ~is_unspaced
     joined |= begins < ends  # they share a character
-    return touches & np.where(starts < ends, joined, is_same)
+    goes_on: np.ndarray = touches & np.where(starts < ends, joined, is_same)
+    return goes_on
 
 
 def _is_unspaced(codes: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     place = np.searchsorted(_UNSPACED[:, 0], codes, side="right") - 1
-    return (place >= 0) & (codes <= _UNSPACED[place, 1])
+    found: np.ndarray = (place >= 0) & (codes <= _UNSPACED[place, 1])
+    return found
 
 
 def rule_of(pre_tokenizer: Any) -> WordRule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import json
 import re
 import tokenize
@@ -42,7 +43,7 @@ def _as_python(text: str) -> Any:
         words = [word for word in _words(text) if word.strip()]
         if len(words) > 2 and not any(word in ",[]{}():" for word in words[1:-1]):
             text = f"[{', '.join(words[1:-1])}]"  # NumPy's
-        elif any(a[-1] in "'\"" and b[0] in "'\"" for a, b in zip(words, words[1:], strict=False)):
+        elif any(a[-1] in "'\"" and b[0] in "'\"" for a, b in itertools.pairwise(words)):
             return None  # two names that Python would join
         return ast.literal_eval(text)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError):

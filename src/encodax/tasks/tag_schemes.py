@@ -63,7 +63,7 @@ class TagScheme:
         """The tags of a span of so many tokens."""
         if not self.has_letters:
             return [name] * count
-        begin, inside, *others = LETTERS[self.name]
+        begin, inside, *others = list(LETTERS[self.name])
         end, single = others or (inside, begin)
         letters = [single] if count == 1 else [begin, *[inside] * (count - 2), end]
         return [self._written(letter, name) for letter in letters[:count]]
@@ -138,7 +138,7 @@ def _agree(scheme: TagScheme, tags: frozenset[str]) -> bool:
         letters.setdefault(part[1], set()).add(part[0])
     if scheme.name == "iob":
         return bool(scheme.separator) or letters[BARE] == {"B", "I"}
-    begin, *later, single = LETTERS[scheme.name]
+    begin, *later, single = list(LETTERS[scheme.name])
     has_begun = all(begin in own or own == {single} for own in letters.values())
     return has_begun and any(begin in own and own & set(later) for own in letters.values())
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -43,7 +43,7 @@ FIELDS = ("text", "text_pair")
 METRIC = "f1"
 LARGER_IS_BETTER = True
 PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing"})
+OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
 COUPLED = False
 RECORD: frozenset[str] = frozenset()
 
@@ -306,7 +306,7 @@ def _labels_at(places: Sequence[int], answer: Sequence[Span]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Reading:
     """This task, for data whose tags are all of one scheme."""
 
@@ -317,23 +317,25 @@ class Reading:
     scheme_name: SchemeName | None
     """The one that was asked for, which the labels of a model are of too."""
 
-    NAME: ClassVar[str] = NAME
-    HEAD: ClassVar[HeadKind] = HEAD
-    FIELDS: ClassVar[tuple[str, str]] = FIELDS
-    LARGER_IS_BETTER: ClassVar[bool] = LARGER_IS_BETTER
-    PROBLEM: ClassVar[Problem] = PROBLEM
-    OPTIONS: ClassVar[frozenset[str]] = OPTIONS
-    COUPLED: ClassVar[bool] = COUPLED
-    RECORD: ClassVar[frozenset[str]] = RECORD
+    NAME: str = NAME
+    HEAD: HeadKind = HEAD
+    FIELDS: tuple[str, str] = FIELDS
+    METRIC: str = METRIC
+    """F1 of spans; of labels of words their accuracy."""
+    LARGER_IS_BETTER: bool = LARGER_IS_BETTER
+    PROBLEM: Problem = PROBLEM
+    OPTIONS: frozenset[str] = OPTIONS
+    COUPLED: bool = COUPLED
+    RECORD: frozenset[str] = RECORD
+
+    def __post_init__(self) -> None:
+        if self._is_of_words:
+            self.METRIC = "accuracy"
+
     encode = staticmethod(encode)
     loss = staticmethod(loss)
     merge = staticmethod(merge)
     perturb = staticmethod(perturb)
-
-    @property
-    def METRIC(self) -> str:
-        """Accuracy of words, F1 of spans."""
-        return "accuracy" if self._is_of_words else METRIC
 
     @property
     def _is_of_words(self) -> bool:
@@ -347,9 +349,25 @@ class Reading:
         """As the module's, in the scheme of the data."""
         return labels(examples, self.head_scheme)
 
-    def targets(
-        self, example: Example, encoding: Encoding, labels: tuple[str, ...]
-    ) -> Targets:
+    def kept_labels(self, labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+        """A model's own labels where they can tell all that these do, else these.
+
+        Args:
+            labels: as `labels` gives them.
+            known: those of the model that is trained on.
+        """
+        if not known:
+            return labels
+        scheme = tag_schemes.of_labels(known, self.scheme_name)
+        if (scheme.name == "none") != self._is_of_words:
+            return labels
+        if scheme.name == "io" != self.head_scheme.name:
+            return labels  # they cannot tell spans apart that touch
+        names = {self.head_scheme.place(label)[1] for label in labels} - {""}
+        wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
+        return known if wanted <= set(known) else labels
+
+    def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
         """As the module's, in the scheme of the labels."""
         return targets(example, encoding, labels, self.scheme_name)
 
@@ -393,9 +411,9 @@ def reading(
     found: set[str] = set()
     has_spans = False
     for record in records:
-        tags = tags_of(record) if "tokens" in record.fields else None
+        tags = tags_of(record) if "tokens" in record.fields else []
         has_spans |= "spans" in record.fields
-        found |= set(tags) if _is_strings(tags) else set()
+        found |= set(tags if _is_strings(tags) else ())  # `parse` refuses what are none
     if not found:
         of_model = tag_schemes.of_labels(labels, scheme_name) if labels else IOB
         scheme = of_model if of_model.name == "none" else IOB
