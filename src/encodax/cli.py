@@ -59,6 +59,22 @@ Columns = Annotated[
 Truncate = Annotated[
     bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
 ]
+AggregationKind = Annotated[
+    Literal["none", "simple", "first", "average", "max"] | None,
+    typer.Option(
+        "--aggregation",
+        help="Of a tagger, what has one tag: a token (none, simple) or a word (first, average, "
+        "max).  \\[default: simple; of parts of speech each word]",
+    ),
+]
+TagSchemeName = Annotated[
+    Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
+    typer.Option(
+        "--tag-scheme",
+        help="Of a tagger's labels and tags; none for a label of each word.  "
+        "\\[default: what they say]",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Format = Literal["jsonl", "csv", "tsv", "txt", "parquet"]
 VectorType = Literal["float32", "int8", "binary"]
@@ -320,6 +336,14 @@ def train(
         float | None,
         typer.Option(help="\\[default: 0; translation 0.1]", rich_help_panel=_OBJECTIVE),
     ] = None,
+    tag_scheme: Annotated[
+        Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
+        typer.Option(
+            help="Of tags; none for a label of each word (token-classification).  "
+            "\\[default: what they say]",
+            rich_help_panel=_OBJECTIVE,
+        ),
+    ] = None,
     mask_rate: Annotated[
         float | None,
         typer.Option(
@@ -438,7 +462,8 @@ def train(
       regression            {"text": "...", "score": 1.5}
       token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
                             {"start": 0, "end": 4, "label": "..."}
-                            or {"tokens": ["..."], "tags": ["..."]}
+                            or {"tokens": ["..."], "tags": ["..."]},
+                            tags in any scheme, or parts of speech
       question-answering    {"question": "...", "context": "...", "answers":
                             [{"text": "...", "start": 0}, ...]}
       embedding             {"anchor": "...", "positive": "...",
@@ -710,6 +735,8 @@ def evaluate(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
+    aggregation: AggregationKind = None,
+    tag_scheme: TagSchemeName = None,
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
     early_stopping: EarlyStopping = None,
@@ -732,6 +759,9 @@ def evaluate(
     if is_seq2seq(model, revision=revision):
         from encodax.inference.translator import Translator
 
+        for name, value in (("--aggregation", aggregation), ("--tag-scheme", tag_scheme)):
+            if value is not None:
+                raise EncodaxError(f"{name} is for token classification: leave it out here")
         translator = Translator.load(model, revision=revision, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
@@ -752,7 +782,14 @@ def evaluate(
     from encodax.model import Model
 
     loaded = Model.load(model, revision=revision)
-    found = evaluation.evaluate(loaded, records, truncate=truncate, precision=precision)
+    found = evaluation.evaluate(
+        loaded,
+        records,
+        truncate=truncate,
+        precision=precision,
+        aggregation=aggregation,
+        tag_scheme=tag_scheme,
+    )
     print(json.dumps(found))
 
 
@@ -769,6 +806,8 @@ def predict(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
+    aggregation: AggregationKind = None,
+    tag_scheme: TagSchemeName = None,
 ) -> None:
     """Answer for each text: JSON Lines, a line an input, in order.
 
@@ -783,7 +822,13 @@ def predict(
     from encodax.tasks import task_of_records
 
     records = _records(texts, input, columns=columns, format=format)
-    predictor: Predictor[Any] = Predictor.load(model, revision=revision, precision=precision)
+    predictor: Predictor[Any] = Predictor.load(
+        model,
+        revision=revision,
+        precision=precision,
+        aggregation=aggregation,
+        tag_scheme=tag_scheme,
+    )
     task, records = task_of_records(predictor.model.config, records)
     examples = (task.parse(record, labelled=False) for record in records)
     answers = predictor.answers(examples, truncate=truncate)

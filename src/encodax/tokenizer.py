@@ -18,7 +18,7 @@ import tokenizers
 from jaxtyping import Bool, Int
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from encodax import sentencepiece_files, tokenizer_classes
+from encodax import sentencepiece_files, tokenizer_classes, words
 from encodax.errors import EncodaxError
 from encodax.json_files import ModelFiles
 from encodax.sentencepiece_files import SentencePieceBackend
@@ -34,6 +34,7 @@ from encodax.tokenizer_files import (
     library_errors,
     text_of,
 )
+from encodax.words import WordRule
 
 Kind = Literal["wordpiece", "bpe", "char"]
 Text = str | tuple[str, str]
@@ -52,13 +53,17 @@ class Encoding:
     All 0, too, where `model_input_names` of the tokenizer's files has no `token_type_ids`.
     """
     offsets: Int[np.ndarray, "tokens 2"]
-    """Where each token begins and ends in its own text, in characters."""
+    """Where each token begins and ends in its own text, in characters: `words.seen_offsets`."""
     is_special: Bool[np.ndarray, " tokens"]
     """True for the tokens that stand for no text, such as [CLS]."""
     sequence_ids: Int[np.ndarray, " tokens"]
     """0 for the tokens of the first text, 1 for those of the second, -1 for those of no text."""
     cuts_left: bool = False
     """Whether `truncated` keeps the last tokens of a text: `truncation_side` of the files."""
+    word_ids: Int[np.ndarray, " tokens"] | None = None
+    """The pre-tokenizer's word of each token, -1 for none; None where it has no words."""
+    word_rule: WordRule = "spaces"
+    """What a word is to the tokenizer."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -84,13 +89,14 @@ class Encoding:
 
     def taken(self, index: Int[np.ndarray, " kept"]) -> Encoding:
         """The tokens at these places."""
-        return Encoding(
-            self.token_ids[index],
-            self.type_ids[index],
-            self.offsets[index],
-            self.is_special[index],
-            self.sequence_ids[index],
-            self.cuts_left,
+        return replace(
+            self,
+            token_ids=self.token_ids[index],
+            type_ids=self.type_ids[index],
+            offsets=self.offsets[index],
+            is_special=self.is_special[index],
+            sequence_ids=self.sequence_ids[index],
+            word_ids=None if self.word_ids is None else self.word_ids[index],
         )
 
     def pieces(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
@@ -109,24 +115,18 @@ class Encoding:
         return [self.taken(np.sort(np.r_[others, of_text[at : at + room]])) for at in starts]
 
     def words(self, text: str) -> Int[np.ndarray, " tokens"]:
-        """The number of each token's word, from 1; 0 for what stands for no character.
+        """The number of each token's word, from 1; 0 for special tokens.
 
-        A token goes on with the word before where a letter or digit meets another.
+        A space that is a token, and does not begin a word, has a number of its own.
 
         Args:
             text: what was encoded.
         """
-        numbers = np.zeros(len(self), np.int32)
-        starts, ends = self.offsets.T
-        # A space alone is of no character in byte-level BPE.
-        kept = np.flatnonzero(~self.is_special & (starts < ends))
-        starts, ends = starts[kept], ends[kept]
-        is_letter = np.fromiter(map(str.isalnum, text), bool, len(text))
-        meets = is_letter[starts[1:] - 1] & is_letter[starts[1:]]
-        goes_on = (starts[1:] == ends[:-1]) & meets
-        numbers[kept[:1]] = 1
-        numbers[kept[1:]] = 1 + np.cumsum(~goes_on)
-        return numbers
+        found = np.zeros(len(self), np.int32)
+        kept = np.flatnonzero(~self.is_special)
+        ids = None if self.word_ids is None else self.word_ids[kept]
+        found[kept] = words.numbers(self.offsets[kept], ids, text, self.word_rule)
+        return found
 
 
 def _first(places: np.ndarray, count: int) -> np.ndarray:
@@ -219,6 +219,9 @@ class Tokenizer:
             backend.no_padding()
         self._backend = backend
         self._of_targets = targets or backend
+        pre_tokenizer = getattr(backend, "pre_tokenizer", None)
+        self._word_rule = words.rule_of(pre_tokenizer)
+        self._blank_id = backend.token_to_id(words.blank_of(pre_tokenizer))
         vocabulary = backend.get_vocab()
         self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
         known = (SPECIAL_TOKENS, ROBERTA_TOKENS, ESM_TOKENS)
@@ -482,20 +485,28 @@ class Tokenizer:
     def _encoded(
         self, texts: Sequence[Text], backend: tokenizers.Tokenizer | SentencePieceBackend
     ) -> list[Encoding]:
-        has_types, cuts_left = self._conventions.has_types, self._conventions.cuts_left
-        return [
-            Encoding(
-                token_ids=np.asarray(encoding.ids, np.int32),
-                type_ids=np.asarray(encoding.type_ids, np.int32) * np.int32(has_types),
-                offsets=np.asarray(encoding.offsets, np.int32).reshape(-1, 2),
-                is_special=np.asarray(encoding.special_tokens_mask, bool),
-                sequence_ids=np.asarray(
-                    [-1 if text is None else text for text in encoding.sequence_ids], np.int32
-                ),
-                cuts_left=cuts_left,
-            )
-            for encoding in _encode_batch(backend, list(texts))
-        ]
+        found = _encode_batch(backend, list(texts))
+        return [self._encoding(text, of_it) for text, of_it in zip(texts, found, strict=True)]
+
+    def _encoding(self, text: Text, encoding: Any) -> Encoding:
+        token_ids = np.asarray(encoding.ids, np.int32)
+        offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
+        sequence_ids = _numbers(encoding.sequence_ids)
+        if self._word_rule != "letters":  # where each character counts, spaces do
+            is_blank = token_ids == (-1 if self._blank_id is None else self._blank_id)
+            texts = (text,) if isinstance(text, str) else text
+            offsets = words.seen_offsets(offsets, sequence_ids, is_blank, texts)
+        has_words = self._word_rule in ("pieces", "regex")
+        return Encoding(
+            token_ids=token_ids,
+            type_ids=np.asarray(encoding.type_ids, np.int32) * np.int32(self._conventions.has_types),
+            offsets=offsets,
+            is_special=np.asarray(encoding.special_tokens_mask, bool),
+            sequence_ids=sequence_ids,
+            cuts_left=self._conventions.cuts_left,
+            word_ids=_numbers(encoding.word_ids) if has_words else None,
+            word_rule=self._word_rule,
+        )
 
     def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
         """Token ids back to text, without special tokens."""
@@ -539,6 +550,11 @@ def _encode_batch(
             with library_errors(f"text {number}: the tokenizer fails"):
                 backend.encode_batch([text])
         raise
+
+
+def _numbers(found: Sequence[int | None]) -> Int[np.ndarray, " tokens"]:
+    """Numbers of tokens, -1 where there is none."""
+    return np.asarray([-1 if number is None else number for number in found], np.int32)
 
 
 def check_unicode(text: str, where: str) -> None:

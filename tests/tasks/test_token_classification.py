@@ -74,7 +74,20 @@ def test_spans_may_touch() -> None:
         ("B-x I-y O", [(0, 2, "x"), (3, 5, "y")]),
         ("B-x O I-x", [(0, 2, "x"), (6, 9, "x")]),
         ("NOUN NOUN VERB", [(0, 2, "NOUN"), (3, 5, "NOUN"), (6, 9, "VERB")]),
-        ("I-x x B-B-x", [(0, 2, "x"), (3, 5, "x"), (6, 9, "B-x")]),
+        ("NOUN NOUN O", [(0, 5, "NOUN")]),
+        ("I-x x B-B-x", [(0, 2, "I-x"), (3, 5, "x"), (6, 9, "B-B-x")]),
+        ("B-x E-x S-y", [(0, 5, "x"), (6, 9, "y")]),
+        ("B-x I-x E-x", [(0, 9, "x")]),
+        ("B-x E-x E-x", [(0, 5, "x"), (6, 9, "x")]),
+        ("B-x L-x U-y", [(0, 5, "x"), (6, 9, "y")]),
+        ("B-x M-x E-x", [(0, 9, "x")]),
+        ("x-B x-I O", [(0, 5, "x")]),
+        ("B_x I_x B_x", [(0, 5, "x"), (6, 9, "x")]),
+        ("B I O", [(0, 5, "span")]),
+        ("B E S", [(0, 5, "span"), (6, 9, "span")]),
+        ("x x O", [(0, 5, "x")]),
+        ("E-mail S-Bahn O", [(0, 2, "E-mail"), (3, 5, "S-Bahn")]),
+        ("B-cell T-cell O", [(0, 2, "B-cell"), (3, 5, "T-cell")]),
     ],
 )
 def test_tags_of_words_are_spans_of_their_text(
@@ -291,7 +304,7 @@ def test_words_are_letters_and_digits_that_meet() -> None:
         text[encoding.offsets[word[0], 0] : encoding.offsets[word[-1], 1]]
         for word in task.words_of(text, encoding)
     ]
-    assert found == ["abé", " ", "ab1", "-", "2", ",", " ", "日本ab"]
+    assert found == ["abé", " ", "ab1", "-", "2", ",", " ", "日", "本", "ab"]
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])

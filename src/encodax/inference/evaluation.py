@@ -33,7 +33,9 @@ from encodax.inference.predictors import Predictor
 from encodax.model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
+from encodax.tasks.tag_schemes import SchemeName
 from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
+from encodax.tasks.token_classification import Aggregation
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
@@ -73,7 +75,7 @@ def evaluator(
 
 def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
     """Measures the answers of a predictor, with the task's metrics."""
-    predictor: Predictor[object] = Predictor(model)
+    predictor: Predictor[object] = Predictor(model, tag_scheme=objective.tag_scheme)
     return lambda params: predictor.measure(data, params)
 
 
@@ -103,17 +105,36 @@ def evaluate(
     *,
     truncate: bool = False,
     precision: Precision | None = None,
+    aggregation: Aggregation | None = None,
+    tag_scheme: SchemeName | None = None,
 ) -> dict[str, float]:
     """Measure a model of any task on labelled records.
+
+    Args:
+        model: the model.
+        records: what is measured on.
+        truncate: cut texts that are longer than the model takes.
+        precision: of products.
+        aggregation: of a token classifier, as `Predictor` has it.
+        tag_scheme: of its labels and of the tags; by default, what they say themselves.
 
     Raises:
         EncodaxError: a record is not one of the task, or the model has no head.
     """
     kind = None if model.config.head is None else model.config.head.kind
     own: Task | None = {"embedding": embedding, "vocabulary": masked_lm}.get(kind or "")
+    told = {"aggregation": aggregation, "tag scheme": tag_scheme}
     if own is None:
-        predictor: Predictor[object] = Predictor(model, precision=precision)
+        predictor: Predictor[object] = Predictor(
+            model, precision=precision, aggregation=aggregation, tag_scheme=tag_scheme
+        )
         return predictor.evaluate(records, truncate=truncate)
+    for name, value in told.items():
+        if value is not None:
+            raise EncodaxError(
+                f"{name} {value!r} is for token classification, and the model is one for "
+                f"{own.NAME}: leave it out"
+            )
     examples = [own.parse(record, labelled=True) for record in records]
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, Objective())(None)

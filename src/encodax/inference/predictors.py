@@ -16,6 +16,7 @@ from encodax.tasks import (
     classification,
     question_answering,
     reranking,
+    tag_schemes,
     task_named,
     task_of,
     task_of_records,
@@ -24,6 +25,7 @@ from encodax.tasks import (
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer as SpanAnswer
+from encodax.tasks.tag_schemes import OUTSIDE, SchemeName
 from encodax.tasks.task import Example, unlabelled
 from encodax.tasks.token_classification import Aggregation
 from encodax.tokenizer import Encoding, Text
@@ -38,11 +40,22 @@ class Predictor(OfModel, Generic[Answer]):
     TASK: ClassVar[str | None] = None
     """The task that a subclass is for, with all others of such a head; None for any."""
 
-    def __init__(self, model: Model, **options: Unpack[EngineOptions]):
+    def __init__(
+        self,
+        model: Model,
+        *,
+        aggregation: Aggregation | None = None,
+        tag_scheme: SchemeName | None = None,
+        **options: Unpack[EngineOptions],
+    ):
         """Take a model with a head.
 
         Args:
             model: the model.
+            aggregation: of a head for tokens, what has one tag: a token (`none`, `simple`) or a
+                word (`first`, `average`, `max`), as `tasks.token_classification.decode` says. By
+                default `simple`, or each word where labels are of words.
+            tag_scheme: of such a head's labels; by default, what they say themselves.
             **options: how it runs.
 
         Raises:
@@ -52,6 +65,19 @@ class Predictor(OfModel, Generic[Answer]):
         if self.TASK is not None and task_named(self.TASK).HEAD != self.task.HEAD:
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         assert model.config.head is not None
+        for name, value in (("aggregation", aggregation), ("tag scheme", tag_scheme)):
+            if value is not None and self.task.NAME != token_classification.NAME:
+                raise EncodaxError(
+                    f"{name} {value!r} is for token classification, and the model is one for "
+                    f"{self.task.NAME}: leave it out"
+                )
+        if aggregation not in (None, *get_args(Aggregation)):
+            known = ", ".join(get_args(Aggregation))
+            raise EncodaxError(f"aggregation {aggregation!r} is not one of: {known}")
+        if self.task.NAME == token_classification.NAME:
+            tag_schemes.of_labels(model.config.labels, tag_scheme)  # refused here, not at a text
+        self.aggregation = aggregation
+        self.tag_scheme = tag_scheme
         read, level = answer_of(model.config.head, model.config.usage)
         super().__init__(model, Engine(model, read, level, **options))
 
@@ -103,7 +129,14 @@ class Predictor(OfModel, Generic[Answer]):
             yield example, self.task.merge(example, decoded)
 
     def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
-        return self.task.decode(scores, encoding, self.model.config.labels)
+        labels = self.model.config.labels
+        if self.task.NAME != token_classification.NAME:
+            return self.task.decode(scores, encoding, labels)
+        if not isinstance(example.text, str):
+            raise EncodaxError(f"{example.where}: token classification takes one text, not a pair")
+        return token_classification.decode(
+            scores, encoding, labels, self.aggregation, example.text, self.tag_scheme
+        )
 
     def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
         """The task's metrics over labelled records.
@@ -114,6 +147,10 @@ class Predictor(OfModel, Generic[Answer]):
             EncodaxError: a record is not one of the task, or its label is not known.
         """
         task, records = task_of_records(self.model.config, records)
+        if task.NAME == token_classification.NAME:
+            records = list(records)  # all their tags tell what one means
+            labels = self.model.config.labels
+            task = token_classification.reading(records, labels, self.tag_scheme)
         before = self.model.config.usage.default_text
         parsed = (task.parse(record, labelled=True) for record in records)
         examples = [prompted_with(before, example) for example in parsed]
@@ -121,11 +158,10 @@ class Predictor(OfModel, Generic[Answer]):
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The metrics of the data's task over it, with the model's parameters or others."""
-        labels = self.model.config.labels
         decoded: list[list[Any]] = [[] for _ in data.examples]
         scores = self._engine.run(data.encodings, params)
         for its_scores, encoding, owner in zip(scores, data.encodings, data.owners, strict=True):
-            decoded[owner].append(data.task.decode(its_scores, encoding, labels))
+            decoded[owner].append(self._decode(its_scores, encoding, data.examples[owner]))
         answers = [
             data.task.merge(example, own)
             for example, own in zip(data.examples, decoded, strict=True)
@@ -153,27 +189,6 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
 
     TASK = token_classification.NAME
 
-    def __init__(
-        self,
-        model: Model,
-        *,
-        aggregation: Aggregation = "simple",
-        **options: Unpack[EngineOptions],
-    ):
-        """Take a model with a head for tokens.
-
-        Args:
-            model: the model.
-            aggregation: what has one tag, a token (`none`, `simple`) or a word (`first`,
-                `average`, `max`), as `tasks.token_classification.decode` says.
-            **options: how it runs.
-        """
-        super().__init__(model, **options)
-        if aggregation not in get_args(Aggregation):
-            known = ", ".join(get_args(Aggregation))
-            raise EncodaxError(f"aggregation {aggregation!r} is not one of: {known}")
-        self.aggregation = aggregation
-
     def predict_words(
         self, texts: Sequence[str], *, truncate: bool = False
     ) -> list[tuple[Span, ...]]:
@@ -186,19 +201,16 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
         """
         by_words = self.aggregation if self.aggregation in ("average", "max") else "first"
         labels, found = self.model.config.labels, []
+        scheme = tag_schemes.of_labels(labels, self.tag_scheme)
         encodings, _ = self.model.encode(texts, truncate=truncate)
         all_scores = self._engine.run(encodings)
         for text, encoding, scores in zip(texts, encodings, all_scores, strict=True):
             words = token_classification.tagged(scores, encoding, labels, by_words, text)
-            label_of = token_classification.label_of
-            found.append(tuple(Span(w.start, w.end, label_of(w.tag), w.score) for w in words))
+            names = (scheme.place(word.tag)[1] or OUTSIDE for word in words)
+            found.append(
+                tuple(Span(w.start, w.end, n, w.score) for w, n in zip(words, names, strict=True))
+            )
         return found
-
-    def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
-        labels, text = self.model.config.labels, example.text
-        if not isinstance(text, str):
-            raise EncodaxError(f"{example.where}: token classification takes one text, not a pair")
-        return token_classification.decode(scores, encoding, labels, self.aggregation, text)
 
 
 class QuestionAnswerer(Predictor[SpanAnswer]):

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from encodax.config import HeadKind, Problem
+from encodax.data import cells
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -79,7 +80,10 @@ def _negatives(record: Record) -> tuple[str, ...]:
     if {"negative", "negatives"} <= record.fields.keys():
         raise EncodaxError(f"{record.where}: give 'negative' or 'negatives', not both")
     found = record.fields.get("negatives", record.fields.get("negative", []))
-    found = [found] if isinstance(found, str) else found
+    if isinstance(found, str):
+        texts = cells.listed(found)
+        is_list = texts is not None and all(isinstance(text, str) for text in texts)
+        found = texts if is_list else [found]
     if not isinstance(found, list):
         raise EncodaxError(f"{record.where}: 'negatives' wants a list of texts")
     return tuple(str(text_of(Record({"text": text}, record.where))) for text in found)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from encodax.config import HeadKind, Problem
+from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
@@ -50,7 +51,8 @@ decode = classification.decode
 def parse(record: Record, *, labelled: bool) -> Example:
     """`{"text": ..., "labels": ["...", ...]}`, with `text_pair` for pairs; no label is `[]`.
 
-    `labels` may be one string too, of labels with commas between them, as a table has it.
+    `labels` may be one string too, as a table has it: labels with commas between them, or a list as
+    JSON, Python or NumPy write it.
 
     Raises:
         EncodaxError: a field is missing or of another kind.
@@ -58,7 +60,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     text = text_of(record)
     if not labelled:
         return Example(text, None, record.where)
-    found = record.fields.get("labels")
+    found = list_of(record, "labels", wants='x, y or ["x", "y"]')
     if isinstance(found, str):
         found = [label for label in map(str.strip, found.split(",")) if label]
     if not isinstance(found, list) or not all(map(_is_label, found)):

@@ -17,9 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from encodax.config import HeadKind, Problem
+from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -75,7 +76,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         raise EncodaxError(f"{record.where}: no field 'context'")
     if not labelled:
         return Example(text, (), record.where)
-    answers = record.fields.get("answers")
+    answers = list_of(record, "answers", wants='[{"text": "Ada", "start": 10}]')
     if not isinstance(answers, list):
         raise EncodaxError(
             f"{record.where}: wants 'answers', a list of objects with text and start"
@@ -121,9 +122,9 @@ def encode(
 
 def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
     """A pair cut into sequences of at most `limit` tokens, which overlap in the second text."""
-    of_context = int(np.count_nonzero(encoding.sequence_ids == 1))
-    others = len(encoding) - of_context
-    if of_context == 0:
+    is_context = encoding.sequence_ids == 1
+    others = int(np.count_nonzero(~is_context))
+    if not np.any(is_context & _has_characters(encoding)):
         raise EncodaxError(f"{where}: the context is empty")
     room = limit - others
     if room < 2:
@@ -134,8 +135,17 @@ def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
     return encoding.pieces(1, room, min(OVERLAP, room // 2))
 
 
+def _has_characters(encoding: Encoding) -> Bool[np.ndarray, " tokens"]:
+    """False for tokens that stand for no character, such as a space alone."""
+    found: np.ndarray = encoding.offsets[:, 0] < encoding.offsets[:, 1]
+    return found
+
+
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """Where the first answer begins and ends; at the first token where this window has none."""
+    """Where the first answer begins and ends; at the first token where this window has none.
+
+    The tokens that its ends fall into belong to it. A window has all of an answer, or none.
+    """
     classes = np.zeros(len(encoding), np.int32)
     start = end = 0
     if example.target:
@@ -144,8 +154,13 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
         first = answer.end - len(answer.text.lstrip())
         last = answer.start + len(answer.text.rstrip())
         begins, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
-        inside = np.flatnonzero((encoding.sequence_ids == 1) & (ends > first) & (begins < last))
-        if len(inside) and begins[inside[0]] <= first and ends[inside[-1]] >= last:
+        context = np.flatnonzero((encoding.sequence_ids == 1) & _has_characters(encoding))
+        inside = context[(ends[context] > first) & (begins[context] < last)]
+        # What no token is of, as an accent that is dropped, may stand at its ends.
+        if len(inside) and (
+            (begins[inside[0]] <= first or inside[0] > context[0])
+            and (ends[inside[-1]] >= last or inside[-1] < context[-1])
+        ):
             start, end = inside[0], inside[-1]
     classes[start] |= STARTS
     classes[end] |= ENDS
@@ -184,12 +199,14 @@ def decode(
 
 
 def ends(scores: Float[np.ndarray, "tokens C"], encoding: Encoding) -> tuple[int, int]:
-    """The tokens that the best answer of one window begins and ends with."""
+    """The tokens that the best answer of one window begins and ends with; it has a character."""
     context = np.flatnonzero(encoding.sequence_ids == 1)
+    begins, finishes = encoding.offsets[context].T
     start, end = scores[context, 0], scores[context, 1]
     index = np.arange(len(context))
     length = index[None] - index[:, None]  # (start, end)
     allowed = (length >= 0) & (length < LONGEST_ANSWER)
+    allowed &= begins[:, None] < finishes[None]  # spaces alone are no answer
     sums = np.where(allowed, start[:, None] + end[None], -np.inf)
     first, last = np.unravel_index(np.argmax(sums), sums.shape)
     return int(context[first]), int(context[last])

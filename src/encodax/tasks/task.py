@@ -18,6 +18,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks.tag_schemes import SchemeName
 from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
 from encodax.types import AnyArray, AnyBatch, ModelOutput
 
@@ -81,6 +82,8 @@ class Objective:
 
     label_smoothing: float = 0.0
     """Share of the probability that is spread over all classes (of texts, of tokens)."""
+    tag_scheme: SchemeName | None = None
+    """How tags say where a span ends (token-classification); None for what they say together."""
     mask_rate: float = 0.15
     """Share of tokens that are hidden (masked-lm): 0.15 in BERT, 0.3 in later work (Wettig et al.
     2023, arXiv:2202.08005)."""

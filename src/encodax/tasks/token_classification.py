@@ -1,13 +1,16 @@
-"""Token classification: labelled spans of a text (names, dates, parts of speech).
+"""Token classification: labelled spans of a text (names, dates), or a label of each word.
 
-Inside, every span becomes tags over tokens: `B-label` for its first token, `I-label` for the
-others, `O` for what no span holds (Ramshaw & Marcus 1995, section 4.2, in the form IOB2). So the
-same path serves character spans and tagged words, and answers are spans of the source text.
+Inside, every span becomes tags over tokens, by default `B-label` for its first token, `I-label` for
+the others, `O` for what no span holds (Ramshaw & Marcus 1995, section 4.2, in the form IOB2); a
+model whose labels are of another scheme keeps it. So the same path serves character spans and
+tagged words, and answers are spans of the source text. Labels without a scheme and without `O` are
+of words (parts of speech): a word has that of its first token, and each is a span.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,8 +18,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from encodax.config import HeadKind, Problem
+from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
+from encodax.tasks import tag_schemes
+from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
 from encodax.tasks.task import (
     Example,
     Targets,
@@ -37,11 +43,11 @@ FIELDS = ("text", "text_pair")
 METRIC = "f1"
 LARGER_IS_BETTER = True
 PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing"})
+OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
 COUPLED = False
 RECORD: frozenset[str] = frozenset()
 
-OUTSIDE = "O"
+logger = logging.getLogger(__name__)
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
 OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -59,78 +65,107 @@ merge = the_one
 perturb = unchanged
 
 
-def parse(record: Record, *, labelled: bool) -> Example:
+def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) -> Example:
     """`{"text": ..., "spans": [{"start", "end", "label"}]}` or `{"tokens": [...], "tags": [...]}`.
 
-    Words are joined by a space into the text that spans refer to. A tag is `O`, or `B-label` and
-    `I-label` for a span of several words, or any other name for a span of that one word.
+    Words are joined by a space into the text that spans refer to. Spaces at the ends of a span are
+    left out of it.
+
+    Args:
+        record: the record; a table may hold its lists as text.
+        labelled: whether spans or tags are wanted.
+        scheme: of the tags; by default what the record's own tags say (see `tag_schemes`).
 
     Raises:
         EncodaxError: a field is missing or of another kind, or spans overlap or leave the text.
     """
     where, fields = record.where, record.fields
     if "tokens" in fields:
-        words = fields["tokens"]
+        words = list_of(record, "tokens", wants='["call", "Ada"]')
         if not _is_strings(words) or not words or not all(word.strip() for word in words):
             raise EncodaxError(f"{where}: 'tokens' wants a list of words")
-        tags: Any = fields.get("tags") if labelled else [OUTSIDE] * len(words)
+        check_unicode(" ".join(words), where)
+        if not labelled:
+            return Example(" ".join(words), (), where)
+        tags = tags_of(record)
         if not _is_strings(tags) or len(tags) != len(words):
             raise EncodaxError(f"{where}: 'tags' wants a list of {len(words)} strings")
-        check_unicode(" ".join(words), where)
-        return Example(" ".join(words), _spans_of_words(words, tags), where)
+        scheme = scheme or tag_schemes.recognised(tags)
+        return Example(" ".join(words), _spans_of_words(words, tags, scheme), where)
     text = text_of(record)
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: token classification takes one text, not a pair")
     if not labelled:
         return Example(text, (), where)
-    return Example(text, _checked_spans(fields.get("spans"), text, where), where)
+    spans = list_of(record, "spans", wants='[{"start": 0, "end": 3, "label": "name"}]')
+    return Example(text, _checked_spans(spans, text, where), where)
 
 
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """`O`, and `B-` and `I-` of each label.
+def tags_of(record: Record) -> Any:
+    """The tags of a record of words; None of one that has none."""
+    return list_of(record, "tags", wants='["O", "B-name"]')
+
+
+def labels(examples: Sequence[Example], scheme: TagScheme = IOB) -> tuple[str, ...]:
+    """The tags of each label, after `O` where the scheme has one.
 
     Raises:
         EncodaxError: no example has a span, or a label is seen once.
     """
     seen = [(span.label, example.where) for example in examples for span in example.target]
     found = checked_labels(seen)
-    return (OUTSIDE, *(f"{prefix}-{label}" for label in found for prefix in "BI"))
+    outside = () if scheme.name == "none" else (OUTSIDE,)
+    return (*outside, *(tag for label in found for tag in scheme.all_tags(label)))
 
 
-def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+def targets(
+    example: Example,
+    encoding: Encoding,
+    labels: tuple[str, ...],
+    scheme_name: SchemeName | None = None,
+) -> Targets:
     """The class of every token; special tokens do not count.
 
     A token that a span covers in part belongs to it. (Where a text was cut, the spans beyond
-    the cut are left out.)
+    the cut are left out.) Of labels of words, the first token of each word alone counts; without
+    an `O`, so do only tokens of spans.
 
     Raises:
         EncodaxError: the model does not know a label, or a span covers no token.
     """
-    classes = np.full(len(encoding), index_of(OUTSIDE, labels, example.where), np.int32)
+    scheme = tag_schemes.of_labels(labels, scheme_name)
+    has_outside = OUTSIDE in labels and scheme.name != "none"
+    outside = labels.index(OUTSIDE) if has_outside else 0
+    classes = np.full(len(encoding), outside, np.int32)
+    counts = ~encoding.is_special if has_outside else np.zeros(len(encoding), bool)
     last = int(encoding.offsets.max())
     for span in example.target:
         inside = tokens_in(span, encoding)
-        begin = index_of(f"B-{span.label}", labels, example.where)
-        continued = index_of(f"I-{span.label}", labels, example.where)
         if len(inside) == 0 and span.start < last:
             piece = example.text[span.start : span.end]
             raise EncodaxError(f"{example.where}: the span {piece!r} covers no token")
-        classes[inside] = continued
-        classes[inside[:1]] = begin
-    return Targets(classes, (~encoding.is_special).astype(np.float32))
+        if scheme.name == "none":
+            inside = inside[:1]
+        tags = scheme.tags(span.label, max(1, len(inside)))
+        index_by_tag = {tag: index_of(tag, labels, example.where) for tag in set(tags)}
+        classes[inside] = [index_by_tag[tag] for tag in tags[: len(inside)]]
+        counts[inside] = True
+    return Targets(classes, counts.astype(np.float32))
 
 
 def decode(
     scores: Float[np.ndarray, "tokens C"],
     encoding: Encoding,
     labels: tuple[str, ...],
-    aggregation: Aggregation = "simple",
+    aggregation: Aggregation | None = None,
     text: str = "",
+    scheme_name: SchemeName | None = None,
 ) -> tuple[Span, ...]:
     """Spans from the probabilities of every token's tags.
 
-    A span begins at a `B-` tag, or where another label (or none) comes before; its score is the
-    mean probability of the tags of its parts. Tags without `B-` or `I-` are read as `I-`.
+    A span begins at a `B-` tag (or one that is alone), after one that ends, or where another label
+    (or none) comes before; its score is the mean probability of the tags of its parts. Tags without
+    a letter are read as `I-`. Parts of no character make no span.
 
     Args:
         scores: probabilities of each token.
@@ -138,28 +173,34 @@ def decode(
         labels: the tags.
         aggregation: what has one tag. `none`: a token, and each is a span of its own; `simple`: a
             token. Or a word: `first` has the tag of its first token, `max` that of its surest,
-            `average` the most probable one in the mean of its tokens.
-        text: what was encoded, which tells words; for these three alone.
+            `average` the most probable one in the mean of its tokens. By default `simple`; of
+            labels of words, each word with the label of its first token, none joined.
+        text: what was encoded, which tells words.
+        scheme_name: the scheme of the labels; by default, what they say themselves.
     """
-    tags = tagged(scores, encoding, labels, aggregation, text)
+    scheme = tag_schemes.of_labels(labels, scheme_name)
+    of_words = aggregation is None and scheme.name == "none"
+    each_alone = of_words or aggregation == "none"
+    # Without the text no words are known: then each token has its label.
+    by_default: Aggregation = ("first" if text else "none") if of_words else "simple"
     spans: list[list[Tagged]] = []
-    previous = ""
-    for part in tags:
-        begins = part.tag.startswith("B-") or aggregation == "none"
-        if part.tag != OUTSIDE and (begins or label_of(part.tag) != previous):
+    previous = ("O", "")
+    for part in tagged(scores, encoding, labels, aggregation or by_default, text):
+        letter, name = scheme.place(part.tag)
+        goes_on = letter in "IE" and previous[0] in "BI" and name == previous[1]
+        if letter != "O" and (each_alone or not goes_on):
             spans.append([])
-        if part.tag != OUTSIDE:
+        if letter != "O":
             spans[-1].append(part)
-        previous = "" if part.tag == OUTSIDE else label_of(part.tag)
-    return tuple(
-        Span(
-            start=span[0].start,
-            end=span[-1].end,
-            label=label_of(span[0].tag),
-            score=float(np.mean([part.score for part in span])),
-        )
-        for span in spans
-    )
+        previous = letter, name
+    found = (_span_of(parts, scheme.place(parts[0].tag)[1]) for parts in spans)
+    return tuple(span for span in found if span.start < span.end)
+
+
+def _span_of(parts: Sequence[Tagged], label: str) -> Span:
+    seen = [part for part in parts if part.start < part.end] or parts
+    score = float(np.mean([part.score for part in parts]))
+    return Span(seen[0].start, seen[-1].end, label, score)
 
 
 @dataclass(frozen=True)
@@ -189,29 +230,34 @@ def tagged(
     for part in parts:
         of_part = OF_WORD[aggregation](scores[part])  # (C,)
         best = int(of_part.argmax())
-        start, end = int(encoding.offsets[part[0], 0]), int(encoding.offsets[part[-1], 1])
-        found.append(Tagged(start, end, labels[best], float(of_part[best])))
+        starts, ends = encoding.offsets[part].T
+        seen = np.flatnonzero(starts < ends)
+        at = seen if len(seen) else np.arange(1)
+        found.append(
+            Tagged(int(starts[at[0]]), int(ends[at[-1]]), labels[best], float(of_part[best]))
+        )
     return found
 
 
-def label_of(tag: str) -> str:
-    """What a tag says of its tokens, without `B-` or `I-`."""
-    return tag[2:] if tag[:2] in ("B-", "I-") else tag
-
-
 def tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
-    """Indices of the tokens that share a character with the span."""
+    """Indices of the tokens that share a character with the span, or are of none inside of it.
+
+    A space before a word is one of these where it is a token: it belongs to the word.
+    """
     starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
-    return np.flatnonzero((starts < span.end) & (ends > span.start) & ~encoding.is_special)
+    shares = (starts < span.end) & (ends > span.start)
+    is_blank_inside = (starts == ends) & (span.start <= starts) & (starts < span.end)
+    return np.flatnonzero((shares | is_blank_inside) & ~encoding.is_special)
 
 
 def words_of(text: str, encoding: Encoding) -> list[list[int]]:
-    """Tokens by words, as `Encoding.words` tells them."""
+    """Tokens by words, as `Encoding.words` tells them, but for spaces that stand alone."""
     words: dict[int, list[int]] = {}
     for token, word in enumerate(encoding.words(text).tolist()):
         if word:
             words.setdefault(word, []).append(token)
-    return list(words.values())
+    starts, ends = encoding.offsets.T
+    return [word for word in words.values() if (starts[word] < ends[word]).any()]
 
 
 def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) -> dict[str, float]:
@@ -229,6 +275,156 @@ def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) ->
     }
 
 
+def word_metrics(
+    answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
+) -> dict[str, float]:
+    """Accuracy over words, and F1 averaged over the labels (macro)."""
+    from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
+
+    right = [span.label for example in examples for span in example.target]
+    found = [
+        label
+        for answer, example in zip(answers, examples, strict=True)
+        for label in _labels_at([word.start for word in example.target], answer)
+    ]
+    if not right:
+        raise EncodaxError("no example has a word with a label")
+    known = sorted(set(right) | set(found) - {""})
+    return {
+        "accuracy": float(accuracy_score(right, found)),
+        "f1": float(f1_score(right, found, labels=known, average="macro", zero_division=0)),
+    }
+
+
+def _labels_at(places: Sequence[int], answer: Sequence[Span]) -> list[str]:
+    """The label of what holds each character; empty where nothing does."""
+    at = np.searchsorted([span.start for span in answer], places, side="right") - 1
+    held = (answer[i] if i >= 0 else None for i in at.tolist())
+    return [
+        span.label if span is not None and place < span.end else ""
+        for place, span in zip(places, held, strict=True)
+    ]
+
+
+@dataclass(eq=False)
+class Reading:
+    """This task, for data whose tags are all of one scheme."""
+
+    scheme: TagScheme
+    """Of the tags."""
+    head_scheme: TagScheme
+    """What a new head's labels are written in: the same, unless spans stand beside tags."""
+    scheme_name: SchemeName | None
+    """The one that was asked for, which the labels of a model are of too."""
+
+    NAME: str = NAME
+    HEAD: HeadKind = HEAD
+    FIELDS: tuple[str, str] = FIELDS
+    METRIC: str = METRIC
+    """F1 of spans; of labels of words their accuracy."""
+    LARGER_IS_BETTER: bool = LARGER_IS_BETTER
+    PROBLEM: Problem = PROBLEM
+    OPTIONS: frozenset[str] = OPTIONS
+    COUPLED: bool = COUPLED
+    RECORD: frozenset[str] = RECORD
+
+    def __post_init__(self) -> None:
+        if self._is_of_words:
+            self.METRIC = "accuracy"
+
+    encode = staticmethod(encode)
+    loss = staticmethod(loss)
+    merge = staticmethod(merge)
+    perturb = staticmethod(perturb)
+
+    @property
+    def _is_of_words(self) -> bool:
+        return self.scheme.name == "none"
+
+    def parse(self, record: Record, *, labelled: bool) -> Example:
+        """As the module's, by this scheme."""
+        return parse(record, labelled=labelled, scheme=self.scheme)
+
+    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """As the module's, in the scheme of the data."""
+        return labels(examples, self.head_scheme)
+
+    def kept_labels(self, labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+        """A model's own labels where they can tell all that these do, else these.
+
+        Args:
+            labels: as `labels` gives them.
+            known: those of the model that is trained on.
+        """
+        if not known:
+            return labels
+        scheme = tag_schemes.of_labels(known, self.scheme_name)
+        if (scheme.name == "none") != self._is_of_words:
+            return labels
+        if scheme.name == "io" != self.head_scheme.name:
+            return labels  # they cannot tell spans apart that touch
+        names = {self.head_scheme.place(label)[1] for label in labels} - {""}
+        wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
+        return known if wanted <= set(known) else labels
+
+    def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
+        """As the module's, in the scheme of the labels."""
+        return targets(example, encoding, labels, self.scheme_name)
+
+    def decode(
+        self,
+        scores: Float[np.ndarray, "tokens C"],
+        encoding: Encoding,
+        labels: tuple[str, ...],
+        aggregation: Aggregation | None = None,
+        text: str = "",
+    ) -> tuple[Span, ...]:
+        """As the module's, in the scheme of the labels."""
+        return decode(scores, encoding, labels, aggregation, text, self.scheme_name)
+
+    def metrics(
+        self, answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
+    ) -> dict[str, float]:
+        """Of words (`word_metrics`) or of spans (`metrics`)."""
+        return (word_metrics if self._is_of_words else metrics)(answers, examples)
+
+    def to_json(self, answer: tuple[Span, ...]) -> dict[str, Any]:
+        """As the module's."""
+        return to_json(answer)
+
+
+def reading(
+    records: Iterable[Record],
+    labels: tuple[str, ...] = (),
+    scheme_name: SchemeName | None = None,
+) -> Reading:
+    """The task for these records: their tags all together tell the scheme, or it is given.
+
+    Args:
+        records: all that will be read.
+        labels: those of the model, where there is one.
+        scheme_name: the scheme, whatever the tags say.
+
+    Raises:
+        EncodaxError: the tags are not of the scheme that is given.
+    """
+    found: set[str] = set()
+    has_spans = False
+    for record in records:
+        tags = tags_of(record) if "tokens" in record.fields else []
+        has_spans |= "spans" in record.fields
+        found |= set(tags if _is_strings(tags) else ())  # `parse` refuses what are none
+    if not found:
+        of_model = tag_schemes.of_labels(labels, scheme_name) if labels else IOB
+        scheme = of_model if of_model.name == "none" else IOB
+        return Reading(scheme, scheme, scheme_name)
+    scheme = tag_schemes.told_by(frozenset(found), labels, scheme_name)
+    if scheme != IOB:
+        logger.warning("tags are read as %s; another: --tag-scheme, tag_scheme=", scheme)
+    in_spans = has_spans and scheme.name in ("io", "none")
+    return Reading(scheme, IOB if in_spans else scheme, scheme_name)
+
+
 def to_json(answer: tuple[Span, ...]) -> dict[str, Any]:
     """`spans`, each with `start`, `end`, `label`, `score`."""
     return {"spans": [asdict(span) for span in answer]}
@@ -243,19 +439,20 @@ def _is_strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _spans_of_words(words: Sequence[str], tags: Sequence[str]) -> tuple[Span, ...]:
+def _spans_of_words(
+    words: Sequence[str], tags: Sequence[str], scheme: TagScheme
+) -> tuple[Span, ...]:
     """The spans that tagged words stand for, in the text of the words joined by a space."""
     spans: list[Span] = []
-    previous = OUTSIDE
+    previous = ("O", "")
     for (start, end), tag in zip(_places(words), tags, strict=True):
-        prefix, label = (tag[0], tag[2:]) if tag[:2] in ("B-", "I-") else ("B", tag)
-        if tag == OUTSIDE:
-            pass
-        elif prefix == "I" and previous[2:] == label and previous[:2] in ("B-", "I-"):
-            spans[-1] = Span(spans[-1].start, end, label)
-        else:
-            spans.append(Span(start, end, label))
-        previous = tag
+        letter, name = scheme.place(tag)
+        goes_on = letter in "IE" and previous[0] in "BI" and name == previous[1]
+        if letter != "O" and goes_on and scheme.name != "none":
+            spans[-1] = Span(spans[-1].start, end, name)
+        elif letter != "O":
+            spans.append(Span(start, end, name))
+        previous = letter, name
     return tuple(spans)
 
 
@@ -266,6 +463,15 @@ def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
         start += len(word) + 1
 
 
+def _without_spaces(span: Span, text: str) -> Span:
+    """The span without spaces at its ends, as answers have none; one of spaces as it is."""
+    if not 0 <= span.start < span.end <= len(text) or text[span.start : span.end].isspace():
+        return span
+    piece = text[span.start : span.end]
+    start, end = span.end - len(piece.lstrip()), span.start + len(piece.rstrip())
+    return Span(start, end, span.label)
+
+
 def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
     if not isinstance(value, list):
         raise EncodaxError(f"{where}: wants 'spans', a list of objects with start, end and label")
@@ -273,7 +479,7 @@ def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
     for item in value:
         match item:
             case {"start": int(start), "end": int(end), "label": str(label)}:
-                spans.append(Span(start, end, label))
+                spans.append(_without_spaces(Span(start, end, label), text))
             case _:
                 raise EncodaxError(f"{where}: a span wants start, end and label, not {item!r}")
     spans.sort(key=lambda span: span.start)

@@ -51,6 +51,15 @@ class Examples(Sequence[Example]):
         """
         self._task, self._records = task, records
 
+    @property
+    def records(self) -> Iterator[Record]:
+        """What they are made of."""
+        yield from self._records
+
+    def read_by(self, task: Task) -> Examples:
+        """The same records, as another task understands them."""
+        return Examples(task, self._records)
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,11 +16,12 @@ from encodax import adapters, atomic
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
-from encodax.tasks import distillation, embedding, task_named
+from encodax.tasks import distillation, embedding, task_named, token_classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import AnyModel, Objective, Task, check_objective
+from encodax.tasks.token_classification import Reading
 from encodax.training.adapters import trainable
-from encodax.training.examples import Data, examples_of
+from encodax.training.examples import Data, Examples, examples_of
 from encodax.training.lora import save_adapter
 from encodax.training.run import Run, make_run
 from encodax.training.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
@@ -78,7 +80,7 @@ def prepare(
     **choices: Any,
 ) -> Job:
     """Read, check and lay out all that a run begins with; arguments as `train` has them."""
-    chosen = task_named(task)
+    chosen: Task = task_named(task)
     settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)
     if chosen.HEAD is None:
@@ -87,7 +89,15 @@ def prepare(
         atomic.check_free(Path(out), overwrite=overwrite)
     learned = examples_of(chosen, train, columns)
     judged = examples_of(chosen, eval, columns)
-    labels = chosen.labels(learned)
+    base = str(model) if isinstance(model, str | Path) else None
+    if chosen.NAME == token_classification.NAME:
+        model = _loaded(Model, model)  # its labels say, beside all tags, what one means
+        known = _labels_of_tokens(model)
+        chosen = _reading([learned, judged], known, objective)
+        learned, judged = learned.read_by(chosen), judged.read_by(chosen)
+        labels = chosen.kept_labels(chosen.labels(learned), known)
+    else:
+        labels = chosen.labels(learned)
     taught = _loaded(Model, teacher)
     if (taught is not None) != (chosen.NAME == "distillation"):
         raise EncodaxError(
@@ -106,7 +116,6 @@ def prepare(
         objective = embedding.objective_for(objective, learned, start.vector_width)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
-    base = str(model) if isinstance(model, str | Path) else None
     key = jax.random.key(settings.seed)
     trained, frozen = trainable(start.params, key=key, lora=settings.lora, freeze=settings.freeze)
     if settings.lora is not None and out is not None and not settings.merge:
@@ -125,6 +134,20 @@ def prepare(
 
 def _loaded(kind: type[AnyModel], model: Path | str | AnyModel | None) -> Any:
     return kind.load(model) if isinstance(model, str | Path) else model
+
+
+def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: Objective) -> Reading:
+    """The task for words whose tags are of one scheme, in all of these data sets."""
+    records = itertools.chain.from_iterable(examples.records for examples in data)
+    return token_classification.reading(records, known, objective.tag_scheme)
+
+
+def _labels_of_tokens(model: Any) -> tuple[str, ...]:
+    """The labels of a model with a head for tokens; none of any other, or of none."""
+    head = None if model is None else model.config.head
+    is_tagger = head is not None and head.kind == token_classification.HEAD
+    labels: tuple[str, ...] = model.labels if is_tagger else ()
+    return labels
 
 
 def _check_seq2seq(settings: TrainSettings) -> None:
