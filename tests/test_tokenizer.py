@@ -1002,7 +1002,7 @@ def test_spaces_are_cleaned_where_the_files_say_so_and_never_in_bpe(
 def test_what_the_library_fails_at_is_named_by_text() -> None:
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    with pytest.raises(EncodaxError, match="text 1: the tokenizer fails: .*Missing"):
+    with pytest.raises(EncodaxError, match=r"text 1: the tokenizer fails: .*Missing"):
         Tokenizer(backend).encode(["a", "b"])
 
 
@@ -1017,7 +1017,7 @@ def test_a_panic_of_the_library_is_an_error_of_one_line() -> None:
     class PanicException(BaseException):
         """As the library's, which is no Exception either."""
 
-    with pytest.raises(EncodaxError, match="it: two lines$"), library_errors("it"):
+    with pytest.raises(EncodaxError, match=r"it: two lines$"), library_errors("it"):
         raise PanicException("two\nlines")
     with pytest.raises(KeyboardInterrupt), library_errors("it"):
         raise KeyboardInterrupt
