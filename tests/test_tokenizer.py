@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tokenizers
 
+from encodax.data.packing import within
 from encodax.errors import EncodaxError
 from encodax.tokenizer import SPECIAL_TOKENS, Encoding, Tokenizer
+from encodax.tokenizer_files import library_errors
 
 CORPUS = ["the cat sat on the mat", "the dog ran", "Café crème, s'il vous plaît!", "12 May 2021"]
 KINDS = ("wordpiece", "bpe", "char")
@@ -838,3 +840,184 @@ def test_a_link_to_the_directory_or_within_it_is_followed(tmp_path: Path) -> Non
     (place / "vocab.txt").symlink_to("words")
     (tmp_path / "link").symlink_to("real")
     assert ids(Tokenizer.load(tmp_path / "link"), "the") == [2, 5, 3]
+
+
+# What the files say besides the ids. Every key of theirs against transformers:
+# `parity/test_tokenizer_goldens.py`.
+
+
+def left(directory: Path) -> Tokenizer:
+    """A tokenizer whose files say that the last words of a text are kept."""
+    side = {"truncation_side": "left", "tokenizer_class": "BertTokenizer"}
+    return Tokenizer.load(written(directory, FILES_OF_BERT | {"tokenizer_config.json": side}))
+
+
+def test_the_last_words_are_kept_where_the_files_say_so(tmp_path: Path) -> None:
+    tokenizer = left(tmp_path)
+    (encoding,) = tokenizer.encode(["the cat sat on cafe"])
+    assert tokenizer.tokens(encoding.truncated(4).token_ids) == ["[CLS]", "on", "cafe", "[SEP]"]
+    assert encoding.truncated(4).offsets.tolist() == [[0, 0], [12, 14], [15, 19], [0, 0]]
+    assert tokenizer.tokens(encoding.truncated(2).token_ids) == ["[CLS]", "[SEP]"]
+    (kept,), cut = within([encoding], 5, truncate=True, names=["it"])
+    assert (tokenizer.tokens(kept.token_ids)[1:-1], cut) == (["sat", "on", "cafe"], 1)
+    assert tokenizer.tokens(kept.truncated(3).token_ids) == ["[CLS]", "cafe", "[SEP]"]  # once more
+    (target,) = tokenizer.encode_targets(["the cat sat"])
+    assert tokenizer.tokens(target.truncated(3).token_ids) == ["[CLS]", "sat", "[SEP]"]
+
+
+def test_of_a_pair_the_longer_text_loses_its_first_words_as_in_the_library(tmp_path: Path) -> None:
+    tokenizer = left(tmp_path)
+    text = "the cat sat on the cafe"
+    reference = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    for pair in ((text, "the x"), ("the x", text), (text, text), (text, ""), ("", text)):
+        (whole,) = tokenizer.encode([pair])
+        for length in range(3, len(whole) + 2):
+            reference.enable_truncation(length, strategy="longest_first", direction="left")
+            expected = reference.encode(*pair)
+            short = whole.truncated(length)
+            assert short.token_ids.tolist() == expected.ids
+            assert short.offsets.tolist() == [list(offsets) for offsets in expected.offsets]
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
+def test_the_side_that_is_kept_is_saved(tmp_path: Path, name: str) -> None:
+    left(tmp_path / "files").save(written(tmp_path / "one", {}), model_type="bert")
+    if name == "tokenizer.json":
+        path = tmp_path / "one" / name
+        (tmp_path / "one" / "tokenizer_config.json").unlink()
+        section = {"direction": "Left", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "truncation": section}))
+    Tokenizer.load(tmp_path / "one").save(written(tmp_path / "two", {}))
+    (encoding,) = Tokenizer.load(tmp_path / "two").encode(["the cat sat"])
+    assert encoding.cuts_left
+    assert encoding.offsets.tolist()[1:3] == [[0, 3], [4, 7]]
+
+
+def test_what_was_loaded_is_saved_with_all_keys(tmp_path: Path) -> None:
+    source = written(tmp_path / "one", FILES_OF_BERT)
+    Tokenizer.load(source).save(source)
+    content = json.loads((source / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Lowercase"}
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "unheard_of": [1]}
+    files = {"tokenizer.json": content, "tokenizer_config.json": config, "chat_template.jinja": "x"}
+    written(source, files)
+    loaded = Tokenizer.load(source)
+    target = written(tmp_path / "two", {})
+    loaded.save(target)
+    for name in files:
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+    again = Tokenizer.load(target)
+    assert ids(again, "The the") == ids(loaded, "The the") == [2, 14, 5, 3]
+    keys = loaded.keys["tokenizer_config.json"]
+    assert {"do_lower_case", "tokenizer_class"} <= {*keys.used}
+    assert keys.kept == {"unheard_of": [1]}
+    assert keys.reasons == {"unheard_of": "the tokenizer's class does not read it"}
+    made_anew = loaded.keys["tokenizer.json"].reasons["normalizer"]
+    assert made_anew.startswith("the tokenizer's class makes it anew")
+
+
+def test_a_tokenizer_saved_with_another_model_keeps_its_class(tmp_path: Path) -> None:
+    source = written(tmp_path / "one", FILES_OF_BERT)
+    Tokenizer.load(source).save(source)
+    content = json.loads((source / "tokenizer.json").read_text())
+    written(source, {"tokenizer.json": {**content, "normalizer": None}})
+    (source / "tokenizer_config.json").unlink()
+    loaded = Tokenizer.load(source)
+    target = written(tmp_path / "two", {"config.json": {"model_type": "encodax"}})
+    loaded.save(target, model_type="encodax")
+    assert ids(Tokenizer.load(target), "THE") == ids(loaded, "THE") == [2, 5, 3]
+    config = json.loads((target / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "BertTokenizer"
+
+
+def test_types_are_given_where_the_files_ask_for_them(tmp_path: Path) -> None:
+    inputs = {"model_input_names": ["input_ids", "attention_mask"]}
+    written(tmp_path, FILES_OF_BERT | {"tokenizer_config.json": inputs})
+    (pair,) = Tokenizer.load(tmp_path).encode([("the", "cat")])
+    assert not pair.type_ids.any()
+    assert pair.sequence_ids.tolist() == [-1, 0, -1, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"truncation_side": "middle"}, 'truncation_side = "middle" is not left or right'),
+        ({"model_input_names": "input_ids"}, 'model_input_names = "input_ids" is not a list'),
+        ({"mask_token": 3}, "mask_token = 3 is no token"),
+        ({"cls_token": None}, "cls_token = null, and BertTokenizer needs one"),
+        ({"extra_special_tokens": 3}, "extra_special_tokens = 3 is not a list"),
+        ({"tokenize": True}, "tokenize = true is not supported; remove the key"),
+        ({"vocab": {"a": 0}}, "vocab = {.*} is not supported; remove the key"),
+        ({"strip_accents": "no"}, 'strip_accents = "no" is neither true nor false'),
+        ({"added_tokens_decoder": {"5": 3}}, "3 is no token"),
+        ({"added_tokens_decoder": {"x": {"content": "y"}}}, "added_tokens_decoder: invalid"),
+    ],
+)  # fmt: skip
+def test_keys_that_are_wrong_are_named(
+    tmp_path: Path, config: dict[str, object], message: str
+) -> None:
+    written(tmp_path, FILES_OF_BERT | {"tokenizer_config.json": config})
+    with pytest.raises(EncodaxError, match=message) as caught:
+        Tokenizer.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("PhobertTokenizer", {}, "PhobertTokenizer does not read tokenizer.json"),
+        ("HerbertTokenizerFast", {"do_lower_case": False}, "do_lower_case = false is not supp"),
+    ],
+)  # fmt: skip
+def test_the_way_out_of_a_class_that_is_not_known_works(
+    trained: dict[str, Tokenizer],
+    tmp_path: Path,
+    name: str,
+    config: dict[str, object],
+    message: str,
+) -> None:
+    files = {"tokenizer.json": trained["wordpiece"]._backend.to_str()}
+    written(tmp_path, files | {"tokenizer_config.json": {"tokenizer_class": name, **config}})
+    with pytest.raises(EncodaxError, match=message) as caught:
+        Tokenizer.load(tmp_path)
+    assert "set tokenizer_class to PreTrainedTokenizerFast in tokenizer_config" in str(caught.value)
+    config = {**config, "tokenizer_class": "PreTrainedTokenizerFast"}
+    written(tmp_path, {"tokenizer_config.json": config})
+    text = "the cats"
+    assert ids(Tokenizer.load(tmp_path), text) == ids(trained["wordpiece"], text)
+
+
+def test_spaces_are_cleaned_where_the_files_say_so_and_never_in_bpe(
+    trained: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    for kind, expected in (("char", "a, b!"), ("bpe", "a , b !")):
+        tokenizer = Tokenizer.train(["a , b !"], kind)
+        clean = {"clean_up_tokenization_spaces": True}
+        files = {"tokenizer.json": tokenizer._backend.to_str(), "tokenizer_config.json": clean}
+        loaded = Tokenizer.load(written(tmp_path / kind, files))
+        assert loaded.decode(ids(loaded, "a , b !")) == expected
+        assert tokenizer.decode(ids(tokenizer, "a , b !")) == "a , b !"
+
+
+def test_what_the_library_fails_at_is_named_by_text() -> None:
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    with pytest.raises(EncodaxError, match=r"text 1: the tokenizer fails: .*Missing"):
+        Tokenizer(backend).encode(["a", "b"])
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    written(tmp_path, FILES_OF_BERT)
+    (tmp_path / "tokenizer_config.json").mkdir()
+    with pytest.raises(EncodaxError, match=r"tokenizer_config\.json is a folder"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_panic_of_the_library_is_an_error_of_one_line() -> None:
+    class PanicException(BaseException):
+        """As the library's, which is no Exception either."""
+
+    with pytest.raises(EncodaxError, match=r"it: two lines$"), library_errors("it"):
+        raise PanicException("two\nlines")
+    with pytest.raises(KeyboardInterrupt), library_errors("it"):
+        raise KeyboardInterrupt

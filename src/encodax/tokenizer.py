@@ -37,6 +37,9 @@ from encodax.tokenizer_files import (
 from encodax.words import WordRule
 
 Kind = Literal["wordpiece", "bpe", "char"]
+Joint = Literal["begins a word", "goes on", "as it stands"]
+"""How a token's characters meet what stands before them: after a space, without one, or as a text
+happens to have them."""
 Text = str | tuple[str, str]
 """One text, or a pair of texts."""
 
@@ -516,6 +519,56 @@ class Tokenizer:
             for spaced, clean in CLEANED:
                 text = text.replace(spaced, clean)
         return text
+
+    @property
+    def continues_words(self) -> bool:
+        """Whether tokens that go on with a word are marked so (`##ehr`), and no others."""
+        backend = self._backend
+        return isinstance(backend, tokenizers.Tokenizer) and isinstance(
+            backend.model, models.WordPiece
+        )
+
+    @functools.cached_property
+    def mask_takes_space(self) -> bool:
+        """Whether the mask token holds the space before it, as the words of RoBERTa's kin do."""
+        added = self._backend.get_added_tokens_decoder().get(
+            -1 if self.mask_id is None else self.mask_id
+        )
+        return added is not None and bool(added.lstrip)
+
+    def written(self, token_id: SupportsIndex) -> tuple[str, Joint]:
+        """The characters of a token alone, and how they meet what stands before them."""
+        (token,) = self.tokens([token_id])
+        backend = self._backend
+        special = int(token_id) in backend.get_added_tokens_decoder()
+        if special or isinstance(backend, SentencePieceBackend):
+            return token, "as it stands"
+        if isinstance(backend.model, models.WordPiece):
+            prefix = backend.model.continuing_subword_prefix
+            if len(token) > len(prefix) and token.startswith(prefix):
+                return token.removeprefix(prefix), "goes on"
+            return token, "as it stands"
+        text = backend.decode([int(token_id)], skip_special_tokens=False)
+        if not self._spaces_are_of_tokens:
+            return text, "as it stands"
+        # A decoder may drop the first space of a text; it is no part of the word.
+        begins = text.startswith(" ") or token.startswith("\u2581")
+        return text.removeprefix(" "), "begins a word" if begins else "goes on"
+
+    @functools.cached_property
+    def _spaces_are_of_tokens(self) -> bool:
+        """Whether a word's first token holds the space before it: byte-level BPE, SentencePiece."""
+        backend = self._backend
+        if not isinstance(backend, tokenizers.Tokenizer) or backend.decoder is None:
+            return False
+        decoder = json.loads(backend.decoder.__getstate__())
+        steps = decoder.get("decoders", [decoder])
+        # Some write SentencePiece's spaces with a replacement.
+        replaced = {"String": "\u2581"}
+        return any(
+            step["type"] in ("ByteLevel", "Metaspace") or step.get("pattern") == replaced
+            for step in steps
+        )
 
     def tokens(self, token_ids: Iterable[SupportsIndex]) -> list[str]:
         """The vocabulary entries of those ids."""

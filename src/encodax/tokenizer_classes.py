@@ -263,11 +263,14 @@ def _of_tokenizer_file(source: TokenizerFiles) -> Vocabulary:
         tokens = [(piece, score) for piece, score in tokens]
     pairs = (m.split(" ") if isinstance(m, str) else m for m in model.get("merges") or ())
     merges = [(first, second) for first, second in pairs]
-    normalizer = source.content.get("normalizer") or {}
+    normalizer = source.content.plain().get("normalizer") or {}
     each = normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
     charsmaps = (one["precompiled_charsmap"] for one in each if one.get("type") == "Precompiled")
     charsmap = next(charsmaps, None)
-    return Vocabulary(tokens, merges, None if charsmap is None else base64.b64decode(charsmap))
+    if charsmap is None:
+        return Vocabulary(tokens, merges)
+    source.content.get("normalizer")  # it is used
+    return Vocabulary(tokens, merges, base64.b64decode(charsmap))
 
 
 def _made(

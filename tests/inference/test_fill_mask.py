@@ -9,10 +9,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import tokenizers
 from blocks import drawn
 
 from encodax import FillMask
 from encodax.errors import EncodaxError
+from encodax.inference.fill_mask import Guess
 from encodax.model import Model
 from encodax.tokenizer import Tokenizer
 
@@ -65,6 +67,83 @@ def test_a_guess_has_its_text(model: Model) -> None:
     words = {guess.token: guess.text for guess in third}
     assert words["dog"] == "[MASK] met dog in Paris"
     assert words["[MASK]"] == "[MASK] met [MASK] in Paris"
+
+
+def filled(model: Model, text: str) -> dict[str, str]:
+    """The text with each token of the vocabulary for its first mask."""
+    return {guess.token: guess.text for guess in guesses_of(model, text)}
+
+
+def guesses_of(model: Model, text: str) -> list[Guess]:
+    """All guesses for its first mask; the head has more rows than some tokenizers have tokens."""
+    assert model.config.head is not None
+    (masks,) = FillMask(model, top_k=model.config.head.classes).predict([text])
+    return masks[0]
+
+
+def test_the_rest_of_a_text_stands_as_it_was_given(model: Model) -> None:
+    text = "  What's  a [MASK]-DOG\u00e9?\t([MASK])\n"
+    found = filled(model, text)
+    assert found["cat"] == "  What's  a cat-DOG\u00e9?\t([MASK])\n"
+    assert found["##t"] == "  What's  at-DOG\u00e9?\t([MASK])\n"
+    assert filled(model, "the c[MASK]")["##t"] == "the ct"
+    assert filled(model, "the c[MASK]")["cat"] == "the ccat"
+    assert filled(model, "[MASK] sat")["##t"] == "t sat"
+    readable = {guess.token: guess.token_text for guess in guesses_of(model, "a [MASK]")}
+    assert (readable["##t"], readable["cat"], readable["[SEP]"]) == ("t", "cat", "[SEP]")
+
+
+def with_tokenizer(model: Model, tokenizer: Tokenizer) -> Model:
+    """The model with another tokenizer, of no more tokens."""
+    assert tokenizer.vocabulary_size <= model.tokenizer.vocabulary_size
+    return replace(model, tokenizer=tokenizer)
+
+
+def bpe_tokenizer(*, takes_space: bool) -> Tokenizer:
+    """Byte-level BPE, whose mask holds the space before it as RoBERTa's does."""
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *"outwalknz", "\u0120", "\u0120o", "\u0120ou"]
+    ids = {token: index for index, token in enumerate([*tokens, "\u0120out", "ou", "out"])}
+    merges = [("\u0120", "o"), ("\u0120o", "u"), ("\u0120ou", "t"), ("o", "u"), ("ou", "t")]
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(ids, merges))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    mask = tokenizers.AddedToken("<mask>", lstrip=takes_space, special=True)
+    backend.add_special_tokens([mask])
+    backend.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return Tokenizer(backend)
+
+
+@pytest.mark.parametrize("takes_space", [True, False])
+def test_spaces_of_byte_level_tokens_are_those_of_the_text(model: Model, takes_space: bool) -> None:
+    other = with_tokenizer(model, bpe_tokenizer(takes_space=takes_space))
+    found = filled(other, "walk <mask>s,  now")
+    assert found["\u0120out"] == "walk outs,  now"
+    # Without its space a token goes on with the word before, unless the space is a token's own.
+    assert found["out"] == ("walkouts,  now" if takes_space else "walk outs,  now")
+    assert filled(other, "walk  \t<mask>")["\u0120out"] == "walk  \tout"
+    assert filled(other, "walk<mask>")["\u0120out"] == "walk out"
+    assert filled(other, "walk<mask>")["out"] == "walkout"
+    assert filled(other, "<mask> walk <mask>")["\u0120out"] == "out walk <mask>"
+    readable = {guess.token: guess.token_text for guess in guesses_of(other, "a<mask>")}
+    assert (readable["\u0120out"], readable["out"]) == (" out", "out")
+
+
+def test_pieces_of_sentencepiece_are_words_of_the_text(model: Model) -> None:
+    scored = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces = ["\u2581", "\u2581out", "out", "\u6211", "\u4f60", "\u7231"]
+    model_of_pieces = tokenizers.models.Unigram([*scored, *((p, -1.0) for p in pieces)], unk_id=3)
+    backend = tokenizers.Tokenizer(model_of_pieces)
+    space = tokenizers.pre_tokenizers.Metaspace()
+    backend.pre_tokenizer, backend.decoder = space, tokenizers.decoders.Metaspace()
+    mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)
+    backend.add_special_tokens([mask])
+    backend.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    other = with_tokenizer(model, Tokenizer(backend))
+    assert filled(other, "\u6211<mask>\u4f60\u3002")["\u7231"] == "\u6211\u7231\u4f60\u3002"
+    found = filled(other, "walk <mask>!")
+    assert (found["\u2581out"], found["out"]) == ("walk out!", "walkout!")
+    readable = {guess.token: guess.token_text for guess in guesses_of(other, "a<mask>")}
+    assert (readable["\u2581out"], readable["\u7231"]) == (" out", "\u7231")
 
 
 def test_no_text_has_no_guess(model: Model) -> None:

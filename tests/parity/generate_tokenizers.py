@@ -4,8 +4,8 @@ Run it where ``generate.py`` runs::
 
     python tests/parity/generate_tokenizers.py
 
-It writes ``goldens-tokenizers.json.gz`` beside this file: ``bases``, the files of tiny directories as
-``save_pretrained`` writes them, and ``cases``, each a base, changes of its files, and what
+It writes ``goldens-tokenizers.json.gz`` beside this file: ``bases``, the files of tiny directories
+as ``save_pretrained`` writes them, and ``cases``, each a base, changes of its files, and what
 transformers gives for the ``TEXTS``; ``refused`` where it refuses the directory.
 """
 
@@ -240,7 +240,7 @@ OF_VOCABULARIES = (
 """Keys that directories without `tokenizer.json` are given."""
 OF_SENTENCEPIECE = (
     "truncation_side", "additional_special_tokens", "extra_special_tokens", "mask_token",
-    "pad_token", "model_input_names", "clean_up_tokenization_spaces", "legacy", "keep_accents",
+    "model_input_names", "clean_up_tokenization_spaces", "legacy", "keep_accents",
     "add_prefix_space", "do_lower_case", "add_bos_token", "unheard_of",
 )  # fmt: skip
 """Keys that those of SentencePiece models alone are given."""

@@ -31,7 +31,9 @@ class Guess:
     score: float
     """Its probability."""
     text: str
-    """The text with this token in that place, decoded; other masks stay."""
+    """The text with this token in that place; all else, other masks too, stands as it was given."""
+    token_text: str = ""
+    """The token as it is read: `ehr` for `##ehr`, ` out` for `Ġout`, where it begins a word."""
 
 
 class FillMask(OfModel):
@@ -98,11 +100,15 @@ class FillMask(OfModel):
                     )
             return sequences, cut
 
-        for _, (encoding,), ((scores, ids),) in self._engine.stream(
+        for example, (encoding,), ((scores, ids),) in self._engine.stream(
             unlabelled(texts), tokenize, Example.characters
         ):
+            assert isinstance(example.text, str)
             yield [
-                self._guesses(encoding.token_ids, place, scores[place], ids[place])
+                [
+                    self._guess(example.text, encoding.offsets[place], int(token_id), float(score))
+                    for token_id, score in zip(ids[place], scores[place], strict=True)
+                ]
                 for place in self._masks(encoding).tolist()
             ]
 
@@ -110,20 +116,26 @@ class FillMask(OfModel):
         """Where the masks of a sequence are."""
         return np.flatnonzero(encoding.token_ids == self._mask_id)
 
-    def _guesses(
-        self, token_ids: np.ndarray, place: int, scores: np.ndarray, ids: np.ndarray
-    ) -> list[Guess]:
-        guesses = []
-        for token, token_id, score in zip(
-            self.model.tokenizer.tokens(ids), ids, scores, strict=True
-        ):
-            filled = token_ids.copy()
-            filled[place] = token_id
-            guesses.append(Guess(token, int(token_id), float(score), self._text(filled)))
-        return guesses
+    def _guess(self, text: str, place: np.ndarray, token_id: int, score: float) -> Guess:
+        """One token for the mask that stands at these characters of a text."""
+        tokenizer = self.model.tokenizer
+        (token,) = tokenizer.tokens([token_id])
+        word, joint = tokenizer.written(token_id)
+        before, after = self._around(text, *place.tolist())
+        # Where the mask does not hold the space before it, a token of the text does.
+        is_of_token = tokenizer.mask_takes_space or tokenizer.continues_words
+        if joint == "goes on" and is_of_token:
+            before = before.rstrip()
+        elif joint == "begins a word" and before and not before[-1].isspace():
+            before += " "
+        shown = f" {word}" if joint == "begins a word" else word
+        return Guess(token, token_id, score, before + word + after, shown)
 
-    def _text(self, token_ids: np.ndarray) -> str:
-        """Tokens decoded, which would drop the masks that are left."""
-        pieces = np.split(token_ids, np.flatnonzero(token_ids == self._mask_id))
-        texts = [self.model.tokenizer.decode(piece).strip() for piece in pieces]
-        return f" {self.mask_token} ".join(texts).strip()
+    def _around(self, text: str, start: int, end: int) -> tuple[str, str]:
+        """What stands before a mask and after it: its place may hold the spaces around it."""
+        at = text.find(self.mask_token, start, end)
+        if at < 0:  # normalized, it may be written in another way
+            taken = text[start:end]
+            at = start + len(taken) - len(taken.lstrip())
+            return text[:at], text[at + len(taken.strip()) :]
+        return text[:at], text[at + len(self.mask_token) :]
