@@ -322,7 +322,7 @@ def cell(counts: Counter[str]) -> str:
 class Golden:
     """What a test without the reference compares with: some texts, where answers are the same."""
 
-    KINDS = ("bert, uncased", "roberta", "deberta-v2")
+    KINDS = ("bert, cased", "bert, uncased", "roberta")
     LANGUAGES = ("English", "Chinese", "Hindi", "accents")
 
     def __init__(self) -> None:
