@@ -288,6 +288,45 @@ def test_pairs_are_answered(call: Call, tmp_path: Path) -> None:
     ]
 
 
+def test_spans_are_aggregated_as_asked(call: Call) -> None:
+    text = DAYS[0]["text"]
+    (by_token,) = call("predict", "tags", text, "--aggregation", "none").answers
+    assert all(span["end"] == span["start"] + 1 for span in by_token["spans"])
+    for way in ("simple", "first", "average", "max"):
+        (found,) = call("predict", "tags", text, "--aggregation", way).answers
+        assert spans_of(found) == spans_of(DAYS[0])
+    data = ("--data", "days.jsonl", "--aggregation")
+    assert call("evaluate", "tags", *data, "first").answers[0]["f1"] == 1
+    assert call("evaluate", "tags", *data, "none").answers[0]["f1"] == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "model", "good"),
+        ("evaluate", "model", "--data", "good.jsonl"),
+        ("evaluate", "filler", "--data", "good.jsonl"),
+    ],
+)
+def test_other_heads_have_no_aggregation(call: Call, command: tuple[str, ...]) -> None:
+    refused = call(*command, "--aggregation", "first")
+    assert_refused(refused, "aggregation 'first' is for token classification.*: leave it out")
+    assert call(*command).code == 0
+    assert_refused(call(*command, "--tag-scheme", "io"), "tag scheme 'io' is for token class.*")
+
+
+def test_a_scheme_of_tags_is_asked_for(call: Call, tmp_path: Path) -> None:
+    record = {"tokens": ["on", "Monday", "we", "met"], "tags": ["O", "E-mail", "O", "O"]}
+    path = write_lines(tmp_path / "tags.jsonl", [record])
+    command = ("evaluate", "tags", "--data", str(path))
+    assert_refused(call(*command, "--tag-scheme", "iob"), "the tag 'E-mail' is none of iob .*")
+    told = call(*command)
+    assert told.code == 2
+    note, error = told.err.splitlines()
+    assert note.startswith("note: tags are read as io (names of spans, with O)")
+    assert "unknown label 'B-E-mail'" in error
+
+
 def test_spans_are_answered(call: Call) -> None:
     answers = call("predict", "tags", "--input", "days.jsonl").answers
     assert [spans_of(answer) for answer in answers] == [spans_of(record) for record in DAYS]

@@ -495,9 +495,11 @@ class Tokenizer:
         token_ids = np.asarray(encoding.ids, np.int32)
         offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
         sequence_ids = _numbers(encoding.sequence_ids)
-        if self._word_rule != "letters":  # where each character counts, spaces do
+        texts = (text,) if isinstance(text, str) else text
+        # Where each character is a token, spaces count; BERT's tokens hold none, ASCII no accents.
+        is_plain = self._word_rule == "pieces" and all(part.isascii() for part in texts)
+        if self._word_rule != "letters" and not is_plain:
             is_blank = token_ids == (-1 if self._blank_id is None else self._blank_id)
-            texts = (text,) if isinstance(text, str) else text
             offsets = words.seen_offsets(offsets, sequence_ids, is_blank, texts)
         has_words = self._word_rule in ("pieces", "regex")
         return Encoding(

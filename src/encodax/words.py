@@ -173,7 +173,7 @@ def _goes_on(
     if rule == "regex":
         is_same = is_same & ~(follows_marks & (kind == OTHER))
     is_unspaced = _is_unspaced(codes[base[before]]) | _is_unspaced(codes[here])
-    joined = (is_same & ~is_unspaced) | (kind == MARK)
+    joined = (is_same & ~is_unspaced) | ((kind == MARK) & (letter != SPACE))
     if rule != "spaces":
         joined |= follows_marks & (kind == LETTER) & ~is_unspaced
     joined |= begins < ends  # they share a character

@@ -2,13 +2,18 @@
 
 import re
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kinds import KINDS, tokenizer
 
+from encodax.tasks import question_answering, token_classification
+from encodax.tasks.task import Example
 from encodax.tokenizer import Encoding, Tokenizer
+from encodax.types import Span
 
 CORPUS = (
     "the cat sat on the mat, and the dog ran away",
@@ -138,3 +143,73 @@ def test_the_offsets_of_a_pair_are_of_each_text(bpe: Tokenizer, first: str, seco
         own = ~pair.is_special & (pair.type_ids == kind)
         np.testing.assert_array_equal(pair.offsets[own], single.offsets[~single.is_special])
         np.testing.assert_array_equal(pair.token_ids[own], single.token_ids[~single.is_special])
+
+
+# Every kind of tokenizer: those of other people hold the space before a word, put one before the
+# first, change the length of a text, and drop accents.
+
+OF_LETTERS = [kind for kind in KINDS if kind != "char"]
+SIGNS = "aé猫カก9.,-' \t\u3000\u0301\u093e\u200d🙂ﬁ½"
+MIXED = st.text(SIGNS, max_size=20)
+LABELS = ("O", "B-x", "I-x")
+
+
+@pytest.mark.parametrize("kind", OF_LETTERS)
+@given(text=st.one_of(MIXED, TEXTS))
+@hard
+def test_tokens_begin_and_end_at_what_is_seen(kind: str, text: str) -> None:
+    (encoding,) = tokenizer(kind).encode([text])
+    offsets = real(encoding)
+    for start, end in offsets:
+        assert 0 <= start <= end <= len(text)
+        piece = text[start:end]
+        assert piece == piece.strip()
+    covered = {index for start, end in offsets for index in range(start, end)}
+    for place in sorted(covered):
+        after = place + 1
+        if after < len(text) and unicodedata.category(text[after])[0] == "M":
+            assert after in covered, "a letter has lost its accent"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=st.one_of(MIXED, TEXTS))
+@hard
+def test_words_hold_no_space_and_keep_marks(kind: str, text: str) -> None:
+    (encoding,) = tokenizer(kind).encode([text])
+    end_before = 0
+    for word in token_classification.words_of(text, encoding):
+        starts, ends = encoding.offsets[word].T
+        start, end = int(starts.min()), int(ends.max())
+        for later, sooner in zip(starts[1:], ends[:-1], strict=True):
+            assert not any(map(str.isspace, text[sooner:later]))
+        if start == end_before > 0 and not text[start - 1].isspace() and kind != "wordpiece":
+            assert unicodedata.category(text[start])[0] != "M"
+        end_before = end
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(names=st.lists(st.sampled_from(["Ada", "Gro\u0308ße", "韩梅", "मैं", "ab"]), min_size=1))
+def test_spans_and_answers_come_back(kind: str, names: list[str]) -> None:
+    """A model that has learned a text by heart tells the same spans, by tokens and by words."""
+    text = f"we met  {names[0]} " + " ".join(names)
+    span = Span(8, 8 + len(names[0]), "x")
+    (encoding,) = tokenizer(kind).encode([text])
+    targets = token_classification.targets(Example(text, (span,), "here"), encoding, LABELS)
+    scores = np.eye(3)[np.asarray(targets.values)]
+    for way in ("simple", "first"):
+        (found,) = token_classification.decode(scores, encoding, LABELS, way, text)  # type: ignore[arg-type]
+        assert (found.start, found.end) == (span.start, span.end)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=MIXED.filter(lambda text: text.strip() != ""), seed=st.integers(0, 99))
+def test_answers_begin_and_end_at_what_is_seen(kind: str, text: str, seed: int) -> None:
+    (pair,) = tokenizer(kind).encode([("ab", text)])
+    pair = replace(pair, sequence_ids=np.where(pair.is_special, -1, pair.sequence_ids))
+    if not (pair.offsets[pair.sequence_ids == 1] > 0).any():
+        return  # the tokenizer has dropped it all
+    scores = np.random.default_rng(seed).normal(size=(len(pair), 2)).astype(np.float32)
+    answer = question_answering.decode(scores, pair, ())
+    piece = text[answer.start : answer.end]
+    assert piece
+    assert piece == piece.strip() or kind == "char"

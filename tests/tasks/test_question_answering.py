@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import tokenizer as of_kind
 
 from encodax.config import HeadConfig
 from encodax.data.batches import BatchShape
@@ -109,6 +110,30 @@ def test_what_is_no_example_is_refused(fields: dict[str, Any], message: str) -> 
 
 def test_there_are_no_labels() -> None:
     assert task.labels([asked("Grace")]) == ()
+
+
+# Tokens that are a space, or hold the one before a word.
+
+
+@pytest.mark.parametrize("kind", ["bytes", "metaspace", "unsplit"])
+def test_an_answer_begins_and_ends_at_a_letter(kind: str) -> None:
+    context = "we met  Ada (B2B) "
+    (pair,) = of_kind(kind).encode([("who", context)])
+    own = np.flatnonzero(pair.sequence_ids == 1)
+    for first in range(len(own)):
+        for last in range(first, min(first + 29, len(own))):
+            scores = np.zeros((len(pair), 2), np.float32)
+            scores[own[first], 0] = scores[own[last], 1] = 9
+            begins, ends = pair.offsets[own[first : last + 1]].T
+            if (begins == ends).all():
+                continue  # spaces alone: another answer is the best
+            found = task.decode(scores, pair, ())
+            piece = context[found.start : found.end]
+            assert piece == piece.strip() != ""
+            assert (found.start, found.end) == (
+                begins[begins < ends].min(),
+                ends[begins < ends].max(),
+            )
 
 
 # Windows.

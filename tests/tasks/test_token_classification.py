@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import KINDS, tokenizer
 
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
@@ -134,6 +135,11 @@ def test_what_is_no_example_is_refused(fields: dict[str, Any], message: str) -> 
         parsed(fields)
 
 
+def test_spaces_at_the_ends_of_a_span_are_left_out() -> None:
+    example = parsed({"text": "ab cd ef", "spans": [span(2, 6, "x"), span(6, 8, "y")]})
+    assert places(example.target) == [(3, 5, "x"), (6, 8, "y")]
+
+
 # Labels.
 
 
@@ -193,6 +199,139 @@ def test_spans_beyond_a_cut_are_left_out() -> None:
     example = Example("ababab", (Span(1, 3, "x"), Span(4, 6, "y")), "here")
     encoding = TOKENIZERS["char"].encode([example.text])[0].truncated(4)
     assert tags(example, encoding) == ["O", "O", "B-x", "O"]
+
+
+# Tokens that are a space, or hold the one before a word.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perfect_model_of_any_tokenizer_has_f1_1(kind: str) -> None:
+    text = "  Ada's office (B2B) in  韩梅"
+    gold = Example(text, (Span(2, 5, "x"), Span(16, 19, "y"), Span(25, 27, "x")), "here")
+    (encoding,) = tokenizer(kind).encode([text])
+    found = task.decode(scored(tags(gold, encoding)), encoding, LABELS)
+    assert task.metrics([found], [gold]) == {"f1": 1, "precision": 1, "recall": 1}
+
+
+def test_a_span_of_spaces_alone_is_none() -> None:
+    (encoding,) = tokenizer("metaspace").encode(["a  b "])
+    everywhere = scored(["B-x"] * len(encoding))
+    assert places(task.decode(everywhere, encoding, LABELS)) == [(0, 1, "x"), (3, 4, "x")]
+    inside = scored(["B-x"] + ["I-x"] * (len(encoding) - 1))
+    assert places(task.decode(inside, encoding, LABELS)) == [(0, 4, "x")]
+
+
+# Schemes of labels.
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        ("O B-PER I-PER L-PER U-PER", "B-PER I-PER L-PER O U-PER"),
+        ("O B-PER I-PER E-PER S-PER", "B-PER I-PER E-PER O S-PER"),
+        ("O B_PER I_PER", "B_PER I_PER I_PER O B_PER"),
+        ("O PER-B PER-I", "PER-B PER-I PER-I O PER-B"),
+        ("O PER", "PER PER PER O PER"),
+    ],
+)
+def test_spans_are_written_and_read_in_the_scheme_of_the_labels(labels: str, wanted: str) -> None:
+    known = tuple(labels.split())
+    example = Example("abé 日", (Span(0, 3, "PER"), Span(4, 5, "PER")), "here")
+    (encoding,) = TOKENIZERS["char"].encode([example.text])
+    found = tags(example, encoding, known)
+    assert found[1:-1] == wanted.split()
+    one_hot = np.eye(len(known))[[known.index(tag) for tag in found]]
+    for way in ("simple", "first"):
+        answer = task.decode(one_hot, encoding, known, way, example.text)  # type: ignore[arg-type]
+        assert places(answer) == places(example.target)
+
+
+def test_what_ends_a_span_ends_it() -> None:
+    (encoding,) = TOKENIZERS["char"].encode(["abab"])
+    known = ("O", "B-x", "I-x", "L-x", "U-x")
+    one_hot = np.eye(5)[[0, 4, 2, 3, 4, 0]]
+    assert places(task.decode(one_hot, encoding, known)) == [(0, 1, "x"), (1, 3, "x"), (3, 4, "x")]
+
+
+def test_a_scheme_that_is_given_wins() -> None:
+    (encoding,) = TOKENIZERS["char"].encode(["ab"])
+    known, one_hot = ("O", "B-cell"), np.eye(2)[[0, 1, 1, 0]]
+    (cell, _) = task.decode(one_hot, encoding, known)
+    assert cell.label == "cell"
+    (found,) = task.decode(one_hot, encoding, known, scheme_name="io")
+    assert found.label == "B-cell"
+
+
+# Labels of words.
+
+UPOS = ("ADJ", "NOUN", "VERB")
+
+
+def pos(scheme: Any = None) -> task.Reading:
+    records = [Record({"tokens": ["a", "b"], "tags": ["NOUN", "VERB"]}, "one")]
+    return task.reading(records, UPOS, scheme)
+
+
+def test_the_first_token_of_a_word_has_its_label_and_alone_counts() -> None:
+    example = parsed({"tokens": ["abba", "ba"], "tags": ["NOUN", "NOUN"]})
+    (encoding,) = TOKENIZERS["char"].encode([example.text])
+    targets = task.targets(example, encoding, UPOS)
+    assert np.asarray(targets.weights).tolist() == [0, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert np.asarray(targets.values)[[1, 6]].tolist() == [1, 1]
+
+
+def test_each_word_is_answered_and_measured() -> None:
+    example = parsed({"tokens": ["abba", "ba", "ab"], "tags": ["NOUN", "NOUN", "VERB"]})
+    (encoding,) = TOKENIZERS["bpe"].encode([example.text])
+    values = np.asarray(task.targets(example, encoding, UPOS).values)
+    values[encoding.offsets[:, 0] >= 8] = 0  # the last word is taken for an adjective
+    found = task.decode(np.eye(3)[values], encoding, UPOS, text=example.text)
+    assert places(found) == [(0, 4, "NOUN"), (5, 7, "NOUN"), (8, 10, "ADJ")]
+    # F1 is 1 of nouns, 0 of verbs, 0 of adjectives.
+    assert pos().metrics([found], [example]) == pytest.approx({"accuracy": 2 / 3, "f1": 1 / 3})
+    assert pos().METRIC == "accuracy"
+
+
+def test_a_word_that_is_not_answered_is_wrong() -> None:
+    example = parsed({"tokens": ["ab", "b"], "tags": ["NOUN", "VERB"]})
+    assert pos().metrics([(Span(0, 2, "NOUN"),)], [example])["accuracy"] == 0.5
+    with pytest.raises(EncodaxError, match="no example has a word with a label"):
+        pos().metrics([()], [parsed({"text": "a", "spans": []})])
+
+
+def test_the_labels_of_words_are_theirs() -> None:
+    records = [
+        Record({"tokens": ["ab", "b"], "tags": ["VERB", "NOUN"]}, where) for where in ("one", "two")
+    ]
+    reading = task.reading(records)
+    assert reading.scheme.name == "none"
+    assert reading.labels([reading.parse(record, labelled=True) for record in records]) == (
+        "NOUN", "VERB",
+    )  # fmt: skip
+
+
+def test_all_records_together_tell_the_scheme(caplog: pytest.LogCaptureFixture) -> None:
+    tagged = [["S-x", "O"], ["B-x", "E-x"]]
+    records = [Record({"tokens": ["ab", "b"], "tags": tags}, "here") for tags in tagged]
+    reading = task.reading(records)
+    first, second = (reading.parse(record, labelled=True) for record in records)
+    assert (places(first.target), places(second.target)) == ([(0, 2, "x")], [(0, 4, "x")])
+    assert reading.labels([first, second]) == ("O", "B-x", "I-x", "E-x", "S-x")
+    (note,) = [record.getMessage() for record in caplog.records]
+    assert note.startswith("tags are read as iobes (B-name, I-name, E-name, S-name)")
+    by_name = task.reading(records, scheme_name="io")
+    assert places(by_name.parse(records[1], labelled=True).target) == [
+        (0, 2, "B-x"), (3, 4, "E-x"),
+    ]  # fmt: skip
+
+
+def test_a_head_is_kept_where_it_can_tell_the_spans() -> None:
+    known = ("O", "PER-B", "PER-I")
+    reading = task.reading([Record({"text": "a", "spans": []}, "one")], known)
+    assert reading.kept_labels(("O", "B-PER", "I-PER"), known) == known
+    assert reading.kept_labels(("O", "B-LOC", "I-LOC"), known) == ("O", "B-LOC", "I-LOC")
+    assert reading.kept_labels(("O", "B-PER", "I-PER"), ("O", "PER")) == ("O", "B-PER", "I-PER")
+    assert pos().kept_labels(("NOUN", "VERB"), UPOS) == UPOS
 
 
 # Decoding.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args
@@ -26,7 +27,7 @@ from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.tag_schemes import OUTSIDE, SchemeName
-from encodax.tasks.task import Example, unlabelled
+from encodax.tasks.task import Example, Task, unlabelled
 from encodax.tasks.token_classification import Aggregation
 from encodax.tokenizer import Encoding, Text
 from encodax.types import Params, Span
@@ -123,15 +124,15 @@ class Predictor(OfModel, Generic[Answer]):
             examples, tokenize, Example.characters
         ):
             decoded = [
-                self._decode(own, encoding, example)
+                self._decode(self.task, own, encoding, example)
                 for own, encoding in zip(scores, encodings, strict=True)
             ]
             yield example, self.task.merge(example, decoded)
 
-    def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
+    def _decode(self, task: Task, scores: Any, encoding: Any, example: Example) -> Any:
         labels = self.model.config.labels
-        if self.task.NAME != token_classification.NAME:
-            return self.task.decode(scores, encoding, labels)
+        if task.NAME != token_classification.NAME:
+            return task.decode(scores, encoding, labels)
         if not isinstance(example.text, str):
             raise EncodaxError(f"{example.where}: token classification takes one text, not a pair")
         return token_classification.decode(
@@ -158,14 +159,13 @@ class Predictor(OfModel, Generic[Answer]):
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The metrics of the data's task over it, with the model's parameters or others."""
-        decoded: list[list[Any]] = [[] for _ in data.examples]
         scores = self._engine.run(data.encodings, params)
-        for its_scores, encoding, owner in zip(scores, data.encodings, data.owners, strict=True):
-            decoded[owner].append(self._decode(its_scores, encoding, data.examples[owner]))
-        answers = [
-            data.task.merge(example, own)
-            for example, own in zip(data.examples, decoded, strict=True)
-        ]
+        scored = zip(data.owners.tolist(), scores, data.encodings, strict=True)
+        answers = []
+        by_owner = itertools.groupby(scored, key=lambda each: each[0])
+        for example, (_, own) in zip(data.examples, by_owner, strict=True):
+            decoded = [self._decode(data.task, s, e, example) for _, s, e in own]
+            answers.append(data.task.merge(example, decoded))
         return data.task.metrics(answers, data.examples)
 
 

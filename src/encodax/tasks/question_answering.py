@@ -7,6 +7,7 @@ first token, `[CLS]`, whose score is that of no answer (section 4.3).
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -189,11 +190,14 @@ def decode(
 ) -> Answer:
     """The best answer of one window, without its text."""
     first, last = ends(scores, encoding)
+    # A space that is a token may stand at either end, and is of no character.
+    seen = first + np.flatnonzero(_has_characters(encoding)[first : last + 1])
+    is_one = len(seen) > 0  # not so in a window of spaces
     return Answer(
         text="",
-        start=int(encoding.offsets[first, 0]),
-        end=int(encoding.offsets[last, 1]),
-        score=float(scores[first, 0] + scores[last, 1]),
+        start=int(encoding.offsets[seen[0], 0]) if is_one else 0,
+        end=int(encoding.offsets[seen[-1], 1]) if is_one else 0,
+        score=float(scores[first, 0] + scores[last, 1]) if is_one else -math.inf,
         no_answer_score=float(scores[0].sum()),
     )
 
