@@ -53,11 +53,29 @@ def silu(x: Array) -> Array:
     return x / (1 + np.exp(-x))
 
 
+def selu(x: Array) -> Array:
+    """Klambauer et al. 2017, equation 2: the two numbers are from its appendix."""
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return scale * np.where(x > 0, x, alpha * (np.exp(np.minimum(x, 0)) - 1))
+
+
 ACTIVATIONS = {
     **GELU,
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
     "linear": lambda x: x,
+    "log_sigmoid": lambda x: -np.log(1 + np.exp(-x)),
+    "mish": lambda x: x * np.tanh(np.log(1 + np.exp(x))),
     "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "selu": selu,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "silu": silu,
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+    "softsign": lambda x: x / (1 + np.abs(x)),
     "tanh": np.tanh,
 }
 

@@ -898,7 +898,11 @@ def embed_corpus(
     ] = None,
     partition_rows: Annotated[int, typer.Option(help="Rows of an output file.")] = 65_536,
     prompt: Annotated[
-        str | None, typer.Option(help="Name of the model's prompt that goes before each text.")
+        str | None,
+        typer.Option(
+            help="Name of the model's prompt that goes before each text.  "
+            "\\[default: that of documents]"
+        ),
     ] = None,
     precision: Precision = None,
     revision: Revision = None,

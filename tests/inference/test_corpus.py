@@ -98,7 +98,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def saved(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tiny_model.with_embeddings()
-    usage = Usage((("query", "a dog ran "),))
+    usage = Usage((("query", "a dog ran "), ("document", "the film ")), "query")
     path = tmp_path_factory.mktemp("models") / "tiny"
     replace(model, config=replace(model.config, usage=usage)).save(path)
     return path
@@ -106,8 +106,9 @@ def saved(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(saved: Path) -> np.ndarray:
-    """The vectors of the whole corpus, by id."""
-    return Embedder.load(saved).encode([text(number) for number in range(sum(ROWS.values()))])
+    """The vectors of the whole corpus, by id: its texts are documents, whatever the default is."""
+    texts = [text(number) for number in range(sum(ROWS.values()))]
+    return Embedder.load(saved).encode_document(texts)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -313,7 +314,7 @@ def test_an_output_is_of_one_model_and_one_choice(
 ) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     write(source / "a.parquet", ["a cat"], title=["a title"])
-    with pytest.raises(EncodaxError, match="no prompt 'passage'; it has: query"):
+    with pytest.raises(EncodaxError, match="no prompt 'passage'; it has: query, document"):
         here(source=source, prompt="passage")  # nothing was written: the choice is free
     here(source=source)
     before = (out / MANIFEST).read_bytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from toys import MATCHES, STARS, ranker, scorer
 
 import encodax
+from encodax.config import Usage
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor
@@ -144,6 +147,9 @@ def test_a_model_learns_and_is_saved(tmp_path: Path) -> None:
     result.model.save(tmp_path / "model")
     rerank = encodax.Reranker.load(tmp_path / "model")
     assert rerank.model.config.labels == ("score",)
+    settings = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())
+    assert settings["model_type"] == "CrossEncoder"
+    assert settings["activation_fn"] == "torch.nn.modules.activation.Sigmoid"
     assert rerank.evaluate(records_of(MATCHES)) == result.metrics
     predictor: Predictor[Any] = Predictor.load(tmp_path / "model")
     assert predictor.evaluate(records_of(MATCHES)) == result.metrics
@@ -175,9 +181,26 @@ def test_a_published_head_of_one_score_is_trained_on(tiny_model: Model) -> None:
     for task, records in (("reranking", MATCHES), ("regression", STARS)):
         choices: dict[str, Any] = {"train": records, "eval": records, "steps": 1}
         found = encodax.train(task, model=model, **choices).model
-        assert found.config == model.config
+        activation = {"reranking": "sigmoid", "regression": "linear"}[task]
+        usage = Usage(activation=activation)
+        assert found.config == replace(model.config, usage=usage)
         near = jax.tree.map(lambda a, b: np.allclose(a, b, atol=2e-4), found.params, model.params)
         assert jax.tree.all(near)
+
+
+def test_a_quantity_stays_one_for_sentence_transformers(tmp_path: Path, tiny_model: Model) -> None:
+    # One that goes through the sigmoid, and learns a quantity.
+    model = tiny_model.with_head("sequence", labels=("score",), problem="regression")
+    squashed = replace(model, config=replace(model.config, usage=Usage(activation="sigmoid")))
+    choices: dict[str, Any] = {"train": STARS, "eval": STARS, "steps": 1}
+    trained = encodax.train("regression", model=squashed, **choices).model
+    trained.save(tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())
+    assert settings["activation_fn"] == "torch.nn.modules.linear.Identity"
+    kept = encodax.train(
+        "reranking", model=squashed, **choices | {"train": MATCHES, "eval": MATCHES}
+    )
+    assert kept.model.config.usage == squashed.config.usage
 
 
 def test_a_score_of_another_meaning_takes_a_new_head(tiny_model: Model) -> None:

@@ -1,7 +1,8 @@
 """Reranking: how well a text answers a query, by a cross-encoder that reads both together.
 
 One score for each pair (Nogueira & Cho 2019, arXiv:1901.04085). The head is that of a regression,
-as published cross-encoders have it, so that `Reranker` takes them all; the score is a logit.
+as published cross-encoders have it, so that `Reranker` takes them all; it is learned as the logit
+of a sigmoid, which the score goes through.
 """
 
 from __future__ import annotations

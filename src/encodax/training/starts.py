@@ -11,6 +11,7 @@ from encodax.config import HeadConfig, ModelConfig, Seq2SeqConfig
 from encodax.families import bert
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks import regression, reranking
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.tokenizer import Tokenizer
 from encodax.training.settings import NewModel
@@ -68,14 +69,18 @@ def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> M
     return scoring(_with_head(model, task, labels, seed), task)
 
 
-SCORES = {"reranking": "sigmoid", "regression": "linear"}
-"""Task -> what the one score of its models goes through, for sentence-transformers too."""
-
-
 def scoring(model: Model, task: Task) -> Model:
-    """The model with what is to become of its scores, where its files did not say."""
-    usage = model.config.usage
-    usage = replace(usage, activation=usage.activation or SCORES.get(task.NAME))
+    """The model with what its scores go through, here and in sentence-transformers.
+
+    The loss of reranking is that of the sigmoid, and no other activation changes the order; those
+    of the other tasks are of the scores as they are.
+    """
+    activation = model.config.usage.activation
+    if task.NAME == reranking.NAME:
+        activation = activation or "sigmoid"
+    elif task.NAME == regression.NAME or activation is not None:
+        activation = "linear"
+    usage = replace(model.config.usage, activation=activation)
     return replace(model, config=replace(model.config, usage=usage))
 
 
