@@ -5,11 +5,14 @@
 Run it with the project's Python. PYTHON is that of an environment made of
 `benchmarks/requirements.txt`. For every family and head a small random encoder is saved, and beside
 it an adapter with a whole head, as after training: PEFT puts it on the model of transformers, with
-no tensor missing or left over. Then PEFT makes an adapter of all linear layers, for the same
-encoder with a head, and saves it: it is loaded here. `--model` does the same with a real encoder.
+no tensor missing or left over, and transformers finds the base by itself. Then PEFT makes adapters
+of all linear layers, for the same encoder with a head, and saves them: plain, with ranks and scales
+of their own for some modules, and two that change the base when they begin (OLoRA, PiSSA). They are
+loaded here. `--model` does the same with a real encoder.
 
-A cell is the largest |a - b| / max(1, |b|) of the answers to some texts, first of what PEFT loaded,
-then of what PEFT made. The exit code is 1 where one is above 1e-5 or something else went wrong.
+A cell is the largest |a - b| / max(1, |b|) of the answers to some texts: of what PEFT loaded, of
+what transformers found, and of what PEFT made and loaded. The exit code is 1 where one is above
+1e-5 or something else went wrong.
 """
 
 from __future__ import annotations
@@ -43,6 +46,27 @@ TARGETS = r"(attention/(query|value|output)|feed_forward/down)$"
 UNFUSED = r"(attention/output|feed_forward/down)$"
 """Where queries, keys and values are one tensor, which PEFT adapts as one."""
 FUSED = ("modernbert",)
+MADE = {
+    "made": {},
+    "patterns": {
+        "use_rslora": True,
+        "rank_pattern": {r".*1\..*": 2},
+        "alpha_pattern": {r".*(q|Q|out|Wo).*": 3},
+    },
+    "olora": {"init_lora_weights": "olora"},
+    # PEFT computes singular vectors in float32, and is off by 1e-6 or so for each weight: some are
+    # enough.
+    "pissa": {
+        "init_lora_weights": "pissa",
+        "target_modules": r".*(query|q_lin|q_proj|Wqkv|\.q|attention\.output\.dense)",
+    },
+}
+"""What PEFT makes -> what is unlike a plain adapter."""
+JOBS = {"loaded": "ours", "found": "ours", **{name: name for name in MADE}}
+"""Where a number comes from -> the directory that is loaded here."""
+COLUMNS = (
+    "loaded by PEFT", "by transformers", "made by PEFT", "patterns", "OLoRA", "PiSSA",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,14 +111,15 @@ def with_new_head(params: Params) -> Params:
 
 def compared(cell: Cell, place: Path, job: str, directory: str) -> Result:
     """What PEFT gave in one of its jobs, and what we give."""
-    if (place / f"{job}.txt").exists():
-        return Result(problem=(place / f"{job}.txt").read_text())
+    problem = place / f"{'loaded' if job == 'found' else job}.txt"
+    if problem.exists():
+        return Result(problem=problem.read_text())
     try:
         model = Model.load(place / directory)
     except EncodaxError as error:
         return Result(problem=str(error))
     round_trip.RUNNERS.clear()
-    if job == "loaded" and model.config.labels != LABELS.get(cell.head, ()):
+    if directory == "ours" and model.config.labels != LABELS.get(cell.head, ()):
         return Result(problem=f"other labels: {model.config.labels}")
     return round_trip.compared(model, texts_for(cell, model), place / f"{job}.npz")
 
@@ -105,7 +130,7 @@ def texts_for(cell: Cell, model: Model) -> list[round_trip.Text]:
 
 
 def measured(cells: list[Cell], python: str, root: Path, real: Path | None) -> list[list[Result]]:
-    """Both results of each cell."""
+    """The results of each cell."""
     orders = []
     for cell in cells:
         place = root / f"{cell.family}-{cell.head}"
@@ -117,14 +142,12 @@ def measured(cells: list[Cell], python: str, root: Path, real: Path | None) -> l
                 "head": cell.head,
                 "classes": len(model.config.labels),
                 "texts": texts_for(cell, model),
+                "made": MADE,
             }
         )
     subprocess.run([python, REFERENCE], input=json.dumps(orders), text=True, check=True)
     return [
-        [
-            compared(cell, Path(order["place"]), job, directory)
-            for job, directory in (("loaded", "ours"), ("made", "theirs"))
-        ]
+        [compared(cell, Path(order["place"]), job, directory) for job, directory in JOBS.items()]
         for cell, order in zip(cells, orders, strict=True)
     ]
 
@@ -150,7 +173,7 @@ def main() -> None:
     rows = [
         [cell.family, cell.head, *map(str, pair)] for cell, pair in zip(cells, results, strict=True)
     ]
-    columns = ["family", "head", "written here, loaded by PEFT", "made by PEFT, loaded here"]
+    columns = ["family", "head", *COLUMNS]
     round_trip.show(columns, rows, markdown=options.markdown)
     for cell, pair in zip(cells, results, strict=True):
         for result in pair:

@@ -15,7 +15,7 @@ import safetensors.numpy
 from directories import edit_json, load_refusal, published, refusal, small_tokenizer, tensors_of
 
 import encodax
-from encodax.adapters import check_savable
+from encodax.adapters import check_base, check_savable
 from encodax.config import Usage
 from encodax.families import FAMILIES
 from encodax.model import Model
@@ -349,6 +349,7 @@ def test_a_model_that_no_published_family_has_is_refused(tiny_model: Model, tmp_
         ({"a_key_of_tomorrow": 0.5}, "a_key_of_tomorrow = 0.5"),
         ({"task_type": "SEQ"}, 'task_type = "SEQ"'),
         ({"task_type": ["SEQ_CLS"]}, "task_type"),
+        ({"task_type": "SEQ_2_SEQ_LM"}, "sequence-to-sequence"),
         ({"r": 0}, "r = 0"),
         ({"r": True}, "r = true"),
         ({"r": 3.0}, "r = 3.0"),
@@ -458,6 +459,12 @@ def test_an_adapter_of_an_adapter_is_refused(adapter: Path) -> None:
         lambda content: content.update(base_model_name_or_path=str(place)),
     )
     assert "is an adapter too" in load_refusal(place)
+
+
+def test_an_adapter_is_no_base_of_another(adapter: Path, tmp_path: Path) -> None:
+    assert "save the model whole" in refusal(lambda: check_base(adapter))
+    Model.load(adapter).save(tmp_path / "whole")
+    check_base(tmp_path / "whole")
 
 
 def test_a_whole_model_saved_over_an_adapter_is_no_adapter(encoder: Path, tmp_path: Path) -> None:

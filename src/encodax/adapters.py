@@ -208,6 +208,19 @@ def check_savable(config: ModelConfig, adapter: Params) -> None:
             _whole_tensor(family, stored, path, leaf)
 
 
+def check_base(directory: Path) -> None:
+    """Refuse a base that is an adapter itself.
+
+    Raises:
+        EncodaxError: it is one.
+    """
+    if is_adapter(directory):
+        raise EncodaxError(
+            f"{directory} is an adapter, and an adapter of it could not be loaded: load it, save "
+            "the model whole, and begin from that (or write a whole model: --merge)"
+        )
+
+
 def _module(family: Family, stored: ModelConfig, path: str) -> str:
     """The name in the file of a module that has an adapter."""
     if family.MODEL_TYPE == native.MODEL_TYPE:

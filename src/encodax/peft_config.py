@@ -24,8 +24,9 @@ Start = Literal["as it is", "less QR", "less SVD"]
 
 KINDS: dict[str, HeadKind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token", "QUESTION_ANS": "span"}
 """`task_type` -> the kind of head that it asks for."""
-OTHER_TASKS = ("CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM", "SEQ_2_SEQ_LM_CLASSIFICATION")
+OTHER_TASKS = ("CAUSAL_LM", "FEATURE_EXTRACTION")
 """Those that ask for none."""
+SEQ2SEQ_TASK = "SEQ_2_SEQ_LM"
 
 ALL_LINEAR = "all-linear"
 """`target_modules` that choose every linear layer."""
@@ -191,6 +192,10 @@ def read(path: Path) -> PeftConfig:
         _refuse_where_on(settings, key)
     if (bias := settings.get("bias", "none")) != "none":
         raise EncodaxError(f"{path}: bias = {shown(bias)} is not supported: {WAY_OUT}")
+    if settings.get("task_type") == SEQ2SEQ_TASK:
+        raise EncodaxError(
+            f"{path}: adapters of sequence-to-sequence models (task_type) are not read: {WAY_OUT}"
+        )
     start = _start(settings)
     task = value.optional("task_type", _is_task, f"one of {', '.join([*KINDS, *OTHER_TASKS])}")
     layers = value.optional("layers_to_transform", _are_layers, "a number or numbers")

@@ -3,7 +3,8 @@
 config.json, model.safetensors, tokenizer files   as transformers has them
 modules.json, 1_Pooling/...                        of an embedder (`sentence_modules.py`)
 head.json, head.safetensors                        a head that the published family lacks
-adapter_config.json, adapter_model.safetensors     what is added to another model (`adapters.py`)
+adapter_config.json, adapter_model.safetensors     what is added to another model (`adapters.py`),
+adapted_config.json                                 and config.json of what that gives
 generation_config.json                             how transformers generates (`seq2seq_model.py`)
 README.md                                          the model card
 """

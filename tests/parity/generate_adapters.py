@@ -14,6 +14,9 @@ It writes ``goldens-adapters/<case>/`` beside this file, replacing what was ther
 
 What was trained, and the merged model that PEFT makes of it, must agree with what is stored.
 
+``refused/<case>/`` is what is not read: such an adapter, and in ``merged/`` the whole model that PEFT
+makes of it, which is the way out. Its ``outputs.npz`` is of what was trained.
+
 ``sentence-transformers/`` and ``cross-encoder/`` are saved by that library, with all that it writes
 beside an adapter. There ``outputs.npz`` holds ``vectors`` or ``scores`` of ``TEXTS`` or ``PAIRS``,
 as the library gives them once it has loaded the directory.
@@ -99,6 +102,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Case -> the golden beneath, and what is unlike ``SEQUENCE``."""
 
+REFUSED: dict[str, dict[str, Any]] = {
+    "dora": {"use_dora": True},
+    "drawn": {"init_lora_weights": "pissa_niter_4"},
+}
+"""Adapters of ``bert/sequence`` that are not read, and what is unlike ``SEQUENCE``."""
+
 TEXTS = ["the cat sat on a mat", "a dog", "the cat ran and a dog ran and the cat sat"]
 PAIRS = [["the cat", "a dog ran"], ["a mat", "the dog sat on a cat"]]
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "and", "bird", "##s", "##ed"]
@@ -154,6 +163,26 @@ def make(name: str, golden: str, changes: dict[str, Any]) -> None:
     assert (run(again.merge_and_unload(), inputs) - output).abs().max() <= TOLERANCE, name
     assert (run(loaded_base(golden), inputs) - output).abs().max() > 0.05, f"{name} changes little"
     store_config(folder, golden)
+    arrays = {"token_ids": ids, "type_ids": types, "output": output.numpy()}
+    np.savez_compressed(folder / "outputs.npz", **arrays)
+
+
+def make_refused(name: str, changes: dict[str, Any]) -> None:
+    """One adapter by PEFT, and its merged model."""
+    golden, folder = "bert/sequence", MADE / "refused" / name
+    torch.manual_seed(1)
+    stored = np.load(GOLDENS / golden / "outputs.npz")
+    ids, types = stored["pair/token_ids"], stored["pair/type_ids"]
+    inputs = {
+        "input_ids": torch.tensor(ids)[None].long(),
+        "token_type_ids": torch.tensor(types)[None].long(),
+    }
+    model = get_peft_model(loaded_base(golden), LoraConfig(**{**SEQUENCE, **changes}))
+    redraw(model, torch.Generator().manual_seed(len(name)))
+    output = run(model, inputs)
+    model.save_pretrained(folder)
+    store_config(folder, golden)
+    model.merge_and_unload().save_pretrained(folder / "merged")
     arrays = {"token_ids": ids, "type_ids": types, "output": output.numpy()}
     np.savez_compressed(folder / "outputs.npz", **arrays)
 
@@ -245,6 +274,8 @@ def main() -> None:
     for name, (golden, changes) in CASES.items():
         make(name, golden, changes)
         print(name)
+    for name, changes in REFUSED.items():
+        make_refused(name, changes)
     make_with_library(
         "sentence-transformers",
         "bert/encoder",

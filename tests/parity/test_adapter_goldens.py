@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blocks import assert_close
-from directories import GOLDENS, published
+from directories import GOLDENS, published, refusal, small_tokenizer
 from goldens import parts
 
 from encodax.inference.embedder import Embedder
@@ -21,7 +21,8 @@ from encodax.types import PackedBatch
 
 FOLDER = Path(__file__).parent / "goldens-adapters"
 OF_LIBRARY = ("cross-encoder", "sentence-transformers")
-CASES = sorted(path.name for path in FOLDER.iterdir() if path.name not in OF_LIBRARY)
+REFUSED = sorted(path.name for path in (FOLDER / "refused").iterdir())
+CASES = sorted(path.name for path in FOLDER.iterdir() if path.name not in (*OF_LIBRARY, "refused"))
 TEXTS = ["the cat sat on a mat", "a dog", "the cat ran and a dog ran and the cat sat"]
 PAIRS = [("the cat", "a dog ran"), ("a mat", "the dog sat on a cat")]
 """Texts and pairs as the generator has them."""
@@ -48,6 +49,20 @@ def copied(case: str, place: Path) -> Path:
 def test_an_adapter_gives_what_peft_gives_with_it(case: str) -> None:
     model = parts(base_of(case)).with_adapter(FOLDER / case)
     stored = np.load(FOLDER / case / "outputs.npz")
+    batch = PackedBatch.from_rows(stored["token_ids"][None], type_ids=stored["type_ids"][None])
+    logits = model.apply(model.params, batch).logits
+    assert_close(logits[0, 0], stored["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_way_out_that_a_refusal_names_gives_the_model(case: str, tmp_path: Path) -> None:
+    folder = FOLDER / "refused" / case
+    message = refusal(lambda: parts("bert/sequence").with_adapter(folder))
+    assert "model.merge_and_unload().save_pretrained(directory)" in message
+    merged = shutil.copytree(folder / "merged", tmp_path / "merged")
+    small_tokenizer().save(merged)
+    model = Model.load(merged)
+    stored = np.load(folder / "outputs.npz")
     batch = PackedBatch.from_rows(stored["token_ids"][None], type_ids=stored["type_ids"][None])
     logits = model.apply(model.params, batch).logits
     assert_close(logits[0, 0], stored["output"], TOLERANCE)

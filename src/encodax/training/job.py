@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from encodax import adapters, atomic
+from encodax import adapters, atomic, hub
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
@@ -124,6 +124,7 @@ def prepare(
                 "an adapter is for a model that has a name: begin from a directory or an id "
                 "(--model), or ask for a whole model (--merge)"
             )
+        adapters.check_base(hub.directory_of(base))
         adapters.check_savable(start.config, trained)
     run = make_run(
         start, data, settings,
