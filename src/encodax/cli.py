@@ -995,7 +995,9 @@ def translate(
         length_penalty=length_penalty,
         early_stopping=_early_stopping(early_stopping),
         n_best=n_best,
-        sampling=dataclasses.replace(translator.model.generates_by.sampling, **given) if sample else None,
+        sampling=dataclasses.replace(translator.model.generates_by.sampling, **given)
+        if sample
+        else None,
         seed=seed,
         max_tokens=max_tokens,
         to=to,

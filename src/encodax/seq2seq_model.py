@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,11 @@ from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, kept
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
+
+WITH_LANGUAGES = ("mbart",)
+"""Families whose targets begin with a token for their language."""
+CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
+"""Such a token, as `de_DE`."""
 
 
 @functools.cache
@@ -187,6 +193,14 @@ class Seq2SeqModel:
         """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
         return _longest(self.config)
 
+    @functools.cached_property
+    def language_ids(self) -> dict[str, int]:
+        """Code of a language -> the token that a target in it begins with, of mBART."""
+        if self.config.family not in WITH_LANGUAGES:
+            return {}
+        vocabulary = self.tokenizer.vocabulary()
+        return {code: vocabulary[code] for code in sorted(vocabulary) if CODE.fullmatch(code)}
+
     def encode(
         self,
         texts: Sequence[str],
@@ -215,10 +229,11 @@ class Seq2SeqModel:
             raise EncodaxError("a list of texts is wanted, not one string")
         names = names or [f"text {index}" for index in range(len(texts))]
         if to is not None:
-            if self.tokenizer.languages is None:
+            if not self.language_ids and self.tokenizer.languages is None:
                 raise EncodaxError(f"the model has one target language: it takes no {to!r}")
-            if to not in self.tokenizer.languages:
+            if to not in (self.language_ids or self.tokenizer.languages or ()):
                 raise self._unknown_language(to, names[0] if names else "the texts")
+        if to is not None and not self.language_ids:
             texts = [f">>{to}<< {text}" if text else text for text in texts]
         for name, text in zip(names, texts, strict=True):
             check_unicode(text, name)
@@ -252,7 +267,7 @@ class Seq2SeqModel:
         raise self._unknown_language(asked[1], name)
 
     def _unknown_language(self, asked: str, name: str) -> EncodaxError:
-        languages = self.tokenizer.languages
+        languages = tuple(self.language_ids) or self.tokenizer.languages
         known = f"it has: {', '.join(languages)}" if languages else "it has one, without a name"
         return EncodaxError(f"{name}: the model has no target language {asked!r}; {known}")
 

@@ -21,11 +21,13 @@ from encodax.families import (
     electra,
     esm,
     marian,
+    mbart,
     modernbert,
     mpnet,
     native,
     native_seq2seq,
     nomic_bert,
+    pegasus,
     roberta,
     t5,
 )
@@ -95,7 +97,10 @@ FAMILIES: dict[str, Family] = {family.MODEL_TYPE: family for family in _ALL}
 _ALL_SEQ2SEQ: tuple[FamilyOfSeq2Seq, ...] = (
     marian.FAMILY,
     bart.FAMILY,
+    mbart.FAMILY,
+    pegasus.FAMILY,
     t5.FAMILY,
+    t5.MT5,
     native_seq2seq,
 )
 SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
