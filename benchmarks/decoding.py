@@ -5,10 +5,10 @@
 PYTHON is the Python of an environment made of `benchmarks/requirements.txt`. It makes a small model
 of each family, and a `generation_config.json` for each of many settings, those of published
 summarizers and translators among them, and calls `generate` without arguments on each text alone
-(`tests/parity/generate_decoding.py`). A `Translator` of the same directory, without options, has to
-give the same tokens, of every sequence; and of 10,000 first tokens that are drawn, chi-square has to
-find nothing against the probabilities of transformers. "changed" is how many texts a setting changes
-there, beside no setting.
+(`tests/parity/generate_decoding.py`). A `Translator` of the same directory, without options, has
+to give the same tokens, of every sequence; and of 10,000 first tokens that are drawn, chi-square
+has to find nothing against the probabilities of transformers. "changed" is how many texts a
+setting changes there, beside no setting.
 """
 
 from __future__ import annotations

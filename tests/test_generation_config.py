@@ -45,9 +45,15 @@ def test_what_transformers_wrote_leaves_out_is_its_default(tmp_path: Path) -> No
 
 
 SUMMARY: dict[str, Any] = {
-    "num_beams": 4, "length_penalty": 2.0, "max_length": 24, "min_length": 5, "early_stopping": True,
-    "no_repeat_ngram_size": 3, "forced_bos_token_id": 2, "forced_eos_token_id": 3,
-}  # fmt: skip
+    "num_beams": 4,
+    "length_penalty": 2.0,
+    "max_length": 24,
+    "min_length": 5,
+    "early_stopping": True,
+    "no_repeat_ngram_size": 3,
+    "forced_bos_token_id": 2,
+    "forced_eos_token_id": 3,
+}
 
 
 def test_the_settings_of_a_summarizer(tmp_path: Path) -> None:
@@ -103,9 +109,16 @@ def test_config_json_is_not_asked_where_there_is_the_other_file(tmp_path: Path) 
 
 def test_off_values_change_nothing(tmp_path: Path) -> None:
     off = {
-        "num_beam_groups": 1, "diversity_penalty": 0.0, "guidance_scale": 1.0, "penalty_alpha": None,
-        "top_k": 0, "top_p": 0, "use_cache": False, "output_scores": True, "constraints": None,
-    }  # fmt: skip
+        "num_beam_groups": 1,
+        "diversity_penalty": 0.0,
+        "guidance_scale": 1.0,
+        "penalty_alpha": None,
+        "top_k": 0,
+        "top_p": 0,
+        "use_cache": False,
+        "output_scores": True,
+        "constraints": None,
+    }
     assert loaded(tmp_path, **off).generates_by.sampling == Sampling(top_k=1)
 
 
@@ -134,7 +147,7 @@ def test_off_values_change_nothing(tmp_path: Path) -> None:
         ({"watermarking_config": {"bias": 2.0}}, 'watermarking_config = {"bias": 2.0} is not'),
         ({"eos_token_id": [1, VOCABULARY]}, f"vocabulary, which has 0..{VOCABULARY - 1}"),
         ({"suppress_tokens": [-1]}, "suppress_tokens = [-1] wants tokens of the vocabulary"),
-        ({"forced_bos_token_id": VOCABULARY}, f"forced_bos_token_id = {VOCABULARY} wants tokens"),
+        ({"forced_bos_token_id": VOCABULARY}, f"first is {VOCABULARY}, and the vocabulary has"),
         ({"bad_words_ids": [3]}, "bad_words_ids = [3] is no list of lists of tokens"),
         ({"bad_words_ids": [[]]}, "bad_words_ids = [[]] has a sequence without tokens"),
         (

@@ -154,7 +154,8 @@ class Seq2SeqModel:
                 published.setdefault(key, value)
             json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
             json_files.write(place / GENERATION_FILE, self._generation())
-            weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
+            carried = {**_position_tables(config, family), **self.carried}
+            weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, carried)
             self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)
             # The library makes files that their owner alone can read.
             shutil.copymode(place / CONFIG_FILE, place / weights.WEIGHTS_FILE)
@@ -421,7 +422,9 @@ def _published(
     if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
         return dict(stored)  # it says all itself
     published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
-    for key in (*IDS, FIRST, NEVER):
+    words = said.get(NEVER)
+    has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
+    for key in (*IDS, FIRST, *((NEVER,) if has_words else ())):
         if said.get(key) is not None and (key not in IDS or key not in published):
             published[key] = said[key]
     if isinstance(family, Seq2SeqFamily) and family.own_output is not None:
@@ -434,6 +437,18 @@ def _published(
 
 IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 """Keys that count as left out where they are null."""
+
+
+def _position_tables(
+    config: Seq2SeqConfig, family: families.FamilyOfSeq2Seq
+) -> dict[str, np.ndarray]:
+    """Positions that are computed, where the published class wants them in the file, too."""
+    if not isinstance(family, Seq2SeqFamily) or not family.position_tables:
+        return {}
+    embeddings = config.transformer.encoder.embeddings
+    assert embeddings.max_positions is not None
+    table = functional.sinusoidal_table(embeddings.max_positions, embeddings.width, halves=True)
+    return dict.fromkeys(family.position_tables, np.asarray(table))
 
 
 def _check_positions(

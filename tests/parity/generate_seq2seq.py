@@ -4,7 +4,8 @@ Run it where ``generate.py`` runs::
 
     python tests/parity/generate_seq2seq.py [MODEL ...]
 
-It makes all models anew, or those that are named. It writes ``goldens-seq2seq/<model>/`` beside this file, replacing what was there:
+It makes all models anew, or those that are named. It writes ``goldens-seq2seq/<model>/`` beside
+this file, replacing what was there:
 
 - ``config.json``, ``generation_config.json`` and ``model.safetensors``, as ``save_pretrained``
   writes them, but for T5 1.1: its ``tie_word_embeddings`` is false, as published;

@@ -160,8 +160,12 @@ def seq2seq_family_named(model_type: object) -> FamilyOfSeq2Seq:
 
 
 def seq2seq_family_for(config: Seq2SeqConfig) -> FamilyOfSeq2Seq:
-    """The family that can hold this configuration exactly: the native one where none other can."""
-    for family in SEQ2SEQ_FAMILIES.values():
+    """The family that can hold this configuration exactly: the native one where none other can.
+
+    That is the one it was read from, while nothing has changed that it cannot hold.
+    """
+    first = [SEQ2SEQ_FAMILIES[config.family]] if config.family in SEQ2SEQ_FAMILIES else []
+    for family in [*first, *SEQ2SEQ_FAMILIES.values()]:
         if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
             continue
         try:

@@ -36,5 +36,8 @@ FAMILY = Seq2SeqFamily(
     },
     fixed=marian.FIXED,
     copies=marian.COPIES,
+    position_tables=tuple(
+        f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")
+    ),
     strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
 )
