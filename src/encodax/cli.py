@@ -973,7 +973,7 @@ def translate(
 
     if (n_best or 1) > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
-    drawn = {
+    drawn: dict[str, Any] = {
         "temperature": temperature,
         "top_k": sample_top_k,
         "top_p": top_p,
