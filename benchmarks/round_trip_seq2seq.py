@@ -65,11 +65,13 @@ def main() -> None:
     """Print the table; the exit code is 1 where a family is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference", required=True, help="Python with torch and transformers")
-    python = parser.parse_args().reference
+    parser.add_argument("models", nargs="*", help="which, by name; all where none is named")
+    arguments = parser.parse_args()
+    python = arguments.reference
     print("| model | class of transformers | scores | greedy and beams | back |")
     print("|---|---|---|---|---|")
     failed = False
-    for name in MODELS:
+    for name in arguments.models or MODELS:
         with tempfile.TemporaryDirectory() as folder:
             row = compared(name, Path(folder), python)
         failed |= row["off"] > LIMIT or not (row["generated"] and row["same"])
@@ -232,9 +234,17 @@ def bart(folder: Path, **published: Any) -> Seq2SeqModel:
     return of("bart", made, **STACKS, **ids, **start, **published)
 
 
-def t5(folder: Path, **published: Any) -> Seq2SeqModel:
-    """T5."""
-    return of("t5", spiece(folder), **T5, decoder_start_token_id=0, **published)
+def kin(folder: Path, family: str) -> Seq2SeqModel:
+    """mBART, and PEGASUS."""
+    made = byte_pairs(folder)
+    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.end_id}
+    start = {"decoder_start_token_id": made.end_id, "scale_embedding": True}
+    return of(family, made, **STACKS, **ids, **start)
+
+
+def t5(folder: Path, family: str = "t5", **published: Any) -> Seq2SeqModel:
+    """T5, and mT5."""
+    return of(family, spiece(folder), **T5, decoder_start_token_id=0, **published)
 
 
 MODELS = {
@@ -243,10 +253,16 @@ MODELS = {
     "bart": bart,
     "bart, with a first token": functools.partial(bart, forced_bos_token_id=5),
     "bart, bare": functools.partial(bart, architectures=["BartModel"]),
+    "mbart": functools.partial(kin, family="mbart"),
+    "pegasus": functools.partial(kin, family="pegasus"),
     "t5": t5,
     "t5, version 1.1": functools.partial(
         t5, feed_forward_proj="gated-gelu", tie_word_embeddings=False
     ),
+    "t5, version 1.1, tied": functools.partial(
+        t5, feed_forward_proj="gated-gelu", scale_decoder_outputs=False
+    ),
+    "mt5": functools.partial(t5, family="mt5"),
 }
 
 if __name__ == "__main__":

@@ -1022,7 +1022,7 @@ def translate(
 
     if (n_best or 1) > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
-    drawn = {
+    drawn: dict[str, Any] = {
         "temperature": temperature,
         "top_k": sample_top_k,
         "top_p": top_p,
@@ -1044,7 +1044,9 @@ def translate(
         length_penalty=length_penalty,
         early_stopping=_early_stopping(early_stopping),
         n_best=n_best,
-        sampling=dataclasses.replace(translator.model.generates_by.sampling, **given) if sample else None,
+        sampling=dataclasses.replace(translator.model.generates_by.sampling, **given)
+        if sample
+        else None,
         seed=seed,
         max_tokens=max_tokens,
         to=to,

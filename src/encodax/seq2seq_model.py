@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,11 @@ from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, kept
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
+
+WITH_LANGUAGES = ("mbart",)
+"""Families whose targets begin with a token for their language."""
+CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
+"""Such a token, as `de_DE`."""
 
 
 @functools.cache
@@ -148,7 +154,8 @@ class Seq2SeqModel:
                 published.setdefault(key, value)
             json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
             json_files.write(place / GENERATION_FILE, self._generation())
-            weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
+            carried = {**_position_tables(config, family), **self.carried}
+            weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, carried)
             self.tokenizer.save(
                 place, max_length=self.max_length, model_type=family.MODEL_TYPE, has_types=False
             )
@@ -189,6 +196,14 @@ class Seq2SeqModel:
         """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
         return _longest(self.config)
 
+    @functools.cached_property
+    def language_ids(self) -> dict[str, int]:
+        """Code of a language -> the token that a target in it begins with, of mBART."""
+        if self.config.family not in WITH_LANGUAGES:
+            return {}
+        vocabulary = self.tokenizer.vocabulary()
+        return {code: vocabulary[code] for code in sorted(vocabulary) if CODE.fullmatch(code)}
+
     def encode(
         self,
         texts: Sequence[str],
@@ -217,10 +232,11 @@ class Seq2SeqModel:
             raise EncodaxError("a list of texts is wanted, not one string")
         names = names or [f"text {index}" for index in range(len(texts))]
         if to is not None:
-            if self.tokenizer.languages is None:
+            if not self.language_ids and self.tokenizer.languages is None:
                 raise EncodaxError(f"the model has one target language: it takes no {to!r}")
-            if to not in self.tokenizer.languages:
+            if to not in (self.language_ids or self.tokenizer.languages or ()):
                 raise self._unknown_language(to, names[0] if names else "the texts")
+        if to is not None and not self.language_ids:
             texts = [f">>{to}<< {text}" if text else text for text in texts]
         for name, text in zip(names, texts, strict=True):
             check_unicode(text, name)
@@ -254,7 +270,7 @@ class Seq2SeqModel:
         raise self._unknown_language(asked[1], name)
 
     def _unknown_language(self, asked: str, name: str) -> EncodaxError:
-        languages = self.tokenizer.languages
+        languages = tuple(self.language_ids) or self.tokenizer.languages
         known = f"it has: {', '.join(languages)}" if languages else "it has one, without a name"
         return EncodaxError(f"{name}: the model has no target language {asked!r}; {known}")
 
@@ -408,7 +424,9 @@ def _published(
     if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
         return dict(stored)  # it says all itself
     published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
-    for key in (*IDS, FIRST, NEVER):
+    words = said.get(NEVER)
+    has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
+    for key in (*IDS, FIRST, *((NEVER,) if has_words else ())):
         if said.get(key) is not None and (key not in IDS or key not in published):
             published[key] = said[key]
     if isinstance(family, Seq2SeqFamily) and family.own_output is not None:
@@ -421,6 +439,18 @@ def _published(
 
 IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 """Keys that count as left out where they are null."""
+
+
+def _position_tables(
+    config: Seq2SeqConfig, family: families.FamilyOfSeq2Seq
+) -> dict[str, np.ndarray]:
+    """Positions that are computed, where the published class wants them in the file, too."""
+    if not isinstance(family, Seq2SeqFamily) or not family.position_tables:
+        return {}
+    embeddings = config.transformer.encoder.embeddings
+    assert embeddings.max_positions is not None
+    table = functional.sinusoidal_table(embeddings.max_positions, embeddings.width, halves=True)
+    return dict.fromkeys(family.position_tables, np.asarray(table))
 
 
 def _check_positions(

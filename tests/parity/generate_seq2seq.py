@@ -2,9 +2,10 @@
 
 Run it where ``generate.py`` runs::
 
-    python tests/parity/generate_seq2seq.py
+    python tests/parity/generate_seq2seq.py [MODEL ...]
 
-It writes ``goldens-seq2seq/<model>/`` beside this file, replacing what was there:
+It makes all models anew, or those that are named. It writes ``goldens-seq2seq/<model>/`` beside
+this file, replacing what was there:
 
 - ``config.json``, ``generation_config.json`` and ``model.safetensors``, as ``save_pretrained``
   writes them, but for T5 1.1: its ``tie_word_embeddings`` is false, as published;
@@ -23,6 +24,7 @@ loaded again: both must agree with what is stored.
 
 import json
 import shutil
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +84,21 @@ MODELS: dict[str, tuple[str, Values]] = {
     "bart-bare": ("Bart", BART),
     "t5": ("T5", T5),
     "t5-1.1": ("T5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "t5-1.1-tied": ("T5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "mt5": ("MT5", {**T5, "feed_forward_proj": "gated-gelu"}),
+    "mbart": ("MBart", {**BART, "decoder_start_token_id": 2, "scale_embedding": True}),
+    "pegasus": (
+        "Pegasus",
+        {
+            **STACKS,
+            "scale_embedding": True,
+            "activation_function": "relu",
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "decoder_start_token_id": 0,
+            "forced_eos_token_id": None,
+        },
+    ),
 }
 CLASSES = {"Marian": "MarianMTModel", "Bart": "BartForConditionalGeneration"}
 GENERATION: Values = {
@@ -102,13 +119,13 @@ def build(name: str, generator: torch.Generator) -> PreTrainedModel:
     redraw(model, generator)
     with torch.no_grad():  # T5 draws queries smaller instead of scaling scores
         for module in model.modules():
-            if type(module).__name__ == "T5Attention":
+            if type(module).__name__ in ("T5Attention", "MT5Attention"):
                 module.q.weight *= T5["d_kv"] ** -0.5
     with torch.no_grad():  # so that some sequences end
         model.get_output_embeddings().weight[model.config.eos_token_id] *= 2
     if hasattr(model, "final_logits_bias") and name != "bart-bare":
         model.final_logits_bias.copy_(torch.randn(1, VOCABULARY, generator=generator))
-    if name == "marian":  # its positions are parameters that are not trained
+    if name in ("marian", "pegasus"):  # their positions are parameters that are not trained
         for stack in (model.model.encoder, model.model.decoder):
             stack.embed_positions.weight.data = stack.embed_positions.create_weight()
     for key, value in GENERATION.get(name, {}).items():
@@ -302,10 +319,12 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    shutil.rmtree(GOLDENS, ignore_errors=True)
-    for name in MODELS:
+    if not sys.argv[1:]:
+        shutil.rmtree(GOLDENS, ignore_errors=True)
+        make_tokenizers()
+    for name in sys.argv[1:] or MODELS:
+        shutil.rmtree(GOLDENS / name, ignore_errors=True)
         make(name)
-    make_tokenizers()
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ from encodax.families import (
     electra,
     esm,
     marian,
+    mbart,
     modernbert,
     mpnet,
     native,
     native_seq2seq,
     nomic_bert,
+    pegasus,
     roberta,
     t5,
 )
@@ -95,7 +97,10 @@ FAMILIES: dict[str, Family] = {family.MODEL_TYPE: family for family in _ALL}
 _ALL_SEQ2SEQ: tuple[FamilyOfSeq2Seq, ...] = (
     marian.FAMILY,
     bart.FAMILY,
+    mbart.FAMILY,
+    pegasus.FAMILY,
     t5.FAMILY,
+    t5.MT5,
     native_seq2seq,
 )
 SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
@@ -155,8 +160,12 @@ def seq2seq_family_named(model_type: object) -> FamilyOfSeq2Seq:
 
 
 def seq2seq_family_for(config: Seq2SeqConfig) -> FamilyOfSeq2Seq:
-    """The family that can hold this configuration exactly: the native one where none other can."""
-    for family in SEQ2SEQ_FAMILIES.values():
+    """The family that can hold this configuration exactly: the native one where none other can.
+
+    That is the one it was read from, while nothing has changed that it cannot hold.
+    """
+    first = [SEQ2SEQ_FAMILIES[config.family]] if config.family in SEQ2SEQ_FAMILIES else []
+    for family in [*first, *SEQ2SEQ_FAMILIES.values()]:
         if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
             continue
         try:

@@ -49,6 +49,10 @@ STACKS: Table = {
     "output": ("", {"b": Tensor("=final_logits_bias", "row")}),
 }
 """Where Marian, and BART, keep their layers, the one table of tokens, and the output's bias."""
+FINAL_NORMS: Table = {
+    f"{side}/final_norm": (f"model.{side}.layer_norm", NORM) for side in ("encoder", "decoder")
+}
+"""Where their pre-norm kin keep the norms after the last layers."""
 COPIES = {
     name: "model.shared.weight"
     for name in (
@@ -72,6 +76,12 @@ REFUSED: dict[str, Any] = {
     "add_bias_logits": True,
 }
 """Options of the first such models that the published classes no longer have."""
+REFUSED_OF_PRE_NORM: dict[str, Any] = {
+    "normalize_before": False,
+    "add_final_layer_norm": False,
+    "add_bias_logits": True,
+}
+"""The same of their pre-norm kin."""
 FIXED: dict[str, Any] = {
     "encoder_layerdrop": 0.0,
     "decoder_layerdrop": 0.0,
@@ -80,15 +90,20 @@ FIXED: dict[str, Any] = {
 
 
 def stacks(
-    published: Published, embeddings: dict[str, Any], *, output_bias: bool = True
+    published: Published,
+    embeddings: dict[str, Any],
+    *,
+    output_bias: bool = True,
+    pre_norm: bool = False,
 ) -> TransformerConfig:
-    """Both stacks as Marian and BART say them.
+    """Both stacks as Marian, BART and their kin say them.
 
     Args:
         published: the configuration.
         embeddings: fields of `EmbeddingsConfig` beside the vocabulary, the width, the scale and
             the dropout.
         output_bias: whether the scores have one.
+        pre_norm: whether norms stand before each sublayer, and after the last layer.
     """
     width, rate = published.integer("d_model", least=1), published.rate("dropout")
 
@@ -108,9 +123,11 @@ def stacks(
                 dropout_rate=published.rate("activation_dropout"),
             ),
             NormConfig(NORM_EPS),
+            "pre" if pre_norm else "post",
             dropout_rate=rate,
         )
 
+    final_norm = NormConfig(NORM_EPS) if pre_norm else None
     tokens = EmbeddingsConfig(
         published.integer("vocab_size", least=1),
         width,
@@ -123,8 +140,8 @@ def stacks(
         return (layer(side),) * published.integer(f"{side}_layers", least=1, most=1_000)
 
     return TransformerConfig(
-        EncoderConfig(tokens, layers("encoder")),
-        DecoderConfig(tokens, layers("decoder")),
+        EncoderConfig(tokens, layers("encoder"), final_norm),
+        DecoderConfig(tokens, layers("decoder"), final_norm),
         output_bias=output_bias,
     )
 

@@ -55,6 +55,8 @@ class Seq2SeqFamily:
     """Tensors that repeat another where files store both -> that other one."""
     strays: tuple[str, ...] = ()
     """Tensors that files may carry and the model does not compute with."""
+    position_tables: tuple[str, ...] = ()
+    """Tensors of computed positions that the published class expects in a file."""
     own_output: tuple[str, str] | None = None
     """Tensor of an output that is not tied, where the file has it and it is no copy of the other
     one: such a family looks at the weights, not at `tie_word_embeddings`."""
@@ -170,7 +172,7 @@ def _never_ids(values: Mapping[str, Any], otherwise: tuple[int, ...]) -> tuple[i
     if words is None:
         return otherwise
     if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
-        raise EncodaxError(f"{NEVER} = {words!r} is no list of lists of tokens")
+        raise EncodaxError(f"config.json: {NEVER} = {words!r} is no list of lists of tokens")
     return tuple(Published({NEVER: word[0]}, {}).integer(NEVER) for word in words if len(word) == 1)
 
 

@@ -7,6 +7,7 @@ an output of its own (Shazeer 2020, arXiv:2002.05202).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from encodax.config import (
@@ -216,3 +217,19 @@ FAMILY = Seq2SeqFamily(
     own_output=("lm_head.weight", "shared.weight"),
     strays=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )
+
+
+def mt5_transformer(published: Published) -> TransformerConfig:
+    """The stacks: those of version 1.1, whose scores are never scaled."""
+    return replace(transformer(published), output_scale=1.0)
+
+
+MT5 = replace(
+    FAMILY,
+    MODEL_TYPE="mt5",
+    architecture="MT5ForConditionalGeneration",
+    other_architectures=(),
+    transformer=mt5_transformer,
+    defaults={**FAMILY.defaults, "feed_forward_proj": "gated-gelu"},
+)
+"""Xue et al. 2021, arXiv:2010.11934."""

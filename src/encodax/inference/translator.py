@@ -301,13 +301,16 @@ class Translator:
                 source, the others in `Translation.others`; `sampling`, to draw tokens instead, by
                 `seed` and a text's place; `max_tokens`, of the longest translation, the end
                 included; `to`, the code of the language that is wanted, of a model that has several
-                (`>>fra<<` before a text is the same); and the fields of
+                (`>>fra<<` before a text of Marian's is the same); and the fields of
                 `encodax.generation.LogitsRules`, such as `min_tokens`, `no_repeat_ngram_size`,
                 `repetition_penalty` and `suppress_tokens`.
 
         Raises:
             EncodaxError: there is no such option, or options do not go together.
         """
+        to, languages = options.get("to"), self.model.language_ids
+        if to in languages:  # an unknown one is refused where texts are encoded
+            options.setdefault("forced_bos_token_id", languages[to])
         return Manner.of(self.model.generates_by, **options)
 
     def answers(

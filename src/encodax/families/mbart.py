@@ -1,0 +1,46 @@
+"""mBART: BART with the norms before each sublayer, for many languages.
+
+Liu et al. 2020, arXiv:2001.08210. The tokenizer ends a source with its language, or begins it so;
+which language is written is the first token of the target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encodax.config import NormConfig, TransformerConfig
+from encodax.families import bart, marian
+from encodax.families.published import Published
+from encodax.families.seq2seq import Seq2SeqFamily
+from encodax.families.tensors import Table
+
+IDS = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+STACKS: Table = {**bart.STACKS, **marian.FINAL_NORMS}
+
+
+def transformer(published: Published) -> TransformerConfig:
+    """The stacks."""
+    embeddings: dict[str, Any] = {
+        "positions": "learned",
+        "max_positions": published.integer("max_position_embeddings", least=1),
+        "position_offset": bart.POSITION_OFFSET,
+        "norm": NormConfig(marian.NORM_EPS),
+    }
+    return marian.stacks(published, embeddings, pre_norm=True)
+
+
+FAMILY = Seq2SeqFamily(
+    MODEL_TYPE="mbart",
+    architecture="MBartForConditionalGeneration",
+    transformer=transformer,
+    published=marian.keys,
+    table=lambda config: STACKS,
+    defaults={**marian.DEFAULTS, **IDS},
+    refused={
+        **marian.REFUSED_OF_PRE_NORM,
+        "static_position_embeddings": True,
+        "normalize_embedding": False,
+    },
+    fixed=marian.FIXED,
+    copies=marian.COPIES,
+)
