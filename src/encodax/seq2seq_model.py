@@ -25,7 +25,8 @@ from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
 from encodax.nn import DecoderCache, Transformer, functional
-from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES
+from encodax.json_files import ModelFiles, Settings, is_there
+from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, kept, named_as
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
@@ -53,6 +54,8 @@ class Seq2SeqModel:
     """Tensors of the file that the model does not compute with; saved back."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """`generation_config.json` as it was loaded: saved back, but for what `config` says."""
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each JSON file it was read from (`encodax info --files`)."""
 
     @classmethod
     def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
@@ -77,22 +80,24 @@ class Seq2SeqModel:
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         place = directory / CONFIG_FILE
         generation = _generation_of(directory)
-        published = _published(directory, generation)
+        published = Settings(_published(directory, generation), where=place)
         if "model_type" not in published:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
         family = families.seq2seq_family_named(published["model_type"])
-        config = family.read_config(published)
+        with named_as(place):
+            config = family.read_config(published)
         _check_ids(config, place)
         loaded = weights.load(directory, parameter_shapes(config), family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
-        if tokenizer.ordinary_ids.max(initial=-1) >= rows:  # BART has no row for its mask
+        if tokenizer.least_rows > rows:  # BART has no row for its mask
             raise EncodaxError(
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
                 f"embedding {rows} rows; they are not of one model"
             )
         _check_positions(config, loaded.carried, directory)
-        return cls(config, loaded.params, tokenizer, loaded.carried, generation)
+        files = {CONFIG_FILE: family.account(published), **tokenizer.keys}
+        return cls(config, loaded.params, tokenizer, loaded.carried, generation, files)
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
         """Write a model directory, whole or not at all.
@@ -114,8 +119,8 @@ class Seq2SeqModel:
             )
 
         def write_to(place: Path) -> None:
-            published = {**family.write_config(config), "dtype": "float32"}
-            json_files.write(place / CONFIG_FILE, published)
+            published = {**kept(self.files, CONFIG_FILE), **family.write_config(config)}
+            json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
             json_files.write(place / GENERATION_FILE, self._generation())
             weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
             self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)
@@ -191,21 +196,9 @@ class Seq2SeqModel:
             check_unicode(text, name)
             self._check_language(text, name)
         encodings = self.tokenizer.encode(texts)
-        for name, encoding in zip(names, encodings, strict=True):
-            self._check_rows(encoding, name)
-        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
-
-    def _check_rows(self, encoding: Encoding, name: str) -> None:
-        """Refuse a token that the tokenizer has and the model does not: BART's mask.
-
-        Raises:
-            EncodaxError: names the text and the token.
-        """
         rows = self.config.transformer.encoder.embeddings.vocabulary_size
-        unknown = encoding.token_ids[encoding.token_ids >= rows]
-        if len(unknown):
-            (token,) = self.tokenizer.tokens(unknown[:1])
-            raise EncodaxError(f"{name}: the model has no row for the token {token!r}")
+        self.tokenizer.check_rows(encodings, rows, names)
+        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
 
     def _check_language(self, text: str, name: str) -> None:
         """Refuse what asks for a language that the model does not have.
@@ -237,8 +230,9 @@ class Seq2SeqModel:
             truncate=truncate,
             names=names,
         )
+        rows = self.config.transformer.decoder.embeddings.vocabulary_size
+        self.tokenizer.check_rows(targets, rows, names)
         for name, encoding in zip(names, targets, strict=True):
-            self._check_rows(encoding, name)
             if encoding.token_ids[-1] != self.config.end_id:
                 raise EncodaxError(
                     f"{name}: the tokenizer does not end it with token {self.config.end_id}, with "
@@ -345,7 +339,7 @@ def is_seq2seq(
     """
     directory = hub.directory_of(path_or_id, revision=revision, token=token)
     place = directory / CONFIG_FILE
-    if not place.is_file():
+    if not is_there(place):
         return False
     model_type = json_files.read(place, hint="").get("model_type")
     return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
@@ -385,7 +379,7 @@ def as_list(value: Any) -> list[Any]:
 def _generation_of(directory: Path) -> dict[str, Any]:
     """`generation_config.json`, where there is one."""
     place = directory / GENERATION_FILE
-    found: dict[str, Any] = json_files.read(place, hint="") if place.is_file() else {}
+    found: dict[str, Any] = json_files.read(place, hint="") if is_there(place) else {}
     return found
 
 
