@@ -214,7 +214,7 @@ def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> 
 
 def is_adapter(directory: Path) -> bool:
     """Whether a directory holds an adapter, and so no model of its own."""
-    return (directory / ADAPTER_CONFIG_FILE).is_file()
+    return json_files.is_there(directory / ADAPTER_CONFIG_FILE)
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ def _is_number(value: object) -> bool:
 
 
 def _config(path: Path) -> ModelConfig | None:
-    if not path.is_file():
+    if not json_files.is_there(path):
         return None
     published = json_files.read(path, hint="")
     return family_named(published.get("model_type")).read_config(published)

@@ -96,6 +96,7 @@ def read(
     # Of an embedder, whatever head the file has: sentence-transformers takes the encoder of it.
     encoder_only = encoder_only or modules is not None
     family, config, published = _published(place, encoder_only=encoder_only)
+    weights.check_sizes(place, family, config, {"encoder": config.encoder})
     loaded = weights.load(place, shapes_of(config), family, config)
     tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
     _check_tokenizer(place, tokenizer, config)
@@ -196,8 +197,9 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     of_file = {p: leaves for p, leaves in parts.params.items() if stored.head or of_encoder(p)}
 
     def write_to(place: Path) -> None:
-        published = {**kept(parts.files, CONFIG_FILE), **family.write_config(stored)}
-        json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
+        json_files.write(
+            place / CONFIG_FILE, with_kept(family.write_config(stored), parts.files, CONFIG_FILE)
+        )
         weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
         types = stored.encoder.embeddings.type_vocabulary_size
         parts.tokenizer.save(
@@ -228,6 +230,12 @@ def kept(files: ModelFiles, name: str) -> dict[str, Any]:
     """Return the keys of a file that change no answer, to be saved back."""
     found = files.get(name, json_files.FileKeys()).kept
     return {key: value for key, value in found.items() if key not in NOT_KEPT}
+
+
+def with_kept(published: Mapping[str, Any], files: ModelFiles, name: str) -> dict[str, Any]:
+    """Return a configuration to be saved, with the keys of its file that change no answer."""
+    others = {key: value for key, value in kept(files, name).items() if key not in published}
+    return {**published, **others, "dtype": "float32"}
 
 
 def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
@@ -264,8 +272,8 @@ def of_encoder(path: str) -> bool:
 def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
     """Refuse a tokenizer that is not the model's, as far as it shows.
 
-    Special and added tokens may have no row: texts that hold them are refused, one by one. Nor does it matter
-    which id pads, where positions do not follow it: padding is never attended to.
+    Special and added tokens may have no row: texts that hold them are refused, one by one. Nor
+    does it matter which id pads, where positions do not follow it: nothing attends to padding.
 
     Raises:
         EncodaxError: it has more tokens than the embedding; or positions are counted by another

@@ -16,7 +16,7 @@ from encodax import json_files, weights
 from encodax.config import HeadConfig, ModelConfig, Pooling, Similarity, Usage
 from encodax.errors import EncodaxError
 from encodax.families.tensors import LINEAR
-from encodax.json_files import ModelFiles
+from encodax.json_files import ModelFiles, is_there
 from encodax.types import Params
 
 MODULES_FILE = "modules.json"
@@ -74,7 +74,7 @@ def read(directory: Path) -> SentenceModules | None:
         EncodaxError: a file is broken, or asks for a module or option that is not known.
     """
     path = directory / MODULES_FILE
-    if not path.is_file():
+    if not is_there(path):
         return None
     listed = _json(path, list)
     try:
@@ -96,7 +96,7 @@ def read(directory: Path) -> SentenceModules | None:
     head = HeadConfig(
         "embedding", pooling=_pooling(places["Pooling"]), normalize="Normalize" in places
     )
-    if "Normalize" in places and (path := places["Normalize"] / "config.json").is_file():
+    if "Normalize" in places and is_there(path := places["Normalize"] / "config.json"):
         _check_place(path, _json(path, dict))
     dense = places.get("Dense")
     return SentenceModules(
@@ -169,7 +169,7 @@ def _max_length(folder: Path) -> int | None:
         ("tokenizer_config.json", "model_max_length"),
     ):
         path = folder / name
-        if not path.is_file():
+        if not is_there(path):
             continue
         config = _json(path, dict)
         if name == LENGTH_FILE and config.get("do_lower_case"):
@@ -185,7 +185,7 @@ def _max_length(folder: Path) -> int | None:
 
 def _usage(directory: Path) -> Usage:
     path = directory / SETTINGS_FILE
-    if not path.is_file():
+    if not is_there(path):
         return Usage()
     config = _json(path, dict)
     prompts = config.get("prompts") or {}

@@ -24,9 +24,9 @@ from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
-from encodax.nn import DecoderCache, Transformer, functional
 from encodax.json_files import ModelFiles, Settings, is_there
-from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, kept, named_as
+from encodax.nn import DecoderCache, Transformer, functional
+from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, named_as, with_kept
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
@@ -87,6 +87,10 @@ class Seq2SeqModel:
         with named_as(place):
             config = family.read_config(published)
         _check_ids(config, place)
+        whole = config.transformer
+        weights.check_sizes(
+            directory, family, config, {"encoder": whole.encoder, "decoder": whole.decoder}
+        )
         loaded = weights.load(directory, parameter_shapes(config), family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
@@ -119,8 +123,10 @@ class Seq2SeqModel:
             )
 
         def write_to(place: Path) -> None:
-            published = {**kept(self.files, CONFIG_FILE), **family.write_config(config)}
-            json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
+            json_files.write(
+                place / CONFIG_FILE,
+                with_kept(family.write_config(config), self.files, CONFIG_FILE),
+            )
             json_files.write(place / GENERATION_FILE, self._generation())
             weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, self.carried)
             self.tokenizer.save(place, max_length=self.max_length, model_type=family.MODEL_TYPE)

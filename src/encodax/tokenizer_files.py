@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from encodax.errors import EncodaxError
+from encodax.json_files import check_content, is_there
 
 Token = tuple[str, int]
 """A token and its id."""
@@ -166,8 +167,9 @@ def _read(path: Path) -> bytes | None:
         EncodaxError: it is a link out of its directory, or cannot be read.
     """
     try:
-        if not path.is_file():
+        if not is_there(path):
             return None
+        check_content(path, may_be_empty=True)
         home, real = path.parent.resolve(), path.resolve()
         # The Hugging Face cache links snapshots/REVISION/name to blobs/HASH.
         caches = [place.parent / "blobs" for place in home.parents if place.name == "snapshots"]

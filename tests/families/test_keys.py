@@ -69,7 +69,7 @@ def tried(family: str, matters: list[str]) -> tuple[str, ...]:
 
 
 def fate(family: str, head: str, key: str, value: Any) -> str:
-    """`used`, `harmless` or `refused`: what becomes of a key with another value; or what is wrong."""
+    """`used`, `harmless` or `refused`: what becomes of a key with another value; or a fault."""
     before = stored(family, head)
     values = {**before, key: value}
     if key == "id2label":

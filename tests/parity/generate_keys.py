@@ -150,6 +150,31 @@ OF_GENERATION: Values = {
     "typical_p": 0.5,
 }
 """Keys of generation that transformers 4 wrote into every `config.json`."""
+OF_FAIRSEQ: Values = {
+    "add_bias_logits": True,
+    "add_final_layer_norm": True,
+    "classif_dropout": 0.1,
+    "extra_pos_embeddings": 2,
+    "hidden_size": 12,
+    "normalize_before": True,
+    "normalize_embedding": False,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 1,
+    "static_position_embeddings": True,
+}
+"""What the first files of sequence-to-sequence models have, of fairseq's and Marian's options."""
+OF_T5: Values = {
+    "dense_act_fn": "silu",
+    "head_dim": 4,
+    "hidden_size": 12,
+    "is_gated_act": True,
+    "n_positions": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 1,
+    "output_past": True,
+    "scale_decoder_outputs": False,
+}
+"""What files of T5 have."""
 OLD: dict[str, Values] = {
     # What transformers 2 to 4 wrote for every family, or its users set.
     "*": {
@@ -232,36 +257,9 @@ OLD: dict[str, Values] = {
         "position_buckets": 4,
         "share_att_key": False,
     },
-    # The first files of sequence-to-sequence models, of fairseq's and Marian's options.
-    **dict.fromkeys(
-        ("marian", "bart", "mbart", "pegasus", "m2m_100"),
-        {
-            "add_bias_logits": True,
-            "add_final_layer_norm": True,
-            "classif_dropout": 0.1,
-            "extra_pos_embeddings": 2,
-            "hidden_size": 12,
-            "normalize_before": True,
-            "normalize_embedding": False,
-            "num_attention_heads": 4,
-            "num_hidden_layers": 1,
-            "static_position_embeddings": True,
-        },
-    ),
-    **dict.fromkeys(
-        ("t5", "mt5"),
-        {
-            "dense_act_fn": "silu",
-            "head_dim": 4,
-            "hidden_size": 12,
-            "is_gated_act": True,
-            "n_positions": 512,
-            "num_attention_heads": 4,
-            "num_hidden_layers": 1,
-            "output_past": True,
-            "scale_decoder_outputs": False,
-        },
-    ),
+    # Of `OF_FAIRSEQ` and `OF_T5` each family has what its kin has.
+    **{family: OF_FAIRSEQ for family in ("marian", "bart", "mbart", "pegasus", "m2m_100")},
+    **{family: OF_T5 for family in ("t5", "mt5")},
 }
 """Keys that the classes don't have, but files do: family -> key -> a value to try."""
 

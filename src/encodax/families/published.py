@@ -409,8 +409,8 @@ class PublishedFamily:
         labels = labels_of(values) if kind in ("sequence", "token") else ()
         if kind == "span" and (count := _count(values)) != 2:
             raise EncodaxError(
-                f"config.json: a span has 2 scores, where it starts and ends, not {count} (id2label, "
-                "num_labels)"
+                f"config.json: a span has 2 scores, where it starts and ends, and id2label or "
+                f"num_labels says {count}"
             )
         head = self._head(kind, labels, shape, published) if kind else None
         return ModelConfig(
@@ -667,8 +667,8 @@ def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple
         )
     if {str(number) for number in names} != {str(index) for index in range(len(names))}:
         raise EncodaxError(
-            f"{where}: id2label numbers its labels {', '.join(map(str, names))}, and not from 0 on, "
-            "one by one"
+            f"{where}: id2label numbers its labels {', '.join(map(str, names))}, and not from 0 "
+            "on, one by one"
         )
     labels = [names[number] for number in sorted(names, key=int)]
     places: dict[str, int] = {}
