@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pickle
 import random
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tokenizers
 from directories import (
     GOLDENS,
     edit_json,
@@ -26,7 +28,8 @@ from directories import (
     tensors_of,
 )
 
-from encodax import families, weights
+import encodax
+from encodax import families, json_files, saved_model, weights
 from encodax.errors import EncodaxError
 from encodax.families import bert
 from encodax.model import Model, parameter_shapes
@@ -219,7 +222,7 @@ def test_a_file_of_something_else_is_refused(directory: Path, content: bytes) ->
 def test_a_directory_in_place_of_the_file_is_refused(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors").mkdir()
-    assert load_refusal(directory) == f"{directory / 'model.safetensors'} is no file"
+    assert f"{directory / 'model.safetensors'} is a folder" in load_refusal(directory)
 
 
 # --- nothing but safetensors, and no code
@@ -324,7 +327,7 @@ def test_a_directory_with_code_is_loaded_without_running_any(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "is not JSON"),
+        (b"", "it is empty"),
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[]", "wants an object, not a list"),
@@ -411,7 +414,6 @@ UNREAD = (
     "bos_token_id",
     "eos_token_id",
     "initializer_range",
-    "label2id",
     "tie_word_embeddings",  # there is nothing to tie in a classifier
     "transformers_version",
     "use_cache",
@@ -429,8 +431,10 @@ def test_a_wrong_value_of_what_is_not_read_makes_no_difference(directory: Path) 
 def test_a_configuration_with_a_wrong_value_is_refused_unless_it_makes_no_difference(
     directory: Path, key: str
 ) -> None:
-    # Null is the default of these two, and means another head.
+    # Null is the default of these two, and means another head, as none does.
     for value in WRONG[1:] if key in ("architectures", "id2label") else WRONG:
+        if (key, value) == ("architectures", []):
+            continue
         edit_json(directory / "config.json", lambda content, v=value: content.update({key: v}))
         loads_or_refuses(directory)
 
@@ -472,12 +476,6 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(directory: P
     assert re.search(r"the tokenizer has \d+ tokens and the embedding 40 rows", message)
 
 
-def test_a_tokenizer_that_pads_with_another_id_is_refused(directory: Path) -> None:
-    edit_json(directory / "config.json", lambda content: content.update(pad_token_id=1))
-    message = load_refusal(directory)
-    assert "the tokenizer pads with id 0 and the model with 1" in message
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"model": 7}', b"\xff" * 9])
 def test_a_broken_tokenizer_is_refused(directory: Path, content: bytes) -> None:
     (directory / "tokenizer.json").write_bytes(content)
@@ -492,3 +490,216 @@ def test_a_missing_tokenizer_is_refused(directory: Path) -> None:
 
 def test_the_small_tokenizer_pads_with_zero() -> None:
     assert small_tokenizer().pad_id == 0
+
+
+# --- files that are something else
+
+
+def test_a_pointer_of_git_lfs_is_named_with_the_way_to_fetch_the_file(directory: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 17\n"
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        whole = (directory / name).read_bytes()
+        (directory / name).write_bytes(pointer)
+        message = load_refusal(directory)
+        assert message.startswith(f"{directory / name} cannot be read: it is a pointer of git-lfs")
+        assert message.endswith(f"git -C {directory} lfs pull")
+        (directory / name).write_bytes(whole)
+
+
+def test_a_page_of_the_web_and_an_empty_file_are_named(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    path.write_bytes(b"<!DOCTYPE html>\n<title>404</title>")
+    assert "it is a page of the web (HTML)" in load_refusal(directory)
+    path.write_bytes(b"")
+    assert "it is empty; fetch it again" in load_refusal(directory)
+    path.write_bytes(FILE[: len(FILE) // 2])
+    assert "it may not be whole: fetch it again" in load_refusal(directory)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json", "modules.json", "head.json", "adapter_config.json", "tokenizer.json",
+        "tokenizer_config.json", "special_tokens_map.json", "model.safetensors",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["link", "folder", "pipe", "loop"])
+def test_what_stands_where_a_file_is_expected_does_not_count_as_missing(
+    directory: Path, name: str, what: str
+) -> None:
+    path = directory / name
+    path.unlink(missing_ok=True)
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if what == "loop" else directory / "nothing")
+    message = load_refusal(directory)
+    assert str(path) in message
+    assert re.search("is a link to nothing|is a folder|is no ordinary file|cannot be read", message)
+
+
+def test_what_cannot_be_looked_up_does_not_count_as_missing(tmp_path: Path) -> None:
+    """As in a folder without permission; here of a name that is longer than any may be."""
+    message = refusal(lambda: json_files.is_there(tmp_path / ("x" * 300) / "config.json"))
+    assert message.endswith("cannot be read: File name too long")
+    assert not json_files.is_there(tmp_path / "x" / "config.json")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="whoever may read all reads this, too")
+def test_a_folder_without_permission_is_named(directory: Path) -> None:
+    directory.chmod(0)
+    try:
+        assert load_refusal(directory).endswith("config.json cannot be read: Permission denied")
+    finally:
+        directory.chmod(0o755)
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("num_hidden_layers", 512, "num_hidden_layers = 512, and the weights have 2"),
+        ("vocab_size", 10**9, r"word_embeddings.weight is F32 \(40, 8\), .* \(1000000000, 8\)"),
+        ("max_position_embeddings", 10**9, r"position_embeddings.weight .* \(1000000000, 8\)"),
+        ("intermediate_size", 10**9, r"intermediate.dense.weight .* \(1000000000, 8\)"),
+        ("type_vocab_size", 10**9, r"token_type_embeddings.weight .* \(1000000000, 8\)"),
+    ],
+)
+def test_a_size_beyond_the_weights_is_refused_before_anything_is_made(
+    directory: Path, key: str, value: int, named: str
+) -> None:
+    edit_json(directory / "config.json", lambda content: content.update({key: value}))
+    places: list[str] = []
+    config = families.FAMILIES["bert"].read_config(
+        json.loads((directory / "config.json").read_text())
+    )
+
+    def shapes_of(config: Any) -> Any:
+        places.append("traced")
+        return parameter_shapes(config)
+
+    message = refusal(lambda: saved_model.read(directory, shapes_of))
+    assert re.search(named, message), message
+    assert not places, "the model was traced"
+    assert config.encoder.layers
+
+
+# --- labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "named"),
+    [
+        ({"0": "a", "1": "b", "2": "a"}, None, "id2label names two classes 'a', 0 and 2"),
+        ({"0": "a", "1": None, "2": "c"}, None, "id2label names the class 1 null"),
+        ({"0": "a", "1": 7, "2": "c"}, None, "id2label names the class 1 7"),
+        ({"0": "a", "1": "", "2": "c"}, None, 'id2label names the class 1 ""'),
+        ({"0": "a", "1": "b", "x": "c"}, None, "id2label numbers its labels 0, 1, x"),
+        ({"0": "a", "1": "b"}, {"a": 1, "b": 0}, "label2id numbers 'a' 1, and id2label 0"),
+        (["a", "b"], None, "id2label wants an object"),
+        ({"0": "a", "1": "b"}, {"c": 0}, "label2id numbers 'c' 0, and id2label has no such name"),
+    ],
+    ids=str,
+)
+def test_labels_that_are_none_are_refused_by_name(
+    directory: Path, labels: Any, numbers: Any, named: str
+) -> None:
+    changes = {"id2label": labels, "label2id": numbers}
+    edit_json(directory / "config.json", lambda content: content.update(changes))
+    message = load_refusal(directory)
+    assert message.startswith(f"{directory / 'config.json'}: "), message
+    assert named in message
+
+
+def test_numbered_names_left_in_label2id_are_a_default(directory: Path) -> None:
+    changes = {"label2id": {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}}
+    edit_json(directory / "config.json", lambda content: content.update(changes))
+    assert Model.load(directory).labels == ("negative", "neutral", "positive")
+
+
+# --- architectures
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (["SentimentModel"], "the architecture 'SentimentModel' is not supported"),
+        (["BertForSequenceClassification", "BertForMaskedLM"], "are more than one kind of model"),
+        ([["BertModel"]], "wants a list of names"),
+        ("BertModel", "wants a list of names"),
+    ],
+    ids=str,
+)
+def test_another_head_is_named_and_its_encoder_is_read(
+    directory: Path, named: Any, expected: str
+) -> None:
+    whole = Model.load(directory)
+    edit_json(directory / "config.json", lambda content: content.update(architectures=named))
+    message = load_refusal(directory)
+    assert expected in message
+    bare = encodax.load(directory, encoder_only=True)  # the way out that is named
+    assert bare.config.head is None
+    assert bare.config.encoder == whole.config.encoder
+    found = encodax.Embedder.load(directory).encode(["the cat sat"])
+    np.testing.assert_array_equal(found, encodax.Embedder(whole).encode(["the cat sat"]))
+
+
+def test_two_names_of_one_kind_are_one(directory: Path) -> None:
+    both = ["BertForSequenceClassification"] * 2
+    edit_json(directory / "config.json", lambda content: content.update(architectures=both))
+    assert Model.load(directory).labels == ("negative", "neutral", "positive")
+
+
+# --- the tokenizer's padding
+
+
+def with_padding(directory: Path, number: int) -> Path:
+    edit_json(directory / "config.json", lambda content: content.update(pad_token_id=number))
+    return directory
+
+
+def test_which_id_pads_makes_no_difference_to_bert(tmp_path: Path) -> None:
+    """As multilingual E5: a BERT with the tokenizer of XLM-R."""
+    first = published(tmp_path / "first")
+    other = with_padding(published(tmp_path / "other"), 1)
+    vectors = [
+        encodax.Embedder.load(each).encode(["the cat sat", "a dog"]) for each in (first, other)
+    ]
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_another_padding_is_refused_where_positions_follow_it(tmp_path: Path) -> None:
+    directory = published(tmp_path / "model", "roberta/encoder")
+    message = load_refusal(directory)  # RoBERTa pads with 1, this tokenizer with 0
+    assert (
+        "the tokenizer pads with id 0, and the model counts positions by the padding 1" in message
+    )
+
+
+def test_an_added_token_without_a_row_is_refused_in_the_text_that_holds_it(directory: Path) -> None:
+    backend = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    backend.add_tokens([f"<extra{index}>" for index in range(40)])
+    backend.save(str(directory / "tokenizer.json"))
+    embedder = encodax.Embedder.load(directory)
+    assert embedder.encode(["the cat sat"]).shape == (1, 8)
+    message = refusal(lambda: embedder.encode(["the cat", "the <extra39>"]))
+    assert message == "text 1: the model has no row for the token '<extra39>'"
+
+
+# --- keys that change nothing
+
+
+def test_keys_that_change_nothing_are_saved_back(directory: Path, tmp_path: Path) -> None:
+    kept = {"finetuning_task": "mrpc", "my_own": {"deep": [1, None]}, "pooler_fc_size": 768}
+    edit_json(directory / "config.json", lambda content: content.update(kept))
+    model = Model.load(directory)
+    trained_on = model.with_head("token", labels=["a", "b"])
+    for name, each in (("same", model), ("other", trained_on)):
+        each.save(tmp_path / name)
+        again = json.loads((tmp_path / name / "config.json").read_text())
+        assert {key: again[key] for key in kept} == kept
+        assert Model.load(tmp_path / name).files["config.json"].kept.keys() >= kept.keys()

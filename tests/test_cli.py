@@ -192,6 +192,26 @@ def labels_of(outcome: Outcome) -> list[tuple[str, str]]:
     return [(line["text"], line["label"]) for line in outcome.answers]
 
 
+def test_info_says_what_became_of_each_key_of_the_files(call: Call, site: Path) -> None:
+    directory = site / "keys"
+    shutil.copytree(site / "model", directory)
+    config = json.loads((directory / "config.json").read_text())
+    kept = {"my_own_key": {"deep": 1}, "use_cache": True}
+    (directory / "config.json").write_text(json.dumps({**config, **kept}))
+    outcome = call("info", "keys", "--files")
+    assert outcome.code == 0, outcome.err
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in outcome.out.splitlines()]
+    rows = {cells[1]: cells for cells in lines if len(cells) == 4}
+    assert rows["hidden_size"] == ["config.json", "hidden_size", "", "used"]
+    assert rows["my_own_key"][2:] == [
+        '{"deep": 1}', "harmless: the published class does not read it"
+    ]  # fmt: skip
+    assert rows["use_cache"][2:] == [
+        "true", "harmless: it trades memory for time, and changes no number"
+    ]  # fmt: skip
+    assert config.keys() <= rows.keys()
+
+
 def test_info_shows_every_parameter(call: Call) -> None:
     outcome = call("info", "model")
     assert (outcome.code, outcome.err) == (0, "")

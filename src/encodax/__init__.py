@@ -56,11 +56,17 @@ _HOMES = {
 __all__ = [*sorted(_HOMES), "load"]
 
 
-def load(path_or_id: Path | str, *, revision: str | None = None, token: str | None = None) -> Model:
+def load(
+    path_or_id: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    encoder_only: bool = False,
+) -> Model:
     """Read a model directory, or a model of the Hugging Face hub; `Model.load` says more."""
     from encodax.model import Model
 
-    return Model.load(path_or_id, revision=revision, token=token)
+    return Model.load(path_or_id, revision=revision, token=token, encoder_only=encoder_only)
 
 
 def __getattr__(name: str) -> Any:

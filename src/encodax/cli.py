@@ -26,6 +26,7 @@ from encodax.data import sources
 from encodax.errors import EncodaxError
 from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
+from encodax.json_files import ModelFiles, shown
 
 # Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
 
@@ -1234,8 +1235,26 @@ def _whole_input() -> str:
 
 
 @app.command()
-def info(model: ModelPath, revision: Revision = None) -> None:
-    """A table of a model's modules, with their shapes, parameters and bytes."""
+def info(
+    model: ModelPath,
+    revision: Revision = None,
+    files: Annotated[
+        bool,
+        typer.Option(
+            "--files",
+            help="Instead: each key of the model's JSON files, and what became of it.",
+        ),
+    ] = False,
+) -> None:
+    """A table of a model's modules, with their shapes, parameters and bytes.
+
+    With --files, a table of the keys of its JSON files: those that were used,
+    and those that change no answer, with the reason. A key that is neither is
+    refused when the model is loaded, by its name.
+
+    Example:
+      encodax info my-model --files
+    """
     from rich.table import Table
 
     from encodax.model import Model
@@ -1243,6 +1262,9 @@ def info(model: ModelPath, revision: Revision = None) -> None:
 
     kind = Seq2SeqModel if is_seq2seq(model, revision=revision) else Model
     loaded = kind.load(model, revision=revision)
+    if files:
+        _print_files(loaded.files)
+        return
     table = Table("module", "leaf", "shape", "parameters", "bytes")
     for column in table.columns[3:]:
         column.justify = "right"
@@ -1258,6 +1280,24 @@ def info(model: ModelPath, revision: Revision = None) -> None:
     console.print(table)
     if loaded.labels:
         console.print("labels: " + ", ".join(loaded.labels), highlight=False, soft_wrap=True)
+
+
+def _print_files(files: ModelFiles) -> None:
+    """A table of the keys of JSON files: those that were used, then those that are kept."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", "key", "value", "what became of it")
+    for name, keys in files.items():
+        rows = [(key, "", "used") for key in sorted(keys.used)]
+        rows += [
+            (key, shown(keys.kept[key]), f"harmless: {keys.reasons[key]}") for key in keys.kept
+        ]
+        for key, value, fate in rows:
+            table.add_row(*map(Text, (name, key, value, fate)))
+        table.add_section()
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(table)
 
 
 @app.command()

@@ -62,6 +62,9 @@ class EmbeddingsConfig:
     """The longest sequence in tokens; None for no limit (sinusoidal)."""
     position_offset: int = 0
     """Row of the learned table that position 0 takes. RoBERTa begins after its padding id."""
+    uncounted_id: int | None = None
+    """Token id that counts as no position where a text holds it, and takes the row before the first
+    one: RoBERTa's padding. None where every token counts."""
     type_vocabulary_size: int = 0
     """Kinds of token type that are embedded: BERT has 2, for the texts of a pair; 0 for none.
     Where there is 1 (RoBERTa), every token has it."""

@@ -20,8 +20,12 @@ def is_there(path: Path) -> bool:
             link to nothing. It would be wrong to go on as if there were nothing.
     """
     try:
-        if not os.path.lexists(path):
-            return False
+        os.lstat(path)  # which says why it cannot be seen, where that is so
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
         if not path.exists():
             raise EncodaxError(f"{path} is a link to nothing: put the file there, or remove it")
         if not path.is_file():
@@ -32,6 +36,35 @@ def is_there(path: Path) -> bool:
     if not os.access(path, os.R_OK):
         raise EncodaxError(f"{path} cannot be read: Permission denied")
     return True
+
+
+def check_content(path: Path, *, may_be_empty: bool = False) -> None:
+    """Refuse a file that holds something else than it is named for, where that is plain to see.
+
+    Args:
+        path: a file that is there.
+        may_be_empty: whether nothing is something, too.
+
+    Raises:
+        EncodaxError: it is empty, a pointer of git-lfs, or a page of the web; with the way out.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not start and not may_be_empty:
+        raise EncodaxError(f"{path} cannot be read: it is empty; fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise EncodaxError(
+            f"{path} cannot be read: it is a pointer of git-lfs, not the file itself; fetch that: "
+            f"git -C {path.parent} lfs pull"
+        )
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise EncodaxError(
+            f"{path} cannot be read: it is a page of the web (HTML), such as a server sends "
+            "instead of a file; fetch it again"
+        )
 
 
 def read(path: Path, kind: type = dict, *, hint: str) -> Any:
@@ -47,6 +80,7 @@ def read(path: Path, kind: type = dict, *, hint: str) -> Any:
     """
     if not is_there(path):
         raise EncodaxError(f"{path} does not exist{hint}")
+    check_content(path)
     try:
         return parse(path.read_bytes(), path, kind)
     except OSError as error:

@@ -107,7 +107,12 @@ class Model:
 
     @classmethod
     def load(
-        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+        cls,
+        path_or_id: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        encoder_only: bool = False,
     ) -> Model:
         """Read a model: `config.json`, safetensors, tokenizer files, sentence-transformers modules.
 
@@ -118,6 +123,8 @@ class Model:
             path_or_id: a directory in the Hugging Face layout, or an id on its hub.
             revision: a branch, tag or commit, of a model on the hub.
             token: for a private model on the hub.
+            encoder_only: leave the head out, whatever it is, and whether it is known; not that of
+                an embedder, nor of an adapter.
 
         Raises:
             EncodaxError: a file is missing or broken, or asks for what is not supported; or the
@@ -126,11 +133,11 @@ class Model:
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         if adapters.is_adapter(directory):
             return cls._adapted(directory, token)
-        return cls._whole(directory)
+        return cls._whole(directory, encoder_only=encoder_only)
 
     @classmethod
-    def _whole(cls, directory: Path) -> Model:
-        parts = saved_model.read(directory, parameter_shapes)
+    def _whole(cls, directory: Path, *, encoder_only: bool = False) -> Model:
+        parts = saved_model.read(directory, parameter_shapes, encoder_only=encoder_only)
         return cls(parts.config, parts.params, parts.tokenizer, parts.carried, parts.files)
 
     @classmethod
@@ -343,6 +350,8 @@ class Model:
             for each in (text,) if isinstance(text, str) else text:
                 check_unicode(each, name)
         encodings = self.tokenizer.encode(texts)
+        rows = self.config.encoder.embeddings.vocabulary_size
+        self.tokenizer.check_rows(encodings, rows, names)
         return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
 
     def batch(self, texts: Sequence[Text], *, truncate: bool = False) -> PackedBatch:

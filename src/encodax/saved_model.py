@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,28 +79,34 @@ class Parts:
     """What became of the keys of each JSON file; keys that change no answer are saved back."""
 
 
-def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
+def read(
+    directory: Path,
+    shapes_of: Callable[[ModelConfig], Shapes],
+    *,
+    encoder_only: bool = False,
+) -> Parts:
     """Read a model directory.
 
     Args:
         directory: the directory.
         shapes_of: gives the parameter tree of a configuration, without values.
+        encoder_only: leave the head out, whatever it is; not that of an embedder.
 
     Raises:
         EncodaxError: a file is missing or broken, or asks for what is not supported.
     """
     modules = sentence_modules.read(directory)
     place = directory if modules is None else modules.encoder
-    family, config, published = _published(place)
     is_embedder = modules is not None and modules.head is not None
-    if is_embedder:
-        # Whatever head the file has: what sentence-transformers takes of it is the encoder.
-        config = replace(config, head=None, labels=())
+    # Of an embedder, whatever head the file has: sentence-transformers takes the encoder of it.
+    encoder_only = encoder_only or is_embedder
+    family, config, published = _published(place, encoder_only=encoder_only)
     activation = sentence_modules.activation_of(published) if _is_sequence(config) else None
+    weights.check_sizes(place, family, config, {"encoder": config.encoder})
     loaded = weights.load(place, shapes_of(config), family, config)
     rows = config.encoder.embeddings.vocabulary_size
     tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE, rows=rows)
-    _check_tokenizer(place, tokenizer, config, published)
+    _check_tokenizer(place, tokenizer, config)
     files = {
         CONFIG_FILE: family.account(published),
         **tokenizer.keys,
@@ -108,6 +115,8 @@ def read(directory: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
     parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
     if modules is not None and is_embedder:
         return _as_embedder(parts, modules)
+    if encoder_only:
+        return parts
     if is_there(place / HEAD_FILE):
         parts = _with_own_head(parts, place, shapes_of)
     return _as_cross_encoder(parts, place, modules, activation)
@@ -124,17 +133,31 @@ def read_config(directory: Path) -> ModelConfig:
         EncodaxError: a file is missing or broken, or asks for what is not supported.
     """
     modules = sentence_modules.read(directory)
-    _, config, _ = _published(directory if modules is None else modules.encoder)
-    return replace(config, head=None, labels=())
+    place = directory if modules is None else modules.encoder
+    return _published(place, encoder_only=True)[1]
 
 
-def _published(place: Path) -> tuple[Family, ModelConfig, Settings]:
+def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig, Settings]:
     """Read `config.json`: the family, the configuration as ours, and as it stands there."""
-    published = Settings(_object(place / CONFIG_FILE), where=place / CONFIG_FILE)
+    path = place / CONFIG_FILE
+    published = Settings(_object(path), where=path)
     if "model_type" not in published:
-        raise EncodaxError(f"{place / CONFIG_FILE}: the key 'model_type' is missing")
+        raise EncodaxError(f"{path}: the key 'model_type' is missing")
     family = families.family_named(published["model_type"])
-    return family, family.read_config(published), published
+    with named_as(path):
+        config = family.read_config(published, encoder_only=encoder_only)
+    return family, config, published
+
+
+@contextmanager
+def named_as(path: Path) -> Iterator[None]:
+    """Errors that begin with a file's name alone begin with its path instead."""
+    try:
+        yield
+    except EncodaxError as error:
+        if not str(error).startswith(f"{path.name}: "):
+            raise
+        raise EncodaxError(f"{path.parent / str(error)}") from error
 
 
 def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
@@ -198,7 +221,7 @@ def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts
     if any(is_there(place / name) for name in names):
         family = family_of(parts.config)
         tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
-        _check_tokenizer(place, tokenizer, parts.config, {"pad_token_id": parts.config.pad_id})
+        _check_tokenizer(place, tokenizer, parts.config)
         parts = replace(parts, tokenizer=tokenizer, files={**parts.files, **tokenizer.keys})
     if modules is None:
         return parts
@@ -211,7 +234,7 @@ def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig],
     """The head of `head.json`, with its weights under our own names."""
     content = _object(place / HEAD_FILE)
     head = native.read_head(content, str(place / HEAD_FILE))
-    config = replace(parts.config, head=head, labels=labels_of(content))
+    config = replace(parts.config, head=head, labels=labels_of(content, str(place / HEAD_FILE)))
     of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
     names = {(path, leaf): f"{path}/{leaf}" for path, own in of_head.items() for leaf in own}
     shapes = {name: of_head[path][leaf].shape for (path, leaf), name in names.items()}
@@ -245,10 +268,10 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
     of_file = {p: leaves for p, leaves in parts.params.items() if stored.head or of_encoder(p)}
 
     def write_to(place: Path) -> None:
-        published = {**kept(parts.files, CONFIG_FILE), **family.write_config(stored)}
+        published = with_kept(family.write_config(stored), parts.files, CONFIG_FILE)
         if _is_sequence(parts.config):
             sentence_modules.put_activation(published, parts.config.usage.activation)
-        json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
+        json_files.write(place / CONFIG_FILE, published)
         weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
         types = stored.encoder.embeddings.type_vocabulary_size
         parts.tokenizer.save(
@@ -283,6 +306,12 @@ def kept(files: ModelFiles, name: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in NOT_KEPT}
 
 
+def with_kept(published: Mapping[str, Any], files: ModelFiles, name: str) -> dict[str, Any]:
+    """Return a configuration to be saved, with the keys of its file that change no answer."""
+    others = {key: value for key, value in kept(files, name).items() if key not in published}
+    return {**published, **others, "dtype": "float32"}
+
+
 def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
     """The family that a model is saved as, and what its `config.json` says.
 
@@ -314,25 +343,28 @@ def of_encoder(path: str) -> bool:
     return path.startswith("encoder/")
 
 
-def _check_tokenizer(
-    place: Path, tokenizer: Tokenizer, config: ModelConfig, published: Mapping[str, Any]
-) -> None:
+def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
     """Refuse a tokenizer that is not the model's, as far as it shows.
 
+    Special and added tokens may have no row: texts that hold them are refused, one by one. Nor
+    does it matter which id pads, where positions do not follow it: nothing attends to padding.
+
     Raises:
-        EncodaxError: it has more tokens than the embedding, or pads with another id.
+        EncodaxError: it has more tokens than the embedding; or positions are counted by another
+            padding.
     """
-    rows = config.encoder.embeddings.vocabulary_size
-    if tokenizer.vocabulary_size > rows:
+    embeddings = config.encoder.embeddings
+    rows, counted = embeddings.vocabulary_size, embeddings.uncounted_id
+    if tokenizer.least_rows > rows:
         raise EncodaxError(
             f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
             f"embedding {rows} rows; they are not of one model"
         )
-    pads = published.get("pad_token_id") is not None and "pad_token" in tokenizer.special_tokens
-    if pads and tokenizer.pad_id != config.pad_id:
+    pads = counted is not None and "pad_token" in tokenizer.special_tokens
+    if pads and tokenizer.pad_id != counted:
         raise EncodaxError(
-            f"{place}: the tokenizer pads with id {tokenizer.pad_id} and the model with "
-            f"{config.pad_id}; they are not of one model"
+            f"{place}: the tokenizer pads with id {tokenizer.pad_id}, and the model counts "
+            f"positions by the padding {counted}; they are not of one model"
         )
 
 

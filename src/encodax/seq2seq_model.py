@@ -27,9 +27,9 @@ from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
 from encodax.families.seq2seq import FIRST, NEVER, Seq2SeqFamily
 from encodax.generation_config import GenerationConfig
-from encodax.json_files import FileKeys, ModelFiles, Settings
+from encodax.json_files import FileKeys, ModelFiles, Settings, is_there
 from encodax.nn import DecoderCache, Transformer, functional
-from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, kept
+from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, named_as, with_kept
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
@@ -95,8 +95,13 @@ class Seq2SeqModel:
         family = families.seq2seq_family_named(stored["model_type"])
         said = generation_config.values_of(directory, stored)
         published = Settings(_published(stored, said.plain(), directory, family), where=place)
-        config = family.read_config(published)
+        with named_as(place):
+            config = family.read_config(published)
         _check_ids(config, place)
+        whole = config.transformer
+        weights.check_sizes(
+            directory, family, config, {"encoder": whole.encoder, "decoder": whole.decoder}
+        )
         generation, keys = generation_config.read(
             said,
             config,
@@ -113,7 +118,7 @@ class Seq2SeqModel:
         loaded = weights.load(directory, parameter_shapes(config), family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
-        if tokenizer.ordinary_ids.max(initial=-1) >= rows:  # BART has no row for its mask
+        if tokenizer.least_rows > rows:  # BART has no row for its mask
             raise EncodaxError(
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
                 f"embedding {rows} rows; they are not of one model"
@@ -149,10 +154,10 @@ class Seq2SeqModel:
             )
 
         def write_to(place: Path) -> None:
-            published = family.write_config(config)
-            for key, value in kept(self.files, CONFIG_FILE).items():
-                published.setdefault(key, value)
-            json_files.write(place / CONFIG_FILE, {**published, "dtype": "float32"})
+            json_files.write(
+                place / CONFIG_FILE,
+                with_kept(family.write_config(config), self.files, CONFIG_FILE),
+            )
             json_files.write(place / GENERATION_FILE, self._generation())
             carried = {**_position_tables(config, family), **self.carried}
             weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, carried)
@@ -242,21 +247,9 @@ class Seq2SeqModel:
             check_unicode(text, name)
             self._check_language(text, name)
         encodings = self.tokenizer.encode(texts)
-        for name, encoding in zip(names, encodings, strict=True):
-            self._check_rows(encoding, name)
-        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
-
-    def _check_rows(self, encoding: Encoding, name: str) -> None:
-        """Refuse a token that the tokenizer has and the model does not: BART's mask.
-
-        Raises:
-            EncodaxError: names the text and the token.
-        """
         rows = self.config.transformer.encoder.embeddings.vocabulary_size
-        unknown = encoding.token_ids[encoding.token_ids >= rows]
-        if len(unknown):
-            (token,) = self.tokenizer.tokens(unknown[:1])
-            raise EncodaxError(f"{name}: the model has no row for the token {token!r}")
+        self.tokenizer.check_rows(encodings, rows, names)
+        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
 
     def _check_language(self, text: str, name: str) -> None:
         """Refuse what asks for a language that the model does not have.
@@ -288,8 +281,9 @@ class Seq2SeqModel:
             truncate=truncate,
             names=names,
         )
+        rows = self.config.transformer.decoder.embeddings.vocabulary_size
+        self.tokenizer.check_rows(targets, rows, names)
         for name, encoding in zip(names, targets, strict=True):
-            self._check_rows(encoding, name)
             if encoding.token_ids[-1] != self.config.end_id:
                 raise EncodaxError(
                     f"{name}: the tokenizer does not end it with token {self.config.end_id}, with "
@@ -396,7 +390,7 @@ def is_seq2seq(
     """
     directory = hub.directory_of(path_or_id, revision=revision, token=token)
     place = directory / CONFIG_FILE
-    if not place.is_file():
+    if not is_there(place):
         return False
     model_type = json_files.read(place, hint="").get("model_type")
     return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES

@@ -467,6 +467,35 @@ class Tokenizer:
         special |= {vocabulary[token] for token in self.special_tokens.values()}
         return np.asarray(sorted(set(vocabulary.values()) - special), np.int32)
 
+    @functools.cached_property
+    def least_rows(self) -> int:
+        """Rows that an embedding has at least: added and special tokens may go without one."""
+        added = set(self._backend.get_added_tokens_decoder())
+        return max((int(i) + 1 for i in self.ordinary_ids if int(i) not in added), default=0)
+
+    @functools.cached_property
+    def _most_rows(self) -> int:
+        return max(self.vocabulary().values(), default=-1) + 1
+
+    def check_rows(self, encodings: Sequence[Encoding], rows: int, names: Sequence[str]) -> None:
+        """Refuse a token that the tokenizer has and the model does not, such as BART's mask.
+
+        Args:
+            encodings: the texts' tokens.
+            rows: of the model's embedding.
+            names: what each text is called in an error.
+
+        Raises:
+            EncodaxError: names the text and the token.
+        """
+        if self._most_rows <= rows:
+            return
+        for name, encoding in zip(names, encodings, strict=True):
+            unknown = encoding.token_ids[encoding.token_ids >= rows]
+            if len(unknown):
+                (token,) = self.tokens(unknown[:1])
+                raise EncodaxError(f"{name}: the model has no row for the token {token!r}")
+
     @property
     def end_id(self) -> int | None:
         """Id of the token that ends a text, or None for a vocabulary without one."""
@@ -492,6 +521,7 @@ class Tokenizer:
         return [self._encoding(text, of_it) for text, of_it in zip(texts, found, strict=True)]
 
     def _encoding(self, text: Text, encoding: Any) -> Encoding:
+        conventions = self._conventions
         token_ids = np.asarray(encoding.ids, np.int32)
         offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
         sequence_ids = _numbers(encoding.sequence_ids)
@@ -504,11 +534,12 @@ class Tokenizer:
         has_words = self._word_rule in ("pieces", "regex")
         return Encoding(
             token_ids=token_ids,
-            type_ids=np.asarray(encoding.type_ids, np.int32) * np.int32(self._conventions.has_types),
+            type_ids=np.asarray(encoding.type_ids, np.int32)
+            * np.int32(self._conventions.has_types),
             offsets=offsets,
             is_special=np.asarray(encoding.special_tokens_mask, bool),
             sequence_ids=sequence_ids,
-            cuts_left=self._conventions.cuts_left,
+            cuts_left=conventions.cuts_left,
             word_ids=_numbers(encoding.word_ids) if has_words else None,
             word_rule=self._word_rule,
         )

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, processors
 
 from encodax import json_files
 from encodax.errors import EncodaxError
-from encodax.json_files import FileKeys, ModelFiles, Settings, shown
+from encodax.json_files import FileKeys, ModelFiles, Settings, check_content, is_there, shown
 
 Token = tuple[str, int]
 """A token and its id."""
@@ -363,8 +363,9 @@ def _read(path: Path) -> bytes | None:
         EncodaxError: it is a link out of its directory, no file, or cannot be read.
     """
     try:
-        if not json_files.is_there(path):
+        if not is_there(path):
             return None
+        check_content(path, may_be_empty=True)
         home, real = path.parent.resolve(), path.resolve()
         # The Hugging Face cache links snapshots/REVISION/name to blobs/HASH.
         caches = [place.parent / "blobs" for place in home.parents if place.name == "snapshots"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,11 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array
 
+from encodax import json_files
+from encodax.config import DecoderConfig, EncoderConfig, RelativeBiasConfig
 from encodax.errors import EncodaxError
 from encodax.families.tensors import TensorNames
+from encodax.json_files import check_content, is_there
 from encodax.types import Params
 
 WEIGHTS_FILE = "model.safetensors"
@@ -77,13 +79,82 @@ def load(
     return Loaded(params, carried)
 
 
+def check_sizes(
+    directory: Path,
+    family: TensorNames,
+    config: Any,
+    stacks: Mapping[str, EncoderConfig | DecoderConfig],
+) -> None:
+    """Refuse a configuration that is of another size than the weights, before anything is made.
+
+    The headers of the files are read, and no tensor. What is missing there is left to `load`.
+
+    Args:
+        directory: holds the file, or an index of several such files.
+        family: says where each parameter stands.
+        config: of the model.
+        stacks: `encoder`, and `decoder` where there is one -> its configuration.
+
+    Raises:
+        EncodaxError: a file is missing or broken; or names a size, with both numbers.
+    """
+    files = _files(directory / WEIGHTS_FILE)
+    place = files[0][0] if len(files) == 1 else _index(directory / WEIGHTS_FILE)
+    reader = _Reader(_places(files), family, config)
+    for side, stack in stacks.items():
+        first = family.tensor(config, f"{side}/layer_0/attention/output", "w").name
+        stored, wanted = reader.layers(first), layers_of(stack)
+        if wanted > stored:
+            key = getattr(family, "keys", {}).get("layers", f"layers of the {side}")
+            raise EncodaxError(
+                f"{place}: the configuration says {key} = {wanted}, and the weights have {stored}"
+            )
+        for (path, leaf), shape in sizes_of(side, stack).items():
+            try:
+                tensor = family.tensor(config, path, leaf)
+            except KeyError:  # the family has it elsewhere, or not at all
+                continue
+            reader.check_shape(tensor.name, tensor.file_shape(shape))
+    reader.check(place)
+
+
+def layers_of(stack: EncoderConfig | DecoderConfig) -> int:
+    """Layers that have parameters of their own."""
+    groups = getattr(stack, "parameter_groups", None)
+    return len(set(groups or range(len(stack.layers))))
+
+
+def sizes_of(
+    side: str, stack: EncoderConfig | DecoderConfig
+) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The parameters that say how large a stack is: (path, leaf) -> its shape."""
+    embeddings, layer, relative = stack.embeddings, stack.layers[0], stack.relative_positions
+    attention, width = layer.attention, embeddings.model_width
+    found = {
+        (f"{side}/embeddings/token", "w"): (embeddings.vocabulary_size, embeddings.width),
+        (f"{side}/layer_0/attention/query", "w"): (width, attention.heads, attention.head_width),
+        (f"{side}/layer_0/feed_forward/up", "w"): (width, layer.feed_forward.width),
+    }
+    if embeddings.positions == "learned" and embeddings.max_positions is not None:
+        rows = embeddings.max_positions + embeddings.position_offset
+        found[f"{side}/embeddings/position", "w"] = rows, embeddings.width
+    if embeddings.type_vocabulary_size:
+        rows = embeddings.type_vocabulary_size
+        found[f"{side}/embeddings/type", "w"] = rows, embeddings.width
+    if isinstance(relative, RelativeBiasConfig):
+        found[f"{side}/relative_bias", "w"] = relative.buckets, attention.heads
+    elif relative is not None:
+        found[f"{side}/relative_embeddings", "w"] = 2 * relative.span, width
+    return found
+
+
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """The tensors of one file, in float32: these names with these shapes, and no others.
 
     Raises:
         EncodaxError: as `load`.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise EncodaxError(_missing(path))
     reader = _Reader(_places([(path, None)]))
     arrays = {name: reader.take(name, shape) for name, shape in shapes.items()}
@@ -98,7 +169,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         EncodaxError: it is missing or broken.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise EncodaxError(_missing(path))
     with _opened(path) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -153,6 +224,28 @@ class _Reader:
             self._last = canonical, self._read(canonical, shape)
         return self._last[1]
 
+    def layers(self, of_first: str) -> int:
+        """Number of layers that have any tensor, by the name of one of the first layer's."""
+        before = of_first[: re.search("0", of_first).start()]  # type: ignore[union-attr]
+        numbers = (re.match(re.escape(before) + r"(\d+)\b", name) for name in self._stored)
+        return max((int(number[1]) + 1 for number in numbers if number), default=0)
+
+    def check_shape(self, canonical: str, shape: tuple[int, ...]) -> None:
+        """Note a tensor that is of another shape, from its file's header."""
+        if canonical in self._stored:
+            name, path = self._stored[canonical]
+            with _opened(path) as file:
+                self._has_form(name, file.get_slice(name), shape)
+
+    def _has_form(self, name: str, view: Any, shape: tuple[int, ...] | None) -> bool:
+        """Whether a tensor is of a type that is read, and of this shape; else it is noted."""
+        dtype, found = view.get_dtype(), tuple(view.get_shape())
+        if dtype in FLOATS and (shape is None or found == shape):
+            return True
+        wanted = f"wanted {', '.join(FLOATS)}" + (f" {shape}" if shape is not None else "")
+        self._note(f"{name} is {dtype} {found}, {wanted}")
+        return False
+
     def _read(self, canonical: str, shape: tuple[int, ...] | None) -> np.ndarray | None:
         if canonical not in self._stored:
             self._note(f"{canonical} is missing (wanted {shape})")
@@ -160,11 +253,7 @@ class _Reader:
         self._taken.add(canonical)
         name, path = self._stored[canonical]
         with _opened(path) as file:  # anew for each: what has been read then leaves the memory
-            view = file.get_slice(name)
-            dtype, found = view.get_dtype(), tuple(view.get_shape())
-            if dtype not in FLOATS or (shape is not None and found != shape):
-                wanted = f"wanted {', '.join(FLOATS)}" + (f" {shape}" if shape is not None else "")
-                self._note(f"{name} is {dtype} {found}, {wanted}")
+            if not self._has_form(name, file.get_slice(name), shape):
                 return None
             array = np.asarray(file.get_tensor(name), np.float32)
         if not np.isfinite(array).all():
@@ -226,12 +315,16 @@ def _places(files: Sequence[tuple[Path, set[str] | None]]) -> dict[str, Path]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    check_content(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
     except (safetensors.SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())  # it repeats parts of the file
-        raise EncodaxError(f"{path} cannot be read: {reason}") from error
+        raise EncodaxError(
+            f"{path} cannot be read: {reason}; if it was fetched, it may not be whole: fetch it "
+            "again"
+        ) from error
 
 
 def _index(single: Path) -> Path:
@@ -241,16 +334,16 @@ def _index(single: Path) -> Path:
 def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
     """That file, or those of its index, each with the tensors that the index says it has."""
     directory, index = single.parent, _index(single)
-    if single.is_file():
+    if is_there(single):
         return [(single, None)]
-    if not index.is_file():
+    if not is_there(index):
         raise EncodaxError(_missing(single))
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = json_files.read(index, hint="")["weight_map"]
         files: dict[str, set[str]] = {}
         for tensor, file in places.items():
             files.setdefault(file, set()).add(tensor)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EncodaxError(f"{index} is no index of weights files: {error!r}") from error
     if not files:
         raise EncodaxError(f"{index} is no index of weights files: it names none")
@@ -258,14 +351,12 @@ def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
         plain = isinstance(name, str) and Path(name).name == name and name.isprintable()
         if not plain or not name.endswith(".safetensors"):
             raise EncodaxError(f"{index}: {name!r} is no safetensors file of this directory")
-        if not (directory / name).is_file():
+        if not is_there(directory / name):
             raise EncodaxError(f"{directory / name} does not exist, and {index.name} names it")
     return [(directory / name, tensors) for name, tensors in sorted(files.items())]
 
 
 def _missing(path: Path) -> str:
-    if path.exists():
-        return f"{path} is no file"
     pickles = sorted(found.name for kind in PICKLES for found in path.parent.glob(kind))
     if not pickles:
         return f"{path} does not exist; weights are read from safetensors alone"

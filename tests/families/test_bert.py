@@ -72,7 +72,7 @@ def test_the_published_keys_say_what_transformers_reads() -> None:
 
 def test_labels_come_in_the_order_of_their_numbers() -> None:
     names = {str(index): f"label {index}" for index in reversed(range(11))}
-    assert BERT.read_config(published(id2label=names)).labels == tuple(
+    assert BERT.read_config(published(id2label=names, label2id=None)).labels == tuple(
         f"label {index}" for index in range(11)
     )
 
@@ -110,7 +110,8 @@ def test_a_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"architectures": []},
+        {"architectures": "BertModel"},
+        {"architectures": [3]},
         {"architectures": ["BertModel", "BertForMaskedLM"]},
         {"id2label": ["no", "yes"]},
         {"id2label": {"zero": "no"}},
@@ -179,7 +180,7 @@ def test_an_activation_has_our_name(published_name: str, ours: str) -> None:
 )
 def test_the_scores_mean_what_is_said(names: Any, problem_type: Any, problem: str) -> None:
     id2label = {str(index): name for index, name in enumerate(names)}
-    read = BERT.read_config(published(id2label=id2label, problem_type=problem_type))
+    read = BERT.read_config(published(id2label=id2label, label2id=None, problem_type=problem_type))
     assert read.head is not None
     assert read.head.problem == problem
     assert read.head.classes == len(names)

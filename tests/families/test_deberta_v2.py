@@ -86,7 +86,7 @@ def test_projections_of_its_own_have_places_of_their_own() -> None:
         ({"pos_att_type": "p2p|c2p"}, "pos_att_type 'p2p|c2p' is not supported"),
         ({"conv_kernel_size": 3}, "the convolution (conv_kernel_size) is not supported"),
         ({"embedding_size": 4}, "an embedding_size other than hidden_size is not supported"),
-        ({"attention_head_size": 3}, "an attention_head_size of its own is not supported"),
+        ({"attention_head_size": 3}, "attention_head_size = 3 is not supported"),
         ({"relative_attention": "yes"}, "relative_attention = 'yes' is not true or false"),
     ],
     ids=str,

@@ -191,7 +191,7 @@ def test_a_head_that_no_family_has_is_native(golden: str) -> None:
     ("changes", "message"),
     [
         ({"architectures": ["GPT2Model"]}, "the architecture 'GPT2Model' is not supported; known"),
-        ({"quantization_config": {"load_in_8bit": True}}, "quantized weights are not supported"),
+        ({"quantization_config": {"load_in_8bit": True}}, "quantization_config: quantized"),
         ({"rope_scaling": {"factor": 2.0}}, "scaled rotary positions (rope_scaling) are not"),
         ({"dtype": "int8"}, "dtype 'int8' is not supported"),
         ({"torch_dtype": "float64"}, "torch_dtype 'float64' is not supported"),

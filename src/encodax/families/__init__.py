@@ -43,8 +43,13 @@ class Family(TensorNames, Protocol):
     def MODEL_TYPE(self) -> str:
         """`model_type` in `config.json`."""
 
-    def read_config(self, published: Mapping[str, Any]) -> ModelConfig:
-        """The published configuration as ours; refuses what our blocks would not compute alike."""
+    def read_config(
+        self, published: Mapping[str, Any], *, encoder_only: bool = False
+    ) -> ModelConfig:
+        """The published configuration as ours; refuses what our blocks would not compute alike.
+
+        With `encoder_only`, it is that of the encoder, whatever head the model has.
+        """
 
     def account(self, settings: Settings) -> FileKeys:
         """Account for the keys of a configuration that has been read; refuses unknown ones."""

@@ -99,6 +99,10 @@ FAMILY = PublishedFamily(
         "pad_token_id": 0,
         "type_vocab_size": 2,
     },
+    harmless=dict.fromkeys(
+        ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"),
+        "it is of the code that ALBERT was first published with, and none of its encoder",
+    ),
     fixed={"inner_group_num": 1, "position_embedding_type": "absolute"},
     strays=(
         r"albert\.embeddings\.position_ids",

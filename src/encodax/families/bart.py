@@ -60,6 +60,7 @@ FAMILY = Seq2SeqFamily(
     table=lambda config: STACKS,
     defaults={**marian.DEFAULTS, **IDS},
     refused={**marian.REFUSED, "static_position_embeddings": True, "normalize_embedding": False},
+    aliases=marian.ALIASES,
     fixed=marian.FIXED,
     copies=marian.COPIES,
 )

@@ -73,6 +73,15 @@ def options(config: ModelConfig) -> dict[str, Any]:
     return dropout_of_head("classifier_dropout", config)
 
 
+GOOGLE = dict.fromkeys(
+    (
+        "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+        "pooler_size_per_head", "pooler_type",
+    ),
+    "it is of the code that BERT was first published with, and none of its encoder",
+)  # fmt: skip
+
+
 FAMILY = PublishedFamily(
     MODEL_TYPE="bert",
     prefix="bert.",
@@ -98,6 +107,7 @@ FAMILY = PublishedFamily(
         "layer_norm_eps": 1e-12,
         "pad_token_id": 0,
     },
+    harmless=GOOGLE,
     fixed={
         "position_embedding_type": "absolute",
         "is_decoder": False,

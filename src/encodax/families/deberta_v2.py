@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.config import DisentangledConfig, EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert
+from encodax.families import bert, harmless
 from encodax.families.published import (
     ACTIVATIONS,
     Published,
@@ -38,18 +38,18 @@ DROPOUT = "cls_dropout", "hidden_dropout_prob"
 
 def _terms(published: Published) -> set[str]:
     named = published["pos_att_type"] or []
-    terms = set(named.lower().split("|") if isinstance(named, str) else named)
-    if not terms <= set(TERMS):
+    terms = [term.strip() for term in named.lower().split("|")] if isinstance(named, str) else named
+    if not isinstance(terms, list) or not all(term in TERMS for term in terms):
         raise EncodaxError(f"config.json: pos_att_type {named!r} is not supported")
-    return terms
+    return set(terms)
 
 
 def _relative(shape: Shape, published: Published) -> DisentangledConfig | None:
     if not published.flag("relative_attention"):
         return None
-    stated = published["max_relative_positions"]
+    stated = published.integer("max_relative_positions", least=-1)
     farthest = shape.max_positions if stated < 1 else stated
-    buckets = published["position_buckets"]
+    buckets = published.integer("position_buckets", least=-1)
     norms = {"none": None, "layer_norm": shape.norm}
     terms = _terms(published)
     return DisentangledConfig(
@@ -65,12 +65,15 @@ def _relative(shape: Shape, published: Published) -> DisentangledConfig | None:
 
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
     """BERT's; absolute positions are left out where the configuration says so."""
-    if published["conv_kernel_size"]:
+    if published.integer("conv_kernel_size"):
         raise EncodaxError("config.json: the convolution (conv_kernel_size) is not supported")
     if published["embedding_size"] not in (None, shape.width):
         raise EncodaxError("config.json: an embedding_size other than hidden_size is not supported")
     if published["attention_head_size"] not in (None, shape.width // shape.heads):
-        raise EncodaxError("config.json: an attention_head_size of its own is not supported")
+        raise EncodaxError(
+            f"config.json: attention_head_size = {published['attention_head_size']!r} is not "
+            "supported: heads are hidden_size / num_attention_heads wide"
+        )
     positions = "learned" if published.flag("position_biased_input") else None
     return shape.encoder(
         embeddings={"positions": positions}, relative_positions=_relative(shape, published)
@@ -82,6 +85,11 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
     rate = DROPOUT if kind == "sequence" else ("hidden_dropout_prob",)
     plain = plain_head(kind, classes, shape, published.rate(*rate))
     if kind == "sequence":
+        if published.get("pooler_hidden_size") not in (None, shape.width):
+            raise EncodaxError(
+                f"config.json: pooler_hidden_size = {published['pooler_hidden_size']!r} is not "
+                f"supported: the pooler takes states of {shape.width}"
+            )
         return replace(
             plain,
             activation=published.one_of("pooler_hidden_act", ACTIVATIONS),
@@ -147,6 +155,12 @@ FAMILY = PublishedFamily(
         "relative_attention": False,
         "share_att_key": False,
         "type_vocab_size": 0,
+    },
+    harmless={
+        "conv_act": "there is no convolution",
+        "conv_groups": "there is no convolution",
+        "legacy": "the tensors' names say which head of the two it is",
+        "pooler_hidden_size": harmless.OTHER_HEAD,
     },
     # Its authors' name for the masked LM; transformers chooses between the two by `legacy`.
     renames=(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
-from encodax.families import bert
+from encodax.families import bert, harmless
 from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
@@ -86,6 +86,15 @@ FAMILY = PublishedFamily(
         "pad_token_id": 0,
         "qa_dropout": 0.1,
         "seq_classif_dropout": 0.2,
+    },
+    harmless={
+        "sinusoidal_pos_embds": "the table of positions stands in the weights, whatever it is",
+        "tie_weights_": harmless.UNREAD,
+    },
+    aliases={
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
     },
     strays=(r"distilbert\.embeddings\.position_ids",),
     copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},

@@ -59,6 +59,10 @@ FAMILY = PublishedFamily(
     },
     defaults={**bert.FAMILY.defaults, "embedding_size": 128},
     fixed=bert.FAMILY.fixed,
+    harmless=dict.fromkeys(
+        ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
+        "it is of the head on multiple choices alone",
+    ),
     strays=(
         r"electra\.embeddings\.position_ids",
         r"discriminator_predictions\.(dense|dense_prediction)\.(weight|bias)",

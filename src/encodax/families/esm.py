@@ -11,7 +11,8 @@ from encodax.config import (
     MaskDropoutConfig,
     ModelConfig,
 )
-from encodax.families import bert, roberta
+from encodax.errors import EncodaxError
+from encodax.families import bert, harmless, roberta
 from encodax.families.published import (
     KEYS,
     Published,
@@ -40,7 +41,19 @@ OFFSET = 2
 
 
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """Pre-norm; embeddings have neither norm nor dropout, and masks drop out of them."""
+    """Pre-norm; embeddings have neither norm nor dropout, and masks drop out of them.
+
+    Raises:
+        EncodaxError: `rope_parameters`, which the published class does not read, say something else
+            than `rope_theta`, which it does.
+    """
+    base = published.number("rope_theta")
+    if (stated := published["rope_parameters"]) is not None:
+        turned = rotary(shape, published, stated, base)
+        if turned.base != base:
+            raise EncodaxError(
+                f"config.json: rope_parameters = {dict(stated)} contradicts rope_theta = {base}"
+            )
     dropped = None
     if published.flag("token_dropout"):
         dropped = MaskDropoutConfig(published.integer("mask_token_id"))
@@ -52,7 +65,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
             "dropout_rate": 0.0,
             "mask_dropout": dropped,
         },
-        attention={"rotary": rotary(shape, published["rope_parameters"], published["rope_theta"])},
+        attention={"rotary": rotary(shape, published, None, base)},
         layer={"placement": "pre"},
         final_norm=shape.norm,
     )
@@ -101,15 +114,20 @@ FAMILY = PublishedFamily(
         "max_position_embeddings": 1026,
         "mask_token_id": 32,
         "pad_token_id": 1,
+        "position_embedding_type": "absolute",
         "rope_parameters": None,
         "rope_theta": 10_000.0,
         "token_dropout": False,
     },
     fixed={
         "emb_layer_norm_before": False,
-        "hidden_act": "gelu",
         "is_folding_model": False,
         "position_embedding_type": "rotary",
+    },
+    harmless={
+        "esmfold_config": "it is of models that fold proteins",
+        "hidden_act": harmless.UNREAD,
+        "vocab_list": "it is of models that fold proteins",
     },
     strays=(
         r"esm\.(encoder\.layer\.(\d+|\*)\.attention\.self\.)?rotary_embeddings\.inv_freq",

@@ -16,17 +16,19 @@ FIRST_WEIGHTS = "it says how new weights are drawn, and these are read"
 TOKEN_ID = "the tokenizer puts this token where it belongs"
 PROVENANCE = "it says where the model comes from"
 GENERATION = "it is of generation, and an encoder generates nothing"
-OTHER_HEAD = "it is of another head than this model's"
+OTHER_HEAD = "it is of a head or a block that this model does not have"
 UNREAD = "the published class does not read it"
 TRAINING = "it is of training"
 
 ANY: dict[str, str] = {
+    "_commit_hash": PROVENANCE,
     "_name_or_path": PROVENANCE,
     "finetuning_task": PROVENANCE,
     "transformers_version": PROVENANCE,
     "output_attentions": OUTPUT,
     "output_hidden_states": OUTPUT,
     "return_dict": OUTPUT,
+    "tie_last_hidden_states": OUTPUT,
     "torchscript": OUTPUT,
     "_attn_implementation": MEMORY,
     "_attn_implementation_autoset": MEMORY,
@@ -44,7 +46,7 @@ ANY: dict[str, str] = {
     "eos_token_id": TOKEN_ID,
     "sep_token_id": TOKEN_ID,
     "tokenizer_class": "the tokenizer's files are read with it",
-    "label2id": "it repeats id2label",
+    "label2id": "it repeats what id2label says",
     "auto_map": "it names code, and no code of a directory is run",
 }
 """Keys of every family."""
@@ -62,10 +64,24 @@ ENCODERS: dict[str, str] = {**ANY, **dict.fromkeys(OF_GENERATION, GENERATION)}
 """Keys of every family of encoders."""
 FIXED_OF_ANY: dict[str, tuple[object, ...]] = {
     "cross_attention_hidden_size": (None,),
+    "partial_rotary_factor": (1.0, None),
+    "per_layer_config": ({}, None),
     "pruned_heads": ({}, None),
     "tie_encoder_decoder": (False, None),
 }
-"""Keys that older versions write, and the values that are computed."""
+"""Keys that files of any family may have, and the values that are computed."""
+FIXED_OF_ENCODERS: dict[str, tuple[object, ...]] = {
+    **FIXED_OF_ANY,
+    "add_cross_attention": (False, None),
+    "is_decoder": (False, None),
+    "is_encoder_decoder": (False, None),
+}
+"""The same of encoders."""
+FIXED_OF_SEQ2SEQ: dict[str, tuple[object, ...]] = {
+    **FIXED_OF_ANY,
+    "is_encoder_decoder": (True, None),
+}
+"""The same of sequence-to-sequence models."""
 
 
 def account(

@@ -82,6 +82,11 @@ REFUSED_OF_PRE_NORM: dict[str, Any] = {
     "add_bias_logits": True,
 }
 """The same of their pre-norm kin."""
+ALIASES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "encoder_attention_heads",
+    "num_hidden_layers": "encoder_layers",
+}
 FIXED: dict[str, Any] = {
     "encoder_layerdrop": 0.0,
     "decoder_layerdrop": 0.0,
@@ -184,6 +189,7 @@ FAMILY = Seq2SeqFamily(
     table=lambda config: STACKS,
     defaults={**DEFAULTS, **IDS},
     refused={**REFUSED, "static_position_embeddings": False, "normalize_embedding": True},
+    aliases=ALIASES,
     fixed={**FIXED, "share_encoder_decoder_embeddings": True},
     copies=COPIES,
     strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),

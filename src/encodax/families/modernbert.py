@@ -20,13 +20,14 @@ from encodax.config import (
     RotaryConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families import bert
+from encodax.families import bert, harmless
 from encodax.families.published import (
     ACTIVATIONS,
     Published,
     PublishedFamily,
     Shape,
     published_name,
+    rope_parameters,
     rotary,
 )
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of
@@ -55,12 +56,13 @@ POOLINGS = {"cls": "cls", "mean": "mean"}
 
 def _rotary(shape: Shape, published: Published) -> dict[bool, RotaryConfig]:
     """Rotary positions of global and of local layers: two forms are published."""
-    stated = published["rope_parameters"] or {}
+    stated = rope_parameters(published["rope_parameters"] or {})
     if not set(stated) <= set(KINDS):
         raise EncodaxError(f"config.json: rope_parameters {stated!r} are not supported")
     bases = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     return {
-        KINDS[kind]: rotary(shape, stated.get(kind), published[key]) for kind, key in bases.items()
+        KINDS[kind]: rotary(shape, published, stated.get(kind), published[key])
+        for kind, key in bases.items()
     }
 
 
@@ -70,9 +72,17 @@ def _is_global(shape: Shape, published: Published) -> list[bool]:
     if named is None:
         every = published.integer("global_attn_every_n_layers", least=1)
         return [layer % every == 0 for layer in range(shape.layers)]
-    if len(named) != shape.layers or not set(named) <= set(KINDS):
-        raise EncodaxError(f"config.json: layer_types {named!r} is not supported")
+    if not isinstance(named, list) or len(named) != shape.layers or not known(named):
+        raise EncodaxError(
+            f"config.json: layer_types {named!r} is not supported, with num_hidden_layers = "
+            f"{shape.layers}"
+        )
     return [KINDS[name] for name in named]
+
+
+def known(names: list[Any]) -> bool:
+    """Whether all of them are kinds of layers."""
+    return all(isinstance(name, str) and name in KINDS for name in names)
 
 
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
@@ -218,6 +228,13 @@ FAMILY = PublishedFamily(
         "norm_eps": 1e-5,
         "pad_token_id": 50283,
         "rope_parameters": None,
+    },
+    harmless={
+        "deterministic_flash_attn": harmless.MEMORY,
+        "reference_compile": harmless.MEMORY,
+        "repad_logits_with_grad": harmless.TRAINING,
+        "sparse_pred_ignore_index": harmless.TRAINING,
+        "sparse_prediction": harmless.TRAINING,
     },
     copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

@@ -28,10 +28,15 @@ BUCKETS = 32
 """The published code has no other number, whatever the configuration says."""
 
 
+PAD_ID = 1
+"""Nor has it another padding for positions."""
+
+
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
     """RoBERTa's, with the bias."""
     return shape.encoder(
-        embeddings=roberta.after_padding(shape), relative_positions=RelativeBiasConfig(BUCKETS, 128)
+        embeddings=roberta.after_padding(shape, PAD_ID),
+        relative_positions=RelativeBiasConfig(BUCKETS, 128),
     )
 
 

@@ -72,17 +72,19 @@ def account(settings: Settings) -> FileKeys:
     return settings.settle({**harmless.ANY, "dtype": "each tensor has a type of its own"})
 
 
-def read_config(published: Mapping[str, Any]) -> ModelConfig:
-    """The specs that `write_config` wrote.
+def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> ModelConfig:
+    """The specs that `write_config` wrote; with `encoder_only`, those of the encoder.
 
     Raises:
         EncodaxError: a field is missing or is not one of ours.
     """
     try:
         specs = {name: published[name] for name in ("encoder", "head")}
+        if encoder_only:
+            specs["head"] = None
         return ModelConfig(
             **fields_of(ModelConfig, specs),
-            labels=labels_of({"id2label": published.get("id2label", {})}),
+            labels=() if encoder_only else labels_of({"id2label": published.get("id2label", {})}),
             pad_id=int(published["pad_token_id"]),
             family=MODEL_TYPE,
         )

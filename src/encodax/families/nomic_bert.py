@@ -71,7 +71,8 @@ def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The authors' form to that of transformers."""
     if "n_embd" not in published:
         return published
-    check_fixed(published, AUTHORS_FIXED)
+    as_published = Published(published, {})
+    check_fixed(as_published, {key: (value,) for key, value in AUTHORS_FIXED.items()})
     base = published.get("rotary_emb_base", BASE)
     own = {"rope_parameters": {"rope_theta": base}, "hidden_act": "silu"}
     renamed = {name: published[key] for key, name in AUTHORS_KEYS.items() if key in published}
@@ -83,7 +84,7 @@ BASE = 1000.0
 
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
     """BERT's, with rotary positions and gates in place of learned positions and biases."""
-    turned = rotary(shape, published["rope_parameters"], BASE)
+    turned = rotary(shape, published, published["rope_parameters"], published["rope_theta"])
     return shape.encoder(
         embeddings={"positions": None},
         attention={"biases": False, "output_bias": False, "rotary": turned},
@@ -133,6 +134,7 @@ FAMILY = PublishedFamily(
         "max_position_embeddings": 2048,
         "pad_token_id": 0,
         "rope_parameters": None,
+        "rope_theta": BASE,
         "type_vocab_size": 2,
     },
     harmless={
@@ -142,7 +144,6 @@ FAMILY = PublishedFamily(
             harmless.MEMORY,
         ),
         "embd_pdrop": harmless.TRAINING,
-        "head_dim": "it repeats hidden_size / num_attention_heads",
         "max_trained_positions": "it says how long the texts of training were",
         "parallel_block_tied_norm": "there is no parallel block",
         "summary_proj_to_labels": harmless.UNREAD,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +30,7 @@ from encodax.config import (
 from encodax.errors import EncodaxError
 from encodax.families import harmless
 from encodax.families.tensors import Table, Tensor, look_up
-from encodax.json_files import FileKeys, Settings
+from encodax.json_files import FileKeys, Settings, shown
 
 ACTIVATIONS = {
     "gelu": "gelu_erf",
@@ -166,6 +167,10 @@ class Published:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def get(self, key: str) -> Any:
+        """The value of a key, or None where it is left out and has no default."""
+        return self._values.get(key, self._defaults.get(key))
+
     def __getitem__(self, key: str) -> Any:
         if key in self._values:
             return self._values[key]
@@ -242,28 +247,62 @@ class Published:
         return shape
 
 
-def rotary(shape: Shape, stated: Mapping[str, Any] | None, base: Any) -> RotaryConfig:
+def rotary(
+    shape: Shape, published: Published, stated: Mapping[str, Any] | None, base: Any
+) -> RotaryConfig:
     """Rotary positions for heads of this shape.
 
     Args:
         shape: of the model.
+        published: the configuration.
         stated: `rope_parameters`, or what of it is of one kind of layer; None where there is none.
         base: where `stated` has none.
 
     Raises:
-        EncodaxError: they are scaled; or heads have an odd width, which has no pairs to turn.
+        EncodaxError: they are scaled, or of a part of each head; or heads have an odd width, which
+            has no pairs to turn.
     """
-    stated = stated or {}
-    if stated.get("rope_type", "default") != "default":
-        raise EncodaxError(f"config.json: rope_type {stated['rope_type']!r} is not supported")
+    stated = rope_parameters({} if stated is None else stated)
+    for key, plain in PLAIN_ROPE.items():
+        if stated.get(key) not in plain:
+            raise EncodaxError(
+                f"config.json: rope_parameters: {key} {stated[key]!r} is not supported"
+            )
+    for key, value in stated.items():
+        if key not in (*PLAIN_ROPE, "rope_theta") and value is not None:
+            raise EncodaxError(f"config.json: rope_parameters: {key} = {value!r} is not supported")
     known = Published({"rope_theta": stated.get("rope_theta", base)}, {}).number("rope_theta")
     width = shape.width // shape.heads
+    if published.get("head_dim") not in (None, width):
+        raise EncodaxError(
+            f"config.json: head_dim = {published['head_dim']!r} is not supported: heads are "
+            f"hidden_size / num_attention_heads wide, {width}"
+        )
     if width % 2 or known == 0:
         raise EncodaxError(
             f"config.json: rotary positions want heads of even width and a rope_theta above 0, not "
             f"{width} and {known}"
         )
     return RotaryConfig(known)
+
+
+PLAIN_ROPE: dict[str, tuple[Any, ...]] = {
+    "rope_type": (None, "default"),
+    "type": (None, "default"),
+    "partial_rotary_factor": (None, 1.0),
+}
+"""Keys of `rope_parameters`, and the values that turn every head whole, and no position scaled."""
+
+
+def rope_parameters(stated: Any) -> Mapping[str, Any]:
+    """Rotary parameters, which are an object.
+
+    Raises:
+        EncodaxError: they are none.
+    """
+    if not isinstance(stated, Mapping):
+        raise EncodaxError(f"config.json: rope_parameters = {stated!r} is not supported")
+    return stated
 
 
 def scores_of(kind: HeadKind, classes: int, shape: Shape) -> int:
@@ -336,28 +375,43 @@ class PublishedFamily:
     """Other names that files have, as regular expressions -> the names of `tables`."""
     translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda published: published
     """An older configuration to the present keys."""
+    aliases: Names = field(default_factory=dict)
+    """Other names that the published class has for a key -> that key."""
 
-    def read_config(self, published: Mapping[str, Any]) -> ModelConfig:
+    def read_config(
+        self, published: Mapping[str, Any], *, encoder_only: bool = False
+    ) -> ModelConfig:
         """The published configuration as ours.
+
+        Args:
+            published: the configuration.
+            encoder_only: leave the head out, whatever it is.
 
         Raises:
             EncodaxError: a key is missing, or asks for what our blocks do not compute.
         """
         try:
-            return self._read(self.translate(published))
+            named = by_their_names(self.translate(published), self.aliases)
+            return self._read(named, encoder_only=encoder_only)
         except EncodaxError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             message = f"config.json: not a configuration of {self.MODEL_TYPE}: {error}"
             raise EncodaxError(message) from error
 
-    def _read(self, values: Mapping[str, Any]) -> ModelConfig:
-        check_fixed(values, self.fixed)
+    def _read(self, values: Mapping[str, Any], *, encoder_only: bool) -> ModelConfig:
         published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
+        check_fixed(published, harmless.FIXED_OF_ENCODERS)
         check_dtype(published)
         shape = published.shape(self.keys)
-        kind = self._kind(published)
+        kind = None if encoder_only else self._kind(published)
         labels = labels_of(values) if kind in ("sequence", "token") else ()
+        if kind == "span" and (count := _count(values)) != 2:
+            raise EncodaxError(
+                f"config.json: a span has 2 scores, where it starts and ends, and id2label or "
+                f"num_labels says {count}"
+            )
         head = self._head(kind, labels, shape, published) if kind else None
         return ModelConfig(
             self.encoder(shape, published), head, labels, shape.pad_id, family=self.MODEL_TYPE
@@ -383,17 +437,22 @@ class PublishedFamily:
         )
 
     def _kind(self, published: Published) -> HeadKind | None:
-        named = published["architectures"]
-        if named is None:
-            return None
-        (architecture,) = named
+        named = architectures_of(published)
         kinds = {name: kind for kind, name in self.classes.items()} | dict(self.other_classes)
-        if architecture not in kinds:
-            known = ", ".join(kinds)
+        if unknown := [name for name in named if name not in kinds]:
             raise EncodaxError(
-                f"config.json: the architecture {architecture!r} is not supported; known: {known}"
+                f"config.json: the architecture {unknown[0]!r} is not supported; known: "
+                f"{', '.join(kinds)}; its encoder alone is read by `encodax embed`, and with "
+                "encodax.load(..., encoder_only=True)"
             )
-        return kinds[architecture]
+        found = list(dict.fromkeys(kinds[name] for name in named))
+        if len(found) > 1:
+            raise EncodaxError(
+                f"config.json: the architectures {', '.join(named)} are more than one kind of "
+                "model: keep the one that the weights are of; the encoder alone is read by "
+                "`encodax embed`, and with encodax.load(..., encoder_only=True)"
+            )
+        return found[0] if found else None
 
     def _head(
         self, kind: HeadKind, labels: tuple[str, ...], shape: Shape, published: Published
@@ -501,16 +560,56 @@ COMMON_DEFAULTS: dict[str, Any] = {
 """What every published class takes for a key that is left out."""
 
 
-def check_fixed(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+def architectures_of(published: Published) -> list[str]:
+    """The published classes that a configuration names; none where it names none.
+
+    Raises:
+        EncodaxError: it is no list of names.
+    """
+    named = published["architectures"]
+    if named is None:
+        return []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise EncodaxError(
+            f"config.json: architectures wants a list of names of classes, not {shown(named)}"
+        )
+    return named
+
+
+def by_their_names(values: Mapping[str, Any], aliases: Names) -> Mapping[str, Any]:
+    """The same configuration, with the keys that stand under another name under their own, too.
+
+    Raises:
+        EncodaxError: a key and its other name say different things.
+    """
+    found: dict[str, Any] = {}
+    for alias, key in aliases.items():
+        if values.get(alias) is None:
+            continue
+        if values.get(key, values[alias]) != values[alias]:
+            raise EncodaxError(
+                f"config.json: {alias} = {values[alias]!r} contradicts {key} = {values[key]!r}, "
+                "which it is another name of; keep the one that the weights are of"
+            )
+        found[key] = values[alias]
+    return ChainMap(found, values) if found else values  # type: ignore[arg-type]
+
+
+def check_fixed(published: Published, fixed: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse options that our blocks have in one form only, where they ask for another.
+
+    Args:
+        published: the configuration.
+        fixed: key -> the values that are computed alike.
 
     Raises:
         EncodaxError: names the first one.
     """
-    known = {key: (value,) for key, value in fixed.items()} | harmless.FIXED_OF_ANY
-    for key, allowed in known.items():
-        if key in values and (value := values[key]) not in allowed:
-            raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
+    for key, allowed in fixed.items():
+        if key in published or published.get(key) is not None:
+            value = published[key]
+            if value not in allowed:
+                raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
 
 
 def check_dtype(published: Published) -> None:
@@ -522,8 +621,8 @@ def check_dtype(published: Published) -> None:
     for key in ("dtype", "torch_dtype"):
         if published[key] not in DTYPES:
             raise EncodaxError(f"config.json: {key} {published[key]!r} is not supported")
-    if "quantization_config" in published:
-        raise EncodaxError("config.json: quantized weights are not supported")
+    if published.get("quantization_config") is not None:
+        raise EncodaxError("config.json: quantization_config: quantized weights are not supported")
     if published["rope_scaling"] is not None:
         raise EncodaxError("config.json: scaled rotary positions (rope_scaling) are not supported")
 
@@ -540,18 +639,74 @@ def published_name(activation: str) -> str:
     raise EncodaxError(f"published families have no activation {activation}")
 
 
-def labels_of(published: Mapping[str, Any]) -> tuple[str, ...]:
+def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple[str, ...]:
     """The names of the classes, in order.
 
     Published configurations leave out the names of two classes, their default.
+
+    Args:
+        published: has `id2label`; or `num_labels`, or neither.
+        where: the file, for errors.
+
+    Raises:
+        EncodaxError: numbers are not 0, 1, ...; a name is missing, is no text or stands there
+            twice; or `label2id` says something else.
     """
     names = published.get("id2label")
     if names is None:
         count = published.get("num_labels", 2)
         if not isinstance(count, int) or not 0 < count < 1_000_000:
-            raise EncodaxError(f"config.json: num_labels = {count!r} is not in 1..1000000")
+            raise EncodaxError(f"{where}: num_labels = {count!r} is not in 1..1000000")
         return tuple(f"LABEL_{index}" for index in range(count))
-    numbers = sorted(names, key=int)
-    if [int(number) for number in numbers] != list(range(len(numbers))):
-        raise EncodaxError(f"config.json: id2label numbers its labels {', '.join(numbers)}")
-    return tuple(str(names[number]) for number in numbers)
+    if not isinstance(names, Mapping):
+        raise EncodaxError(f"{where}: id2label wants an object, not {shown(names)}")
+    if published.get("num_labels") not in (None, len(names)):  # which the published class prefers
+        raise EncodaxError(
+            f"{where}: num_labels = {published['num_labels']!r} contradicts the {len(names)} names "
+            "of id2label"
+        )
+    if {str(number) for number in names} != {str(index) for index in range(len(names))}:
+        raise EncodaxError(
+            f"{where}: id2label numbers its labels {', '.join(map(str, names))}, and not from 0 "
+            "on, one by one"
+        )
+    labels = [names[number] for number in sorted(names, key=int)]
+    places: dict[str, int] = {}
+    for index, label in enumerate(labels):
+        if not isinstance(label, str) or not label:
+            raise EncodaxError(
+                f"{where}: id2label names the class {index} {shown(label)}: give it a name"
+            )
+        if places.setdefault(label, index) != index:
+            raise EncodaxError(
+                f"{where}: id2label names two classes {label!r}, {places[label]} and {index}: "
+                "give each a name of its own"
+            )
+    _check_numbers(published.get("label2id"), places, where)
+    return tuple(labels)
+
+
+def _count(published: Mapping[str, Any]) -> Any:
+    """The number of classes that a configuration says."""
+    names = published.get("id2label")
+    return len(names) if isinstance(names, Mapping) else published.get("num_labels", 2)
+
+
+def _check_numbers(numbers: Any, places: Mapping[str, int], where: str) -> None:
+    """Refuse a `label2id` that contradicts `id2label`; one of numbered names is a default.
+
+    Raises:
+        EncodaxError: it is no object, or names another number.
+    """
+    if numbers is None:
+        return
+    if not isinstance(numbers, Mapping):
+        raise EncodaxError(f"{where}: label2id wants an object, not {shown(numbers)}")
+    for label, number in numbers.items():
+        is_default = label not in places and label == f"LABEL_{number}"
+        if not is_default and str(places.get(label)) != str(number):
+            raise EncodaxError(
+                f"{where}: label2id numbers {label!r} {shown(number)}, and id2label "
+                f"{places.get(label, 'has no such name')}: keep the one that the model was trained "
+                "with"
+            )

@@ -26,15 +26,29 @@ LM_HEAD: Table = {
 }
 
 
-def after_padding(shape: Shape) -> dict[str, Any]:
-    """Positions that begin at the row after the padding id's: that many fewer tokens fit."""
-    offset = shape.pad_id + 1
+def after_padding(shape: Shape, pad_id: Any) -> dict[str, Any]:
+    """Positions that begin at the row after the padding id's: that many fewer tokens fit.
+
+    Padding that stands in a text takes that row, and does not count.
+
+    Raises:
+        EncodaxError: there is no such id; or it leaves no position.
+    """
+    if pad_id is None:
+        raise EncodaxError(
+            "config.json: pad_token_id = null is not supported: positions begin there"
+        )
+    offset = int(pad_id) + 1
     if shape.max_positions <= offset:
         raise EncodaxError(
             f"config.json: max_position_embeddings {shape.max_positions} leaves no position: the "
             f"first {offset} rows are not for tokens"
         )
-    return {"position_offset": offset, "max_positions": shape.max_positions - offset}
+    return {
+        "position_offset": offset,
+        "max_positions": shape.max_positions - offset,
+        "uncounted_id": offset - 1,
+    }
 
 
 def rows_of_positions(config: ModelConfig) -> dict[str, Any]:
@@ -46,7 +60,7 @@ def rows_of_positions(config: ModelConfig) -> dict[str, Any]:
 
 def encoder(shape: Shape, published: Published) -> EncoderConfig:
     """BERT's, with the offset."""
-    return shape.encoder(embeddings=after_padding(shape))
+    return shape.encoder(embeddings=after_padding(shape, published["pad_token_id"]))
 
 
 def lm_head(head: HeadConfig) -> HeadConfig:

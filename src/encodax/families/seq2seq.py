@@ -14,7 +14,14 @@ from typing import Any
 from encodax.config import Seq2SeqConfig, TransformerConfig
 from encodax.errors import EncodaxError
 from encodax.families import harmless
-from encodax.families.published import COMMON_DEFAULTS, Published, check_dtype, check_fixed
+from encodax.families.published import (
+    COMMON_DEFAULTS,
+    Published,
+    architectures_of,
+    by_their_names,
+    check_dtype,
+    check_fixed,
+)
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
 from encodax.json_files import FileKeys, Settings
 
@@ -48,6 +55,8 @@ class Seq2SeqFamily:
     """Keys of this family that change no answer -> the reason."""
     other_architectures: tuple[str, ...] = ()
     """Other names of the same model."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names that the published class has for a key -> that key."""
     prefix: str = ""
     """What stands before the name of every tensor of a stack, but in files of a bare model: one
     whose output has no bias."""
@@ -78,17 +87,16 @@ class Seq2SeqFamily:
             raise EncodaxError(message) from error
 
     def _read(self, values: Mapping[str, Any]) -> Seq2SeqConfig:
-        check_fixed(values, self.fixed)
         for key, value in self.refused.items():
             if values.get(key) == value:
                 raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
+        values = by_their_names(values, self.aliases)
         published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
+        check_fixed(published, harmless.FIXED_OF_SEQ2SEQ)
         check_dtype(published)
         known = (self.architecture, *self.other_architectures)
-        architectures = published["architectures"] or [self.architecture]
-        if not isinstance(architectures, list):
-            raise EncodaxError(f"config.json: architectures wants a list, not {architectures!r}")
-        for named in architectures:
+        for named in architectures_of(published):
             if named not in known:
                 raise EncodaxError(
                     f"config.json: the architecture {named!r} is not supported; "
@@ -163,6 +171,8 @@ def _first_id(values: Mapping[str, Any]) -> int | None:
     if values.get(FIRST) is not None:
         return Published(values, {}).integer(FIRST)
     if values.get(OLD_FIRST) is True:
+        if values.get("bos_token_id", 0) is None:
+            raise EncodaxError(f"config.json: {OLD_FIRST} = true wants a bos_token_id")
         return Published(values, {"bos_token_id": 0}).integer("bos_token_id")
     return None
 

@@ -210,6 +210,12 @@ FAMILY = Seq2SeqFamily(
         "pad_token_id": 0,
         "eos_token_id": 1,
     },
+    aliases={
+        "head_dim": "d_kv",
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+    },
     copies={
         name: "shared.weight"
         for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")

@@ -28,6 +28,8 @@ class Embedder(OfModel):
     A model without the module files of sentence-transformers gives the mean of its tokens.
     """
 
+    ENCODER_ONLY = True
+
     def __init__(self, model: Model, **options: Unpack[EngineOptions]):
         """Take a model; whatever head it has that is none for embeddings is left out.
 

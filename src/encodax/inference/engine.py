@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -305,6 +305,9 @@ class Engine:
 class OfModel:
     """A model with an engine that runs it."""
 
+    ENCODER_ONLY: ClassVar[bool] = False
+    """Whether the head of a model, but of an embedder, is of no use here."""
+
     def __init__(self, model: Model, engine: Engine):
         self.model = model
         self._engine = engine
@@ -326,7 +329,10 @@ class OfModel:
             token: for a private one.
             **options: what the class takes beside a model.
         """
-        return cls(Model.load(path_or_id, revision=revision, token=token), **options)
+        model = Model.load(
+            path_or_id, revision=revision, token=token, encoder_only=cls.ENCODER_ONLY
+        )
+        return cls(model, **options)
 
     @property
     def precision(self) -> Precision:

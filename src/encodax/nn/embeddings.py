@@ -80,7 +80,7 @@ class Embeddings(hk.Module):
         if config.mask_dropout is not None:
             x = drop_masks(x, batch, config.mask_dropout)
         if config.positions is not None:
-            x += self._positions(jnp.asarray(batch.position_ids), positions)
+            x += self._positions(batch, positions)
         if config.type_vocabulary_size:
             kinds = Table(config.type_vocabulary_size, config.width, "token type", name="type")
             type_ids = jnp.asarray(batch.type_ids)
@@ -102,10 +102,8 @@ class Embeddings(hk.Module):
         return Table(self.config.vocabulary_size, self.config.width, "token id", name="token")
 
     @hk.name_like("__call__")
-    def _positions(
-        self, position_ids: Int[Array, "B T"], positions: int | None
-    ) -> Float[Array, "B T D"]:
-        config = self.config
+    def _positions(self, batch: PackedBatch, positions: int | None) -> Float[Array, "B T D"]:
+        config, position_ids = self.config, jnp.asarray(batch.position_ids)  # (B, T)
         if config.positions != "learned":
             if config.max_positions is not None:
                 functional.check_below("position", position_ids, config.max_positions)
@@ -118,7 +116,23 @@ class Embeddings(hk.Module):
         functional.check_below("position", position_ids, config.max_positions)
         rows = config.max_positions + config.position_offset
         table = Table(rows, config.width, "position", name="position")
+        if config.uncounted_id is not None:
+            position_ids = counted(jnp.asarray(batch.token_ids), position_ids, config.uncounted_id)
         return table(position_ids + config.position_offset)
+
+
+def counted(
+    token_ids: Int[Array, "B T"], position_ids: Int[Array, "B T"], uncounted_id: int
+) -> Int[Array, "B T"]:
+    """Positions among the tokens of a sequence that are not `uncounted_id`; -1 for those that are.
+
+    So RoBERTa's kin number tokens: a text that spells its padding token does not move the others.
+    """
+    is_left_out = token_ids == uncounted_id  # (B, T)
+    up_to = jnp.cumsum(is_left_out, axis=1, dtype=jnp.int32)  # (B, T), from the row's first token
+    first = jnp.arange(token_ids.shape[1]) - position_ids  # (B, T), where the sequence begins
+    before = jnp.take_along_axis(up_to - is_left_out, first, axis=1)  # (B, T), in other sequences
+    return jnp.where(is_left_out, -1, position_ids - (up_to - before))
 
 
 def drop_masks(

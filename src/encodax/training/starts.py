@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from encodax.tasks import regression, reranking
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.tokenizer import Tokenizer
 from encodax.training.settings import NewModel
+
+logger = logging.getLogger(__name__)
 
 
 def new_model(
@@ -96,7 +99,49 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
         is_one_score = task.PROBLEM == "regression"  # published ones call it LABEL_0
         if len(known) == 1 if is_one_score else set(labels) <= set(known):
             return model
+        if not is_one_score and (names := as_named(known, labels)) is not None:
+            logger.warning(
+                "the model's labels %s are taken as the data's %s, in this order",
+                listed(known), listed(names),
+            )  # fmt: skip
+            return replace(model, config=replace(model.config, labels=names))
+        logger.warning(
+            "the head is new, and begins at random: the model's labels are %s, and the data's "
+            "%s; to go on with the model's head, name the data's labels as the model does",
+            listed(known), listed(labels),
+        )  # fmt: skip
     return model.with_head(task.HEAD, labels=labels, problem=task.PROBLEM, seed=seed)
+
+
+def as_named(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
+    """The labels of a head as the data name them; None where it is not plain which is which.
+
+    It is where they are the same but for case and space, or where one side has numbers and the
+    other `LABEL_0`, `LABEL_1`, ..., which is what a head has that nobody named.
+    """
+    for form in (_folded, _number):
+        places = {form(name): index for index, name in enumerate(known)}
+        named = {form(label): label for label in labels}
+        is_plain = len(places) == len(known) and len(named) == len(labels)
+        if is_plain and None not in places and named.keys() <= places.keys():
+            return tuple(named.get(form(name), name) for name in known)
+    return None
+
+
+def _folded(name: str) -> str | None:
+    return " ".join(name.split()).casefold()
+
+
+def _number(name: str) -> str | None:
+    """`3` of `3` and of `LABEL_3`; None of any other name."""
+    digits = _folded(name.strip().removeprefix("LABEL_").removeprefix("label_"))
+    return str(int(digits)) if digits and digits.isascii() and digits.isdigit() else None
+
+
+def listed(labels: Sequence[str], most: int = 10) -> str:
+    """Labels in a message: the first of them, where there are many."""
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(map(repr, labels[:most])) + more
 
 
 def half_of(teacher: Model) -> list[int]:
