@@ -14,7 +14,7 @@ It writes ``goldens-adapters/<case>/`` beside this file, replacing what was ther
 
 What was trained, and the merged model that PEFT makes of it, must agree with what is stored.
 
-``refused/<case>/`` is what is not read: such an adapter, and in ``merged/`` the whole model that PEFT
+``refused/<case>/`` is what is not read: such an adapter, and in ``merged/`` the model that PEFT
 makes of it, which is the way out. Its ``outputs.npz`` is of what was trained.
 
 ``sentence-transformers/`` and ``cross-encoder/`` are saved by that library, with all that it writes
