@@ -17,22 +17,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.logits import NEVER, History, LogitsRules, Processor, applied
+from encodax.logits import NEVER as NEVER
+from encodax.logits import History, Processor, applied
+from encodax.logits import LogitsRules as LogitsRules
 from encodax.nn.decoder import DecoderCache
 from encodax.nn.functional import at_tokens
-from encodax.sampling import Sampling, check_count, restricted
-
-__all__ = [
-    "NEVER",
-    "Beams",
-    "Ends",
-    "Generated",
-    "LogitsRules",
-    "Sampling",
-    "generate",
-    "restricted",
-    "search",
-]
+from encodax.sampling import Sampling as Sampling
+from encodax.sampling import check_count
+from encodax.sampling import restricted as restricted
 
 Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 """(R,) tokens and a cache of R rows -> (R, V) scores before softmax, and the next cache."""
