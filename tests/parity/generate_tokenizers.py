@@ -309,11 +309,9 @@ def changes_of() -> dict[str, tuple[str, Files]]:
             for value in FLAGS[key]:
                 if key != "split_special_tokens":  # Encodax refuses it
                     found[f"{files}: {key} = {json.dumps(value)}"] = (files, {CONFIG: {key: value}})
-        added_token = {ADDED: {"<e>": 17}} if files == "esm-files" else {}
-        found[f"{files}: a map of old"] = (
-            files,
-            {MAP: {"mask_token": "x", "additional_special_tokens": ["b"]}, **added_token},
-        )
+    old = {"mask_token": "x", "additional_special_tokens": ["b"]}
+    found["esm-files: a map of old"] = ("esm-files", {MAP: old, ADDED: {"<e>": 17}})
+    found["marian-files: a map of old"] = ("marian-files", {MAP: old})
     return found
 
 
