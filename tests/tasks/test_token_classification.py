@@ -292,6 +292,18 @@ def test_each_word_is_answered_and_measured() -> None:
     assert pos().METRIC == "accuracy"
 
 
+def test_of_words_that_are_given_each_is_answered() -> None:
+    example = parsed({"tokens": ["ab-ba", "日"]}, labelled=False)
+    (encoding,) = TOKENIZERS["wordpiece"].encode([example.text])
+    one_hot = np.eye(3)[np.where(encoding.offsets[:, 0] == 6, 2, 1)]
+    text = example.text
+    assert isinstance(text, str)
+    found = task.decode(one_hot, encoding, UPOS, text=text, words=example.words)
+    assert places(found) == [(0, 5, "NOUN"), (6, 7, "VERB")]
+    by_tokenizer = task.decode(one_hot, encoding, UPOS, text=text)
+    assert [place[:2] for place in places(by_tokenizer)] == [(0, 2), (2, 3), (3, 5), (6, 7)]
+
+
 def test_a_word_that_is_not_answered_is_wrong() -> None:
     example = parsed({"tokens": ["ab", "b"], "tags": ["NOUN", "VERB"]})
     assert pos().metrics([(Span(0, 2, "NOUN"),)], [example])["accuracy"] == 0.5

@@ -136,7 +136,13 @@ class Predictor(OfModel, Generic[Answer]):
         if not isinstance(example.text, str):
             raise EncodaxError(f"{example.where}: token classification takes one text, not a pair")
         return token_classification.decode(
-            scores, encoding, labels, self.aggregation, example.text, self.tag_scheme
+            scores,
+            encoding,
+            labels,
+            self.aggregation,
+            example.text,
+            self.tag_scheme,
+            example.words,
         )
 
     def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import jax
@@ -39,6 +39,8 @@ class Example:
     """Where it came from, for errors."""
     others: tuple[str, ...] = ()
     """Texts beside it that are read apart: what is similar to it, and what is not (embedding)."""
+    words: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+    """Where its words stand in the text, of a record that has words (token classification)."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -207,11 +209,11 @@ def check_objective(task: Task, objective: Objective) -> None:
     Raises:
         EncodaxError: names the option, and the ones that the task takes.
     """
-    for field in fields(Objective):
-        is_given = getattr(objective, field.name) != field.default
-        if is_given and field.name not in task.OPTIONS:
+    for option in fields(Objective):
+        is_given = getattr(objective, option.name) != option.default
+        if is_given and option.name not in task.OPTIONS:
             known = ", ".join(sorted(task.OPTIONS)) or "none"
-            raise EncodaxError(f"{field.name} is not for {task.NAME}; its options: {known}")
+            raise EncodaxError(f"{option.name} is not for {task.NAME}; its options: {known}")
 
 
 def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:

@@ -84,14 +84,15 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
         words = list_of(record, "tokens", wants='["call", "Ada"]')
         if not _is_strings(words) or not words or not all(word.strip() for word in words):
             raise EncodaxError(f"{where}: 'tokens' wants a list of words")
-        check_unicode(" ".join(words), where)
+        joined, standing = " ".join(words), tuple(_places(words))
+        check_unicode(joined, where)
         if not labelled:
-            return Example(" ".join(words), (), where)
+            return Example(joined, (), where, words=standing)
         tags = tags_of(record)
         if not _is_strings(tags) or len(tags) != len(words):
             raise EncodaxError(f"{where}: 'tags' wants a list of {len(words)} strings")
         scheme = scheme or tag_schemes.recognised(tags)
-        return Example(" ".join(words), _spans_of_words(words, tags, scheme), where)
+        return Example(joined, _spans_of_words(words, tags, scheme), where, words=standing)
     text = text_of(record)
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: token classification takes one text, not a pair")
@@ -160,6 +161,7 @@ def decode(
     aggregation: Aggregation | None = None,
     text: str = "",
     scheme_name: SchemeName | None = None,
+    words: Sequence[tuple[int, int]] = (),
 ) -> tuple[Span, ...]:
     """Spans from the probabilities of every token's tags.
 
@@ -177,10 +179,14 @@ def decode(
             labels of words, each word with the label of its first token, none joined.
         text: what was encoded, which tells words.
         scheme_name: the scheme of the labels; by default, what they say themselves.
+        words: where the words stand that labels of words are wanted of; by default, those of the
+            tokenizer.
     """
     scheme = tag_schemes.of_labels(labels, scheme_name)
     of_words = aggregation is None and scheme.name == "none"
     each_alone = of_words or aggregation == "none"
+    if of_words and len(words):
+        return _of_given_words(scores, encoding, labels, words)
     # Without the text no words are known: then each token has its label.
     by_default: Aggregation = ("first" if text else "none") if of_words else "simple"
     spans: list[list[Tagged]] = []
@@ -195,6 +201,21 @@ def decode(
         previous = letter, name
     found = (_span_of(parts, scheme.place(parts[0].tag)[1]) for parts in spans)
     return tuple(span for span in found if span.start < span.end)
+
+
+def _of_given_words(
+    scores: Float[np.ndarray, "tokens C"],
+    encoding: Encoding,
+    labels: tuple[str, ...],
+    words: Sequence[tuple[int, int]],
+) -> tuple[Span, ...]:
+    """Each word that has a token, with the label of its first."""
+    found = []
+    for start, end in words:
+        for token in tokens_in(Span(start, end, ""), encoding)[:1].tolist():
+            best = int(scores[token].argmax())
+            found.append(Span(start, end, labels[best], float(scores[token, best])))
+    return tuple(found)
 
 
 def _span_of(parts: Sequence[Tagged], label: str) -> Span:
