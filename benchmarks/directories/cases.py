@@ -22,6 +22,7 @@ BYTES = ("roberta", "modernbert")
 PIECES = ("bert-xlmr", "xlm-roberta", "camembert", "albert", "deberta-v2")
 ALL = (*WORDPIECE, *BYTES, *PIECES, "esm")
 POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "esm", "mpnet")
+FREE_POSITIONS = tuple(name for name in ALL if name not in POSITIONS_AFTER_PAD)
 HEADS = {
     "vocabulary": tuple(name for name in ALL if name != "bert-xlmr"),
     "sequence": ALL,
@@ -411,9 +412,12 @@ CHANGES: dict[str, Change] = {
     "own-rstrip": backend("added_tokens/1/rstrip", True),
     "own-lstrip": backend("added_tokens/2/lstrip", True),
     # config.json
-    "pad-3": config("pad_token_id", 3),
-    "pad-0": config("pad_token_id", 0),
-    "pad-null": config("pad_token_id", None, tuple(n for n in ALL if n not in POSITIONS_AFTER_PAD)),
+    "pad-3": config("pad_token_id", 3, FREE_POSITIONS),
+    "pad-0": config("pad_token_id", 0, FREE_POSITIONS),
+    "pad-0-counted": config(
+        "pad_token_id", 0, POSITIONS_AFTER_PAD, refusal="positions are counted by another padding"
+    ),
+    "pad-null": config("pad_token_id", None, FREE_POSITIONS),
     "cls-9": config("cls_token_id", 9),
     "two-architectures": config("architectures", ["BertModel", "BertForMaskedLM"]),
     "no-architectures": config("architectures", REMOVED, ALL, "bare", "embedder"),
@@ -421,10 +425,14 @@ CHANGES: dict[str, Change] = {
     "other-architecture": config("architectures", ["BertForMaskedLM"], ("bert",), "embedder"),
     "relu": config("hidden_act", "relu", ACTIVATION),
     "gelu-new": config("hidden_act", "gelu_new", ACTIVATION),
-    "gelu-fast": config("hidden_act", "gelu_fast", ACTIVATION),
+    "gelu-fast": config("hidden_act", "gelu_fast", ACTIVATION, refusal="gelu_fast is not computed"),
     "gelu-tanh": config("hidden_act", "gelu_pytorch_tanh", ACTIVATION),
-    "gelu-python": config("hidden_act", "gelu_python", ACTIVATION),
-    "quick-gelu": config("hidden_act", "quick_gelu", ACTIVATION),
+    "gelu-python": config(
+        "hidden_act", "gelu_python", ACTIVATION, refusal="gelu_python is not computed"
+    ),
+    "quick-gelu": config(
+        "hidden_act", "quick_gelu", ACTIVATION, refusal="quick_gelu is not computed"
+    ),
     "silu": config("hidden_act", "silu", ACTIVATION),
     "swish": config("hidden_act", "swish", ACTIVATION),
     "tanh": config("hidden_act", "tanh", ACTIVATION),
@@ -715,7 +723,7 @@ CASES: tuple[Case, ...] = (
     case("bert-xlmr", "bare", "limit-removed"),
     case("bert-xlmr", "sentence", "length-roberta", "two-architectures"),
     case("roberta", "bare", "truncation-left", "prefix-space"),
-    case("roberta", "bare-vocabulary", "pad-0"),
+    case("roberta", "bare-vocabulary", "pad-0-counted"),
     case("xlm-roberta", "sentence-prompts", "length-xlm-roberta"),
     case("xlm-roberta", "bare-sharded", "own-truncation", "own-padding"),
     case("camembert", "bare-fp16", "dtype", "no-prefix-space"),
@@ -736,7 +744,7 @@ CASES: tuple[Case, ...] = (
     case("deberta-v2", "classifier-2", "deberta-string", "by-punctuation"),
     case("deberta-v2", "span", "lower"),
     case("bert", "classifier-regression", "inputs-without-types"),
-    case("bert", "classifier-1", "problem-single"),
+    case("bert", "classifier-1", "dropout"),
     case("bert", "token", "mask-takes-space", "own-short-words"),
     case("bert", "vocabulary", "untied", "relu"),
     case("bert", "sentence-default", "additional-special"),
@@ -746,7 +754,7 @@ CASES: tuple[Case, ...] = (
     case("bert", "cross", "limit-12"),
     case("bert", "cross-short", "truncation-left"),
     case("xlm-roberta", "cross-identity", "inputs-with-types"),
-    case("roberta", "cross-prompts", "pad-3"),
+    case("roberta", "cross-prompts", "truncation-left"),
     case("bert", "cross-old"),
     case("electra", "cross-old-identity", "strip-accents"),
     case("bert", "cross-v4", "class-fast"),

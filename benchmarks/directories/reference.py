@@ -479,7 +479,11 @@ def loaded(order: Values, place: Path, head: str) -> Any:
 
 
 def probabilities(order: Values, place: Path, items: list[Any]) -> Answers:
-    """What the pipeline of transformers gives, in the order of the classes."""
+    """What the pipeline of transformers gives, in the order of the classes.
+
+    One class is a quantity to the model (it is trained by squares), and the pipeline shows the
+    sigmoid of it unless `problem_type` says so too: the quantity itself is asked for.
+    """
     where = place.parent / "base" if order["layout"] == "adapter" else place
     tokenizer = transformers.AutoTokenizer.from_pretrained(where)
     model = loaded(order, place, "sequence")
@@ -487,11 +491,12 @@ def probabilities(order: Values, place: Path, items: list[Any]) -> Answers:
     pipe = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu")
     names = [model.config.id2label[index] for index in range(model.config.num_labels)]
     order["labels"] = names
+    quantity = {"function_to_apply": "none"} if len(names) == 1 else {}
 
     def answer(item: Any) -> Any:
         texts = {"text": item} if isinstance(item, str) else {"text": item[0], "text_pair": item[1]}
-        scores = pipe(texts, top_k=None, truncation=True)
-        by_name = {each["label"]: each["score"] for each in scores}
+        scores = pipe(texts, top_k=None, truncation=True, **quantity)
+        by_name = {one["label"]: one["score"] for one in scores}
         return [by_name[name] for name in names]
 
     return each(items, answer)
