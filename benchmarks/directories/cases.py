@@ -701,7 +701,11 @@ CHANGES: dict[str, Change] = {
         refusal="the base was changed by its first weights",
     ),
     "init-eva": Change(((OF_ADAPTER, "init_lora_weights", "gaussian"),), ("adapter",)),
-    "adapter-note": Change(((OF_ADAPTER, "my_note", 1),), ("adapter",)),
+    "adapter-note": Change(
+        ((OF_ADAPTER, "my_note", 1),),
+        ("adapter",),
+        refusal="PEFT drops what it does not know, with a warning; a newer one may know it",
+    ),
     "adapter-dropout": Change(((OF_ADAPTER, "lora_dropout", 0.5),), ("adapter",)),
     "adapter-training": Change(((OF_ADAPTER, "inference_mode", False),), ("adapter",)),
     "adapter-no-task": Change(((OF_ADAPTER, "task_type", None),), ("adapter",)),
