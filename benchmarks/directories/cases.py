@@ -419,7 +419,9 @@ CHANGES: dict[str, Change] = {
     ),
     "pad-null": config("pad_token_id", None, FREE_POSITIONS),
     "cls-9": config("cls_token_id", 9),
-    "two-architectures": config("architectures", ["BertModel", "BertForMaskedLM"]),
+    "two-architectures": config(
+        "architectures", ["BertModel", "BertForMaskedLM"], ("bert", "bert-xlmr"), "bare", "embedder"
+    ),
     "no-architectures": config("architectures", REMOVED, ALL, "bare", "embedder"),
     "empty-architectures": config("architectures", [], ALL, "bare", "embedder"),
     "other-architecture": config("architectures", ["BertForMaskedLM"], ("bert",), "embedder"),

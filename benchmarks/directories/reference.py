@@ -456,7 +456,8 @@ def tokenized(tokenizer: Any, item: Any) -> Any:
 def of_tokens(order: Values, place: Path, items: list[Any]) -> Answers:
     """The last states, or scores, of each token."""
     head = order["head"]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(order.get("base") or place)
+    where = place.parent / "base" if order["layout"] == "adapter" else place
+    tokenizer = transformers.AutoTokenizer.from_pretrained(where)
     model = loaded(order, place, head)
 
     def answer(item: Any) -> Any:
