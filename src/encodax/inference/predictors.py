@@ -22,7 +22,8 @@ from encodax.tasks import (
     token_classification,
 )
 from encodax.tasks.classification import Classification
-from encodax.tasks.dataset import Dataset
+from encodax.tasks.dataset import Dataset, seen
+from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Example, unlabelled
 from encodax.tasks.token_classification import Aggregation
@@ -55,70 +56,115 @@ class Predictor(OfModel, Generic[Answer]):
         super().__init__(model, Engine(model, *answer_of(model.config.head), **options))
 
     def predict(
-        self, texts: Sequence[Text], *, truncate: bool = False, progress: bool | None = None
+        self,
+        texts: Sequence[Text],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        progress: bool | None = None,
     ) -> list[Answer]:
         """Answers for texts (or pairs), in order.
 
         Args:
             texts: a list of texts, or of pairs.
             truncate: cut what is longer than the model takes; how many were cut is logged.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
+                `keep` has None in their places.
             progress: show a progress bar; None for where standard error is a terminal and the
                 list is long.
 
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
-        stream = functools.partial(self.stream, truncate=truncate)
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty)
         return list(listed(texts, stream, progress=progress))
 
-    def stream(self, texts: Iterable[Text], *, truncate: bool = False) -> Iterator[Answer]:
+    def stream(
+        self, texts: Iterable[Text], *, truncate: bool = False, on_empty: OnEmpty = "error"
+    ) -> Iterator[Answer]:
         """Answers for texts that may never end, in order; they are read a window at a time."""
-        return (answer for _, answer in self.answers(unlabelled(texts), truncate=truncate))
+        found = self.answers(unlabelled(texts), truncate=truncate, empties=Empties(on_empty))
+        return (answer for _, answer in found)
 
     def answers(
-        self, examples: Iterable[Example], *, truncate: bool = False
+        self,
+        examples: Iterable[Example],
+        *,
+        truncate: bool = False,
+        empties: Empties | None = None,
     ) -> Iterator[tuple[Example, Answer]]:
-        """Each example with its answer, in order; the source is read a window at a time."""
+        """Each example with its answer, in order; the source is read a window at a time.
 
-        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+        Args:
+            examples: what is asked.
+            truncate: cut what is longer than the model takes; how many were cut is logged.
+            empties: what becomes of empty texts, where they are not refused.
+        """
+        empties = empties or Empties("error")
+
+        def encode(window: list[Example]) -> tuple[list[list[Any]], int]:
             return self.task.encode(self.model, window, truncate=truncate)
+
+        def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
+            return empties.sequences(encode, window)
 
         for example, encodings, scores in self._engine.stream(
             examples, tokenize, Example.characters
         ):
+            if not encodings:
+                if empties.rule == "keep":
+                    yield example, None  # type: ignore[misc]
+                continue
             decoded = [
                 self._decode(own, encoding, example)
                 for own, encoding in zip(scores, encodings, strict=True)
             ]
             yield example, self.task.merge(example, decoded)
+        empties.note()
 
     def _decode(self, scores: Any, encoding: Any, example: Example) -> Any:
         return self.task.decode(scores, encoding, self.model.config.labels)
 
-    def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
+    def evaluate(
+        self,
+        records: Iterable[Record],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
+    ) -> dict[str, float]:
         """The task's metrics over labelled records.
 
         Of a model with one score, the records' fields tell whether it is regression or reranking.
 
+        Args:
+            records: the data.
+            truncate: cut what is longer than the model takes; how many were cut is logged.
+            on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
+                leaves them out.
+
         Raises:
-            EncodaxError: a record is not one of the task, or its label is not known.
+            EncodaxError: a record is not one of the task, or labels are not known.
         """
         task, records = task_of_records(self.model.config, records)
-        examples = [task.parse(record, labelled=True) for record in records]
+        examples = list(labelled(task, records, on_empty))
         return self.measure(Dataset.prepare(task, self.model, examples, truncate=truncate))
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The metrics of the data's task over it, with the model's parameters or others."""
         labels = self.model.config.labels
-        decoded: list[list[Any]] = [[] for _ in data.examples]
-        scores = self._engine.run(data.encodings, params)
-        for its_scores, encoding, owner in zip(scores, data.encodings, data.owners, strict=True):
-            decoded[owner].append(data.task.decode(its_scores, encoding, labels))
-        answers = [
-            data.task.merge(example, own)
-            for example, own in zip(data.examples, decoded, strict=True)
-        ]
-        return data.task.metrics(answers, data.examples)
+        encodings = data.encodings
+        scores = self._engine.run(encodings, params)
+        found: dict[int, list[tuple[Any, Any]]] = {}  # of an example without a token there is none
+        for its_scores, encoding, owner in zip(scores, encodings, data.owners, strict=True):
+            decoded = data.task.decode(its_scores, encoding, labels)
+            found.setdefault(int(owner), []).append((encoding, decoded))
+        answers, examples = [], []
+        for owner, own in found.items():
+            example, _ = seen(data.task, data.examples[owner], [encoding for encoding, _ in own])
+            assert example is not None
+            answers.append(data.task.merge(example, [decoded for _, decoded in own]))
+            examples.append(example)
+        return data.task.metrics(answers, examples)
 
 
 class Classifier(Predictor[Classification]):
@@ -252,19 +298,32 @@ class Reranker(OfModel):
     def _score(self, answer: Classification) -> float:
         return answer.scores[self.model.config.labels[-1]]
 
-    def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
+    def evaluate(
+        self,
+        records: Iterable[Record],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
+    ) -> dict[str, float]:
         """How high the relevant texts of queries are ranked, as `tasks.reranking` measures it.
 
         Raises:
             EncodaxError: a record is not one of reranking, or no query has a relevant text.
         """
-        examples = [reranking.parse(record, labelled=True) for record in records]
-        found = self._classifier.answers(examples, truncate=truncate)
+        examples = labelled(reranking, records, on_empty)
+        empties = Empties(on_empty, IN_DATA)
+        found = list(self._classifier.answers(examples, truncate=truncate, empties=empties))
         answers = [replace(answer, score=self._score(answer)) for _, answer in found]
-        return reranking.metrics(answers, examples)
+        return reranking.metrics(answers, [example for example, _ in found])
 
     def rank(
-        self, query: str, texts: Sequence[str], *, top_k: int | None = None, truncate: bool = False
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
     ) -> list[Ranked]:
         """The texts that answer the query, best first.
 
@@ -273,7 +332,15 @@ class Reranker(OfModel):
             texts: what is ranked.
             top_k: how many to give; None for all.
             truncate: cut pairs that are too long.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out.
         """
-        scores = self.predict([(query, text) for text in texts], truncate=truncate)
-        ranked = [Ranked(i, s, t) for i, (s, t) in enumerate(zip(scores, texts, strict=True))]
+        if not query.strip():
+            raise EncodaxError("the query is empty: ask for something")
+        pairs = (Example((query, text), index, f"text {index}") for index, text in enumerate(texts))
+        empties = Empties(on_empty, IN_DATA)
+        found = self._classifier.answers(pairs, truncate=truncate, empties=empties)
+        ranked = [
+            Ranked(example.target, self._score(answer), example.text[1])
+            for example, answer in found
+        ]
         return sorted(ranked, key=lambda item: -item.score)[:top_k]

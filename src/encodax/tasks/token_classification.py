@@ -7,8 +7,9 @@ same path serves character spans and tagged words, and answers are spans of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from encodax.errors import EncodaxError
 from encodax.tasks.task import (
     Example,
     Targets,
+    check_known,
     checked_labels,
     classes_loss,
     encode_whole,
@@ -71,7 +73,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     where, fields = record.where, record.fields
     if "tokens" in fields:
         words = fields["tokens"]
-        if not _is_strings(words) or not words or not all(word.strip() for word in words):
+        if not _is_strings(words) or not any(word.strip() for word in words):
             raise EncodaxError(f"{where}: 'tokens' wants a list of words")
         tags: Any = fields.get("tags") if labelled else [OUTSIDE] * len(words)
         if not _is_strings(tags) or len(tags) != len(words):
@@ -90,7 +92,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """`O`, and `B-` and `I-` of each label.
 
     Raises:
-        EncodaxError: no example has a span, or a label is seen once.
+        EncodaxError: no example has a span.
     """
     seen = [(span.label, example.where) for example in examples for span in example.target]
     found = checked_labels(seen)
@@ -100,24 +102,40 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
     """The class of every token; special tokens do not count.
 
-    A token that a span covers in part belongs to it. (Where a text was cut, the spans beyond
-    the cut are left out.)
+    A token that a span covers in part belongs to it. Spans of no token are left out: those that
+    `seen` tells of, and where a text was cut those beyond the cut.
 
     Raises:
-        EncodaxError: the model does not know a label, or a span covers no token.
+        EncodaxError: the model does not know a label.
     """
+    check_known([f"B-{span.label}" for span in example.target], labels, example.where)
     classes = np.full(len(encoding), index_of(OUTSIDE, labels, example.where), np.int32)
-    last = int(encoding.offsets.max())
     for span in example.target:
         inside = tokens_in(span, encoding)
         begin = index_of(f"B-{span.label}", labels, example.where)
         continued = index_of(f"I-{span.label}", labels, example.where)
-        if len(inside) == 0 and span.start < last:
-            piece = example.text[span.start : span.end]
-            raise EncodaxError(f"{example.where}: the span {piece!r} covers no token")
         classes[inside] = continued
         classes[inside[:1]] = begin
     return Targets(classes, (~encoding.is_special).astype(np.float32))
+
+
+def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
+    """The example without the spans that no token shows, such as a zero width space; and these.
+
+    What is beyond the cut of a text that was cut is none of them.
+    """
+    (encoding,) = encodings
+    last = int(encoding.offsets.max())
+    shown: list[Span] = []
+    unseen: list[str] = []
+    for span in example.target:
+        piece = str(example.text)[span.start : span.end]
+        is_beyond = span.start >= last and re.search(r"\w", piece) is not None
+        if is_beyond or len(tokens_in(span, encoding)):
+            shown.append(span)
+        else:
+            unseen.append(piece)
+    return replace(example, target=tuple(shown)), tuple(unseen)
 
 
 def decode(
