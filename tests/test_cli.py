@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -575,6 +576,153 @@ def test_question_answering_is_trained(call: Call, tmp_path: Path) -> None:
     encodax.QuestionAnswerer.load(tmp_path / "model")
 
 
+# Texts that are empty.
+
+HOLES = "good\n\nbad\n\u200b\n \ngood thing\n"
+
+
+def found_in(outcome: Outcome) -> list[tuple[str, str | None]]:
+    return [(line["text"], line["label"]) for line in outcome.answers]
+
+
+def holes(folder: Path) -> str:
+    path = folder / "holes.txt"
+    path.write_text(HOLES)
+    return str(path)
+
+
+def test_empty_texts_are_refused_with_a_way_out(call: Call, tmp_path: Path) -> None:
+    path = holes(tmp_path)
+    way_out = r"; write a text, or say what becomes of empty ones: --on-empty "
+    for command in (["predict", "model"], ["embed", "embedder"]):
+        outcome = call(*command, "--input", path)
+        assert_refused(outcome, f"holes.txt, line 2: the text is empty{way_out}skip or keep")
+    for command in (
+        ["search", "embedder", "good", "--corpus", path],
+        ["rerank", "reranker", "good", "--input", path],
+        ["fill-mask", "filler", "[MASK]", "\u200b"],
+    ):
+        assert_refused(call(*command), rf"(line 2|text 1): the text is empty{way_out}skip \(")
+    assert_refused(
+        call("predict", "model", "good", "\u200b"), f"text 1: the text is empty{way_out}"
+    )
+
+
+def test_empty_texts_keep_their_places_or_are_left_out(call: Call, tmp_path: Path) -> None:
+    path = holes(tmp_path)
+    kept = call("predict", "model", "--input", path, "--on-empty", "keep")
+    assert found_in(kept) == [
+        ("good", "yes"), ("", None), ("bad", "no"), ("\u200b", None), (" ", None),
+        ("good thing", "yes"),
+    ]  # fmt: skip
+    assert kept.answers[1] == {"text": "", "label": None, "score": None, "scores": None}
+    told = f"note: 3 texts are empty and {{}}, the first: {path}, line 2\n"
+    assert kept.err == told.format("answered as such")
+    left = call("predict", "model", "--input", path, "--on-empty", "skip")
+    assert found_in(left) == [("good", "yes"), ("bad", "no"), ("good thing", "yes")]
+    assert left.err == told.format("left out")
+    nothing = call("predict", "model", "--on-empty", "keep", " ", "")
+    assert found_in(nothing) == [(" ", None), ("", None)]
+
+
+def test_vectors_of_empty_texts_are_zeros_or_left_out(call: Call, tmp_path: Path) -> None:
+    path, output = holes(tmp_path), str(tmp_path / "v.npy")
+    assert (
+        call("embed", "embedder", "--input", path, "--on-empty", "keep", "--output", output).code
+        == 0
+    )
+    kept = np.load(output)
+    assert (np.abs(kept).sum(axis=1) == 0).tolist() == [False, True, False, True, True, False]
+    assert (
+        call("embed", "embedder", "--input", path, "--on-empty", "skip", "--output", output).code
+        == 0
+    )
+    assert np.array_equal(np.load(output), kept[[0, 2, 5]])
+    # A prompt does not hide that a text is empty.
+    outcome = call("embed", "embedder", "good", "\u200b", "--prompt", "query")
+    assert_refused(outcome, "text 1: the text is empty; ")
+
+
+def test_what_is_found_has_the_numbers_of_the_file(call: Call, tmp_path: Path) -> None:
+    path = holes(tmp_path)
+    found = call("search", "embedder", "good", "--corpus", path, "--on-empty", "skip").answers
+    assert {(hit["index"], hit["text"]) for hit in found} == {
+        (0, "good"), (2, "bad"), (5, "good thing"),
+    }  # fmt: skip
+    ranked = call("rerank", "reranker", "good", "--input", path, "--on-empty", "skip").answers
+    assert {(item["index"], item["text"]) for item in ranked} == {
+        (0, "good"), (2, "bad"), (5, "good thing"),
+    }  # fmt: skip
+
+
+def test_answers_before_an_error_are_kept(call: Call, tmp_path: Path) -> None:
+    path, output = tmp_path / "texts.txt", tmp_path / "out.jsonl"
+    path.write_text(f"good\nbad\n{LONG}\ngood\n")
+    output.write_text("older\n")
+    outcome = call("predict", "model", "--input", str(path), "--output", str(output))
+    kept = f"the 2 lines that come before it are kept in {output}.partial"
+    assert_refused(outcome, rf"texts.txt, line 3: 42 tokens, .*--truncate.*; {kept}")
+    lines = Path(f"{output}.partial").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["good", "bad"]
+    assert output.read_text() == "older\n"
+    shown = call("predict", "model", "--input", str(path))  # to standard output too
+    assert found_in(shown) == [("good", "yes"), ("bad", "no")]
+    output = tmp_path / "v.npy"
+    outcome = call("embed", "embedder", "--input", str(path), "--output", str(output))
+    kept = f"the 2 vectors that come before it are kept in {output}.partial"
+    assert_refused(outcome, rf"line 3: .* tokens, .*; {kept}")
+    with open(f"{output}.partial", "rb") as file:
+        assert np.load(file).shape[0] == 2
+
+
+def test_empty_records_of_data_are_left_out_where_asked(call: Call, tmp_path: Path) -> None:
+    records = [*SENTIMENT, {"text": "", "label": "yes"}, {"text": None, "label": "yes"}]
+    data = str(write_lines(tmp_path / "data.jsonl", records))
+    outcome = call("evaluate", "model", "--data", data)
+    assert_refused(outcome, r"line 17: the text is empty; .* --on-empty skip \(on_empty=\)")
+    outcome = call("evaluate", "model", "--data", data, "--on-empty", "skip")
+    assert outcome.answers[0]["accuracy"] == 1
+    assert outcome.err == f"note: 2 texts are empty and left out, the first: {data}, line 17\n"
+    train = call_train("--train", data, "--eval", data, "--out", "new", *NEW_MODEL)
+    assert_refused(call(*train), r"data.jsonl, line 17: the text is empty; .* --on-empty skip")
+    outcome = call(*train, "--on-empty", "skip", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count(f"note: 2 texts are empty and left out, the first: {data}, li") == 2
+
+
+def test_unknown_labels_are_named_all_at_once(call: Call, tmp_path: Path) -> None:
+    wrong = [{"text": "good", "label": label} for label in ("x", "y", "x")]
+    data = str(write_lines(tmp_path / "data.jsonl", [*SENTIMENT, *wrong]))
+    outcome = call("evaluate", "model", "--data", data)
+    told = r"line 17: unknown labels 'x' \(2 records\), 'y'; the model knows: no, yes"
+    assert_refused(outcome, told)
+
+
+def test_labels_seen_once_are_noted(call: Call) -> None:
+    outcome = call(*call_train("--train", "once.jsonl", "--eval", "once.jsonl", "--out", "new",
+                               *NEW_MODEL, "--dry-run"))  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    told = (
+        "note: a label is seen once, so that little can be learned of it: 'z' (once.jsonl, line 5)"
+    )
+    assert told in outcome.err.splitlines()
+
+
+# Pipes.
+
+
+def test_pipes_are_read_where_files_are(site: Path) -> None:
+    def bash(command: str) -> Outcome:
+        script = f'encodax() {{ {shlex.join(COMMAND)} "$@"; }}; {command}'
+        done = subprocess.run(["bash", "-c", script], cwd=site, capture_output=True)
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    answers = bash("encodax predict model --input <(cat good.jsonl | gzip)").answers
+    assert [answer["label"] for answer in answers] == [record["label"] for record in SENTIMENT]
+    data = bash("cat good.jsonl | encodax evaluate model --data /dev/stdin")
+    assert data.answers[0]["accuracy"] == 1
+
+
 # Where output ends.
 
 
@@ -641,10 +789,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         ["predict", "model", "--input", "latin.txt"],
         "latin.txt, line 2: not UTF-8; .* iconv -f latin1 -t utf-8 latin.txt",
     ),
-    "label seen once": (
-        call_train("--train", "once.jsonl", *NEW),
-        "once.jsonl, line 5: the label 'z' is seen once",
-    ),
     "nothing to learn": (call_train("--train", "empty.jsonl", *NEW), "empty.jsonl: .* is empty"),
     "existing output": (
         call_train("--train", "good.jsonl", "--eval", "good.jsonl", "--out", "model", *NEW_MODEL),
@@ -682,6 +826,8 @@ def test_what_cannot_be_is_one_line_and_loses_nothing(
     for name, (_, message, _) in cases.items():
         with subtests.test(name):
             assert_refused(outcomes[name].result(), message)
+    assert len((site / "answers.jsonl.partial").read_text().splitlines()) == 1  # of a long text
+    (site / "answers.jsonl.partial").unlink()
     assert snapshot(site) == before
 
 
@@ -781,7 +927,7 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["predict", "model", "caf\udce9"], "text 0: character 3 of the text, .* is not Unicode"),
         (["predict", "model", LONG], "text 0: 42 tokens, and the model takes 32"),
         (["predict", "model", "--input", "list.jsonl"], "list.jsonl, line 2: wants an object"),
-        (["predict", "model", "--input", "number.jsonl"], "number.jsonl, line 1: cannot be read"),
+        (["evaluate", "model", "--data", "number.jsonl"], "number.jsonl, line 1: wants a 'label'"),
         (["predict", "model", "--input", "deep.jsonl"], "deep.jsonl, line 1: cannot be read"),
         (["predict", "model", "--input", "half.jsonl"], "half.jsonl, line 1: character 5 of the"),
         (["predict", "model", "--input", "cells.csv"], "cells.csv, line 3: has 1 columns where 2"),

@@ -217,7 +217,36 @@ def test_what_cannot_be_is_refused(
     before = snapshot(site)
     assert_refused(call("translate", "model", *arguments), message)
     assert_refused(call("translate", "model", "--output", "older.txt", *arguments), message)
+    (site / "older.txt.partial").unlink(missing_ok=True)
     assert snapshot(site) == before
+
+
+def test_empty_texts_keep_their_lines_or_are_left_out(call: Call) -> None:
+    lines = b"abc\n\n \nab\n"
+    kept = call("translate", "model", "--on-empty", "keep", stdin=lines)
+    assert kept.out == "CBA\n\n\nBA\n"
+    assert kept.err == (
+        "note: 2 texts are empty and answered as such, the first: standard input, line 2\n"
+    )
+    left = call("translate", "model", "--on-empty", "skip", "--json", stdin=lines)
+    assert [(answer["source"], answer["translation"]) for answer in left.answers] == [
+        ("abc", "CBA"),
+        ("ab", "BA"),
+    ]
+    nothing = call("translate", "model", "--on-empty", "keep", "--json", " ").answers
+    assert nothing == [{"source": " ", "translation": "", "score": 0.0, "tokens": 0}]
+
+
+def test_translations_before_an_error_are_kept(call: Call, tmp_path: Path) -> None:
+    output = tmp_path / "out.txt"
+    outcome = call("translate", "model", "--output", str(output), stdin=b"abc\nab\n\nd\n")
+    assert_refused(
+        outcome,
+        "standard input, line 3: the text is empty; .*--on-empty skip or keep .*; "
+        f"the 2 lines that come before it are kept in {output}.partial",
+    )
+    assert Path(f"{output}.partial").read_text() == "CBA\nBA\n"
+    assert not output.exists()
 
 
 def test_bad_lines_of_a_pipe_are_named(call: Call) -> None:

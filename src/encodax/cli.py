@@ -7,6 +7,7 @@ can mend is one line and exit code 2.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -15,8 +16,9 @@ import sys
 import webbrowser
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -27,6 +29,10 @@ from encodax.errors import EncodaxError
 from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
+
+if TYPE_CHECKING:
+    from encodax.tasks.empty import Empties
+    from encodax.tasks.task import Example
 
 # Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
 
@@ -75,6 +81,17 @@ TagSchemeName = Annotated[
         help="Of a tagger's labels and tags; none for a label of each word.  "
         "\\[default: what they say]",
     ),
+]
+EmptyTexts = Annotated[
+    Literal["error", "skip", "keep"],
+    typer.Option(
+        "--on-empty",
+        help="Empty texts: refuse them, leave them out, or keep their places (null answers).",
+    ),
+]
+EmptyInputs = Annotated[
+    Literal["error", "skip"],
+    typer.Option("--on-empty", help="Empty texts: refuse them, or leave them out."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Format = Literal["jsonl", "csv", "tsv", "txt", "parquet"]
@@ -317,6 +334,7 @@ def train(
     patience: Patience = None,
     seed: Seed = 0,
     columns: Columns = None,
+    on_empty: EmptyInputs = "error",
     truncate: Truncate = False,
     overwrite: Overwrite = False,
     layers: Annotated[int | None, typer.Option(help="\\[default: 2]")] = None,
@@ -733,6 +751,7 @@ def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
     columns: Columns = None,
+    on_empty: EmptyInputs = "error",
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
@@ -767,6 +786,7 @@ def evaluate(
         found: dict[str, Any] = translator.evaluate(
             records,
             truncate=truncate,
+            on_empty=on_empty,
             tokenize=bleu_tokenizer,
             beams=beams,
             length_penalty=length_penalty,
@@ -790,6 +810,7 @@ def evaluate(
         precision=precision,
         aggregation=aggregation,
         tag_scheme=tag_scheme,
+        on_empty=on_empty,
     )
     print(json.dumps(found))
 
@@ -804,6 +825,7 @@ def predict(
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    on_empty: EmptyTexts = "error",
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
@@ -821,6 +843,7 @@ def predict(
     """
     from encodax.inference.predictors import Predictor
     from encodax.tasks import task_of_records
+    from encodax.tasks.empty import NO_ANSWER, Empties
 
     records = _records(texts, input, columns=columns, format=format)
     predictor: Predictor[Any] = Predictor.load(
@@ -831,13 +854,16 @@ def predict(
         tag_scheme=tag_scheme,
     )
     task, records = task_of_records(predictor.model.config, records)
-    examples = (task.parse(record, labelled=False) for record in records)
-    answers = predictor.answers(examples, truncate=truncate)
+    empties = Empties(on_empty)
+    parse = functools.partial(task.parse, labelled=False)
+    examples = empties.parsed(parse, records, task.FIELDS)
+    answers = predictor.answers(examples, truncate=truncate, empties=empties)
     with sources.open_output(output) as stream:
         for example, answer in counted(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
             fields = dict(zip(task.FIELDS, text, strict=False))
-            stream.write(_line({**fields, **task.to_json(answer)}))
+            told = NO_ANSWER[task.NAME] if answer is None else task.to_json(answer)
+            stream.write(_line({**fields, **told}))
 
 
 @app.command()
@@ -860,6 +886,13 @@ def embed(
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    on_empty: Annotated[
+        Literal["error", "skip", "keep"],
+        typer.Option(
+            "--on-empty",
+            help="Empty texts: refuse them, leave them out, or keep their places: rows of zeros.",
+        ),
+    ] = "error",
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -870,17 +903,40 @@ def embed(
 
       encodax embed MODEL --input texts.txt --output vectors.npy
     """
+    import numpy as np
+
     from encodax.inference import vectors
     from encodax.inference.embedder import Embedder
+    from encodax.tasks.empty import Empties
 
     ending = "jsonl" if output == "-" else Path(output).suffix.removeprefix(".")
     if ending not in vectors.WRITERS:
         known = ", ".join(f".{name}" for name in vectors.WRITERS)
         raise EncodaxError(f"{output}: vectors are written to files that end in {known}")
-    found = list(_texts_of(_records(texts, input, columns=columns, format=format)))
+    empties = Empties(on_empty)
+    records = _records(texts, input, columns=columns, format=format)
+    examples = list(_examples_of(records, empties))
     embedder = Embedder.load(model, revision=revision, precision=precision)
-    rows = embedder.encode(found, prompt=prompt, truncate=truncate)
-    vectors.WRITERS[ending](output, found, vectors.TYPES[vector_type](rows))
+    rows = np.empty((len(examples), embedder.width), np.float32)
+    found: list[str] = []
+    before = embedder.model.config.usage.prompt(prompt)
+    answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
+
+    def write(path: str) -> None:
+        vectors.WRITERS[ending](path, found, vectors.TYPES[vector_type](rows[: len(found)]))
+
+    try:
+        shown = counted(answers, shown=None if input else False, total=len(examples))
+        for example in _filling(rows, shown):
+            found.append(example.parts[0])
+    except EncodaxError as error:
+        if found:
+            kept = "-" if output == "-" else sources.partial_of(output)
+            write(kept)
+            if kept != "-":
+                error.add_note(sources.note_of_partial(len(found), "vector", kept))
+        raise
+    write(output)
 
 
 @app.command("embed-corpus")
@@ -898,6 +954,12 @@ def embed_corpus(
         ),
     ] = None,
     partition_rows: Annotated[int, typer.Option(help="Rows of an output file.")] = 65_536,
+    on_empty: Annotated[
+        Literal["error", "keep"],
+        typer.Option(
+            "--on-empty", help="Empty texts and nulls: refuse them, or give them vectors of zeros."
+        ),
+    ] = "error",
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -932,6 +994,7 @@ def embed_corpus(
             revision=revision,
             precision=precision,
             partition_rows=partition_rows,
+            on_empty=on_empty,
         )
     sys.stdout.write(_line({"output": output, **asdict(result)}))
 
@@ -1003,6 +1066,13 @@ def translate(
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    on_empty: Annotated[
+        Literal["error", "skip", "keep"],
+        typer.Option(
+            "--on-empty",
+            help="Empty texts: refuse them, leave them out, or keep their lines: empty ones.",
+        ),
+    ] = "error",
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
@@ -1020,6 +1090,7 @@ def translate(
     """
     from encodax.inference.translator import Translator
     from encodax.tasks import translation
+    from encodax.tasks.empty import Empties
 
     if (n_best or 1) > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
@@ -1036,7 +1107,8 @@ def translate(
             "--temperature, --top-k, --top-p, --min-p and --typical-p go with --sample"
         )
     records = _records(texts, input, columns=columns, format=format)
-    sources_of = (translation.source_of(record) for record in records)
+    empties = Empties(on_empty)
+    sources_of = empties.parsed(translation.source_of, records, ("source", "text"))
     translator = Translator.load(
         model, revision=revision, precision=precision, batch_size=batch_size
     )
@@ -1056,7 +1128,7 @@ def translate(
         repetition_penalty=repetition_penalty,
         suppress_tokens=suppress,
     )
-    answers = translator.answers(sources_of, manner, truncate=truncate)
+    answers = translator.answers(sources_of, manner, truncate=truncate, empties=empties)
     with sources.open_output(output) as stream:
         for example, answer in counted(answers, shown=None if input else False):
             if as_json:
@@ -1071,6 +1143,7 @@ def fill_mask(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     top_k: TopK = 5,
+    on_empty: EmptyInputs = "error",
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
@@ -1084,13 +1157,15 @@ def fill_mask(
     from dataclasses import asdict
 
     from encodax.inference.fill_mask import FillMask
+    from encodax.tasks.empty import IN_DATA, Empties
 
-    found = list(_texts_of(_records(texts, input)))
+    empties = Empties(on_empty, IN_DATA)
+    found = _examples_of(_records(texts, input), empties)
     filler = FillMask.load(model, top_k=top_k, revision=revision, precision=precision)
-    for text, masks in zip(found, filler.stream(found, truncate=truncate), strict=True):
+    for example, masks in filler.answers(found, truncate=truncate, empties=empties):
         for number, guesses in enumerate(masks):
-            line = {"text": text, "mask": number, "guesses": [asdict(guess) for guess in guesses]}
-            sys.stdout.write(_line(line))
+            line = {"text": example.text, "mask": number}
+            sys.stdout.write(_line({**line, "guesses": [asdict(guess) for guess in guesses]}))
 
 
 @app.command()
@@ -1105,6 +1180,7 @@ def search(
         Format | None, typer.Option(help="Of the corpus, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    on_empty: EmptyInputs = "error",
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
@@ -1113,20 +1189,29 @@ def search(
 
     Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
     """
-    from encodax.inference.embedder import Embedder
+    import numpy as np
 
-    texts = list(_texts_of(_records(None, corpus, columns=columns, format=format)))
+    from encodax.inference.embedder import Embedder
+    from encodax.tasks.empty import IN_DATA, Empties
+
+    empties = Empties(on_empty, IN_DATA)
+    records = _records(None, corpus, columns=columns, format=format)
+    examples = list(_examples_of(records, empties))
     embedder = Embedder.load(model, revision=revision, precision=precision)
-    queried, searched = embedder.prompt_of("query"), embedder.prompt_of("document")
-    for prompt, of_what in ((queried, "each query"), (searched, "each text of the corpus")):
+    queried, before = embedder.prompt_of("query"), embedder.prompt_of("document")
+    for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
             typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
-    vectors = embedder.encode_document(texts, truncate=truncate)
+    answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
+    rows = np.empty((len(examples), embedder.width), np.float32)
+    searched = list(_filling(rows, answers))  # those left out keep their numbers
+    vectors = rows[: len(searched)]
     found = embedder.search(queries, vectors, top_k=top_k, truncate=truncate)
     for query, hits in zip(queries, found, strict=True):
         for hit in hits:
-            line = {"query": query, "score": hit.score, "index": hit.index}
-            sys.stdout.write(_line({**line, "text": texts[hit.index]}))
+            example = searched[hit.index]
+            line = {"query": query, "score": hit.score, "index": example.target}
+            sys.stdout.write(_line({**line, "text": example.text}))
 
 
 @app.command()
@@ -1142,6 +1227,7 @@ def rerank(
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
     ] = None,
     columns: Columns = None,
+    on_empty: EmptyInputs = "error",
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
@@ -1151,10 +1237,16 @@ def rerank(
     Example: encodax rerank cross-encoder/ms-marco-MiniLM-L6-v2 "a question" --input texts.txt
     """
     from encodax.inference.predictors import Reranker
+    from encodax.tasks.empty import IN_DATA, Empties
 
-    texts = list(_texts_of(_records(None, input, columns=columns, format=format)))
+    records = _records(None, input, columns=columns, format=format)
+    examples = _examples_of(records, Empties(on_empty, IN_DATA))
+    texts = [example.parts[0] for example in examples]
     reranker = Reranker.load(model, revision=revision, precision=precision)
-    for item in reranker.rank(query, texts, top_k=top_k, prompt=prompt, truncate=truncate):
+    ranked = reranker.rank(
+        query, texts, top_k=top_k, prompt=prompt, truncate=truncate, on_empty=on_empty
+    )
+    for item in ranked:
         line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
         sys.stdout.write(_line(line))
 
@@ -1401,15 +1493,25 @@ def _records(
     return sources.read(input or "-", columns=_names(columns), format=format)
 
 
-def _texts_of(records: Iterable[sources.Record]) -> Iterator[str]:
-    """The text of each record, checked."""
-    from encodax.tasks.task import text_of
+def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterator[Example]:
+    """The text of each record, checked, with the record's number from 0 as the target."""
+    from encodax.tasks.task import Example, text_of
 
-    for record in records:
+    def parse(record: sources.Record) -> Example:
         text = text_of(record)
         if not isinstance(text, str):
             raise EncodaxError(f"{record.where}: wants one text, not a pair")
-        yield text
+        return Example(text, None, record.where)
+
+    for number, example in enumerate(empties.parsed(parse, records, ("text",))):
+        yield replace(example, target=number)
+
+
+def _filling(rows: Any, answers: Iterable[tuple[Example, Any]]) -> Iterator[Example]:
+    """The examples, as their vectors are put into rows, one after another."""
+    for count, (example, row) in enumerate(answers):
+        rows[count] = row
+        yield example
 
 
 def _line(fields: dict[str, Any]) -> str:
@@ -1439,15 +1541,22 @@ def main() -> None:
         sys.exit(141)
     except (EncodaxError, OSError) as error:
         code = getattr(error, "EXIT_CODE", 2)
-        line = "error: " + str(error).replace("\n", " ")
+        line = "; ".join([f"error: {error}", *_notes_of(error)]).replace("\n", " ")
         errors.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
         try:
             sys.stdout.flush()
         except OSError:  # the disk that standard output goes to is full
             _forget_output()
         sys.exit(code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        for note in _notes_of(error):
+            logging.getLogger("encodax").warning("%s", note)
         sys.exit(130)
+
+
+def _notes_of(error: BaseException) -> list[str]:
+    """What was added to an error on its way: what is kept of the work."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def _forget_output() -> None:

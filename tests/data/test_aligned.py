@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from encodax.data.aligned import Aligned
 from encodax.data.sources import Record
-from encodax.errors import EncodaxError
+from encodax.errors import EmptyText, EncodaxError
+from encodax.tasks import translation
 
 SOURCES, TARGETS = ["two men", " a dog ", "café 日本"], ["zwei Männer", "ein Hund", "Café"]
 
@@ -86,9 +87,9 @@ def test_a_blank_line_shifts_nothing(tmp_path: Path) -> None:
 def test_a_blank_target_is_named_in_its_own_file(tmp_path: Path, blank: str) -> None:
     aligned = Aligned(*written(tmp_path, ["a", "b"], ["A", blank]))
     assert aligned[0].fields["target"] == "A"
-    for read in (lambda: aligned[1], lambda: list(aligned)):
-        with pytest.raises(EncodaxError, match=r"text\.de, line 2: the text is empty"):
-            read()
+    for record in (aligned[1], list(aligned)[1]):
+        with pytest.raises(EmptyText, match=r"text\.de, line 2: the text is empty"):
+            translation.parse(record, labelled=True)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -423,12 +423,12 @@ def test_the_last_row_groups_stay_in_memory(
 ) -> None:
     import pyarrow.parquet
 
-    read: list[int] = []
+    read: list[tuple[int, str]] = []
     whole = pyarrow.parquet.ParquetFile.read_row_group
 
-    def counted(self: Any, group: int) -> Any:
-        read.append(group)
-        return whole(self, group)
+    def counted(self: Any, group: int, columns: list[str]) -> Any:
+        read.append((group, *columns))
+        return whole(self, group, columns)
 
     monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read_row_group", counted)
     path = parquet_file(tmp_path / "a.parquet", count=40, group=10)
@@ -436,13 +436,14 @@ def test_the_last_row_groups_stay_in_memory(
     with ThreadPoolExecutor(4) as threads:
         rows = list(threads.map(found.__getitem__, range(40)))
     assert rows == list(sources.read(path))
-    assert sorted(read) == [0, 1, 2, 3]
+    assert sorted(read) == [(group, name) for group in range(4) for name in ("label", "text")]
     read.clear()
     monkeypatch.setattr(parquet, "KEPT_BYTES", 1)  # then one alone is kept
     found = open_records(path)
     for index in (0, 9, 39, 30, 0):
-        found[index]
-    assert read == [0, 3, 0]
+        assert found[index].fields["text"] == f"text {index}"
+        assert found[index].fields["label"] == index
+    assert read == [(group, name) for group in (0, 3, 0) for name in ("text", "label")]
 
 
 def test_parquet_without_pyarrow_says_what_to_install(
@@ -539,3 +540,127 @@ def test_eight_bytes_a_record_are_kept(tmp_path: Path, gap: str) -> None:
         tracemalloc.stop()
     assert len(found) == count
     assert 8 * count < kept < 10 * count + 50_000
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [(b'{"text": "a"}\n{"text": "b"}', None), (b"a\nb\n", None), (b"text;x\na;1\nb;2", "csv")],
+)
+def test_a_pipe_is_read_in_any_order(tmp_path: Path, content: bytes, format: str | None) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(pipe.write_bytes, gzip.compress(content))
+        found = open_records(pipe, format=format)
+    assert [record.fields["text"] for record in by_number(found)] == ["a", "b"]
+    with pytest.raises(EncodaxError, match="pipe cannot be read by several processes; write it"):
+        pickle.dumps(found)
+    with pytest.raises(EncodaxError, match="pipe: Parquet is read from a file"):
+        open_records(pipe, format="parquet")
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to("gone.txt")
+    with pytest.raises(EncodaxError, match=r"is a link to gone\.txt, which does not exist"):
+        open_records(tmp_path / "link.txt")
+    with pytest.raises(EncodaxError, match="/dev/zero is a device, not a file"):
+        open_records("/dev/zero")
+    with pytest.raises(EncodaxError, match="/dev/null: the file is empty, it has no record"):
+        open_records(os.devnull)
+
+
+def odd_parquet(path: Path) -> Path:
+    """A file with texts and labels, and with columns that Python has no values for."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def raw(values: list[bytes], kind: Any) -> Any:
+        return pa.array(values, pa.binary()).view(kind)
+
+    texts = ["a", "b", "c"]
+    columns = {
+        "when": pa.array([1, 2, 3], pa.timestamp("ns")),
+        "far": pa.array([-(2**62), 0, 2**62], pa.timestamp("us")),
+        "taken": pa.array([1, 2, 3], pa.duration("ns")),
+        "bad": raw([b"\xff", b"a", b"b"], pa.string()),
+        "price": pa.array([1, 2, 3], pa.decimal128(9, 2)),
+        "deep": pa.array([[{"x": [1]}]] * 3),
+        "a.b": pa.array([1, 2, 3]),
+        "a": pa.array(texts).dictionary_encode(),
+        "large": pa.array(texts, pa.large_string()),
+        "view": pa.array(texts, pa.string_view()),
+        "labels": pa.array([["x"], [], ["y", "z"]], pa.large_list(pa.large_string())),
+        "text": pa.array(texts),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+    return path
+
+
+@pytest.mark.parametrize("read", [sources.read, open_records], ids=["in a row", "by number"])
+def test_columns_that_nobody_asks_for_do_not_matter(
+    tmp_path: Path, read: Callable[[Path], Sequence[sources.Record]]
+) -> None:
+    path = odd_parquet(tmp_path / "a.parquet")
+    for name in ("text", "a", "large", "view"):
+        assert [record.fields[name] for record in read(path)] == ["a", "b", "c"]
+    assert [record.fields["labels"] for record in read(path)] == [["x"], [], ["y", "z"]]
+    assert [record.fields["a.b"] for record in read(path)] == [1, 2, 3]
+    first = next(iter(read(path)))
+    assert list(first.fields)[:3] == ["when", "far", "taken"] and "bad" in first.fields
+    with pytest.raises(KeyError):
+        first.fields["none"]
+    with pytest.raises(
+        EncodaxError,
+        match=rf"^{path}, row 1: 'far', a column of type timestamp\[us\], cannot be read: .*",
+    ):
+        first.fields["far"]
+    with pytest.raises(EncodaxError, match="row 1: 'bad', a column of type string, cannot be read"):
+        first.fields["bad"]
+
+
+def test_only_columns_that_are_asked_for_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet
+
+    read: list[list[str]] = []
+    whole = pyarrow.parquet.ParquetFile.iter_batches
+
+    def counted(self: Any, size: int, columns: list[str]) -> Any:
+        read.append(columns)
+        return whole(self, size, columns=columns)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", counted)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 2)
+    path = parquet_file(tmp_path / "a.parquet", count=7, group=3)
+    assert [record.fields["text"] for record in sources.read(path)] == [
+        f"text {i}" for i in range(7)
+    ]
+    assert read == [["text"]]
+    read.clear()
+    kept = list(sources.read(path))  # asked only when the file is closed
+    assert [record.fields["label"] for record in kept] == list(range(7))
+    assert read == [["label"]] * 4  # once a batch
+    late = [
+        record.fields.get("label")
+        for record in sources.read(path)
+        if record.where.endswith("row 5")
+    ]
+    assert late == [4]
+
+
+def test_a_column_of_batches_is_not_held_in_memory(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    texts = ["x" * 5_000 + str(i) for i in range(4_000)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts, "other": texts}), path)
+    del texts
+    tracemalloc.start()
+    try:
+        assert sum(len(record.fields["text"]) > 5_000 for record in sources.read(path)) == 4_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4e6

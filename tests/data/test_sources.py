@@ -1,12 +1,17 @@
 import gzip
 import io
 import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from encodax.data.sources import Record, open_output, read, records_of
+from encodax.data.sources import Record, open_output, partial_of, read, records_of
 from encodax.errors import EncodaxError
 
 
@@ -235,6 +240,23 @@ def test_output_is_there_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+def test_output_that_ends_early_is_kept_beside_the_old_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "out.jsonl", "old")
+    users_own = written(tmp_path, "out.jsonl.partial", "of another")
+    with pytest.raises(EncodaxError, match=r"^a bad line") as caught, open_output(path) as stream:
+        stream.write("one\ntwo\n")
+        raise EncodaxError("a bad line")
+    kept = f"{path}.partial2"
+    assert caught.value.__notes__ == [f"the 2 lines that come before it are kept in {kept}"]
+    assert Path(kept).read_text() == "one\ntwo\n"
+    assert (path.read_text(), users_own.read_text()) == ("old", "of another")
+    assert partial_of(path) == f"{path}.partial3"
+    with pytest.raises(EncodaxError, match="at once") as caught, open_output(path) as stream:
+        raise EncodaxError("at once")
+    assert not hasattr(caught.value, "__notes__")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_output_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = written(tmp_path, "out.jsonl", "old")
     with pytest.raises(RuntimeError, match="halfway"), open_output(path) as stream:
@@ -256,3 +278,135 @@ def test_a_dash_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     with open_output("-") as stream:
         stream.write("a\n")
     assert capsys.readouterr().out == "a\n"
+
+
+# What is no file with a name.
+
+
+def feed(path: Path, content: bytes) -> threading.Thread:
+    """Writes into a named pipe, beside whoever reads it."""
+    os.mkfifo(path)
+    thread = threading.Thread(target=path.write_bytes, args=(content,))
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("content", [b'{"text": "a"}\n{"text": "b"}\n', b"a\nb\n"])
+def test_a_named_pipe_is_read_as_standard_input_is(
+    tmp_path: Path, content: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    thread = feed(tmp_path / "pipe", pack(content))
+    assert fields(tmp_path / "pipe") == [{"text": "a"}, {"text": "b"}]
+    thread.join()
+
+
+def test_the_ending_of_a_pipe_tells_its_format(tmp_path: Path) -> None:
+    thread = feed(tmp_path / "pipe.csv", b"text,label\na,b\n")
+    assert fields(tmp_path / "pipe.csv") == [{"text": "a", "label": "b"}]
+    thread.join()
+
+
+def test_a_process_substitution_is_read() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, gzip.compress(b'{"text": "a"}\n'))
+    os.close(writer)
+    try:
+        assert fields(f"/dev/fd/{reader}") == [{"text": "a"}]
+    finally:
+        os.close(reader)
+
+
+def test_the_null_device_is_empty() -> None:
+    assert fields(os.devnull) == []
+
+
+def test_what_is_neither_file_nor_pipe_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to("gone.txt")
+    with pytest.raises(
+        EncodaxError, match=r"link\.txt is a link to gone\.txt, which does not exist$"
+    ):
+        fields(tmp_path / "link.txt")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        with pytest.raises(EncodaxError, match=r"/s is a socket, not a file$"):
+            fields(tmp_path / "s", format="txt")
+    with pytest.raises(EncodaxError, match=r"^/dev/zero is a device, not a file$"):
+        fields("/dev/zero")
+
+
+# Files as people have them.
+
+
+def test_gzip_is_known_by_its_content_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    assert fields(path) == [{"text": "a"}]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_the_cells_of_a_csv_may_be_apart_by_other_marks(tmp_path: Path, mark: str) -> None:
+    path = written(tmp_path, "a.csv", f'\ufefftext{mark}score\r\n"a, b"{mark}1,5\r\n')
+    assert fields(path) == [{"text": "a, b", "score": "1,5"}]
+    path = written(tmp_path, "b.csv", f'"a{mark} ""b"""{mark}1,5\n')
+    assert fields(path, columns=["text", "score"]) == [{"text": f'a{mark} "b"', "score": "1,5"}]
+
+
+def test_semicolons_of_a_csv_with_commas_are_characters(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "text,label\na;b,c\n")
+    assert fields(path) == [{"text": "a;b", "label": "c"}]
+    path = written(tmp_path, "b.csv", "text\na;b\n")
+    assert fields(path) == [{"text": "a;b"}]
+    path = written(tmp_path, "c.csv", "a;b,c\n")
+    assert fields(path, columns=["text", "label"]) == [{"text": "a;b", "label": "c"}]
+
+
+def test_files_that_were_joined_have_marks_in_between(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jsonl", '\ufeff{"text": "a"}\n\ufeff{"text": "\ufeffb"}\n\ufeff\n')
+    assert fields(path) == [{"text": "a"}, {"text": "\ufeffb"}]
+    path = written(tmp_path, "a.txt", "\ufeffa\n\ufeffb")
+    assert fields(path) == [{"text": "a"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize("separator", "\u2028\u2029\x85\x0b\x0c\x1c\x00")
+def test_a_line_ends_with_a_line_feed_alone(tmp_path: Path, separator: str) -> None:
+    text = f"one{separator}text"
+    path = written(tmp_path, "a.jsonl", json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    assert fields(path) == [{"text": text}]
+    assert fields(written(tmp_path, "a.txt", f"{text}\nb")) == [{"text": text}, {"text": "b"}]
+
+
+def test_numbers_that_nobody_asked_for_may_be_of_any_kind(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jsonl", '{"text": "a", "x": NaN, "y": ' + "9" * 5_000 + "}\n")
+    assert fields(path)[0]["text"] == "a"
+
+
+TOLD = {
+    "UTF-16 with a mark": ("a.csv", "text\n".encode("utf-16"), "but UTF-16; .* -f utf-16 -t utf-8"),
+    "UTF-16 without": ("a.txt", "text\n".encode("utf-16le"), "but UTF-16LE; .*iconv -f utf-16le "),
+    "the other way round": ("a.txt", "text\n".encode("utf-16be"), "but UTF-16BE; .* -f utf-16be "),
+    "zstd": ("a.jsonl", b"\x28\xb5\x2f\xfd\xff", r"the file is packed \(zstd\); unpack it first$"),
+    "Excel": ("a.csv", b"PK\x03\x04\xff", "the file is packed .zip, as files of Excel are"),
+    "Parquet": ("a.csv", b"PAR1\xff\n", "the file is Parquet; let its name end in .parquet"),
+    "a list": ("a.json", b'[\n{"text": "a"}\n]\n', r"as this makes of a list: jq -c '\.\[\]' FI"),
+    "a list on one line": ("a.json", b'[{"text": "a"}]', r"not a list, .* jq -c '\.\[\]' FILE$"),
+    "an object over lines": ("a.json", b'{\n"text": "a"}\n', r"as this does: jq -c \. FILE$"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "message"), TOLD.values(), ids=TOLD)
+def test_what_a_file_is_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = written(tmp_path, name, content)
+    with pytest.raises(EncodaxError, match=message) as caught:
+        fields(path)
+    assert str(caught.value).startswith(f"{path}, line 1: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16le", "utf-16be", "latin1"])
+def test_the_way_out_of_another_encoding_works(tmp_path: Path, encoding: str) -> None:
+    path = written(tmp_path, "a.txt", "naïve\n".encode(encoding))
+    with pytest.raises(EncodaxError) as caught:
+        fields(path)
+    _, _, command = str(caught.value).partition("as in: ")
+    done = subprocess.run(command.split(), capture_output=True, check=True)
+    assert fields(written(tmp_path, "b.txt", done.stdout)) == [{"text": "naïve"}]

@@ -100,7 +100,6 @@ def test_errors_name_the_example(tiny_model: Model) -> None:
     for example, message in (
         (Example("the cat", "new", "line 2"), "line 2: unknown label 'new'"),
         (Example("cat " * 40, "good", "line 3"), "line 3: .* tokens, and the model takes 32"),
-        (Example("\u200b", "good", "line 4"), "line 4: the text is empty"),
     ):
         with pytest.raises(EncodaxError, match=message):
             Dataset.prepare(classification, tiny_model, [known, example])

@@ -81,7 +81,6 @@ def test_labels_are_those_of_the_examples() -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([("a", "b"), ("a",)], "line 1: the label 'b' is seen once"),
         ([(), ()], "the training data has no label"),
         ([("a", "b"), ("b", "a")], "every example has the labels a, b: there is nothing to tell"),
     ],

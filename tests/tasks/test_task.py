@@ -22,7 +22,14 @@ from encodax.tasks import (
     task_of_records,
     token_classification,
 )
-from encodax.tasks.task import Targets, checked_labels, cross_entropy, index_of, text_of
+from encodax.tasks.task import (
+    Targets,
+    UnknownLabels,
+    checked_labels,
+    cross_entropy,
+    index_of,
+    text_of,
+)
 
 
 def test_a_task_has_a_name() -> None:
@@ -113,9 +120,20 @@ def test_numbers_are_sorted_as_numbers() -> None:
     assert checked_labels(seen("10", "9", "x", "x", "10", "9")) == ("10", "9", "x")
 
 
-def test_a_label_seen_once_is_refused() -> None:
-    with pytest.raises(EncodaxError, match="line 2: the label 'b' is seen once"):
-        checked_labels(seen("a", "b", "a"))
+def test_labels_seen_once_are_noted_all_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    assert checked_labels(seen("a", "b", "a", "c")) == ("a", "b", "c")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "2 labels are seen once, so that little can be learned of them: 'b' (line 2), 'c' (line 4)"
+    )
+
+
+def test_unknown_labels_are_named_with_their_records() -> None:
+    error = UnknownLabels.of("line 2", {"x": 1, "y": 3}, [str(i) for i in range(52)])
+    assert str(error).startswith(
+        "line 2: unknown labels 'x', 'y' (3 records); the model knows: 0, 1"
+    )
+    assert str(error).endswith(", 18, 19, ...")
 
 
 def test_no_label_is_refused() -> None:

@@ -123,7 +123,7 @@ def test_nothing_is_asked_of_unlabelled_records() -> None:
         ({"text": "", "spans": []}, "the text is empty"),
         ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' wants a list of words"),
         ({"tokens": [], "tags": []}, "'tokens' wants a list of words"),
-        ({"tokens": ["a", " "], "tags": ["O", "O"]}, "'tokens' wants a list of words"),
+        ({"tokens": ["", " "], "tags": ["O", "O"]}, "'tokens' wants a list of words"),
         ({"tokens": ["a", "b"], "tags": ["O"]}, "'tags' wants a list of 2 strings"),
         ({"tokens": ["a"]}, "'tags' wants a list of 1 strings"),
         ({"tokens": ["a"], "tags": [0]}, "'tags' wants a list of 1 strings"),
@@ -149,10 +149,9 @@ def test_labels_are_outside_and_two_tags_for_each() -> None:
     assert task.labels(examples) == LABELS
 
 
-def test_a_label_seen_once_is_refused() -> None:
+def test_a_label_seen_once_is_learned() -> None:
     spans = Span(0, 1, "x"), Span(1, 2, "x"), Span(2, 3, "y")
-    with pytest.raises(EncodaxError, match="here: the label 'y' is seen once"):
-        task.labels([Example("abc", spans, "here")])
+    assert task.labels([Example("abc", spans, "here")]) == LABELS
 
 
 def test_examples_without_a_span_are_refused() -> None:
@@ -189,10 +188,15 @@ def test_an_unknown_label_is_refused() -> None:
         task.targets(Example("ab", (Span(0, 1, "z"),), "here"), encoding, LABELS)
 
 
-def test_a_span_of_no_token_is_refused() -> None:
-    encoding = TOKENIZERS["wordpiece"].encode(["a  b"])[0]
-    with pytest.raises(EncodaxError, match="here: the span ' ' covers no token"):
-        task.targets(Example("a  b", (Span(1, 2, "x"),), "here"), encoding, LABELS)
+@pytest.mark.parametrize("sign", ["\u200b", "\ufeff", "\u200d", "\u00ad", "\u00a0", " "])
+def test_spans_of_no_token_are_left_out(sign: str) -> None:
+    record = {"tokens": ["a", sign, "b", sign], "tags": ["B-x", "B-y", "B-x", "I-x"]}
+    example = task.parse(Record(record, "here"), labelled=True)
+    encoding = TOKENIZERS["wordpiece"].encode([str(example.text)])[0]
+    shown, unseen = task.seen(example, [encoding])
+    assert shown is not None and unseen == (sign,)
+    assert [span.label for span in shown.target] == ["x", "x"]
+    assert tags(shown, encoding) == tags(example, encoding) == ["O", "B-x", "B-x", "O"]
 
 
 def test_spans_beyond_a_cut_are_left_out() -> None:

@@ -51,6 +51,8 @@ class Aligned(Sequence[Record]):
 
 
 def _pair(source: Record, target: Record) -> Record:
-    if not target.fields["text"].strip():
-        raise EncodaxError(f"{target.where}: the text is empty")
-    return Record({"source": source.fields["text"], "target": target.fields["text"]}, source.where)
+    texts = source.fields["text"], target.fields["text"]
+    is_hole = bool(texts[0].strip()) and not texts[1].strip()  # what is empty names its own line
+    return Record(
+        {"source": texts[0], "target": texts[1]}, target.where if is_hole else source.where
+    )

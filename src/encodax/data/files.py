@@ -1,7 +1,7 @@
 """The bytes of files at any place, for any number of threads and of files.
 
-A file is read where it lies; what can only be read from its beginning on, gzip and standard input,
-is unpacked once into a temporary file. Files pickle by their paths.
+A file is read where it lies; what can only be read from its beginning on, gzip, pipes and standard
+input, is unpacked once into a temporary file. Files pickle by their paths.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHUNK = 1 << 17
 logger = logging.getLogger(__name__)
 
 Paths = Path | str | Sequence[Path | str]
-"""Each a file, a folder, a pattern such as `texts/*.jsonl`, or `-`."""
+"""Each a file, a pipe, a folder, a pattern such as `texts/*.jsonl`, or `-`."""
 Stamp = tuple[int, int]
 """Of a file: its bytes, and when it was changed last."""
 
@@ -63,7 +63,7 @@ def expanded(paths: Paths, *, format: str | None = None) -> list[str]:
 
 
 def _meant(path: str, format: str | None) -> list[str]:
-    if path == "-" or os.path.isfile(path):
+    if formats.is_stream(path) or os.path.isfile(path):
         return [path]
     if os.path.isdir(path):
         files = [file for file in _inside(path) if format or formats.is_known(file)]
@@ -73,7 +73,7 @@ def _meant(path: str, format: str | None) -> list[str]:
         return files
     files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
     if not files:
-        raise EncodaxError(f"{path} does not exist")
+        formats.check_readable(path)
     return files
 
 
@@ -229,20 +229,19 @@ class FileBytes(Bytes):
 
 
 class UnpackedBytes(Bytes):
-    """Of what is in a .gz file, or was on standard input."""
+    """Of what gzip has packed in a file, or of what came through a pipe or standard input."""
 
     def __init__(self, path: str, copies: Copies, stamp: Stamp | None = None):
         self.path, self._copies = path, copies
-        self._stamp = None if path == "-" else stamp_of(path)
+        self._stamp = None if formats.is_stream(path) else stamp_of(path)
         if stamp and self._stamp:
             check_unchanged(path, stamp, self._stamp)
         self._begin, self.size = copies.append(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._stamp is None:
-            raise EncodaxError(
-                "standard input cannot be read by several processes; write it to a file"
-            )
+            name = formats.name_of(self.path)
+            raise EncodaxError(f"{name} cannot be read by several processes; write it to a file")
         return UnpackedBytes, (self.path, self._copies, self._stamp)
 
     def read(self, begin: int, size: int) -> bytes:

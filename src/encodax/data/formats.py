@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,20 +53,57 @@ def records(
 def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
     """Lines with their ends, decoded one by one, so that a bad one can be named.
 
+    A byte order mark before a line is none of its characters: files that were joined have some.
+
     Raises:
         EncodaxError: a line is not UTF-8, or the stream breaks off.
     """
-    number = first - 1
+    number, line = first - 1, b""
     try:
         for number, line in enumerate(stream, first):
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            if number == 1 and _of_two_bytes(line):
+                raise _not_utf8(name, number, line)
+            yield line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise EncodaxError(
-            f"{name}, line {number}: not UTF-8; convert the file, as in: "
-            f"iconv -f latin1 -t utf-8 {name}"
-        ) from None
+        raise _not_utf8(name, number, line) from None
     except (EOFError, OSError, zlib.error) as error:
         raise unreadable(name, number, error) from error
+
+
+PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip, as files of Excel are",
+}
+"""How the bytes of packed files begin; gzip is read as it is."""
+
+
+def _not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
+    """The error of a line, with how to make it UTF-8; the first line tells more than others."""
+    what = f"{name}, line {number}: not UTF-8"
+    packed = next((kind for begin, kind in PACKED.items() if line.startswith(begin)), None)
+    if number == 1 and packed:
+        return EncodaxError(f"{what}: the file is packed ({packed}); unpack it first")
+    if number == 1 and line.startswith(b"PAR1"):
+        return EncodaxError(f"{what}: the file is Parquet; let its name end in .parquet")
+    encoding = "utf-16" if number == 1 and _of_two_bytes(line) else "latin1"
+    if encoding == "utf-16" and not line.startswith(MARKS):
+        encoding = "utf-16be" if line.startswith(b"\0") else "utf-16le"
+    but = f" but {encoding.upper()}" if encoding != "latin1" else ""
+    path = "" if name == name_of("-") else f" {name}"
+    return EncodaxError(f"{what}{but}; convert it, as in: iconv -f {encoding} -t utf-8{path}")
+
+
+MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks of UTF-16."""
+
+
+def _of_two_bytes(line: bytes) -> bool:
+    """Whether a file that begins so is UTF-16: by its mark, or as every second byte is 0."""
+    return line.startswith(MARKS) or any(
+        half.count(0) * 2 > len(half) for half in (line[::2], line[1::2]) if len(line) > 1
+    )
 
 
 def unreadable(name: str, number: int, error: Exception) -> EncodaxError:
@@ -75,6 +114,51 @@ def unreadable(name: str, number: int, error: Exception) -> EncodaxError:
 def name_of(path: Path | str) -> str:
     """What a file is called in errors."""
     return "standard input" if str(path) == "-" else str(path)
+
+
+def is_stream(path: Path | str) -> bool:
+    """Whether a path can be read once, in order: standard input, a pipe, a terminal, /dev/null."""
+    if str(path) == "-":
+        return True
+    try:
+        state = os.stat(path)
+    except OSError:
+        return False
+    if stat.S_ISCHR(state.st_mode):  # no other devices: /dev/zero would never end
+        return state.st_rdev == os.stat(os.devnull).st_rdev or _is_terminal(path)
+    return stat.S_ISFIFO(state.st_mode)
+
+
+def _is_terminal(path: Path | str) -> bool:
+    try:
+        with open(path, "rb") as device:
+            return device.isatty()
+    except OSError:
+        return False
+
+
+def check_readable(path: Path | str) -> None:
+    """Refuse what is neither a file nor a stream.
+
+    Raises:
+        EncodaxError: it says what it is.
+    """
+    if is_stream(path) or os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        raise EncodaxError(f"{path} is a folder, not a file")
+    if os.path.exists(path):
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+        raise EncodaxError(f"{path} is a {'socket' if is_socket else 'device'}, not a file")
+    if os.path.islink(path):
+        raise EncodaxError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+    raise EncodaxError(f"{path} does not exist")
+
+
+def has_no_name(path: Path | str) -> bool:
+    """Whether a path tells no format, and none can be wanted of it: standard input, or a pipe."""
+    of_system = str(path).startswith(("/dev/", "/proc/"))  # /dev/stdin may be a plain file
+    return str(path) == "-" or ((of_system or is_stream(path)) and not is_known(path))
 
 
 def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) -> str:
@@ -88,12 +172,42 @@ def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) 
     if columns and format not in TABLES:
         raise EncodaxError(f"{name}: --columns goes with CSV and TSV, not with {format}")
     if format not in NAMES:
-        raise EncodaxError(f"{name}: format {format!r} is not one of: {', '.join(NAMES)}")
-    if format == "parquet" and (str(path) == "-" or Path(path).suffix == ".gz"):
+        raise EncodaxError(
+            f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; let the name end in one "
+            "of these, or tell it (--format, format=) where that can be told"
+        )
+    if format == "parquet" and (is_stream(path) or Path(path).suffix == ".gz"):
         raise EncodaxError(
             f"{name}: Parquet is read from a file that is not packed: it is compressed in itself"
         )
     return format
+
+
+def form_of(format: str, first: str, columns: Sequence[str] | None) -> str:
+    """How the lines of a file become records, by its format and its first line: a key of `FORMS`.
+
+    Spreadsheets write `;` (or tabs) for commas where numbers have a decimal comma.
+
+    Args:
+        format: its name.
+        first: the line; of a table with a header it has the names of the columns.
+        columns: these names where there is no header.
+    """
+    if format != "csv":
+        return format
+    counts = {mark: _count_of_cells(first, mark) for mark in MARKS_OF_CELLS}
+    if columns is not None:
+        fits = (mark for mark, count in counts.items() if count == len(columns))
+    else:
+        fits = (mark for mark, count in counts.items() if count > 1)
+    return f"csv{next(fits, ',')}"
+
+
+def _count_of_cells(line: str, mark: str) -> int:
+    try:
+        return len(next(csv.reader([line], strict=True, delimiter=mark), []))
+    except csv.Error:
+        return 0
 
 
 def is_known(path: Path | str) -> bool:
@@ -151,17 +265,33 @@ def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple
 
 def _object(line: str, _: Sequence[str], where: str) -> Fields:
     try:
-        fields = json.loads(line)
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # Python makes no whole number of so many digits
+            fields = json.loads(line, parse_int=float)
     except json.JSONDecodeError as error:
         raise EncodaxError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); write one JSON object a line"
+            + _as_lines(line.strip())
         ) from None
-    except (ValueError, RecursionError) as error:  # a number too long, too deep a list
+    except RecursionError as error:  # too deep a list
         raise EncodaxError(f"{where}: cannot be read: {error}") from None
     if not isinstance(fields, dict):
         kind = type(fields).__name__
-        raise EncodaxError(f'{where}: wants an object such as {{"text": "..."}}, not a {kind}')
+        raise EncodaxError(
+            f'{where}: wants an object such as {{"text": "..."}}, not a {kind}'
+            + _as_lines(line.strip())
+        )
     return fields
+
+
+def _as_lines(line: str) -> str:
+    """How to make lines of a file that is one JSON value over many, or one list."""
+    if line.startswith("["):
+        return ", as this makes of a list: jq -c '.[]' FILE"
+    return ", as this does: jq -c . FILE" if line == "{" else ""
 
 
 def _text(line: str, _: Sequence[str], where: str) -> Fields:
@@ -177,14 +307,23 @@ def _by_column(cells: Sequence[str], columns: Sequence[str], where: str) -> Fiel
     return dict(zip(columns, cells, strict=True))
 
 
+def _table(mark: str) -> Format:
+    """A table with quotes, and this between cells."""
+    return Format(_cells(delimiter=mark), _by_column, a_record_a_line=False, has_columns=True)
+
+
+MARKS_OF_CELLS = ",;\t"
+"""What may stand between the cells of a CSV file."""
 FORMATS: dict[str, Format] = {
     "jsonl": Format(_filled_lines, _object),
-    "csv": Format(_cells(delimiter=","), _by_column, a_record_a_line=False, has_columns=True),
+    "csv": _table(","),
     # A tab-separated file has no quoting: a quotation mark is a character as any other.
     "tsv": Format(_cells(delimiter="\t", quoting=csv.QUOTE_NONE), _by_column, has_columns=True),
     "txt": Format(_lines, _text, may_be_blank=False),
 }
 """Formats of text, by name."""
+FORMS = FORMATS | {f"csv{mark}": _table(mark) for mark in MARKS_OF_CELLS}
+"""The same, and the forms that CSV has."""
 TABLES = tuple(name for name, format in FORMATS.items() if format.has_columns)
 NAMES = (*FORMATS, "parquet")
 """All formats that a file may have."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from encodax.errors import EncodaxError
+from encodax.errors import EmptyText, EncodaxError
 from encodax.tokenizer import EncodedPair, Encoding
 from encodax.types import PackedBatch, PairBatch
 
@@ -222,10 +222,11 @@ def within(
     Raises:
         EncodaxError: names the text, its length and the limit.
     """
+    empty = [place for place, encoding in enumerate(encodings) if encoding.is_special.all()]
+    if empty:
+        raise EmptyText.of(names[empty[0]], empty)
     fitting, cut = [], 0
     for name, encoding in zip(names, encodings, strict=True):
-        if encoding.is_special.all():
-            raise EncodaxError(f"{name}: the text is empty")
         if len(encoding) > limit:
             if not truncate:
                 raise EncodaxError(

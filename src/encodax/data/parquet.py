@@ -1,33 +1,157 @@
-"""Records from Parquet files, through pyarrow: a batch or a row group at a time."""
+"""Records from Parquet files, through pyarrow: a batch or a row group at a time.
+
+Rows are read a column at a time, and a column when a value of it is first asked for: what is in
+columns that nobody wants takes no time, and cannot be wrong.
+"""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from encodax.data.formats import Fields
 from encodax.errors import EncodaxError
 
 BATCH_ROWS = 1024
 """Rows that are read together, in order."""
 KEPT_BYTES = 1 << 28
-"""Row groups that are kept for records in any order."""
+"""Columns of row groups that are kept for records in any order."""
 
 
-def records(path: str) -> Iterator[tuple[Fields, str]]:
+class Row(Mapping[str, Any]):
+    """What is in a row, by the name of the column; each value is made when it is asked for."""
+
+    def __init__(self, names: Sequence[str], value: Callable[[str], Any]):
+        """Take the names of the file's columns, and what gives the value in one of them."""
+        self._names, self._value = names, value
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._value(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(self._names)})"
+
+
+def records(path: str) -> Iterator[tuple[Row, str]]:
     """What is in each row, and where it stands, such as `train.parquet, row 3`.
 
     Raises:
         EncodaxError: the file cannot be read, or pyarrow is not installed.
     """
     with _opened(path) as file:
-        batches = file.iter_batches(BATCH_ROWS)
-        rows = (fields for batch in batches for fields in batch.to_pylist())
-        for index, fields in enumerate(rows):
-            yield fields, where(path, index)
+        names, rows = tuple(file.schema_arrow.names), file.metadata.num_rows
+        cursors: dict[str, _Cursor] = {}
+        for start in range(0, rows, BATCH_ROWS):
+            stop = min(start + BATCH_ROWS, rows)
+            batch = _Batch(path, file, cursors, start, stop)
+            try:
+                for index in range(start, stop):
+                    yield batch.row(names, index), where(path, index)
+                batch.take_along()
+            finally:
+                batch.leave()
+
+
+class _Cursor:
+    """One column of an open file, read once from its beginning on."""
+
+    def __init__(self, path: str, file: Any, name: str):
+        self._path, self._name = path, name
+        self._values = (
+            value
+            for batch in file.iter_batches(BATCH_ROWS, columns=[name])
+            for value in batch.column(name)
+        )
+        self._at = 0
+
+    def between(self, start: int, stop: int) -> list[Any]:
+        """The values of these rows, which come after those that were given before."""
+        with _told(self._path):
+            found = list(itertools.islice(self._values, start - self._at, stop - self._at))
+        self._at = stop
+        if len(found) < stop - start:
+            raise EncodaxError(f"{self._path}: the column {self._name!r} has too few values")
+        return found
+
+
+class _Batch:
+    """Rows that are read together: the columns of them that were asked for.
+
+    While it is the one that is gone through, columns come from cursors. A row that is kept, and
+    asked later for a column that nobody had wanted, reads the file again.
+    """
+
+    def __init__(
+        self, path: str, file: Any, cursors: dict[str, _Cursor], start: int, stop: int
+    ) -> None:
+        self._path, self._file, self._cursors = path, file, cursors
+        self._start, self._stop = start, stop
+        self._columns: dict[str, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def row(self, names: Sequence[str], index: int) -> Row:
+        return Row(names, lambda name: self._value(name, index))
+
+    def take_along(self) -> None:
+        """Read what is known to be wanted: cursors go on to the next rows."""
+        with self._lock:
+            for name in self._cursors:
+                self._column(name)
+
+    def leave(self) -> None:
+        """Others are gone through now, or none."""
+        with self._lock:
+            self._file = None
+
+    def _value(self, name: str, index: int) -> Any:
+        with self._lock:
+            value = self._column(name)[index - self._start]
+        return plain(value, name, where(self._path, index))
+
+    def _column(self, name: str) -> list[Any]:
+        if name not in self._columns:
+            if self._file is None:
+                with _opened(self._path) as file:
+                    values = _Cursor(self._path, file, name).between(self._start, self._stop)
+            else:
+                if name not in self._cursors:
+                    self._cursors[name] = _Cursor(self._path, self._file, name)
+                values = self._cursors[name].between(self._start, self._stop)
+            self._columns[name] = values
+        return self._columns[name]
+
+
+def plain(value: Any, name: str, where: str) -> Any:
+    """A value of Arrow as one of Python.
+
+    Raises:
+        EncodaxError: Python has none for it, such as nanoseconds.
+    """
+    try:
+        return value.as_py()
+    except Exception as error:  # of any kind: each type has its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EncodaxError(
+            f"{where}: {name!r}, a column of type {value.type}, cannot be read: {reason}; write it "
+            "as strings or numbers"
+        ) from error
 
 
 def where(path: str, index: int) -> str:
@@ -35,68 +159,73 @@ def where(path: str, index: int) -> str:
     return f"{path}, row {index + 1}"
 
 
-def rows_of_groups(path: str) -> list[int]:
-    """How many rows each row group has, by the footer.
+def names_and_groups(path: str) -> tuple[list[str], list[int]]:
+    """The names of the columns, and how many rows each row group has, by the footer.
 
     Raises:
         EncodaxError: the file cannot be read, or pyarrow is not installed.
     """
     with _opened(path) as file:
         facts = file.metadata
-        return [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
+        groups = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
+        return list(file.schema_arrow.names), groups
 
 
 class RowGroups:
-    """The row groups that were asked for last, up to `KEPT_BYTES` and at least one; thread-safe."""
+    """The row groups that were asked for last, of each the columns that were; thread-safe.
+
+    Up to `KEPT_BYTES`, and at least one group.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[RowGroups], tuple[()]]:
         return RowGroups, ()
 
-    def row(self, path: str, group: int, index: int) -> Fields:
-        """What is in that row of that row group.
+    def value(self, path: str, group: int, name: str, index: int) -> Any:
+        """What is in that column of a row group, in that row, as Arrow has it.
 
         Raises:
             EncodaxError: the file cannot be read.
         """
-        table = self._table(path, group)
-        names = table.column_names
-        return {name: table.column(place)[index].as_py() for place, name in enumerate(names)}
-
-    def _table(self, path: str, group: int) -> Any:
-        with self._lock:  # so that a group is read once, whoever else wants it
-            table = self._kept.get((path, group))
-            if table is None:
+        with self._lock:  # so that a column is read once, whoever else wants it
+            columns = self._kept.setdefault((path, group), {})
+            self._kept.move_to_end((path, group))
+            if name not in columns:
                 with _opened(path) as file:
-                    table = file.read_row_group(group)
-                self._kept[path, group] = table
+                    columns[name] = file.read_row_group(group, columns=[name]).column(name)
                 while len(self._kept) > 1 and self._bytes() > KEPT_BYTES:
                     self._kept.popitem(last=False)
-            self._kept.move_to_end((path, group))
-            return table
+            return columns[name][index]
 
     def _bytes(self) -> int:
-        return sum(int(table.nbytes) for table in self._kept.values())
+        return sum(int(column.nbytes) for own in self._kept.values() for column in own.values())
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     try:
-        import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise EncodaxError(
             f"{path}: reading Parquet needs pyarrow: pip install 'encodax[parquet]'"
         ) from error
+    with _told(path), pyarrow.parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise EncodaxError(f"{path}: two columns have one name: {', '.join(names)}")
+        yield file
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """What pyarrow raises, as errors that name the file."""
+    import pyarrow
+
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if len(set(names)) < len(names):
-                raise EncodaxError(f"{path}: two columns have one name: {', '.join(names)}")
-            yield file
+        yield
     except (pyarrow.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EncodaxError(f"{path}: cannot be read as Parquet: {reason}") from error

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
-from encodax.data import formats, line_index, parquet
+from encodax.data import formats, line_index, parquet, sources
 from encodax.data.files import (
     Bytes,
     Copies,
@@ -44,7 +44,8 @@ def open_records(
 
     Args:
         paths: a file, a folder of files, a pattern such as `texts/*.jsonl`, or a list of these; `-`
-            for standard input (JSON Lines if its first line is a JSON object, else a text a line).
+            for standard input, or a pipe (JSON Lines if the first line is a JSON object, else a
+            text a line).
         columns: names of the columns of CSV or TSV files without a header line.
         format: of all files, where their names do not tell.
 
@@ -116,13 +117,14 @@ def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str]
 
     def opened(path: str) -> _File:
         name = formats.name_of(path)
-        own = None if path == "-" and not format else formats.chosen(path, format, columns)
+        is_told = format is not None or not formats.has_no_name(path)
+        own = formats.chosen(path, format, columns) if is_told else None
         file: _File
         if own == "parquet":
             file = _ParquetFile(FileBytes(path, open_files), row_groups)
         else:
-            is_packed = path == "-" or path.endswith(".gz")
-            content = UnpackedBytes(path, copies()) if is_packed else FileBytes(path, open_files)
+            is_copied = formats.is_stream(path) or sources.is_packed(path)
+            content = UnpackedBytes(path, copies()) if is_copied else FileBytes(path, open_files)
             file = _TextFile(content, own or _guessed(content, name, columns), columns)
         if not len(file):
             raise EncodaxError(f"{name}: the file is empty, it has no record")
@@ -169,12 +171,18 @@ class _TextFile(_File):
     def __init__(self, content: Bytes, format: str, columns: Sequence[str] | None):
         self.content, self._format = content, format
         self._name = formats.name_of(content.path)
-        self._index = line_index.index(content, formats.FORMATS[format], self._name)
-        self._has_header = formats.FORMATS[format].has_columns and columns is None
+        first = next(formats.utf8_lines(content.stream(), self._name), "")
+        self._form_name = formats.form_of(format, first, columns)
+        self._index = line_index.index(content, self._form, self._name)
+        self._has_header = self._form.has_columns and columns is None
         self._columns = columns or ()
         if self._has_header and len(self._index):
             number, cells = self._row(0)
             self._columns = formats.header(cells, f"{self._name}, line {number}")
+
+    @property
+    def _form(self) -> formats.Format:
+        return formats.FORMS[self._form_name]
 
     def __len__(self) -> int:
         return max(len(self._index) - self._has_header, 0)
@@ -182,20 +190,20 @@ class _TextFile(_File):
     def __iter__(self) -> Iterator[Record]:
         lines = formats.utf8_lines(self.content.stream(), self._name)
         columns = None if self._has_header else self._columns
-        found = formats.records(formats.FORMATS[self._format], lines, self._name, columns)
+        found = formats.records(self._form, lines, self._name, columns)
         return (Record(fields, where) for fields, where in found)
 
     def record(self, index: int) -> Record:
         number, row = self._row(index + self._has_header)
         where = f"{self._name}, line {number}"
-        return Record(formats.FORMATS[self._format].fields(row, self._columns, where), where)
+        return Record(self._form.fields(row, self._columns, where), where)
 
     def _row(self, row: int) -> tuple[int, Any]:
         begin, end = self._index.begins[row], self._index.begins[row + 1]
         content = self.content.read(begin, end - begin)
         number = self._index.line(row, self.content)
         lines = formats.utf8_lines(io.BytesIO(content), self._name, number)
-        return next(formats.FORMATS[self._format].rows(lines, self._name, number))
+        return next(self._form.rows(lines, self._name, number))
 
     def add_to(self, digest: Callable[[Any], None]) -> None:
         super().add_to(digest)
@@ -211,7 +219,8 @@ class _ParquetFile(_File):
     def __init__(self, content: FileBytes, row_groups: parquet.RowGroups):
         self.content, self._row_groups = content, row_groups
         self._stamp = content.stamp
-        self._ends = list(itertools.accumulate(parquet.rows_of_groups(content.path)))
+        self._names, groups = parquet.names_and_groups(content.path)
+        self._ends = list(itertools.accumulate(groups))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -224,7 +233,12 @@ class _ParquetFile(_File):
         self._check()  # by the path, as pyarrow opens it
         group, row = _place(self._ends, index)
         path = self.content.path
-        return Record(self._row_groups.row(path, group, row), parquet.where(path, index))
+        where = parquet.where(path, index)
+
+        def value(name: str) -> Any:
+            return parquet.plain(self._row_groups.value(path, group, name, row), name, where)
+
+        return Record(parquet.Row(self._names, value), where)
 
     def _check(self) -> None:
         check_unchanged(self.content.path, self._stamp, stamp_of(self.content.path))

@@ -6,7 +6,8 @@ import gzip
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import Any
 from encodax.data import formats, parquet
 from encodax.errors import EncodaxError
 
+GZIP = b"\x1f\x8b"
+"""How what gzip has packed begins."""
+
 
 @dataclass(frozen=True)
 class Record:
     """One record of a source, and where it came from, for errors."""
 
-    fields: dict[str, Any]
+    fields: Mapping[str, Any]
     where: str
     """Such as `train.jsonl, line 3`, or `train.parquet, row 3`."""
 
@@ -31,9 +35,9 @@ def read(
     """Read the records of a file, one at a time.
 
     Args:
-        path: a file whose ending tells its format: .jsonl, .csv, .tsv or .txt, each also with
-            .gz, or .parquet; or `-` for standard input (JSON Lines if its first line is a JSON
-            object, else a text a line).
+        path: a file whose ending tells its format: .jsonl, .csv, .tsv or .txt, each also packed
+            by gzip, or .parquet; or `-` for standard input, or a pipe (JSON Lines if the first line
+            is a JSON object, else a text a line).
         columns: names of the columns of a CSV or TSV file that has no header line.
         format: `jsonl`, `csv`, `tsv`, `txt` or `parquet`, whatever the ending says.
 
@@ -43,16 +47,17 @@ def read(
     """
     name = formats.name_of(path)
     with opened(path) as stream:
-        lines = formats.utf8_lines(stream, name)
-        if format is None and str(path) == "-":
-            first = list(itertools.islice(lines, 1))
-            lines = itertools.chain(first, lines)
-            format = formats.of_first_line("".join(first))
-        format = formats.chosen(path, format, columns)
-        if format == "parquet":
-            found = parquet.records(str(path))
+        is_told = format is not None or not formats.has_no_name(path)
+        own = formats.chosen(path, format, columns) if is_told else None
+        if own == "parquet":
+            found: Iterator[tuple[Mapping[str, Any], str]] = parquet.records(str(path))
         else:
-            found = formats.records(formats.FORMATS[format], lines, name, columns)
+            lines = formats.utf8_lines(stream, name)
+            start = list(itertools.islice(lines, 1))
+            first = "".join(start)
+            own = own or formats.chosen(path, formats.of_first_line(first), columns)
+            form = formats.FORMS[formats.form_of(own, first, columns)]
+            found = formats.records(form, itertools.chain(start, lines), name, columns)
         for fields, where in found:
             yield Record(fields, where)
 
@@ -65,46 +70,92 @@ def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> It
 
 @contextmanager
 def opened(path: Path | str) -> Iterator[Any]:
-    """The bytes of a file, of what is in a .gz file, or of standard input.
+    """The bytes of a file, of a pipe or of standard input, and of what gzip has packed there.
 
     Raises:
         EncodaxError: there is no such file, or it may not be read.
     """
     if str(path) == "-":
-        yield sys.stdin.buffer
+        yield _unpacked(sys.stdin.buffer)
         return
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise EncodaxError(f"{path} {what}")
+    formats.check_readable(path)
     try:
         file = path.open("rb")
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror}") from error
     with file:
-        yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else _unpacked(file)
+
+
+def _unpacked(stream: Any) -> Any:
+    """What is in a stream that begins as gzip does, whatever it is called; others as they are."""
+    return gzip.GzipFile(fileobj=stream) if _is_gzip(stream) else stream
+
+
+def _is_gzip(stream: Any) -> bool:
+    begin = stream.peek(2)[:2] if hasattr(stream, "peek") else b""
+    return bool(begin == GZIP)
+
+
+def is_packed(path: Path | str) -> bool:
+    """Whether a file is to be unpacked: by its name, or by how it begins."""
+    if Path(path).suffix == ".gz":
+        return True
+    try:
+        with Path(path).open("rb") as file:
+            return _is_gzip(file)
+    except OSError:
+        return False  # whoever reads it says so
 
 
 @contextmanager
 def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
     """A file to write to, or standard output for `-`; a file is there whole or not at all.
 
-    What is no plain file, such as a pipe or /dev/null, is written to as it is.
+    Where the work ends early, what was written until then is kept beside the file, as
+    FILE.partial, and the error says so. What is no plain file, such as a pipe or /dev/null, is
+    written to as it is.
     """
     if str(path) == "-":
         yield sys.stdout.buffer if binary else sys.stdout
         return
     place = Path(os.path.realpath(path))  # a link stays a link
     is_plain = place.is_file() or not place.exists()
-    partial = place.with_name(place.name + ".partial") if is_plain else place
+    stage = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial") if is_plain else place
     try:
-        with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as stream:
-            yield stream
+        try:
+            with stage.open("wb") if binary else stage.open("w", encoding="utf-8") as stream:
+                yield stream
+        except (EncodaxError, KeyboardInterrupt) as error:
+            if is_plain and stage.stat().st_size:
+                kept = partial_of(path)
+                count = _count_of_lines(stage)
+                stage.replace(os.path.realpath(kept))
+                error.add_note(note_of_partial(count, "line", kept))
+            raise
         if is_plain:
-            partial.replace(place)
+            stage.replace(place)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         if is_plain:
             with suppress(OSError):
-                partial.unlink()
+                stage.unlink()
+
+
+def partial_of(path: Path | str) -> str:
+    """A free name beside a file, for the part of it that is finished: FILE.partial, or with a 2."""
+    names = (f"{path}.partial{number}" for number in itertools.chain([""], itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def note_of_partial(count: int, unit: str, path: str) -> str:
+    """What an error adds where work has ended early."""
+    what = f"the {count:,} {unit}s that come" if count != 1 else f"the one {unit} that comes"
+    return f"{what} before it {'are' if count != 1 else 'is'} kept in {path}"
+
+
+def _count_of_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))

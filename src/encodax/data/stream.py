@@ -30,8 +30,7 @@ def windows(
 ) -> Iterator[tuple[list[Item], Exception | None]]:
     """Pieces of a stream: a window, and how the stream ended where this was its last.
 
-    It ends with StopIteration, or with what the source raised, so that the windows before can be
-    answered first; of the window that it broke nothing is left.
+    It ends with StopIteration, or with what the source raised: what came before is answered first.
     """
     stream = iter(source)
     window: list[Item] = []
@@ -40,13 +39,45 @@ def windows(
         try:
             item = next(stream)
         except Exception as end:
-            yield (window if isinstance(end, StopIteration) else []), end
+            yield window, end
             return
         window.append(item)
         size += size_of(item)
         if len(window) == WINDOW_ITEMS or size >= WINDOW_SIZE:
             yield window, None
             window, size = [], 0
+
+
+Tokenized = TypeVar("Tokenized")
+
+
+def until_error(
+    window: Sequence[Item], tokenize: Callable[[list[Item]], tuple[Sequence[Tokenized], int]]
+) -> tuple[list[Item], list[Tokenized], int, Exception | None]:
+    """Tokenize a window, up to the first item that cannot be.
+
+    Args:
+        window: the items.
+        tokenize: gives something of each item, and how many items were cut.
+
+    Returns:
+        The items before it, what became of each, how many of them were cut, and what was raised.
+    """
+    try:
+        found, cut = tokenize(list(window))
+    except Exception:  # one of them: each alone, then
+        found, cut = [], 0
+    else:
+        return list(window), list(found), cut, None
+    each: list[Tokenized] = []
+    for place, item in enumerate(window):
+        try:
+            found, cut_here = tokenize([item])
+        except Exception as error:
+            return list(window[:place]), each, cut, error
+        each += found
+        cut += cut_here
+    return list(window), each, cut, None
 
 
 @dataclass(eq=False)

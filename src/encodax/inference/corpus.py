@@ -62,6 +62,7 @@ def embed_corpus(
     precision: str | None = None,
     revision: str | None = None,
     partition_rows: int = PARTITION_ROWS,
+    on_empty: str = "error",
     progress: bool | None = None,
     each: Callable[[Any], object] | None = None,
 ) -> CorpusResult:
@@ -87,6 +88,8 @@ def embed_corpus(
         precision: of the model's arithmetic, as `Embedder` takes it; None for its default.
         revision: a branch, tag or commit of the hub's repository.
         partition_rows: rows of an output file: what is done again after a kill.
+        on_empty: what becomes of empty texts and nulls: `error` refuses them, and `keep` gives them
+            vectors of zeros.
         progress: show a progress bar; None for where standard error is a terminal.
         each: is called with each partition that is written (`partitions.Written`).
 
@@ -106,6 +109,7 @@ def embed_corpus(
     for name, value in (("actors", actors), ("partition_rows", partition_rows)):
         if value is not None and value < 1:
             raise EncodaxError(f"{name} = {value} is not above 0")
+    partitions.check_on_empty(on_empty)
     folder, names = partitions.find(str(source))
     job = partitions.Job(
         model=str(Path(model).resolve()) if os.path.isdir(model) else str(model),
@@ -118,6 +122,7 @@ def embed_corpus(
         precision=precision,
         revision=revision,
         partition_rows=partition_rows,
+        on_empty=on_empty,
     )
     planned, todo = partitions.plan(job, names)
     rows, cut = sum(part.rows for part in todo), 0

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
-from encodax.errors import EncodaxError
+from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
 from encodax.inference.vectors import Hit
 from encodax.model import Model
+from encodax.tasks.empty import Empties, OnEmpty, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
 from encodax.tokenizer import Encoding
 
@@ -74,8 +76,9 @@ class Embedder(OfModel):
         *,
         prompt: str | None = None,
         truncate: bool = False,
+        on_empty: OnEmpty = "error",
         progress: bool | None = None,
-    ) -> Float[np.ndarray, "texts E"]:
+    ) -> Float[np.ndarray, "rows E"]:
         """The vectors of texts, in order, in float32.
 
         Args:
@@ -83,6 +86,8 @@ class Embedder(OfModel):
             prompt: name of the prompt of the model that goes before each text; None for its
                 default one.
             truncate: cut what is longer than the model takes; how many were cut is logged.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
+                `keep` has rows of zeros for them, which are like nothing.
             progress: show a progress bar; None for where standard error is a terminal and the
                 list is long.
 
@@ -91,24 +96,32 @@ class Embedder(OfModel):
                 prompt.
         """
         before = self.model.config.usage.prompt(prompt)
-        return self._encoded(texts, before, truncate=truncate, progress=progress)
+        return self._encoded(texts, before, truncate, on_empty, progress)
 
     def encode_query(
-        self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
-    ) -> Float[np.ndarray, "texts E"]:
-        """The vectors of queries, to search with: `encode` with the prompt of queries, or none."""
-        before = self.prompt_of("query")
-        return self._encoded(texts, before, truncate=truncate, progress=progress)
+        self,
+        texts: Sequence[str],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        progress: bool | None = None,
+    ) -> Float[np.ndarray, "rows E"]:
+        """Encode queries, to search with: `encode` with the prompt of queries, or none."""
+        return self._encoded(texts, self.prompt_of("query"), truncate, on_empty, progress)
 
     def encode_document(
-        self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
-    ) -> Float[np.ndarray, "texts E"]:
-        """The vectors of what is searched: `encode` with the prompt of documents, or none."""
-        before = self.prompt_of("document")
-        return self._encoded(texts, before, truncate=truncate, progress=progress)
+        self,
+        texts: Sequence[str],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        progress: bool | None = None,
+    ) -> Float[np.ndarray, "rows E"]:
+        """Encode what is searched: `encode` with the prompt of documents, or none."""
+        return self._encoded(texts, self.prompt_of("document"), truncate, on_empty, progress)
 
     def prompt_of(self, side: Side) -> str:
-        """What goes before the texts of one side of a search; "" for nothing.
+        """Return what goes before the texts of one side of a search; "" for nothing.
 
         It is the prompt of that name. The default prompt is not for searches: where it is that of
         queries, documents would get it too.
@@ -116,36 +129,81 @@ class Embedder(OfModel):
         return self.prompts.get(side, "")
 
     def stream(
-        self, texts: Iterable[str], *, prompt: str | None = None, truncate: bool = False
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str | None = None,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
     ) -> Iterator[Float[np.ndarray, " E"]]:
         """The vectors of texts that may never end, in order; they are read a window at a time."""
         before = self.model.config.usage.prompt(prompt)
-        return self.stream_after(texts, before, truncate=truncate)
+        return self._stream(texts, before, truncate, on_empty)
 
-    def stream_after(
-        self, texts: Iterable[str], before: str, *, truncate: bool = False
+    def _stream(
+        self, texts: Iterable[str], before: str, truncate: bool, on_empty: OnEmpty
     ) -> Iterator[Float[np.ndarray, " E"]]:
-        """The same with this before each text, whatever the model's prompts are."""
         examples = (
-            Example(before + checked(text, where), None, where)
+            Example(one_text(text, where), None, where)
             for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
         )
+        found = self.answers(examples, before, truncate=truncate, empties=Empties(on_empty))
+        return (vector for _, vector in found)
 
-        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
-            return encode_whole(self.model, window, truncate=truncate)
+    def answers(
+        self,
+        examples: Iterable[Example],
+        before: str,
+        *,
+        truncate: bool = False,
+        empties: Empties | None = None,
+    ) -> Iterator[tuple[Example, Float[np.ndarray, " E"]]]:
+        """Each example with the vector of its text, in order.
+
+        Args:
+            examples: each of one text.
+            before: what goes before each text, such as `prompt_of` gives it.
+            truncate: cut what is too long.
+            empties: what becomes of empty texts, where they are not refused.
+        """
+        empties = empties or Empties("error")
+
+        def encode(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+            if before:  # it would hide that a text has no token
+                texts = [example.parts[0] for example in window]
+                names = [example.where for example in window]
+                refuse_unseen(texts, names, self.model.tokenizer.encode)
+            prompted = [replace(each, text=before + each.parts[0]) for each in window]
+            return encode_whole(self.model, prompted, truncate=truncate)
+
+        def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
+            return empties.sequences(encode, window)
 
         engine = self._engine_after(self.model, before)
-        return (vector for _, _, (vector,) in engine.stream(examples, tokenize, Example.characters))
+        for example, encodings, found in engine.stream(examples, tokenize, Example.characters):
+            if encodings:
+                yield example, found[0]
+            elif empties.rule == "keep":
+                yield example, np.zeros(self.width, np.float32)
+        empties.note()
 
     def _encoded(
-        self, texts: Sequence[str], before: str, *, truncate: bool, progress: bool | None
-    ) -> Float[np.ndarray, "texts E"]:
-        stream = functools.partial(self.stream_after, before=before, truncate=truncate)
+        self,
+        texts: Sequence[str],
+        before: str,
+        truncate: bool,
+        on_empty: OnEmpty,
+        progress: bool | None,
+    ) -> Float[np.ndarray, "rows E"]:
+        stream = functools.partial(
+            self._stream, before=before, truncate=truncate, on_empty=on_empty
+        )
         rows = listed(texts, stream, progress=progress)
         found = np.empty((len(texts), self.width), np.float32)  # filled: a list would hold it twice
-        for index, row in enumerate(rows):
-            found[index] = row
-        return found
+        count = 0
+        for count, row in enumerate(rows, 1):
+            found[count - 1] = row
+        return found[:count]
 
     def similarity(
         self, first: Float[np.ndarray, "n E"], second: Float[np.ndarray, "m E"]
@@ -175,8 +233,13 @@ class Embedder(OfModel):
 
 def checked(text: Any, where: str) -> str:
     """A text that an embedder can take; a prompt would hide that it is empty."""
+    if not one_text(text, where).strip():
+        raise EmptyText.of(where)
+    return str(text)
+
+
+def one_text(text: Any, where: str) -> str:
+    """A text that is no pair."""
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: an embedder takes one text, not {text!r}")
-    if not text.strip():
-        raise EncodaxError(f"{where}: the text is empty")
     return text

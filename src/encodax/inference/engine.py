@@ -22,7 +22,7 @@ from jaxtyping import Array
 from encodax.config import HeadConfig, Usage
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
-from encodax.data.stream import Job, Packer, Shapes, windows
+from encodax.data.stream import Job, Packer, Shapes, until_error, windows
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
@@ -48,7 +48,7 @@ Level = Literal["sequence", "token"]
 Read = Callable[[ModelOutput], Any]
 """What is wanted of the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
 Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
-"""The token sequences of each item of a window, and how many items were cut."""
+"""The token sequences of each item of a window, none or several, and how many items were cut."""
 
 
 def answer_of(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
@@ -229,6 +229,7 @@ class Engine:
         while in_flight:
             self._land(*in_flight.popleft())
             yield from _answered(open_requests)
+        yield from _answered(open_requests)  # items without a sequence wait for no batch
         if not isinstance(end, StopIteration | None):
             raise end
         if cut:
@@ -241,10 +242,8 @@ class Engine:
         packer = Packer(self._shapes)
 
         def prepare(window: list[Item], end: Exception | None) -> _Window[Item]:
-            try:
-                sequences, cut = tokenize(window)
-            except Exception as error:  # what came before is answered first
-                window, sequences, cut, end = [], [], 0, error
+            window, sequences, cut, error = until_error(window, tokenize)
+            end = error or end
             requests = [
                 _Request(item, [Job(encoding) for encoding in own])
                 for item, own in zip(window, sequences, strict=True)

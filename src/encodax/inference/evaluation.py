@@ -33,6 +33,7 @@ from encodax.inference.predictors import Predictor
 from encodax.model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
+from encodax.tasks.empty import OnEmptyInData, labelled
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
 from encodax.tasks.token_classification import Aggregation
@@ -90,11 +91,12 @@ def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
     engine = Engine(model, *answer_of(model.config.head))
 
     def measure(params: Params | None) -> dict[str, float]:
-        answers: list[list[np.ndarray]] = [[] for _ in data.examples]
+        answers: dict[int, list[np.ndarray]] = {}  # of an example without a token there is none
         vectors = engine.run(data.encodings, params)
         for vector, owner in zip(vectors, data.owners, strict=True):
-            answers[owner].append(vector)
-        return embedding.metrics(answers, list(data.examples), objective.widths)
+            answers.setdefault(int(owner), []).append(vector)
+        examples = [data.examples[owner] for owner in answers]
+        return embedding.metrics(list(answers.values()), examples, objective.widths)
 
     return measure
 
@@ -107,16 +109,19 @@ def evaluate(
     precision: Precision | None = None,
     aggregation: Aggregation | None = None,
     tag_scheme: SchemeName | None = None,
+    on_empty: OnEmptyInData = "error",
 ) -> dict[str, float]:
     """Measure a model of any task on labelled records.
 
     Args:
         model: the model.
         records: what is measured on.
-        truncate: cut texts that are longer than the model takes.
-        precision: of products.
+        truncate: cut texts that are longer than the model takes; how many were cut is logged.
+        precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
         aggregation: of a token classifier, as `Predictor` has it.
         tag_scheme: of its labels and of the tags; by default, what they say themselves.
+        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
+            them out.
 
     Raises:
         EncodaxError: a record is not one of the task, or the model has no head.
@@ -128,14 +133,14 @@ def evaluate(
         predictor: Predictor[object] = Predictor(
             model, precision=precision, aggregation=aggregation, tag_scheme=tag_scheme
         )
-        return predictor.evaluate(records, truncate=truncate)
+        return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
     for name, value in told.items():
         if value is not None:
             raise EncodaxError(
                 f"{name} {value!r} is for token classification, and the model is one for "
                 f"{own.NAME}: leave it out"
             )
-    examples = [own.parse(record, labelled=True) for record in records]
+    examples = list(labelled(own, records, on_empty))
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, Objective())(None)
 

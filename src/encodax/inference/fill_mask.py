@@ -16,6 +16,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel
 from encodax.inference.progress import listed
 from encodax.model import Model
+from encodax.tasks.empty import Empties, OnEmpty
 from encodax.tasks.task import Example, encode_whole, unlabelled
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput
@@ -70,28 +71,53 @@ class FillMask(OfModel):
         super().__init__(model, Engine(model, best, "token", **options))
 
     def predict(
-        self, texts: Sequence[str], *, truncate: bool = False, progress: bool | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        progress: bool | None = None,
     ) -> list[list[list[Guess]]]:
         """For each text, for each mask in it, guesses, the most probable first.
 
         Args:
             texts: a list of texts that hold the mask token.
             truncate: cut what is longer than the model takes.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
+                `keep` has no guesses for them: there is no mask.
             progress: show a progress bar; None for where standard error is a terminal and the
                 list is long.
 
         Raises:
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
-        stream = functools.partial(self.stream, truncate=truncate)
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty)
         return list(listed(texts, stream, progress=progress))
 
     def stream(
-        self, texts: Iterable[str], *, truncate: bool = False
+        self, texts: Iterable[str], *, truncate: bool = False, on_empty: OnEmpty = "error"
     ) -> Iterator[list[list[Guess]]]:
         """Guesses for texts that may never end, in order; they are read a window at a time."""
+        found = self.answers(unlabelled(texts), truncate=truncate, empties=Empties(on_empty))
+        return (guesses for _, guesses in found)
 
-        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+    def answers(
+        self,
+        examples: Iterable[Example],
+        *,
+        truncate: bool = False,
+        empties: Empties | None = None,
+    ) -> Iterator[tuple[Example, list[list[Guess]]]]:
+        """Each example with the guesses for the masks of its text, in order.
+
+        Args:
+            examples: each of one text.
+            truncate: cut what is too long.
+            empties: what becomes of empty texts, where they are not refused.
+        """
+        empties = empties or Empties("error")
+
+        def encode(window: list[Example]) -> tuple[list[list[Encoding]], int]:
             sequences, cut = encode_whole(self.model, window, truncate=truncate)
             for example, (encoding,) in zip(window, sequences, strict=True):
                 if len(self._masks(encoding)) == 0:
@@ -100,17 +126,25 @@ class FillMask(OfModel):
                     )
             return sequences, cut
 
-        for example, (encoding,), ((scores, ids),) in self._engine.stream(
-            unlabelled(texts), tokenize, Example.characters
+        def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
+            return empties.sequences(encode, window)
+
+        for example, encodings, scored in self._engine.stream(
+            examples, tokenize, Example.characters
         ):
-            assert isinstance(example.text, str)
-            yield [
+            guesses = [
                 [
-                    self._guess(example.text, encoding.offsets[place], int(token_id), float(score))
+                    self._guess(
+                        example.parts[0], encoding.offsets[place], int(token_id), float(score)
+                    )
                     for token_id, score in zip(ids[place], scores[place], strict=True)
                 ]
+                for encoding, (scores, ids) in zip(encodings, scored, strict=True)
                 for place in self._masks(encoding).tolist()
             ]
+            if encodings or empties.rule == "keep":
+                yield example, guesses
+        empties.note()
 
     def _masks(self, encoding: Encoding) -> np.ndarray:
         """Where the masks of a sequence are."""

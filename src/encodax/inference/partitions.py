@@ -32,6 +32,8 @@ from pyarrow import fs
 from encodax import hub
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
+from encodax.tasks.empty import Empties
+from encodax.tasks.task import Example
 
 VECTOR = "vector"
 MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
@@ -61,6 +63,8 @@ class Job:
     precision: str | None
     revision: str | None
     partition_rows: int
+    on_empty: str = "error"
+    """What becomes of empty texts; a text that is none has the same vector with either."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,15 @@ class Written:
     """The process that wrote it, and its machine."""
     error: str
     """What the caller can mend, where it was not written."""
+
+
+def check_on_empty(rule: str) -> Empties:
+    """What becomes of empty texts; each row has a vector, so that none is left out.
+
+    Raises:
+        EncodaxError: there is no such rule.
+    """
+    return Empties(rule, ("error", "keep"))
 
 
 # The input.
@@ -400,20 +413,20 @@ class Writer:
             raise EncodaxError(f"{partition.source} has changed while it was read")
 
     def _vectors(self, texts: Iterator[str], partition: Partition) -> Iterator[np.ndarray]:
-        """One for each text; an error names the row, of which the embedder knows nothing."""
-        prompt, truncate = self.job.prompt, self.job.truncate
+        """One for each text; an error names the row."""
+        prompt = self.job.prompt
         if prompt is None:
             before = self.embedder.prompt_of("document")
         else:
             before = self.embedder.model.config.usage.prompt(prompt)
-        try:
-            yield from self.embedder.stream_after(texts, before, truncate=truncate)
-        except EncodaxError as error:
-            found = re.match(r"text (\d+): ", str(error))
-            if found is None:
-                raise
-            problem = str(error)[found.end() :]
-            raise EncodaxError(f"{partition.row(int(found[1]))}: {problem}") from error
+        examples = (Example(text, None, partition.row(i)) for i, text in enumerate(texts))
+        answers = self.embedder.answers(
+            examples,
+            before,
+            truncate=self.job.truncate,
+            empties=check_on_empty(self.job.on_empty),
+        )
+        return (vector for _, vector in answers)
 
     def _texts(
         self,
@@ -431,9 +444,10 @@ class Writer:
                     found = text.as_py()
                 except UnicodeDecodeError as error:
                     raise EncodaxError(f"{partition.row(index)}: the text is not UTF-8") from error
-                if found is None:
-                    raise EncodaxError(f"{partition.row(index)}: the text is null")
-                yield found
+                if found is None and self.job.on_empty == "error":
+                    told = "the text is null; --on-empty keep (on_empty=) gives it zeros"
+                    raise EncodaxError(f"{partition.row(index)}: {told}")
+                yield found or ""
 
 
 class _Cuts(logging.Handler):

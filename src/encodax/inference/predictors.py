@@ -24,7 +24,8 @@ from encodax.tasks import (
     token_classification,
 )
 from encodax.tasks.classification import Classification
-from encodax.tasks.dataset import Dataset
+from encodax.tasks.dataset import Dataset, seen
+from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.tag_schemes import OUTSIDE, SchemeName
 from encodax.tasks.task import Example, Task, unlabelled
@@ -83,51 +84,75 @@ class Predictor(OfModel, Generic[Answer]):
         super().__init__(model, Engine(model, read, level, **options))
 
     def predict(
-        self, texts: Sequence[Text], *, truncate: bool = False, progress: bool | None = None
+        self,
+        texts: Sequence[Text],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        progress: bool | None = None,
     ) -> list[Answer]:
         """Answers for texts (or pairs), in order.
 
         Args:
             texts: a list of texts, or of pairs.
             truncate: cut what is longer than the model takes; how many were cut is logged.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
+                `keep` has None in their places.
             progress: show a progress bar; None for where standard error is a terminal and the
                 list is long.
 
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
-        stream = functools.partial(self.stream, truncate=truncate)
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty)
         return list(listed(texts, stream, progress=progress))
 
-    def stream(self, texts: Iterable[Text], *, truncate: bool = False) -> Iterator[Answer]:
+    def stream(
+        self, texts: Iterable[Text], *, truncate: bool = False, on_empty: OnEmpty = "error"
+    ) -> Iterator[Answer]:
         """Answers for texts that may never end, in order; they are read a window at a time."""
-        return (answer for _, answer in self.answers(unlabelled(texts), truncate=truncate))
+        found = self.answers(unlabelled(texts), truncate=truncate, empties=Empties(on_empty))
+        return (answer for _, answer in found)
 
     def answers(
-        self, examples: Iterable[Example], *, truncate: bool = False, prompt: str | None = None
+        self,
+        examples: Iterable[Example],
+        *,
+        truncate: bool = False,
+        prompt: str | None = None,
+        empties: Empties | None = None,
     ) -> Iterator[tuple[Example, Answer]]:
         """Each example with its answer, in order; the source is read a window at a time.
 
         Args:
             examples: what is asked.
-            truncate: cut what is longer than the model takes.
+            truncate: cut what is longer than the model takes; how many were cut is logged.
             prompt: name of the prompt of a cross-encoder that goes before each text, or the first
                 of a pair; None for its default one.
+            empties: what becomes of empty texts, where they are not refused.
         """
-        before = self.model.config.usage.prompt(prompt)
+        before, empties = self.model.config.usage.prompt(prompt), empties or Empties("error")
 
-        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+        def encode(window: list[Example]) -> tuple[list[list[Any]], int]:
             prompted = [prompted_with(before, example) for example in window]
             return self.task.encode(self.model, prompted, truncate=truncate)
+
+        def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
+            return empties.sequences(encode, window)
 
         for example, encodings, scores in self._engine.stream(
             examples, tokenize, Example.characters
         ):
+            if not encodings:
+                if empties.rule == "keep":
+                    yield example, None  # type: ignore[misc]
+                continue
             decoded = [
                 self._decode(self.task, own, encoding, example)
                 for own, encoding in zip(scores, encodings, strict=True)
             ]
             yield example, self.task.merge(example, decoded)
+        empties.note()
 
     def _decode(self, task: Task, scores: Any, encoding: Any, example: Example) -> Any:
         labels = self.model.config.labels
@@ -145,13 +170,25 @@ class Predictor(OfModel, Generic[Answer]):
             example.words,
         )
 
-    def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
+    def evaluate(
+        self,
+        records: Iterable[Record],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
+    ) -> dict[str, float]:
         """The task's metrics over labelled records.
 
         Of a model with one score, the records' fields tell whether it is regression or reranking.
 
+        Args:
+            records: the data.
+            truncate: cut what is longer than the model takes; how many were cut is logged.
+            on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
+                leaves them out.
+
         Raises:
-            EncodaxError: a record is not one of the task, or its label is not known.
+            EncodaxError: a record is not one of the task, or labels are not known.
         """
         task, records = task_of_records(self.model.config, records)
         if task.NAME == token_classification.NAME:
@@ -159,20 +196,24 @@ class Predictor(OfModel, Generic[Answer]):
             labels = self.model.config.labels
             task = token_classification.reading(records, labels, self.tag_scheme)
         before = self.model.config.usage.default_text
-        parsed = (task.parse(record, labelled=True) for record in records)
-        examples = [prompted_with(before, example) for example in parsed]
+        examples = [prompted_with(before, each) for each in labelled(task, records, on_empty)]
         return self.measure(Dataset.prepare(task, self.model, examples, truncate=truncate))
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The metrics of the data's task over it, with the model's parameters or others."""
-        scores = self._engine.run(data.encodings, params)
-        scored = zip(data.owners.tolist(), scores, data.encodings, strict=True)
-        answers = []
-        by_owner = itertools.groupby(scored, key=lambda each: each[0])
-        for example, (_, own) in zip(data.examples, by_owner, strict=True):
+        encodings = data.encodings
+        scores = self._engine.run(encodings, params)
+        scored = zip(data.owners.tolist(), scores, encodings, strict=True)
+        answers, examples = [], []
+        # Of an example without a token there is none.
+        for owner, group in itertools.groupby(scored, key=lambda each: each[0]):
+            example, own = data.examples[owner], list(group)
             decoded = [self._decode(data.task, s, e, example) for _, s, e in own]
             answers.append(data.task.merge(example, decoded))
-        return data.task.metrics(answers, data.examples)
+            shown, _ = seen(data.task, example, [encoding for *_, encoding in own])
+            assert shown is not None
+            examples.append(shown)
+        return data.task.metrics(answers, examples)
 
 
 def prompted_with(before: str, example: Example) -> Example:
@@ -315,16 +356,23 @@ class Reranker(OfModel):
     def _score(self, answer: Classification) -> float:
         return answer.scores[self.model.config.labels[-1]]
 
-    def evaluate(self, records: Iterable[Record], *, truncate: bool = False) -> dict[str, float]:
+    def evaluate(
+        self,
+        records: Iterable[Record],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
+    ) -> dict[str, float]:
         """How high the relevant texts of queries are ranked, as `tasks.reranking` measures it.
 
         Raises:
             EncodaxError: a record is not one of reranking, or no query has a relevant text.
         """
-        examples = [reranking.parse(record, labelled=True) for record in records]
-        found = self._classifier.answers(examples, truncate=truncate)
+        examples = labelled(reranking, records, on_empty)
+        empties = Empties(on_empty, IN_DATA)
+        found = list(self._classifier.answers(examples, truncate=truncate, empties=empties))
         answers = [replace(answer, score=self._score(answer)) for _, answer in found]
-        return reranking.metrics(answers, examples)
+        return reranking.metrics(answers, [example for example, _ in found])
 
     def rank(
         self,
@@ -334,6 +382,7 @@ class Reranker(OfModel):
         top_k: int | None = None,
         prompt: str | None = None,
         truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
     ) -> list[Ranked]:
         """The texts that answer the query, best first.
 
@@ -344,8 +393,16 @@ class Reranker(OfModel):
             prompt: name of the prompt of the model that goes before the query; None for its
                 default one.
             truncate: cut pairs that are too long.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out.
         """
-        pairs = [(query, text) for text in texts]
-        scores = self.predict(pairs, prompt=prompt, truncate=truncate)
-        ranked = [Ranked(i, s, t) for i, (s, t) in enumerate(zip(scores, texts, strict=True))]
+        if not query.strip():
+            raise EncodaxError("the query is empty: ask for something")
+        pairs = (Example((query, text), index, f"text {index}") for index, text in enumerate(texts))
+        found = self._classifier.answers(
+            pairs, truncate=truncate, prompt=prompt, empties=Empties(on_empty, IN_DATA)
+        )
+        ranked = [
+            Ranked(example.target, self._score(answer), example.text[1])
+            for example, answer in found
+        ]
         return sorted(ranked, key=lambda item: -item.score)[:top_k]

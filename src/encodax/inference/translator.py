@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from encodax.data.packing import assemble
 from encodax.data.sources import Record
-from encodax.data.stream import windows
+from encodax.data.stream import until_error, windows
 from encodax.errors import EncodaxError
 from encodax.generation import (
     Beams,
@@ -40,6 +40,14 @@ from encodax.sampling import check_count
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import translation
+from encodax.tasks.empty import (
+    IN_DATA,
+    Empties,
+    OnEmpty,
+    OnEmptyInData,
+    labelled,
+    refuse_unseen,
+)
 from encodax.tasks.task import Example, unlabelled
 from encodax.tokenizer import EncodedPair, Encoding
 from encodax.types import PackedBatch, Params
@@ -86,6 +94,10 @@ class Translation:
         if self.others:
             fields["others"] = [other.to_json() for other in self.others]
         return fields
+
+
+NOTHING = Translation("", 0.0, 0)
+"""What an empty text is translated to."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +268,7 @@ class Translator:
         texts: Sequence[str],
         *,
         truncate: bool = False,
+        on_empty: OnEmpty = "error",
         progress: bool | None = None,
         **options: Any,
     ) -> list[Translation]:
@@ -268,6 +281,8 @@ class Translator:
         Args:
             texts: the sources.
             truncate: cut sources that are longer than the model takes.
+            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
+                `keep` has `NOTHING` for them.
             progress: show a progress bar; None for where standard error is a terminal and the list
                 is long.
             **options: as `manner` has them.
@@ -276,20 +291,31 @@ class Translator:
             EncodaxError: a text is empty, or too long without `truncate`; or there are more beams
                 than the vocabulary has tokens; or there is no such option.
         """
-        stream = functools.partial(self.stream, truncate=truncate, **options)
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, **options)
         return list(listed(texts, stream, progress=progress))
 
     def stream(
-        self, texts: Iterable[str], *, truncate: bool = False, **options: Any
+        self,
+        texts: Iterable[str],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        **options: Any,
     ) -> Iterator[Translation]:
         """The translations of texts that may never end, in order; they are read by windows.
 
         Args:
             texts: the sources.
             truncate: as `translate` has it.
+            on_empty: what becomes of empty texts.
             **options: as `manner` has them.
         """
-        found = self.answers(unlabelled(texts), self.manner(**options), truncate=truncate)
+        found = self.answers(
+            unlabelled(texts),
+            self.manner(**options),
+            truncate=truncate,
+            empties=Empties(on_empty),
+        )
         return (answer for _, answer in found)
 
     def manner(self, **options: Any) -> Manner:
@@ -314,30 +340,46 @@ class Translator:
         return Manner.of(self.model.generates_by, **options)
 
     def answers(
-        self, examples: Iterable[Example], manner: Manner, *, truncate: bool = False
+        self,
+        examples: Iterable[Example],
+        manner: Manner,
+        *,
+        truncate: bool = False,
+        empties: Empties | None = None,
     ) -> Iterator[tuple[Example, Translation]]:
-        """Each example with the translation of its source, in order."""
+        """Each example with the translation of its source, in order.
+
+        Args:
+            examples: whose texts are translated.
+            manner: how.
+            truncate: cut sources that are longer than the model takes.
+            empties: what becomes of empty texts, where they are not refused.
+        """
+        empties = empties or Empties("error")
+        encode = functools.partial(self._encoded, manner=manner, truncate=truncate)
+
+        def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
+            return empties.sequences(encode, window)
+
         self._check(manner)
         self._tell()
         cut = never_ended = without = answered = 0
         for window, end in windows(examples, Example.characters):
-            encodings, cut_here = self.model.encode(
-                [example.parts[0] for example in window],
-                to=manner.to,
-                truncate=truncate,
-                names=[example.where for example in window],
-            )
+            window, sequences, cut_here, error = until_error(window, tokenize)
+            end = error or end
             cut += cut_here
             without += sum(self._asks_nothing(example, manner) for example in window)
-            answers = self._translated(encodings, manner, answered)
+            answers = self._translated(sequences, manner, answered)
             for example, answer in zip(window, answers, strict=True):
                 never_ended += answer.is_cut
-                yield example, answer
+                if answer is not NOTHING or empties.rule == "keep":
+                    yield example, answer
             answered += len(window)
             if not isinstance(end, StopIteration | None):
                 raise end
             if end is not None:
                 break
+        empties.note()
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self.model.longest_sequence)
         if without:
@@ -354,6 +396,17 @@ class Translator:
                 "give more tokens (max_tokens, --max-tokens) if they are to be longer",
                 never_ended,
             )
+
+    def _encoded(
+        self, examples: list[Example], *, manner: Manner, truncate: bool
+    ) -> tuple[list[list[Encoding]], int]:
+        """The token sequences of sources, and how many were cut."""
+        texts, names = [each.parts[0] for each in examples], [each.where for each in examples]
+        if self.model.tokenizer.languages is not None:  # a language would hide that there is none
+            bare = [LANGUAGE.sub("", text) for text in texts]
+            refuse_unseen(bare, names, self.model.tokenizer.encode)
+        encodings, cut = self.model.encode(texts, to=manner.to, truncate=truncate, names=names)
+        return [[encoding] for encoding in encodings], cut
 
     def _asks_nothing(self, example: Example, manner: Manner) -> bool:
         """Whether a model of several languages is not told which."""
@@ -392,17 +445,22 @@ class Translator:
             )
 
     def _translated(
-        self, encodings: Sequence[Encoding], manner: Manner, before: int
+        self, sequences: Sequence[Sequence[Encoding]], manner: Manner, before: int
     ) -> list[Translation]:
-        """A window, by groups of sources that are about as long; so many came before it."""
-        answers: list[Translation | None] = [None] * len(encodings)
+        """A window, by groups of sources that are about as long; so many came before it.
+
+        Of an empty source there is no sequence, and `NOTHING` is made of it.
+        """
+        filled = [place for place, own in enumerate(sequences) if own]
+        encodings = [sequences[place][0] for place in filled]
+        answers = [NOTHING] * len(sequences)
         for group in self._groups(encodings):
             rows = [encodings[place] for place in group.places]
-            numbers = [before + place for place in group.places]
+            numbers = [before + filled[place] for place in group.places]
             found = self._generated(rows, numbers, group, manner)
             for row, place in enumerate(group.places):
-                answers[place] = self._read(found, row, manner)
-        return [answer for answer in answers if answer is not None]
+                answers[filled[place]] = self._read(found, row, manner)
+        return answers
 
     def _groups(self, encodings: Sequence[Encoding]) -> Iterator[_Group]:
         by_room: dict[int, list[int]] = {}
@@ -525,6 +583,7 @@ class Translator:
         records: Iterable[Record],
         *,
         truncate: bool = False,
+        on_empty: OnEmptyInData = "error",
         tokenize: str = "13a",
         **options: Any,
     ) -> dict[str, Any]:
@@ -533,6 +592,8 @@ class Translator:
         Args:
             records: `source` and `target` of each.
             truncate: as `translate` has it.
+            on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
+                leaves them out.
             tokenize: of BLEU, as sacrebleu names it; `none` for texts that are tokenized.
             **options: as `manner` has them.
 
@@ -541,8 +602,10 @@ class Translator:
                 or has no such tokenizer.
         """
         translation.scorers(tokenize)  # what is missing is told before the work
-        examples = (translation.parse(record, labelled=True) for record in records)
-        pairs = list(self.answers(examples, self.manner(**options), truncate=truncate))
+        examples = labelled(translation, records, on_empty)
+        empties = Empties(on_empty, IN_DATA)
+        found = self.answers(examples, self.manner(**options), truncate=truncate, empties=empties)
+        pairs = list(found)
         if not pairs:
             raise EncodaxError("the data set is empty: it has no example")
         return translation.compared(

@@ -73,7 +73,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """The labels of the examples.
 
     Raises:
-        EncodaxError: there are fewer than two, or one is seen once.
+        EncodaxError: there are fewer than two.
     """
     found = checked_labels([(example.target, example.where) for example in examples])
     if len(found) == 1:

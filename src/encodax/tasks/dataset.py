@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +17,19 @@ from jaxtyping import Int
 from encodax.data.batches import BatchShape
 from encodax.data.packing import Row, assemble, assemble_pairs, slots_of
 from encodax.errors import EncodaxError
-from encodax.tasks.task import AnyModel, Example, Objective, Sequence_, Targets, Task, unchanged
+from encodax.tasks import question_answering, token_classification
+from encodax.tasks.empty import has_word, sequences_of
+from encodax.tasks.task import (
+    LONGEST_SHOWN,
+    AnyModel,
+    Example,
+    Objective,
+    Sequence_,
+    Targets,
+    Task,
+    UnknownLabels,
+    unchanged,
+)
 from encodax.tokenizer import EncodedPair
 from encodax.types import AnyBatch, PairBatch
 
@@ -68,9 +82,10 @@ class Dataset:
         lengths: list[Any] = []
         owners: list[int] = []
         room, cut, digest = KEPT_TOKENS, 0, hashlib.sha256()
+        losses = Losses(unknown=Counter())
         for start in range(0, len(examples), READ_TOGETHER):
             indices = range(start, min(start + READ_TOGETHER, len(examples)))
-            found, cut_here = data._tokenized(indices)
+            found, cut_here = data._tokenized(indices, losses)
             cut += cut_here
             for index, sequences in zip(indices, found, strict=True):
                 for encoding, targets in sequences:
@@ -82,6 +97,9 @@ class Dataset:
                 room -= int(np.sum(own))
                 if room >= 0:
                     data.kept[index] = sequences
+        if losses.unknown:
+            raise UnknownLabels.of(losses.where, losses.unknown, model.labels)
+        losses.note()
         if not lengths:
             raise EncodaxError("the data set is empty: it has no text")
         if cut:
@@ -163,17 +181,83 @@ class Dataset:
             for sequences in self._all_of(owners):
                 yield from sequences
 
-    def _tokenized(self, indices: Sequence[int]) -> tuple[list[Sequences], int]:
-        """The sequences of examples, and how many examples were cut."""
-        if not len(indices):
-            return [], 0
+    def _tokenized(
+        self, indices: Sequence[int], losses: Losses | None = None
+    ) -> tuple[list[Sequences], int]:
+        """The sequences of examples, and how many examples were cut; what is lost is counted."""
+        losses = losses or Losses()
         examples = [self.examples[index] for index in indices]
-        pieces, cut = self.task.encode(self.model, examples, truncate=self.truncate)
-        labels = self.model.labels
+        encode = functools.partial(self.task.encode, self.model, truncate=self.truncate)
+        pieces, cut = sequences_of(encode, examples)
         return [
-            [(encoding, self.task.targets(example, encoding, labels)) for encoding in own]
+            self._with_targets(example, own, losses)
             for example, own in zip(examples, pieces, strict=True)
         ], cut
+
+    def _with_targets(
+        self, example: Example, encodings: Sequence[Any], losses: Losses
+    ) -> Sequences:
+        """Each sequence of an example with its targets; none where nothing can be learned of it."""
+        found, pieces = seen(self.task, example, encodings)
+        for piece in pieces:
+            losses.pieces.append((example.where, piece))
+        if found is None:
+            if not pieces and any(part.strip() for part in example.parts):
+                texts = *example.parts, *example.others
+                unseen = next((text for text in texts if not has_word(text)), texts[0])
+                losses.texts.append((example.where, unseen))
+            return []
+        labels = self.model.labels
+        try:
+            return [(own, self.task.targets(found, own, labels)) for own in encodings]
+        except UnknownLabels as error:
+            if losses.unknown is None:
+                raise
+            losses.where = losses.where or example.where
+            losses.unknown.update(error.labels)
+            return []
+
+
+@dataclass
+class Losses:
+    """What of a data set cannot be learned, each with where it stands."""
+
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    """Examples of which a text gives no token."""
+    pieces: list[tuple[str, str]] = field(default_factory=list)
+    """Tagged words, spans and answers that no token shows."""
+    unknown: Counter[str] | None = None
+    """Labels that the model does not know, with their records; None to refuse the first."""
+    where: str = ""
+    """Of the first of these labels."""
+
+    def note(self) -> None:
+        """Say how much is left out, and where that begins."""
+        for found, what in (
+            (self.texts, "examples are left out, as a text of theirs gives no token"),
+            (self.pieces, "tagged pieces and answers are left out, as they give no token"),
+        ):
+            if found:
+                where, text = found[0]
+                shown = ascii(text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN])
+                logger.warning("%s: %d, the first: %s, %s", what, len(found), where, shown)
+
+
+Seen = Callable[[Example, Sequence[Any]], tuple[Example | None, tuple[str, ...]]]
+SEEN: dict[str, Seen] = {
+    token_classification.NAME: token_classification.seen,
+    question_answering.NAME: question_answering.seen,
+}
+"""Tasks whose targets are in the text: what tokens show of an example, and what none shows."""
+
+
+def seen(
+    task: Task, example: Example, encodings: Sequence[Any]
+) -> tuple[Example | None, tuple[str, ...]]:
+    """What the token sequences of an example show of it, if anything; and what they do not."""
+    if not encodings:
+        return None, ()
+    return SEEN[task.NAME](example, encodings) if task.NAME in SEEN else (example, ())
 
 
 def _ids_of(sequence: Sequence_) -> tuple[np.ndarray, ...]:

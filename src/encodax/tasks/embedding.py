@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 from encodax.config import HeadKind, Problem
 from encodax.data import cells
 from encodax.data.sources import Record
-from encodax.errors import EncodaxError
+from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.nn import functional
 from encodax.tasks.regression import correlations, number_of
@@ -133,7 +133,12 @@ def encode(
     """A sequence for each text of an example: the anchor, the positive, the negatives."""
     texts = [text for example in examples for text in (example.text, *example.others)]
     names = [example.where for example in examples for _ in (example.text, *example.others)]
-    encodings, cut = model.encode(texts, truncate=truncate, names=names)
+    owners = [i for i, example in enumerate(examples) for _ in (example.text, *example.others)]
+    try:
+        encodings, cut = model.encode(texts, truncate=truncate, names=names)
+    except EmptyText as error:  # of these texts; told of the examples
+        error.places = tuple(dict.fromkeys(owners[place] for place in error.places))
+        raise
     rest = iter(encodings)
     return [[next(rest) for _ in (example.text, *example.others)] for example in examples], cut
 

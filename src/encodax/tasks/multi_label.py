@@ -19,6 +19,7 @@ from encodax.tasks.task import (
     Example,
     Objective,
     Targets,
+    check_known,
     checked_labels,
     encode_whole,
     index_of,
@@ -78,7 +79,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """The labels of the examples.
 
     Raises:
-        EncodaxError: there is none, one is seen once, or all examples have the same.
+        EncodaxError: there is none, or all examples have the same.
     """
     found = checked_labels([(label, each.where) for each in examples for label in each.target])
     if all(set(example.target) == set(found) for example in examples):
@@ -89,6 +90,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
     """1 for each label of the text, 0 for the others: (C,)."""
+    check_known(example.target, labels, example.where)
     values = np.zeros(len(labels), np.float32)  # (C,)
     values[[index_of(label, labels, example.where) for label in example.target]] = 1
     return Targets(values, np.asarray(1.0, np.float32))

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float
 from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
-from encodax.errors import EncodaxError
+from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.nn.pooling import membership
 from encodax.tasks.task import Example, Objective, Targets, text_of, unchanged
@@ -114,6 +114,13 @@ def encode(
     """
     limit = min(WINDOW, model.max_length or WINDOW)
     encodings = model.tokenizer.encode([example.text for example in examples])
+    empty = [
+        place
+        for place, own in enumerate(encodings)
+        if not ((own.sequence_ids == 1) & _has_characters(own)).any()
+    ]
+    if empty:
+        raise EmptyText.of(examples[empty[0]].where, empty, "the context")
     pieces = [
         windows(encoding, limit, example.where)
         for encoding, example in zip(encodings, examples, strict=True)
@@ -121,12 +128,28 @@ def encode(
     return pieces, 0
 
 
+def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
+    """The example, or None where its answer has no token in any window; and that answer."""
+    if not example.target:
+        return example, ()
+    answer = example.target[0]
+    is_shown = any(
+        (
+            (own.sequence_ids == 1)
+            & (own.offsets[:, 1] > answer.start)
+            & (own.offsets[:, 0] < answer.end)
+        ).any()
+        for own in encodings
+    )
+    return (example, ()) if is_shown else (None, (answer.text,))
+
+
 def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
     """A pair cut into sequences of at most `limit` tokens, which overlap in the second text."""
     is_context = encoding.sequence_ids == 1
     others = int(np.count_nonzero(~is_context))
     if not np.any(is_context & _has_characters(encoding)):
-        raise EncodaxError(f"{where}: the context is empty")
+        raise EmptyText.of(where, what="the context")
     room = limit - others
     if room < 2:
         raise EncodaxError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -15,12 +16,21 @@ from jaxtyping import Array, Float, Int
 
 from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
-from encodax.errors import EncodaxError
+from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
 from encodax.types import AnyArray, AnyBatch, ModelOutput
+
+logger = logging.getLogger(__name__)
+
+SOME_NAMES = 50
+"""Labels that an error or a note lists, as they are to be mended."""
+SOME_KNOWN = 20
+"""Labels of a model that an error lists."""
+LONGEST_SHOWN = 80
+"""Characters of a value that an error shows."""
 
 AnyModel = Model | Seq2SeqModel
 """What a task trains: an encoder with a head, or an encoder with a decoder."""
@@ -298,39 +308,90 @@ def string_of(record: Record, name: str) -> str:
         raise EncodaxError(f"{record.where}: no field {name!r} (found: {known})")
     text = record.fields[name]
     if not isinstance(text, str):
-        raise EncodaxError(f"{record.where}: a text is a string, not {text!r}")
+        kind = EncodaxError if text is not None else EmptyText
+        what = f" (a {type(text).__name__}, in the field {name!r}): make it a string"
+        column = what if text is not None else ""
+        raise kind(f"{record.where}: a text is a string, not {_shortened(repr(text))}{column}")
     if not text.strip():
-        raise EncodaxError(f"{record.where}: the text is empty")
+        raise EmptyText.of(record.where)
     check_unicode(text, record.where)
     return text
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
 def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """The classes among (label, where) pairs, numbers in numeric order, else by name.
 
+    Those that are seen once are told: little can be learned of them.
+
     Raises:
-        EncodaxError: there is none, or one is seen once: nothing can be learned of it and checked.
+        EncodaxError: there is none.
     """
     counts = Counter(label for label, _ in seen)
-    for label, where in seen:
-        if counts[label] == 1:
-            raise EncodaxError(
-                f"{where}: the label {label!r} is seen once; give it a second example, or leave "
-                "it out"
-            )
     if not counts:
         raise EncodaxError("the training data has no label")
+    rare = [f"{label!r} ({where})" for label, where in seen if counts[label] == 1]
+    if rare:
+        logger.warning(
+            "%s seen once, so that little can be learned of %s: %s",
+            "a label is" if len(rare) == 1 else f"{len(rare)} labels are",
+            "it" if len(rare) == 1 else "them",
+            _first_of(rare),
+        )
     by_number = all(label.removeprefix("-").isdecimal() for label in counts)
     return tuple(sorted(counts, key=(lambda label: int(label)) if by_number else None))
+
+
+class UnknownLabels(EncodaxError):
+    """Labels that a model does not know."""
+
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, where: str, counts: Mapping[str, int], known: Sequence[str]) -> UnknownLabels:
+        """The error that names them, each with the number of its records where that is above 1.
+
+        Args:
+            where: the first of them stands.
+            counts: the records of each.
+            known: the labels of the model.
+        """
+        named = [
+            repr(label) + (f" ({count:,} records)" if count > 1 else "")
+            for label, count in counts.items()
+        ]
+        what = "unknown label" + "s" * (len(named) > 1)
+        listed = ", ".join(known[:SOME_KNOWN]) + (", ..." if len(known) > SOME_KNOWN else "")
+        error = cls(f"{where}: {what} {_first_of(named)}; the model knows: {listed}")
+        error.labels = tuple(counts)
+        return error
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Names for an error: the first of many."""
+    left = len(names) - SOME_NAMES
+    return ", ".join(names[:SOME_NAMES]) + (f", ... ({left:,} more)" if left > 0 else "")
+
+
+def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> None:
+    """Refuse labels that a model does not know, all that a record has at once.
+
+    Raises:
+        UnknownLabels: names them.
+    """
+    unknown = {label: 1 for label in wanted if label not in labels}
+    if unknown:
+        raise UnknownLabels.of(where, unknown, labels)
 
 
 def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
     """The class of a label.
 
     Raises:
-        EncodaxError: the model does not know it.
+        UnknownLabels: the model does not know it.
     """
-    if label not in labels:
-        known = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
-        raise EncodaxError(f"{where}: unknown label {label!r}; the model knows: {known}")
+    check_known([label], labels, where)
     return labels.index(label)

@@ -10,8 +10,9 @@ of words (parts of speech): a word has that of its first token, and each is a sp
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
 from encodax.tasks.task import (
     Example,
     Targets,
+    check_known,
     checked_labels,
     classes_loss,
     encode_whole,
@@ -82,7 +84,7 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
     where, fields = record.where, record.fields
     if "tokens" in fields:
         words = list_of(record, "tokens", wants='["call", "Ada"]')
-        if not _is_strings(words) or not words or not all(word.strip() for word in words):
+        if not _is_strings(words) or not any(word.strip() for word in words):
             raise EncodaxError(f"{where}: 'tokens' wants a list of words")
         joined, standing = " ".join(words), tuple(_places(words))
         check_unicode(joined, where)
@@ -111,7 +113,7 @@ def labels(examples: Sequence[Example], scheme: TagScheme = IOB) -> tuple[str, .
     """The tags of each label, after `O` where the scheme has one.
 
     Raises:
-        EncodaxError: no example has a span, or a label is seen once.
+        EncodaxError: no example has a span.
     """
     seen = [(span.label, example.where) for example in examples for span in example.target]
     found = checked_labels(seen)
@@ -127,24 +129,21 @@ def targets(
 ) -> Targets:
     """The class of every token; special tokens do not count.
 
-    A token that a span covers in part belongs to it. (Where a text was cut, the spans beyond
-    the cut are left out.) Of labels of words, the first token of each word alone counts; without
-    an `O`, so do only tokens of spans.
+    A token that a span covers in part belongs to it. Spans of no token are left out: those that
+    `seen` tells of, and where a text was cut those beyond the cut. Of labels of words, the first
+    token of each word alone counts; without an `O`, so do only tokens of spans.
 
     Raises:
-        EncodaxError: the model does not know a label, or a span covers no token.
+        EncodaxError: the model does not know a label.
     """
     scheme = tag_schemes.of_labels(labels, scheme_name)
     has_outside = OUTSIDE in labels and scheme.name != "none"
     outside = labels.index(OUTSIDE) if has_outside else 0
     classes = np.full(len(encoding), outside, np.int32)
     counts = ~encoding.is_special if has_outside else np.zeros(len(encoding), bool)
-    last = int(encoding.offsets.max())
+    check_known([scheme.tags(span.label, 1)[0] for span in example.target], labels, example.where)
     for span in example.target:
         inside = tokens_in(span, encoding)
-        if len(inside) == 0 and span.start < last:
-            piece = example.text[span.start : span.end]
-            raise EncodaxError(f"{example.where}: the span {piece!r} covers no token")
         if scheme.name == "none":
             inside = inside[:1]
         tags = scheme.tags(span.label, max(1, len(inside)))
@@ -152,6 +151,25 @@ def targets(
         classes[inside] = [index_by_tag[tag] for tag in tags[: len(inside)]]
         counts[inside] = True
     return Targets(classes, counts.astype(np.float32))
+
+
+def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
+    """The example without the spans that no token shows, such as a zero width space; and these.
+
+    What is beyond the cut of a text that was cut is none of them.
+    """
+    (encoding,) = encodings
+    last = int(encoding.offsets.max())
+    shown: list[Span] = []
+    unseen: list[str] = []
+    for span in example.target:
+        piece = str(example.text)[span.start : span.end]
+        is_beyond = span.start >= last and re.search(r"\w", piece) is not None
+        if is_beyond or len(tokens_in(span, encoding)):
+            shown.append(span)
+        else:
+            unseen.append(piece)
+    return replace(example, target=tuple(shown)), tuple(unseen)
 
 
 def decode(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, overload
 
 from encodax.data import sources
 from encodax.data.aligned import Aligned
-from encodax.data.records import Paths, Records, open_records
+from encodax.data.records import Paths, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
+from encodax.tasks.empty import IN_DATA, Empties, OnEmptyInData
 from encodax.tasks.task import Example, Task
 
 
 class Part(Sequence[Record]):
     """Some of the records of files."""
 
-    def __init__(self, records: Records, places: Sequence[int]):
+    def __init__(self, records: Sequence[Record], places: Sequence[int]):
         """Choose them by their numbers."""
         self._records, self._places = records, places
 
@@ -81,10 +84,22 @@ class Examples(Sequence[Example]):
         return (self._task.parse(record, labelled=True) for record in self._records)
 
 
-def examples_of(task: Task, data: Data, columns: Sequence[str] | None = None) -> Examples:
+def examples_of(
+    task: Task,
+    data: Data,
+    columns: Sequence[str] | None = None,
+    on_empty: OnEmptyInData = "error",
+) -> Examples:
     """The examples of files or of records in memory; all of them have been understood once.
 
     So whatever cannot be is told before anything begins, the first of it first.
+
+    Args:
+        task: gives the records a meaning.
+        data: files to read, or records in memory.
+        columns: names of the columns of CSV or TSV files without a header.
+        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
+            them out.
 
     Raises:
         EncodaxError: there is none, or one cannot be understood.
@@ -99,10 +114,15 @@ def examples_of(task: Task, data: Data, columns: Sequence[str] | None = None) ->
         records = data if isinstance(data, Part | Aligned) else list(sources.records_of(given))
     if not len(records):
         raise EncodaxError(f"{name}: the data set is empty")
-    examples = Examples(task, records)
-    for _ in examples:
-        pass
-    return examples
+    parse = functools.partial(task.parse, labelled=True)
+    filled = array("q")
+    for number, _ in Empties(on_empty, IN_DATA).filled(parse, records):
+        filled.append(number)
+    if not filled:
+        raise EncodaxError(f"{name}: the data set is empty: each text is")
+    if len(filled) < len(records):
+        records = Part(records, filled)
+    return Examples(task, records)
 
 
 def _are_paths(data: Data) -> TypeGuard[Paths]:

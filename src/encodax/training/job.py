@@ -18,6 +18,7 @@ from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import distillation, embedding, task_named, token_classification
 from encodax.tasks.dataset import Dataset
+from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel, Objective, Task, check_objective
 from encodax.tasks.token_classification import Reading
 from encodax.training.adapters import trainable
@@ -75,6 +76,7 @@ def prepare(
     model: Path | str | AnyModel | None = None,
     teacher: Path | str | Model | None = None,
     columns: Sequence[str] | None = None,
+    on_empty: OnEmptyInData = "error",
     out: Path | str | None = None,
     overwrite: bool = False,
     **choices: Any,
@@ -87,8 +89,8 @@ def prepare(
         _check_seq2seq(settings)
     if out is not None:
         atomic.check_free(Path(out), overwrite=overwrite)
-    learned = examples_of(chosen, train, columns)
-    judged = examples_of(chosen, eval, columns)
+    learned = examples_of(chosen, train, columns, on_empty)
+    judged = examples_of(chosen, eval, columns, on_empty)
     base = str(model) if isinstance(model, str | Path) else None
     if chosen.NAME == token_classification.NAME:
         model = _loaded(Model, model)  # its labels say, beside all tags, what one means

@@ -16,6 +16,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
 from encodax.run_files import METRICS_FILE, REPORT_FILE
+from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel
 from encodax.training import distributed
 from encodax.training.about import about
@@ -59,6 +60,7 @@ def train(
     model: Path | str | AnyModel | None = None,
     teacher: Path | str | Model | None = None,
     columns: Sequence[str] | None = None,
+    on_empty: OnEmptyInData = "error",
     overwrite: bool = False,
     checkpoints: Path | str | None = None,
     resume: bool = False,
@@ -77,6 +79,8 @@ def train(
         model: a model (or its directory) to begin from; None for one from scratch.
         teacher: a model whose answers are learned (`distillation` alone).
         columns: names of the columns of CSV or TSV files without a header.
+        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
+            them out.
         overwrite: whether `out` may exist.
         checkpoints: where a run is saved that it can go on from; `OUT.checkpoints` when not given.
         resume: go on from the newest checkpoint, to the bit as if the run had never stopped; all
@@ -97,7 +101,8 @@ def train(
     """
     job = prepare(
         task, train=train, eval=eval, model=model, teacher=teacher, columns=columns,
-        out=out, overwrite=overwrite or resume or resume_step is not None, **choices,
+        on_empty=on_empty, out=out,
+        overwrite=overwrite or resume or resume_step is not None, **choices,
     )  # fmt: skip
     place = None if out is None else Path(out)
     keeping = Keeping(

@@ -1,0 +1,219 @@
+"""Texts that are empty: the one rule of what becomes of them, whatever a model is used for.
+
+A text is empty where nothing but spaces is in it, or where its characters give no token, as a zero
+width space alone does.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+from encodax.data.sources import Record
+from encodax.errors import EmptyText, EncodaxError
+from encodax.tasks.task import Example, Task
+from encodax.tokenizer import Encoding, Text
+
+logger = logging.getLogger(__name__)
+
+OnEmpty = Literal["error", "skip", "keep"]
+"""Refuse an empty text; leave it out; or keep its place, with an answer that says nothing."""
+OnEmptyInData = Literal["error", "skip"]
+"""The same for data with labels, where no answer is wanted."""
+IN_DATA = get_args(OnEmptyInData)
+Encode = Callable[[list[Example]], tuple[Sequence[Sequence[Any]], int]]
+"""The token sequences of each example, and how many examples were cut."""
+
+
+_SCORES = {"label": None, "score": None, "scores": None}
+NO_ANSWER: dict[str, dict[str, Any]] = {
+    "classification": _SCORES,
+    "multi-label": {"labels": None, **_SCORES},
+    "regression": _SCORES,
+    "reranking": _SCORES,
+    "token-classification": {"spans": None},
+    "question-answering": {"answer": None},
+}
+"""What JSON says of an empty text whose place is kept, by the name of the task."""
+
+
+class Empties:
+    """What is done with the empty texts of a stream, and how many there were."""
+
+    def __init__(self, rule: str, choices: Sequence[str] = get_args(OnEmpty)):
+        """Begin to count.
+
+        Args:
+            rule: what is done.
+            choices: the rules that there are here.
+
+        Raises:
+            EncodaxError: the rule is none of these.
+        """
+        if rule not in choices:
+            raise EncodaxError(f"on_empty {rule!r} is not one of: {', '.join(choices)}")
+        self.rule = rule
+        self._way_out = " or ".join(choice for choice in choices if choice != "error")
+        self._count, self._first = 0, ""
+
+    def parsed(
+        self,
+        parse: Callable[[Record], Example],
+        records: Iterable[Record],
+        fields: Sequence[str],
+    ) -> Iterator[Example]:
+        """The examples of records; one of an empty text has the texts that are in these fields.
+
+        Raises:
+            EncodaxError: a record cannot be understood, or its text is empty and that is refused.
+        """
+        for record in records:
+            try:
+                example = parse(record)
+            except EmptyText as error:
+                if self.rule == "error":
+                    raise self._refusal(error) from None
+                example = Example(_as_they_are(record, fields), None, record.where)
+            yield example
+
+    def filled(
+        self, parse: Callable[[Record], Example], records: Iterable[Record]
+    ) -> Iterator[tuple[int, Example]]:
+        """The examples of the records whose texts are not empty, with the records' numbers.
+
+        Raises:
+            EncodaxError: a record cannot be understood, or its text is empty and that is refused.
+        """
+        for number, record in enumerate(records):
+            try:
+                example = parse(record)
+            except EmptyText as error:
+                self._meet(record.where, error)
+            else:
+                yield number, example
+        self.note()
+
+    def sequences(self, encode: Encode, examples: list[Example]) -> tuple[list[Sequence[Any]], int]:
+        """The token sequences of each example, none of an empty one; and how many were cut.
+
+        Raises:
+            EncodaxError: a text is empty, and that is refused; or `encode` refuses one.
+        """
+        if self.rule == "error":
+            return self._all_of(encode, examples)
+        filled = [example for example in examples if not is_blank(example)]
+        made, cut = sequences_of(encode, filled)
+        by_example = {id(example): own for example, own in zip(filled, made, strict=True)}
+        found = [by_example.get(id(example), []) for example in examples]
+        for example, own in zip(examples, found, strict=True):
+            if not own:
+                self._meet(example.where, EmptyText.of(example.where))
+        return found, cut
+
+    def _all_of(self, encode: Encode, examples: list[Example]) -> tuple[list[Sequence[Any]], int]:
+        """The token sequences of examples none of which may be empty."""
+        try:
+            found, cut = encode(examples)
+        except EmptyText as error:  # it says which text it is
+            raise self._refusal(error) from None
+        for example, own in zip(examples, found, strict=True):
+            if is_blank(example) or not _has_both(example.text, own):
+                raise self._refusal(EmptyText.of(example.where))
+        return list(found), cut
+
+    def note(self) -> None:
+        """Say how many there were, if there were any."""
+        if self._count:
+            what = "are empty" if self._count > 1 else "is empty"
+            done = "left out" if self.rule == "skip" else "answered as such"
+            logger.warning(
+                "%d %s %s and %s, the first: %s",
+                self._count, "texts" if self._count > 1 else "text", what, done, self._first,
+            )  # fmt: skip
+
+    def _meet(self, where: str, error: EmptyText) -> None:
+        if self.rule == "error":
+            raise self._refusal(error) from None
+        self._first = self._first or where
+        self._count += 1
+
+    def _refusal(self, error: EmptyText) -> EmptyText:
+        told = f"{error}; write a text, or say what becomes of empty ones: --on-empty "
+        return EmptyText(f"{told}{self._way_out} (on_empty=)")
+
+
+def labelled(task: Task, records: Iterable[Record], on_empty: OnEmptyInData) -> Iterator[Example]:
+    """The examples of labelled records, those of an empty text left out where that is asked for.
+
+    Raises:
+        EncodaxError: a record is not one of the task, or its text is empty and that is refused.
+    """
+    parse = functools.partial(task.parse, labelled=True)
+    return (example for _, example in Empties(on_empty, IN_DATA).filled(parse, records))
+
+
+def has_word(text: str) -> bool:
+    """Whether a text has a letter or a digit of any script, and so a token for sure."""
+    return re.search(r"\w", text) is not None
+
+
+def is_blank(example: Example) -> bool:
+    """Whether a text of an example has nothing but spaces in it."""
+    return not all(part.strip() for part in example.parts)
+
+
+def sequences_of(encode: Encode, examples: Sequence[Example]) -> tuple[list[Sequence[Any]], int]:
+    """The token sequences of each example, none where a text gives no token; and how many were cut.
+
+    Raises:
+        EncodaxError: `encode` refuses an example for another reason.
+    """
+    left = list(range(len(examples)))
+    found: list[Sequence[Any]] = [[] for _ in examples]
+    while left:
+        try:
+            made, cut = encode([examples[place] for place in left])
+        except EmptyText as error:
+            if not error.places:
+                raise
+            empty = set(error.places)
+            left = [place for number, place in enumerate(left) if number not in empty]
+        else:
+            for place, own in zip(left, made, strict=True):
+                found[place] = own if _has_both(examples[place].text, own) else []
+            return found, cut
+    return found, 0
+
+
+def _has_both(text: Text, sequences: Sequence[Any]) -> bool:
+    """Whether each text of a pair has a token."""
+    if isinstance(text, str) or not all(isinstance(each, Encoding) for each in sequences):
+        return True
+    return all(any((own.sequence_ids == part).any() for own in sequences) for part in (0, 1))
+
+
+def refuse_unseen(
+    texts: Sequence[str],
+    names: Sequence[str],
+    encode: Callable[[list[str]], Sequence[Encoding]],
+) -> None:
+    """Refuse texts that alone would give no token, where something is to be put before them.
+
+    Raises:
+        EmptyText: names the first, and tells which they are.
+    """
+    doubtful = [place for place, text in enumerate(texts) if not has_word(text)]
+    encodings = encode([texts[place] for place in doubtful])
+    empty = [place for place, own in zip(doubtful, encodings, strict=True) if own.is_special.all()]
+    if empty:
+        raise EmptyText.of(names[empty[0]], empty)
+
+
+def _as_they_are(record: Record, fields: Sequence[str]) -> Text:
+    """The texts of a record, of which one is empty."""
+    found = [record.fields[name] for name in fields if name in record.fields]
+    texts = [text if isinstance(text, str) else "" for text in found] or [""]
+    return (texts[0], texts[1]) if len(texts) > 1 else texts[0]
