@@ -568,7 +568,7 @@ def test_a_model_of_another_kind_is_refused_by_either(tmp_path: Path, tiny_model
     assert not is_seq2seq(tmp_path / "encoder")
 
 
-@pytest.mark.parametrize("model_type", ["pegasus", None, 7, ["marian"], {}])
+@pytest.mark.parametrize("model_type", ["m2m_100", None, 7, ["marian"], {}])
 def test_an_unknown_model_type_is_refused(tmp_path: Path, model_type: object) -> None:
     writer().save(tmp_path / "model")
     config = tmp_path / "model" / "config.json"
