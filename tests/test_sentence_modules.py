@@ -376,6 +376,18 @@ def test_newer_files_keep_the_longest_sequence_with_the_tokenizer(
     assert Model.load(directory).max_length == expected
 
 
+@pytest.mark.parametrize("key", ["model_max_length", "max_len"])
+@pytest.mark.parametrize("golden", ["bert/encoder", "bert/token", "bert/sequence"])
+def test_the_length_of_the_tokenizer_counts_for_any_model(
+    tmp_path: Path, golden: str, key: str
+) -> None:
+    directory = published(tmp_path / "model", golden)
+    edit_json(directory / "tokenizer_config.json", lambda content: content.update({key: 7}))
+    assert Model.load(directory).max_length == 7
+    if golden != "bert/encoder":
+        assert Model.load(directory, encoder_only=True).max_length == 7
+
+
 @pytest.mark.parametrize("value", [0, -1, 0.5, "x", True, [], {}])
 def test_a_longest_sequence_that_is_none_is_refused(directory: Path, value: object) -> None:
     write_json(directory / "sentence_bert_config.json", {"max_seq_length": value})

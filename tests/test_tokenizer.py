@@ -314,6 +314,20 @@ def test_of_a_pair_the_longer_text_is_cut_first_as_the_library_does(tokenizer: T
             ]
 
 
+@pytest.mark.parametrize("pair", [("MKTAYIA", "MKTAYIAK"), ("MKTAYIAK", "MKT"), ("MK", "MKTAY")])
+def test_of_a_pair_of_esm_the_first_text_keeps_the_odd_token(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    tokenizer = Tokenizer.load(written(tmp_path, {"vocab.txt": ESM}), model_type="esm")
+    (whole,) = tokenizer.encode([pair])
+    frame = int(np.count_nonzero(whole.sequence_ids == -1))
+    counts = [int(np.count_nonzero(whole.sequence_ids == text)) for text in (0, 1)]
+    while sum(counts):  # a token a time, as transformers cuts where it has no library to do so
+        counts[0 if counts[0] > counts[1] else 1] -= 1
+        short = whole.truncated(frame + sum(counts))
+        assert [int(np.count_nonzero(short.sequence_ids == text)) for text in (0, 1)] == counts
+
+
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_pair_without_room_for_its_special_tokens_ends_with_the_last(
     tokenizer: Tokenizer, length: int

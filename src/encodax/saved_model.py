@@ -112,6 +112,8 @@ def read(
         **tokenizer.keys,
         **({} if modules is None else modules.files),
     }
+    if modules is None:
+        config = _limited(config, sentence_modules.tokenizer_length(place))
     parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
     if modules is not None and is_embedder:
         return _as_embedder(parts, modules)
@@ -120,6 +122,13 @@ def read(
     if is_there(place / HEAD_FILE):
         parts = _with_own_head(parts, place, shapes_of)
     return _as_cross_encoder(parts, place, modules, activation)
+
+
+def _limited(config: ModelConfig, length: int | None) -> ModelConfig:
+    """A configuration with that limit in tokens, where its positions allow more."""
+    positions = config.encoder.embeddings.max_positions
+    is_shorter = length is not None and (positions is None or length < positions)
+    return replace(config, max_length=length if is_shorter else None)
 
 
 def _is_sequence(config: ModelConfig) -> bool:
@@ -183,8 +192,6 @@ def _as_cross_encoder(
     if modules is None:
         if not _is_sequence(config):
             return parts
-        is_known = activation is not None or len(config.labels) == 1
-        length = sentence_modules.tokenizer_length(place) if is_known else None
         usage = replace(config.usage, activation=activation)
     elif not _is_sequence(config):
         raise EncodaxError(
@@ -193,12 +200,9 @@ def _as_cross_encoder(
         )
     else:
         usual = "sigmoid" if len(config.labels) == 1 else "linear"
-        length = modules.max_length
+        config = _limited(config, modules.max_length)
         usage = replace(modules.usage, activation=modules.usage.activation or activation or usual)
-    positions = config.encoder.embeddings.max_positions
-    if length is not None and positions is not None and length >= positions:
-        length = None
-    return _lowered(replace(parts, config=replace(config, max_length=length, usage=usage)))
+    return _lowered(replace(parts, config=replace(config, usage=usage)))
 
 
 def _lowered(parts: Parts) -> Parts:

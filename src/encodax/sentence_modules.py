@@ -425,8 +425,9 @@ def _lengths(settings: Settings, usage: Usage, is_cross_encoder: bool) -> tuple[
     arguments = {key: _object(settings, key) for key in ARGUMENTS}
     for key, values in arguments.items():
         is_of_tokenizer = key in ("tokenizer_args", "processor_kwargs")
-        if is_of_tokenizer and "model_max_length" in values:
-            length = _length(values, "model_max_length")
+        if is_of_tokenizer:
+            own = _tokenizer_length(values)
+            length = length if own is None else own
         values.settle(OF_ARGUMENTS)
     processing = _object(settings, "processing_kwargs")
     for part in ("common", "text"):
@@ -453,7 +454,12 @@ def tokenizer_length(folder: Path) -> int | None:
     path = folder / "tokenizer_config.json"
     if not is_there(path):
         return None
-    return _length(Settings(_json(path, dict), where=path), "model_max_length")
+    return _tokenizer_length(Settings(_json(path, dict), where=path))
+
+
+def _tokenizer_length(settings: Settings) -> int | None:
+    """`model_max_length`, which files of old call `max_len`."""
+    return _length(settings, "model_max_length" if "model_max_length" in settings else "max_len")
 
 
 def _length(settings: Settings, key: str) -> int | None:

@@ -63,6 +63,9 @@ class Encoding:
     """0 for the tokens of the first text, 1 for those of the second, -1 for those of no text."""
     cuts_left: bool = False
     """Whether `truncated` keeps the last tokens of a text: `truncation_side` of the files."""
+    odd_goes_first: bool = False
+    """Whether the first of two texts that are both cut keeps a token more where their room is odd,
+    and not the longer one."""
     word_ids: Int[np.ndarray, " tokens"] | None = None
     """The pre-tokenizer's word of each token, -1 for none; None where it has no words."""
     word_rule: WordRule = "spaces"
@@ -85,7 +88,10 @@ class Encoding:
             keep = np.r_[frame[: length - 1], frame[-1:]]
         else:
             shorter, longer = sorted((first, second), key=len)
-            share = min(len(shorter), room // 2)  # the odd token goes to the longer text
+            # The odd token goes to the longer text.
+            share = min(len(shorter), room // 2)
+            if self.odd_goes_first and share < len(shorter) and shorter is first:
+                share = room - share
             cut = _last if self.cuts_left else _first
             keep = np.sort(np.r_[frame, cut(shorter, share), cut(longer, room - share)])
         return self.taken(keep)
@@ -540,6 +546,7 @@ class Tokenizer:
             is_special=np.asarray(encoding.special_tokens_mask, bool),
             sequence_ids=sequence_ids,
             cuts_left=conventions.cuts_left,
+            odd_goes_first=conventions.class_name in tokenizer_classes.CUT_IN_PYTHON,
             word_ids=_numbers(encoding.word_ids) if has_words else None,
             word_rule=self._word_rule,
         )

@@ -50,6 +50,8 @@ from encodax.tokenizer_files import (
 
 BACKEND = "TokenizersBackend"
 """The class for which `tokenizer.json` says all."""
+CUT_IN_PYTHON = frozenset({"EsmTokenizer"})
+"""Classes whose pairs transformers cuts itself: the first text then keeps the odd token."""
 OF_MODELS = {
     "albert": "AlbertTokenizer",
     "bart": "RobertaTokenizer",
