@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ from encodax.errors import EncodaxError
 from encodax.families.tensors import TensorNames
 from encodax.json_files import check_content, is_there
 from encodax.types import Params
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -276,7 +280,21 @@ class _Reader:
             elif not BUFFER.fullmatch(canonical):
                 array = self._read(canonical, None)
                 carried |= {} if array is None else {canonical: array}
+        self._tell_of_rounded_buffers()
         return carried
+
+    def _tell_of_rounded_buffers(self) -> None:
+        """Say so where frequencies that are computed anew were rounded in the file."""
+        names = (name for name in sorted(self._stored) if name.endswith("inv_freq"))
+        for stored, path in map(self._stored.__getitem__, itertools.islice(names, 1)):
+            with _opened(path) as file:
+                dtype = file.get_slice(stored).get_dtype()
+            if dtype != "F32":
+                logger.warning(
+                    "%s: %s is rounded to %s; rotary frequencies are computed anew in float32, so "
+                    "answers are not quite those of libraries that take the rounded ones",
+                    path, stored, dtype,
+                )  # fmt: skip
 
     def _may_carry(self, canonical: str) -> bool:
         family, config = self._family, self._config

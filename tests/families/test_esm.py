@@ -1,14 +1,19 @@
 """ESM-2: strays that its files carry, and what is not computed."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import goldens
+import jax
+import numpy as np
 import pytest
+from directories import published, store, tensors_of
 
 from encodax.config import MaskDropoutConfig
 from encodax.errors import EncodaxError
 from encodax.families import esm
+from encodax.model import Model
 
 GOLDEN = "esm/encoder"
 
@@ -66,3 +71,18 @@ def test_two_rows_of_positions_are_of_no_token() -> None:
 def test_what_is_not_computed_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(EncodaxError, match=re.escape(message)):
         goldens.read(GOLDEN, **changes)
+
+
+def test_rounded_frequencies_are_told_and_computed_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = published(tmp_path / "model", "esm/encoder-own-names")
+    tensors = tensors_of(directory)
+    own = {name: array for name, array in tensors.items() if name.endswith("inv_freq")}
+    assert own
+    weights = Model.load(directory).params
+    assert not caplog.records
+    store(directory, tensors | {name: np.float16(array) for name, array in own.items()})
+    jax.tree.map(np.testing.assert_array_equal, Model.load(directory).params, weights)
+    (note,) = caplog.messages
+    assert f"{min(own)} is rounded to F16" in note
