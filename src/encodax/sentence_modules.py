@@ -304,7 +304,7 @@ def _pooling(
     if not is_list or not named or not set(named) <= set(POOLINGS):
         known = ", ".join(POOLINGS)
         raise EncodaxError(
-            f"{path}: the pooling {shown(modes)} is not supported; known, alone or as a list: "
+            f"{path}: pooling_mode {shown(modes)} is not supported; known, alone or as a list: "
             f"{known}"
         )
     for key in ("embedding_dimension", "word_embedding_dimension"):

@@ -8,6 +8,7 @@ makes the rest anew by `tokenizer_config.json`: there the configuration wins. Fo
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -237,6 +238,14 @@ def _check_other_class(source: TokenizerFiles, class_name: str) -> None:
         )
     if class_name.removesuffix("Tokenizer") not in OTHERS:
         return
+    language = source.argument("src_lang")
+    if language is not None and json.dumps(language) not in json.dumps(
+        source.content.get("post_processor")
+    ):
+        raise EncodaxError(
+            f"{source.path}: src_lang = {shown(language)} is not what {TOKENIZER_FILE} puts around "
+            f"texts; write both alike with transformers: {WAY_OUT}"
+        )
     for key in SWITCHES:
         if source.argument(key) is not None:
             raise EncodaxError(

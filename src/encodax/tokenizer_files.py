@@ -96,11 +96,12 @@ CHAT = "it is of chats"
 PADDING = "a batch is packed, not padded"
 AT_THE_CALL = "a caller says it, and the file is not asked"
 PROVENANCE = "it says where the tokenizer comes from"
+OF_TOKENIZER_FILE = "tokenizer.json, or the class, says it"
 WAY_OUT = "AutoTokenizer.from_pretrained(X).save_pretrained(X)"
 
 HARMLESS: dict[str, str] = {
-    "add_bos_token": "tokenizer.json, or the class, says what stands around a text",
-    "add_eos_token": "tokenizer.json, or the class, says what stands around a text",
+    "add_bos_token": OF_TOKENIZER_FILE,
+    "add_eos_token": OF_TOKENIZER_FILE,
     "auto_map": "it names code, and no code of a directory is run",
     "backend": PROVENANCE,
     "chat_control_tokens": CHAT,
@@ -126,9 +127,21 @@ HARMLESS: dict[str, str] = {
     "stride": AT_THE_CALL,
     "transformers_version": PROVENANCE,
     "truncation": AT_THE_CALL,
+    "tgt_lang": AT_THE_CALL,
     "truncation_strategy": AT_THE_CALL,
     "use_fast": "there is one kind of tokenizer",
     "verbose": "it changes what is said, not what is computed",
+    "additional_special_tokens": "extra_special_tokens stands beside it, and counts",
+    "mask_token_sent": OF_TOKENIZER_FILE,
+    "offset": OF_TOKENIZER_FILE,
+    "source_lang": "the vocabulary has the languages",
+    "target_lang": "the vocabulary has the languages",
+    "trim_offsets": OF_TOKENIZER_FILE,
+    "unk_id": "the unknown token has an id in the vocabulary",
+    **dict.fromkeys(
+        ("merges_file", "source_spm", "spm_file", "target_spm", "target_vocab_file", "vocab_file"),
+        "the file of the directory is read, whatever it was called",
+    ),
 }
 """Keys of `tokenizer_config.json` that change no answer, each with the reason."""
 REFUSED = (
@@ -260,7 +273,8 @@ class TokenizerFiles:
         if found is None or isinstance(found, Mapping):
             return None if found is None else []
         if not isinstance(found, list):
-            raise EncodaxError(f"{self.path}: {new} = {shown(found)} is not a list")
+            key = new if self.config.get(new) else old
+            raise EncodaxError(f"{self.path}: {key} = {shown(found)} is not a list")
         return [self._token(new, token) for token in found]
 
     def _token(self, role: str, value: Any) -> Named:
