@@ -98,7 +98,8 @@ class Ours:
         rows = [[encoding(ids)] for ids in self._sources[:batch]]
         room = 24
         search = Beams(beams, alpha=1.0, offset=0.0) if beams > 1 else None
-        program = self._translator._program(batch, room, Manner(search, max_tokens=self._tokens))
+        manner = Manner(search, max_tokens=self._tokens)
+        program = self._translator._program(batch, room, self._tokens, manner)
         packed = assemble(rows, row_count=batch, row_tokens=room, slots=1)
         began = time.perf_counter()
         draws = np.zeros(packed.token_ids.shape[0], np.uint32)
