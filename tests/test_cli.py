@@ -958,7 +958,10 @@ def test_what_cannot_be_is_refused(
 def test_a_bad_line_is_found_before_anything_is_lost(call: Call, site: Path) -> None:
     before = snapshot(site)
     outcome = call("predict", "model", "--input", "bad.jsonl", "--output", "answers.jsonl")
-    assert_refused(outcome, "bad.jsonl, line 2")
+    assert_refused(outcome, r"bad.jsonl, line 2.*answers\.jsonl\.partial")
+    partial = site / "answers.jsonl.partial"
+    assert json.loads(partial.read_text())["text"] == "good"  # what was done before it
+    partial.unlink()
     assert snapshot(site) == before
 
 

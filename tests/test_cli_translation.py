@@ -188,6 +188,9 @@ def test_what_cannot_be_is_one_line_and_loses_nothing(
     for name, (_, message) in REFUSED.items():
         with subtests.test(name):
             assert_refused(outcomes[name].result(), message)
+    for name in ("new.txt.partial", "older.txt.partial"):  # what was done before an error
+        assert (site / name).read_text() == "BA\n"
+        (site / name).unlink()
     assert snapshot(site) == before
 
 

@@ -444,6 +444,8 @@ def test_the_files_are_those_of_transformers(tmp_path: Path) -> None:
 
 def test_what_no_family_has_is_saved_for_encodax_alone(tmp_path: Path) -> None:
     model = writer("pre")
+    halved = dataclasses.replace(model.config.transformer, output_scale=0.5)
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, transformer=halved))
     with pytest.warns(UserWarning, match="saved as model_type encodax-seq2seq, which only Encodax"):
         model.save(tmp_path / "model")
     loaded = Seq2SeqModel.load(tmp_path / "model")

@@ -1199,14 +1199,14 @@ def search(
     examples = list(_examples_of(records, empties))
     embedder = Embedder.load(model, revision=revision, precision=precision)
     queried, before = embedder.prompt_of("query"), embedder.prompt_of("document")
-    for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
-        if prompt:
-            typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
     rows = np.empty((len(examples), embedder.width), np.float32)
     searched = list(_filling(rows, answers))  # those left out keep their numbers
     vectors = rows[: len(searched)]
     found = embedder.search(queries, vectors, top_k=top_k, truncate=truncate)
+    for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
+        if prompt:
+            typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
     for query, hits in zip(queries, found, strict=True):
         for hit in hits:
             example = searched[hit.index]

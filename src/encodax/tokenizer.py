@@ -231,6 +231,9 @@ class Tokenizer:
         pre_tokenizer = getattr(backend, "pre_tokenizer", None)
         self._word_rule = words.rule_of(pre_tokenizer)
         self._blank_id = backend.token_to_id(words.blank_of(pre_tokenizer))
+        added = backend.get_added_tokens_decoder().values()
+        takes_spaces = any(token.lstrip or token.rstrip for token in added)
+        self._has_no_spaces = self._word_rule == "pieces" and not takes_spaces
         vocabulary = backend.get_vocab()
         self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
         known = (SPECIAL_TOKENS, ROBERTA_TOKENS, ESM_TOKENS)
@@ -533,7 +536,7 @@ class Tokenizer:
         sequence_ids = _numbers(encoding.sequence_ids)
         texts = (text,) if isinstance(text, str) else text
         # Where each character is a token, spaces count; BERT's tokens hold none, ASCII no accents.
-        is_plain = self._word_rule == "pieces" and all(part.isascii() for part in texts)
+        is_plain = self._has_no_spaces and all(part.isascii() for part in texts)
         if self._word_rule != "letters" and not is_plain:
             is_blank = token_ids == (-1 if self._blank_id is None else self._blank_id)
             offsets = words.seen_offsets(offsets, sequence_ids, is_blank, texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,8 +277,11 @@ def test_a_quantity_is_no_probability(with_head: Callable[..., Model], problem: 
     """Of a cross-encoder with one score, softmax would make 1, whatever it is."""
     model = with_head("sequence", "stars", problem=problem)
     found = Inspector(model, steps=8).inspect(TEXT, OTHER)
-    (wanted,) = encodax.Reranker(model).predict([(TEXT, OTHER)])
-    assert found.answer == (("stars", f"{wanted:.4f}"),)
+    (share,) = encodax.Reranker(model).predict([(TEXT, OTHER)])
+    wanted = math.log(share / (1 - share))  # a cross-encoder's score goes through the sigmoid
+    ((name, shown),) = found.answer
+    assert name == "stars"
+    assert float(shown) == pytest.approx(wanted, abs=1e-4)
     assert_shares(found, [wanted])
 
 

@@ -331,7 +331,7 @@ def test_a_model_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
         ({"train": []}, "the data: the data set is empty"),
         ({"eval": []}, "the data: the data set is empty"),
         ({"train": "missing.jsonl"}, r"missing\.jsonl does not exist"),
-        ({"train": [*SENTIMENT, {"text": "x", "label": "new"}]}, "example 16: the label 'new' is"),
+        ({"train": SENTIMENT[:1]}, "every example has the label 'yes': there is nothing to tell"),
         ({"eval": [{"text": "x", "label": "new"}]}, "example 0: unknown label 'new'"),
         ({"eval": [{"text": "x " * 40, "label": "no"}]}, "example 0: .* the model takes 32"),
         ({"model": "./missing"}, r"\./missing does not exist: give a model directory, or the id"),

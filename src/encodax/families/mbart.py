@@ -41,6 +41,7 @@ FAMILY = Seq2SeqFamily(
         "static_position_embeddings": True,
         "normalize_embedding": False,
     },
+    aliases=marian.ALIASES,
     fixed=marian.FIXED,
     copies=marian.COPIES,
 )

@@ -34,6 +34,7 @@ FAMILY = Seq2SeqFamily(
         "static_position_embeddings": False,
         "normalize_embedding": True,
     },
+    aliases=marian.ALIASES,
     fixed=marian.FIXED,
     copies=marian.COPIES,
     position_tables=tuple(

@@ -164,7 +164,7 @@ class Manner:
         if sampling is None and beams is None and said.do_sample:
             sampling = said.sampling
         chosen = beams if isinstance(beams, Beams) else said.beams
-        if isinstance(beams, int):
+        if beams is not None and not isinstance(beams, Beams):
             chosen = dataclasses.replace(chosen, count=beams)
         if length_penalty is not None:
             chosen = dataclasses.replace(chosen, alpha=length_penalty, offset=0.0)

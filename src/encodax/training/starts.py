@@ -83,6 +83,8 @@ def scoring(model: Model, task: Task) -> Model:
         activation = activation or "sigmoid"
     elif task.NAME == regression.NAME or activation is not None:
         activation = "linear"
+    if activation == model.config.usage.activation:
+        return model
     usage = replace(model.config.usage, activation=activation)
     return replace(model, config=replace(model.config, usage=usage))
 
