@@ -36,6 +36,8 @@ ACTIVATIONS = {
     "gelu": "gelu_erf",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_python": "gelu_erf",
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
