@@ -120,6 +120,8 @@ FAMILY = PublishedFamily(
         "token_dropout": False,
     },
     fixed={
+        "add_cross_attention": False,
+        "is_decoder": False,
         "emb_layer_norm_before": False,
         "is_folding_model": False,
         "position_embedding_type": "rotary",

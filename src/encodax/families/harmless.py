@@ -72,8 +72,6 @@ FIXED_OF_ANY: dict[str, tuple[object, ...]] = {
 """Keys that files of any family may have, and the values that are computed."""
 FIXED_OF_ENCODERS: dict[str, tuple[object, ...]] = {
     **FIXED_OF_ANY,
-    "add_cross_attention": (False, None),
-    "is_decoder": (False, None),
     "is_encoder_decoder": (False, None),
 }
 """The same of encoders."""
