@@ -209,11 +209,11 @@ def test_several_poolings_are_joined_in_the_order_of_the_list_or_of_the_flags(
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"pooling_mode": "attention"}, 'the pooling "attention" is not supported; known, alone'),
-        ({"pooling_mode": []}, "the pooling [] is not supported"),
-        ({"pooling_mode": ["cls", 7]}, 'the pooling ["cls", 7] is not supported'),
-        ({"pooling_mode": {"cls": True}}, 'the pooling {"cls": true} is not supported'),
-        ({"pooling_mode": 7}, "the pooling 7 is not supported"),
+        ({"pooling_mode": "attention"}, 'pooling_mode "attention" is not supported; known, alone'),
+        ({"pooling_mode": []}, "pooling_mode [] is not supported"),
+        ({"pooling_mode": ["cls", 7]}, 'pooling_mode ["cls", 7] is not supported'),
+        ({"pooling_mode": {"cls": True}}, 'pooling_mode {"cls": true} is not supported'),
+        ({"pooling_mode": 7}, "pooling_mode 7 is not supported"),
         ({"pooling_mode_cls_token": 1}, "pooling_mode_cls_token = 1 is not true or false"),
         ({"include_prompt": None}, "include_prompt = null is not true or false"),
         ({**flags("mean"), "weights": [1]}, "weights = [1] is not supported: it is not known here"),
