@@ -448,6 +448,12 @@ class Adapter:
         if self.settings.start == "less QR":  # s Q_r R_r, the part of W that Q_r spans
             q = np.linalg.qr(weight)[0][:, :rank]
             weight = weight - self.settings.scale_of(module) * (q @ (q.T @ weight))
+        elif len(ordered) > 1:
+            raise EncodaxError(
+                f'{self._file}: {name}: init_lora_weights = "pissa" of a weight of several parts '
+                "is not supported: its singular vectors are too sensitive to rounding to be found "
+                f"again; {peft_config.WAY_OUT}"
+            )
         else:  # U_r S_r V_r: s is a factor of neither more nor less
             u, values, v = np.linalg.svd(weight, full_matrices=False)
             weight = weight - (u[:, :rank] * values[:rank]) @ v[:rank]

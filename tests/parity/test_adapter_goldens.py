@@ -22,7 +22,10 @@ from encodax.types import PackedBatch
 FOLDER = Path(__file__).parent / "goldens-adapters"
 OF_LIBRARY = ("cross-encoder", "sentence-transformers")
 REFUSED = sorted(path.name for path in (FOLDER / "refused").iterdir())
-CASES = sorted(path.name for path in FOLDER.iterdir() if path.name not in (*OF_LIBRARY, "refused"))
+SENSITIVE = "pissa-fused"
+"""Singular vectors of fused weights: within 1e-5 on one version of JAX, and not on another."""
+OTHERS = (*OF_LIBRARY, "refused", SENSITIVE)
+CASES = sorted(path.name for path in FOLDER.iterdir() if path.name not in OTHERS)
 TEXTS = ["the cat sat on a mat", "a dog", "the cat ran and a dog ran and the cat sat"]
 PAIRS = [("the cat", "a dog ran"), ("a mat", "the dog sat on a cat")]
 """Texts and pairs as the generator has them."""
@@ -52,6 +55,13 @@ def test_an_adapter_gives_what_peft_gives_with_it(case: str) -> None:
     batch = PackedBatch.from_rows(stored["token_ids"][None], type_ids=stored["type_ids"][None])
     logits = model.apply(model.params, batch).logits
     assert_close(logits[0, 0], stored["output"], TOLERANCE)
+
+
+def test_singular_vectors_of_fused_weights_are_refused() -> None:
+    model = parts(base_of(SENSITIVE))
+    message = refusal(lambda: model.with_adapter(FOLDER / SENSITIVE))
+    assert 'init_lora_weights = "pissa" of a weight of several parts is not supported' in message
+    assert "model.merge_and_unload().save_pretrained(directory)" in message
 
 
 @pytest.mark.parametrize("case", REFUSED)
