@@ -26,7 +26,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodax import atomic, json_files, peft_config, sentence_modules, tokenizer_files, weights
+from encodax import (
+    atomic,
+    json_files,
+    overlap,
+    peft_config,
+    sentence_modules,
+    tokenizer_files,
+    weights,
+)
 from encodax.config import HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import Family, family_named, native
@@ -119,9 +127,10 @@ def write(
         overwrite: whether the directory may exist.
 
     Raises:
-        EncodaxError: PEFT's layout has no place for a leaf; the directory exists and is not to be
-            overwritten, or cannot be written.
+        EncodaxError: PEFT's layout has no place for a leaf; the directory is the base, exists and
+            is not to be overwritten, or cannot be written.
     """
+    overlap.check_apart({"the adapter": directory}, {"its base": base})
     config = parts.config
     family, stored = family_and_config(config)
     bare = replace(stored, head=None, labels=())  # such names are found with any head, and none
@@ -274,6 +283,16 @@ def place_of(directory: Path) -> Path | None:
 def is_adapter(directory: Path) -> bool:
     """Whether a directory holds an adapter, and so no model of its own."""
     return place_of(directory) is not None
+
+
+def base_of(directory: Path) -> str | None:
+    """Name of the base of an adapter, a directory or an id; None where it has none, or is none.
+
+    Raises:
+        EncodaxError: a file of the adapter is broken.
+    """
+    place = place_of(directory)
+    return None if place is None else peft_config.read(place / ADAPTER_CONFIG_FILE).base
 
 
 @dataclass(frozen=True)

@@ -845,6 +845,7 @@ def predict(
     from encodax.tasks import task_of_records
     from encodax.tasks.empty import NO_ANSWER, Empties
 
+    _check_output(output, model, input)
     records = _records(texts, input, columns=columns, format=format)
     predictor: Predictor[Any] = Predictor.load(
         model,
@@ -913,6 +914,7 @@ def embed(
     if ending not in vectors.WRITERS:
         known = ", ".join(f".{name}" for name in vectors.WRITERS)
         raise EncodaxError(f"{output}: vectors are written to files that end in {known}")
+    _check_output(output, model, input)
     empties = Empties(on_empty)
     records = _records(texts, input, columns=columns, format=format)
     examples = list(_examples_of(records, empties))
@@ -1106,6 +1108,7 @@ def translate(
         raise EncodaxError(
             "--temperature, --top-k, --top-p, --min-p and --typical-p go with --sample"
         )
+    _check_output(output, model, input)
     records = _records(texts, input, columns=columns, format=format)
     empties = Empties(on_empty)
     sources_of = empties.parsed(translation.source_of, records, ("source", "text"))
@@ -1290,6 +1293,7 @@ def explore(
     """
     if open_ and output == "-":
         raise EncodaxError("--open wants a file to show: --output page.html")
+    _check_output(output, model)
     if text == "-":
         text = _whole_input()
     from encodax.inference.inspector import Inspector
@@ -1470,6 +1474,16 @@ def plan(
         return
     console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(table_of(found, expected))
+
+
+def _check_output(output: str, model: str, input: str | None = None) -> None:
+    """Refuse, before any work, an output that cannot be written, or would replace what is read."""
+    from encodax import overlap, saved_model
+
+    sources.check_output(output)
+    overlap.check_apart({"--output": output}, {"--input": input})
+    if output != "-" and saved_model.is_of_model(Path(output), Path(model)):
+        raise EncodaxError(f"--output {output} is a file of the model: write to another place")
 
 
 def _names(columns: str | None) -> list[str] | None:

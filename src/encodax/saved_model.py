@@ -11,6 +11,7 @@ README.md                                          the model card
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +66,16 @@ MODEL_FILES = (
     "model-*-of-*.safetensors",
 )
 """What of an older model would be read with a newer one: it goes when that is saved over it."""
+
+
+def is_of_model(path: Path, directory: Path) -> bool:
+    """Whether a path is a file that a model is read from, whose directory that is."""
+    place, folder = path.resolve(), directory.resolve()
+    if not directory.is_dir() or not place.exists() or not place.is_relative_to(folder):
+        return False
+    first = place.relative_to(folder).parts[0]
+    names = (*MODEL_FILES, CONFIG_FILE, tokenizer_files.TOKENIZER_FILE)
+    return any(fnmatch.fnmatch(first, name) for name in names)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from toys import (
 )
 
 import encodax
+from encodax import locks
 from encodax.errors import EncodaxError
 from encodax.training import TrainResult
 from encodax.training.job import FINE_TUNING_RATE
@@ -323,6 +325,64 @@ def test_a_model_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     run(model=classifier().model, out=tmp_path / "model", overwrite=True, **GENTLY)
     assert snapshot(tmp_path)["model/notes.txt"] == b"mine"
     encodax.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["model", "teacher", "train", "eval", "corpus", "checkpoints"])
+def test_what_is_read_is_not_written(name: str, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    classifier().model.save(base)
+    data = write_lines(base / "data.jsonl", SENTIMENT)
+    (tmp_path / "link").symlink_to(base)
+    choices: dict[str, Any] = {
+        "model": {"model": base},
+        "teacher": {"teacher": str(base)},
+        "train": {"train": data},
+        "eval": {"eval": [data]},
+        "corpus": {"train": base},
+        "checkpoints": {"checkpoints": base / "checkpoints"},
+    }[name]
+    before = snapshot(tmp_path)
+    for out in (base, tmp_path / "link"):
+        with pytest.raises(EncodaxError, match=rf"^out {out} (is the same as|holds) "):
+            run(out=out, overwrite=True, lora_rank=2, **choices)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_adapter_does_not_replace_its_base(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    classifier().model.save(base)
+    run(model=base, out=adapter, lora_rank=2, steps=1)
+    before = snapshot(tmp_path)
+    with pytest.raises(EncodaxError, match=r"out .* is the same as model .*/base, which is read"):
+        run(model=adapter, out=base, overwrite=True, steps=1)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_second_run_leaves_the_first_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.1)
+    out = tmp_path / "model"
+    refused: list[str] = []
+
+    class Meanwhile(io.StringIO):
+        def write(self, text: str) -> int:
+            if not refused:
+                refused.append(_refusal(out, overwrite=True))
+                refused.append(_refusal(tmp_path / "other", checkpoints=f"{out}.checkpoints"))
+            return len(text)
+
+    run(out=out, steps=2, console=Console(file=Meanwhile()))
+    assert all("is being written by process" in told for told in refused)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.checkpoints"}
+    run(out=out, overwrite=True, steps=1)
+
+
+def _refusal(out: Path, **choices: Any) -> str:
+    """What another thread is told that trains to that place."""
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(run, out=out, steps=1, **choices).exception()
+    return str(error)
 
 
 @pytest.mark.parametrize(

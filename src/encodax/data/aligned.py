@@ -33,6 +33,11 @@ class Aligned(Sequence[Record]):
                 "they belong together, so both have as many"
             )
 
+    @property
+    def paths(self) -> list[str]:
+        """The two files."""
+        return [path for side in self._sides for path in side.paths]
+
     def __len__(self) -> int:
         return len(self._sides[0])
 

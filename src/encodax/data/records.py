@@ -53,7 +53,9 @@ def open_records(
         EncodaxError: there is no such file, it cannot be read, or it has no record.
     """
     open_ = _opener(columns, format)
-    return Records([open_(path) for path in expanded(paths, format=format)])
+    files = [open_(path) for path in expanded(paths, format=format)]
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return Records(files, [str(path) for path in given if os.path.isdir(path)])
 
 
 class Records(Sequence[Record]):
@@ -63,10 +65,15 @@ class Records(Sequence[Record]):
     process reads the same files, and unpacks what is packed again.
     """
 
-    def __init__(self, files: Sequence[_File]):
-        """Put files one after another."""
-        self._files = files
+    def __init__(self, files: Sequence[_File], folders: Sequence[str] = ()):
+        """Put files one after another; `folders` are those that were named."""
+        self._files, self._folders = files, folders
         self._ends = list(itertools.accumulate(map(len, files)))
+
+    @property
+    def paths(self) -> list[str]:
+        """The folders that were named, and all files."""
+        return [*self._folders, *(file.content.path for file in self._files)]
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -144,6 +144,24 @@ def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
                 stage.unlink()
 
 
+def check_output(path: Path | str) -> None:
+    """Refuse a file that cannot be written, before there is anything to write.
+
+    Raises:
+        EncodaxError: it is a folder, or the folder it is to be in is missing or read-only.
+    """
+    if str(path) == "-":
+        return
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise EncodaxError(f"{path} is a folder: name a file in it")
+    if not place.parent.is_dir():
+        raise EncodaxError(f"{path} cannot be written: there is no folder {place.parent}; make it")
+    changed = place.parent if place.is_file() or not place.exists() else place
+    if not os.access(changed, os.W_OK):
+        raise EncodaxError(f"{path} cannot be written: {changed} is read-only here")
+
+
 def partial_of(path: Path | str) -> str:
     """A free name beside a file, for the part of it that is finished: FILE.partial, or with a 2."""
     names = (f"{path}.partial{number}" for number in itertools.chain([""], itertools.count(2)))

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from encodax import atomic
+from encodax import atomic, locks
 from encodax.demo import answers, page, writer
 from encodax.demo.baseline import Measurement, measure_dateparser
 from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
@@ -190,7 +190,9 @@ def run_demo(
             )
         )  # fmt: skip
 
-    atomic.write_directory(out, write, overwrite=overwrite)
+    atomic.check_free(out, overwrite=overwrite)
+    with locks.held(out):
+        atomic.write_directory(out, write, overwrite=overwrite)
     (result,) = results
     _show(result, console)
     return result

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard, overload
 
 from encodax.data import sources
 from encodax.data.aligned import Aligned
-from encodax.data.records import Paths, open_records
+from encodax.data.records import Paths, expanded, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks.empty import IN_DATA, Empties, OnEmptyInData
@@ -23,6 +23,11 @@ class Part(Sequence[Record]):
     def __init__(self, records: Sequence[Record], places: Sequence[int]):
         """Choose them by their numbers."""
         self._records, self._places = records, places
+
+    @property
+    def paths(self) -> list[str]:
+        """The files they are read from, and the folders that were named."""
+        return getattr(self._records, "paths", [])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -123,6 +128,18 @@ def examples_of(
     if len(filled) < len(records):
         records = Part(records, filled)
     return Examples(task, records)
+
+
+def paths_of(data: Data) -> list[str]:
+    """The files that data are read from, and the folders that were named; none of data in memory.
+
+    Raises:
+        EncodaxError: there is no such file.
+    """
+    if _are_paths(data):
+        given = [data] if isinstance(data, str | Path) else data
+        return [*map(str, given), *expanded(data)]
+    return data.paths if isinstance(data, Part | Aligned) else []
 
 
 def _are_paths(data: Data) -> TypeGuard[Paths]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from encodax import atomic
+from encodax import adapters, atomic, locks, overlap
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
@@ -21,7 +22,7 @@ from encodax.tasks.task import AnyModel
 from encodax.training import distributed
 from encodax.training.about import about
 from encodax.training.events import EVENTS_FOLDER
-from encodax.training.examples import Data
+from encodax.training.examples import Data, paths_of
 from encodax.training.job import prepare
 from encodax.training.loop import Fitted, Keeping, fit
 from encodax.training.profiler import PROFILE_FOLDER
@@ -95,19 +96,44 @@ def train(
         The best model, its metrics on the evaluation data, and figures of the run.
 
     Raises:
-        EncodaxError: a file, a record or a choice that cannot be used; losses that are not finite;
-            or a checkpoint that is damaged, or of another run.
+        EncodaxError: a file, a record or a choice that cannot be used; a place to write to that is
+            also read, or that another process writes; losses that are not finite; or a checkpoint
+            that is damaged, or of another run.
         encodax.training.Stopped: SIGTERM has come, and the run is saved.
     """
-    job = prepare(
-        task, train=train, eval=eval, model=model, teacher=teacher, columns=columns,
-        on_empty=on_empty, out=out,
-        overwrite=overwrite or resume or resume_step is not None, **choices,
-    )  # fmt: skip
     place = None if out is None else Path(out)
+    kept = _checkpoints(place, checkpoints)
+    read = {"model": _places_of(model), "teacher": _places_of(teacher)}
+    overlap.check_apart(
+        {"out": place, "checkpoints": kept},
+        {**read, "train": paths_of(train), "eval": paths_of(eval)},
+    )
+    written = [path for path in (place, kept) if path is not None and distributed.is_first()]
+    with locks.held(*written):
+        return _train(
+            task, place, kept, train=train, eval=eval, model=model, teacher=teacher,
+            columns=columns, on_empty=on_empty, overwrite=overwrite, resume=resume,
+            resume_step=resume_step, console=console, **choices,
+        )  # fmt: skip
+
+
+def _train(
+    task: str,
+    place: Path | None,
+    checkpoints: Path | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    resume_step: int | None,
+    console: Console | None,
+    **choices: Any,
+) -> TrainResult:
+    job = prepare(
+        task, out=place, overwrite=overwrite or resume or resume_step is not None, **choices
+    )
     keeping = Keeping(
         out=place,
-        checkpoints=_checkpoints(place, checkpoints),
+        checkpoints=checkpoints,
         resume=resume or resume_step is not None,
         resume_step=resume_step,
         fingerprint=job.fingerprint,
@@ -131,6 +157,14 @@ def train(
     )
     own = {field.name: getattr(fitted, field.name) for field in fields(fitted)}
     return TrainResult(**own, out=place, checkpoints=keeping.checkpoints)
+
+
+def _places_of(model: Any) -> list[Path]:
+    """The directories that a model is read from: of an adapter, its base too."""
+    if not isinstance(model, str | Path) or not os.path.isdir(model):
+        return []
+    base = adapters.base_of(Path(model))
+    return [Path(model)] if base is None else [Path(model), Path(base)]
 
 
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:

@@ -1,0 +1,106 @@
+"""A lock on each directory that is being written: one writer at a time, on any number of hosts.
+
+The lock is a file beside the directory, or inside where its neighbours may not be seen by all who
+write it (a mount point, as in containers). It names the process and the host of its owner, who
+touches it every other second. A lock whose owner has died is taken over.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import filelock
+
+from encodax.errors import EncodaxError
+
+LEASE_SECONDS = 60.0
+"""Silence after which an owner on another host, whose process cannot be seen, counts as dead."""
+HEARTBEAT_SECONDS = 2.0
+"""Time between two touches: a second writer is refused as soon as it has seen one."""
+SAVE_SECONDS = 60.0
+"""Time that the save of a model waits for another save of the same directory to end."""
+SUFFIX = ".encodax-lock"
+
+
+class DirectoryInUse(EncodaxError):
+    """Another process, or another thread of this one, writes the directory."""
+
+
+@contextmanager
+def held(*directories: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold the locks of some directories. A thread that has one already goes on with it.
+
+    Args:
+        directories: to be written; they need not exist.
+        wait: seconds to wait for an owner that is alive.
+
+    Raises:
+        DirectoryInUse: another process writes one of them.
+        EncodaxError: a lock cannot be made.
+    """
+    with ExitStack() as stack:
+        for place in sorted({directory.resolve() for directory in directories}):
+            stack.enter_context(_held(place, wait))
+        yield
+
+
+def lock_of(directory: Path) -> Path:
+    """Path of the lock of a directory."""
+    place = directory.resolve()
+    is_alone = os.path.ismount(place) or not place.name
+    if is_alone or (place.is_dir() and not os.access(place.parent, os.W_OK)):
+        return place / SUFFIX
+    return place.with_name(f".{place.name}{SUFFIX}")
+
+
+@contextmanager
+def _held(place: Path, wait: float) -> Iterator[None]:
+    path = lock_of(place)
+    lock = filelock.SoftFileLease(
+        path,
+        lease_duration=LEASE_SECONDS,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        is_singleton=True,  # one a path, so that a run that holds it may save a model there
+    )
+    is_over = _Patience(path, wait)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=max(wait, LEASE_SECONDS) + HEARTBEAT_SECONDS, cancel_check=is_over)
+    except (filelock.Timeout, filelock.LeaseSettingsMismatch):
+        raise DirectoryInUse(_in_use(place, lock)) from None
+    except OSError as error:
+        raise EncodaxError(f"{place} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Patience:
+    """Whether to wait no longer: the owner has been seen alive, and the time is up."""
+
+    def __init__(self, path: Path, wait: float):
+        self._path, self._until = path, time.monotonic() + wait
+        self._seen: int | None = None
+
+    def __call__(self) -> bool:
+        try:
+            touched = os.stat(self._path).st_mtime_ns
+        except OSError:
+            return False  # just released
+        if self._seen is None:
+            self._seen = touched
+        return touched != self._seen and time.monotonic() >= self._until
+
+
+def _in_use(place: Path, lock: filelock.SoftFileLease) -> str:
+    owner = lock.owner
+    by = "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"
+    return (
+        f"{place} is being written by {by}: wait until that has ended, or choose another place "
+        f"(if nothing writes there, delete {lock.lock_file})"
+    )
