@@ -521,6 +521,21 @@ ROBERTA = {
 }
 
 
+@pytest.mark.parametrize(
+    ("family", "files", "shown"),
+    [
+        ("roberta", ROBERTA, {"Ġcat": "cat", "th": "…th", "Ġ": "Ġ", "é": "é", "<mask>": "<mask>"}),
+        ("bert", {"vocab.txt": BERT}, {"cat": "cat", "##s": "…s", "[MASK]": "[MASK]", ",": ","}),
+    ],
+)
+def test_tokens_are_shown_as_a_reader_knows_them(
+    tmp_path: Path, family: str, files: dict[str, object], shown: dict[str, str]
+) -> None:
+    tokenizer = Tokenizer.load(written(tmp_path, files), model_type=family)
+    entries = tokenizer.tokens(range(tokenizer.vocabulary_size))
+    assert {entry: tokenizer.shown(entries.index(entry)) for entry in shown} == shown
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "electra", "nomic_bert"])
 def test_a_vocabulary_of_bert_alone_makes_its_tokenizer(tmp_path: Path, family: str) -> None:
     written(tmp_path, {"vocab.txt": BERT})

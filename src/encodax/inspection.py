@@ -73,7 +73,8 @@ class MaskGuesses:
     place: int
     """Which token of the text the mask is."""
     layers: tuple[tuple[tuple[str, float], ...], ...]
-    """L + 1 lists, the embeddings first: the likeliest entries with their probabilities."""
+    """L + 1 lists, the embeddings first: the likeliest tokens, as a reader knows them, with their
+    probabilities."""
 
 
 @dataclass(frozen=True)

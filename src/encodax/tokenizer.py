@@ -598,6 +598,16 @@ class Tokenizer:
         begins = text.startswith(" ") or token.startswith("\u2581")
         return text.removeprefix(" "), "begins a word" if begins else "goes on"
 
+    def shown(self, token_id: SupportsIndex) -> str:
+        """A token as a reader knows it: `out` for `Ġout`, and `…ing` for one that goes on a word.
+
+        Tokens that are no characters by themselves, such as a part of one, are shown as they are.
+        """
+        word, joint = self.written(token_id)
+        if not word.strip() or "\ufffd" in word:
+            return self.tokens([token_id])[0]
+        return f"…{word}" if joint == "goes on" else word
+
     @functools.cached_property
     def _spaces_are_of_tokens(self) -> bool:
         """Whether a word's first token holds the space before it: byte-level BPE, SentencePiece."""

@@ -244,6 +244,37 @@ def test_norms_are_read_by_keys(opened: Open) -> None:
     assert float(text.split(": ")[1]) == pytest.approx(inspected.norms[0].values[1, 1], rel=1e-3)
 
 
+@pytest.mark.parametrize(("spread", "is_flat"), [(1e-7, True), (0.1, False)])
+def test_what_differs_by_rounding_alone_is_drawn_as_equal(
+    opened: Open, spread: float, is_flat: bool
+) -> None:
+    inspected = inspection()
+    chance = np.random.default_rng(0)
+    values = 20 * (1 + spread * chance.uniform(size=inspected.norms[0].values.shape))
+    shares = spread * chance.uniform(size=len(inspected.tokens)).astype(np.float32)
+    attribution = dataclasses.replace(inspected.attributions[0], score=2.0, shares=shares)
+    page = opened(
+        dataclasses.replace(
+            inspected,
+            norms=(dataclasses.replace(inspected.norms[0], values=np.float32(values)),),
+            attributions=(attribution,),
+        )
+    )
+    shares_of_colours = page.evaluate(
+        """() => {
+            const { width, height } = document.querySelector("#norms canvas");
+            const context = document.querySelector("#norms canvas").getContext("2d");
+            const right = context.getImageData(width / 2, height / 2, width / 2, height / 2);
+            const pixels = new Uint32Array(right.data.buffer), counts = {};
+            for (const pixel of pixels) counts[pixel] = (counts[pixel] ?? 0) + 1;
+            return Object.values(counts).map((count) => count / pixels.length);
+        }"""
+    )
+    assert (max(shares_of_colours) > 0.7) is is_flat
+    marked = page.locator("#text .plus, #text .minus").count()
+    assert (marked == 0) is is_flat
+
+
 def test_a_translation_has_three_attentions(opened: Open) -> None:
     inspected = translation()
     page = opened(inspected)

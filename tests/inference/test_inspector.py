@@ -359,19 +359,20 @@ def test_masks_are_filled_as_by_fill_mask(with_head: Callable[..., Model], count
         return
     (wanted,) = encodax.FillMask(model, top_k=7).predict([text])
     assert found.answer == tuple(
-        (f"mask {number}", f"{best.token} ({100 * best.score:.1f} %)")
+        (f"mask {number}", f"{model.tokenizer.shown(best.token_id)} ({100 * best.score:.1f} %)")
         for number, (best, *_) in enumerate(wanted, 1)
     )
     logits = np.asarray(run(model, whole_row(model, text)).logits)[0]
     scores = []
     for guesses, masks, each in zip(wanted, found.masks, found.attributions, strict=True):
+        names = [model.tokenizer.shown(guess.token_id) for guess in guesses]
         assert found.tokens[masks.place].text == "[MASK]"
         assert len(masks.layers) == 3
-        assert [entry for entry, _ in masks.layers[-1]] == [guess.token for guess in guesses]
+        assert [name for name, _ in masks.layers[-1]] == names
         assert_close(
             [score for _, score in masks.layers[-1]], [guess.score for guess in guesses], 1e-6
         )
-        assert each.target.startswith(f"“{guesses[0].token}” for mask ")
+        assert each.target.startswith(f"“{names[0]}” for mask ")
         scores.append(logits[masks.place].max())
         assert each.shares[masks.place] == 0
     assert_shares(found, scores, tolerance=0.1)

@@ -6,6 +6,7 @@ const names = JSON.parse(byId("names").textContent);
 const WINDOW = 40; // tokens the lines view shows on either side
 const SIDE = 640; // the large map's longer side, in pixels
 const SHOWN = 10; // rows of a table of tokens
+const NOISE = 1e-4; // of a number: what differs by less is a matter of rounding, and drawn as equal
 
 const state = { stack: 0, layer: 0, view: 0, query: 0, key: 0, mode: "map", target: 0, mask: 0 };
 
@@ -514,8 +515,9 @@ function showAttribution() {
     return;
   }
   const { shares, score, baseline } = attribution;
-  const most = Math.max(...shares.map(Math.abs), 1e-12), sum = shares.reduce((total, share) => total + share, 0);
-  byId("attribution-note").textContent = `The score is ${score.toPrecision(4)}, and ${baseline.toPrecision(4)} with the text hidden. What each token adds to it (solid) or takes from it (dotted), by integrated gradients: ${sign(sum)} in all.`;
+  const least = NOISE * Math.max(Math.abs(score), Math.abs(baseline));
+  const most = Math.max(...shares.map(Math.abs), least, Number.MIN_VALUE), sum = shares.reduce((total, share) => total + share, 0);
+  byId("attribution-note").textContent = `The score is ${score.toPrecision(4)}, and ${baseline.toPrecision(4)} with the text hidden. What each token adds to it (solid) or takes from it (dotted): ${sign(sum)} in all. These are integrated gradients: the score’s slope at each token, summed up on the way from the hidden text to this one.`;
   [...byId("text").children].forEach((span, index) => {
     const share = shares[index] / most, name = share < 0 ? "--minus" : "--plus";
     const isSeen = Math.abs(share) > 0.02;
@@ -554,11 +556,12 @@ function buildNorms(norms) {
   const count = norms.tokens.length, ofAll = (pick) => norms.values.reduce((a, b) => pick(a, b));
   const least = ofAll(Math.min), most = ofAll(Math.max);
   const value = (r, c) => norms.values[r * count + c];
+  const span = Math.max(most - least, NOISE * most) || 1;
   const heat = {
     rows: norms.layers,
     columns: count,
     keepsRowNames: true,
-    shade: (r, c) => ramp[Math.round((255 * (value(r, c) - least)) / (most - least || 1))],
+    shade: (r, c) => ramp[Math.round((255 * (value(r, c) - least)) / span)],
     rowNames: Array.from({ length: norms.layers }, (_, layer) => (layer === 0 ? "embeddings" : `layer ${layer}`)),
     columnNames: written(norms.tokens),
   };

@@ -291,7 +291,7 @@ class Inspector:
             MaskGuesses(
                 place,
                 tuple(
-                    tuple(zip(model.tokenizer.tokens(own), map(float, score), strict=True))
+                    tuple(zip(map(model.tokenizer.shown, own), map(float, score), strict=True))
                     for own, score in zip(ids[:, index], scores[:, index], strict=True)
                 ),
             )

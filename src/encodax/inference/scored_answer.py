@@ -167,10 +167,10 @@ def filled(model: Model, output: ModelOutput, masks: Sequence[int]) -> Answer:
     shares = np.asarray(jax.nn.softmax(output.logits[0].astype(jnp.float32)))  # (M, V)
     best = shares.argmax(axis=-1)
     rows, targets = [], []
-    for index, entry in enumerate(model.tokenizer.tokens(best)):
-        name, token_id = f"mask {index + 1}", int(best[index])
-        rows.append((name, f"{entry} ({_percent(float(shares[index, token_id]))})"))
-        targets.append(Target(f"“{entry}” for {name}", (masks[index],), (token_id,)))
+    for index, token_id in enumerate(best.tolist()):
+        name, word = f"mask {index + 1}", model.tokenizer.shown(token_id)
+        rows.append((name, f"{word} ({_percent(float(shares[index, token_id]))})"))
+        targets.append(Target(f"“{word}” for {name}", (masks[index],), (token_id,)))
     return tuple(rows), tuple(targets)
 
 
