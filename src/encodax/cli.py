@@ -1146,6 +1146,13 @@ def fill_mask(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     top_k: TopK = 5,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A word to choose from, one token of the vocabulary; give it several times. "
+            "With RoBERTa's kin ' word' is the one after a space."
+        ),
+    ] = None,
     on_empty: EmptyInputs = "error",
     precision: Precision = None,
     revision: Revision = None,
@@ -1164,7 +1171,9 @@ def fill_mask(
 
     empties = Empties(on_empty, IN_DATA)
     found = _examples_of(_records(texts, input), empties)
-    filler = FillMask.load(model, top_k=top_k, revision=revision, precision=precision)
+    filler = FillMask.load(
+        model, top_k=top_k, targets=target or (), revision=revision, precision=precision
+    )
     for example, masks in filler.answers(found, truncate=truncate, empties=empties):
         for number, guesses in enumerate(masks):
             line = {"text": example.text, "mask": number}

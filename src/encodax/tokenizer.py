@@ -623,6 +623,11 @@ class Tokenizer:
             for step in steps
         )
 
+    def id_of(self, entry: str) -> int | None:
+        """The number of an entry of the vocabulary; None where there is no such one."""
+        found: int | None = self._backend.token_to_id(entry)
+        return found
+
     def tokens(self, token_ids: Iterable[SupportsIndex]) -> list[str]:
         """The vocabulary entries of those ids."""
         return [self._backend.id_to_token(int(i)) or "" for i in token_ids]

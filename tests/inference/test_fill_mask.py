@@ -50,6 +50,25 @@ def test_guesses_are_the_most_probable_tokens(model: Model) -> None:
             assert [guess.token for guess in guesses] == model.tokenizer.tokens(best)
 
 
+def test_targets_have_their_probabilities_among_all_tokens(model: Model) -> None:
+    targets = ["dog", "##t", "cat", "dog"]
+    ids = [model.tokenizer.id_of(word) for word in ("dog", "##t", "cat")]
+    found = FillMask(model, targets=targets).predict(MASKED)
+    for text, masks in zip(MASKED, found, strict=True):
+        for guesses, scores in zip(masks, wanted(model, text), strict=True):
+            best = sorted(ids, key=lambda token_id: -scores[token_id])
+            assert [guess.token_id for guess in guesses] == best
+            np.testing.assert_allclose([guess.score for guess in guesses], scores[best], rtol=1e-4)
+    ((guesses,), *_) = FillMask(model, targets=targets, top_k=1).predict(MASKED)
+    assert len(guesses) == 1
+
+
+@pytest.mark.parametrize("word", ["dogcat", "two words", " ", "猫"])
+def test_a_target_of_several_tokens_or_none_is_refused(model: Model, word: str) -> None:
+    with pytest.raises(EncodaxError, match=f"the target {word!r} is not one token of the model"):
+        FillMask(model, targets=["dog", word])
+
+
 def test_all_tokens_can_be_asked_for(model: Model) -> None:
     size = model.tokenizer.vocabulary_size
     ((guesses,),) = FillMask(model, top_k=size).predict(MASKED[:1])

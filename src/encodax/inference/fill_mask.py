@@ -40,17 +40,26 @@ class Guess:
 class FillMask(OfModel):
     """The most probable tokens for each mask of a text."""
 
-    def __init__(self, model: Model, *, top_k: int = 5, **options: Unpack[EngineOptions]):
+    def __init__(
+        self,
+        model: Model,
+        *,
+        top_k: int = 5,
+        targets: Sequence[str] = (),
+        **options: Unpack[EngineOptions],
+    ):
         """Take a model with a masked-language-model head.
 
         Args:
             model: the model.
             top_k: guesses for each mask.
+            targets: words to choose from, each one token of the vocabulary; all tokens without any.
+                Their probabilities are those among all tokens.
             **options: how it runs.
 
         Raises:
-            EncodaxError: the model has no such head, its tokenizer no mask token, or `top_k` is
-                not in 1 .. V.
+            EncodaxError: the model has no such head, its tokenizer no mask token, `top_k` is not in
+                1 .. V, or a target is not one token.
         """
         head, tokenizer = model.config.head, model.tokenizer
         if head is None or head.kind != "vocabulary":
@@ -62,11 +71,16 @@ class FillMask(OfModel):
         self.mask_token = tokenizer.mask_token
         self._mask_id = tokenizer.mask_id
 
+        wanted = np.asarray([_target_id(model, word) for word in dict.fromkeys(targets)], np.int32)
+
         def best(output: ModelOutput) -> tuple[Array, Array]:
             assert output.logits is not None
             probabilities = jax.nn.softmax(output.logits.astype(jnp.float32))
-            scores, ids = jax.lax.top_k(probabilities, top_k)
-            return scores, ids
+            if not len(wanted):
+                scores, ids = jax.lax.top_k(probabilities, top_k)
+                return scores, ids
+            scores, places = jax.lax.top_k(probabilities[..., wanted], min(top_k, len(wanted)))
+            return scores, jnp.asarray(wanted)[places]
 
         super().__init__(model, Engine(model, best, "token", **options))
 
@@ -173,3 +187,18 @@ class FillMask(OfModel):
             at = start + len(taken) - len(taken.lstrip())
             return text[:at], text[at + len(taken.strip()) :]
         return text[:at], text[at + len(self.mask_token) :]
+
+
+def _target_id(model: Model, word: str) -> int:
+    """The token of an entry of the vocabulary, such as `out` or `Ġout`, or else of a text."""
+    tokenizer = model.tokenizer
+    if (entry := tokenizer.id_of(word)) is not None:
+        return entry
+    (alone,) = tokenizer.encode([word])
+    pieces = tokenizer.tokens(alone.token_ids[~alone.is_special])
+    if len(pieces) != 1 or pieces[0] == tokenizer.special_tokens.get("unk_token"):
+        raise EncodaxError(
+            f"the target {word!r} is not one token of the model but "
+            f"{', '.join(pieces) or 'none'}: a mask is filled with one"
+        )
+    return int(alone.token_ids[~alone.is_special][0])
