@@ -57,7 +57,7 @@ def test_train_load_predict(tmp_path: Path) -> None:
     result = encodax.train(
         "classification", train=SENTIMENT, eval=SENTIMENT, out=path, steps=30, **SHAPE, **QUICK
     )
-    assert result.metrics == {"accuracy": 1.0, "f1": 1.0}
+    assert result.metrics == {"accuracy": 1.0, "f1": 1.0, "loss": pytest.approx(0.1, abs=0.1)}
     model = encodax.load(path)
     assert isinstance(model, encodax.Model)
     assert same(model.params, result.model.params)

@@ -55,8 +55,8 @@ def test_the_page_of_a_run(tmp_path: Path) -> None:
     assert facts.choices["batch_size"] == QUICK["batch_size"]
     assert "mask_rate" not in facts.choices  # no option of the task
     for told in (
-        f"<dd>{result.metrics['accuracy']:.4f}</dd>",
-        f"<dt>accuracy, the best, at step {result.best_step}</dt>",
+        f"<dd>{result.metrics['f1']:.4f}</dd>",
+        f"<dt>f1, the best, at step {result.best_step}</dt>",
         f"<dd>{last['tokens_per_second']:,.0f}</dd>",
         f"<dd>{last['padding']:.1%}</dd>",
         f"<dd>{last['share_of_peak']:.0%}</dd>",

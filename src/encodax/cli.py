@@ -138,7 +138,9 @@ def demo(
 
 # What `train` and `pretrain` share.
 Steps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-Epochs = Annotated[int | None, typer.Option(help="Times every example is seen.  \\[default: 10]")]
+Epochs = Annotated[
+    float | None, typer.Option(help="Times every example is seen, as 3 or 0.5.  \\[default: 10]")
+]
 BatchSize = Annotated[int | None, typer.Option(help="Examples a batch.")]
 BatchTokens = Annotated[int | None, typer.Option(help="Tokens a batch instead.  \\[default: 2048]")]
 LearningRate = Annotated[
@@ -159,6 +161,13 @@ Schedule = Annotated[
 WeightDecay = Annotated[float | None, typer.Option(help="\\[default: 0.01]")]
 EvaluateEvery = Annotated[
     int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth]")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the evaluation, which says which model is the best; `loss` is one of each task.  "
+        "\\[default: that of the task; of classes f1, macro]"
+    ),
 ]
 Patience = Annotated[
     int | None, typer.Option(help="Stop after so many evaluations without a better metric.")
@@ -331,6 +340,7 @@ def train(
         typer.Option(help="At the end, try the mean of so many newest checkpoints too."),
     ] = None,
     evaluate_every: EvaluateEvery = None,
+    metric: Metric = None,
     patience: Patience = None,
     seed: Seed = 0,
     columns: Columns = None,
@@ -354,6 +364,13 @@ def train(
     label_smoothing: Annotated[
         float | None,
         typer.Option(help="\\[default: 0; translation 0.1]", rich_help_panel=_OBJECTIVE),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="How much labels count: balanced, or LABEL=2.5,... (classification, multi-label).",
+            rich_help_panel=_OBJECTIVE,
+        ),
     ] = None,
     tag_scheme: Annotated[
         Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
@@ -557,6 +574,7 @@ def pretrain(
     schedule: Schedule = None,
     weight_decay: WeightDecay = None,
     evaluate_every: EvaluateEvery = None,
+    metric: Metric = None,
     patience: Patience = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

@@ -8,6 +8,8 @@ OUT/report.html      both as a page, made by `run_report`
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,27 @@ class RunFacts:
     def write(self, path: Path) -> None:
         """Write them as a file."""
         json_files.write(path, asdict(self))
+
+
+def standing(
+    found: Mapping[str, Any], metric: str, *, larger_is_better: bool
+) -> tuple[float, float]:
+    """How good an evaluation is: the larger is the better one, and of equal ones the later.
+
+    The metric decides, and of equal ones the lower loss; what is no number is the worst.
+
+    Args:
+        found: numbers by name, the `loss` among them.
+        metric: by which models are compared.
+        larger_is_better: which way.
+    """
+    value = found[metric] if larger_is_better else -found[metric]
+    loss = found.get("loss", math.inf)
+    return _or_worst(value), _or_worst(-loss)
+
+
+def _or_worst(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
 
 
 def read_facts(path: Path) -> RunFacts:

@@ -21,6 +21,7 @@ from encodax.run_files import (
     RunFacts,
     read_curve,
     read_facts,
+    standing,
 )
 
 EVALUATIONS = 20
@@ -104,9 +105,13 @@ class _History:
 
     @cached_property
     def best(self) -> Entry | None:
-        """The first of the best evaluations."""
-        sign = 1 if self.facts.larger_is_better else -1
-        return max(self.evaluations, key=lambda entry: sign * entry[self.metric], default=None)
+        """The evaluation whose model was kept: of equal ones the last."""
+        return max(reversed(self.evaluations), key=self._standing, default=None)
+
+    def _standing(self, entry: Entry) -> tuple[float, float]:
+        found = {name.removeprefix(EVALUATION): value for name, value in entry.items()}
+        facts = self.facts
+        return standing(found, facts.metric, larger_is_better=facts.larger_is_better)
 
     def series(self, name: str) -> figures.Series:
         """Of a value that is known from the second step on: the first compiles."""
@@ -236,6 +241,8 @@ def _told(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(_told, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(own)}" for name, own in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

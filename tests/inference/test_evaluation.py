@@ -84,5 +84,8 @@ def test_answers_are_measured_by_the_predictor(tiny_model: Model) -> None:
     examples = [Example(text, "good", text) for text in TEXTS[:9]]
     data = Dataset.prepare(classification, tiny_model, examples)
     found = evaluator(tiny_model, data, Objective())(None)
+    loss = found.pop("loss")
     assert found == Classifier(tiny_model).measure(data)
+    right = [answer.scores["good"] for answer in Classifier(tiny_model).predict(TEXTS[:9])]
+    assert loss == pytest.approx(-np.log(right).mean(), rel=1e-5)
     assert classification.METRIC in found

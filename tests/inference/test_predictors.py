@@ -152,7 +152,9 @@ def test_evaluation_measures_labelled_records(
     classify: encodax.Classifier, tag: encodax.TokenClassifier
 ) -> None:
     wrong = [{"text": "good", "label": "no"}, {"text": "bad", "label": "no"}]
-    assert classify.evaluate(records_of(SENTIMENT)) == {"accuracy": 1, "f1": 1}
+    measured = classify.evaluate(records_of(SENTIMENT))
+    every = {"precision": 1, "recall": 1, "f1": 1, "support": 8}
+    assert measured == {"accuracy": 1, "f1": 1, "classes": {"no": every, "yes": every}}
     assert classify.evaluate(records_of(wrong))["accuracy"] == 0.5
     assert tag.evaluate(records_of(DAYS))["f1"] == 1
 

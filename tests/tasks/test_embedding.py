@@ -147,6 +147,135 @@ def test_slopes_are_finite_and_none_for_empty_slots(kind: Any) -> None:
     assert slope.any()
 
 
+def same_texts(
+    texts: list[list[np.ndarray]], names: list[list[str]]
+) -> tuple[ModelOutput, Targets]:
+    """The texts one after another, those of one name known as equal."""
+    flat = [text for example in texts for text in example]
+    numbers = {name: n for n, name in enumerate({n for own in names for n in own}, 1)}
+    of = [(g, p) for g, own in enumerate(names, 1) for p in range(len(own))]
+    groups, pieces = np.transpose(of).astype(np.int32)
+    known = np.asarray([numbers[name] for own in names for name in own], np.int32)
+    leaves = (np.full(len(flat), np.nan, np.float32), np.ones(len(flat), np.float32))
+    shaped = [jnp.asarray(leaf[None, None]) for leaf in (*leaves, groups, pieces, known)]
+    vectors = jnp.asarray(np.asarray(flat, np.float32)[None, None])
+    return ModelOutput(jnp.zeros((1, 1, 1, 0)), None, vectors), Targets(*shaped)
+
+
+RANKING = Objective(similarity_loss="ranking", similarity_scale=5.0)
+
+
+def test_anchors_that_share_one_positive_are_not_told_apart() -> None:
+    random = np.random.default_rng(0)
+    shared, own = random.normal(size=(2, WIDTH))
+    texts = [[random.normal(size=WIDTH), shared] for _ in range(8)]
+    names = [[f"anchor {n}", "shared"] for n in range(8)]
+    total, weight = loss_of(*same_texts(texts, names), RANKING)
+    assert (total, weight) == (pytest.approx(0, abs=1e-5), 8)  # not 8 log 8
+    texts.append([random.normal(size=WIDTH), own])
+    names.append(["another", "own"])
+    total, weight = loss_of(*same_texts(texts, names), RANKING)
+    scores = 5.0 * np.asarray([[units(a) @ units(p) for p in (shared, own)] for a, _ in texts])
+    each = np.log(np.exp(scores).sum(axis=1)) - scores[:, 0]
+    last = np.log(8 * np.exp(scores[8, 0]) + np.exp(scores[8, 1])) - scores[8, 1]
+    assert (total, weight) == (pytest.approx(each[:8].sum() + last, rel=1e-5), 9)
+
+
+@pytest.mark.parametrize(
+    ("names", "masked"),
+    [
+        ([["a", "p"], ["b", "q"]], []),
+        ([["a", "p"], ["b", "p"]], [(0, 1), (1, 0)]),  # equal positives
+        ([["a", "p"], ["a", "q"]], [(0, 1), (1, 0)]),  # equal anchors
+        ([["a", "p"], ["b", "a"]], [(0, 1)]),  # an anchor that is another's positive
+        ([["a", "p"], ["a", "q"], ["b", "q"]], [(0, 1), (1, 0), (0, 2), (1, 2), (2, 1)]),
+        ([["a", "a"], ["b", "b"]], []),  # a text with itself, told apart by dropout
+    ],
+)
+def test_what_belongs_to_an_anchor_is_no_negative(
+    names: list[list[str]], masked: list[tuple[int, int]]
+) -> None:
+    random = np.random.default_rng(1)
+    by_name = {name: random.normal(size=WIDTH) for own in names for name in own}
+    texts = [[by_name[name] for name in own] for own in names]
+    total, weight = loss_of(*same_texts(texts, names), RANKING)
+    wanted = 0.0
+    for i, (anchor, positive) in enumerate(texts):
+        seen = [other for j, (_, other) in enumerate(texts) if i == j or (i, j) not in masked]
+        scores = [5.0 * units(anchor) @ units(other) for other in seen]
+        wanted += np.log(np.exp(scores).sum()) - 5.0 * units(anchor) @ units(positive)
+    np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-5)
+    assert weight == len(names)
+
+
+def test_a_hard_negative_stays_one_for_equal_anchors() -> None:
+    random = np.random.default_rng(2)
+    names = [["a", "p", "n"], ["a", "q"]]
+    by_name = {name: random.normal(size=WIDTH) for name in "apqn"}
+    total, _ = loss_of(*same_texts([[by_name[n] for n in own] for own in names], names), RANKING)
+    wanted = sum(
+        plain_ranking([[by_name["a"], by_name[own], by_name["n"]]], 5.0, WIDTH) for own in "pq"
+    )
+    np.testing.assert_allclose(total, wanted, rtol=1e-5)
+
+
+def test_the_loss_of_vectors_is_that_of_batches_that_hold_company() -> None:
+    random = np.random.default_rng(0)
+    count = task.MEASURED_TOGETHER + 1
+    texts = example_texts(random, [2] * count)
+    loss = task.MeanLoss(RANKING)
+    for number, example in enumerate(texts):
+        loss.add(example, Example(f"a{number}", None, "", (f"p{number}",)))
+    wanted = plain_ranking(texts, 5.0, WIDTH) / count
+    assert loss.value() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_loss_of_vectors_suits_what_is_measured() -> None:
+    random = np.random.default_rng(0)
+    texts, scores = example_texts(random, [2, 2, 2]), [0.0, 0.5, 1.0]
+    loss = task.MeanLoss(replace(RANKING, similarity_scale=20.0))  # learned of other data
+    for example, score in zip(texts, scores, strict=True):
+        loss.add(example, Example("a", score, "", ("b",)))
+    assert loss.value() == pytest.approx(plain_cosent(texts, scores, 20.0), rel=1e-5)
+
+
+# What cannot be told apart.
+
+
+def of_texts(*texts: tuple[str, ...]) -> list[Example]:
+    return [Example(a, None, f"line {n}", tuple(rest)) for n, (a, *rest) in enumerate(texts, 1)]
+
+
+def of_scores(*scores: float) -> list[Example]:
+    return [Example("a", score, f"line {n}", ("b",)) for n, score in enumerate(scores, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples", "batch_size", "message"),
+    [
+        ("ranking", of_texts(("a", "p"), ("b", "q")), 1, "line 1: .* a batch_size above 1, or neg"),
+        ("ranking", of_texts(("a", "p", "n"), ("b", "q")), 1, "line 2: .* would stand alone"),
+        ("ranking", of_texts(("a", "p")), None, "line 1: .* a data set of more examples, or neg"),
+        ("ranking", of_texts(("a", "p"), ("b", "p")), 2, "every example has the same positive"),
+        ("ranking", of_texts(("a", "p"), ("a", "q")), 2, "every example has the same anchor"),
+        ("cosent", of_scores(0.0, 1.0), 1, "line 1: .* a batch_size above 1, or similarity_loss"),
+        ("cosent", of_scores(1.0, 1.0), 2, "every example has the score 1: there is nothing"),
+        ("ranking", of_texts(("a", "p", "n"), ("b", "q", "m")), 1, None),
+        ("ranking", of_texts(("a", "p", "n"), ("b", "p")), 2, None),
+        ("cosine", of_scores(1.0, 1.0), 1, None),
+    ],
+)
+def test_a_loss_that_would_stay_at_0_is_refused(
+    kind: Any, examples: list[Example], batch_size: int | None, message: str | None
+) -> None:
+    objective = Objective(similarity_loss=kind)
+    if message is None:
+        task.check_comparable(objective, examples, batch_size)
+        return
+    with pytest.raises(EncodaxError, match=message):
+        task.check_comparable(objective, examples, batch_size)
+
+
 # Records.
 
 

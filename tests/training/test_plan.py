@@ -60,7 +60,16 @@ def test_a_batch_has_room_for_the_longest_example() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_steps_are_counted_or_epochs(mode: dict[str, int]) -> None:
     epoch = len(make_plan(LENGTHS, TrainSettings(**mode)).epoch(0))
-    for choices, steps in (({"steps": 5}, 5), ({"epochs": 3}, 3 * epoch), ({}, 10 * epoch)):
+    choices: dict[str, Any]
+    for choices, steps in (
+        ({"steps": 5}, 5),
+        ({"epochs": 3}, 3 * epoch),
+        ({"epochs": 3.0}, 3 * epoch),
+        ({"epochs": 0.5}, -(-epoch // 2)),
+        ({"epochs": 1.5}, -(-3 * epoch // 2)),
+        ({"epochs": 1e-9}, 1),
+        ({}, 10 * epoch),
+    ):
         plan = make_plan(LENGTHS, TrainSettings(**choices, **mode))
         assert plan.steps == len(list(plan.batches())) == steps
 
@@ -81,3 +90,16 @@ def test_each_epoch_has_its_own_order(mode: dict[str, int]) -> None:
     batches = list(plan.batches())
     assert batches[: len(plan.epoch(0))] == plan.epoch(0)
     assert batches[len(plan.epoch(0)) :][: len(plan.epoch(1))] == plan.epoch(1)
+
+
+def test_a_part_of_an_epoch_is_not_rounded_up_by_chance() -> None:
+    plan = make_plan([5] * 100, TrainSettings(epochs=0.07, batch_size=1))
+    assert plan.steps == 7  # 0.07 x 100 is a little above
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1])])
+def test_of_examples_that_are_compared_none_stands_alone(count: int, wanted: list[int]) -> None:
+    units = [[2 * index, 2 * index + 1] for index in range(count)]
+    plan = make_plan([5] * 2 * count, TrainSettings(batch_size=4, epochs=2), units=units)
+    assert [len(flat(batch)) // 2 for batch in plan.batches()] == 2 * wanted
+    assert sorted(flat([flat(batch) for batch in plan.epoch(1)])) == list(range(2 * count))

@@ -19,6 +19,9 @@ from encodax.training import NewModel, TrainSettings
     [
         ({"steps": 0}, "steps = 0 is not above 0"),
         ({"epochs": -1}, "epochs = -1 is not above 0"),
+        ({"epochs": float("nan")}, "epochs = nan is not finite"),
+        ({"epochs": float("inf")}, "epochs = inf is not finite"),
+        ({"metric": "recall@5"}, "metric 'recall@5' is not one of classification: f1, acc.*, loss"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"batch_tokens": 0}, "batch_tokens = 0"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0"),
@@ -51,6 +54,11 @@ def test_a_choice_that_cannot_be_is_named(choices: dict[str, Any], message: str)
     records = [{"text": "a", "label": label} for label in "xyxy"]
     with pytest.raises(EncodaxError, match=message):
         encodax.train("classification", train=records, eval=records, **choices)
+
+
+def test_whole_epochs_are_one_choice_however_they_are_written() -> None:
+    assert repr(TrainSettings(epochs=3.0)) == repr(TrainSettings(epochs=3))
+    assert TrainSettings(epochs=0.5).epochs == 0.5
 
 
 def test_the_defaults_are_a_choice() -> None:

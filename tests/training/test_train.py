@@ -63,7 +63,7 @@ def encoder_of(model: encodax.Model) -> dict[str, Any]:
 
 def test_a_classifier_learns() -> None:
     result = classifier()
-    assert result.metrics == {"accuracy": 1.0, "f1": 1.0}
+    assert result.metrics == {"accuracy": 1.0, "f1": 1.0, "loss": pytest.approx(0.1, abs=0.1)}
     assert result.model.config.labels == ("no", "yes")
     unseen = encodax.Classifier(result.model).predict(["good thing number 9", "bad"])
     assert [answer.label for answer in unseen] == ["yes", "no"]
@@ -79,6 +79,7 @@ def test_a_classifier_of_pairs_learns() -> None:
 
 def test_a_token_classifier_learns() -> None:
     result = tagger()
+    assert result.metrics.pop("loss") < 0.2
     assert result.metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
     assert result.model.config.labels == ("O", "B-day", "I-day", "B-who", "I-who")
     answers = encodax.TokenClassifier(result.model).predict([record["text"] for record in DAYS])
@@ -88,7 +89,7 @@ def test_a_token_classifier_learns() -> None:
 
 def test_a_question_answerer_learns() -> None:
     result = answerer()
-    assert result.metrics.keys() == {"exact_match", "f1"}
+    assert result.metrics.keys() == {"exact_match", "f1", "loss"}
     assert result.metrics["exact_match"] >= 0.9
     assert result.model.config.labels == ()
     assert result.model.params["head/output"]["w"].shape == (32, 2)
@@ -157,7 +158,7 @@ def test_the_best_model_is_kept_and_not_the_last(tmp_path: Path) -> None:
     assert curve[0] == 1.0
     assert curve[-1] < 1.0
     assert result.best_step == 1
-    assert result.metrics == {"accuracy": 1.0, "f1": 1.0}
+    assert result.metrics == {"accuracy": 1.0, "f1": 1.0, "loss": pytest.approx(0.1, abs=0.1)}
     best = encodax.load(out)
     assert same(best.params, result.model.params)
     answers = encodax.Classifier(best).predict([record["text"] for record in SENTIMENT])
@@ -174,8 +175,9 @@ def test_a_run_stops_where_patience_ends() -> None:
         console=Console(file=shown),
     )
     assert result.steps == 8
-    assert result.best_step == 2
-    assert "stopped early: 3 evaluations without a better accuracy" in shown.getvalue()
+    losses = [entry["eval_loss"] for entry in result.curve if "eval_loss" in entry]
+    assert result.best_step == 2 * (1 + losses.index(min(losses)))  # of equal ones by F1
+    assert "stopped early: 3 evaluations without a better f1" in shown.getvalue()
 
 
 def test_a_model_can_be_loaded_while_it_trains(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_the_curve_is_written_beside_the_model(tmp_path: Path) -> None:
         "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "padding",
         "waiting", "share_of_peak", "seconds",
     }  # fmt: skip
-    assert evaluations[0].keys() == {"step", "eval_accuracy", "eval_f1"}
+    assert evaluations[0].keys() == {"step", "eval_accuracy", "eval_f1", "eval_loss"}
     assert [entry["step"] for entry in evaluations] == list(range(3, 31, 3))
     assert max(entry["learning_rate"] for entry in steps) == pytest.approx(1e-2)
     assert steps[0]["learning_rate"] == pytest.approx(1e-2 / 3)  # three steps of warm-up

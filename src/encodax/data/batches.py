@@ -78,6 +78,8 @@ def plan_by_examples(
     examples: int,
     shape: BatchShape,
     order: np.random.Generator,
+    *,
+    smallest: int = 1,
 ) -> list[list[Row]]:
     """One epoch in batches of so many examples, each packed into as few rows as will do.
 
@@ -87,14 +89,26 @@ def plan_by_examples(
         examples: of a batch.
         shape: of a row.
         order: shuffles the examples.
+        smallest: as `parts` has it.
     """
     shuffled = order.permutation(len(units))
     batches = []
-    for start in range(0, len(shuffled), examples):
-        chosen = [index for unit in shuffled[start : start + examples] for index in units[unit]]
+    for start, end in parts(len(shuffled), examples, smallest):
+        chosen = [index for unit in shuffled[start:end] for index in units[unit]]
         packed = shape.packed(np.asarray(lengths)[chosen])
         batches.append([[int(chosen[i]) for i in row] for row in packed])
     return batches
+
+
+def parts(count: int, size: int, smallest: int = 1) -> list[tuple[int, int]]:
+    """Where batches of that size begin and end; a last one below `smallest` joins the one before.
+
+    So a loss that compares examples never has one that stands alone.
+    """
+    starts = list(range(0, count, size))
+    if len(starts) > 1 and count - starts[-1] < min(smallest, size):
+        starts.pop()
+    return list(zip(starts, [*starts[1:], count], strict=True))
 
 
 def slots_for(lengths: Lengths, row_tokens: int) -> int:

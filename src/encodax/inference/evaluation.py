@@ -1,7 +1,8 @@
 """How good parameters are on data: the one home of it, for every task.
 
-Tasks that answer are measured by their answers. Where there is none to compare with, the task's
-loss is added up over packed batches, with masks that are the same each time.
+Tasks that answer are measured by their answers, and beside these by their loss, added up over
+packed batches without dropout. Where there is no answer to compare with, such sums are all, with
+masks that are the same each time.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ def evaluator(
     if data.task.NAME in BY_SUMS:
         return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
     assert isinstance(model, Model)
-    return BY_OTHERS.get(data.task.NAME, by_answers)(model, data, objective)
+    if data.task.NAME in BY_OTHERS:
+        return BY_OTHERS[data.task.NAME](model, data, objective)
+    answers = by_answers(model, data, objective)
+    losses = BatchEvaluator(model, data, objective, batch_tokens=batch_tokens)
+    return lambda params: {**answers(params), **losses(params)}
 
 
 def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
@@ -96,7 +101,11 @@ def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
         for vector, owner in zip(vectors, data.owners, strict=True):
             answers.setdefault(int(owner), []).append(vector)
         examples = [data.examples[owner] for owner in answers]
-        return embedding.metrics(list(answers.values()), examples, objective.widths)
+        found, loss = list(answers.values()), embedding.MeanLoss(objective)
+        for each, example in zip(found, examples, strict=True):
+            loss.add(each, example)
+        metrics = embedding.metrics(found, examples, objective.widths)
+        return {**metrics, "loss": loss.value()}
 
     return measure
 
@@ -110,8 +119,10 @@ def evaluate(
     aggregation: Aggregation | None = None,
     tag_scheme: SchemeName | None = None,
     on_empty: OnEmptyInData = "error",
-) -> dict[str, float]:
-    """Measure a model of any task on labelled records.
+) -> dict[str, Any]:
+    """Measure a model of any task on labelled records: numbers by name.
+
+    Of tasks that tell classes apart, `classes` has those of each class.
 
     Args:
         model: the model.
@@ -145,6 +156,18 @@ def evaluate(
     return evaluator(model, data, Objective())(None)
 
 
+def of_loss(task: Task) -> tuple[Sums, Summary]:
+    """The sums of a task's loss, and its mean."""
+
+    def sums(
+        output: ModelOutput, targets: Targets, batch: Any, objective: Objective
+    ) -> dict[str, Float[Array, ""]]:
+        total, weight = task.loss(output, targets, batch, objective)
+        return {"loss": total, "weight": weight}
+
+    return sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)}
+
+
 BY_SUMS: dict[str, tuple[Sums, Summary]] = {
     masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
     distillation.NAME: (distillation.sums, distillation.summary),
@@ -175,7 +198,7 @@ class BatchEvaluator:
     ):
         """Lay out the batches; nothing is compiled yet. Arguments as `evaluator` has them."""
         self._data, self._objective = data, objective
-        sums, self._summary = BY_SUMS[data.task.NAME]
+        sums, self._summary = BY_SUMS.get(data.task.NAME) or of_loss(data.task)
         devices = jax.local_devices()
         if batch_tokens is None:
             batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)

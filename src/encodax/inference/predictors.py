@@ -23,6 +23,7 @@ from encodax.tasks import (
     task_of_records,
     token_classification,
 )
+from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset, seen
 from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
@@ -176,8 +177,8 @@ class Predictor(OfModel, Generic[Answer]):
         *,
         truncate: bool = False,
         on_empty: OnEmptyInData = "error",
-    ) -> dict[str, float]:
-        """The task's metrics over labelled records.
+    ) -> dict[str, Any]:
+        """The task's metrics over labelled records, and under `classes` those of each class.
 
         Of a model with one score, the records' fields tell whether it is regression or reranking.
 
@@ -197,10 +198,22 @@ class Predictor(OfModel, Generic[Answer]):
             task = token_classification.reading(records, labels, self.tag_scheme)
         before = self.model.config.usage.default_text
         examples = [prompted_with(before, each) for each in labelled(task, records, on_empty)]
-        return self.measure(Dataset.prepare(task, self.model, examples, truncate=truncate))
+        data = Dataset.prepare(task, self.model, examples, truncate=truncate)
+        answers, answered = self._answered(data)
+        counts = ByClass(task)
+        for answer, example in zip(answers, answered, strict=True):
+            counts.add(answer, example)
+        classes = {"classes": found} if (found := counts.figures()) else {}
+        return {**task.metrics(answers, answered), **classes}
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The metrics of the data's task over it, with the model's parameters or others."""
+        return data.task.metrics(*self._answered(data, params))
+
+    def _answered(
+        self, data: Dataset, params: Params | None = None
+    ) -> tuple[list[Any], list[Example]]:
+        """The answers to a data set, and its examples as tokens show them."""
         encodings = data.encodings
         scores = self._engine.run(encodings, params)
         scored = zip(data.owners.tolist(), scores, encodings, strict=True)
@@ -213,7 +226,7 @@ class Predictor(OfModel, Generic[Answer]):
             shown, _ = seen(data.task, example, [encoding for *_, encoding in own])
             assert shown is not None
             examples.append(shown)
-        return data.task.metrics(answers, examples)
+        return answers, examples
 
 
 def prompted_with(before: str, example: Example) -> Example:

@@ -28,10 +28,11 @@ from encodax.tokenizer import Encoding
 NAME = "classification"
 HEAD: HeadKind = "sequence"
 FIELDS = ("text", "text_pair")
-METRIC = "accuracy"
-LARGER_IS_BETTER = True
+METRIC = "f1"
+"""Averaged over the labels, so that a rare one counts as much as the others."""
+METRICS: tuple[str, ...] = ("f1", "accuracy")
 PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing"})
+OPTIONS = frozenset({"label_smoothing", "class_weights"})
 COUPLED = False
 RECORD: frozenset[str] = frozenset()
 

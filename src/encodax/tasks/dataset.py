@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -144,16 +145,17 @@ class Dataset:
         of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
         values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
-        groups, pieces = np.zeros((2, shape.row_count, shape.slots), np.int32)
+        groups, pieces, texts = np.zeros((3, shape.row_count, shape.slots), np.int32)
         for index, b, n, tokens in slots_of(rows, scored):
             place = n if of_slots else tokens
             values[b, place] = found[index][1].values
             weights[b, place] = found[index][1].weights
             groups[b, n] = self.owners[index] + 1
             pieces[b, n] = self._piece(index)
+            texts[b, n] = text_number(found[index][0]) if self.task.COUPLED else 0
         if not self.task.COUPLED:
             return batch, Targets(values, weights)
-        return batch, Targets(values, weights, groups, pieces)
+        return batch, Targets(values, weights, groups, pieces, texts)
 
     def where(self, index: int) -> str:
         """Where the example of a sequence came from."""
@@ -265,6 +267,11 @@ def _ids_of(sequence: Sequence_) -> tuple[np.ndarray, ...]:
     if isinstance(sequence, EncodedPair):
         return sequence.source.token_ids, sequence.given.token_ids
     return (sequence.token_ids,)
+
+
+def text_number(sequence: Sequence_) -> int:
+    """A number of 31 bits that equal sequences of tokens share, whichever process makes it."""
+    return zlib.crc32(b"".join(ids.tobytes() for ids in _ids_of(sequence))) >> 1
 
 
 def _length_of(sequence: Sequence_) -> int | tuple[int, int]:

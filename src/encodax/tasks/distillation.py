@@ -40,7 +40,7 @@ HEAD: HeadKind = "embedding"
 """Of slots, as the targets are; the head itself is as the teacher's."""
 FIELDS = ("text", "text_pair")
 METRIC = "similarity"
-LARGER_IS_BETTER = True
+METRICS: tuple[str, ...] = ("similarity",)
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"temperature", "hidden_weight"})
 COUPLED = False

@@ -7,8 +7,9 @@ the slots of all micro-batches and devices, wherever a sequence is packed; empty
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +25,16 @@ from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.nn import functional
 from encodax.tasks.regression import correlations, number_of
-from encodax.tasks.task import Example, Objective, Targets, text_of, unchanged
+from encodax.tasks.task import (
+    Example,
+    Objective,
+    SimilarityLoss,
+    Targets,
+    text_of,
+    unchanged,
+)
 from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
+from encodax.types import AnyArray, ModelOutput, PackedBatch
 
 NAME = "embedding"
 HEAD: HeadKind = "embedding"
@@ -34,13 +42,16 @@ PROBLEM: Problem = "single_label"
 FIELDS = ("anchor", "positive")
 METRIC = "score"
 """Spearman's correlation of cosines and scores, or, of texts with what belongs to them, MRR."""
-LARGER_IS_BETTER = True
+METRICS: tuple[str, ...] = ("score", "spearman", "pearson", "mrr", "accuracy")
+"""Of which those are there that `metrics_of` the loss says."""
 OPTIONS = frozenset({"similarity_loss", "similarity_scale", "widths"})
 COUPLED = True
 RECORD: frozenset[str] = frozenset()
 
 ANCHOR, POSITIVE = 0, 1
 """Which of its example's sequences a text is; from 2 on they are hard negatives."""
+MEASURED_TOGETHER = 32
+"""Examples of a batch whose loss an evaluation tells."""
 FAR = -1e30
 """A large finite negative: in place of the score of what is not to be compared."""
 
@@ -97,7 +108,7 @@ def objective_for(objective: Objective, examples: Sequence[Example], width: int)
     """
     check_widths(objective.widths, width)
     is_scored = examples[0].target is not None
-    kind = objective.similarity_loss or ("cosent" if is_scored else "ranking")
+    kind = objective.similarity_loss or loss_for(examples)
     if (kind != "ranking") != is_scored:
         given = "pairs with scores" if is_scored else "texts without scores"
         other = "cosent or cosine" if is_scored else "ranking"
@@ -109,6 +120,54 @@ def objective_for(objective: Objective, examples: Sequence[Example], width: int)
                 "the scores, or choose similarity_loss cosent, which looks at their order"
             )
     return replace(objective, similarity_loss=kind)
+
+
+def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
+    """The loss that suits data, where none is chosen."""
+    return "ranking" if examples[0].target is None else "cosent"
+
+
+def check_comparable(
+    objective: Objective, examples: Sequence[Example], batch_size: int | None
+) -> None:
+    """Refuse data and batches in which there is nothing to tell apart: the loss would stay at 0.
+
+    Args:
+        objective: with its loss.
+        examples: what is learned.
+        batch_size: examples of a batch, where it is given.
+
+    Raises:
+        EncodaxError: names what is alike, or the example that would stand alone.
+    """
+    if objective.similarity_loss == "cosine":
+        return
+    is_ranking = objective.similarity_loss == "ranking"
+    if batch_size == 1 or len(examples) == 1:
+        alone = next((each for each in examples if len(each.others) == 1), None)
+        if alone is not None:
+            way = "a data set of more examples" if len(examples) == 1 else "a batch_size above 1"
+            or_so = ", or negatives for each" if is_ranking else ", or similarity_loss cosine"
+            raise EncodaxError(
+                f"{alone.where}: the loss {objective.similarity_loss} compares examples of a batch "
+                f"with each other, and this one would stand alone: give {way}{or_so}"
+            )
+    if not is_ranking:
+        if _all_alike(example.target for example in examples):
+            told = f"every example has the score {examples[0].target:g}"
+            raise EncodaxError(f"{told}: there is nothing to tell")
+        return
+    for what, texts in (
+        ("anchor", ((each.text, *each.others[1:]) for each in examples)),
+        ("positive", (each.others for each in examples)),
+    ):
+        if _all_alike(text for own in texts for text in own):
+            raise EncodaxError(f"every example has the same {what}: there is nothing to tell")
+
+
+def _all_alike(values: Iterable[Any]) -> bool:
+    """Whether there are no two that differ; it looks no further than these."""
+    return all(first == second for first, second in itertools.pairwise(values))
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -158,15 +217,23 @@ def loss(
     whole vectors and of those of their leading features alone.
     """
     assert output.vectors is not None
+    return _loss_of_slots(output.vectors, targets, objective)
+
+
+def _loss_of_slots(
+    vectors: Float[AnyArray, "*slots E"], targets: Targets, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     assert targets.groups is not None
     assert targets.pieces is not None
-    vectors = output.vectors.reshape(-1, output.vectors.shape[-1]).astype(jnp.float32)  # (S, E)
-    groups, pieces, scores = (
-        jnp.asarray(leaf).reshape(-1) for leaf in (targets.groups, targets.pieces, targets.values)
+    vectors = jnp.asarray(vectors).reshape(-1, vectors.shape[-1]).astype(jnp.float32)  # (S, E)
+    texts = np.arange(len(vectors)) if targets.texts is None else targets.texts
+    groups, pieces, texts, scores = (
+        jnp.asarray(leaf).reshape(-1)
+        for leaf in (targets.groups, targets.pieces, texts, targets.values)
     )  # (S,)
     widths = (*objective.widths, vectors.shape[-1])
     found = [
-        _loss_of(functional.unit(vectors[:, :width]), groups, pieces, scores, objective)
+        _loss_of(functional.unit(vectors[:, :width]), groups, pieces, texts, scores, objective)
         for width in widths
     ]
     return sum((total for total, _ in found), jnp.zeros(())) / len(found), found[0][1]
@@ -184,10 +251,15 @@ def check_widths(widths: Sequence[int], width: int) -> None:
 
 
 def _loss_of(
-    vectors: Float[Array, "S E"], groups: Array, pieces: Array, scores: Array, objective: Objective
+    vectors: Float[Array, "S E"],
+    groups: Array,
+    pieces: Array,
+    texts: Array,
+    scores: Array,
+    objective: Objective,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     if objective.similarity_loss == "ranking":
-        return ranking(vectors, groups, pieces, objective.similarity_scale)
+        return ranking(vectors, groups, pieces, texts, objective.similarity_scale)
     pairs = paired(vectors, groups, pieces, scores)
     if objective.similarity_loss == "cosine":
         return cosine(*pairs)
@@ -195,27 +267,42 @@ def _loss_of(
 
 
 def ranking(
-    vectors: Float[Array, "S E"], groups: Array, pieces: Array, scale: float
+    vectors: Float[Array, "S E"], groups: Array, pieces: Array, texts: Array, scale: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Each anchor finds what belongs to it among all positives and hard negatives of the batch.
 
     -log exp(c s(a, p)) / sum_q exp(c s(a, q)),  s the cosine, c the scale
 
     as (sum over anchors, number of anchors). Henderson et al. 2017, arXiv:1705.00652, section 4.4.
+    What belongs to the anchor too, by another example of the batch, is no negative (`_belongs`).
 
     Args:
         vectors: of length 1.
         groups: which example a slot is of, 0 for an empty slot.
         pieces: which of its texts.
+        texts: a number that equal texts share.
         scale: c.
     """
     similarity = scale * jnp.matmul(vectors, vectors.T, precision="highest")  # (S, S)
     is_anchor = (groups > 0) & (pieces == ANCHOR)  # (S,)
-    is_candidate = (groups > 0) & (pieces != ANCHOR)
-    is_right = (groups[:, None] == groups) & (pieces == POSITIVE)  # (S, S)
+    is_right = (groups[:, None] == groups) & (groups > 0) & (pieces == POSITIVE)  # (S, S)
+    is_negative = (groups > 0) & (pieces != ANCHOR) & ~_belongs(is_right, is_anchor, texts)
+    is_candidate = is_right | is_negative  # (S, S)
     scores = jax.nn.log_softmax(jnp.where(is_candidate, similarity, FAR), axis=1)
-    total = -jnp.sum(jnp.where(is_anchor[:, None] & is_right & is_candidate, scores, 0.0))
+    total = -jnp.sum(jnp.where(is_anchor[:, None] & is_right, scores, 0.0))
     return total, jnp.sum(is_anchor.astype(jnp.float32))
+
+
+def _belongs(
+    is_right: Bool[Array, "S S"], is_anchor: Bool[Array, " S"], texts: Array
+) -> Bool[Array, "S S"]:
+    """Whether the text of a slot is that of an anchor, or of any positive that it has in the batch.
+
+    Equal anchors share their positives, and equal positives count once.
+    """
+    is_same = texts[:, None] == texts  # (S, S)
+    of_equal = jnp.matmul((is_same & is_anchor).astype(jnp.float32), is_right.astype(jnp.float32))
+    return is_same | (jnp.matmul(of_equal, is_same.astype(jnp.float32)) > 0)
 
 
 def paired(
@@ -287,6 +374,72 @@ def metrics(
         own = of([[vector[:width] for vector in each] for each in answers], examples)
         found |= {f"{name}_{width}": value for name, value in own.items()}
     return found
+
+
+def metrics_of(examples: Sequence[Example], widths: Sequence[int] = ()) -> tuple[str, ...]:
+    """The names of what `metrics` gives of such data."""
+    rest = ("mrr", "accuracy") if examples[0].target is None else ("spearman", "pearson")
+    names = (METRIC, *rest)
+    return (*names, *(f"{name}_{width}" for width in widths for name in names))
+
+
+class MeanLoss:
+    """The loss of vectors that are known, over batches of examples in the order in which they come.
+
+    Data of another kind than what was learned has the loss that suits it.
+    """
+
+    def __init__(self, objective: Objective):
+        """None is known yet."""
+        self._objective = objective
+        self._waiting: list[tuple[Sequence[np.ndarray], Example]] = []
+        self._sums = np.zeros(2)
+
+    def add(self, vectors: Sequence[np.ndarray], example: Example) -> None:
+        """Take the vectors of an example: the anchor, the positive, the negatives."""
+        self._waiting.append((vectors, example))
+        if len(self._waiting) == MEASURED_TOGETHER + 2:  # so that a last one has company
+            self._measure(self._waiting[:MEASURED_TOGETHER])
+            del self._waiting[:MEASURED_TOGETHER]
+
+    def value(self) -> float:
+        """Of all that were taken."""
+        if self._waiting:
+            self._measure(self._waiting)
+            self._waiting = []
+        return float(self._sums[0] / self._sums[1])
+
+    def _measure(self, chosen: Sequence[tuple[Sequence[np.ndarray], Example]]) -> None:
+        answers, examples = zip(*chosen, strict=True)
+        objective, suits = self._objective, loss_for(examples)
+        if objective.similarity_loss in (None, "ranking") or suits == "ranking":
+            objective = replace(objective, similarity_loss=suits)
+        vectors, targets = _slots_of(answers, examples)
+        self._sums += [float(found) for found in _compiled_loss(vectors, targets, objective)]
+
+
+_compiled_loss = jax.jit(_loss_of_slots, static_argnames="objective")
+
+
+def _slots_of(
+    answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
+) -> tuple[Float[np.ndarray, "S E"], Targets]:
+    """The vectors of examples in slots, whose number is a power of two, and what they are of."""
+    texts = [text for example in examples for text in (example.text, *example.others)]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    slots = 1 << (len(texts) - 1).bit_length()
+    vectors = np.zeros((slots, len(answers[0][0])), np.float32)
+    groups, pieces, same = np.zeros((3, slots), np.int32)
+    scores = np.full(slots, np.nan, np.float32)
+    vectors[: len(texts)] = [vector for each in answers for vector in each]
+    same[: len(texts)] = [numbers[text] for text in texts]
+    place = 0
+    for group, example in enumerate(examples, 1):
+        own = slice(place, place + 1 + len(example.others))
+        groups[own], pieces[own] = group, np.arange(1 + len(example.others))
+        scores[own] = np.nan if example.target is None else example.target
+        place = own.stop
+    return vectors, Targets(scores, (groups > 0).astype(np.float32), groups, pieces, same)
 
 
 def _correlations(

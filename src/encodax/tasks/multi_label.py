@@ -26,6 +26,7 @@ from encodax.tasks.task import (
     text_of,
     the_one,
     unchanged,
+    weights_of,
 )
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput, PackedBatch
@@ -33,10 +34,10 @@ from encodax.types import ModelOutput, PackedBatch
 NAME = "multi-label"
 HEAD: HeadKind = "sequence"
 FIELDS = ("text", "text_pair")
-METRIC = "f1"
-LARGER_IS_BETTER = True
+METRIC = "f1_macro"
+METRICS: tuple[str, ...] = ("f1_macro", "f1", "exact_match")
 PROBLEM: Problem = "multi_label"
-OPTIONS: frozenset[str] = frozenset()
+OPTIONS = frozenset({"class_weights"})
 COUPLED = False
 RECORD: frozenset[str] = frozenset()
 
@@ -102,13 +103,21 @@ def loss(
     """Binary cross entropy of the sigmoid of each score, the mean over the labels.
 
     1/C * sum_c -(y_c log s(z_c) + (1 - y_c) log(1 - s(z_c))), as (weighted sum, weight).
+
+    With class weights, what has a label counts so many times as much as what does not, in the sum
+    and in the weight.
     """
     import optax  # here: whoever only predicts should not wait for it
 
     assert output.logits is not None
     logits = output.logits.astype(jnp.float32)  # (B, N, C)
-    losses = optax.sigmoid_binary_cross_entropy(logits, targets.values).mean(axis=-1)  # (B, N)
-    return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
+    losses = optax.sigmoid_binary_cross_entropy(logits, targets.values)  # (B, N, C)
+    weights = jnp.broadcast_to(jnp.asarray(targets.weights)[..., None], losses.shape)  # (B, N, C)
+    of_labels = weights_of(objective.class_weights)
+    if of_labels is not None:
+        weights = weights * jnp.where(jnp.asarray(targets.values) > 0, of_labels, 1.0)
+    classes = losses.shape[-1]
+    return jnp.sum(losses * weights) / classes, jnp.sum(weights) / classes
 
 
 def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
@@ -118,18 +127,22 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
     match has all its labels right, and no other.
     """
     known = tuple(answers[0].scores)
-    given = np.array([[a.scores[label] >= THRESHOLD for label in known] for a in answers])
+    found = np.array([[a.scores[label] >= THRESHOLD for label in known] for a in answers])
     right = np.array([[label in example.target for label in known] for example in examples])
-    hits = (given & right).sum(axis=0)  # (C,)
-    counts = given.sum(axis=0) + right.sum(axis=0)  # (C,)
+    hits = (found & right).sum(axis=0)  # (C,)
+    counts = found.sum(axis=0) + right.sum(axis=0)  # (C,)
     return {
         "f1": float(2 * hits.sum() / max(counts.sum(), 1)),
         "f1_macro": float(np.mean(2 * hits / np.maximum(counts, 1))),
-        "exact_match": float(np.mean((given == right).all(axis=1))),
+        "exact_match": float(np.mean((found == right).all(axis=1))),
     }
+
+
+def given(answer: Classification) -> list[str]:
+    """The labels that an answer gives."""
+    return [label for label, score in answer.scores.items() if score >= THRESHOLD]
 
 
 def to_json(answer: Classification) -> dict[str, Any]:
     """`labels`, those that are given, beside `label`, the most probable, `score`, `scores`."""
-    given = [label for label, score in answer.scores.items() if score >= THRESHOLD]
-    return {"labels": given, **classification.to_json(answer)}
+    return {"labels": given(answer), **classification.to_json(answer)}

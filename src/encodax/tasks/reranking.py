@@ -33,8 +33,10 @@ from encodax.types import ModelOutput, PackedBatch
 NAME = "reranking"
 HEAD: HeadKind = "sequence"
 FIELDS = ("query", "text")
+DEPTH = 10
+"""How many of the best texts the reciprocal rank and the gain look at."""
 METRIC = "map"
-LARGER_IS_BETTER = True
+METRICS: tuple[str, ...] = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
 PROBLEM: Problem = "regression"
 OPTIONS: frozenset[str] = frozenset()
 COUPLED = False
@@ -42,8 +44,6 @@ RECORD: frozenset[str] = frozenset()
 
 RELEVANT = 0.5
 """Label from which a text is relevant, where texts are either that or not."""
-DEPTH = 10
-"""How many of the best texts the reciprocal rank and the gain look at."""
 
 encode = encode_whole
 merge = the_one
@@ -108,8 +108,7 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
             f"none of {len(by_query)} queries has a relevant text (a label of {RELEVANT} or "
             "more): there is nothing to measure"
         )
-    names = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
-    return dict(zip(names, np.mean(measured, axis=0).tolist(), strict=True))
+    return dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))
 
 
 def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:

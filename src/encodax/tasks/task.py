@@ -78,6 +78,8 @@ class Targets:
     of; 0 for an empty slot."""
     pieces: Int[AnyArray, "B N"] | None = None
     """The same: which of its example's sequences it is, from 0."""
+    texts: Int[AnyArray, "B N"] | None = None
+    """The same: a number that equal sequences share. None where no two are known to be equal."""
     tokens: Int[AnyArray, "B M"] | None = None
     """Row indices of the tokens that alone are scored, where these are few: then values and weights
     are (B, M). None for all."""
@@ -94,6 +96,9 @@ class Objective:
 
     label_smoothing: float = 0.0
     """Share of the probability that is spread over all classes (of texts, of tokens)."""
+    class_weights: str | Mapping[str, int | float] | Sequence[int | float] | None = None
+    """How much each label counts (classification, multi-label): `balanced`, which is n / (C n_c) as
+    in scikit-learn; a number for each label, 1 for others; or a list in the order of the labels."""
     tag_scheme: SchemeName | None = None
     """How tags say where a span ends (token-classification); None for what they say together."""
     mask_rate: float = 0.15
@@ -130,6 +135,10 @@ class Objective:
             raise EncodaxError(told)
 
 
+SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
+"""Metrics of which the smaller value is the better one."""
+
+
 @runtime_checkable
 class Task(Protocol):
     """One file of this folder."""
@@ -141,9 +150,9 @@ class Task(Protocol):
     FIELDS: tuple[str, str]
     """What a record calls the text, and the second of a pair."""
     METRIC: str
-    """The metric that says which model is best, ..."""
-    LARGER_IS_BETTER: bool
-    """... and which way."""
+    """The metric that says which model is best, unless another is chosen."""
+    METRICS: tuple[str, ...]
+    """All that an evaluation gives, beside the loss."""
     OPTIONS: frozenset[str]
     """Fields of `Objective` that the loss takes."""
     COUPLED: bool
@@ -265,25 +274,38 @@ def classes_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy of the head's scores."""
     assert output.logits is not None
-    return cross_entropy(output.logits, targets, objective.label_smoothing)
+    return cross_entropy(
+        output.logits, targets, objective.label_smoothing, weights_of(objective.class_weights)
+    )
+
+
+def weights_of(weights: Any) -> Float[np.ndarray, " C"] | None:
+    """The weight of each class, as `class_weights.objective_for` has found them."""
+    return None if weights is None else np.asarray([*weights.values()], np.float32)
 
 
 def cross_entropy(
-    logits: Float[Array, "*places C"], targets: Targets, label_smoothing: float = 0.0
+    logits: Float[Array, "*places C"],
+    targets: Targets,
+    label_smoothing: float = 0.0,
+    class_weights: Float[np.ndarray, " C"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
 
     log sum_c exp(z_c) - (1 - e) z_right - (e / C) sum_c z_c
 
     With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
-    al. 2016, arXiv:1512.00567, section 7).
+    al. 2016, arXiv:1512.00567, section 7). With class weights a place counts as its right class.
     """
     scores = logits.astype(jnp.float32)
     total = jax.nn.logsumexp(scores, axis=-1)  # (*places)
     right = jnp.take_along_axis(scores, jnp.asarray(targets.values)[..., None], axis=-1)[..., 0]
     if label_smoothing:  # over all classes without an array of what is wanted of each
         right = (1 - label_smoothing) * right + label_smoothing * jnp.mean(scores, axis=-1)
-    return jnp.sum((total - right) * targets.weights), jnp.sum(jnp.asarray(targets.weights))
+    weights = jnp.asarray(targets.weights)  # (*places)
+    if class_weights is not None:
+        weights = weights * jnp.asarray(class_weights)[jnp.asarray(targets.values)]
+    return jnp.sum((total - right) * weights), jnp.sum(weights)
 
 
 def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> Text:

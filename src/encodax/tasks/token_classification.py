@@ -43,7 +43,7 @@ NAME = "token-classification"
 HEAD: HeadKind = "token"
 FIELDS = ("text", "text_pair")
 METRIC = "f1"
-LARGER_IS_BETTER = True
+METRICS: tuple[str, ...] = ("f1", "precision", "recall")
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
 COUPLED = False
@@ -324,7 +324,7 @@ def word_metrics(
     found = [
         label
         for answer, example in zip(answers, examples, strict=True)
-        for label in _labels_at([word.start for word in example.target], answer)
+        for label in labels_of_words(answer, example)
     ]
     if not right:
         raise EncodaxError("no example has a word with a label")
@@ -335,8 +335,9 @@ def word_metrics(
     }
 
 
-def _labels_at(places: Sequence[int], answer: Sequence[Span]) -> list[str]:
-    """The label of what holds each character; empty where nothing does."""
+def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
+    """What an answer says of each word that has a label; empty where it says nothing."""
+    places = [word.start for word in example.target]
     at = np.searchsorted([span.start for span in answer], places, side="right") - 1
     held = (answer[i] if i >= 0 else None for i in at.tolist())
     return [
@@ -361,15 +362,15 @@ class Reading:
     FIELDS: tuple[str, str] = FIELDS
     METRIC: str = METRIC
     """F1 of spans; of labels of words their accuracy."""
-    LARGER_IS_BETTER: bool = LARGER_IS_BETTER
+    METRICS: tuple[str, ...] = METRICS
     PROBLEM: Problem = PROBLEM
     OPTIONS: frozenset[str] = OPTIONS
     COUPLED: bool = COUPLED
     RECORD: frozenset[str] = RECORD
 
     def __post_init__(self) -> None:
-        if self._is_of_words:
-            self.METRIC = "accuracy"
+        if self.is_of_words:
+            self.METRIC, self.METRICS = "accuracy", ("accuracy", "f1")
 
     encode = staticmethod(encode)
     loss = staticmethod(loss)
@@ -377,7 +378,8 @@ class Reading:
     perturb = staticmethod(perturb)
 
     @property
-    def _is_of_words(self) -> bool:
+    def is_of_words(self) -> bool:
+        """Whether it is words that have labels, each one."""
         return self.scheme.name == "none"
 
     def parse(self, record: Record, *, labelled: bool) -> Example:
@@ -398,7 +400,7 @@ class Reading:
         if not known:
             return labels
         scheme = tag_schemes.of_labels(known, self.scheme_name)
-        if (scheme.name == "none") != self._is_of_words:
+        if (scheme.name == "none") != self.is_of_words:
             return labels
         if scheme.name == "io" != self.head_scheme.name:
             return labels  # they cannot tell spans apart that touch
@@ -425,7 +427,7 @@ class Reading:
         self, answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
     ) -> dict[str, float]:
         """Of words (`word_metrics`) or of spans (`metrics`)."""
-        return (word_metrics if self._is_of_words else metrics)(answers, examples)
+        return (word_metrics if self.is_of_words else metrics)(answers, examples)
 
     def to_json(self, answer: tuple[Span, ...]) -> dict[str, Any]:
         """As the module's."""

@@ -27,8 +27,8 @@ def about(run: Run) -> RunFacts:
     choices = {**options, **asdict(run.settings), "precision": recipe.precision}
     return RunFacts(
         task=recipe.task.NAME,
-        metric=recipe.task.METRIC,
-        larger_is_better=recipe.task.LARGER_IS_BETTER,
+        metric=run.metric,
+        larger_is_better=run.larger_is_better,
         steps=run.plan.steps,
         choices={name: value for name, value in choices.items() if value not in (None, ())},
         model={

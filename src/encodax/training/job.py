@@ -19,8 +19,9 @@ from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import distillation, embedding, task_named, token_classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
-from encodax.tasks.task import AnyModel, Objective, Task, check_objective
+from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objective
 from encodax.tasks.token_classification import Reading
+from encodax.training import class_weights
 from encodax.training.adapters import trainable
 from encodax.training.examples import Data, Examples, examples_of
 from encodax.training.lora import save_adapter
@@ -114,8 +115,11 @@ def prepare(
         start = _loaded(Seq2SeqModel, model)
     else:
         start = with_head(_loaded(Model, model), chosen, labels, settings.seed)
+    objective = class_weights.objective_for(objective, chosen, learned, start.labels)
     if chosen.NAME == "embedding":
         objective = embedding.objective_for(objective, learned, start.vector_width)
+        embedding.check_comparable(objective, learned, settings.batch_size)
+    check_metric(chosen, judged, objective, settings.metric)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
     key = jax.random.key(settings.seed)
@@ -166,6 +170,20 @@ def _check_seq2seq(settings: TrainSettings) -> None:
     ):
         if is_given:
             raise EncodaxError(f"{name} is for encoders: leave it out for translation")
+
+
+def check_metric(
+    task: Task, examples: Sequence[Example], objective: Objective, metric: str | None
+) -> None:
+    """Refuse a metric that an evaluation of this task on these examples does not give.
+
+    Raises:
+        EncodaxError: names those that it gives.
+    """
+    is_of_vectors = task.NAME == embedding.NAME
+    of_task = embedding.metrics_of(examples, objective.widths) if is_of_vectors else task.METRICS
+    if metric is not None and metric not in (known := (*of_task, "loss")):
+        raise EncodaxError(f"metric {metric!r} is not one of {task.NAME}: {', '.join(known)}")
 
 
 Choice = TypeVar("Choice")

@@ -18,6 +18,7 @@ import numpy as np
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
+from encodax.run_files import standing
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import AnyModel
 from encodax.training import checkpoint, distributed, sharding
@@ -98,11 +99,11 @@ def fit(
         Stopped: SIGTERM has come, and all is saved.
     """
     state = run.initial_state()
-    judge = _Judge(run, evaluate, train, keeping)
+    judge = _Judge(run, evaluate, keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)
     with contextlib.ExitStack() as open_things:
         interruption = open_things.enter_context(Interruption())
-        saver = open_things.enter_context(_Saver.opened(run, train, judge, meter, keeping))
+        saver = open_things.enter_context(_Saver.opened(run, judge, meter, keeping))
         state = saver.restored(state)
         first = int(state.step)
         run_log = open_things.enter_context(log(run.plan.steps, first))
@@ -259,35 +260,40 @@ def _flat(name: str, tree: Any) -> dict[str, np.ndarray]:
 class _Judge:
     """Evaluates, and remembers the best parameters."""
 
-    def __init__(self, run: Run, evaluate: Evaluator, data: Dataset, keeping: Keeping):
+    def __init__(self, run: Run, evaluate: Evaluator, keeping: Keeping):
         self._run, self._evaluate, self._keeping = run, evaluate, keeping
-        self.metric = data.task.METRIC
-        self._sign = 1 if data.task.LARGER_IS_BETTER else -1
+        self.metric = run.metric
         self._best: AnyModel | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
         self.last: dict[str, float] = {}
         self.waited = 0
-        """Evaluations since the best."""
+        """Evaluations since the metric was better than before."""
 
     def sees(self, step: int, params: Params) -> bool:
-        """Evaluate these parameters; True, and kept, where they are the best so far."""
+        """Evaluate these parameters; True, and kept, where they are the best so far.
+
+        Of equal ones by the metric those of the lower loss are, and of equal losses the later.
+        """
         trained = sharding.gathered(params, self._run.mesh)
         whole = effective(trained, self._frozen)
         try:
             self.last = self._evaluate(whole)
         except EncodaxError as error:
             raise EncodaxError(f"step {step}: {error}; a lower learning rate may help") from error
-        if self.best_metrics:
-            gain = self._sign * (self.last[self.metric] - self.best_metrics[self.metric])
-            if not gain > 0:
-                self.waited += 1
-                return False
+        own = self._standing(self.last)
+        best = self._standing(self.best_metrics) if self.best_metrics else None
+        self.waited = 0 if best is None or own[0] > best[0] else self.waited + 1
+        if best is not None and own < best:
+            return False
         self._best = replace(self._run.recipe.model, params=whole)
-        self.best_metrics, self.best_step, self.waited = self.last, step, 0
+        self.best_metrics, self.best_step = self.last, step
         if distributed.is_first():
             self._keeping.keep(self._best, trained)
         return True
+
+    def _standing(self, found: dict[str, float]) -> tuple[float, float]:
+        return standing(found, self.metric, larger_is_better=self._run.larger_is_better)
 
     @functools.cached_property
     def _frozen(self) -> Params:
@@ -319,16 +325,15 @@ class _Judge:
 class _Saver:
     """Checkpoints of a run, where it has a place for them."""
 
-    def __init__(self, run: Run, data: Dataset, judge: _Judge, meter: _Meter, keeping: Keeping):
+    def __init__(self, run: Run, judge: _Judge, meter: _Meter, keeping: Keeping):
         self._run, self._judge, self._meter, self._keeping = run, judge, meter, keeping
         self.notes: list[str] = []
         self._checkpoints = None
         if keeping.checkpoints is not None:
-            task = data.task
             self._checkpoints = Checkpoints(
                 keeping.checkpoints,
-                task.METRIC,
-                task.LARGER_IS_BETTER,
+                run.metric,
+                run.larger_is_better,
                 max(run.settings.keep, run.settings.average or 0),
             )
 

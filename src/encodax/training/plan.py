@@ -11,6 +11,7 @@ import numpy as np
 
 from encodax.data.batches import (
     BatchShape,
+    parts,
     plan_by_examples,
     plan_by_tokens,
 )
@@ -22,6 +23,8 @@ DEFAULT_EPOCHS = 10
 DEFAULT_BATCH_TOKENS = 2_048
 DEFAULT_BATCH_EXAMPLES = 32
 """Of a loss that compares examples with each other: what counts is how many there are."""
+SMALLEST_COMPARED = 2
+"""Examples of a last batch of such a loss: of one alone there is nothing to learn."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,18 @@ def make_plan(
     one_row = BatchShape.of(lengths, 1)
     row_tokens = one_row.longest_row
     micro_batches = settings.accumulate
-    parts = micro_batches * devices
-    epochs = settings.epochs or DEFAULT_EPOCHS
+    shares = micro_batches * devices
 
     def order(epoch: int) -> np.random.Generator:
         return np.random.default_rng((settings.seed, epoch))
 
     if settings.batch_size is None and units is None:
         rows = max(1, (settings.batch_tokens or DEFAULT_BATCH_TOKENS) // row_tokens)
-        if rows % parts:
+        if rows % shares:
             raise EncodaxError(
                 f"a batch of {rows} rows of {row_tokens} tokens cannot be shared out among "
                 f"{devices} devices x {micro_batches} micro-batches; give batch_tokens as a "
-                f"multiple of {parts * row_tokens}"
+                f"multiple of {shares * row_tokens}"
             )
         whole = replace(one_row, row_count=rows)
 
@@ -93,7 +95,7 @@ def make_plan(
             return plan_by_tokens(lengths, whole, order(epoch))
 
         steps_of_epoch = len(epoch_by_tokens(0))
-        steps = settings.steps or epochs * steps_of_epoch
+        steps = steps_in_all(settings, steps_of_epoch)
         shape = replace(whole, row_count=rows // micro_batches)
         return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_tokens)
 
@@ -101,14 +103,16 @@ def make_plan(
         raise EncodaxError("batch_tokens is not for a loss that compares examples: give batch_size")
     examples = settings.batch_size or DEFAULT_BATCH_EXAMPLES
     chosen = [[index] for index in range(len(lengths))] if units is None else units
-    steps_of_epoch = math.ceil(len(chosen) / examples)
-    steps = settings.steps or epochs * steps_of_epoch
+    smallest = 1 if units is None else SMALLEST_COMPARED
+    steps_of_epoch = len(parts(len(chosen), examples, smallest))
+    steps = steps_in_all(settings, steps_of_epoch)
 
     roomy = replace(one_row, slots=row_tokens)  # as many in a row as it holds
 
     @functools.lru_cache(maxsize=2)
     def epoch_by_examples(epoch: int) -> list[list[Row]]:
-        return plan_by_examples(lengths, chosen, examples, roomy, order(epoch))
+        random = order(epoch)
+        return plan_by_examples(lengths, chosen, examples, roomy, random, smallest=smallest)
 
     # The tallest batch of the whole run gives the shape, so that it never changes.
     row_count = slots = 1
@@ -116,6 +120,14 @@ def make_plan(
         for batch in epoch_by_examples(epoch)[: steps - epoch * steps_of_epoch]:
             row_count = max(row_count, len(batch))
             slots = max(slots, max(map(len, batch)))
-    row_count = devices * math.ceil(row_count / parts)
+    row_count = devices * math.ceil(row_count / shares)
     shape = replace(one_row, row_count=row_count, slots=slots)
     return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_examples)
+
+
+def steps_in_all(settings: TrainSettings, steps_of_epoch: int) -> int:
+    """Steps of a run: those that are asked for, or those of its epochs, the last one begun."""
+    if settings.steps is not None:
+        return settings.steps
+    epochs = DEFAULT_EPOCHS if settings.epochs is None else settings.epochs
+    return max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is a little above 7

@@ -14,7 +14,7 @@ from encodax.config import Execution
 from encodax.inference.precision import default_precision
 from encodax.model import Model
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import AnyModel, Objective, Task
+from encodax.tasks.task import SMALLER_IS_BETTER, AnyModel, Objective, Task
 from encodax.training import sharding
 from encodax.training.optimizer import Adam, learning_rate_schedule, make_optimizer
 from encodax.training.pipeline import Batch, Reader
@@ -47,6 +47,16 @@ class Run:
     """Where what is trained begins."""
     constants: Constants
     settings: TrainSettings
+
+    @property
+    def metric(self) -> str:
+        """Of the evaluation data, which says which model is the best."""
+        return self.settings.metric or self.recipe.task.METRIC
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way it says so."""
+        return self.metric not in SMALLER_IS_BETTER
 
     @property
     def evaluate_every(self) -> int:

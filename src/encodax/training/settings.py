@@ -30,8 +30,8 @@ class TrainSettings:
 
     steps: int | None = None
     """Optimizer steps; None to count in epochs."""
-    epochs: int | None = None
-    """Times that every example is seen; 10 when neither is given."""
+    epochs: int | float | None = None
+    """Times that every example is seen, such as 3 or 0.5; 10 when neither is given."""
     batch_tokens: int | None = None
     """Tokens of a batch, padding included; 2,048 when `batch_size` is not given either."""
     batch_size: int | None = None
@@ -86,6 +86,8 @@ class TrainSettings:
     """Steps in a row whose loss or gradient is not finite after which the run stops."""
     profile_steps: str | None = None
     """Steps that the profiler looks at: `10:15` is 10 to 14."""
+    metric: str | None = None
+    """Of the evaluation data, which says which model is the best; None for that of the task."""
     patience: int | None = None
     """Evaluations without a better metric after which the run stops; None to go on."""
     seed: int = 0
@@ -111,8 +113,8 @@ class TrainSettings:
             raise EncodaxError(f"layer_decay = {self.layer_decay} is not in 0..1")
         if self.weight_decay < 0:
             raise EncodaxError(f"weight_decay = {self.weight_decay} is below 0")
-        for name in ("learning_rate", "weight_decay"):
-            if not math.isfinite(getattr(self, name)):
+        for name in ("learning_rate", "weight_decay", "epochs"):
+            if not math.isfinite(getattr(self, name) or 0):
                 raise EncodaxError(f"{name} = {getattr(self, name)} is not finite")
         if not 0 <= self.seed < 2**32:
             raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
@@ -123,6 +125,8 @@ class TrainSettings:
                 raise EncodaxError(f"{name} {value!r} is not one of: {known}")
         if self.precision == "int8":
             raise EncodaxError("precision int8 cannot be trained in: choose float32 or bfloat16")
+        if self.epochs is not None and float(self.epochs).is_integer():
+            object.__setattr__(self, "epochs", int(self.epochs))  # 3.0 is the choice that 3 is
         self.profiled()
         _ = self.lora
         if self.steps is not None and self.epochs is not None:
