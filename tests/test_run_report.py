@@ -90,12 +90,12 @@ def test_a_run_that_has_one_step() -> None:
     assert "of the peak" not in html
 
 
-def test_the_best_is_the_first_of_the_best() -> None:
+def test_of_equal_ones_the_best_is_the_last() -> None:
     curve = [step(n) for n in range(1, 5)]
     curve += [
         {"step": n, "eval_f1": score} for n, score in ((1, 0.2), (2, 0.9), (3, 0.9), (4, 0.1))
     ]
-    assert "f1, the best, at step 2<" in render(FACTS, curve)
+    assert "f1, the best, at step 3<" in render(FACTS, curve)
     assert "f1, the best, at step 4<" in render(replace(FACTS, larger_is_better=False), curve)
 
 

@@ -103,12 +103,22 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
         gains = np.array([label for _, label in sorted(pairs)], np.float64)  # (texts,), best first
         if gains.max() >= RELEVANT:
             measured.append(_of_query(gains))
-    if not measured:
+    check_relevant(examples)
+    return dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))
+
+
+def check_relevant(examples: Sequence[Example]) -> None:
+    """Refuse data by which no order is better than another.
+
+    Raises:
+        EncodaxError: no query has a relevant text.
+    """
+    if not any(example.target >= RELEVANT for example in examples):
+        queries = len({example.text[0] for example in examples})
         raise EncodaxError(
-            f"none of {len(by_query)} queries has a relevant text (a label of {RELEVANT} or "
+            f"none of {queries} queries has a relevant text (a label of {RELEVANT} or "
             "more): there is nothing to measure"
         )
-    return dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))
 
 
 def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:

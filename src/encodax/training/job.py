@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +17,15 @@ from encodax import adapters, atomic, hub
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
-from encodax.tasks import distillation, embedding, task_named, token_classification
+from encodax.tasks import (
+    classification,
+    distillation,
+    embedding,
+    regression,
+    reranking,
+    task_named,
+    token_classification,
+)
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objective
@@ -29,6 +38,8 @@ from encodax.training.run import Run, make_run
 from encodax.training.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
 from encodax.training.starts import half_of, new_model, with_head
 from encodax.types import Params
+
+logger = logging.getLogger(__name__)
 
 FINE_TUNING_RATE = 5e-5
 """Learning rate when a trained model is trained on, unless another is given."""
@@ -120,6 +131,7 @@ def prepare(
         objective = embedding.objective_for(objective, learned, start.vector_width)
         embedding.check_comparable(objective, learned, settings.batch_size)
     check_metric(chosen, judged, objective, settings.metric)
+    check_judged(chosen, judged)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
     key = jax.random.key(settings.seed)
@@ -184,6 +196,23 @@ def check_metric(
     of_task = embedding.metrics_of(examples, objective.widths) if is_of_vectors else task.METRICS
     if metric is not None and metric not in (known := (*of_task, "loss")):
         raise EncodaxError(f"metric {metric!r} is not one of {task.NAME}: {', '.join(known)}")
+
+
+def check_judged(task: Task, examples: Sequence[Example]) -> None:
+    """Refuse evaluation data that no model could be told apart by; what says little is noted.
+
+    Raises:
+        EncodaxError: no query has a relevant text.
+    """
+    if task.NAME == reranking.NAME:
+        reranking.check_relevant(examples)
+    elif task.NAME in (classification.NAME, regression.NAME):
+        first = examples[0].target
+        if all(example.target == first for example in examples):
+            logger.warning(
+                "every example of the evaluation data has %r, which says little of a model: of "
+                "equal ones that of the lower loss is kept", first,
+            )  # fmt: skip
 
 
 Choice = TypeVar("Choice")
