@@ -143,5 +143,5 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
         '{"step": 1, "loss": 1, "learning_rate": 1, "tokens_per_second": 1, "padding": 0}\n'
     )
     (tmp_path / REPORT_FILE).mkdir()
-    with pytest.raises(EncodaxError, match=r"report\.html cannot be written: Is a directory"):
+    with pytest.raises(EncodaxError, match=r"report\.html cannot be written: it is a folder"):
         write_report(tmp_path)

@@ -16,7 +16,6 @@ beside an adapter, with weights, the base is the directory itself; without, it i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodax import (
-    atomic,
-    json_files,
-    overlap,
-    peft_config,
-    sentence_modules,
-    tokenizer_files,
-    weights,
-)
+from encodax import json_files, overlap, peft_config, sentence_modules, weights
 from encodax.config import HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import Family, family_named, native
@@ -46,11 +37,11 @@ from encodax.saved_model import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
     CONFIG_FILE,
-    MODEL_FILES,
     Parts,
     family_and_config,
     family_of,
     of_encoder,
+    put_in_place,
 )
 from encodax.sentence_modules import SentenceModules
 from encodax.types import Params
@@ -182,12 +173,8 @@ def write(
             sentence_modules.write(place, config, head, parts.files)
         elif sentence_modules.is_cross_encoder(config):
             sentence_modules.write_cross_encoder(place, config, parts.files)
-        for path in place.rglob("*.safetensors"):
-            # The library makes files that their owner alone can read.
-            shutil.copymode(place / ADAPTER_CONFIG_FILE, path)
 
-    replaces = (*MODEL_FILES, CONFIG_FILE, tokenizer_files.TOKENIZER_FILE)
-    atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=replaces)
+    put_in_place(directory, write_to, overwrite=overwrite)
 
 
 WAY_OUT = "merge the adapter and save the whole model"

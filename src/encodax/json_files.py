@@ -105,7 +105,12 @@ def parse(content: bytes, path: Path, kind: type = dict) -> Any:
 
 def write(path: Path, content: Any) -> None:
     """Write an object or a list."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(written(content), encoding="utf-8")
+
+
+def written(content: Any) -> str:
+    """Return an object or a list as it is written."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 # Keys: each one is used, harmless, or refused.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from pathlib import Path
 
 from encodax.config import ModelConfig, Seq2SeqConfig
 
@@ -80,3 +83,30 @@ import encodax
 {use}
 ```
 """
+
+
+SEAL = re.compile(r"\n<!-- Written by Encodax, and not changed since: ([0-9a-f]{16}) -->\n\Z")
+"""How a card ends: with a digest of what stands before it."""
+
+
+def write(directory: Path, card: str) -> None:
+    """Write a card, so that it can be told whether anybody has changed it."""
+    sealed = f"{card}\n<!-- Written by Encodax, and not changed since: {_digest(card)} -->\n"
+    (directory / CARD_FILE).write_text(sealed, encoding="utf-8")
+
+
+def is_free(directory: Path) -> bool:
+    """Whether a card may be written to a directory: there is none, or Encodax alone wrote it."""
+    path = directory / CARD_FILE
+    if not path.is_file() or path.is_symlink():
+        return not path.is_symlink() and not path.exists()
+    try:
+        found = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return False
+    seal = SEAL.search(found)
+    return seal is not None and seal[1] == _digest(found[: seal.start()])
+
+
+def _digest(card: str) -> str:
+    return hashlib.sha256(card.encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from encodax import json_files
+from encodax import json_files, outputs
 from encodax.errors import EncodaxError
 
 METRICS_FILE = "metrics.jsonl"
@@ -46,7 +46,8 @@ class RunFacts:
 
     def write(self, path: Path) -> None:
         """Write them as a file."""
-        json_files.write(path, asdict(self))
+        with outputs.open_file(path) as stream:
+            stream.write(json_files.written(asdict(self)))
 
 
 def standing(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import encodax
+from encodax import outputs
 from encodax.errors import EncodaxError
 from encodax.explore import figures, report
 from encodax.explore.report import Numbers, Page, Pictures, Section, Table
@@ -48,7 +49,8 @@ def write_report(out: Path) -> Path:
         raise EncodaxError(f"{out / METRICS_FILE} has no step yet: wait for the first")
     page = out / REPORT_FILE
     try:
-        page.write_text(render(facts, curve), encoding="utf-8")
+        with outputs.open_file(page) as stream:
+            stream.write(render(facts, curve))
     except OSError as error:
         raise EncodaxError(f"{page} cannot be written: {error.strerror}") from error
     return page

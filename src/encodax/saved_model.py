@@ -12,7 +12,6 @@ README.md                                          the model card
 from __future__ import annotations
 
 import fnmatch
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +23,10 @@ import jax
 import numpy as np
 
 from encodax import (
-    atomic,
     families,
     json_files,
     model_card,
+    outputs,
     sentence_modules,
     tokenizer_files,
     weights,
@@ -48,22 +47,32 @@ HEAD_WEIGHTS_FILE = "head.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 ADAPTED_CONFIG_FILE = "adapted_config.json"
-MODEL_FILES = (
-    *tokenizer_files.CARRIED_FILES,
-    sentence_modules.MODULES_FILE,
-    sentence_modules.SETTINGS_FILE,
-    *sentence_modules.LENGTH_FILES,
-    *(f"[0-9]_{kind}" for kind in sentence_modules.KINDS),
-    *(f"[0-9][0-9]_{kind}" for kind in sentence_modules.KINDS),
+_OF_MODEL = (
+    CONFIG_FILE,
+    GENERATION_FILE,
     HEAD_FILE,
     HEAD_WEIGHTS_FILE,
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
     ADAPTED_CONFIG_FILE,
-    GENERATION_FILE,
     weights.WEIGHTS_FILE,
     weights.INDEX_FILE,
     "model-*-of-*.safetensors",
+    tokenizer_files.TOKENIZER_FILE,
+    *tokenizer_files.CARRIED_FILES,
+    *tokenizer_files.FOREIGN_FILES,
+    *sentence_modules.LENGTH_FILES,
+)
+MODEL_FILES = (
+    *_OF_MODEL,
+    sentence_modules.MODULES_FILE,
+    sentence_modules.SETTINGS_FILE,
+    *(
+        f"{number}_{kind}/{name}"
+        for number in ("[0-9]", "[0-9][0-9]")
+        for kind in sentence_modules.KINDS
+        for name in (_OF_MODEL if kind == "Transformer" else (CONFIG_FILE, weights.WEIGHTS_FILE))
+    ),
 )
 """What of an older model would be read with a newer one: it goes when that is saved over it."""
 
@@ -74,8 +83,7 @@ def is_of_model(path: Path, directory: Path) -> bool:
     if not directory.is_dir() or not place.exists() or not place.is_relative_to(folder):
         return False
     first = place.relative_to(folder).parts[0]
-    names = (*MODEL_FILES, CONFIG_FILE, tokenizer_files.TOKENIZER_FILE)
-    return any(fnmatch.fnmatch(first, name) for name in names)
+    return any(fnmatch.fnmatch(first, name.partition("/")[0]) for name in MODEL_FILES)
 
 
 @dataclass(frozen=True)
@@ -301,14 +309,28 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
             weights.save(place / HEAD_WEIGHTS_FILE, own, native, parts.config)
         if sentence_modules.is_cross_encoder(parts.config):
             sentence_modules.write_cross_encoder(place, parts.config, parts.files)
-        for path in place.rglob("*.safetensors"):
-            # The library makes files that their owner alone can read.
-            shutil.copymode(place / CONFIG_FILE, path)
-        if not (directory / model_card.CARD_FILE).exists():
+        if model_card.is_free(directory):
             card = model_card.text(parts.config, family.MODEL_TYPE, directory.name)
-            (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
+            model_card.write(place, card)
 
-    atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
+    put_in_place(directory, write_to, overwrite=overwrite)
+
+
+def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite: bool) -> None:
+    """Write a model directory of any kind, of which no file of an older model is left.
+
+    Args:
+        directory: where to.
+        write_to: writes the files into the directory that it is given.
+        overwrite: whether the directory may exist.
+
+    Raises:
+        EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+    """
+    card = (model_card.CARD_FILE,) if model_card.is_free(directory) else ()
+    outputs.write_directory(
+        directory, write_to, overwrite=overwrite, replaces=(*MODEL_FILES, *card)
+    )
 
 
 NOT_KEPT = ("auto_map", "label2id")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax import atomic, families, generation_config, hub, json_files, model_card, weights
+from encodax import families, generation_config, hub, json_files, model_card, weights
 from encodax.config import UNROLLED, Execution, Seq2SeqConfig
 from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
@@ -29,7 +28,7 @@ from encodax.families.seq2seq import FIRST, NEVER, Seq2SeqFamily
 from encodax.generation_config import GenerationConfig
 from encodax.json_files import FileKeys, ModelFiles, Settings, is_there
 from encodax.nn import DecoderCache, Transformer, functional
-from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, MODEL_FILES, named_as, with_kept
+from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, named_as, put_in_place, with_kept
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
@@ -164,13 +163,11 @@ class Seq2SeqModel:
             self.tokenizer.save(
                 place, max_length=self.max_length, model_type=family.MODEL_TYPE, has_types=False
             )
-            # The library makes files that their owner alone can read.
-            shutil.copymode(place / CONFIG_FILE, place / weights.WEIGHTS_FILE)
-            if not (directory / model_card.CARD_FILE).exists():
+            if model_card.is_free(directory):
                 card = model_card.text_of_seq2seq(config, family.MODEL_TYPE, directory.name)
-                (place / model_card.CARD_FILE).write_text(card, encoding="utf-8")
+                model_card.write(place, card)
 
-        atomic.write_directory(directory, write_to, overwrite=overwrite, replaces=MODEL_FILES)
+        put_in_place(directory, write_to, overwrite=overwrite)
 
     @property
     def generates_by(self) -> GenerationConfig:

@@ -90,6 +90,19 @@ CARRIED_FILES = (
     *SENTENCEPIECE_FILES,
 )
 """What transformers' tokenizers read besides `tokenizer.json`: kept from load to save."""
+FOREIGN_FILES = (
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer.model",
+    "sentencepiece.model",
+    "target_vocab.json",
+    "bpe.codes",
+    "normalizer.json",
+)
+"""What transformers' tokenizers of other families read: never written here, and never left beside
+another tokenizer."""
 
 UNREAD = "the tokenizer's class does not read it"
 CHAT = "it is of chats"

@@ -240,6 +240,15 @@ def test_output_is_there_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+def test_output_has_the_mode_of_what_it_replaces(tmp_path: Path) -> None:
+    path = written(tmp_path, "out.jsonl", "old")
+    path.chmod(0o600)
+    with open_output(path) as stream:
+        stream.write("new")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_output_that_ends_early_is_kept_beside_the_old_file(tmp_path: Path) -> None:
     path = written(tmp_path, "out.jsonl", "old")
     users_own = written(tmp_path, "out.jsonl.partial", "of another")

@@ -212,14 +212,14 @@ def test_an_actor_is_killed_and_each_row_has_one_vector(
     for name in lost:
         (out / name).unlink()
     (out / "a-00000.parquet").write_bytes(b"PAR1 broken")
-    (out / ".a-00003.parquet.1.partial").write_bytes(b"half")
+    (out / f".a-00003.parquet.{1:032}.partial").write_bytes(b"half")
     before = {name: (out / name).stat() for name in files_of(out)}
     again = run(each=done.append)
     written = {each.name for each in done[PARTITIONS:]}
     assert written == {*lost, "a-00000.parquet"}
     assert (again.rows, again.embedded, again.kept) == (3_100, 600, PARTITIONS - 3)
     assert_whole(out, wanted)
-    for name in before.keys() - written - {MANIFEST, ".a-00003.parquet.1.partial"}:
+    for name in before.keys() - written - {MANIFEST, f".a-00003.parquet.{1:032}.partial"}:
         after = (out / name).stat()
         assert (after.st_ino, after.st_mtime_ns) == (before[name].st_ino, before[name].st_mtime_ns)
 
@@ -302,7 +302,7 @@ def test_what_makes_a_partition_die_each_time_is_given_up(here: Run, tmp_path: P
         def sweep_and_die(job: Any) -> None:
             sweep(job)
             for number in range(partitions.DEATHS):
-                (out / f".a-00000.parquet.{number}.partial").write_bytes(b"half")
+                (out / f".a-00000.parquet.{number:032}.partial").write_bytes(b"half")
 
         patch.setattr(partitions, "_sweep", sweep_and_die)
         with pytest.raises(EncodaxError, match=r"a\.parquet, rows 0 to 1: 5 processes died of it"):

@@ -114,6 +114,36 @@ def test_a_new_run_draws_alone_once_it_has_a_model(tmp_path: Path) -> None:
     assert drawn(tmp_path) == expected(log.curve)
 
 
+def test_a_new_run_removes_what_encodax_drew_and_nothing_else(tmp_path: Path) -> None:
+    Events(tmp_path).write(START)
+    (own,) = files(tmp_path)
+    folder = tmp_path / EVENTS_FOLDER
+    others = (
+        "events.out.tfevents.1700000000.host", "notes.txt", "other/events.out.tfevents.1.host",
+        "events.out.tfevents.170000000.host.encodax",
+    )  # fmt: skip
+    for name in others:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    link = folder / "events.out.tfevents.1700000000.host.encodax"
+    link.symlink_to("notes.txt")
+    own = own.rename(own.with_name("events.out.tfevents.1600000000.host.encodax"))
+    Events(tmp_path).write(START)
+    assert not own.exists()
+    assert link.is_symlink()
+    assert {(folder / name).read_text() for name in others} == {"mine"}
+    assert len(list(folder.iterdir())) == len(others) + 2
+
+
+def test_a_folder_that_is_a_link_is_drawn_into_and_loses_nothing(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "events.out.tfevents.1600000000.host.encodax").write_text("of another run")
+    (tmp_path / EVENTS_FOLDER).symlink_to("shared")
+    Events(tmp_path).write(START)
+    assert len(list(shared.iterdir())) == 2
+
+
 def test_without_tensorboardx_there_are_no_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

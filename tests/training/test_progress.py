@@ -140,6 +140,9 @@ def test_what_is_older_stays_until_the_first_evaluation(tmp_path: Path, older: s
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    (tmp_path / METRICS_FILE).symlink_to("/dev/full")
-    with RunLog(tmp_path, 4) as log, pytest.raises(EncodaxError, match=r"metrics\.jsonl cannot be"):
-        log.evaluation(1, {"f1": 0.5}, is_best=True)
+    with RunLog(tmp_path, 4) as log:
+        log.step(1, STEP)
+        (tmp_path / METRICS_FILE).unlink()
+        (tmp_path / METRICS_FILE).symlink_to("/dev/full")
+        with pytest.raises(EncodaxError, match=r"metrics\.jsonl cannot be"):
+            log.evaluation(1, {"f1": 0.5}, is_best=True)

@@ -407,3 +407,30 @@ def test_what_cannot_be_learned_is_refused(choices: dict[str, Any], message: str
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(EncodaxError, match="'poetry' is not one of: classification"):
         encodax.train("poetry", train=SENTIMENT, eval=SENTIMENT)
+
+
+# Where it writes.
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "profile", "bad_batch.npz", "metrics.jsonl"])
+def test_what_is_in_the_way_is_refused_before_the_data_are_read(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "model"
+    out.mkdir()
+    if "." in name:
+        (out / name).mkdir()
+    else:
+        (out / name).write_text("mine")
+    with pytest.raises(EncodaxError, match=rf"{name} is in the way .*; move it away"):
+        run(out=out, overwrite=True, train="missing.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("choices", [{"out": "file/model"}, {"checkpoints": "file/x"}])
+def test_what_cannot_be_written_is_refused_before_the_data_are_read(
+    tmp_path: Path, choices: dict[str, str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    places = {name: tmp_path / place for name, place in {"out": "model", **choices}.items()}
+    with pytest.raises(EncodaxError, match="cannot be written: Not a directory; choose another"):
+        run(train="missing.jsonl", **places)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from encodax import outputs
 from encodax.data import formats, parquet
 from encodax.errors import EncodaxError
 
@@ -135,6 +136,7 @@ def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
                 error.add_note(note_of_partial(count, "line", kept))
             raise
         if is_plain:
+            outputs.take_mode(stage, place)
             stage.replace(place)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be written: {error.strerror or error}") from error

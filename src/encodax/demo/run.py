@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from encodax import atomic, locks
+from encodax import locks, outputs
 from encodax.demo import answers, page, writer
 from encodax.demo.baseline import Measurement, measure_dateparser
 from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
@@ -27,6 +27,9 @@ from encodax.demo.watch import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
 from encodax.model import Model
+from encodax.saved_model import MODEL_FILES
+from encodax.training import checkpoint_folder
+from encodax.training.events import EVENTS_FOLDER
 from encodax.training.train import TrainResult, train
 from encodax.types import Span
 
@@ -190,12 +193,29 @@ def run_demo(
             )
         )  # fmt: skip
 
-    atomic.check_free(out, overwrite=overwrite)
+    outputs.check_free(out, overwrite=overwrite)
+    outputs.check_writable(out)
     with locks.held(out):
-        atomic.write_directory(out, write, overwrite=overwrite)
+        outputs.write_directory(out, write, overwrite=overwrite, replaces=_of_older(out))
     (result,) = results
     _show(result, console)
     return result
+
+
+def _of_older(out: Path) -> list[str]:
+    """Files that an older demo may have written, of which none is to stay beside the new ones."""
+    models = (MODEL_DIRECTORY, WRITER_DIRECTORY)
+    checkpoints = [
+        path.relative_to(out).as_posix()
+        for model in models
+        for checkpoint in checkpoint_folder.own(out / f"{model}.checkpoints")
+        for path in checkpoint.rglob("*")
+        if not path.is_dir()
+    ]
+    events = f"{EVENTS_FOLDER}/events.out.tfevents.*.encodax"
+    of_models = [f"{model}/{name}" for model in models for name in (*MODEL_FILES, events)]
+    marks = [f"{model}.checkpoints/{checkpoint_folder.MANIFEST}" for model in models]
+    return [SUMMARY_FILE, REPORT_FILE, PASSAGES_FILE, *of_models, *marks, *checkpoints]
 
 
 def _check_above_0(**sizes: int) -> None:

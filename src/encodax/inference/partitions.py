@@ -37,6 +37,8 @@ from encodax.tasks.task import Example
 
 VECTOR = "vector"
 MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
+HALF = re.compile(rf"\.(.*\.parquet|{MANIFEST})\.[0-9a-f]{{32}}\.partial", re.DOTALL)
+"""Names of files that are not whole yet; any other is not ours."""
 CHOICES = ("column", "prompt", "precision", "partition_rows")
 """Fields of a job that an output is begun with, and gone on with."""
 DEATHS = 5
@@ -161,6 +163,13 @@ def _listed(system: fs.FileSystem, path: str) -> list[str]:
     return [info.path for info in system.get_file_info(selector) if info.type == fs.FileType.File]
 
 
+def _of_output(system: fs.FileSystem, path: str) -> list[str]:
+    """The files of an output; what is behind links in it is not ours."""
+    if not isinstance(system, fs.LocalFileSystem):
+        return _listed(system, path)
+    return [f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names]
+
+
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/"))
 
@@ -250,7 +259,7 @@ def check_manifest(job: Job, files: dict[str, dict[str, int]]) -> None:
     """
     system, out = place(job.out)
     choices = {key: getattr(job, key) for key in ("model", "digest", *CHOICES)}
-    begun = [name for name in _listed(system, out) if name.endswith(".parquet")]
+    begun = [name for name in _of_output(system, out) if name.endswith(".parquet")]
     path = f"{out}/{MANIFEST}"
     if begun and system.get_file_info(path).type == fs.FileType.NotFound:
         raise EncodaxError(f"{job.out} holds other Parquet files; choose another output")
@@ -283,7 +292,7 @@ def _compare(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
 def missing(job: Job, partitions: list[Partition]) -> list[Partition]:
     """Those that are not there with all their rows."""
     system, out = place(job.out)
-    there = set(_listed(system, out))
+    there = set(_of_output(system, out))
 
     def whole(partition: Partition) -> bool:
         path = f"{out}/{partition.name}"
@@ -313,8 +322,8 @@ def swept(job: Job) -> Iterator[None]:
 
 def _sweep(job: Job) -> None:
     system, out = place(job.out)
-    for path in _listed(system, out):
-        if re.fullmatch(r"\..*\.partial", path.rpartition("/")[2]):
+    for path in _of_output(system, out):
+        if HALF.fullmatch(path.rpartition("/")[2]):
             system.delete_file(path)
 
 
@@ -384,7 +393,7 @@ class Writer:
         folder, _, name = path.rpartition("/")
         system.create_dir(folder, recursive=True)
         # Ray tries for ever, and memory that is too small stays so. A killed attempt left its file.
-        if sum(f"/.{name}." in other for other in _listed(system, folder)) >= DEATHS:
+        if sum(f"/.{name}." in other for other in _of_output(system, folder)) >= DEATHS:
             raise EncodaxError(
                 f"{partition.source}, rows {partition.start} to {partition.stop}: {DEATHS} "
                 "processes died of it; is there too little memory?"

@@ -29,6 +29,7 @@ from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers as policies
 
 from encodax.errors import EncodaxError
+from encodax.training import checkpoint_folder, distributed
 from encodax.training.step import TrainState
 
 
@@ -72,7 +73,10 @@ class Checkpoints:
             best_mode="max" if self.larger_is_better else "min",
             cleanup_tmp_directories=True,
         )
-        return ocp.CheckpointManager(self.directory.absolute(), options=options)
+        manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
+        if distributed.is_first():
+            checkpoint_folder.mark(self.directory)
+        return manager
 
     @property
     def _is_used(self) -> bool:

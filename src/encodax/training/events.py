@@ -11,7 +11,7 @@ as `metrics.jsonl` is, and a run that is killed has lost nothing.
 
 from __future__ import annotations
 
-import shutil
+import re
 import socket
 import struct
 import time
@@ -19,9 +19,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from encodax import outputs
 from encodax.run_files import EVALUATION, Entry
 
 EVENTS_FOLDER = "tensorboard"
+OWN_FILE = re.compile(r"events\.out\.tfevents\.\d{10}\..*\.encodax", re.DOTALL)
+"""Names of the files that are written here; TensorBoard reads whatever has `tfevents` in it."""
 NOT_DRAWN = frozenset({"step", "seconds"})  # TensorBoard has axes of its own for these
 
 
@@ -69,10 +72,10 @@ class Events:
             stream.writelines(_record(event.SerializeToString()) for event in events)
 
     def _new_file(self, now: int) -> Path:
-        if not self._done and self._folder.is_dir():
-            shutil.rmtree(self._folder)
         self._folder.mkdir(exist_ok=True)
-        return self._folder / f"events.out.tfevents.{now:010d}.{socket.gethostname()}"
+        if not self._done and not self._folder.is_symlink():
+            outputs.remove_files(self._folder, OWN_FILE)
+        return self._folder / f"events.out.tfevents.{now:010d}.{socket.gethostname()}.encodax"
 
 
 def _tagged(entry: Entry) -> Iterator[tuple[str, float]]:

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import jax
 
-from encodax import adapters, atomic, hub
+from encodax import adapters, hub, outputs
 from encodax.errors import EncodaxError
 from encodax.model import Model
+from encodax.run_files import METRICS_FILE, RUN_FILE
+from encodax.saved_model import MODEL_FILES
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import (
     classification,
@@ -43,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 FINE_TUNING_RATE = 5e-5
 """Learning rate when a trained model is trained on, unless another is given."""
+
+WRITTEN = (*MODEL_FILES, METRICS_FILE, RUN_FILE)
+"""What a run replaces in its directory."""
 
 OF_NO_BIT = ("mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge", "average")
 """Choices that may differ when a run goes on: they change no step."""
@@ -100,7 +105,7 @@ def prepare(
     if chosen.HEAD is None:
         _check_seq2seq(settings)
     if out is not None:
-        atomic.check_free(Path(out), overwrite=overwrite)
+        outputs.check_free(Path(out), overwrite=overwrite, replaces=WRITTEN)
     learned = examples_of(chosen, train, columns, on_empty)
     judged = examples_of(chosen, eval, columns, on_empty)
     base = str(model) if isinstance(model, str | Path) else None

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from encodax import outputs
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
@@ -235,7 +236,8 @@ class _Reporter:
         if self._out is not None:
             place = self._out / f"{jax.process_index() or ''}{BAD_BATCH_FILE}"
             arrays = {**_arrays_of(item.batch), **_flat("targets", item.targets)}
-            np.savez_compressed(place, **arrays)  # type: ignore[arg-type]
+            with outputs.open_file(place, binary=True) as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             saved = f"; it is in {place}"
         several = f", as in {self._guard.limit} steps in a row" if self._guard.limit > 1 else ""
         return EncodaxError(
@@ -359,11 +361,7 @@ class _Saver:
         assert self._checkpoints is not None
         found = self._checkpoints.restore(state, self._keeping.resume_step)
         record = found.record
-        if record["fingerprint"] != self._keeping.fingerprint:
-            raise EncodaxError(
-                f"{self._keeping.checkpoints}: is of a run with other data or other choices; go on "
-                "with the same ones, or begin anew (--overwrite)"
-            )
+        self._check_run(record)
         if changed := checkpoint.differences(
             record["surroundings"], checkpoint.surroundings(self._run.mesh)
         ):
@@ -372,6 +370,13 @@ class _Saver:
         self._meter.go_on(record["meter"])
         self.notes.append(f"going on after step {found.step}")
         return found.state
+
+    def _check_run(self, record: dict[str, Any]) -> None:
+        if record["fingerprint"] != self._keeping.fingerprint:
+            raise EncodaxError(
+                f"{self._keeping.checkpoints}: is of a run with other data or other choices; go on "
+                "with the same ones, or begin anew (--overwrite)"
+            )
 
     def save(self, state: TrainState, position: Any, *, measured: bool) -> None:
         """Begin to write a checkpoint, where there is a place for them."""
@@ -402,7 +407,9 @@ class _Saver:
         steps = self._checkpoints.steps[-count:]
         total: Any = None
         for step in steps:
-            own = self._checkpoints.restore(like, step).state.params
+            found = self._checkpoints.restore(like, step)
+            self._check_run(found.record)
+            own = found.state.params
             total = own if total is None else jax.tree.map(jax.numpy.add, total, own)
         return steps, jax.tree.map(lambda leaf: leaf / len(steps), total)
 

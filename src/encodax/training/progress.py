@@ -11,6 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from encodax import outputs
 from encodax.errors import EncodaxError
 from encodax.run_files import EVALUATION, METRICS_FILE, RUN_FILE, Entry, RunFacts, read_curve
 from encodax.training.events import Events
@@ -114,15 +115,16 @@ class RunLog:
         self.curve.append(entry)
         if self._file is None or self._events is None or self._waits:
             return
-        mode, unwritten = "a" if self._written else "w", self.curve[self._written :]
+        file, unwritten = self._file, self.curve[self._written :]
         try:  # opened anew: saving a model may have put another in its place
             if not self._written and self._about is not None:
-                self._about.write(self._file.with_name(RUN_FILE))
-            with self._file.open(mode, encoding="utf-8") as stream:
+                self._about.write(file.with_name(RUN_FILE))
+            append = file.open("a", encoding="utf-8") if self._written else outputs.open_file(file)
+            with append as stream:
                 stream.writelines(json.dumps(entry) + "\n" for entry in unwritten)
             self._events.write(self.curve[self._drawn :])
         except OSError as error:
-            place = error.filename or self._file
+            place = error.filename or file
             raise EncodaxError(f"{place} cannot be written: {error.strerror}") from error
         self._written = self._drawn = len(self.curve)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,19 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
-from encodax import adapters, atomic, locks, overlap
+from encodax import adapters, locks, outputs, overlap
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
 from encodax.run_files import METRICS_FILE, REPORT_FILE
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel
-from encodax.training import distributed
+from encodax.training import checkpoint_folder, distributed
 from encodax.training.about import about
 from encodax.training.events import EVENTS_FOLDER
 from encodax.training.examples import Data, paths_of
-from encodax.training.job import prepare
-from encodax.training.loop import Fitted, Keeping, fit
+from encodax.training.job import WRITTEN, prepare
+from encodax.training.loop import BAD_BATCH_FILE, Fitted, Keeping, fit
 from encodax.training.profiler import PROFILE_FOLDER
 from encodax.training.progress import RunLog
 
@@ -108,6 +107,10 @@ def train(
         {"out": place, "checkpoints": kept},
         {**read, "train": paths_of(train), "eval": paths_of(eval)},
     )
+    if place is not None:
+        outputs.check_writable(place)
+    if kept is not None:
+        outputs.check_writable(kept, checkpoint_folder.WAY_OUT)
     written = [path for path in (place, kept) if path is not None and distributed.is_first()]
     with locks.held(*written):
         return _train(
@@ -128,13 +131,13 @@ def _train(
     console: Console | None,
     **choices: Any,
 ) -> TrainResult:
-    job = prepare(
-        task, out=place, overwrite=overwrite or resume or resume_step is not None, **choices
-    )
+    goes_on = resume or resume_step is not None
+    _check_places(place, checkpoints, overwrite=overwrite, goes_on=goes_on)
+    job = prepare(task, out=place, overwrite=overwrite or goes_on, **choices)
     keeping = Keeping(
         out=place,
         checkpoints=checkpoints,
-        resume=resume or resume_step is not None,
+        resume=goes_on,
         resume_step=resume_step,
         fingerprint=job.fingerprint,
         keep=(lambda *_: None) if place is None else functools.partial(job.save, place),
@@ -142,7 +145,7 @@ def _train(
     )
     if job.run.settings.average and keeping.checkpoints is None:
         raise EncodaxError("average is of checkpoints: say where to write them (out, --out)")
-    _make_room(keeping, overwrite=overwrite)
+    _make_room(keeping)
     fitted = fit(
         job.run,
         job.train,
@@ -173,22 +176,37 @@ def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
     return None if out is None else out.with_name(out.name + ".checkpoints")
 
 
-def _make_room(keeping: Keeping, *, overwrite: bool) -> None:
-    """Make the directories of a run; an older run's checkpoints go where a new one replaces it.
+def _check_places(
+    out: Path | None, checkpoints: Path | None, *, overwrite: bool, goes_on: bool
+) -> None:
+    """Refuse directories that are taken, or in which something foreign could be lost.
 
     Raises:
-        EncodaxError: there is nothing to go on from, checkpoints would be lost that nobody has
-            asked to replace, or the directories cannot be made.
+        EncodaxError: for the reason it says; or there is nothing to go on from.
     """
-    place = keeping.checkpoints
-    if keeping.resume and (place is None or not place.is_dir()):
-        raise EncodaxError(f"{place or 'the run'}: there is no checkpoint to go on from")
-    if place is not None and not keeping.resume:
-        atomic.check_free(place, overwrite=overwrite)
+    if goes_on and (checkpoints is None or not checkpoints.is_dir()):
+        raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to go on from")
+    if out is not None:
+        outputs.check_free(out, overwrite=overwrite or goes_on, replaces=(*WRITTEN, BAD_BATCH_FILE))
+        for folder in (EVENTS_FOLDER, PROFILE_FOLDER):
+            outputs.check_folder(out / folder)
+    if checkpoints is not None:
+        if not goes_on:
+            outputs.check_free(checkpoints, overwrite=overwrite)
+        if distributed.is_first():
+            checkpoint_folder.check(checkpoints, goes_on=goes_on)
+
+
+def _make_room(keeping: Keeping) -> None:
+    """Make the directory of a run; an older run's checkpoints go where a new one replaces it.
+
+    Raises:
+        EncodaxError: the directory cannot be made, or a checkpoint cannot be removed.
+    """
     try:
         if keeping.out is not None:
-            keeping.out.mkdir(parents=True, exist_ok=True)
-        if place is not None and not keeping.resume and distributed.is_first():
-            shutil.rmtree(place, ignore_errors=True)
+            keeping.out.resolve().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EncodaxError(f"{keeping.out} cannot be made: {error.strerror}") from error
+    if keeping.checkpoints is not None and not keeping.resume and distributed.is_first():
+        checkpoint_folder.clear(keeping.checkpoints)
