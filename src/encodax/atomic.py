@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from encodax import reading
 from encodax.errors import EncodaxError
 
 
@@ -45,7 +46,8 @@ def write_directory(
         if place.exists():
             _link_others(place, partial, replaces)
         _flush(partial)
-        _put_in_place(partial, place)
+        with reading.undisturbed(place):
+            _put_in_place(partial, place)
     except OSError as error:
         raise EncodaxError(
             f"{target} cannot be written: {error.strerror or error}; what was there is unchanged"

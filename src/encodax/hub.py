@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from encodax import reading
 from encodax.errors import EncodaxError
 
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm")
+FILES = tuple(f"*{ending}" for ending in reading.ENDINGS)
 """What is fetched: never code, never a pickle."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -38,7 +39,7 @@ def directory_of(
             reached.
     """
     path, name = Path(path_or_id), str(path_or_id)
-    if os.path.isdir(path):  # also where the name is too long for a path
+    if reading.is_directory(path):
         return path
     if os.path.exists(path) or not HUB_ID.fullmatch(name) or name.startswith("."):
         what = "is a file" if os.path.exists(path) else "does not exist"

@@ -28,6 +28,7 @@ from encodax import (
     families,
     json_files,
     model_card,
+    reading,
     sentence_modules,
     tokenizer_files,
     weights,
@@ -146,6 +147,7 @@ def _is_sequence(config: ModelConfig) -> bool:
     return config.head is not None and config.head.kind == "sequence"
 
 
+@reading.consistent
 def read_config(directory: Path) -> ModelConfig:
     """The encoder that a model directory describes, with no head: no weights are read.
 

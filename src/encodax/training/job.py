@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from encodax import adapters, atomic, hub
+from encodax import adapters, atomic, hub, processes
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
@@ -82,6 +82,7 @@ def prepare(
     **choices: Any,
 ) -> Job:
     """Read, check and lay out all that a run begins with; arguments as `train` has them."""
+    processes.check()
     chosen: Task = task_named(task)
     settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)

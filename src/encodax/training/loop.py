@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from encodax import processes
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
@@ -97,6 +98,7 @@ def fit(
             are not; or something cannot be written.
         Stopped: SIGTERM has come, and all is saved.
     """
+    processes.check()
     state = run.initial_state()
     judge = _Judge(run, evaluate, train, keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)
