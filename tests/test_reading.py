@@ -23,7 +23,6 @@ from directories import refusal
 
 from encodax import (
     adapters,
-    hub,
     json_files,
     reading,
     saved_model,
@@ -442,14 +441,3 @@ def test_a_writer_waits_for_readers_and_not_for_ever(
     monkeypatch.setattr(reading, "PATIENCE", 0.1)
     with reading._shared(place), reading.undisturbed(place):
         pass
-
-
-def test_a_directory_that_is_away_for_a_moment(place: Path) -> None:
-    place.rename(place.with_name(".model.partial"))
-    later = threading.Timer(0.05, place.with_name(".model.partial").rename, (place,))
-    later.start()
-    assert hub.directory_of(place) == place
-    later.join()
-    begun = time.monotonic()
-    assert "does not exist" in refusal(lambda: hub.directory_of(place.with_name("absent")))
-    assert time.monotonic() - begun < 1

@@ -39,7 +39,7 @@ def directory_of(
             reached.
     """
     path, name = Path(path_or_id), str(path_or_id)
-    if reading.is_directory(path):
+    if os.path.isdir(path):  # also where the name is too long for a path
         return path
     if os.path.exists(path) or not HUB_ID.fullmatch(name) or name.startswith("."):
         what = "is a file" if os.path.exists(path) else "does not exist"

@@ -98,22 +98,6 @@ def consistent(
     return wrapped
 
 
-def is_directory(path: Path) -> bool:
-    """Whether a directory has this name, or is about to: what takes its place stands beside it.
-
-    Where two names cannot be exchanged, there is nothing there for a moment.
-    """
-    for wait in WAITS[:5]:
-        if os.path.isdir(path):  # False where the name is too long for a path, too
-            return True
-        with contextlib.suppress(OSError):
-            if any(name.startswith(f".{path.name}.") for name in os.listdir(path.parent)):
-                time.sleep(wait)
-                continue
-        return False
-    return False
-
-
 def is_being_replaced(directory: Path) -> bool:
     """Whether its files are being replaced one by one."""
     return os.path.lexists(directory / REPLACING)
