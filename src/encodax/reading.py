@@ -8,13 +8,12 @@ the directory is read again.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 from encodax.errors import EncodaxError
 
@@ -33,7 +32,6 @@ PATIENCE = 2.0
 """Seconds that a writer waits for readers: a save must not hang on one that is stuck."""
 
 Result = TypeVar("Result")
-Arguments = ParamSpec("Arguments")
 State = tuple[tuple[str, int, int, int], ...]
 
 _held: ContextVar[tuple[Path, ...]] = ContextVar("directories that are being read", default=())
@@ -82,20 +80,6 @@ def whole(directory: Path, read: Callable[[], Result]) -> Result:
         f"{directory} changed each of the {len(WAITS) + 1} times it was read: wait until nothing "
         "writes it"
     )
-
-
-def consistent(
-    read: Callable[Concatenate[Path, Arguments], Result],
-) -> Callable[Concatenate[Path, Arguments], Result]:
-    """Make a function that reads a directory, its first argument, read it `whole`."""
-
-    @functools.wraps(read)
-    def wrapped(
-        directory: Path, /, *arguments: Arguments.args, **named: Arguments.kwargs
-    ) -> Result:
-        return whole(Path(directory), lambda: read(directory, *arguments, **named))
-
-    return wrapped
 
 
 def is_being_replaced(directory: Path) -> bool:

@@ -147,16 +147,19 @@ def _is_sequence(config: ModelConfig) -> bool:
     return config.head is not None and config.head.kind == "sequence"
 
 
-@reading.consistent
 def read_config(directory: Path) -> ModelConfig:
     """The encoder that a model directory describes, with no head: no weights are read.
 
     Raises:
         EncodaxError: a file is missing or broken, or asks for what is not supported.
     """
-    modules = sentence_modules.read(directory)
-    place = directory if modules is None else modules.encoder
-    return _published(place, encoder_only=True)[1]
+
+    def read_whole() -> ModelConfig:
+        modules = sentence_modules.read(directory)
+        place = directory if modules is None else modules.encoder
+        return _published(place, encoder_only=True)[1]
+
+    return reading.whole(directory, read_whole)
 
 
 def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig, Settings]:
