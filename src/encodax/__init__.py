@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from encodax import processes as processes  # it notices forks from now on
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -25,7 +25,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodax import json_files, overlap, peft_config, sentence_modules, weights
+from encodax import (
+    hub,
+    json_files,
+    overlap,
+    peft_config,
+    sentence_modules,
+    weights,
+)
 from encodax.config import HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import Family, family_named, native
@@ -282,6 +289,49 @@ def base_of(directory: Path) -> str | None:
     return None if place is None else peft_config.read(place / ADAPTER_CONFIG_FILE).base
 
 
+def base_directory(settings: PeftConfig, token: str | None = None) -> Path:
+    """The directory of the model that an adapter names as the one it is for.
+
+    Args:
+        settings: of the adapter.
+        token: for a private model on the hub.
+
+    Raises:
+        EncodaxError: it names none, or there is no such model.
+    """
+    if settings.base is None:
+        raise EncodaxError(
+            f"{settings.where.parent}: it names no base_model_name_or_path: load the model that it "
+            "was made for, and take model.with_adapter(directory)"
+        )
+    try:
+        return hub.directory_of(settings.base, revision=settings.revision, token=token)
+    except EncodaxError as error:
+        raise EncodaxError(
+            f"{settings.where}: base_model_name_or_path: {error}; a path is from the working "
+            "directory, and model.with_adapter(directory) takes a base that is loaded"
+        ) from error
+
+
+def directories_of(directory: Path) -> list[Path]:
+    """The directories that a model is read from: its own, and of an adapter that of its base.
+
+    Raises:
+        EncodaxError: the adapter's settings are broken, or its base is not there.
+    """
+    place = place_of(directory)
+    if place is None or _has_base(place):
+        return [directory]
+    return [directory, base_directory(peft_config.read(place / ADAPTER_CONFIG_FILE))]
+
+
+def _has_base(place: Path) -> bool:
+    """Whether the base of an adapter stands beside it."""
+    return is_there(place / CONFIG_FILE) and any(
+        is_there(place / name) for name in (weights.WEIGHTS_FILE, weights.INDEX_FILE)
+    )
+
+
 @dataclass(frozen=True)
 class Adapter:
     """An adapter's directory, read and not yet put on a model."""
@@ -491,9 +541,7 @@ def read(directory: Path) -> Adapter:
         raise EncodaxError(f"{file}: {odd[0]} does not begin with {ROOT}, as PEFT's names do")
     if not any(name.endswith(factor) for name in tensors for factor in FACTORS):
         raise EncodaxError(f"{file}: there is no lora_A and lora_B of any module")
-    has_base = is_there(place / CONFIG_FILE) and any(
-        is_there(place / name) for name in (weights.WEIGHTS_FILE, weights.INDEX_FILE)
-    )
+    has_base = _has_base(place)
     config, files = (None, {}) if has_base else _adapted(place)
     return Adapter(
         place=place,

@@ -994,7 +994,10 @@ def embed_corpus(
     """Give each row of Parquet files a vector, on all devices of a Ray cluster.
 
     Without a cluster (RAY_ADDRESS) it runs on this machine. What was stopped
-    goes on where it was: the same command writes the files that are missing.
+    goes on where it was: the same command writes the files that are missing,
+    and anew those whose input rows have changed. Another model or other
+    choices are refused, and so is an output with vectors of rows that the
+    input has no more: it names them.
 
     Example: encodax embed-corpus MODEL --input texts/ --output vectors/
     """
@@ -1380,11 +1383,16 @@ def info(
     """
     from rich.table import Table
 
+    from encodax import hub, reading
     from encodax.model import Model
     from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
 
-    kind = Seq2SeqModel if is_seq2seq(model, revision=revision) else Model
-    loaded = kind.load(model, revision=revision)
+    directory = hub.directory_of(model, revision=revision)
+
+    def of_its_kind() -> Model | Seq2SeqModel:
+        return (Seq2SeqModel if is_seq2seq(directory) else Model).load(directory)
+
+    loaded = reading.whole(directory, of_its_kind)
     if files:
         _print_files(loaded.files)
         return

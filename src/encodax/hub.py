@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from encodax import reading
 from encodax.errors import EncodaxError
 
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm")
+FILES = tuple(f"*{ending}" for ending in reading.ENDINGS)
 """What is fetched: never code, never a pickle."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

@@ -52,9 +52,13 @@ def lock_of(directory: Path) -> Path:
     """Path of the lock of a directory."""
     place = directory.resolve()
     is_alone = os.path.ismount(place) or not place.name
-    if is_alone or (place.is_dir() and not os.access(place.parent, os.W_OK)):
+    if is_alone or (place.is_dir() and not _may_be_written(place.parent)):
         return place / SUFFIX
     return place.with_name(f".{place.name}{SUFFIX}")
+
+
+def _may_be_written(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from encodax import adapters, hub, saved_model
+from encodax import adapters, hub, processes, reading, saved_model
 from encodax.config import (
     UNROLLED,
     Execution,
@@ -103,6 +103,7 @@ class Model:
     @classmethod
     def create(cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Model:
         """A model with fresh parameters."""
+        processes.check()
         return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
 
     @classmethod
@@ -131,6 +132,11 @@ class Model:
                 hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
+        return reading.whole(directory, lambda: cls._read(directory, token, encoder_only))
+
+    @classmethod
+    def _read(cls, directory: Path, token: str | None, encoder_only: bool) -> Model:
+        processes.check()
         if adapters.is_adapter(directory):
             return cls._adapted(directory, token)
         return cls._whole(directory, encoder_only=encoder_only)
@@ -146,19 +152,11 @@ class Model:
         adapter = adapters.read(directory)
         if adapter.has_base:
             return cls._whole(adapter.place)._with(adapter)
-        named = adapter.settings.base
-        if named is None:
-            raise EncodaxError(
-                f"{adapter.place}: it names no base_model_name_or_path: load the model that it was "
-                "made for, and take model.with_adapter(directory)"
-            )
-        try:
-            base = hub.directory_of(named, revision=adapter.settings.revision, token=token)
-        except EncodaxError as error:
-            raise EncodaxError(
-                f"{adapter.settings.where}: base_model_name_or_path: {error}; a path is from the "
-                "working directory, and model.with_adapter(directory) takes a base that is loaded"
-            ) from error
+        base = adapters.base_directory(adapter.settings, token)
+        return reading.whole(base, lambda: cls._of_base(base, adapter))
+
+    @classmethod
+    def _of_base(cls, base: Path, adapter: adapters.Adapter) -> Model:
         if adapters.is_adapter(base):
             raise EncodaxError(
                 f"{adapter.place}: its base {base} is an adapter too: load that, save the "
@@ -176,7 +174,8 @@ class Model:
             EncodaxError: a file is missing or broken; the adapter is of another model, or computes
                 what is not supported.
         """
-        return self._with(adapters.read(Path(directory)))
+        place = Path(directory)
+        return reading.whole(place, lambda: self._with(adapters.read(place)))
 
     def _with(self, adapter: adapters.Adapter) -> Model:
         model = self._without_head() if adapter.makes_embedder else self
@@ -411,6 +410,7 @@ class Model:
                 (B, N, D).
             execution: how the stack is run; the numbers are the same.
         """
+        processes.check()
         forward = _transformed(self.config, execution).apply
         output: ModelOutput = forward(
             params,

@@ -32,16 +32,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from encodax import locks
+from encodax import locks, reading
 from encodax.errors import EncodaxError
+from encodax.reading import REPLACING, is_being_replaced
 
 try:
     import fcntl
 except ImportError:  # Windows: what killed writers left is not known for certain, and stays
     fcntl = None  # type: ignore[assignment]
 
-REPLACING = ".encodax-replacing"
-"""Stands in a directory as long as it is replaced file by file."""
 CONFIG_FILES = ("config.json", "adapter_config.json")
 """New files of a model may be read by those who could read the first of these that was there."""
 MOST_LINKS = 10_000
@@ -76,13 +75,14 @@ def write_directory(
     check_free(target, overwrite=overwrite, replaces=replaces)
     place = target.resolve()
     try:
-        finish_replacing(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place, functools.partial(_matches, replaces))
-        with _staged(place) as (stage, mode):
-            write(stage)
-            check_free(target, overwrite=overwrite, replaces=replaces)  # another may have come
-            _put_in_place(stage, place, mode, replaces)
+        with locks.held(place, wait=locks.SAVE_SECONDS):
+            finish_replacing(place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(place, functools.partial(_matches, replaces))
+            with _staged(place) as (stage, mode):
+                write(stage)
+                check_free(target, overwrite=overwrite, replaces=replaces)  # another may have come
+                _put_in_place(stage, place, mode, replaces)
     except OSError as error:
         done = "save again, and it is finished" if is_being_replaced(place) else UNCHANGED
         raise EncodaxError(
@@ -406,10 +406,10 @@ def _put_in_place(stage: Path, place: Path, mode: int, replaces: Collection[str]
         return name in written or _matches(replaces, name)
 
     written = frozenset(new)
-    # What follows is one step for readers: a lock around it parts two writers.
-    if stage.parent == place or not _exchanged(stage, place, is_gone):
-        gone = [name for name, _ in _entries(place, replaces) if name not in written]
-        _replace_in_place(stage, place, new, gone)
+    with reading.undisturbed(place):
+        if stage.parent == place or not _exchanged(stage, place, is_gone):
+            gone = [name for name, _ in _entries(place, replaces) if name not in written]
+            _replace_in_place(stage, place, new, gone)
 
 
 def _check_parents(place: Path, new: Iterable[str]) -> None:
@@ -553,11 +553,6 @@ def _flush_folders(folder: Path) -> None:
 
 
 # File by file.
-
-
-def is_being_replaced(directory: Path) -> bool:
-    """Whether a directory is replaced file by file now, or was when its writer was killed."""
-    return os.path.lexists(directory / REPLACING)
 
 
 def finish_replacing(directory: Path) -> None:

@@ -27,6 +27,7 @@ from encodax import (
     json_files,
     model_card,
     outputs,
+    reading,
     sentence_modules,
     tokenizer_files,
     weights,
@@ -160,9 +161,13 @@ def read_config(directory: Path) -> ModelConfig:
     Raises:
         EncodaxError: a file is missing or broken, or asks for what is not supported.
     """
-    modules = sentence_modules.read(directory)
-    place = directory if modules is None else modules.encoder
-    return _published(place, encoder_only=True)[1]
+
+    def read_whole() -> ModelConfig:
+        modules = sentence_modules.read(directory)
+        place = directory if modules is None else modules.encoder
+        return _published(place, encoder_only=True)[1]
+
+    return reading.whole(directory, read_whole)
 
 
 def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig, Settings]:

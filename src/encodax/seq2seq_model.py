@@ -18,7 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax import families, generation_config, hub, json_files, model_card, weights
+from encodax import (
+    families,
+    generation_config,
+    hub,
+    json_files,
+    model_card,
+    processes,
+    reading,
+    weights,
+)
 from encodax.config import UNROLLED, Execution, Seq2SeqConfig
 from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
@@ -69,6 +78,7 @@ class Seq2SeqModel:
     @classmethod
     def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
         """A model with fresh parameters."""
+        processes.check()
         return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
 
     @classmethod
@@ -87,6 +97,11 @@ class Seq2SeqModel:
                 hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
+        return reading.whole(directory, lambda: cls._read(directory))
+
+    @classmethod
+    def _read(cls, directory: Path) -> Seq2SeqModel:
+        processes.check()
         place = directory / CONFIG_FILE
         stored = json_files.read(place, hint=f": is {directory} a model directory?")
         if "model_type" not in stored:
@@ -325,6 +340,7 @@ class Seq2SeqModel:
             record: stages to keep, as `Transformer` says.
             execution: how the stacks are run; the numbers are the same.
         """
+        processes.check()
         whole, *_ = _transformed(self.config, execution).apply
         output: ModelOutput = whole(params, rng, batch, is_training=is_training, record=record)
         return output
@@ -343,6 +359,7 @@ class Seq2SeqModel:
         limit = self.config.transformer.decoder.embeddings.max_positions
         if limit is not None and room > limit:
             raise EncodaxError(f"room = {room} is more than the {limit} positions of the decoder")
+        processes.check()
         _, _, begin, _ = _transformed(self.config).apply
         hidden = self.encoded(params, source)
         cache: DecoderCache = begin(params, None, hidden, jnp.asarray(source.segment_ids), room)
@@ -350,6 +367,7 @@ class Seq2SeqModel:
 
     def encoded(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
         """The encoder's states of every token of packed sources; arguments as `apply` has them."""
+        processes.check()
         _, encode, *_ = _transformed(self.config).apply
         hidden: Array = encode(params, None, source)
         return hidden
@@ -358,6 +376,7 @@ class Seq2SeqModel:
         self, params: Params, token_ids: Int[Array, " B"], cache: DecoderCache
     ) -> tuple[Float[Array, "B V"], DecoderCache]:
         """Scores of the token after this one of each row, and what is kept with it."""
+        processes.check()
         *_, step = _transformed(self.config).apply
         found: tuple[Array, DecoderCache] = step(params, None, token_ids, cache)
         return found

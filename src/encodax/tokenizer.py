@@ -18,7 +18,7 @@ import tokenizers
 from jaxtyping import Bool, Int
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from encodax import sentencepiece_files, tokenizer_classes, words
+from encodax import reading, sentencepiece_files, tokenizer_classes, words
 from encodax.errors import EncodaxError
 from encodax.json_files import ModelFiles
 from encodax.sentencepiece_files import SentencePieceBackend
@@ -300,7 +300,12 @@ class Tokenizer:
             EncodaxError: there is no such file, it is broken, it is of a kind that is not read, or
                 a key of it asks for what is not supported.
         """
-        source = TokenizerFiles(Path(directory))
+        place = Path(directory)
+        return reading.whole(place, lambda: cls._read(place, model_type, rows))
+
+    @classmethod
+    def _read(cls, directory: Path, model_type: str | None, rows: int | None) -> Tokenizer:
+        source = TokenizerFiles(directory)
         family = source.family(model_type)
         class_name = tokenizer_classes.class_of(source, model_type)
         of_sentencepiece = None

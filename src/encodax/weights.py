@@ -17,11 +17,12 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array
 
-from encodax import json_files
+from encodax import json_files, tensor_file
 from encodax.config import DecoderConfig, EncoderConfig, RelativeBiasConfig
 from encodax.errors import EncodaxError
 from encodax.families.tensors import TensorNames
 from encodax.json_files import check_content, is_there
+from encodax.tensor_file import TensorFile
 from encodax.types import Params
 
 logger = logging.getLogger(__name__)
@@ -332,10 +333,10 @@ def _places(files: Sequence[tuple[Path, set[str] | None]]) -> dict[str, Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[TensorFile]:
     check_content(path)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with tensor_file.opened(path) as file:
             yield file
     except (safetensors.SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())  # it repeats parts of the file

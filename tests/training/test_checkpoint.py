@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_a_step_that_is_not_there_is_named(tmp_path: Path) -> None:
     saved(tmp_path, {1: 0.5, 2: 0.5})
     with pytest.raises(EncodaxError, match="has none of step 7; it has: 1, 2"):
         opened(tmp_path).restore(state_at(0), 7)
+
+
+def test_one_that_goes_while_it_is_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that writes it keeps the newest alone."""
+    writing = opened(tmp_path)
+    for step in (1, 2):
+        writing.save(state_at(step, step), {})
+    writing.finish()
+    reading = opened(tmp_path)
+    restore, restored = reading._manager.restore, []
+
+    def replaced_first(step: int, **how: Any) -> Any:
+        restored.append(step)
+        if len(restored) == 1:
+            writing.save(state_at(3, 3), {})
+            writing.finish()
+            shutil.rmtree(tmp_path / "2")
+        return restore(step, **how)
+
+    monkeypatch.setattr(reading._manager, "restore", replaced_first)
+    assert reading.restore(state_at(0)).step == 3
+    assert restored == [2, 3]
+    with pytest.raises(EncodaxError, match=r"has none of step 2; it has: .*3"):
+        reading.restore(state_at(0), 2)
 
 
 def cut(folder: Path) -> None:

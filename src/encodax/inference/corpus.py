@@ -70,7 +70,9 @@ def embed_corpus(
 
     Each block of `partition_rows` rows of an input file becomes an output file of the same rows and
     columns in the same order, and `vector` (a list of E float32). Run again after it was stopped,
-    it writes the files that are missing; another model or other choices are refused.
+    it writes the files that are missing, and anew those whose input rows have changed; another
+    model or other choices are refused, and so is an output with vectors of rows that the input has
+    no more.
 
     It runs on the Ray that is there (`ray.init`, or RAY_ADDRESS), or else on one of its own on this
     machine. Every machine of a cluster has to reach the files and the model by the same names.
@@ -111,9 +113,10 @@ def embed_corpus(
             raise EncodaxError(f"{name} = {value} is not above 0")
     partitions.check_on_empty(on_empty)
     folder, names = partitions.find(str(source))
+    directory = hub.directory_of(model, revision=revision)
     job = partitions.Job(
         model=str(Path(model).resolve()) if os.path.isdir(model) else str(model),
-        digest=partitions.digest(hub.directory_of(model, revision=revision)),
+        digest=partitions.at_rest(directory, lambda: partitions.digest(directory)),
         source=folder,
         out=_output(str(out), folder),
         column=column,
@@ -124,7 +127,7 @@ def embed_corpus(
         partition_rows=partition_rows,
         on_empty=on_empty,
     )
-    planned, todo = partitions.plan(job, names)
+    job, planned, todo = partitions.plan(job, names)
     rows, cut = sum(part.rows for part in todo), 0
     with partitions.swept(job), closing(_run(job, todo, actors)) as written:
         for done in counted(written, shown=progress, total=rows, texts=lambda done: done.rows):

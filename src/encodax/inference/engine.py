@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from encodax import processes
 from encodax.config import HeadConfig, Usage
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
@@ -107,7 +108,7 @@ class _Window(Generic[Item]):
     """How the stream ended, where this is its last window: StopIteration, or what went wrong."""
 
 
-class Engine:
+class Engine(processes.OfOneProcess):
     """What a model says of each sequence of a stream.
 
     Texts are read a window at a time, tokenized and packed on a thread while the device runs what
@@ -140,6 +141,7 @@ class Engine:
         Raises:
             EncodaxError: there is no such precision.
         """
+        processes.check()
         self._model = model
         self._level = level
         devices = jax.local_devices() if devices is None else devices
@@ -254,6 +256,7 @@ class Engine:
                 self._model.check(batch)
             return _Window(requests, batches, cut, end)
 
+        processes.check()
         pieces = windows(items, size_of)
         piece = next(pieces)
         if piece[1] is not None:  # one window has nothing to overlap with: no thread
@@ -262,6 +265,7 @@ class Engine:
         with ThreadPoolExecutor(1, "encodax-tokenize") as host:
             ahead = host.submit(prepare, *piece)
             for piece in pieces:
+                processes.check()  # a fork has no such thread to wait for
                 ready, ahead = ahead, host.submit(prepare, *piece)
                 window = ready.result()
                 yield window
@@ -276,6 +280,7 @@ class Engine:
         return self._executable(params, shape)(params, batch)
 
     def _executable(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
+        processes.check()
         if shape not in self._executables:
             with self._compiling:
                 if shape not in self._executables:
@@ -301,7 +306,7 @@ class Engine:
             job.is_done = True
 
 
-class OfModel:
+class OfModel(processes.OfOneProcess):
     """A model with an engine that runs it."""
 
     ENCODER_ONLY: ClassVar[bool] = False

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from encodax import processes
 from encodax.config import EmbeddingsConfig, ModelConfig
 from encodax.data import packing
 from encodax.errors import EncodaxError
@@ -124,6 +125,7 @@ class Inspector:
         Raises:
             EncodaxError: a text is empty or too long, or the model takes no pair or wants one.
         """
+        processes.check()
         with jax.default_matmul_precision("highest"):  # no TF32 in what is shown as float32
             if isinstance(self.model, Model):
                 return self._of_encoder(self.model, text, second, truncate)

@@ -1,7 +1,8 @@
 """A Parquet corpus in partitions, each of which is embedded and written whole or not at all.
 
 A partition is a block of rows of one input file, and one output file whose name follows from it. So
-whoever writes it a second time writes the same. Nothing here knows of Ray.
+whoever writes it a second time writes the same. In its footer stands what it was made of: the
+model's files, the choices, and a digest of its rows. Nothing here knows of Ray.
 """
 
 from __future__ import annotations
@@ -17,23 +18,25 @@ import platform
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 from pyarrow import fs
 
-from encodax import hub
+from encodax import adapters, hub, json_files, reading
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.tasks.empty import Empties
 from encodax.tasks.task import Example
+
+logger = logging.getLogger(__name__)
 
 VECTOR = "vector"
 MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
@@ -41,6 +44,10 @@ HALF = re.compile(rf"\.(.*\.parquet|{MANIFEST})\.[0-9a-f]{{32}}\.partial", re.DO
 """Names of files that are not whole yet; any other is not ours."""
 CHOICES = ("column", "prompt", "precision", "partition_rows")
 """Fields of a job that an output is begun with, and gone on with."""
+MARK = b"encodax"
+"""Key of a footer: what the file was made of."""
+MARKED = ("digest", "column", "prompt", "precision", "rows")
+"""What stands there; the precision is what it was, and not what was asked for."""
 DEATHS = 5
 """Attempts at one partition that may end with their process, before it is given up."""
 ROWS = 4096
@@ -174,21 +181,21 @@ def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-def measure(folder: str, names: list[str], column: str) -> dict[str, dict[str, int]]:
-    """Rows and bytes of each input file, by its footer.
+def measure(folder: str, names: list[str], column: str) -> dict[str, int]:
+    """Rows of each input file, by its footer.
 
     Raises:
         EncodaxError: a file is no Parquet, has no such column of texts, or has vectors already.
     """
     system, root = place(folder)
 
-    def of(name: str) -> dict[str, int]:
+    def of(name: str) -> int:
         path = f"{root}/{name}"
         try:
             with system.open_input_file(path) as stream:
                 file = pyarrow.parquet.ParquetFile(stream)
                 check_schema(name, file.schema_arrow, column)
-                return {"rows": file.metadata.num_rows, "bytes": stream.size()}
+                return int(file.metadata.num_rows)
         except pyarrow.ArrowException as error:
             raise EncodaxError(f"{name} cannot be read as Parquet: {error}") from error
 
@@ -213,101 +220,295 @@ def check_schema(name: str, schema: pyarrow.Schema, column: str) -> None:
         raise EncodaxError(f"{name}: there is a column {VECTOR!r} already")
 
 
-def partitions_of(files: dict[str, dict[str, int]], rows: int) -> list[Partition]:
+def partitions_of(files: Mapping[str, int], rows: int) -> list[Partition]:
     """Blocks of `rows` rows of each file; the last of a file may have fewer."""
     return [
         Partition(f"{name.removesuffix('.parquet')}-{number:05}.parquet", name, start, stop)
-        for name, facts in files.items()
-        for number, start in enumerate(range(0, facts["rows"], rows))
-        for stop in [min(start + rows, facts["rows"])]
+        for name, count in files.items()
+        for number, start in enumerate(range(0, count, rows))
+        for stop in [min(start + rows, count)]
     ]
 
 
 # The output, and what it was begun with.
 
 
+Result = TypeVar("Result")
+
+
 def digest(directory: Path) -> str:
-    """SHA-256 of the files of a model: what decides its vectors."""
+    """SHA-256 of the files of a model: what decides its vectors. Of an adapter, its base's too.
+
+    Raises:
+        EncodaxError: a file cannot be read, or the base of an adapter is not there.
+    """
     whole = hashlib.sha256()
-    for path in sorted({path for pattern in hub.FILES for path in directory.rglob(pattern)}):
-        with path.open("rb") as stream:
-            own = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(directory).as_posix()} {own}\n".encode())
+    for folder in adapters.directories_of(directory):
+        found = {path for pattern in hub.FILES for path in folder.rglob(pattern)}
+        for path in sorted(path for path in found if path.is_file()):
+            try:
+                with path.open("rb") as stream:
+                    own = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
+            whole.update(f"{path.relative_to(folder).as_posix()} {own}\n".encode())
+        whole.update(b"\n")
     return whole.hexdigest()
 
 
-def plan(job: Job, names: list[str]) -> tuple[list[Partition], list[Partition]]:
-    """All partitions of the input files, and those that are not there yet.
+def at_rest(directory: Path, read: Callable[[], Result]) -> Result:
+    """Read a model while nothing replaces its directory, nor that of its base."""
+    for folder in adapters.directories_of(directory):
+        read = functools.partial(reading.whole, folder, read)
+    return read()
+
+
+def plan(job: Job, names: list[str]) -> tuple[Job, list[Partition], list[Partition]]:
+    """All partitions of the input files, and those that are to be written.
+
+    That are those which are not there, and those whose rows have changed since they were written:
+    the input is read for it.
+
+    Returns:
+        The job, in the precision that was gone on with; all partitions; and those to be written.
 
     Raises:
         EncodaxError: a file cannot be embedded, or the output was begun with other choices.
     """
-    files = measure(job.source, names, job.column)
-    check_manifest(job, files)
-    planned = partitions_of(files, job.partition_rows)
-    return planned, missing(job, planned)
+    try:
+        planned = partitions_of(measure(job.source, names, job.column), job.partition_rows)
+        marks = check_output(job, planned)
+        changed = {part.name for part in changed_since(job, planned, marks)}
+        begin(job)
+    except OSError as error:
+        raise EncodaxError(str(error)) from error
+    if changed:
+        logger.warning("%d output files are written anew: their rows have changed", len(changed))
+    for mark in marks.values():  # all in the same precision
+        job = replace(job, precision=mark["precision"])
+    todo = [part for part in planned if part.name not in marks or part.name in changed]
+    return job, planned, todo
 
 
-def check_manifest(job: Job, files: dict[str, dict[str, int]]) -> None:
-    """Begin an output, or go on with one that was begun with the same choices.
+def begin(job: Job) -> None:
+    """Write down what an output is made with, unless that was done."""
+    system, out = place(job.out)
+    path = f"{out}/{MANIFEST}"
+    if system.get_file_info(path).type == fs.FileType.File and _parquets(job):
+        return
+    system.create_dir(out, recursive=True)
+    content = {key: getattr(job, key) for key in ("model", "digest", *CHOICES)}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    _write_whole(system, path, lambda stream: stream.write(text.encode()))
 
-    Files may have been added to the corpus. `truncate` may differ: a text that fits has the same
-    vector with it. While no partition is written, every choice is free.
+
+def check_output(job: Job, planned: Iterable[Partition]) -> dict[str, dict[str, Any]]:
+    """What each partition that is there, with all its rows, was made of.
+
+    `truncate` may differ from the run before: a text that fits has the same vector with it. While
+    no partition is written, every choice is free.
 
     Raises:
-        EncodaxError: the output holds something else, or vectors of other choices.
+        EncodaxError: the output holds something else, or vectors of other choices, or of rows that
+            the input has no more.
     """
-    system, out = place(job.out)
-    choices = {key: getattr(job, key) for key in ("model", "digest", *CHOICES)}
-    begun = [name for name in _of_output(system, out) if name.endswith(".parquet")]
-    path = f"{out}/{MANIFEST}"
-    if begun and system.get_file_info(path).type == fs.FileType.NotFound:
-        raise EncodaxError(f"{job.out} holds other Parquet files; choose another output")
-    if begun:
-        with system.open_input_file(path) as stream:
-            _compare(job.out, json.loads(stream.read()), {**choices, "files": files})
-    system.create_dir(out, recursive=True)
-    content = json.dumps({**choices, "files": files}, indent=2, ensure_ascii=False)
-    _write_whole(system, path, lambda stream: stream.write(content.encode()))
-
-
-def _compare(out: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    if old["digest"] != new["digest"]:
-        raise EncodaxError(
-            f"{out} has vectors of another model ({old['model']}, by its files not "
-            f"{new['model']}); choose another output"
-        )
-    for key in CHOICES:
-        if old[key] != new[key]:
+    there = _parquets(job)
+    if not there:
+        return {}
+    manifest = _manifest(job)
+    if manifest is not None:
+        _compare(job, manifest, ("digest", *CHOICES))
+    rows = {part.name: part.rows for part in planned}
+    with ThreadPoolExecutor(READERS) as pool:
+        footers = dict(zip(there, pool.map(functools.partial(_footer, job), there), strict=True))
+    marks = {}
+    for name, footer in footers.items():
+        count, mark = footer or (0, None)
+        if mark is None and (footer is not None or name not in rows or manifest is None):
             raise EncodaxError(
-                f"{out} was begun with {key} {old[key]!r}, not {new[key]!r}; "
-                "go on with the same, or choose another output"
+                f"{job.out} holds other Parquet files; choose another output ({name} does not say "
+                "what it was made of)"
             )
-    for name, facts in old["files"].items():
-        if new["files"].get(name) != facts:
-            state = "has changed" if name in new["files"] else "is gone"
-            raise EncodaxError(f"{name} {state} since {out} was begun; choose another output")
+        if mark is None:  # of a disk that lost what was written last
+            continue
+        if name not in rows:
+            raise EncodaxError(
+                f"{name} in {job.out} is of rows that the input has no more: remove that file, or "
+                "choose another output"
+            )
+        _compare(job, mark, MARKED[:-2])
+        if count == rows[name]:
+            marks[name] = mark
+    _check_precision(job, {str(mark["precision"]) for mark in marks.values()})
+    return marks
 
 
-def missing(job: Job, partitions: list[Partition]) -> list[Partition]:
-    """Those that are not there with all their rows."""
+def _check_precision(job: Job, made: set[str]) -> None:
+    """Refuse to mix vectors of two precisions.
+
+    Raises:
+        EncodaxError: names them.
+    """
+    if len(made) > 1:
+        raise EncodaxError(
+            f"{job.out} has vectors made in {' and in '.join(sorted(made))}; choose another output"
+        )
+    if job.precision is not None and made - {job.precision}:
+        raise EncodaxError(
+            f"{job.out} was made in {made.pop()}, not {job.precision!r}; go on with the same, or "
+            "choose another output"
+        )
+
+
+def _parquets(job: Job) -> list[str]:
+    """The names of the Parquet files of the output."""
     system, out = place(job.out)
-    there = set(_of_output(system, out))
+    names = sorted(os.path.relpath(path, out) for path in _of_output(system, out))
+    return [name for name in names if name.endswith(".parquet") and not _hidden(name)]
 
-    def whole(partition: Partition) -> bool:
-        path = f"{out}/{partition.name}"
-        if path not in there:
-            return False
-        try:
-            with system.open_input_file(path) as stream:
-                metadata = pyarrow.parquet.read_metadata(stream)
-        except pyarrow.ArrowException:  # a disk that lost what was written last
-            return False
-        return bool(metadata.num_rows == partition.rows)
+
+def _manifest(job: Job) -> dict[str, Any] | None:
+    """What the output was begun with; None where that is not said."""
+    system, out = place(job.out)
+    path = f"{out}/{MANIFEST}"
+    if system.get_file_info(path).type == fs.FileType.NotFound:
+        return None
+    way_out = "remove it, and each output file is asked what it was made of"
+    try:
+        with system.open_input_file(path) as stream:
+            found: dict[str, Any] = json_files.parse(stream.read(), Path(path))
+    except (EncodaxError, OSError) as error:
+        raise EncodaxError(f"{error}; {way_out}") from error
+    for key in ("model", "digest", *CHOICES):
+        if key not in found:
+            raise EncodaxError(f"{path}: the key {key!r} is missing; {way_out}")
+    return found
+
+
+def _footer(job: Job, name: str) -> tuple[int, dict[str, Any] | None] | None:
+    """Rows of an output file, and what it says it was made of; None where it is broken."""
+    system, out = place(job.out)
+    try:
+        with system.open_input_file(f"{out}/{name}") as stream:
+            metadata = pyarrow.parquet.read_metadata(stream)
+    except pyarrow.ArrowException:
+        return None
+    try:
+        mark = json_files.parse((metadata.metadata or {}).get(MARK, b""), Path(name))
+    except EncodaxError:
+        return metadata.num_rows, None
+    return metadata.num_rows, mark if all(key in mark for key in MARKED) else None
+
+
+def _compare(job: Job, old: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Refuse to go on with what was begun with other choices.
+
+    Raises:
+        EncodaxError: names the first.
+    """
+    for key in keys:
+        now = getattr(job, key)
+        if old[key] == now and type(old[key]) is type(now):
+            continue
+        if key == "digest":
+            was = f" ({old['model']}, by its files not {job.model})" if "model" in old else ""
+            raise EncodaxError(
+                f"{job.out} has vectors of another model{was}; choose another output"
+            )
+        raise EncodaxError(
+            f"{job.out} was begun with {key} {old[key]!r}, not {now!r}; "
+            "go on with the same, or choose another output"
+        )
+
+
+# Rows, and whether they have changed.
+
+
+class Rows:
+    """SHA-256 of rows, with the names and types of their columns, however they are stored."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    def add(self, batch: pyarrow.RecordBatch) -> None:
+        """Rows that come next; always so many, but for the last."""
+        columns = [_alone(column) for column in batch.columns]
+        plain = pyarrow.RecordBatch.from_arrays(columns, batch.schema.names)
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, plain.schema) as writer:
+            writer.write_batch(plain)
+        self._sha.update(sink.getvalue())
+
+    def digest(self) -> str:
+        """Of all that came."""
+        return self._sha.hexdigest()
+
+
+def _alone(column: pyarrow.Array) -> pyarrow.Array:
+    """The same values, without others that they lie among."""
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        return column.take(pyarrow.array(np.arange(len(column))))
+    except pyarrow.ArrowNotImplementedError:  # of views
+        return pyarrow.array(column.to_pylist(), column.type)
+
+
+def changed_since(
+    job: Job, planned: Iterable[Partition], marks: Mapping[str, Mapping[str, Any]]
+) -> list[Partition]:
+    """The partitions whose rows are others than those they were made of."""
+    of_file = {
+        source: list(own) for source, own in itertools.groupby(planned, lambda part: part.source)
+    }
+
+    def changed(parts: list[Partition]) -> list[Partition]:
+        last = max((n for n, part in enumerate(parts) if part.name in marks), default=-1)
+        parts = parts[: last + 1]
+        found = _digests(job, parts) if parts else []
+        return [
+            part
+            for part, rows in zip(parts, found, strict=True)
+            if part.name in marks and marks[part.name]["rows"] != rows
+        ]
 
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(whole, partitions))
-    return [part for part, there in zip(partitions, found, strict=True) if not there]
+        return [part for own in pool.map(changed, of_file.values()) for part in own]
+
+
+def _digests(job: Job, parts: list[Partition]) -> list[str]:
+    """The digests of the first partitions of one file, read once."""
+    system, source = place(job.source)
+    found = [Rows() for _ in parts]
+    with system.open_input_file(f"{source}/{parts[0].source}") as file:
+        reader = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
+        blocks = cut(reader.iter_batches(ROWS), (n for part in parts for n in blocks_of(part.rows)))
+        for rows, part in zip(found, parts, strict=True):
+            for block in itertools.islice(blocks, len(blocks_of(part.rows))):
+                rows.add(block)
+    return [rows.digest() for rows in found]
+
+
+def blocks_of(rows: int) -> list[int]:
+    """Rows that are read, hashed and written together: `ROWS`, and what is left."""
+    return [min(ROWS, rows - start) for start in range(0, rows, ROWS)]
+
+
+def cut(
+    batches: Iterator[pyarrow.RecordBatch], sizes: Iterable[int]
+) -> Iterator[pyarrow.RecordBatch]:
+    """Rows in batches of other sizes; how they came makes no difference."""
+    left: pyarrow.Table | None = None
+    for size in sizes:
+        while left is None or len(left) < size:
+            batch = next(batches, None)
+            if batch is None:
+                break
+            more = pyarrow.Table.from_batches([batch])
+            left = more if left is None else pyarrow.concat_tables([left, more])
+        if left is not None:
+            yield from left.slice(0, size).combine_chunks().to_batches()
+            left = left.slice(size)
 
 
 @contextmanager
@@ -363,12 +564,16 @@ class Writer:
         """
         job = self.job
         directory = hub.directory_of(job.model, revision=job.revision)
-        if digest(directory) != job.digest:
-            raise EncodaxError(
-                f"{job.model} has other files on {platform.node()} than where this was begun; "
-                "give its --revision, or copy one directory to every machine"
-            )
-        return Embedder.load(directory, precision=job.precision)
+
+        def load() -> Embedder:
+            if digest(directory) != job.digest:
+                raise EncodaxError(
+                    f"{job.model} has other files on {platform.node()} than where this was begun; "
+                    "give its --revision, or copy one directory to every machine"
+                )
+            return Embedder.load(directory, precision=job.precision)
+
+        return at_rest(directory, load)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Write the partition that a row of Ray Data names; the row says what became of it."""
@@ -405,7 +610,7 @@ class Writer:
         kind = pyarrow.list_(pyarrow.float32(), self.embedder.width)
         waiting: deque[pyarrow.RecordBatch] = deque()  # read, and not yet written
         found: list[np.ndarray] = []  # vectors of the first of them
-        rows = 0
+        rows, made_of = 0, Rows()
         with system.open_input_file(f"{source}/{partition.source}") as file:
             reader = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
             schema = reader.schema_arrow.append(pyarrow.field(VECTOR, kind))
@@ -414,10 +619,15 @@ class Writer:
                 for vector in self._vectors(texts, partition):
                     found.append(vector)
                     if len(found) == len(waiting[0]):
-                        columns = [*waiting.popleft().columns, _column(found)]
+                        block = waiting.popleft()
+                        made_of.add(block)
+                        columns = [*block.columns, _column(found)]
                         writer.write_batch(pyarrow.record_batch(columns, schema))
                         rows += len(found)
                         found.clear()
+                mark = {key: getattr(self.job, key) for key in MARKED[:-2]}
+                mark |= {"precision": self.embedder.precision, "rows": made_of.digest()}
+                writer.add_key_value_metadata({MARK: json.dumps(mark)})
         if rows != partition.rows:
             raise EncodaxError(f"{partition.source} has changed while it was read")
 
@@ -483,7 +693,7 @@ def _column(vectors: list[np.ndarray]) -> pyarrow.Array:
 def _batches(
     reader: pyarrow.parquet.ParquetFile, partition: Partition
 ) -> Iterator[pyarrow.RecordBatch]:
-    """The rows of a partition, a few at a time.
+    """The rows of a partition, in blocks.
 
     Rows that stand before it in its row group have to be decoded, which takes little beside
     embedding; other row groups are not read.
@@ -495,8 +705,13 @@ def _batches(
         if begin < partition.stop and partition.start < end:
             at = begin if not groups else at
             groups.append(index)
-    for batch in reader.iter_batches(ROWS, row_groups=groups):
-        start, stop = max(partition.start - at, 0), min(partition.stop - at, len(batch))
-        if start < stop:
-            yield batch.slice(start, stop - start)
-        at += len(batch)
+
+    def own() -> Iterator[pyarrow.RecordBatch]:
+        passed = at
+        for batch in reader.iter_batches(ROWS, row_groups=groups):
+            start, stop = max(partition.start - passed, 0), min(partition.stop - passed, len(batch))
+            if start < stop:
+                yield batch.slice(start, stop - start)
+            passed += len(batch)
+
+    return cut(own(), blocks_of(partition.rows))

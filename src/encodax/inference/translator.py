@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from encodax import processes
 from encodax.data.packing import assemble
 from encodax.data.sources import Record
 from encodax.data.stream import until_error, windows
@@ -200,7 +201,7 @@ class _Group:
     height: int
 
 
-class Translator:
+class Translator(processes.OfOneProcess):
     """Translates texts, in order: one program for each shape, and few shapes.
 
     A source of up to S tokens takes a row of S; targets have room for S + `LONGER`. Rows of a batch
@@ -229,6 +230,7 @@ class Translator:
         """
         if batch_size < 1:
             raise EncodaxError(f"batch_size = {batch_size} is below 1")
+        processes.check()
         self.model = model
         devices = jax.local_devices() if devices is None else devices
         self._platform = devices[0].platform
@@ -355,6 +357,7 @@ class Translator:
             truncate: cut sources that are longer than the model takes.
             empties: what becomes of empty texts, where they are not refused.
         """
+        processes.check()
         empties = empties or Empties("error")
         encode = functools.partial(self._encoded, manner=manner, truncate=truncate)
 
@@ -540,6 +543,7 @@ class Translator:
     def _program(
         self, height: int, room: int, held: int, manner: Manner
     ) -> Callable[..., Generated]:
+        processes.check()
         rules = self.model.generates_by.rules if manner.rules is None else manner.rules
         longest = self._longest(room, manner)
         key = (height, room, held, longest, manner.beams, manner.sampling, rules)

@@ -15,6 +15,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,6 +132,8 @@ class Checkpoints:
     def restore(self, like: TrainState, step: int | None = None) -> Restored:
         """Read the newest checkpoint, or the one of a step.
 
+        Where that goes while it is read, because a run writes here still, it is looked again.
+
         Args:
             like: a state of the same shapes, laid out as the restored one is to be.
             step: which one; None for the newest.
@@ -141,7 +144,7 @@ class Checkpoints:
         steps = self.steps
         if not steps:
             raise EncodaxError(f"{self.directory}: there is no checkpoint to go on from")
-        step = steps[-1] if step is None else step
+        asked, step = step, steps[-1] if step is None else step
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise EncodaxError(f"{self.directory}: has none of step {step}; it has: {known}")
@@ -158,6 +161,9 @@ class Checkpoints:
             state = _from_arrays(found["state"], record["key"])
             whole = int(checksum(state)) == record["checksum"] and int(state.step) == step
         except Exception as error:  # Orbax and TensorStore have many kinds
+            if _is_going(place):
+                self._manager.reload()
+                return self.restore(like, asked)
             raise self._damaged(place, steps, f": {_first_line(error)}") from error
         if not whole:
             raise self._damaged(place, steps, ": its numbers are not those that were saved")
@@ -195,6 +201,15 @@ class Checkpoints:
                 f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}; "
                 f"whole ones: {steps}"
             ) from error
+
+
+def _is_going(place: Path) -> bool:
+    """Whether a checkpoint is being removed, or has been."""
+    for wait in (0.0, 0.05, 0.2):
+        time.sleep(wait)
+        if not place.is_dir():
+            return True
+    return False
 
 
 def _steps_on_disk(directory: Path) -> list[int]:

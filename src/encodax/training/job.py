@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from encodax import adapters, hub, outputs
+from encodax import adapters, hub, outputs, processes
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.run_files import METRICS_FILE, RUN_FILE
@@ -99,6 +99,7 @@ def prepare(
     **choices: Any,
 ) -> Job:
     """Read, check and lay out all that a run begins with; arguments as `train` has them."""
+    processes.check()
     chosen: Task = task_named(task)
     settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)

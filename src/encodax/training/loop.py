@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from encodax import outputs
+from encodax import outputs, processes
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
@@ -99,6 +99,7 @@ def fit(
             are not; or something cannot be written.
         Stopped: SIGTERM has come, and all is saved.
     """
+    processes.check()
     state = run.initial_state()
     judge = _Judge(run, evaluate, keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)

@@ -1,0 +1,54 @@
+"""What belongs to one process: JAX does not run in a fork of one that it has run in.
+
+Its threads do not come along, and what waits for them waits for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from encodax.errors import EncodaxError
+
+_is_forked = False
+
+
+def check() -> None:
+    """Refuse to run in a process that was forked after JAX had begun; it costs a look at a flag.
+
+    Raises:
+        EncodaxError: with the ways out.
+    """
+    if _is_forked:
+        raise EncodaxError(
+            f"process {os.getpid()} was forked from one that had used JAX, which does not run in "
+            "forks: load the model after the fork alone (gunicorn without --preload), or start "
+            'processes by multiprocessing.get_context("spawn")'
+        )
+
+
+def _after_fork() -> None:
+    global _is_forked
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    # The public word for it takes a lock, which a thread that is gone may hold.
+    _is_forked = _is_forked or bool(getattr(bridge, "_backends", False))
+
+
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class OfOneProcess:
+    """What holds compiled programs and places on devices, and so cannot be pickled."""
+
+    def __getstate__(self) -> object:
+        """Refuse it by name.
+
+        Raises:
+            EncodaxError: with the way out.
+        """
+        name = type(self).__name__
+        raise EncodaxError(
+            f"{name} is of the process that made it, and cannot be pickled or copied: pickle its "
+            f"model, and make {name}(model) in the other process, or load it there"
+        )

@@ -1,0 +1,150 @@
+"""Safetensors files, read without being mapped into memory.
+
+The library maps them. A file that somebody writes anew in its place (`cp`, `rsync --inplace`) is
+shorter for a moment, and a look at what was mapped beyond its end kills the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+
+LONGEST_HEADER = 100_000_000
+"""Bytes, as the library has it."""
+NUMPY: dict[str, Any] = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
+"""Types that are read."""
+BITS = {
+    **{name: 8 * np.dtype(kind).itemsize for name, kind in NUMPY.items()},
+    **dict.fromkeys(("F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+"""Of a number of every type that there is."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where a tensor stands, and what it is."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    """Bytes from the beginning of the file."""
+
+    @property
+    def count(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    def get_dtype(self) -> str:
+        """Return the type, by the format's name."""
+        return self.dtype
+
+    def get_shape(self) -> list[int]:
+        """Return the shape."""
+        return list(self.shape)
+
+
+class TensorFile:
+    """An open file, with the methods of the library's `safe_open`."""
+
+    def __init__(self, file: BinaryIO, slices: dict[str, Slice]):
+        self._file, self._slices = file, slices
+
+    def keys(self) -> list[str]:
+        """Return the names of the tensors."""
+        return list(self._slices)
+
+    def get_slice(self, name: str) -> Slice:
+        """Return what a tensor is, and no number of it."""
+        return self._slices[name]
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        """Read a tensor.
+
+        Raises:
+            SafetensorError: NumPy has no such type, or the file has become shorter.
+        """
+        slice = self._slices[name]
+        if slice.dtype not in NUMPY:
+            raise SafetensorError(f"{name} is {slice.dtype}, which is not read")
+        self._file.seek(slice.start)
+        found = np.fromfile(self._file, np.dtype(NUMPY[slice.dtype]), slice.count)
+        if len(found) < slice.count:
+            raise SafetensorError(f"it ends within {name}")
+        return found.reshape(slice.shape)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TensorFile]:
+    """Open a file, once its header has been checked.
+
+    Raises:
+        SafetensorError: it is no such file, or not whole.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        at = os.fstat(file.fileno())
+        yield TensorFile(file, _slices(path, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _slices(path: Path, size: int, *_: int) -> dict[str, Slice]:
+    """The tensors that the header of a file of this size and time names."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(LONGEST_HEADER, size - 8):
+            raise SafetensorError("its header does not fit in it")
+        content = file.read(length)
+    try:
+        header = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repeats)
+        if not content.startswith(b"{"):
+            raise ValueError("it is no object")
+        if any(not isinstance(note, str) for note in header.pop("__metadata__", {}).values()):
+            raise ValueError("__metadata__ holds what is no text")
+        found = {name: _slice(told, 8 + length) for name, told in header.items()}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise SafetensorError(f"its header is none of safetensors: {error!r}") from error
+    end = 8 + length
+    for name, slice in sorted(found.items(), key=lambda item: (item[1].start, item[1].count)):
+        bits = slice.count * BITS[slice.dtype]
+        told = header[name]["data_offsets"]
+        if slice.start != end or bits != 8 * (told[1] - told[0]):
+            raise SafetensorError(f"{name} does not stand where its header says")
+        end += bits // 8
+    if end != size:
+        raise SafetensorError(f"its header tells of {end} bytes, and it has {size}")
+    return found
+
+
+def _slice(told: dict[str, Any], first: int) -> Slice:
+    shape, offsets = told["shape"], told["data_offsets"]
+    if not (isinstance(shape, list) and isinstance(offsets, list)):
+        raise ValueError("a shape and its place are lists")
+    numbers = [*shape, *offsets]
+    if told.keys() != {"dtype", "shape", "data_offsets"} or told["dtype"] not in BITS:
+        raise ValueError(f"a tensor is said to be {told['dtype']!r}")
+    if len(offsets) != 2 or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"a tensor is said to have the shape {shape!r}")
+    return Slice(told["dtype"], tuple(shape), first + offsets[0])
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
