@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encodax.data import files, parquet, sources
+from encodax.data import files, formats, parquet, sources
 from encodax.data.records import Records, expanded, open_records
 from encodax.errors import EncodaxError
 
@@ -77,18 +77,19 @@ def test_records_by_number_are_the_records_in_a_row(
 # What lines, cells, quotes, spaces and bad bytes may be made of; \xc2\xa0 is a space to JSON Lines.
 PIECES = st.sampled_from(
     [b"\n", b"\r\n", b"\r", b"a", b",", b"\t", b'"', b" ", b"\xc2\xa0", b"\xff", b"\xef\xbb\xbf",
-     b'{"a": 1}', b"{}", b"\n\n", b"a,b\n", b'"a\n\nb",c\n', b"\xd0\x90\t2\n"]
+     b'{"a": 1}', b"{}", b"\n\n", b"a,b\n", b'"a\n\nb",c\n', b"\xd0\x90\t2\n", b"#", b"[", b"]",
+     b"-DOCSTART-", b"1\ta\t_\tX\t_\t_\t_\t_\t_\t_\n", b"sep=;\n", b";", b'{"data": [']
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("columns", [None, ["x", "y"]])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [*FORMATS, "conll", "conllu", "json"])
 @given(pieces=st.lists(PIECES, max_size=40))
 def test_any_bytes_are_the_same_records_or_refused_by_both(
     format: str, columns: list[str] | None, pieces: list[bytes],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
-    if columns and format not in ("csv", "tsv"):
+    if columns and format not in formats.TABLES:
         columns = None
     path = tmp_path_factory.mktemp("records") / f"a.{format}"
     path.write_bytes(b"".join(pieces))
@@ -244,7 +245,11 @@ def test_a_record_that_cannot_be_understood_names_its_line(
         ("a.jsonl", b"\n\n", "the file is empty"),
         ("a.csv", b"a,b\n", "the file is empty"),
         ("a.txt.gz", gzip.compress(b"text\n" * 9, mtime=0)[:-9], "line 0: cannot be read"),
-        ("a.xml", b"x", "format 'xml' is not one of: jsonl, csv, tsv, txt, parquet"),
+        (
+            "a.xml",
+            b"x",
+            "format 'xml' is not one of: jsonl, csv, tsv, txt, conll, conllu, json, parquet",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(
@@ -339,7 +344,9 @@ def test_standard_input_is_read_in_any_order(
 
 def test_columns_go_with_tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Stdin(b"a\n"))
-    with pytest.raises(EncodaxError, match="--columns goes with CSV and TSV, not with txt"):
+    with pytest.raises(
+        EncodaxError, match="--columns goes with csv, tsv, conll, conllu, not with txt"
+    ):
         open_records("-", columns=["text"])
     with pytest.raises(EncodaxError, match="standard input: Parquet is read from a file"):
         open_records("-", format="parquet")
