@@ -157,7 +157,8 @@ sentences = st.lists(st.lists(st.tuples(words, words), min_size=1, max_size=4), 
 
 @given(found=sentences, gap=st.sampled_from("\t "), blank=st.sampled_from(["\n", " \n\n", "\r\n"]))
 def test_what_is_written_is_read(
-    found: list[list[tuple[str, str]]], gap: str, blank: str, tmp_path_factory: pytest.TempPathFactory
+    found: list[list[tuple[str, str]]], gap: str, blank: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
     lines = ["".join(f"{w}{gap}{t}\n" for w, t in own) for own in keep(found)]
     path = written(tmp_path_factory.mktemp("conll"), "a.conll", blank.join(lines))

@@ -671,3 +671,69 @@ def test_a_column_of_batches_is_not_held_in_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4e6
+
+
+# Parquet of the `datasets` library, which writes classes as numbers.
+
+FEATURES = {
+    "text": {"dtype": "string", "_type": "Value"},
+    "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+    "ner_tags": {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": "List"},
+    "spans": [{"start": {"dtype": "int32", "_type": "Value"},
+               "label": {"names": ["x", "y"], "_type": "ClassLabel"}}],
+    "pair": {"languages": ["de", "en"], "_type": "Translation"},
+}  # fmt: skip
+CLASSES: dict[str, list[Any]] = {
+    "text": ["a", "b", "c"],
+    "label": [1, 0, -1],
+    "ner_tags": [[0, 1], [], None],
+    "spans": [[{"start": 1, "label": 1}], [], []],
+    "pair": [{"de": "a", "en": "b"}] * 3,
+}
+
+
+def parquet_of_datasets(path: Path, columns: dict[str, list[Any]], info: bytes) -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table(columns).replace_schema_metadata({b"huggingface": info})
+    pyarrow.parquet.write_table(table, path, row_group_size=2)
+    return path
+
+
+def test_classes_of_parquet_have_their_names(tmp_path: Path) -> None:
+    info = json.dumps({"info": {"features": FEATURES}}).encode()
+    path = parquet_of_datasets(tmp_path / "a.parquet", CLASSES, info)
+    named = {
+        "text": "a",
+        "label": "pos",
+        "ner_tags": ["O", "B-PER"],
+        "spans": [{"start": 1, "label": "y"}],
+        "pair": {"de": "a", "en": "b"},
+    }
+    found = open_records(path)
+    for records in (
+        found,
+        list(found),
+        list(sources.read(path)),
+        pickle.loads(pickle.dumps(found)),
+    ):
+        assert dict(records[0].fields) == named
+        assert [records[1].fields["label"], records[1].fields["ner_tags"]] == ["neg", []]
+        assert records[2].fields["text"] == "c"
+        with pytest.raises(EncodaxError, match=r"row 3: 'label' is -1, as `datasets` has it where"):
+            records[2].fields["label"]
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    info = json.dumps({"info": {"features": FEATURES}}).encode()
+    path = parquet_of_datasets(tmp_path / "a.parquet", {"text": ["a"], "label": [2]}, info)
+    with pytest.raises(EncodaxError, match=r"row 1: 'label' is 2, and the file names .* 0 to 1$"):
+        open_records(path)[0].fields["label"]
+
+
+@pytest.mark.parametrize("info", [b"", b"[]", b"{", b'{"info": null}', b'{"info": {"features": 3}}',
+    b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [1]}}}}'])  # fmt: skip
+def test_what_no_class_is_said_of_stays_a_number(tmp_path: Path, info: bytes) -> None:
+    path = parquet_of_datasets(tmp_path / "a.parquet", {"label": [1]}, info)
+    assert open_records(path)[0].fields == {"label": 1}

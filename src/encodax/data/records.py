@@ -272,8 +272,8 @@ class _ParquetFile(_File):
     def __init__(self, content: FileBytes, row_groups: parquet.RowGroups):
         self.content, self._row_groups = content, row_groups
         self._stamp = content.stamp
-        self._names, groups = parquet.names_and_groups(content.path)
-        self._ends = list(itertools.accumulate(groups))
+        self._footer = parquet.footer(content.path)
+        self._ends = list(itertools.accumulate(self._footer.groups))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -289,9 +289,10 @@ class _ParquetFile(_File):
         where = parquet.where(path, index)
 
         def value(name: str) -> Any:
-            return parquet.plain(self._row_groups.value(path, group, name, row), name, where)
+            found = self._row_groups.value(path, group, name, row)
+            return parquet.plain(found, name, where, self._footer.classes.get(name))
 
-        return Record(parquet.Row(self._names, value), where)
+        return Record(parquet.Row(self._footer.names, value), where)
 
     def _check(self) -> None:
         check_unchanged(self.content.path, self._stamp, stamp_of(self.content.path))

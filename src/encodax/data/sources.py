@@ -47,7 +47,6 @@ def read(
         EncodaxError: the file is missing, of an unknown format, not UTF-8, or has a line that
             cannot be read; the line's number is named.
     """
-    name = formats.name_of(path)
     columns, renamed = formats.named_and_renamed(columns)
     with opened(path) as stream:
         is_told = format is not None or not formats.has_no_name(path)
@@ -68,21 +67,21 @@ def _of_text(
     if format == "json":
         head = stream.readline(documents.FIRST_LINE)
         if documents.is_document(head):
-            return documents.records(_after(head, documents.chunks_of(stream, name)), name)
+            rest = documents.chunks_of(stream, name)
+            return documents.records(itertools.chain([head] if head else [], rest), name)
         format = "jsonl"
-    lines = formats.utf8_lines(_after(head, stream), name)
+    lines = itertools.chain(
+        formats.utf8_lines([head] if head else [], name),
+        formats.utf8_lines(stream, name, 2 if head else 1),
+    )
     start = list(itertools.islice(lines, 1))
     first = "".join(start)
     format = format or formats.chosen(path, formats.of_first_line(first), columns)
     if format == "json":
         rest = documents.chunks_of(stream, name)
-        return documents.records(_after(first.encode(), rest), name)
+        return documents.records(itertools.chain([first.encode()], rest), name)
     form = formats.FORMS[formats.form_of(format, first, columns, name)]
     return formats.records(form, itertools.chain(start, lines), name, columns)
-
-
-def _after(head: bytes, rest: Iterable[bytes]) -> Iterable[bytes]:
-    return itertools.chain([head], rest) if head else rest
 
 
 def with_names(record: Record, renamed: Mapping[str, str]) -> Record:
@@ -90,7 +89,7 @@ def with_names(record: Record, renamed: Mapping[str, str]) -> Record:
 
     Args:
         record: as it is in its file.
-        renamed: fields with the names that they have there.
+        renamed: fields with the names that they have there; `translation.en` is of an object.
 
     Raises:
         EncodaxError: it has no field of such a name.
@@ -98,12 +97,24 @@ def with_names(record: Record, renamed: Mapping[str, str]) -> Record:
     if not renamed:
         return record
     for old in renamed.values():
-        if old not in record.fields:
+        if old.partition(".")[0] not in record.fields and old not in record.fields:
             found = ", ".join(map(str, record.fields))
             raise EncodaxError(f"{record.where}: no field {old!r}, as --columns has it ({found})")
     names = dict.fromkeys([*renamed, *(n for n in record.fields if n not in renamed.values())])
-    fields = parquet.Row(tuple(names), lambda name: record.fields[renamed.get(name, name)])
+    fields = parquet.Row(tuple(names), lambda name: _value_at(record, renamed.get(name, name)))
     return Record(fields, record.where)
+
+
+def _value_at(record: Record, name: str) -> Any:
+    """A field, or `translation.en`, which is `en` of the object in the field `translation`."""
+    if name in record.fields:
+        return record.fields[name]
+    value: Any = record.fields
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise EncodaxError(f"{record.where}: no field {name!r}, as --columns has it")
+        value = value[part]
+    return value
 
 
 def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> Iterator[Record]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -67,6 +67,31 @@ def parse(record: Record, *, labelled: bool) -> Example:
         )
     first, second = _pair(record, ("text", "text_pair"))
     return Example(first, number_of(record, "score"), where, (second,))
+
+
+@dataclass(frozen=True)
+class Document(Example):
+    """A text of a corpus."""
+
+    id: str | None = None
+    """What the corpus calls it, where it does."""
+
+
+def document_of(record: Record) -> Document:
+    """A text of a corpus: its `text`; of BEIR, which has an `_id`, title and text as one.
+
+    Raises:
+        EncodaxError: there is none, or a pair, or it is no string.
+    """
+    name = record.fields.get("_id")
+    if name is not None:
+        title, own = record.fields.get("title"), record.fields.get("text")
+        if isinstance(title, str) and isinstance(own, str):
+            record = Record({"text": f"{title} {own}".strip()}, record.where)
+    text = text_of(record)
+    if not isinstance(text, str):
+        raise EncodaxError(f"{record.where}: wants one text, not a pair")
+    return Document(text, None, record.where, id=None if name is None else str(name))
 
 
 def _pair(record: Record, names: tuple[str, str]) -> tuple[str, str]:
