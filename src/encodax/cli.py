@@ -61,7 +61,7 @@ TopK = Annotated[int, typer.Option(help="How many to give.", min=1)]
 Columns = Annotated[
     str | None,
     typer.Option(
-        help="Names of all columns, of a table without a header: text,label; or, of any file, which "
+        help="Names of all columns of a table without a header: text,label; or of any file, which "
         "field has what: text=content,label=stars"
     ),
 ]
