@@ -147,6 +147,18 @@ def test_an_error_names_the_place(tmp_path: Path, content: str, message: str, gz
         assert str(caught.value).startswith(f"{path}, {message}")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16le", "utf-16be"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    for content in (json.dumps(SQUAD), json.dumps(ROWS, indent=1), "".join(map(json.dumps, ROWS))):
+        path = tmp_path / "a.json"
+        path.write_bytes(content.encode(encoding))
+        for read_all in (read, open_records):
+            with pytest.raises(
+                EncodaxError, match=rf"line 1: not UTF-8 but {encoding.upper()}; co"
+            ):
+                list(read_all(path))
+
+
 @pytest.mark.parametrize("content", ["[]", '{"data": []}', " \n"])
 def test_a_document_without_records_is_empty(tmp_path: Path, content: str) -> None:
     path = written(tmp_path, "a.json", content)

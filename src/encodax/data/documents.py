@@ -36,7 +36,7 @@ def is_document(first: bytes) -> bool:
         line = first[: error.start].decode("utf-8-sig", "replace").strip()
         if error.end < len(first):  # else a sign was cut
             return False
-    if line[:1] not in ("", "{", "["):
+    if line[:1] not in ("", "{", "[") or formats.is_of_two_bytes(first):
         return False
     try:
         found = json.loads(line)
