@@ -78,7 +78,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there are fewer than two.
     """
-    found = checked_labels(as_classes((each.target, each.where) for each in examples))
+    found = as_classes(checked_labels([(example.target, example.where) for example in examples]))
     if len(found) == 1:
         raise EncodaxError(f"every example has the label {found[0]!r}: there is nothing to tell")
     return found

@@ -24,7 +24,7 @@ from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.nn import functional
 from encodax.tasks.regression import correlations, number_of
-from encodax.tasks.task import Example, Objective, Targets, text_of, unchanged
+from encodax.tasks.task import Example, Objective, Targets, instead_of, text_of, unchanged
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput, PackedBatch
 
@@ -64,6 +64,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     if "text_pair" not in fields:
         raise EncodaxError(
             f"{where}: wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"
+            + instead_of(record, "anchor")
         )
     first, second = _pair(record, ("text", "text_pair"))
     return Example(first, number_of(record, "score"), where, (second,))
@@ -97,7 +98,8 @@ def document_of(record: Record) -> Document:
 def _pair(record: Record, names: tuple[str, str]) -> tuple[str, str]:
     text = text_of(record, names)
     if isinstance(text, str):
-        raise EncodaxError(f"{record.where}: no field {names[1]!r}")
+        told = f"{record.where}: no field {names[1]!r}"
+        raise EncodaxError(told + instead_of(record, names[1]))
     return text
 
 

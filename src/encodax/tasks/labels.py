@@ -40,19 +40,22 @@ def meaning(label: str) -> str:
     return whole.group(1) if whole else label
 
 
-def as_classes(seen: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(label, where) pairs in which labels that mean one thing are one.
+def as_classes(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes that labels are of, where those that mean one thing are one; in order.
 
-    A label keeps its spelling where that is the only one.
+    A class is spelled as its label is, where that is the only one.
     """
-    pairs = list(seen)
     spellings: dict[str, set[str]] = defaultdict(set)
-    for label, _ in pairs:
+    for label in labels:
         spellings[meaning(label)].add(label)
-    return [
-        (label if len(spellings[meaning(label)]) == 1 else meaning(label), where)
-        for label, where in pairs
-    ]
+    return in_order(min(own) if len(own) == 1 else meant for meant, own in spellings.items())
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels by name, or in numeric order where all are whole numbers."""
+    found = set(labels)
+    by_number = all(label.removeprefix("-").isdecimal() for label in found)
+    return tuple(sorted(found, key=(lambda label: int(label)) if by_number else None))
 
 
 def place_of(label: str, labels: Sequence[str]) -> int | None:

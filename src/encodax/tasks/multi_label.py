@@ -79,8 +79,8 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there is none, or all examples have the same.
     """
-    seen = ((label, each.where) for each in examples for label in each.target)
-    found = checked_labels(as_classes(seen))
+    found = checked_labels([(label, each.where) for each in examples for label in each.target])
+    found = as_classes(found)
     meant = set(map(meaning, found))
     if all(set(map(meaning, example.target)) == meant for example in examples):
         named = ", ".join(found)

@@ -25,6 +25,7 @@ from encodax.tasks.task import (
     Objective,
     Targets,
     encode_whole,
+    instead_of,
     text_of,
     the_one,
     unchanged,
@@ -65,7 +66,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     """
     text = text_of(record, FIELDS)
     if isinstance(text, str):
-        raise EncodaxError(f"{record.where}: no field 'text'")
+        raise EncodaxError(f"{record.where}: no field 'text'{instead_of(record, 'text')}")
     if not labelled:
         return Example(text, None, record.where)
     said = meaning(label_of(record.fields.get("label")) or "")

@@ -19,7 +19,7 @@ from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
-from encodax.tasks.labels import place_of
+from encodax.tasks.labels import in_order, place_of
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
 from encodax.types import AnyArray, AnyBatch, ModelOutput
@@ -349,8 +349,7 @@ def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
             "it" if len(rare) == 1 else "them",
             _first_of(rare),
         )
-    by_number = all(label.removeprefix("-").isdecimal() for label in counts)
-    return tuple(sorted(counts, key=(lambda label: int(label)) if by_number else None))
+    return in_order(counts)
 
 
 class UnknownLabels(EncodaxError):

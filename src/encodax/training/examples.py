@@ -134,15 +134,19 @@ def examples_of(
     return Examples(task, records)
 
 
-def paths_of(data: Data) -> list[str]:
+def paths_of(data: Data, format: str | None = None) -> list[str]:
     """The files that data are read from, and the folders that were named; none of data in memory.
+
+    Args:
+        data: files to read, or records in memory.
+        format: of files, where their names do not tell.
 
     Raises:
         EncodaxError: there is no such file.
     """
     if _are_paths(data):
         given = [data] if isinstance(data, str | Path) else data
-        return [*map(str, given), *expanded(data)]
+        return [*map(str, given), *expanded(data, format=format)]
     return data.paths if isinstance(data, Part | Aligned) else []
 
 

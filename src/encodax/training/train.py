@@ -109,7 +109,7 @@ def train(
     read = {"model": _places_of(model), "teacher": _places_of(teacher)}
     overlap.check_apart(
         {"out": place, "checkpoints": kept},
-        {**read, "train": paths_of(train), "eval": paths_of(eval)},
+        {**read, "train": paths_of(train, format), "eval": paths_of(eval, format)},
     )
     written = [path for path in (place, kept) if path is not None and distributed.is_first()]
     with locks.held(*written):
