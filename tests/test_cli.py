@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import typer
 from commands import COMMAND, Call, Outcome, assert_refused, call, real
 from questions import LONG_QUESTIONS, answerer
 from toys import (
@@ -43,6 +44,7 @@ from toys import (
 )
 
 import encodax
+from encodax import cli
 from encodax.config import Usage
 from encodax.inference.vectors import TYPES
 from encodax.run_files import RunFacts
@@ -271,6 +273,92 @@ def test_the_format_can_be_told(call: Call, tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("good thing\n")
     outcome = call("predict", "model", "--input", str(tmp_path / "a.log"), "--format", "txt")
     assert labels_of(outcome) == [("good thing", "yes")]
+
+
+STARS_AND_TEXTS = {
+    "a.jsonl": b"".join(b'{"content": "%s thing", "stars": "%s"}\n' % pair
+                        for pair in [(b"good", b"yes"), (b"bad", b"no")]),
+    "a.json": b'[{"content": "good thing", "stars": "yes"},\n'
+    b'{"content": "bad thing", "stars": "no"}]',
+    "a.csv": b"stars,content\nyes,good thing\nno,bad thing\n",
+    "a.data": b"content\tstars\ngood thing\tyes\nbad thing\tno\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STARS_AND_TEXTS)
+def test_fields_of_other_names_are_read(call: Call, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(STARS_AND_TEXTS[name])
+    told = ["--columns", "text=content, label=stars", *(["--format", "tsv"] * (name == "a.data"))]
+    measured = call("evaluate", "model", "--data", str(path), *told)
+    assert measured.answers == [{"accuracy": 1, "f1": 1}]
+    found = call("predict", "model", "--input", str(path), *told)
+    assert labels_of(found) == [("good thing", "yes"), ("bad thing", "no")]
+
+
+def test_training_takes_a_format_and_other_names(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "a.data"
+    path.write_bytes(STARS_AND_TEXTS["a.data"] * 2)
+    files = ["--train", str(path), "--eval", str(path), "--format", "tsv"]
+    outcome = call(*call_train(*files, "--columns", "text=content,label=stars", "--out", "new",
+                               *NEW_MODEL, "--dry-run"))  # fmt: skip
+    assert (outcome.code, "error" in outcome.err) == (0, False)
+
+
+def test_classes_of_parquet_are_measured_by_name(call: Call, tmp_path: Path) -> None:
+    features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    table = pyarrow.table({"text": ["good thing", "bad thing"], "label": [1, 0]})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    measured = call("evaluate", "model", "--data", str(tmp_path / "a.parquet"))
+    assert measured.answers == [{"accuracy": 1, "f1": 1}]
+
+
+def test_sentences_of_conll_are_measured(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.iob").write_text("on O\nFriday B-day\nthey B-who\nmet O\n")
+    measured = call("evaluate", "tags", "--data", str(tmp_path / "a.iob"))
+    assert measured.answers[0]["f1"] == 1
+    (tmp_path / "b.conll").write_text("on\nFriday\nthey\nmet\n")
+    (answer,) = call("predict", "tags", "--input", str(tmp_path / "b.conll")).answers
+    assert [span["label"] for span in answer["spans"]] == ["day", "who"]
+
+
+def test_squad_is_measured_as_json_lines_are(call: Call, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in Path("questions.jsonl").read_text().splitlines()]
+    paragraphs = [
+        {
+            "context": row["context"],
+            "qas": [
+                {
+                    "question": row["question"],
+                    "id": str(number),
+                    "answers": [
+                        {"text": answer["text"], "answer_start": answer["start"]}
+                        for answer in row["answers"]
+                    ],
+                }
+            ],
+        }
+        for number, row in enumerate(rows)
+    ]
+    squad = {"version": "1.1", "data": [{"title": "a", "paragraphs": paragraphs}]}
+    (tmp_path / "dev.json").write_text(json.dumps(squad))
+    found = call("evaluate", "questions", "--data", str(tmp_path / "dev.json"))
+    assert found.out == call("evaluate", "questions", "--data", "questions.jsonl").out
+    assert len(call("predict", "questions", "--input", str(tmp_path / "dev.json")).answers) == len(
+        rows
+    )
+
+
+def test_a_shell_completes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("_ENCODAX_COMPLETE", "complete_bash"), ("COMP_WORDS", "encodax embed"),
+                        ("COMP_CWORD", "1")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        typer.main.get_command(cli.app)(prog_name="encodax")
+    assert capsys.readouterr().out.split() == ["embed", "embed-corpus"]
 
 
 @pytest.mark.parametrize("arguments", [["--input", "-"], []])
@@ -534,6 +622,23 @@ def test_a_corpus_is_searched(call: Call, tmp_path: Path) -> None:
     many = call("search", "embedder", LONG, "--corpus", "good.jsonl", "--truncate")
     assert many.code == 0
     assert len(many.answers) == 5
+
+
+def test_a_corpus_of_beir_keeps_its_ids(call: Call, tmp_path: Path) -> None:
+    write_lines(
+        tmp_path / "corpus.jsonl",
+        [
+            {"_id": "d7", "title": "good", "text": "thing", "metadata": {}},
+            {"_id": "d8", "title": "", "text": "bad thing"},
+            {"_id": 9, "title": "bad", "text": ""},
+        ],
+    )
+    found = call("search", "embedder", "good thing", "--corpus", str(tmp_path / "corpus.jsonl"))
+    texts = ["good thing", "bad thing", "bad"]
+    scores = vectors_of(["good thing"], "query") @ vectors_of(texts, "document").T
+    order = np.argsort(-scores[0], kind="stable").tolist()
+    lines = [(line["_id"], line["index"], line["text"]) for line in found.answers]
+    assert lines == [(("d7", "d8", "9")[index], index, texts[index]) for index in order]
 
 
 @pytest.mark.parametrize("top_k", [None, 1, 2])
@@ -865,7 +970,20 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (call_train(*GOOD, "--learning-rate", "nan"), "learning_rate = nan"),
         (call_train(*GOOD, "--seed", "-1"), "seed = -1"),
         (call_train(*GOOD, "--lowercase", "--tokenizer", "bpe"), "lowercase goes with the wordp"),
-        (call_train(*GOOD, "--columns", "text,label"), "--columns goes with CSV and TSV"),
+        (
+            call_train(*GOOD, "--columns", "text,label"),
+            "--columns goes with csv, tsv, conll, conllu",
+        ),
+        (call_train(*GOOD, "--columns", "text=a,label"), "wants the names of all columns, such as"),
+        (
+            ["evaluate", "model", "--data", "good.jsonl", "--columns", "text=body"],
+            "good.jsonl, line 1: no field 'body', as --columns has it .text, label",
+        ),
+        (
+            ["evaluate", "model", "--data", "good.jsonl", "--target", "good.jsonl"],
+            "--target is for translation, and the model is no translator",
+        ),
+        (["evaluate", "model", "--data", "good.jsonl", "--to", "fra"], "--to is for translation"),
         (call_train(*GOOD, "--model", "model"), "the shape is that of the model one begins from"),
         (
             call_train(*GOOD, "--max-positions", "4"),

@@ -78,6 +78,37 @@ def test_a_table_whose_first_column_has_no_name_is_read(call: Call) -> None:
     assert call("translate", "model", "--input", "unnamed.csv") == Outcome(0, "BA\nDC\n", "")
 
 
+def test_two_files_are_measured_as_records_are(call: Call, tmp_path: Path) -> None:
+    write_lines(
+        tmp_path / "two.jsonl", [{"source": s, "target": s[::-1].upper()} for s in ("ab", "cd")]
+    )
+    outcome = call("evaluate", "model", "--data", "two.src", "--target", "two.tgt")
+    assert outcome.answers[0]["chrf"] == pytest.approx(100)
+    assert outcome == call("evaluate", "model", "--data", str(tmp_path / "two.jsonl"))
+    (tmp_path / "two.data").write_text("ab\tBA\ncd\tDC\n")
+    told = ["--format", "tsv", "--columns", "source,target"]
+    assert outcome == call("evaluate", "model", "--data", str(tmp_path / "two.data"), *told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["two.src", "--target", "one.tgt"],
+            "two.src has 2 lines, and one.tgt has 1: line by line",
+        ),
+        (["two.src", "--target", "no.tgt"], "no.tgt does not exist"),
+        (
+            ["two.src", "--target", "two.tgt", "--format", "csv"],
+            "--target is of two files of lines",
+        ),
+        (["pairs.jsonl", "--to", "fra"], "the model has one target language: it takes no 'fra'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(call: Call, arguments: list[str], message: str) -> None:
+    assert_refused(call("evaluate", "model", "--data", *arguments), message)
+
+
 def test_several_translations_come_as_json(call: Call) -> None:
     outcome = call("translate", "model", "abc", "d", "--n-best", "3", "--json")
     assert (outcome.code, outcome.err) == (0, "")

@@ -42,7 +42,6 @@ app = typer.Typer(
     epilog="Begin with: encodax demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 errors = Console(stderr=True)
 
@@ -56,12 +55,15 @@ ModelPath = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
 TextInput = Annotated[
     str | None,
-    typer.Option("--input", help="A file of texts (JSON Lines, CSV, TSV, Parquet, .txt), or -."),
+    typer.Option("--input", help="A file of texts (JSON, CSV, TSV, Parquet, .txt), or -."),
 ]
 TopK = Annotated[int, typer.Option(help="How many to give.", min=1)]
 Columns = Annotated[
     str | None,
-    typer.Option(help="Names of the columns of a CSV or TSV file without a header: text,label"),
+    typer.Option(
+        help="Names of all columns of a table without a header: text,label; or of any file, which "
+        "field has what: text=content,label=stars"
+    ),
 ]
 Truncate = Annotated[
     bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
@@ -94,7 +96,7 @@ EmptyInputs = Annotated[
     typer.Option("--on-empty", help="Empty texts: refuse them, or leave them out."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Format = Literal["jsonl", "csv", "tsv", "txt", "parquet"]
+Format = Literal["jsonl", "csv", "tsv", "txt", "conll", "conllu", "json", "parquet"]
 VectorType = Literal["float32", "int8", "binary"]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"] | None,
@@ -343,6 +345,9 @@ def train(
     metric: Metric = None,
     patience: Patience = None,
     seed: Seed = 0,
+    format: Annotated[
+        Format | None, typer.Option(help="Of both files, where their names do not tell.")
+    ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
     truncate: Truncate = False,
@@ -487,8 +492,9 @@ def train(
 ) -> None:
     """Train a model for a task; the best by the evaluation data is kept.
 
-    Files are JSON Lines, CSV, TSV, Parquet or text, plain or .gz; they need not fit in memory.
-    Records of the tasks:
+    Files are JSON Lines, JSON (lists, SQuAD), CSV, TSV, CoNLL, CoNLL-U, Parquet
+    or text, plain or .gz; they need not fit in memory. Fields that have other
+    names there: --columns text=content,label=stars. Records of the tasks:
 
       masked-lm             {"text": "..."}, or lines of text
       classification        {"text": "...", "label": "..."}
@@ -499,9 +505,11 @@ def train(
       token-classification  {"text": "...", "spans": [SPAN, ...]}, a SPAN
                             {"start": 0, "end": 4, "label": "..."}
                             or {"tokens": ["..."], "tags": ["..."]},
-                            tags in any scheme, or parts of speech
+                            tags in any scheme, or parts of speech;
+                            or .conll and .conllu files
       question-answering    {"question": "...", "context": "...", "answers":
-                            [{"text": "...", "start": 0}, ...]}
+                            [{"text": "...", "start": 0}, ...]}, or as SQuAD
+                            and the datasets library have them
       embedding             {"anchor": "...", "positive": "...",
                             "negatives": ["...", ...]}, negatives if you have
                             some; or {"text": ..., "text_pair": ..., "score": 1}
@@ -533,6 +541,7 @@ def train(
         attention_dropout_rate=choices.pop("attention_dropout"),
         train=_data(choices.pop("train"), choices.pop("train_target")),
         eval=_data(choices.pop("eval"), choices.pop("eval_target")),
+        columns=_names(choices.pop("columns")),
         **{name: value for name, value in choices.items() if name != "task"},
     )
 
@@ -577,6 +586,10 @@ def pretrain(
     metric: Metric = None,
     patience: Patience = None,
     seed: Seed = 0,
+    format: Annotated[
+        Format | None, typer.Option(help="Of all files, where their names do not tell.")
+    ] = None,
+    columns: Columns = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
     resume_step: ResumeStep = None,
@@ -611,6 +624,7 @@ def pretrain(
 
     choices["vocabulary_size"] = choices.pop("tokenizer_size")
     choices["dropout_rate"] = choices.pop("dropout")
+    choices["columns"] = _names(choices["columns"])
     _train("masked-lm", **pretraining(**choices))
 
 
@@ -625,8 +639,6 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
 
     joined = {name: choices.pop(name, None) for name in ("coordinator", "processes", "process")}
     choices = {name: value for name, value in choices.items() if value is not False}
-    if "columns" in choices:
-        choices["columns"] = _names(choices["columns"])
     with _output_to_errors():
         if choices.pop("distributed", False) or any(v is not None for v in joined.values()):
             distributed.join(joined["coordinator"], joined["processes"], joined["process"])
@@ -768,6 +780,17 @@ def _early_stopping(value: str | None) -> bool | str | None:
 def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
+    target: Annotated[
+        Path | None,
+        typer.Option(help="Then --data has the sources, a line each, and this the translations."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="The code of the language, such as fra, of a model that has several."),
+    ] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="Of the data, where its name does not tell.")
+    ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
     precision: Precision = None,
@@ -789,11 +812,22 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled examples: one JSON object.
 
-    Example: encodax evaluate runs/sentiment --data test.jsonl
+    Examples:
+      encodax evaluate runs/sentiment --data test.jsonl
+
+      encodax evaluate runs/en-de --data test.en --target test.de
     """
+    from encodax.data.aligned import Aligned
     from encodax.seq2seq_model import is_seq2seq
 
-    records = sources.read(data, columns=_names(columns))
+    if target is None:
+        records: Iterable[sources.Record] = sources.read(
+            data, columns=_names(columns), format=format
+        )
+    elif columns is None and format in (None, "txt"):
+        records = Aligned(data, target)
+    else:
+        raise EncodaxError("--target is of two files of lines: leave out --columns and --format")
     if is_seq2seq(model, revision=revision):
         from encodax.inference.translator import Translator
 
@@ -810,6 +844,7 @@ def evaluate(
             length_penalty=length_penalty,
             early_stopping=_early_stopping(early_stopping),
             max_tokens=max_tokens,
+            to=to,
             min_tokens=min_tokens,
             no_repeat_ngram_size=no_repeat_ngram,
             repetition_penalty=repetition_penalty,
@@ -817,6 +852,9 @@ def evaluate(
         )
         print(json.dumps(found))
         return
+    for name, given in (("--target", target), ("--to", to)):
+        if given is not None:
+            raise EncodaxError(f"{name} is for translation, and the model is no translator")
     from encodax.inference import evaluation
     from encodax.model import Model
 
@@ -1174,6 +1212,10 @@ def fill_mask(
             "With RoBERTa's kin ' word' is the one after a space."
         ),
     ] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+    ] = None,
+    columns: Columns = None,
     on_empty: EmptyInputs = "error",
     precision: Precision = None,
     revision: Revision = None,
@@ -1191,7 +1233,7 @@ def fill_mask(
     from encodax.tasks.empty import IN_DATA, Empties
 
     empties = Empties(on_empty, IN_DATA)
-    found = _examples_of(_records(texts, input), empties)
+    found = _examples_of(_records(texts, input, columns=columns, format=format), empties)
     filler = FillMask.load(
         model, top_k=top_k, targets=target or (), revision=revision, precision=precision
     )
@@ -1206,7 +1248,7 @@ def search(
     model: ModelPath,
     queries: Annotated[list[str], typer.Argument(metavar="QUERY")],
     corpus: Annotated[
-        str, typer.Option(help="A file of texts (JSON Lines, CSV, TSV, Parquet, .txt), or -.")
+        str, typer.Option(help="A file of texts (JSON, CSV, TSV, Parquet, .txt; BEIR), or -.")
     ],
     top_k: TopK = 5,
     format: Annotated[
@@ -1220,11 +1262,15 @@ def search(
 ) -> None:
     """Find the texts of a corpus that are most similar to each query: JSON Lines, best first.
 
+    Of a corpus as BEIR has it a text is its title and its text, and answers
+    have its _id.
+
     Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
     """
     import numpy as np
 
     from encodax.inference.embedder import Embedder
+    from encodax.tasks.embedding import Document
     from encodax.tasks.empty import IN_DATA, Empties
 
     empties = Empties(on_empty, IN_DATA)
@@ -1244,6 +1290,8 @@ def search(
         for hit in hits:
             example = searched[hit.index]
             line = {"query": query, "score": hit.score, "index": example.target}
+            if isinstance(example, Document) and example.id is not None:
+                line["_id"] = example.id
             sys.stdout.write(_line({**line, "text": example.text}))
 
 
@@ -1521,8 +1569,19 @@ def _check_output(output: str, model: str, input: str | None = None) -> None:
         raise EncodaxError(f"--output {output} is a file of the model: write to another place")
 
 
-def _names(columns: str | None) -> list[str] | None:
-    return None if columns is None else [name.strip() for name in columns.split(",")]
+def _names(columns: str | None) -> list[str] | dict[str, str] | None:
+    """`text,label`, the columns in order; or `text=content,label=stars`, fields by other names."""
+    if columns is None:
+        return None
+    pairs = [[name.strip() for name in part.split("=", 1)] for part in columns.split(",")]
+    if all(len(pair) == 1 for pair in pairs):
+        return [name for (name,) in pairs]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise EncodaxError(
+            f"columns {columns!r}: wants the names of all columns, such as text,label, or fields "
+            "with the names that they have there, such as text=content,label=stars"
+        )
+    return dict(pairs)
 
 
 def _records(
@@ -1544,15 +1603,9 @@ def _records(
 
 def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterator[Example]:
     """The text of each record, checked, with the record's number from 0 as the target."""
-    from encodax.tasks.task import Example, text_of
+    from encodax.tasks.embedding import document_of
 
-    def parse(record: sources.Record) -> Example:
-        text = text_of(record)
-        if not isinstance(text, str):
-            raise EncodaxError(f"{record.where}: wants one text, not a pair")
-        return Example(text, None, record.where)
-
-    for number, example in enumerate(empties.parsed(parse, records, ("text",))):
+    for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
         yield replace(example, target=number)
 
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encodax.data import files, parquet, sources
+from encodax.data import files, formats, parquet, sources
 from encodax.data.records import Records, expanded, open_records
 from encodax.errors import EncodaxError
 
@@ -77,18 +77,19 @@ def test_records_by_number_are_the_records_in_a_row(
 # What lines, cells, quotes, spaces and bad bytes may be made of; \xc2\xa0 is a space to JSON Lines.
 PIECES = st.sampled_from(
     [b"\n", b"\r\n", b"\r", b"a", b",", b"\t", b'"', b" ", b"\xc2\xa0", b"\xff", b"\xef\xbb\xbf",
-     b'{"a": 1}', b"{}", b"\n\n", b"a,b\n", b'"a\n\nb",c\n', b"\xd0\x90\t2\n"]
+     b'{"a": 1}', b"{}", b"\n\n", b"a,b\n", b'"a\n\nb",c\n', b"\xd0\x90\t2\n", b"#", b"[", b"]",
+     b"-DOCSTART-", b"1\ta\t_\tX\t_\t_\t_\t_\t_\t_\n", b"sep=;\n", b";", b'{"data": [']
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("columns", [None, ["x", "y"]])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [*FORMATS, "conll", "conllu", "json"])
 @given(pieces=st.lists(PIECES, max_size=40))
 def test_any_bytes_are_the_same_records_or_refused_by_both(
     format: str, columns: list[str] | None, pieces: list[bytes],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:  # fmt: skip
-    if columns and format not in ("csv", "tsv"):
+    if columns and format not in formats.TABLES:
         columns = None
     path = tmp_path_factory.mktemp("records") / f"a.{format}"
     path.write_bytes(b"".join(pieces))
@@ -244,7 +245,11 @@ def test_a_record_that_cannot_be_understood_names_its_line(
         ("a.jsonl", b"\n\n", "the file is empty"),
         ("a.csv", b"a,b\n", "the file is empty"),
         ("a.txt.gz", gzip.compress(b"text\n" * 9, mtime=0)[:-9], "line 0: cannot be read"),
-        ("a.xml", b"x", "format 'xml' is not one of: jsonl, csv, tsv, txt, parquet"),
+        (
+            "a.xml",
+            b"x",
+            "format 'xml' is not one of: jsonl, csv, tsv, txt, conll, conllu, json, parquet",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(
@@ -339,7 +344,9 @@ def test_standard_input_is_read_in_any_order(
 
 def test_columns_go_with_tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Stdin(b"a\n"))
-    with pytest.raises(EncodaxError, match="--columns goes with CSV and TSV, not with txt"):
+    with pytest.raises(
+        EncodaxError, match="--columns goes with csv, tsv, conll, conllu, not with txt"
+    ):
         open_records("-", columns=["text"])
     with pytest.raises(EncodaxError, match="standard input: Parquet is read from a file"):
         open_records("-", format="parquet")
@@ -664,3 +671,69 @@ def test_a_column_of_batches_is_not_held_in_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4e6
+
+
+# Parquet of the `datasets` library, which writes classes as numbers.
+
+FEATURES = {
+    "text": {"dtype": "string", "_type": "Value"},
+    "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+    "ner_tags": {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": "List"},
+    "spans": [{"start": {"dtype": "int32", "_type": "Value"},
+               "label": {"names": ["x", "y"], "_type": "ClassLabel"}}],
+    "pair": {"languages": ["de", "en"], "_type": "Translation"},
+}  # fmt: skip
+CLASSES: dict[str, list[Any]] = {
+    "text": ["a", "b", "c"],
+    "label": [1, 0, -1],
+    "ner_tags": [[0, 1], [], None],
+    "spans": [[{"start": 1, "label": 1}], [], []],
+    "pair": [{"de": "a", "en": "b"}] * 3,
+}
+
+
+def parquet_of_datasets(path: Path, columns: dict[str, list[Any]], info: bytes) -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table(columns).replace_schema_metadata({b"huggingface": info})
+    pyarrow.parquet.write_table(table, path, row_group_size=2)
+    return path
+
+
+def test_classes_of_parquet_have_their_names(tmp_path: Path) -> None:
+    info = json.dumps({"info": {"features": FEATURES}}).encode()
+    path = parquet_of_datasets(tmp_path / "a.parquet", CLASSES, info)
+    named = {
+        "text": "a",
+        "label": "pos",
+        "ner_tags": ["O", "B-PER"],
+        "spans": [{"start": 1, "label": "y"}],
+        "pair": {"de": "a", "en": "b"},
+    }
+    found = open_records(path)
+    for records in (
+        found,
+        list(found),
+        list(sources.read(path)),
+        pickle.loads(pickle.dumps(found)),
+    ):
+        assert dict(records[0].fields) == named
+        assert [records[1].fields["label"], records[1].fields["ner_tags"]] == ["neg", []]
+        assert records[2].fields["text"] == "c"
+        with pytest.raises(EncodaxError, match=r"row 3: 'label' is -1, as `datasets` has it where"):
+            records[2].fields["label"]
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    info = json.dumps({"info": {"features": FEATURES}}).encode()
+    path = parquet_of_datasets(tmp_path / "a.parquet", {"text": ["a"], "label": [2]}, info)
+    with pytest.raises(EncodaxError, match=r"row 1: 'label' is 2, and the file names .* 0 to 1$"):
+        open_records(path)[0].fields["label"]
+
+
+@pytest.mark.parametrize("info", [b"", b"[]", b"{", b'{"info": null}', b'{"info": {"features": 3}}',
+    b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [1]}}}}'])  # fmt: skip
+def test_what_no_class_is_said_of_stays_a_number(tmp_path: Path, info: bytes) -> None:
+    path = parquet_of_datasets(tmp_path / "a.parquet", {"label": [1]}, info)
+    assert open_records(path)[0].fields == {"label": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example
+from encodax.tasks.task import Example, index_of
 from encodax.tokenizer import Encoding, Tokenizer
 
 
@@ -43,15 +44,26 @@ def test_a_label_is_not_looked_at_where_none_is_asked() -> None:
     assert parsed({"text": "a"}, labelled=False).target is None
 
 
-@pytest.mark.parametrize("label", [None, "", 1.5, True, ["x"], {}])
+@pytest.mark.parametrize("label", [None, "", math.nan, math.inf, ["x"], {}])
 def test_another_kind_of_label_is_refused(label: object) -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'label', a string or an integer"):
+    with pytest.raises(EncodaxError, match="here: wants a 'label', a string or a number, not "):
         parsed({"text": "a", "label": label})
 
 
 def test_a_label_may_not_be_missing() -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'label'"):
-        parsed({"text": "a"})
+    with pytest.raises(EncodaxError, match=r"here: .* \(found: text, stars\); .* label=NAME$"):
+        parsed({"text": "a", "stars": 1})
+
+
+def test_labels_that_mean_one_thing_are_one_class() -> None:
+    mixed = examples("1", "1.0", "0.0", "0.0")
+    assert classification.labels(mixed) == ("0.0", "1")
+    assert [index_of(each.target, ("0.0", "1"), "here") for each in mixed] == [1, 1, 0, 0]
+    known = ("False", "True")  # as a model has them whose data was of another format
+    assert index_of("true", known, "here") == 1
+    answers = [Classification("True", 1.0, {"True": 1.0, "False": 0.0})] * 2
+    assert classification.metrics(answers, examples("true", "TRUE"))["accuracy"] == 1
+    assert classification.metrics(answers, examples("true", "false"))["accuracy"] == 0.5
 
 
 def examples(*labels: str) -> list[Example]:

@@ -305,7 +305,10 @@ def test_records_are_triplets_or_scored_pairs() -> None:
             {"anchor": "a", "positive": "b", "negative": "c", "negatives": ["d"]},
             "give 'negative' or 'negatives', not both",
         ),
-        ({"text": "a", "text_pair": "b"}, "wants a 'score', a finite number, not None"),
+        (
+            {"text": "a", "text_pair": "b"},
+            r"wants a 'score', a finite number \(found: text, text_pair\)",
+        ),
         ({"text": "a", "text_pair": "b", "score": "x"}, "wants a 'score', a finite number"),
     ],
 )

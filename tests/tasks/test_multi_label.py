@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def parsed(fields: dict[str, Any], *, labelled: bool = True) -> Example:
         (["x", "y"], ("x", "y")),
         ([], ()),
         ([1, "x"], ("1", "x")),
+        ([1.0, 1, 1.5, True], ("1", "1.5", "true")),
         (["x", "y", "x"], ("x", "y")),
         (["a, b"], ("a, b",)),
         ("x, y", ("x", "y")),
@@ -58,9 +60,11 @@ def test_labels_are_not_looked_at_where_none_are_asked() -> None:
     assert parsed({"text": "a", "labels": 3}, labelled=False) == Example("a", None, "here")
 
 
-@pytest.mark.parametrize("given", [None, 3, True, [""], [True], [1.5], [["x"]], {"x": 1}])
+@pytest.mark.parametrize("given", [None, 3, True, [""], [math.nan], [None], [["x"]], {"x": 1}])
 def test_other_kinds_of_labels_are_refused(given: object) -> None:
-    with pytest.raises(EncodaxError, match="here: wants 'labels', a list of strings or integers, "):
+    with pytest.raises(
+        EncodaxError, match="here: wants 'labels', a list of strings or numbers, not "
+    ):
         parsed({"text": "a", "labels": given})
 
 

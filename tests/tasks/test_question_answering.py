@@ -63,6 +63,24 @@ def test_a_record_is_a_question_a_context_and_answers() -> None:
     assert [CONTEXT[a.start : a.end] for a in example.target] == ["Grace", "Emmy"]
 
 
+def test_answers_may_be_as_squad_and_datasets_have_them() -> None:
+    squad = [{"text": "Grace", "answer_start": 8}, {"text": "Emmy", "answer_start": 28}]
+    columns = {"text": ["Grace", "Emmy"], "answer_start": [8, 28]}
+    for answers in (squad, columns):
+        found = parsed({"question": "who?", "context": CONTEXT, "answers": answers})
+        assert found == asked("Grace", "Emmy")
+    none: dict[str, list[Any]] = {"text": [], "answer_start": []}
+    assert parsed({"question": "who?", "context": "a", "answers": none}).target == ()
+
+
+def test_a_question_may_be_impossible() -> None:
+    base = {"question": "who?", "context": CONTEXT}
+    assert parsed({**base, "is_impossible": True}).target == ()
+    answers = [{"text": "Grace", "answer_start": 8}]
+    found = parsed({**base, "answers": answers, "is_impossible": False})
+    assert found == asked("Grace")
+
+
 def test_a_context_may_have_no_answer() -> None:
     assert parsed({"question": "who?", "context": "a", "answers": []}).target == ()
 
@@ -91,7 +109,11 @@ def with_answer(item: object) -> dict[str, Any]:
         ({**BASE, "context": ""}, "the text is empty"),
         ({**BASE, "context": "a\ud800"}, "character 1 .* is not Unicode"),
         ({"question": "who?", "context": "a"}, "wants 'answers', a list of objects"),
-        ({**BASE, "answers": {"text": ["abc"], "answer_start": [0]}}, "wants 'answers', a list"),
+        ({**BASE, "answers": {"text": ["abc"], "answer_start": []}}, "wants 'answers', a list"),
+        (
+            {**BASE, "answers": {"text": ["abc"], "answer_start": [1]}},
+            "'abc' is not at character 1",
+        ),
         (with_answer("abc"), "an answer wants a text and its start, not 'abc'"),
         (with_answer({"text": "abc"}), "an answer wants a text and its start"),
         (with_answer({"text": "abc", "start": "0"}), "an answer wants a text and its start"),

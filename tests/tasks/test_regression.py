@@ -13,6 +13,7 @@ from scipy import stats
 from toys import STARS, scorer
 
 import encodax
+from encodax.data.parquet import ClassName
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -59,8 +60,18 @@ def test_what_is_no_finite_number_is_refused(given: object) -> None:
         parsed({"text": "a", "score": given})
 
 
+@pytest.mark.parametrize("given", ["1,5", " -0,5"])
+def test_a_decimal_comma_is_told(given: str) -> None:
+    with pytest.raises(EncodaxError, match=f"not '{given}'; write a point for the decimal comma$"):
+        parsed({"text": "a", "score": given})
+
+
+def test_a_class_counts_by_its_number() -> None:
+    assert parsed({"text": "a", "score": ClassName.of("good", 2)}).target == 2
+
+
 def test_a_number_may_not_be_missing() -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'score', a finite number, not None"):
+    with pytest.raises(EncodaxError, match=r"here: .*, a finite number \(found: text, label\); .*"):
         parsed({"text": "a", "label": 1})
 
 

@@ -43,12 +43,20 @@ def test_a_label_is_not_looked_at_where_none_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
+    ("label", "target"),
+    [(True, 1), (False, 0), ("True", 1), ("FALSE", 0), (1.0, 1), ("0.25", 0.25)],
+)
+def test_a_label_may_be_true_or_false(label: object, target: float) -> None:
+    assert parsed({"query": "a", "text": "b", "label": label}).target == target
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"text": "b", "label": 1}, r"no field 'query' \(found: text, label\)"),
         ({"query": "a", "label": 1}, "no field 'text'"),
         ({"query": "a", "text": " ", "label": 1}, "the text is empty"),
-        ({"query": "a", "text": "b"}, "wants a 'label', a finite number, not None"),
+        ({"query": "a", "text": "b"}, r"wants a 'label', a finite number \(found: query, text\)"),
         ({"query": "a", "text": "b", "label": "yes"}, "wants a 'label', a finite number, not 'yes"),
         ({"query": "a", "text": "b", "label": 2}, r"the label 2 is not in 0\.\.1"),
         ({"query": "a", "text": "b", "label": -0.5}, r"the label -0\.5 is not in 0\.\.1"),

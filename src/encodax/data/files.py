@@ -12,12 +12,11 @@ import io
 import logging
 import os
 import tempfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from encodax.data import formats, sources
+from encodax.data import documents, formats, sources
 from encodax.errors import EncodaxError
 
 OPEN_FILES = 64
@@ -154,23 +153,20 @@ class Copies:
     def __reduce__(self) -> tuple[type[Copies], tuple[()]]:
         return Copies, ()
 
-    def append(self, path: str) -> tuple[int, int]:
-        """Unpack a file at the end; where it begins, and how many bytes it has.
+    def append(self, chunks: Iterable[bytes], name: str) -> tuple[int, int]:
+        """Add a file at the end; where it begins, and how many bytes it has.
 
         Raises:
             EncodaxError: the file cannot be read, or the disk is full.
         """
-        begin, lines, name = self.size, 0, formats.name_of(path)
-        with sources.opened(path) as stream:
-            while True:
-                try:
-                    chunk = stream.read(CHUNK)
-                except (EOFError, OSError, zlib.error) as error:
-                    raise formats.unreadable(name, lines, error) from error
-                if not chunk:
-                    return begin, self.size - begin
-                lines += chunk.count(b"\n")
-                self._write(chunk, name)
+        begin = self.size
+        for chunk in chunks:
+            self._write(chunk, name)
+        return begin, self.size - begin
+
+    def read(self, begin: int, size: int) -> bytes:
+        """So many bytes from there on."""
+        return os.pread(self.descriptor.number, size, begin)
 
     def _write(self, chunk: bytes, name: str) -> None:
         place = tempfile.gettempdir()
@@ -236,7 +232,9 @@ class UnpackedBytes(Bytes):
         self._stamp = None if formats.is_stream(path) else stamp_of(path)
         if stamp and self._stamp:
             check_unchanged(path, stamp, self._stamp)
-        self._begin, self.size = copies.append(path)
+        with sources.opened(path) as stream:
+            chunks = documents.chunks_of(stream, formats.name_of(path))
+            self._begin, self.size = copies.append(chunks, formats.name_of(path))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._stamp is None:
@@ -246,8 +244,24 @@ class UnpackedBytes(Bytes):
 
     def read(self, begin: int, size: int) -> bytes:
         """See `Bytes`."""
-        size = min(size, self.size - begin)
-        return os.pread(self._copies.descriptor.number, size, self._begin + begin)
+        return self._copies.read(self._begin + begin, min(size, self.size - begin))
+
+
+class RecordLines(Bytes):
+    """The records of a JSON document, a line each, as `documents.as_lines` makes them."""
+
+    def __init__(self, document: Bytes, copies: Copies):
+        self.path, self._document, self._copies = document.path, document, copies
+        name = formats.name_of(self.path)
+        lines = documents.as_lines(documents.chunks_of(document.stream(), name), name)
+        self._begin, self.size = copies.append(lines, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordLines, (self._document, self._copies)
+
+    def read(self, begin: int, size: int) -> bytes:
+        """See `Bytes`."""
+        return self._copies.read(self._begin + begin, min(size, self.size - begin))
 
 
 class _Stream(io.RawIOBase):

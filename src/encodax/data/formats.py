@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import logging
 import os
+import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from encodax.data import conll
 from encodax.errors import EncodaxError
+
+logger = logging.getLogger(__name__)
 
 Fields = dict[str, Any]
 """What is in a record, by name."""
+
+
+Columns = Sequence[str] | Mapping[str, str]
+"""Names of all columns where a table has none, or fields with the names that they have there."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,8 @@ class Format:
     may_be_blank: bool = True
     """Some lines are no row."""
     has_columns: bool = False
+    """The caller may name them."""
+    has_header: bool = False
     """They are named by the first row, unless the caller names them."""
 
 
@@ -43,7 +55,7 @@ def records(
         EncodaxError: a line cannot be read; its number is named.
     """
     rows = format.rows(lines, name, 1)
-    if format.has_columns and columns is None:
+    if format.has_header and columns is None:
         columns = next((header(row, f"{name}, line {number}") for number, row in rows), ())
     for number, row in rows:
         where = f"{name}, line {number}"
@@ -61,11 +73,11 @@ def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[s
     number, line = first - 1, b""
     try:
         for number, line in enumerate(stream, first):
-            if number == 1 and _of_two_bytes(line):
-                raise _not_utf8(name, number, line)
+            if number == 1 and is_of_two_bytes(line):
+                raise not_utf8(name, number, line)
             yield line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise _not_utf8(name, number, line) from None
+        raise not_utf8(name, number, line) from None
     except (EOFError, OSError, zlib.error) as error:
         raise unreadable(name, number, error) from error
 
@@ -79,7 +91,7 @@ PACKED = {
 """How the bytes of packed files begin; gzip is read as it is."""
 
 
-def _not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
+def not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
     """The error of a line, with how to make it UTF-8; the first line tells more than others."""
     what = f"{name}, line {number}: not UTF-8"
     packed = next((kind for begin, kind in PACKED.items() if line.startswith(begin)), None)
@@ -87,19 +99,32 @@ def _not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
         return EncodaxError(f"{what}: the file is packed ({packed}); unpack it first")
     if number == 1 and line.startswith(b"PAR1"):
         return EncodaxError(f"{what}: the file is Parquet; let its name end in .parquet")
-    encoding = "utf-16" if number == 1 and _of_two_bytes(line) else "latin1"
-    if encoding == "utf-16" and not line.startswith(MARKS):
-        encoding = "utf-16be" if line.startswith(b"\0") else "utf-16le"
-    but = f" but {encoding.upper()}" if encoding != "latin1" else ""
     path = "" if name == name_of("-") else f" {name}"
-    return EncodaxError(f"{what}{but}; convert it, as in: iconv -f {encoding} -t utf-8{path}")
+    if number == 1 and is_of_two_bytes(line):
+        encoding = "utf-16"
+        if not line.startswith(MARKS):
+            encoding = "utf-16be" if line.startswith(b"\0") else "utf-16le"
+        what += f" but {encoding.upper()}"
+    else:
+        encoding = "windows-1252" if _is_windows(line) else "latin1"
+        what += f"; perhaps it is {encoding.capitalize()}" if encoding != "latin1" else ""
+    return EncodaxError(f"{what}; convert it, as in: iconv -f {encoding} -t utf-8{path}")
+
+
+def _is_windows(line: bytes) -> bool:
+    """Whether bytes are text of Windows-1252, and not of Latin-1: quotes, dashes, the euro sign."""
+    try:
+        has_signs = any(0x80 <= byte < 0xA0 for byte in line) and bool(line.decode("cp1252"))
+    except UnicodeDecodeError:
+        return False
+    return has_signs and line.decode("utf-8", "ignore").isascii()  # else it is damaged UTF-8
 
 
 MARKS = (b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-16."""
 
 
-def _of_two_bytes(line: bytes) -> bool:
+def is_of_two_bytes(line: bytes) -> bool:
     """Whether a file that begins so is UTF-16: by its mark, or as every second byte is 0."""
     return line.startswith(MARKS) or any(
         half.count(0) * 2 > len(half) for half in (line[::2], line[1::2]) if len(line) > 1
@@ -169,12 +194,15 @@ def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) 
     """
     name = name_of(path)
     format = format or _by_ending(path)
-    if columns and format not in TABLES:
-        raise EncodaxError(f"{name}: --columns goes with CSV and TSV, not with {format}")
     if format not in NAMES:
         raise EncodaxError(
             f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; let the name end in one "
-            "of these, or tell it (--format, format=) where that can be told"
+            "of these, or tell it (--format, format=)"
+        )
+    if columns and format not in TABLES:
+        raise EncodaxError(
+            f"{name}: --columns goes with {', '.join(TABLES)}, not with {format}; to give fields "
+            "other names: --columns text=NAME"
         )
     if format == "parquet" and (is_stream(path) or Path(path).suffix == ".gz"):
         raise EncodaxError(
@@ -183,24 +211,44 @@ def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) 
     return format
 
 
-def form_of(format: str, first: str, columns: Sequence[str] | None) -> str:
+def named_and_renamed(columns: Columns | None) -> tuple[Sequence[str] | None, Mapping[str, str]]:
+    """The names of a table's columns, and the fields that have other names in a file."""
+    return (None, columns) if isinstance(columns, Mapping) else (columns, {})
+
+
+def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -> str:
     """How the lines of a file become records, by its format and its first line: a key of `FORMS`.
 
-    Spreadsheets write `;` (or tabs) for commas where numbers have a decimal comma.
+    Spreadsheets write `;` (or tabs) for commas where numbers have a decimal comma, and may say so
+    in a line of its own: `sep=;`.
 
     Args:
         format: its name.
         first: the line; of a table with a header it has the names of the columns.
         columns: these names where there is no header.
+        name: of the file.
+
+    Raises:
+        EncodaxError: the file says that its cells are apart by something else.
     """
     if format != "csv":
         return format
+    told = SEPARATOR.fullmatch(first)
+    if told:
+        if told.group(1) not in MARKS_OF_CELLS:
+            known = " ".join(MARKS_OF_CELLS).replace("\t", "TAB")
+            raise EncodaxError(f"{name}, line 1: {first.strip()!r} is not one of: {known}")
+        return f"csv{told.group(1)}"
     counts = {mark: _count_of_cells(first, mark) for mark in MARKS_OF_CELLS}
     if columns is not None:
         fits = (mark for mark, count in counts.items() if count == len(columns))
     else:
         fits = (mark for mark, count in counts.items() if count > 1)
-    return f"csv{next(fits, ',')}"
+    mark = next(fits, ",")
+    if mark != ",":
+        shown = "a tab" if mark == "\t" else repr(mark)
+        logger.warning("%s: cells are read as divided by %s, not by commas", name, shown)
+    return f"csv{mark}"
 
 
 def _count_of_cells(line: str, mark: str) -> int:
@@ -216,14 +264,16 @@ def is_known(path: Path | str) -> bool:
 
 
 def of_first_line(line: str) -> str:
-    """The format of what has no name: JSON Lines if it begins as an object, or a text a line."""
+    """The format of what has no name: JSON if it begins as that, else a text a line."""
+    if line.strip() in ("{", "["):
+        return "json"
     return "jsonl" if line.lstrip().startswith("{") else "txt"
 
 
 def _by_ending(path: Path | str) -> str:
     suffixes = Path(path).suffixes
     ending = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else Path(path).suffix
-    return {".ndjson": "jsonl", ".json": "jsonl"}.get(ending, ending.removeprefix("."))
+    return ENDINGS.get(ending, ending.removeprefix("."))
 
 
 def header(cells: Sequence[str], where: str) -> Sequence[str]:
@@ -248,6 +298,10 @@ def _filled_lines(lines: Iterator[str], name: str, first: int) -> Iterator[tuple
 def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple[int, list[str]]]]:
     def rows(lines: Iterator[str], name: str, first: int) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(2**31 - 1)  # the default refuses a cell of 128 KiB
+        start = list(itertools.islice(lines, 1 if first == 1 else 0))
+        if start and SEPARATOR.fullmatch(start[0]) and dialect.get("quoting") is None:
+            first, start = 2, []
+        lines = itertools.chain(start, lines)
         reader = csv.reader(lines, strict=True, **dialect)
         while True:
             number = first + reader.line_num
@@ -288,10 +342,9 @@ def _object(line: str, _: Sequence[str], where: str) -> Fields:
 
 
 def _as_lines(line: str) -> str:
-    """How to make lines of a file that is one JSON value over many, or one list."""
-    if line.startswith("["):
-        return ", as this makes of a list: jq -c '.[]' FILE"
-    return ", as this does: jq -c . FILE" if line == "{" else ""
+    """What to do with a file that is one JSON value over many lines, or one list."""
+    is_document = line.startswith("[") or line == "{"
+    return "; of a list or an object over lines the name ends in .json" if is_document else ""
 
 
 def _text(line: str, _: Sequence[str], where: str) -> Fields:
@@ -309,21 +362,41 @@ def _by_column(cells: Sequence[str], columns: Sequence[str], where: str) -> Fiel
 
 def _table(mark: str) -> Format:
     """A table with quotes, and this between cells."""
-    return Format(_cells(delimiter=mark), _by_column, a_record_a_line=False, has_columns=True)
+    rows = _cells(delimiter=mark)
+    return Format(rows, _by_column, a_record_a_line=False, has_columns=True, has_header=True)
 
 
-MARKS_OF_CELLS = ",;\t"
+MARKS_OF_CELLS = ",;\t|"
 """What may stand between the cells of a CSV file."""
+SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*')
+"""The line that Excel puts before a table, to say what stands between cells."""
 FORMATS: dict[str, Format] = {
     "jsonl": Format(_filled_lines, _object),
     "csv": _table(","),
     # A tab-separated file has no quoting: a quotation mark is a character as any other.
-    "tsv": Format(_cells(delimiter="\t", quoting=csv.QUOTE_NONE), _by_column, has_columns=True),
+    "tsv": Format(
+        _cells(delimiter="\t", quoting=csv.QUOTE_NONE),
+        _by_column,
+        has_columns=True,
+        has_header=True,
+    ),
     "txt": Format(_lines, _text, may_be_blank=False),
+    "conll": Format(conll.rows, conll.fields, a_record_a_line=False, has_columns=True),
+    "conllu": Format(
+        conll.rows_of_conllu, conll.fields_of_conllu, a_record_a_line=False, has_columns=True
+    ),
 }
 """Formats of text, by name."""
 FORMS = FORMATS | {f"csv{mark}": _table(mark) for mark in MARKS_OF_CELLS}
 """The same, and the forms that CSV has."""
 TABLES = tuple(name for name, format in FORMATS.items() if format.has_columns)
-NAMES = (*FORMATS, "parquet")
+NAMES = (*FORMATS, "json", "parquet")
 """All formats that a file may have."""
+ENDINGS = {
+    ".ndjson": "jsonl",
+    ".conll2003": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+}
+"""Other endings of their names."""

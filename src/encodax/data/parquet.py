@@ -1,16 +1,19 @@
 """Records from Parquet files, through pyarrow: a batch or a row group at a time.
 
 Rows are read a column at a time, and a column when a value of it is first asked for: what is in
-columns that nobody wants takes no time, and cannot be wrong.
+columns that nobody wants takes no time, and cannot be wrong. Classes that the `datasets` library
+has written as numbers have their names, which stand in the file.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from encodax.errors import EncodaxError
@@ -19,6 +22,23 @@ BATCH_ROWS = 1024
 """Rows that are read together, in order."""
 KEPT_BYTES = 1 << 28
 """Columns of row groups that are kept for records in any order."""
+UNLABELLED = -1
+"""The class that `datasets` gives what has none."""
+Classes = tuple[str, ...] | dict[str, "Classes"]
+"""Names by number, or those of the fields of an object; lists of such are like one of them."""
+
+
+class ClassName(str):
+    """The name of a class, with the number that it has in the file."""
+
+    number: int
+
+    @classmethod
+    def of(cls, name: str, number: int) -> ClassName:
+        """A name that knows its number."""
+        found = cls(name)
+        found.number = number
+        return found
 
 
 class Row(Mapping[str, Any]):
@@ -57,10 +77,11 @@ def records(path: str) -> Iterator[tuple[Row, str]]:
     """
     with _opened(path) as file:
         names, rows = tuple(file.schema_arrow.names), file.metadata.num_rows
+        classes = _classes_of_file(file)
         cursors: dict[str, _Cursor] = {}
         for start in range(0, rows, BATCH_ROWS):
             stop = min(start + BATCH_ROWS, rows)
-            batch = _Batch(path, file, cursors, start, stop)
+            batch = _Batch(path, file, classes, cursors, start, stop)
             try:
                 for index in range(start, stop):
                     yield batch.row(names, index), where(path, index)
@@ -99,9 +120,16 @@ class _Batch:
     """
 
     def __init__(
-        self, path: str, file: Any, cursors: dict[str, _Cursor], start: int, stop: int
+        self,
+        path: str,
+        file: Any,
+        classes: Mapping[str, Classes],
+        cursors: dict[str, _Cursor],
+        start: int,
+        stop: int,
     ) -> None:
         self._path, self._file, self._cursors = path, file, cursors
+        self._classes = classes
         self._start, self._stop = start, stop
         self._columns: dict[str, list[Any]] = {}
         self._lock = threading.Lock()
@@ -123,7 +151,7 @@ class _Batch:
     def _value(self, name: str, index: int) -> Any:
         with self._lock:
             value = self._column(name)[index - self._start]
-        return plain(value, name, where(self._path, index))
+        return plain(value, name, where(self._path, index), self._classes.get(name))
 
     def _column(self, name: str) -> list[Any]:
         if name not in self._columns:
@@ -138,14 +166,14 @@ class _Batch:
         return self._columns[name]
 
 
-def plain(value: Any, name: str, where: str) -> Any:
-    """A value of Arrow as one of Python.
+def plain(value: Any, name: str, where: str, classes: Classes | None = None) -> Any:
+    """A value of Arrow as one of Python, and classes by their names.
 
     Raises:
-        EncodaxError: Python has none for it, such as nanoseconds.
+        EncodaxError: Python has none for it, such as nanoseconds; or it is a class without a name.
     """
     try:
-        return value.as_py()
+        found = value.as_py()
     except Exception as error:  # of any kind: each type has its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EncodaxError(
@@ -153,14 +181,75 @@ def plain(value: Any, name: str, where: str) -> Any:
             "as strings or numbers"
         ) from error
 
+    return found if classes is None else _named(found, classes, f"{where}: {name!r}")
+
+
+def _named(value: Any, classes: Classes, what: str) -> Any:
+    """A value with the names of its classes for their numbers."""
+    if isinstance(value, list):
+        return [_named(item, classes, what) for item in value]
+    if isinstance(classes, dict):
+        own = value if isinstance(value, dict) else {}
+        named = {k: _named(v, classes[k], what) if k in classes else v for k, v in own.items()}
+        return named if own else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if 0 <= value < len(classes):
+        return ClassName.of(classes[value], value)
+    if value == UNLABELLED:
+        raise EncodaxError(
+            f"{what} is -1, as `datasets` has it where there is no label (most test sets are so): "
+            "take a split with labels, or leave the row out"
+        )
+    raise EncodaxError(f"{what} is {value}, and the file names the classes 0 to {len(classes) - 1}")
+
+
+def _classes_of_file(file: Any) -> dict[str, Classes]:
+    """The names of classes in each column of an open file that has any."""
+    metadata = file.schema_arrow.metadata or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    found = _classes_of(features)
+    return found if isinstance(found, dict) else {}
+
+
+def _classes_of(feature: Any) -> Classes | None:
+    """The names of classes in what `datasets` says of a column, however deep in lists they are."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return _classes_of(feature[0])
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") == "ClassLabel":
+        names = feature.get("names")
+        is_named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return tuple(names) if names and is_named else None
+    if isinstance(feature.get("_type"), str):
+        return _classes_of(feature.get("feature"))
+    found = {name: _classes_of(inner) for name, inner in feature.items()}
+    return {name: classes for name, classes in found.items() if classes is not None} or None
+
 
 def where(path: str, index: int) -> str:
     """Where a row stands; people count from 1."""
     return f"{path}, row {index + 1}"
 
 
-def names_and_groups(path: str) -> tuple[list[str], list[int]]:
-    """The names of the columns, and how many rows each row group has, by the footer.
+@dataclass(frozen=True)
+class Footer:
+    """What a file says of its rows."""
+
+    names: list[str]
+    """Of the columns."""
+    groups: list[int]
+    """How many rows each row group has."""
+    classes: dict[str, Classes]
+    """The names of classes, of the columns that have any."""
+
+
+def footer(path: str) -> Footer:
+    """What a file says of its rows.
 
     Raises:
         EncodaxError: the file cannot be read, or pyarrow is not installed.
@@ -168,7 +257,7 @@ def names_and_groups(path: str) -> tuple[list[str], list[int]]:
     with _opened(path) as file:
         facts = file.metadata
         groups = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
-        return list(file.schema_arrow.names), groups
+        return Footer(list(file.schema_arrow.names), groups, _classes_of_file(file))
 
 
 class RowGroups:

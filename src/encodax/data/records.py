@@ -13,21 +13,23 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from encodax.data import formats, line_index, parquet, sources
+from encodax.data import documents, formats, line_index, parquet, sources
 from encodax.data.files import (
     Bytes,
     Copies,
     FileBytes,
     OpenFiles,
     Paths,
+    RecordLines,
     UnpackedBytes,
     check_unchanged,
     expanded,
     stamp_of,
 )
+from encodax.data.formats import Columns
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 
@@ -38,24 +40,26 @@ EDGE = 1 << 20
 
 
 def open_records(
-    paths: Paths, *, columns: Sequence[str] | None = None, format: str | None = None
+    paths: Paths, *, columns: Columns | None = None, format: str | None = None
 ) -> Records:
     """The records of one file, or of several as one.
 
     Args:
         paths: a file, a folder of files, a pattern such as `texts/*.jsonl`, or a list of these; `-`
-            for standard input, or a pipe (JSON Lines if the first line is a JSON object, else a
-            text a line).
-        columns: names of the columns of CSV or TSV files without a header line.
+            for standard input, or a pipe; `sources.read` says what is known of these.
+        columns: names of the columns of tables without a header line; or, of any files, fields
+            with the names that they have there: `{"text": "content"}`.
         format: of all files, where their names do not tell.
 
     Raises:
         EncodaxError: there is no such file, it cannot be read, or it has no record.
     """
+    columns, renamed = formats.named_and_renamed(columns)
     open_ = _opener(columns, format)
     files = [open_(path) for path in expanded(paths, format=format)]
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return Records(files, [str(path) for path in given if os.path.isdir(path)])
+    folders = [str(path) for path in given if os.path.isdir(path)]
+    return Records(files, folders, renamed)
 
 
 class Records(Sequence[Record]):
@@ -65,9 +69,20 @@ class Records(Sequence[Record]):
     process reads the same files, and unpacks what is packed again.
     """
 
-    def __init__(self, files: Sequence[_File], folders: Sequence[str] = ()):
-        """Put files one after another; `folders` are those that were named."""
-        self._files, self._folders = files, folders
+    def __init__(
+        self,
+        files: Sequence[_File],
+        folders: Sequence[str] = (),
+        renamed: Mapping[str, str] | None = None,
+    ):
+        """Put files one after another.
+
+        Args:
+            files: the files.
+            folders: those that were named.
+            renamed: fields with the names that they have in the files.
+        """
+        self._files, self._folders, self._renamed = files, folders, renamed or {}
         self._ends = list(itertools.accumulate(map(len, files)))
 
     @property
@@ -91,21 +106,23 @@ class Records(Sequence[Record]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         number, index = _place(self._ends, range(len(self))[index])
-        return self._files[number].record(index)
+        return sources.with_names(self._files[number].record(index), self._renamed)
 
     def __iter__(self) -> Iterator[Record]:
         """All records in order, faster than by their numbers."""
         for file in self._files:
-            yield from file
+            for record in file:
+                yield sources.with_names(record, self._renamed)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Short, and the same for the same data.
 
         It covers of each file, in order: the name without its folder, the format, the names of
-        columns, the bytes, where each record begins, and the first and the last MiB.
+        columns, the bytes, where each record begins, and the first and the last MiB; and the names
+        that fields are given.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(json.dumps(self._renamed).encode() if self._renamed else b"")
         for file in self._files:
             file.add_to(digest.update)
         return digest.hexdigest()[:16]
@@ -132,7 +149,14 @@ def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str]
         else:
             is_copied = formats.is_stream(path) or sources.is_packed(path)
             content = UnpackedBytes(path, copies()) if is_copied else FileBytes(path, open_files)
-            file = _TextFile(content, own or _guessed(content, name, columns), columns)
+            own = own or _guessed(content, name, columns)
+            if own == "json":
+                first = content.stream().readline(documents.FIRST_LINE)
+                own = "json" if documents.is_document(first) else "jsonl"
+            if own == "json":
+                file = _Document(RecordLines(content, copies()))
+            else:
+                file = _TextFile(content, own, columns)
         if not len(file):
             raise EncodaxError(f"{name}: the file is empty, it has no record")
         return file
@@ -173,15 +197,15 @@ class _File:
 
 
 class _TextFile(_File):
-    """JSON Lines, CSV, TSV or a text a line."""
+    """Records that begin on a line each."""
 
     def __init__(self, content: Bytes, format: str, columns: Sequence[str] | None):
         self.content, self._format = content, format
         self._name = formats.name_of(content.path)
         first = next(formats.utf8_lines(content.stream(), self._name), "")
-        self._form_name = formats.form_of(format, first, columns)
+        self._form_name = formats.form_of(format, first, columns, self._name)
         self._index = line_index.index(content, self._form, self._name)
-        self._has_header = self._form.has_columns and columns is None
+        self._has_header = self._form.has_header and columns is None
         self._columns = columns or ()
         if self._has_header and len(self._index):
             number, cells = self._row(0)
@@ -220,14 +244,36 @@ class _TextFile(_File):
         return self._format, list(self._columns)
 
 
+class _Document(_File):
+    """A JSON document, by the lines that were made of its records."""
+
+    def __init__(self, content: RecordLines):
+        self.content = content
+        lines = formats.FORMATS["jsonl"]
+        self._begins = line_index.index(content, lines, formats.name_of(content.path)).begins
+
+    def __len__(self) -> int:
+        return len(self._begins) - 1
+
+    def __iter__(self) -> Iterator[Record]:
+        return (Record(*documents.of_line(line)) for line in self.content.stream())
+
+    def record(self, index: int) -> Record:
+        begin, end = self._begins[index], self._begins[index + 1]
+        return Record(*documents.of_line(self.content.read(begin, end - begin)))
+
+    def _facts(self) -> Sequence[Any]:
+        return ("json",)
+
+
 class _ParquetFile(_File):
     """A Parquet file, by row groups."""
 
     def __init__(self, content: FileBytes, row_groups: parquet.RowGroups):
         self.content, self._row_groups = content, row_groups
         self._stamp = content.stamp
-        self._names, groups = parquet.names_and_groups(content.path)
-        self._ends = list(itertools.accumulate(groups))
+        self._footer = parquet.footer(content.path)
+        self._ends = list(itertools.accumulate(self._footer.groups))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -243,9 +289,10 @@ class _ParquetFile(_File):
         where = parquet.where(path, index)
 
         def value(name: str) -> Any:
-            return parquet.plain(self._row_groups.value(path, group, name, row), name, where)
+            found = self._row_groups.value(path, group, name, row)
+            return parquet.plain(found, name, where, self._footer.classes.get(name))
 
-        return Record(parquet.Row(self._names, value), where)
+        return Record(parquet.Row(self._footer.names, value), where)
 
     def _check(self) -> None:
         check_unchanged(self.content.path, self._stamp, stamp_of(self.content.path))

@@ -1,4 +1,4 @@
-"""Records from JSON Lines, CSV, TSV and text files, plain or gzip, and from Parquet."""
+"""Records of files one after another, whatever the format, and output that is written whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from encodax import outputs
-from encodax.data import formats, parquet
+from encodax.data import documents, formats, parquet
+from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 
 GZIP = b"\x1f\x8b"
@@ -31,36 +32,90 @@ class Record:
 
 
 def read(
-    path: Path | str, *, columns: Sequence[str] | None = None, format: str | None = None
+    path: Path | str, *, columns: Columns | None = None, format: str | None = None
 ) -> Iterator[Record]:
     """Read the records of a file, one at a time.
 
     Args:
-        path: a file whose ending tells its format: .jsonl, .csv, .tsv or .txt, each also packed
-            by gzip, or .parquet; or `-` for standard input, or a pipe (JSON Lines if the first line
-            is a JSON object, else a text a line).
-        columns: names of the columns of a CSV or TSV file that has no header line.
-        format: `jsonl`, `csv`, `tsv`, `txt` or `parquet`, whatever the ending says.
+        path: a file whose ending tells its format: .jsonl, .json, .csv, .tsv, .txt, .conll or
+            .conllu, each also packed by gzip, or .parquet; or `-` for standard input, or a pipe
+            (JSON if the first line is, or begins, a JSON object, else a text a line).
+        columns: names of the columns of a table that has no header line; or, of any file, fields
+            with the names that they have there: `{"text": "content"}`.
+        format: a name in `formats.NAMES`, whatever the ending says.
 
     Raises:
         EncodaxError: the file is missing, of an unknown format, not UTF-8, or has a line that
             cannot be read; the line's number is named.
     """
-    name = formats.name_of(path)
+    columns, renamed = formats.named_and_renamed(columns)
     with opened(path) as stream:
         is_told = format is not None or not formats.has_no_name(path)
         own = formats.chosen(path, format, columns) if is_told else None
         if own == "parquet":
             found: Iterator[tuple[Mapping[str, Any], str]] = parquet.records(str(path))
         else:
-            lines = formats.utf8_lines(stream, name)
-            start = list(itertools.islice(lines, 1))
-            first = "".join(start)
-            own = own or formats.chosen(path, formats.of_first_line(first), columns)
-            form = formats.FORMS[formats.form_of(own, first, columns)]
-            found = formats.records(form, itertools.chain(start, lines), name, columns)
+            found = _of_text(stream, path, own, columns)
         for fields, where in found:
-            yield Record(fields, where)
+            yield with_names(Record(fields, where), renamed)
+
+
+def _of_text(
+    stream: Any, path: Path | str, format: str | None, columns: Sequence[str] | None
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """What is in each record of a file of text, and where it stands."""
+    name, head = formats.name_of(path), b""
+    if format == "json":
+        head = stream.readline(documents.FIRST_LINE)
+        if documents.is_document(head):
+            rest = documents.chunks_of(stream, name)
+            return documents.records(itertools.chain([head] if head else [], rest), name)
+        format = "jsonl"
+    lines = itertools.chain(
+        formats.utf8_lines([head] if head else [], name),
+        formats.utf8_lines(stream, name, 2 if head else 1),
+    )
+    start = list(itertools.islice(lines, 1))
+    first = "".join(start)
+    format = format or formats.chosen(path, formats.of_first_line(first), columns)
+    if format == "json":
+        rest = documents.chunks_of(stream, name)
+        return documents.records(itertools.chain([first.encode()], rest), name)
+    form = formats.FORMS[formats.form_of(format, first, columns, name)]
+    return formats.records(form, itertools.chain(start, lines), name, columns)
+
+
+def with_names(record: Record, renamed: Mapping[str, str]) -> Record:
+    """A record whose fields have other names.
+
+    Args:
+        record: as it is in its file.
+        renamed: fields with the names that they have there; `translation.en` is of an object.
+
+    Raises:
+        EncodaxError: it has no field of such a name.
+    """
+    if not renamed:
+        return record
+    for old in renamed.values():
+        if old.partition(".")[0] not in record.fields and old not in record.fields:
+            found = ", ".join(map(str, record.fields))
+            raise EncodaxError(f"{record.where}: no field {old!r}, as --columns has it ({found})")
+    names = dict.fromkeys([*renamed, *(n for n in record.fields if n not in renamed.values())])
+    fields = parquet.Row(tuple(names), lambda name: _value_at(record, renamed.get(name, name)))
+    return Record(fields, record.where)
+
+
+def _value_at(record: Record, name: str) -> Any:
+    """A field, or `translation.en`, which is `en` of the object in the field `translation`."""
+    if name in record.fields:
+        return record.fields[name]
+    value: Any = record.fields
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise EncodaxError(f"{record.where}: no field {name!r}, as --columns has it")
+        value = value[part]
+    return value
 
 
 def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> Iterator[Record]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
+from encodax.tasks.labels import as_classes, label_of, meaning
 from encodax.tasks.task import (
     Example,
     Targets,
@@ -19,6 +20,7 @@ from encodax.tasks.task import (
     classes_loss,
     encode_whole,
     index_of,
+    instead_of,
     text_of,
     the_one,
     unchanged,
@@ -64,10 +66,11 @@ def parse(record: Record, *, labelled: bool) -> Example:
     text = text_of(record)
     if not labelled:
         return Example(text, None, record.where)
-    label = record.fields.get("label")
-    if isinstance(label, bool) or not isinstance(label, str | int) or label == "":
-        raise EncodaxError(f"{record.where}: wants a 'label', a string or an integer")
-    return Example(text, str(label), record.where)
+    label = label_of(record.fields.get("label"))
+    if label is None:
+        told = f"{record.where}: wants a 'label', a string or a number"
+        raise EncodaxError(told + instead_of(record, "label"))
+    return Example(text, label, record.where)
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there are fewer than two.
     """
-    found = checked_labels([(example.target, example.where) for example in examples])
+    found = as_classes(checked_labels([(example.target, example.where) for example in examples]))
     if len(found) == 1:
         raise EncodaxError(f"every example has the label {found[0]!r}: there is nothing to tell")
     return found
@@ -101,8 +104,8 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
     """Accuracy, and F1 averaged over the labels (macro)."""
     from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
 
-    right = [example.target for example in examples]
-    found = [answer.label for answer in answers]
+    right = [meaning(example.target) for example in examples]
+    found = [meaning(answer.label) for answer in answers]
     return {
         "accuracy": float(accuracy_score(right, found)),
         "f1": float(f1_score(right, found, average="macro")),

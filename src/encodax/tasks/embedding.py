@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -30,6 +30,7 @@ from encodax.tasks.task import (
     Objective,
     SimilarityLoss,
     Targets,
+    instead_of,
     text_of,
     unchanged,
 )
@@ -75,15 +76,42 @@ def parse(record: Record, *, labelled: bool) -> Example:
     if "text_pair" not in fields:
         raise EncodaxError(
             f"{where}: wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"
+            + instead_of(record, "anchor")
         )
     first, second = _pair(record, ("text", "text_pair"))
     return Example(first, number_of(record, "score"), where, (second,))
 
 
+@dataclass(frozen=True)
+class Document(Example):
+    """A text of a corpus."""
+
+    id: str | None = None
+    """What the corpus calls it, where it does."""
+
+
+def document_of(record: Record) -> Document:
+    """A text of a corpus: its `text`; of BEIR, which has an `_id`, title and text as one.
+
+    Raises:
+        EncodaxError: there is none, or a pair, or it is no string.
+    """
+    name = record.fields.get("_id")
+    if name is not None:
+        title, own = record.fields.get("title"), record.fields.get("text")
+        if isinstance(title, str) and isinstance(own, str):
+            record = Record({"text": f"{title} {own}".strip()}, record.where)
+    text = text_of(record)
+    if not isinstance(text, str):
+        raise EncodaxError(f"{record.where}: wants one text, not a pair")
+    return Document(text, None, record.where, id=None if name is None else str(name))
+
+
 def _pair(record: Record, names: tuple[str, str]) -> tuple[str, str]:
     text = text_of(record, names)
     if isinstance(text, str):
-        raise EncodaxError(f"{record.where}: no field {names[1]!r}")
+        told = f"{record.where}: no field {names[1]!r}"
+        raise EncodaxError(told + instead_of(record, names[1]))
     return text
 
 

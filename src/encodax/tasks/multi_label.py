@@ -15,6 +15,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
+from encodax.tasks.labels import as_classes, label_of, meaning
 from encodax.tasks.task import (
     Example,
     Objective,
@@ -23,6 +24,7 @@ from encodax.tasks.task import (
     checked_labels,
     encode_whole,
     index_of,
+    instead_of,
     text_of,
     the_one,
     unchanged,
@@ -65,15 +67,11 @@ def parse(record: Record, *, labelled: bool) -> Example:
     found = list_of(record, "labels", wants='x, y or ["x", "y"]')
     if isinstance(found, str):
         found = [label for label in map(str.strip, found.split(",")) if label]
-    if not isinstance(found, list) or not all(map(_is_label, found)):
-        raise EncodaxError(
-            f"{record.where}: wants 'labels', a list of strings or integers, not {found!r}"
-        )
-    return Example(text, tuple(dict.fromkeys(map(str, found))), record.where)
-
-
-def _is_label(item: Any) -> bool:
-    return isinstance(item, str | int) and not isinstance(item, bool) and item != ""
+    given = [label_of(item) for item in found] if isinstance(found, list) else [None]
+    if None in given:
+        told = f"{record.where}: wants 'labels', a list of strings or numbers"
+        raise EncodaxError(told + instead_of(record, "labels"))
+    return Example(text, tuple(dict.fromkeys(label for label in given if label)), record.where)
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -83,7 +81,9 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
         EncodaxError: there is none, or all examples have the same.
     """
     found = checked_labels([(label, each.where) for each in examples for label in each.target])
-    if all(set(example.target) == set(found) for example in examples):
+    found = as_classes(found)
+    meant = set(map(meaning, found))
+    if all(set(map(meaning, example.target)) == meant for example in examples):
         named = ", ".join(found)
         raise EncodaxError(f"every example has the labels {named}: there is nothing to tell")
     return found
@@ -128,7 +128,8 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
     """
     known = tuple(answers[0].scores)
     found = np.array([[a.scores[label] >= THRESHOLD for label in known] for a in answers])
-    right = np.array([[label in example.target for label in known] for example in examples])
+    targets = [set(map(meaning, example.target)) for example in examples]
+    right = np.array([[meaning(label) in target for label in known] for target in targets])
     hits = (found & right).sum(axis=0)  # (C,)
     counts = found.sum(axis=0) + right.sum(axis=0)  # (C,)
     return {

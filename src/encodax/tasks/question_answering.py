@@ -26,7 +26,7 @@ from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.nn.pooling import membership
-from encodax.tasks.task import Example, Objective, Targets, text_of, unchanged
+from encodax.tasks.task import Example, Objective, Targets, instead_of, text_of, unchanged
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput, PackedBatch
 
@@ -66,28 +66,37 @@ class Answer:
 def parse(record: Record, *, labelled: bool) -> Example:
     """`{"question": ..., "context": ..., "answers": [{"text": ..., "start": ...}]}`.
 
-    `start` is the answer's first character in the context. No answers at all means that the
-    context has none.
+    `start` is the answer's first character in the context; SQuAD calls it `answer_start`, and the
+    `datasets` library has lists of both: `{"text": [...], "answer_start": [...]}`. No answers at
+    all means that the context has none, and so does `is_impossible`.
 
     Raises:
         EncodaxError: a field is missing or of another kind, or an answer is not where it says.
     """
     text = text_of(record, FIELDS)
     if isinstance(text, str):
-        raise EncodaxError(f"{record.where}: no field 'context'")
+        raise EncodaxError(f"{record.where}: no field 'context'{instead_of(record, 'context')}")
     if not labelled:
         return Example(text, (), record.where)
+    if record.fields.get("is_impossible") is True:
+        return Example(text, (), record.where)
     answers = list_of(record, "answers", wants='[{"text": "Ada", "start": 10}]')
+    match answers:
+        case {"text": list(texts), "answer_start": list(starts)} if len(texts) == len(starts):
+            pairs = zip(texts, starts, strict=True)
+            answers = [{"text": text, "start": start} for text, start in pairs]
     if not isinstance(answers, list):
-        raise EncodaxError(
-            f"{record.where}: wants 'answers', a list of objects with text and start"
-        )
+        told = f"{record.where}: wants 'answers', a list of objects with text and start"
+        raise EncodaxError(told + instead_of(record, "answers"))
     return Example(text, tuple(_answer(a, text[1], record.where) for a in answers), record.where)
 
 
 def _answer(item: Any, context: str, where: str) -> Answer:
     match item:
-        case {"text": str(text), "start": int(start)} if text.strip():
+        case {"text": str(text), "start": int(start)} | {
+            "text": str(text),
+            "answer_start": int(start),
+        } if text.strip():
             found = context[start : start + len(text)]
             if start < 0 or found != text:
                 raise EncodaxError(

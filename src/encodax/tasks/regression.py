@@ -5,6 +5,7 @@ A head of one score, as published cross-encoders have it too (`reranking.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from encodax.config import HeadKind, Problem
+from encodax.data.parquet import ClassName
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
@@ -21,6 +23,7 @@ from encodax.tasks.task import (
     Objective,
     Targets,
     encode_whole,
+    instead_of,
     text_of,
     the_one,
     unchanged,
@@ -62,12 +65,16 @@ def number_of(record: Record, name: str) -> float:
         EncodaxError: there is none, or it is not finite in float32.
     """
     value = record.fields.get(name)
+    if isinstance(value, ClassName):
+        value = value.number
     try:
         number = float("nan") if value is None or isinstance(value, bool) else float(value)
     except (OverflowError, TypeError, ValueError):
         number = float("nan")
     if not abs(number) <= float(np.finfo(np.float32).max):
-        raise EncodaxError(f"{record.where}: wants a {name!r}, a finite number, not {value!r}")
+        comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", value)
+        told = f"{record.where}: wants a {name!r}, a finite number{instead_of(record, name)}"
+        raise EncodaxError(told + ("; write a point for the decimal comma" if comma else ""))
     return number
 
 

@@ -19,11 +19,13 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
+from encodax.tasks.labels import BOOLEANS, label_of, meaning
 from encodax.tasks.task import (
     Example,
     Objective,
     Targets,
     encode_whole,
+    instead_of,
     text_of,
     the_one,
     unchanged,
@@ -57,17 +59,18 @@ to_json = regression.to_json
 def parse(record: Record, *, labelled: bool) -> Example:
     """`{"query": ..., "text": ..., "label": 1}`: 1 where the text answers the query, 0 where not.
 
-    Any number between the two may be the label, for how well it does.
+    Any number between the two may be the label, for how well it does; or true and false.
 
     Raises:
         EncodaxError: a field is missing or of another kind, or the label is not in 0..1.
     """
     text = text_of(record, FIELDS)
     if isinstance(text, str):
-        raise EncodaxError(f"{record.where}: no field 'text'")
+        raise EncodaxError(f"{record.where}: no field 'text'{instead_of(record, 'text')}")
     if not labelled:
         return Example(text, None, record.where)
-    label = regression.number_of(record, "label")
+    said = meaning(label_of(record.fields.get("label")) or "")
+    label = float(said == "true") if said in BOOLEANS else regression.number_of(record, "label")
     if not 0 <= label <= 1:
         raise EncodaxError(f"{record.where}: the label {label:g} is not in 0..1")
     return Example(text, label, record.where)

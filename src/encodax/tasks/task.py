@@ -19,6 +19,7 @@ from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks.labels import in_order, place_of
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
 from encodax.types import AnyArray, AnyBatch, ModelOutput
@@ -326,8 +327,7 @@ def string_of(record: Record, name: str) -> str:
         EncodaxError: there is none, or it is not a string, or one of no text.
     """
     if name not in record.fields:
-        known = ", ".join(map(str, record.fields)) or "nothing"
-        raise EncodaxError(f"{record.where}: no field {name!r} (found: {known})")
+        raise EncodaxError(f"{record.where}: no field {name!r}{instead_of(record, name)}")
     text = record.fields[name]
     if not isinstance(text, str):
         kind = EncodaxError if text is not None else EmptyText
@@ -338,6 +338,14 @@ def string_of(record: Record, name: str) -> str:
         raise EmptyText.of(record.where)
     check_unicode(text, record.where)
     return text
+
+
+def instead_of(record: Record, name: str) -> str:
+    """What a record has instead of what a field of it should be, for the end of an error."""
+    if name in record.fields:
+        return f", not {_shortened(repr(record.fields[name]))}"
+    known = ", ".join(map(str, record.fields)) or "nothing"
+    return f" (found: {known}); if it has another name: --columns {name}=NAME"
 
 
 def _shortened(text: str) -> str:
@@ -363,8 +371,7 @@ def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
             "it" if len(rare) == 1 else "them",
             _first_of(rare),
         )
-    by_number = all(label.removeprefix("-").isdecimal() for label in counts)
-    return tuple(sorted(counts, key=(lambda label: int(label)) if by_number else None))
+    return in_order(counts)
 
 
 class UnknownLabels(EncodaxError):
@@ -404,7 +411,7 @@ def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> N
     Raises:
         UnknownLabels: names them.
     """
-    unknown = {label: 1 for label in wanted if label not in labels}
+    unknown = {label: 1 for label in wanted if place_of(label, labels) is None}
     if unknown:
         raise UnknownLabels.of(where, unknown, labels)
 
@@ -415,5 +422,7 @@ def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
     Raises:
         UnknownLabels: the model does not know it.
     """
-    check_known([label], labels, where)
-    return labels.index(label)
+    place = place_of(label, labels)
+    if place is None:
+        raise UnknownLabels.of(where, {label: 1}, labels)
+    return place

@@ -32,6 +32,7 @@ from encodax.tasks.task import (
     classes_loss,
     encode_whole,
     index_of,
+    instead_of,
     text_of,
     the_one,
     unchanged,
@@ -92,9 +93,12 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
             return Example(joined, (), where, words=standing)
         tags = tags_of(record)
         if not _is_strings(tags) or len(tags) != len(words):
-            raise EncodaxError(f"{where}: 'tags' wants a list of {len(words)} strings")
+            told = f"{where}: 'tags' wants a list of {len(words)} strings"
+            raise EncodaxError(told + instead_of(record, "tags"))
         scheme = scheme or tag_schemes.recognised(tags)
         return Example(joined, _spans_of_words(words, tags, scheme), where, words=standing)
+    if "text" not in fields:
+        raise EncodaxError(f"{where}: no field 'text' or 'tokens'{instead_of(record, 'tokens')}")
     text = text_of(record)
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: token classification takes one text, not a pair")

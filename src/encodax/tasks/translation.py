@@ -25,6 +25,7 @@ from encodax.tasks.task import (
     Targets,
     classes_loss,
     cross_entropy,
+    instead_of,
     string_of,
     text_of,
     unchanged,
@@ -55,7 +56,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
     texts = text_of(record, FIELDS)
     if isinstance(texts, str):
         if labelled:
-            raise EncodaxError(f"{record.where}: no field 'target': what is learned has both")
+            told = f"{record.where}: no field 'target': what is learned has both"
+            raise EncodaxError(told + instead_of(record, "target"))
         return Example(texts, None, record.where)
     source, target = texts
     return Example(source, target, record.where, others=(target,))

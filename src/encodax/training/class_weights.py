@@ -10,6 +10,7 @@ from typing import Any
 
 from encodax.errors import EncodaxError
 from encodax.tasks import multi_label
+from encodax.tasks.labels import place_of
 from encodax.tasks.task import Example, Objective, Task
 from encodax.training.starts import listed
 
@@ -46,7 +47,13 @@ def objective_for(
     if given == BALANCED:
         found = _balanced(task, examples, labels)
     elif isinstance(given, Mapping):
-        found = {**dict.fromkeys(labels, 1.0), **{str(k): _number(v) for k, v in given.items()}}
+        named = {str(label): _number(weight) for label, weight in given.items()}
+        if unknown := [label for label in named if place_of(label, labels) is None]:
+            raise EncodaxError(
+                f"class_weights: no label {listed(unknown)}; the labels are: {listed(labels)}"
+            )
+        own = {labels[place_of(label, labels) or 0]: weight for label, weight in named.items()}
+        found = {**dict.fromkeys(labels, 1.0), **own}
     else:
         if len(given) != len(labels):
             raise EncodaxError(
@@ -54,10 +61,6 @@ def objective_for(
                 f"labels: {listed(labels)}"
             )
         found = dict(zip(labels, map(_number, given), strict=True))
-    if unknown := [label for label in found if label not in labels]:
-        raise EncodaxError(
-            f"class_weights: no label {listed(unknown)}; the labels are: {listed(labels)}"
-        )
     return replace(objective, class_weights=found)
 
 
@@ -87,7 +90,7 @@ def _number(value: Any) -> float:
 def _balanced(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
     is_of_several = task.NAME == multi_label.NAME
     targets = (each.target if is_of_several else (each.target,) for each in examples)
-    counts = Counter(label for target in targets for label in target)
+    counts = Counter(place_of(label, labels) for target in targets for label in target)
     total, classes = len(examples), len(counts)
 
     def weight(count: int) -> float:
@@ -95,4 +98,4 @@ def _balanced(task: Task, examples: Sequence[Example], labels: Sequence[str]) ->
             return (total - count) / count if 0 < count < total else 1.0
         return total / (classes * count) if count else 1.0
 
-    return {label: weight(counts[label]) for label in labels}
+    return {label: weight(counts[place]) for place, label in enumerate(labels)}

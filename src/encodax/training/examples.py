@@ -10,6 +10,7 @@ from typing import Any, TypeGuard, overload
 
 from encodax.data import sources
 from encodax.data.aligned import Aligned
+from encodax.data.formats import Columns
 from encodax.data.records import Paths, expanded, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
@@ -92,8 +93,9 @@ class Examples(Sequence[Example]):
 def examples_of(
     task: Task,
     data: Data,
-    columns: Sequence[str] | None = None,
+    columns: Columns | None = None,
     on_empty: OnEmptyInData = "error",
+    format: str | None = None,
 ) -> Examples:
     """The examples of files or of records in memory; all of them have been understood once.
 
@@ -102,9 +104,11 @@ def examples_of(
     Args:
         task: gives the records a meaning.
         data: files to read, or records in memory.
-        columns: names of the columns of CSV or TSV files without a header.
+        columns: names of the columns of tables without a header, or fields with the names that
+            they have there.
         on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
             them out.
+        format: of files, where their names do not tell.
 
     Raises:
         EncodaxError: there is none, or one cannot be understood.
@@ -112,7 +116,7 @@ def examples_of(
     records: Any
     if _are_paths(data):
         name = str(data) if isinstance(data, str | Path) else ", ".join(map(str, data))
-        records = open_records(data, columns=columns)
+        records = open_records(data, columns=columns, format=format)
     else:
         given: Any = data
         name = "the data"
@@ -130,15 +134,19 @@ def examples_of(
     return Examples(task, records)
 
 
-def paths_of(data: Data) -> list[str]:
+def paths_of(data: Data, format: str | None = None) -> list[str]:
     """The files that data are read from, and the folders that were named; none of data in memory.
+
+    Args:
+        data: files to read, or records in memory.
+        format: of files, where their names do not tell.
 
     Raises:
         EncodaxError: there is no such file.
     """
     if _are_paths(data):
         given = [data] if isinstance(data, str | Path) else data
-        return [*map(str, given), *expanded(data)]
+        return [*map(str, given), *expanded(data, format=format)]
     return data.paths if isinstance(data, Part | Aligned) else []
 
 

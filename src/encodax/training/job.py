@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 
 from encodax import adapters, hub, outputs, processes
+from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.run_files import METRICS_FILE, RUN_FILE
@@ -92,7 +93,8 @@ def prepare(
     eval: Data,
     model: Path | str | AnyModel | None = None,
     teacher: Path | str | Model | None = None,
-    columns: Sequence[str] | None = None,
+    columns: Columns | None = None,
+    format: str | None = None,
     on_empty: OnEmptyInData = "error",
     out: Path | str | None = None,
     overwrite: bool = False,
@@ -107,8 +109,8 @@ def prepare(
         _check_seq2seq(settings)
     if out is not None:
         outputs.check_free(Path(out), overwrite=overwrite, replaces=WRITTEN)
-    learned = examples_of(chosen, train, columns, on_empty)
-    judged = examples_of(chosen, eval, columns, on_empty)
+    learned = examples_of(chosen, train, columns, on_empty, format)
+    judged = examples_of(chosen, eval, columns, on_empty, format)
     base = str(model) if isinstance(model, str | Path) else None
     if chosen.NAME == token_classification.NAME:
         model = _loaded(Model, model)  # its labels say, beside all tags, what one means

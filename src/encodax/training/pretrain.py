@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from encodax.data.formats import Columns
 from encodax.data.records import Paths, open_records
 from encodax.errors import EncodaxError
 from encodax.training.examples import Part
@@ -16,7 +17,13 @@ HELD_OUT = 100
 
 
 def pretraining(
-    corpus: Paths, *, eval: Paths | None = None, preset: str = "tiny", **choices: Any
+    corpus: Paths,
+    *,
+    eval: Paths | None = None,
+    preset: str = "tiny",
+    columns: Columns | None = None,
+    format: str | None = None,
+    **choices: Any,
 ) -> dict[str, Any]:
     """The arguments of `encodax.train("masked-lm", ...)` for a corpus and a published size.
 
@@ -24,6 +31,8 @@ def pretraining(
         corpus: files, folders or patterns of texts.
         eval: texts to measure on; None for one record in a hundred of the corpus.
         preset: size of the encoder, a name in `presets.PRESETS`.
+        columns: of the files, as `encodax.train` has them.
+        format: of the files, where their names do not tell.
         **choices: the rest, as `encodax.train` takes it; it goes before the preset.
 
     Raises:
@@ -33,8 +42,10 @@ def pretraining(
         raise EncodaxError(f"preset {preset!r} is not one of: {', '.join(PRESETS)}")
     given = {name: value for name, value in choices.items() if value is not None}
     if eval is not None:
-        return {"train": corpus, "eval": eval, **PRESETS[preset], **given}
-    records = open_records(corpus)
+        told = (("columns", columns), ("format", format))
+        read_by = {name: value for name, value in told if value is not None}
+        return {"train": corpus, "eval": eval, **read_by, **PRESETS[preset], **given}
+    records = open_records(corpus, columns=columns, format=format)
     if len(records) < HELD_OUT:
         raise EncodaxError(
             f"the corpus has {len(records)} records: give texts to measure on (--eval)"

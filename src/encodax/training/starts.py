@@ -13,6 +13,7 @@ from encodax.families import bert
 from encodax.model import Model
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import regression, reranking
+from encodax.tasks.labels import meaning
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.tokenizer import Tokenizer
 from encodax.training.settings import NewModel
@@ -131,7 +132,7 @@ def as_named(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | N
 
 
 def _folded(name: str) -> str | None:
-    return " ".join(name.split()).casefold()
+    return meaning(" ".join(name.split())).casefold()
 
 
 def _number(name: str) -> str | None:

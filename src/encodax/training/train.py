@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from encodax import adapters, locks, outputs, overlap
+from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model import Model
@@ -59,7 +59,8 @@ def train(
     out: Path | str | None = None,
     model: Path | str | AnyModel | None = None,
     teacher: Path | str | Model | None = None,
-    columns: Sequence[str] | None = None,
+    columns: Columns | None = None,
+    format: str | None = None,
     on_empty: OnEmptyInData = "error",
     overwrite: bool = False,
     checkpoints: Path | str | None = None,
@@ -72,13 +73,15 @@ def train(
 
     Args:
         task: a name in `encodax.tasks.TASKS`, such as `classification`.
-        train: a file (JSON Lines, CSV, TSV, Parquet, text; plain or gzip) or records to learn from.
-            A file need not fit in memory.
+        train: a file (JSON Lines, JSON, CSV, TSV, CoNLL, Parquet, text; plain or gzip) or records
+            to learn from. A file need not fit in memory.
         eval: the same, to choose the best model by.
         out: the model directory to write; None to write nothing.
         model: a model (or its directory) to begin from; None for one from scratch.
         teacher: a model whose answers are learned (`distillation` alone).
-        columns: names of the columns of CSV or TSV files without a header.
+        columns: names of the columns of tables without a header; or, of any files, fields with the
+            names that they have there: `{"text": "content"}`.
+        format: of the files, where their names do not tell.
         on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
             them out.
         overwrite: whether `out` may exist.
@@ -105,7 +108,7 @@ def train(
     read = {"model": _places_of(model), "teacher": _places_of(teacher)}
     overlap.check_apart(
         {"out": place, "checkpoints": kept},
-        {**read, "train": paths_of(train), "eval": paths_of(eval)},
+        {**read, "train": paths_of(train, format), "eval": paths_of(eval, format)},
     )
     if place is not None:
         outputs.check_writable(place)
@@ -115,7 +118,7 @@ def train(
     with locks.held(*written):
         return _train(
             task, place, kept, train=train, eval=eval, model=model, teacher=teacher,
-            columns=columns, on_empty=on_empty, overwrite=overwrite, resume=resume,
+            columns=columns, format=format, on_empty=on_empty, overwrite=overwrite, resume=resume,
             resume_step=resume_step, console=console, **choices,
         )  # fmt: skip
 
