@@ -34,14 +34,14 @@ def shape_of(batch: PackedBatch) -> BatchShape:
 def test_a_window_ends_with_its_items_or_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "WINDOW_ITEMS", 3)
     monkeypatch.setattr(stream, "WINDOW_SIZE", 10)
-    found = [window for window, _ in windows(["a"] * 4 + ["b" * 30] + ["c"], len)]
+    found = [window.items for window in windows(["a"] * 4 + ["b" * 30] + ["c"], len)]
     assert found == [["a", "a", "a"], ["a", "b" * 30], ["c"]]
 
 
 def test_the_last_window_says_how_the_stream_ended() -> None:
-    (window, end), *rest = windows(["a", "b"], len)
-    assert window == ["a", "b"] and isinstance(end, StopIteration) and rest == []
-    assert [window for window, _ in windows([], len)] == [[]]
+    (window,) = windows(["a", "b"], len)
+    assert window.items == ["a", "b"] and isinstance(window.end, StopIteration)
+    assert [window.items for window in windows([], len)] == [[]]
 
 
 def test_what_came_before_the_source_broke_is_not_lost(
@@ -53,9 +53,9 @@ def test_what_came_before_the_source_broke_is_not_lost(
         yield from "abc"
         raise OSError("gone")
 
-    (first, none), (last, end) = windows(source(), len)
-    assert (first, none, last) == (["a", "b"], None, ["c"])
-    assert isinstance(end, OSError)
+    first, last = windows(source(), len)
+    assert (first.items, first.end, last.items) == (["a", "b"], None, ["c"])
+    assert isinstance(last.end, OSError)
 
 
 # Shapes.
