@@ -11,6 +11,9 @@ from typing import Any
 
 from encodax.errors import EncodaxError
 
+LARGEST = 1 << 28
+"""Bytes of a JSON file or a vocabulary that is read whole; a million tokens take a quarter."""
+
 
 def is_there(path: Path) -> bool:
     """Return whether a file stands at a path; False where nothing does.
@@ -46,13 +49,19 @@ def check_content(path: Path, *, may_be_empty: bool = False) -> None:
         may_be_empty: whether nothing is something, too.
 
     Raises:
-        EncodaxError: it is empty, a pointer of git-lfs, or a page of the web; with the way out.
+        EncodaxError: it is empty, a pointer of git-lfs, a page of the web, or larger than any such
+            file; with the way out.
     """
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            size, start = os.fstat(file.fileno()).st_size, file.read(64)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size > LARGEST:
+        raise EncodaxError(
+            f"{path} cannot be read: it has {size:,} bytes, and no such file has more than "
+            f"{LARGEST >> 20} MiB; fetch it again"
+        )
     if not start and not may_be_empty:
         raise EncodaxError(f"{path} cannot be read: it is empty; fetch it again")
     if start.startswith(b"version https://git-lfs"):

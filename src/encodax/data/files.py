@@ -158,9 +158,9 @@ class Copies:
         """Unpack a file at the end; where it begins, and how many bytes it has.
 
         Raises:
-            EncodaxError: the file cannot be read, or the disk is full.
+            EncodaxError: the file cannot be read, has a line that is too long, or the disk is full.
         """
-        begin, lines, name = self.size, 0, formats.name_of(path)
+        begin, lines, name, length = self.size, 0, formats.name_of(path), 0
         with sources.opened(path) as stream:
             while True:
                 try:
@@ -170,6 +170,10 @@ class Copies:
                 if not chunk:
                     return begin, self.size - begin
                 lines += chunk.count(b"\n")
+                end = chunk.rfind(b"\n")  # of the last line but one
+                length = len(chunk) + (length if end < 0 else -1 - end)
+                if length > formats.LONGEST_LINE:  # told before it fills the disk
+                    raise formats.too_long(name, lines + 1, b"")
                 self._write(chunk, name)
 
     def _write(self, chunk: bytes, name: str) -> None:

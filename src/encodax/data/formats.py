@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from encodax.errors import EncodaxError
+
+LONGEST_LINE = 1 << 26
+"""Bytes of a line, of all lines of a record of CSV, and of a cell of Parquet: 64 MiB. A file of
+2 MB can unpack to a line of 2 GB."""
 
 Fields = dict[str, Any]
 """What is in a record, by name."""
@@ -56,11 +62,13 @@ def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[s
     A byte order mark before a line is none of its characters: files that were joined have some.
 
     Raises:
-        EncodaxError: a line is not UTF-8, or the stream breaks off.
+        EncodaxError: a line is not UTF-8, or too long, or the stream breaks off.
     """
     number, line = first - 1, b""
     try:
-        for number, line in enumerate(stream, first):
+        for number, line in enumerate(byte_lines(stream), first):
+            if len(line) > LONGEST_LINE:
+                raise too_long(name, number, line)
             if number == 1 and _of_two_bytes(line):
                 raise _not_utf8(name, number, line)
             yield line.decode("utf-8-sig")
@@ -68,6 +76,22 @@ def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[s
         raise _not_utf8(name, number, line) from None
     except (EOFError, OSError, zlib.error) as error:
         raise unreadable(name, number, error) from error
+
+
+def byte_lines(stream: Iterable[bytes]) -> Iterable[bytes]:
+    """Lines of a file with their ends; of one that is too long, a byte more than it may have."""
+    if not hasattr(stream, "readline"):
+        return stream
+    return iter(functools.partial(stream.readline, LONGEST_LINE + 1), b"")
+
+
+def too_long(name: str, number: int, line: bytes) -> EncodaxError:
+    """The error of a line, of which this is the beginning."""
+    is_list = line[:1] == b"["
+    return EncodaxError(
+        f"{name}, line {number}: longer than {LONGEST_LINE >> 20} MiB; write each record on a line "
+        f"of its own{_as_lines('[') if is_list else ''}"
+    )
 
 
 PACKED = {
@@ -127,6 +151,16 @@ def is_stream(path: Path | str) -> bool:
     if stat.S_ISCHR(state.st_mode):  # no other devices: /dev/zero would never end
         return state.st_rdev == os.stat(os.devnull).st_rdev or _is_terminal(path)
     return stat.S_ISFIFO(state.st_mode)
+
+
+def is_live(path: Path | str) -> bool:
+    """Whether more may come after a silence: from a pipe or a terminal, not from a plain file."""
+    if str(path) != "-":
+        return is_stream(path)
+    try:
+        return sys.stdin is not None and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):  # no file of the system's
+        return True
 
 
 def _is_terminal(path: Path | str) -> bool:
@@ -248,9 +282,22 @@ def _filled_lines(lines: Iterator[str], name: str, first: int) -> Iterator[tuple
 def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple[int, list[str]]]]:
     def rows(lines: Iterator[str], name: str, first: int) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(2**31 - 1)  # the default refuses a cell of 128 KiB
-        reader = csv.reader(lines, strict=True, **dialect)
+        number, length = first, 0
+
+        def of_a_row() -> Iterator[str]:
+            nonlocal length
+            for line in lines:
+                length += len(line)
+                if length > LONGEST_LINE:
+                    raise EncodaxError(
+                        f"{name}, line {number}: the row that begins there is longer than "
+                        f"{LONGEST_LINE >> 20} MiB; is a quotation mark left open?"
+                    )
+                yield line
+
+        reader = csv.reader(of_a_row(), strict=True, **dialect)
         while True:
-            number = first + reader.line_num
+            number, length = first + reader.line_num, 0
             try:
                 cells = next(reader, None)
             except csv.Error as error:

@@ -106,9 +106,7 @@ class FillMask(OfModel):
         Raises:
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
-        stream = functools.partial(
-            self.stream, truncate=truncate, on_empty=on_empty, max_wait=None
-        )
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
         return list(listed(texts, stream, progress=progress))
 
     def stream(

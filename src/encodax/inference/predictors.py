@@ -105,9 +105,7 @@ class Predictor(OfModel, Generic[Answer]):
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
-        stream = functools.partial(
-            self.stream, truncate=truncate, on_empty=on_empty, max_wait=None
-        )
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
         return list(listed(texts, stream, progress=progress))
 
     def stream(
