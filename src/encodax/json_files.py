@@ -49,19 +49,13 @@ def check_content(path: Path, *, may_be_empty: bool = False) -> None:
         may_be_empty: whether nothing is something, too.
 
     Raises:
-        EncodaxError: it is empty, a pointer of git-lfs, a page of the web, or larger than any such
-            file; with the way out.
+        EncodaxError: it is empty, a pointer of git-lfs, or a page of the web; with the way out.
     """
     try:
         with path.open("rb") as file:
-            size, start = os.fstat(file.fileno()).st_size, file.read(64)
+            start = file.read(64)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
-    if size > LARGEST:
-        raise EncodaxError(
-            f"{path} cannot be read: it has {size:,} bytes, and no such file has more than "
-            f"{LARGEST >> 20} MiB; fetch it again"
-        )
     if not start and not may_be_empty:
         raise EncodaxError(f"{path} cannot be read: it is empty; fetch it again")
     if start.startswith(b"version https://git-lfs"):
@@ -74,6 +68,22 @@ def check_content(path: Path, *, may_be_empty: bool = False) -> None:
             f"{path} cannot be read: it is a page of the web (HTML), such as a server sends "
             "instead of a file; fetch it again"
         )
+
+
+def read_whole(path: Path) -> bytes:
+    """Read a file that is no larger than its kind can be.
+
+    Raises:
+        EncodaxError: it is larger, and would fill the memory.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise EncodaxError(
+            f"{path} cannot be read: it has {size:,} bytes, and no such file has more than "
+            f"{LARGEST >> 20} MiB; fetch it again"
+        )
+    return path.read_bytes()
 
 
 def read(path: Path, kind: type = dict, *, hint: str) -> Any:
@@ -91,7 +101,7 @@ def read(path: Path, kind: type = dict, *, hint: str) -> Any:
         raise EncodaxError(f"{path} does not exist{hint}")
     check_content(path)
     try:
-        return parse(path.read_bytes(), path, kind)
+        return parse(read_whole(path), path, kind)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from encodax.data import formats
+from encodax.data import formats, parquet
 from encodax.data.records import open_records
 from encodax.data.sources import Record, open_output, partial_of, read, records_of
 from encodax.errors import EncodaxError
@@ -406,6 +408,22 @@ def test_a_line_that_is_too_long_is_refused_before_it_is_all_read(
     finally:
         tracemalloc.stop()
     assert peak < 16e6
+
+
+@pytest.mark.parametrize("rows", [1, 30], ids=["by the footer", "by the cell"])
+def test_a_cell_of_parquet_that_is_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(parquet, "LONGEST_LINE", 1 << 20)
+    path = str(tmp_path / "a.parquet")
+    texts = ["x" * (2 << 20), *["good"] * (rows - 1)]
+    table = pyarrow.table({"text": texts, "label": ["yes"] * rows})
+    pyarrow.parquet.write_table(table, path, use_dictionary=False)
+    message = rf"^{path}.*: a cell of 'text' is longer than 1 MiB; cut it into several"
+    for records in (list(read(path)), open_records(path)):
+        assert records[0].fields["label"] == "yes"  # it does not matter to who does not want it
+        with pytest.raises(EncodaxError, match=message):
+            records[0].fields["text"]
 
 
 def test_a_line_on_a_pipe_that_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,8 @@ def test_batches_have_three_heights_of_all_devices() -> None:
 def test_all_shapes_end_with_the_row_that_holds_the_longest() -> None:
     assert {shape.row_tokens for shape in Shapes(1024).all(200)} == {16, 32, 64, 128, 192, 256}
     assert {shape.row_tokens for shape in Shapes(1024).all(10**6)} == set(ROW_TOKENS)
+    # Many short ones share rows of the usual length.
+    assert {shape.row_tokens for shape in Shapes(1024).all(9)} == {16, 32, 64}
 
 
 # Packing.

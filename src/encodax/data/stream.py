@@ -276,7 +276,7 @@ class Shapes:
         return [
             BatchShape(row_count, row_tokens, slots_of_row(row_tokens))
             for row_tokens in ROW_TOKENS
-            if row_tokens <= row_that_holds(longest)
+            if row_tokens <= max(USUAL_ROW, row_that_holds(longest))
             for row_count in self.row_counts(row_tokens)
         ]
 
