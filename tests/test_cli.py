@@ -46,7 +46,7 @@ from toys import (
 )
 
 import encodax
-from encodax import cli
+from encodax import cli, json_files
 from encodax.config import Usage
 from encodax.data import sources
 from encodax.inference.vectors import TYPES
@@ -778,8 +778,7 @@ def test_an_interrupt_of_a_silent_pipe_keeps_what_was_answered(site: Path, tmp_p
 
 def test_a_batch_is_waited_for_as_long_as_asked(call: Call) -> None:
     for command in (["predict", "model"], ["fill-mask", "filler"]):
-        told = call(*command, "--max-wait", "nan", stdin=b"good [MASK]\n")
-        assert_refused(told, "max_wait = nan is not a number of seconds from 0 on")
+        assert call(*command, "--max-wait", "-1", stdin=b"good [MASK]\n").code == 2
         found = call(*command, "--max-wait", "0", stdin=b"good [MASK]\nbad [MASK]\n")
         assert [answer["text"] for answer in found.answers] == ["good [MASK]", "bad [MASK]"]
 
@@ -837,7 +836,9 @@ def test_answers_are_utf_8_whatever_the_locale(
 def test_half_a_character_is_an_escape_of_json(tmp_path: Path) -> None:
     with sources.open_output(tmp_path / "out.jsonl") as stream:
         stream.write(cli._line({"label": "a\ud800"}))
-    assert json.loads((tmp_path / "out.jsonl").read_bytes()) == {"label": "a\ud800"}
+    json_files.write(tmp_path / "config.json", {"label": "a\ud800"})
+    for name in ("out.jsonl", "config.json"):
+        assert json.loads((tmp_path / name).read_bytes()) == {"label": "a\ud800"}
 
 
 # Where output ends.

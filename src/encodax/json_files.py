@@ -124,7 +124,9 @@ def parse(content: bytes, path: Path, kind: type = dict) -> Any:
 
 def write(path: Path, content: Any) -> None:
     """Write an object or a list."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # Half a character, as a label or the name of a file may hold, becomes its escape in JSON.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 # Keys: each one is used, harmless, or refused.
