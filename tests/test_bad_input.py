@@ -506,6 +506,15 @@ def test_a_pointer_of_git_lfs_is_named_with_the_way_to_fetch_the_file(directory:
         (directory / name).write_bytes(whole)
 
 
+def test_a_file_that_would_fill_the_memory_is_refused_by_its_size(directory: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        whole = (directory / name).read_bytes()
+        os.truncate(directory / name, 10 << 30)  # sparse: it takes no room
+        message = f"{directory / name} cannot be read: it has 10,737,418,240 bytes, and no such"
+        assert load_refusal(directory).startswith(message)
+        (directory / name).write_bytes(whole)
+
+
 def test_a_page_of_the_web_and_an_empty_file_are_named(directory: Path) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(b"<!DOCTYPE html>\n<title>404</title>")

@@ -14,7 +14,8 @@ import logging
 import os
 import sys
 import webbrowser
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +25,14 @@ import typer
 from rich.console import Console
 
 from encodax import __version__
-from encodax.data import sources
+from encodax.data import formats, sources
 from encodax.errors import EncodaxError
 from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
 
 if TYPE_CHECKING:
+    from encodax.data.stream import Live
     from encodax.tasks.empty import Empties
     from encodax.tasks.task import Example
 
@@ -94,6 +96,14 @@ EmptyTexts = Annotated[
 EmptyInputs = Annotated[
     Literal["error", "skip"],
     typer.Option("--on-empty", help="Empty texts: refuse them, or leave them out."),
+]
+MaxWait = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds that a text from a pipe waits for others to share its batch.  "
+        "\\[default: 0.1]",
+        min=0,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Format = Literal["jsonl", "csv", "tsv", "txt", "conll", "conllu", "json", "parquet"]
@@ -885,6 +895,7 @@ def predict(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
+    max_wait: MaxWait = None,
     aggregation: AggregationKind = None,
     tag_scheme: TagSchemeName = None,
 ) -> None:
@@ -914,8 +925,9 @@ def predict(
     empties = Empties(on_empty)
     parse = functools.partial(task.parse, labelled=False)
     examples = empties.parsed(parse, records, task.FIELDS)
-    answers = predictor.answers(examples, truncate=truncate, empties=empties)
     with sources.open_output(output) as stream:
+        live = _live(texts, input, max_wait, stream.flush)
+        answers = predictor.answers(examples, truncate=truncate, empties=empties, live=live)
         for example, answer in counted(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
             fields = dict(zip(task.FIELDS, text, strict=False))
@@ -1137,6 +1149,7 @@ def translate(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
+    max_wait: MaxWait = None,
 ) -> None:
     """Translate texts, or whatever else the model makes of a text: a line an input, in order.
 
@@ -1190,8 +1203,11 @@ def translate(
         repetition_penalty=repetition_penalty,
         suppress_tokens=suppress,
     )
-    answers = translator.answers(sources_of, manner, truncate=truncate, empties=empties)
     with sources.open_output(output) as stream:
+        live = _live(texts, input, max_wait, stream.flush)
+        answers = translator.answers(
+            sources_of, manner, truncate=truncate, empties=empties, live=live
+        )
         for example, answer in counted(answers, shown=None if input else False):
             if as_json:
                 stream.write(_line({"source": example.text, **answer.to_json()}))
@@ -1220,6 +1236,7 @@ def fill_mask(
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
+    max_wait: MaxWait = None,
 ) -> None:
     """Guess what stands under the mask: JSON Lines, a line a mask, the best guesses first.
 
@@ -1237,7 +1254,8 @@ def fill_mask(
     filler = FillMask.load(
         model, top_k=top_k, targets=target or (), revision=revision, precision=precision
     )
-    for example, masks in filler.answers(found, truncate=truncate, empties=empties):
+    live = _live(texts, input, max_wait, sys.stdout.flush)
+    for example, masks in filler.answers(found, truncate=truncate, empties=empties, live=live):
         for number, guesses in enumerate(masks):
             line = {"text": example.text, "mask": number}
             sys.stdout.write(_line({**line, "guesses": [asdict(guess) for guess in guesses]}))
@@ -1392,15 +1410,18 @@ def explore(
 
 def _whole_input() -> str:
     """Standard input as one text."""
-    stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8")
-    try:
-        text = stream.read(LONGEST_READ + 1).rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise EncodaxError(
-            "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"
-        ) from error
-    finally:
-        stream.detach()  # or it would be closed
+    with sources.opened("-") as content:
+        stream = io.TextIOWrapper(content, encoding="utf-8")
+        try:
+            text = stream.read(LONGEST_READ + 1).rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise EncodaxError(
+                "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"
+            ) from error
+        except (EOFError, OSError, zlib.error) as error:  # of what gzip has packed
+            raise EncodaxError(f"standard input cannot be read: {error}") from error
+        finally:
+            stream.detach()  # or it would be closed
     if len(text) > LONGEST_READ:
         raise EncodaxError(
             f"standard input has more than {LONGEST_READ:,} characters: give a part of it"
@@ -1596,9 +1617,26 @@ def _records(
         raise EncodaxError("give texts or --input, not both")
     if texts:
         return sources.records_of(({"text": text} for text in texts), name="text")
-    if input is None and sys.stdin.isatty():
+    if input is None and sys.stdin is not None and sys.stdin.isatty():
         raise EncodaxError("nothing to read: give texts, or --input FILE, or --input -")
     return sources.read(input or "-", columns=_names(columns), format=format)
+
+
+def _live(
+    texts: list[str] | None,
+    input: str | None,
+    max_wait: float | None,
+    flush: Callable[[], object],
+) -> Live | None:
+    """How texts are read that come in their own time, and what is done when there are none.
+
+    It is None where all are there: what is answered together is then always the same.
+    """
+    from encodax.data.stream import MAX_WAIT, Live
+
+    if texts or not formats.is_live(input or "-"):
+        return None
+    return Live(MAX_WAIT if max_wait is None else max_wait, flush)
 
 
 def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterator[Example]:
@@ -1629,18 +1667,30 @@ class _Notes(logging.Handler):
 
 def main() -> None:
     """Run the command line, and leave with its exit code."""
+    try:
+        _run()
+    except (BrokenPipeError, SystemExit) as end:  # Typer and rich make the one into the other
+        if not isinstance(end, BrokenPipeError) and not isinstance(
+            end.__context__, BrokenPipeError
+        ):
+            raise
+        _forget_output()  # the reader has seen enough, as `head` does
+        sys.exit(141)
+
+
+def _run() -> None:
     logging.getLogger("encodax").addHandler(_Notes())
     # What Orbax logs, it raises too: a line of our own says it.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         try:
+            _open_streams()
             app()
         finally:
             sys.stdout.flush()  # here, where what it raises is caught
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        _forget_output()
-        sys.exit(141)
+    except BrokenPipeError:
+        raise
     except (EncodaxError, OSError) as error:
         code = getattr(error, "EXIT_CODE", 2)
         line = "; ".join([f"error: {error}", *_notes_of(error)]).replace("\n", " ")
@@ -1650,10 +1700,44 @@ def main() -> None:
         except OSError:  # the disk that standard output goes to is full
             _forget_output()
         sys.exit(code)
-    except KeyboardInterrupt as error:
-        for note in _notes_of(error):
+    except (KeyboardInterrupt, SystemExit) as end:
+        interrupt = _interrupt_behind(end)
+        if interrupt is None:
+            raise
+        for note in _notes_of(interrupt):
             logging.getLogger("encodax").warning("%s", note)
         sys.exit(130)
+
+
+def _open_streams() -> None:
+    """Have all three standard streams; what is written is UTF-8, whatever the locale.
+
+    Half a character, as JSON and names of files may hold, is written as its escape.
+
+    Raises:
+        EncodaxError: standard output is closed.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # or the next file that is opened would have the number of one that is closed
+    os.close(number)
+    is_closed = sys.stdout is None
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if is_closed:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
+    if is_closed:
+        raise EncodaxError("standard output is closed; send it to a file, or to /dev/null")
+
+
+def _interrupt_behind(end: BaseException | None) -> KeyboardInterrupt | None:
+    """Ctrl-C, of which Typer makes an exit."""
+    while end is not None and not isinstance(end, KeyboardInterrupt):
+        end = end.__cause__ or end.__context__
+    return end
 
 
 def _notes_of(error: BaseException) -> list[str]:
@@ -1663,7 +1747,9 @@ def _notes_of(error: BaseException) -> list[str]:
 
 def _forget_output() -> None:
     """Let nobody try to write again what could not be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from typing import Any
 
 from encodax.errors import EncodaxError
 
+LARGEST = 1 << 28
+"""Bytes of a JSON file or a vocabulary that is read whole; a million tokens take a quarter."""
+
 
 def is_there(path: Path) -> bool:
     """Return whether a file stands at a path; False where nothing does.
@@ -67,6 +70,22 @@ def check_content(path: Path, *, may_be_empty: bool = False) -> None:
         )
 
 
+def read_whole(path: Path) -> bytes:
+    """Read a file that is no larger than its kind can be.
+
+    Raises:
+        EncodaxError: it is larger, and would fill the memory.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise EncodaxError(
+            f"{path} cannot be read: it has {size:,} bytes, and no such file has more than "
+            f"{LARGEST >> 20} MiB; fetch it again"
+        )
+    return path.read_bytes()
+
+
 def read(path: Path, kind: type = dict, *, hint: str) -> Any:
     """Read a file that holds an object or a list.
 
@@ -82,7 +101,7 @@ def read(path: Path, kind: type = dict, *, hint: str) -> Any:
         raise EncodaxError(f"{path} does not exist{hint}")
     check_content(path)
     try:
-        return parse(path.read_bytes(), path, kind)
+        return parse(read_whole(path), path, kind)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -110,7 +129,9 @@ def write(path: Path, content: Any) -> None:
 
 def written(content: Any) -> str:
     """Return an object or a list as it is written."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # Half a character, as a label or the name of a file may hold, becomes its escape in JSON.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # Keys: each one is used, harmless, or refused.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from encodax import json_files, outputs
+from encodax.data import formats
 from encodax.errors import EncodaxError
 
 METRICS_FILE = "metrics.jsonl"
@@ -95,7 +96,7 @@ def read_curve(path: Path) -> list[Entry]:
     with path.open("rb") as stream:
         return [
             _entry(line, f"{path}, line {number}")
-            for number, line in enumerate(stream, 1)
+            for number, line in enumerate(formats.byte_lines(stream), 1)
             if line.endswith(b"\n")
         ]
 

@@ -15,7 +15,15 @@ from tokenizers import AddedToken, processors
 
 from encodax import json_files
 from encodax.errors import EncodaxError
-from encodax.json_files import FileKeys, ModelFiles, Settings, check_content, is_there, shown
+from encodax.json_files import (
+    FileKeys,
+    ModelFiles,
+    Settings,
+    check_content,
+    is_there,
+    read_whole,
+    shown,
+)
 
 Token = tuple[str, int]
 """A token and its id."""
@@ -398,7 +406,7 @@ def _read(path: Path) -> bytes | None:
         caches = [place.parent / "blobs" for place in home.parents if place.name == "snapshots"]
         if not any(real.is_relative_to(place) for place in (home, *caches)):
             raise EncodaxError(f"{path} is a link out of its directory; put the file itself there")
-        return path.read_bytes()
+        return read_whole(path)
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
 

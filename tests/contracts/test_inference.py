@@ -174,6 +174,25 @@ def test_who_stops_reading_leaves_no_thread(embedder: Embedder) -> None:
     assert [t for t in set(threading.enumerate()) - before if t.name.startswith("encodax")] == []
 
 
+def test_a_silent_source_has_been_answered(embedder: Embedder) -> None:
+    """All that has come, before more does: one text, and several of many lengths."""
+    texts = texts_of(40, longest=200, seed=3)
+    go_on = threading.Semaphore(0)
+
+    def source() -> Iterator[str]:
+        yield texts[0]
+        assert go_on.acquire(timeout=100), "what had come was not answered"
+        yield from texts[1:]
+        assert go_on.acquire(timeout=100), "what had come was not answered"
+
+    found = []
+    for vector in embedder.stream(source()):
+        found.append(vector)
+        if len(found) in (1, len(texts)):
+            go_on.release()
+    assert_close(np.stack(found), embedder.encode(texts), 1e-5)
+
+
 def test_a_text_that_no_row_holds_is_refused(tiny_model: Model) -> None:
     encoder = tiny_model.config.encoder
     embeddings = dataclasses.replace(encoder.embeddings, positions="sinusoidal", max_positions=None)

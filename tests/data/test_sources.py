@@ -5,13 +5,20 @@ import os
 import socket
 import subprocess
 import threading
+import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from readings import read_alike
 
+from encodax.data import formats, parquet
+from encodax.data.records import open_records
 from encodax.data.sources import Record, open_output, partial_of, read, records_of
 from encodax.errors import EncodaxError
 
@@ -273,11 +280,33 @@ def test_output_that_ends_early_is_kept_beside_the_old_file(tmp_path: Path) -> N
 
 def test_output_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = written(tmp_path, "out.jsonl", "old")
-    with pytest.raises(RuntimeError, match="halfway"), open_output(path) as stream:
+    with pytest.raises(EncodaxError, match="written: halfway"), open_output(path) as stream:
         stream.write("new")
-        raise RuntimeError("halfway")
+        raise OSError("halfway")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_what_was_done_before_any_other_error_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(RuntimeError, match="the device is gone") as caught, open_output(path) as to:
+        to.write("new\n")
+        raise RuntimeError("the device is gone")
+    assert Path(f"{path}.partial").read_text() == "new\n"
+    assert caught.value.__notes__ == [
+        f"the one line that comes before it is kept in {path}.partial"
+    ]
+
+
+def test_output_may_go_to_a_pipe_by_its_number() -> None:
+    reader, writer = os.pipe()
+    with open_output(f"/dev/fd/{writer}") as stream:
+        stream.write("a \ud800\n")
+    os.close(reader)
+    with pytest.raises(BrokenPipeError), open_output(f"/dev/fd/{writer}") as stream:
+        stream.write("a\n")
+        stream.flush()
+    os.close(writer)
 
 
 def test_output_to_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -329,6 +358,96 @@ def test_a_process_substitution_is_read() -> None:
         assert fields(f"/dev/fd/{reader}") == [{"text": "a"}]
     finally:
         os.close(reader)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_lines_are_read_as_they_come(is_packed: bool) -> None:
+    """Each before the next is sent, whatever the pipe brings at a time."""
+    packer = zlib.compressobj(wbits=31)
+
+    def sent(content: bytes) -> bytes:
+        if not is_packed:
+            return content
+        return packer.compress(content) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+    reader, writer = os.pipe()
+    first = sent(b"caf\xc3\xa9\n")
+    os.write(writer, first[:1])
+    later = threading.Thread(target=lambda: (time.sleep(0.05), os.write(writer, first[1:])))
+    later.start()
+    records = read(f"/dev/fd/{reader}")
+    assert next(records).fields == {"text": "café"}
+    later.join()
+    os.write(writer, sent(b"b\nc"))
+    assert next(records).fields == {"text": "b"}
+    os.write(writer, packer.flush() if is_packed else b"")
+    os.close(writer)
+    assert [record.fields for record in records] == [{"text": "c"}]
+    os.close(reader)
+
+
+# Lines that never end.
+
+TEXT = b"x" * 100
+ENDLESS = {
+    "text.txt": (b"good\n", TEXT, "line 2: longer than 1 MiB"),
+    "records.jsonl": (b'{"text": "good"}\n\n{"text": "', TEXT, "line 3: longer than 1 MiB"),
+    "list.jsonl": (b"[", b'{"text": "good"},' * 9, "line 1: longer than 1 MiB"),
+    "cells.csv": (b"text,label\ngood,yes\n", b"x," * 99, "line 3: longer than 1 MiB"),
+    "quotes.csv": (b'text,label\ngood,yes\n"', b"xxxxxxxx\n" * 9, "line 3: .* mark left open"),
+    "cells.tsv": (b"text\nx\ny\n", TEXT, "line 4: longer than 1 MiB"),
+}
+
+
+@pytest.mark.parametrize("pack", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_line_that_is_too_long_is_refused_before_it_is_all_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, pack: bool
+) -> None:
+    monkeypatch.setattr(formats, "LONGEST_LINE", 1 << 20)
+    head, unit, message = ENDLESS[name]
+    path = tmp_path / (f"{name}.gz" if pack else name)
+    with gzip.open(path, "wb", 1) if pack else path.open("wb") as file:
+        file.write(head)
+        for _ in range(40):
+            file.write(unit * ((1 << 20) // len(unit)))
+    message = f"{path}, {message}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(EncodaxError, match=message):
+            fields(path)
+        with pytest.raises(EncodaxError, match=message):
+            open_records(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
+
+
+@pytest.mark.parametrize("rows", [1, 30], ids=["by the footer", "by the cell"])
+def test_a_cell_of_parquet_that_is_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(parquet, "LONGEST_LINE", 1 << 20)
+    path = str(tmp_path / "a.parquet")
+    texts = ["x" * (2 << 20), *["good"] * (rows - 1)]
+    table = pyarrow.table({"text": texts, "label": ["yes"] * rows})
+    pyarrow.parquet.write_table(table, path, use_dictionary=False)
+    message = rf"^{path}.*: a cell of 'text' is longer than 1 MiB; cut it into several"
+    for records in (list(read(path)), open_records(path)):
+        assert records[0].fields["label"] == "yes"  # it does not matter to who does not want it
+        with pytest.raises(EncodaxError, match=message):
+            records[0].fields["text"]
+
+
+def test_a_line_on_a_pipe_that_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "LONGEST_LINE", 1 << 20)
+    with subprocess.Popen(["sh", "-c", "yes | tr -d '\\n'"], stdout=subprocess.PIPE) as endless:
+        assert endless.stdout is not None
+        path = f"/dev/fd/{endless.stdout.fileno()}"
+        with pytest.raises(EncodaxError, match="line 1: longer than 1 MiB; write each record on"):
+            fields(path)
+        endless.stdout.close()
 
 
 def test_the_null_device_is_empty() -> None:

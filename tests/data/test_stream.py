@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +14,16 @@ from hypothesis import strategies as st
 
 from encodax.data import stream
 from encodax.data.batches import BatchShape
-from encodax.data.stream import ROW_TOKENS, Job, Packer, Shapes, row_that_holds, windows
+from encodax.data.stream import (
+    ROW_TOKENS,
+    Job,
+    Live,
+    Packer,
+    Shapes,
+    row_that_holds,
+    windows,
+)
+from encodax.errors import EncodaxError
 from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch
 
@@ -34,14 +46,14 @@ def shape_of(batch: PackedBatch) -> BatchShape:
 def test_a_window_ends_with_its_items_or_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "WINDOW_ITEMS", 3)
     monkeypatch.setattr(stream, "WINDOW_SIZE", 10)
-    found = [window for window, _ in windows(["a"] * 4 + ["b" * 30] + ["c"], len)]
+    found = [window.items for window in windows(["a"] * 4 + ["b" * 30] + ["c"], len)]
     assert found == [["a", "a", "a"], ["a", "b" * 30], ["c"]]
 
 
 def test_the_last_window_says_how_the_stream_ended() -> None:
-    (window, end), *rest = windows(["a", "b"], len)
-    assert window == ["a", "b"] and isinstance(end, StopIteration) and rest == []
-    assert [window for window, _ in windows([], len)] == [[]]
+    (window,) = windows(["a", "b"], len)
+    assert window.items == ["a", "b"] and isinstance(window.end, StopIteration)
+    assert [window.items for window in windows([], len)] == [[]]
 
 
 def test_what_came_before_the_source_broke_is_not_lost(
@@ -53,9 +65,113 @@ def test_what_came_before_the_source_broke_is_not_lost(
         yield from "abc"
         raise OSError("gone")
 
-    (first, none), (last, end) = windows(source(), len)
-    assert (first, none, last) == (["a", "b"], None, ["c"])
-    assert isinstance(end, OSError)
+    first, last = windows(source(), len)
+    assert (first.items, first.end, last.items) == (["a", "b"], None, ["c"])
+    assert isinstance(last.end, OSError)
+
+
+# Windows of a live source.
+
+
+class Talker:
+    """A source that goes on when it is told to, and not before."""
+
+    def __init__(self, *groups: str):
+        self.groups = groups
+        self.go_on = threading.Semaphore(0)
+        self.read = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for group in self.groups:
+            for item in group:
+                self.read += 1
+                yield item
+            assert self.go_on.acquire(timeout=60), "what had come was not answered"
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "encodax-read"]
+
+
+def no_readers() -> bool:
+    """Whether none is left: one that was in its source ends soon."""
+    until = time.monotonic() + 60
+    while readers() and time.monotonic() < until:
+        time.sleep(0.01)
+    return not readers()
+
+
+@pytest.mark.parametrize("items", [1000, 3])
+def test_a_silent_source_ends_a_window_in_time(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
+    """Also after a full one, of which something may wait for more."""
+    monkeypatch.setattr(stream, "WINDOW_ITEMS", items)
+    talker = Talker("abc", "d", "")
+    heard: list[str] = []
+    pauses: list[str] = []
+    for window in windows(talker, len, Live(0.01, lambda: pauses.append("".join(heard)))):
+        heard.extend(window.items)
+        if window.is_pause and len(heard) in (3, 4):
+            assert talker.read == len(heard)
+            assert pauses[-1:] != ["".join(heard)]  # told once all before it is answered
+            talker.go_on.release(1 if len(heard) == 3 else 2)
+    assert heard == list("abcd") and isinstance(window.end, StopIteration)
+    assert {"abc", "abcd"} <= set(pauses)
+    assert no_readers()
+
+
+def test_a_fast_source_fills_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOW_ITEMS", 3)
+    found = list(windows("abcdefgh", len, Live(60.0)))
+    assert [window.items for window in found] == [list("abc"), list("def"), list("gh")]
+    assert not any(window.is_pause for window in found)
+
+
+def test_a_live_source_is_read_a_window_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOW_ITEMS", 4)
+    monkeypatch.setattr(stream, "WINDOW_SIZE", 30)
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        for read in itertools.count(1):
+            yield "a" * 10 if read > 8 else "a"
+
+    found = windows(endless(), len, Live())
+    assert read == 0
+    taken = 0
+    for _ in range(6):
+        taken += len(next(found).items)
+        time.sleep(0.01)
+        assert read <= taken + 4 + 1  # a window, and an item that has no room yet
+    found.close()
+    assert no_readers()
+
+
+def test_what_came_before_a_live_source_broke_is_not_lost() -> None:
+    def source() -> Iterator[str]:
+        yield from "abc"
+        raise OSError("gone")
+
+    found = list(windows(source(), len, Live()))
+    assert [item for window in found for item in window.items] == ["a", "b", "c"]
+    assert isinstance(found[-1].end, OSError)
+
+
+def test_who_leaves_does_not_wait_for_a_silent_source() -> None:
+    talker = Talker("a", "b")
+    found = windows(talker, len, Live(0.0))
+    assert next(found).items == ["a"]
+    begin = time.monotonic()
+    found.close()
+    assert time.monotonic() - begin < 30  # of the 60 that the source would take
+    talker.go_on.release(2)
+    assert no_readers()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_a_wait_is_a_number_of_seconds(seconds: float) -> None:
+    with pytest.raises(EncodaxError, match=r"max_wait = .* is not a number of seconds"):
+        Live(seconds)
 
 
 # Shapes.
@@ -72,6 +188,8 @@ def test_batches_have_three_heights_of_all_devices() -> None:
 def test_all_shapes_end_with_the_row_that_holds_the_longest() -> None:
     assert {shape.row_tokens for shape in Shapes(1024).all(200)} == {16, 32, 64, 128, 192, 256}
     assert {shape.row_tokens for shape in Shapes(1024).all(10**6)} == set(ROW_TOKENS)
+    # Many short ones share rows of the usual length.
+    assert {shape.row_tokens for shape in Shapes(1024).all(9)} == {16, 32, 64}
 
 
 # Packing.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
+import threading
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ from blocks import drawn
 from toys import classifier, tagger
 
 from encodax.config import HeadConfig
+from encodax.data.stream import Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, answer_of
 from encodax.model import Model
@@ -87,6 +91,34 @@ def test_texts_of_similar_lengths_compile_nothing_new(
         for count in (*counts, 180, 50, 2):
             packed.run(encoded(model, count, seed=3))
     assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_live_stream_compiles_nothing_new(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a window has in it when its time is over."""
+    model = classifier().model
+    engine = engine_of(model)
+    engine.warm_up()
+    groups = [encoded(model, count, seed=count) for count in (1, 37, 3, 150, 2)]
+    go_on = threading.Semaphore(0)
+
+    def source() -> Iterator[Encoding]:
+        for group in groups:
+            yield from group
+            assert go_on.acquire(timeout=60), "what had come was not answered"
+
+    def as_they_are(window: list[Encoding]) -> tuple[list[list[Encoding]], int]:
+        return [[encoding] for encoding in window], 0
+
+    ends = set(itertools.accumulate(len(group) for group in groups))
+    found: list[np.ndarray] = []
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for _, _, (scores,) in engine.stream(source(), as_they_are, len, live=Live(0.01)):
+            found.append(scores)
+            if len(found) in ends:  # all that has come is answered, and now there is more
+                go_on.release()
+    assert [record.getMessage() for record in caplog.records] == []
+    alone = [engine.run([encoding])[0] for group in groups for encoding in group]
+    np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
 
 
 def test_few_shapes_are_compiled(caplog: pytest.LogCaptureFixture) -> None:

@@ -365,7 +365,7 @@ def test_a_stream_is_read_a_window_at_a_time(
             read += 1
             yield source
 
-    stream = reverse.stream(endless())
+    stream = reverse.stream(endless(), max_wait=None)
     assert read == 0
     found = list(itertools.islice(stream, 90))
     assert read == 92

@@ -227,20 +227,26 @@ class FileBytes(Bytes):
 class UnpackedBytes(Bytes):
     """Of what gzip has packed in a file, or of what came through a pipe or standard input."""
 
-    def __init__(self, path: str, copies: Copies, stamp: Stamp | None = None):
-        self.path, self._copies = path, copies
+    def __init__(
+        self, path: str, copies: Copies, stamp: Stamp | None = None, *, has_lines: bool = True
+    ):
+        self.path, self._copies, self._has_lines = path, copies, has_lines
         self._stamp = None if formats.is_stream(path) else stamp_of(path)
         if stamp and self._stamp:
             check_unchanged(path, stamp, self._stamp)
         with sources.opened(path) as stream:
-            chunks = documents.chunks_of(stream, formats.name_of(path))
-            self._begin, self.size = copies.append(chunks, formats.name_of(path))
+            name = formats.name_of(path)
+            chunks = documents.chunks_of(stream, name)
+            if has_lines:
+                chunks = formats.of_short_lines(chunks, name)
+            self._begin, self.size = copies.append(chunks, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._stamp is None:
             name = formats.name_of(self.path)
             raise EncodaxError(f"{name} cannot be read by several processes; write it to a file")
-        return UnpackedBytes, (self.path, self._copies, self._stamp)
+        again = functools.partial(UnpackedBytes, has_lines=self._has_lines)
+        return again, (self.path, self._copies, self._stamp)
 
     def read(self, begin: int, size: int) -> bytes:
         """See `Bytes`."""

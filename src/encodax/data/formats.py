@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import logging
 import os
 import re
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from encodax.data import conll
 from encodax.errors import EncodaxError
 
 logger = logging.getLogger(__name__)
+LONGEST_LINE = 1 << 26
+"""Bytes of a line, of all lines of a record of CSV, and of a cell of Parquet: 64 MiB. A file of
+2 MB can unpack to a line of 2 GB."""
 
 Fields = dict[str, Any]
 """What is in a record, by name."""
@@ -68,11 +73,13 @@ def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[s
     A byte order mark before a line is none of its characters: files that were joined have some.
 
     Raises:
-        EncodaxError: a line is not UTF-8, or the stream breaks off.
+        EncodaxError: a line is not UTF-8, or too long, or the stream breaks off.
     """
     number, line = first - 1, b""
     try:
-        for number, line in enumerate(stream, first):
+        for number, line in enumerate(byte_lines(stream), first):
+            if len(line) > LONGEST_LINE:
+                raise too_long(name, number, line)
             if number == 1 and is_of_two_bytes(line):
                 raise not_utf8(name, number, line)
             yield line.decode("utf-8-sig")
@@ -80,6 +87,38 @@ def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[s
         raise not_utf8(name, number, line) from None
     except (EOFError, OSError, zlib.error) as error:
         raise unreadable(name, number, error) from error
+
+
+def of_short_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The same bytes, up to a line that is too long.
+
+    Raises:
+        EncodaxError: names it.
+    """
+    lines = length = 0
+    for chunk in chunks:
+        lines += chunk.count(b"\n")
+        end = chunk.rfind(b"\n")  # of the last line but one
+        length = len(chunk) + (length if end < 0 else -1 - end)
+        if length > LONGEST_LINE:
+            raise too_long(name, lines + 1, b"")
+        yield chunk
+
+
+def byte_lines(stream: Iterable[bytes]) -> Iterable[bytes]:
+    """Lines of a file with their ends; of one that is too long, a byte more than it may have."""
+    if not hasattr(stream, "readline"):
+        return stream
+    return iter(functools.partial(stream.readline, LONGEST_LINE + 1), b"")
+
+
+def too_long(name: str, number: int, line: bytes) -> EncodaxError:
+    """The error of a line, of which this is the beginning."""
+    is_list = line[:1] == b"["
+    return EncodaxError(
+        f"{name}, line {number}: longer than {LONGEST_LINE >> 20} MiB; write each record on a line "
+        f"of its own{_as_lines('[') if is_list else ''}"
+    )
 
 
 PACKED = {
@@ -152,6 +191,16 @@ def is_stream(path: Path | str) -> bool:
     if stat.S_ISCHR(state.st_mode):  # no other devices: /dev/zero would never end
         return state.st_rdev == os.stat(os.devnull).st_rdev or _is_terminal(path)
     return stat.S_ISFIFO(state.st_mode)
+
+
+def is_live(path: Path | str) -> bool:
+    """Whether more may come after a silence: from a pipe or a terminal, not from a plain file."""
+    if str(path) != "-":
+        return is_stream(path)
+    try:
+        return sys.stdin is not None and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):  # no file of the system's
+        return True
 
 
 def _is_terminal(path: Path | str) -> bool:
@@ -302,9 +351,22 @@ def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple
         if start and SEPARATOR.fullmatch(start[0]) and dialect.get("quoting") is None:
             first, start = 2, []
         lines = itertools.chain(start, lines)
-        reader = csv.reader(lines, strict=True, **dialect)
+        number, length = first, 0
+
+        def of_a_row() -> Iterator[str]:
+            nonlocal length
+            for line in lines:
+                length += len(line)
+                if length > LONGEST_LINE:
+                    raise EncodaxError(
+                        f"{name}, line {number}: the row that begins there is longer than "
+                        f"{LONGEST_LINE >> 20} MiB; is a quotation mark left open?"
+                    )
+                yield line
+
+        reader = csv.reader(of_a_row(), strict=True, **dialect)
         while True:
-            number = first + reader.line_num
+            number, length = first + reader.line_num, 0
             try:
                 cells = next(reader, None)
             except csv.Error as error:

@@ -72,11 +72,14 @@ def _of_lines(content: Bytes, format: Format, name: str) -> Index:
     place, number = 0, 1
     stream = content.stream()
     while chunk := stream.read(CHUNK):
-        chunk += stream.readline()  # whole lines
+        chunk += stream.readline(formats.LONGEST_LINE + 1)  # whole lines
         letters = np.frombuffer(chunk, np.uint8)
         begins = np.append(0, np.flatnonzero(letters == ord("\n")) + 1)
         begins = begins[: np.searchsorted(begins, len(chunk))]  # the last line may have no end
         numbers = number + np.arange(len(begins))
+        last = chunk[int(begins[-1]) :]
+        if len(last) > formats.LONGEST_LINE:
+            raise formats.too_long(name, int(numbers[-1]), last)
         blank = _blank_lines(chunk, begins, format, name, number) if format.may_be_blank else []
         found.add(place + np.delete(begins, blank), np.delete(numbers, blank))
         place, number = place + len(chunk), number + len(begins)
@@ -101,12 +104,12 @@ def _blank_lines(
 
 def _of_rows(content: Bytes, format: Format, name: str) -> Index:
     found = Index()
-    taken: list[int] = []  # where each line begins that was taken since the last row
+    taken = array("q")  # where each line begins that was taken since the last row
     place, count = 0, 0
 
     def lines() -> Iterator[bytes]:
         nonlocal place, count
-        for line in content.stream():
+        for line in formats.byte_lines(content.stream()):
             taken.append(place)
             place, count = place + len(line), count + 1
             yield line
@@ -116,7 +119,7 @@ def _of_rows(content: Bytes, format: Format, name: str) -> Index:
     for number, _ in format.rows(formats.utf8_lines(lines(), name), name, 1):
         begins.append(taken[number - 1 - count])
         numbers.append(number)
-        taken.clear()
+        del taken[:]
         if len(begins) == ROWS:
             found.add(np.asarray(begins, np.int64), np.asarray(numbers, np.int64))
             begins, numbers = [], []

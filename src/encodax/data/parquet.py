@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from encodax.data.formats import LONGEST_LINE
 from encodax.errors import EncodaxError
 
 BATCH_ROWS = 1024
@@ -94,6 +95,7 @@ class _Cursor:
     """One column of an open file, read once from its beginning on."""
 
     def __init__(self, path: str, file: Any, name: str):
+        _check_size(path, file, name)
         self._path, self._name = path, name
         self._values = (
             value
@@ -170,8 +172,12 @@ def plain(value: Any, name: str, where: str, classes: Classes | None = None) -> 
     """A value of Arrow as one of Python, and classes by their names.
 
     Raises:
-        EncodaxError: Python has none for it, such as nanoseconds; or it is a class without a name.
+        EncodaxError: Python has none for it, such as nanoseconds; or it is a class without a name,
+            or a text that is too long.
     """
+    content = value.as_buffer() if hasattr(value, "as_buffer") else None
+    if content is not None and content.size > LONGEST_LINE:
+        raise _too_long(where, name)
     try:
         found = value.as_py()
     except Exception as error:  # of any kind: each type has its own
@@ -231,6 +237,26 @@ def _classes_of(feature: Any) -> Classes | None:
     return {name: classes for name, classes in found.items() if classes is not None} or None
 
 
+def _check_size(path: str, file: Any, name: str) -> None:
+    """Refuse a column before it is unpacked, where by the footer some cell has to be too long."""
+    facts = file.metadata
+    leaves = [
+        index
+        for index in range(len(file.schema))
+        if file.schema.column(index).path.split(".")[0] == name
+    ]
+    for group in range(facts.num_row_groups):
+        rows = facts.row_group(group)
+        size = sum(rows.column(leaf).total_uncompressed_size for leaf in leaves)
+        if size > LONGEST_LINE * max(rows.num_rows, 1):
+            raise _too_long(path, name)
+
+
+def _too_long(where: str, name: str) -> EncodaxError:
+    limit = f"{LONGEST_LINE >> 20} MiB"
+    return EncodaxError(f"{where}: a cell of {name!r} is longer than {limit}; cut it into several")
+
+
 def where(path: str, index: int) -> str:
     """Where a row stands; people count from 1."""
     return f"{path}, row {index + 1}"
@@ -284,6 +310,7 @@ class RowGroups:
             self._kept.move_to_end((path, group))
             if name not in columns:
                 with _opened(path) as file:
+                    _check_size(path, file, name)
                     columns[name] = file.read_row_group(group, columns=[name]).column(name)
                 while len(self._kept) > 1 and self._bytes() > KEPT_BYTES:
                     self._kept.popitem(last=False)

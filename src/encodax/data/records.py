@@ -148,7 +148,11 @@ def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str]
             file = _ParquetFile(FileBytes(path, open_files), row_groups)
         else:
             is_copied = formats.is_stream(path) or sources.is_packed(path)
-            content = UnpackedBytes(path, copies()) if is_copied else FileBytes(path, open_files)
+            content = (
+                UnpackedBytes(path, copies(), has_lines=own != "json")
+                if is_copied
+                else FileBytes(path, open_files)
+            )
             own = own or _guessed(content, name, columns)
             if own == "json":
                 first = content.stream().readline(documents.FIRST_LINE)

@@ -132,7 +132,7 @@ def opened(path: Path | str) -> Iterator[Any]:
         EncodaxError: there is no such file, or it may not be read.
     """
     if str(path) == "-":
-        yield _unpacked(sys.stdin.buffer)
+        yield _unpacked(_standard_input())
         return
     path = Path(path)
     formats.check_readable(path)
@@ -141,17 +141,50 @@ def opened(path: Path | str) -> Iterator[Any]:
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror}") from error
     with file:
-        yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else _unpacked(file)
+        yield _gunzipped(file) if path.suffix == ".gz" else _unpacked(file)
+
+
+def _standard_input() -> Any:
+    """Standard input, in bytes.
+
+    It is not `sys.stdin.buffer`, in which a thread that waits would keep Python from ending.
+
+    Raises:
+        EncodaxError: it is closed.
+    """
+    if sys.stdin is None:
+        raise EncodaxError("standard input is closed; send something to it, or give a file")
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (AttributeError, OSError, ValueError):  # no file of the system's
+        return sys.stdin.buffer
 
 
 def _unpacked(stream: Any) -> Any:
     """What is in a stream that begins as gzip does, whatever it is called; others as they are."""
-    return gzip.GzipFile(fileobj=stream) if _is_gzip(stream) else stream
+    return _gunzipped(stream) if _is_gzip(stream) else stream
+
+
+def _gunzipped(stream: Any) -> Any:
+    source: Any = _AsItComes(stream)
+    return gzip.GzipFile(fileobj=source)
 
 
 def _is_gzip(stream: Any) -> bool:
     begin = stream.peek(2)[:2] if hasattr(stream, "peek") else b""
-    return bool(begin == GZIP)
+    return bool(begin) and GZIP.startswith(begin)  # a slow pipe may have sent one byte so far
+
+
+class _AsItComes:
+    """The bytes of a stream as they come, where `GzipFile` would wait for many."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """So many bytes where they are few, as in a header; else at most so many."""
+        found: bytes = self._stream.read(size) if size < 16 else self._stream.read1(size)
+        return found
 
 
 def is_packed(path: Path | str) -> bool:
@@ -176,14 +209,15 @@ def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
     if str(path) == "-":
         yield sys.stdout.buffer if binary else sys.stdout
         return
-    place = Path(os.path.realpath(path))  # a link stays a link
-    is_plain = place.is_file() or not place.exists()
+    place, is_plain = _place_of(path)
     stage = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial") if is_plain else place
     try:
         try:
-            with stage.open("wb") if binary else stage.open("w", encoding="utf-8") as stream:
+            with _writing(stage, binary) as stream:
                 yield stream
-        except (EncodaxError, KeyboardInterrupt) as error:
+        except OSError:  # nothing more can be written
+            raise
+        except BaseException as error:
             if is_plain and stage.stat().st_size:
                 kept = partial_of(path)
                 count = _count_of_lines(stage)
@@ -193,6 +227,8 @@ def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
         if is_plain:
             outputs.take_mode(stage, place)
             stage.replace(place)
+    except BrokenPipeError:  # who reads it has seen enough
+        raise
     except OSError as error:
         raise EncodaxError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -209,14 +245,28 @@ def check_output(path: Path | str) -> None:
     """
     if str(path) == "-":
         return
-    place = Path(os.path.realpath(path))
+    place, is_plain = _place_of(path)
     if place.is_dir():
         raise EncodaxError(f"{path} is a folder: name a file in it")
     if not place.parent.is_dir():
         raise EncodaxError(f"{path} cannot be written: there is no folder {place.parent}; make it")
-    changed = place.parent if place.is_file() or not place.exists() else place
+    changed = place.parent if is_plain else place
     if not os.access(changed, os.W_OK):
         raise EncodaxError(f"{path} cannot be written: {changed} is read-only here")
+
+
+def _place_of(path: Path | str) -> tuple[Path, bool]:
+    """Where a file is to be, so that a link stays a link; and whether it is a plain one."""
+    is_plain = os.path.isfile(path) or not os.path.exists(path)
+    # Of a pipe the system's link, such as /dev/stdout, leads nowhere by its name.
+    return Path(os.path.realpath(path) if is_plain else path), is_plain
+
+
+def _writing(path: Path, binary: bool) -> Any:
+    if binary:
+        return path.open("wb")
+    # Half a character, as JSON may hold, becomes the escape that JSON has for it.
+    return path.open("w", encoding="utf-8", errors="backslashreplace")
 
 
 def partial_of(path: Path | str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from encodax.data.batches import BatchShape
 from encodax.data.packing import assemble, best_fit_of_lengths
+from encodax.errors import EncodaxError
 from encodax.tokenizer import Encoding
 from encodax.types import PackedBatch
 
@@ -22,30 +26,190 @@ WINDOW_ITEMS = 1024
 WINDOW_SIZE = 262_144
 """... or characters, where these come first: both bound the memory."""
 
+MAX_WAIT = 0.1
+"""Seconds that a text of a live source waits for others, where nothing else is said."""
+
 Item = TypeVar("Item")
 
 
-def windows(
-    source: Iterable[Item], size_of: Callable[[Item], int]
-) -> Iterator[tuple[list[Item], Exception | None]]:
-    """Pieces of a stream: a window, and how the stream ended where this was its last.
+def _nothing() -> None:
+    pass
 
-    It ends with StopIteration, or with what the source raised: what came before is answered first.
+
+@dataclass(frozen=True)
+class Live:
+    """That a source may be silent for a while, as a pipe is, and what is done then."""
+
+    max_wait: float = MAX_WAIT
+    """Seconds that an item waits for others to share its batch."""
+    on_pause: Callable[[], object] = _nothing
+    """Called whenever all that has come is answered, and nothing more is there yet."""
+
+    def __post_init__(self) -> None:
+        if not self.max_wait >= 0:
+            raise EncodaxError(f"max_wait = {self.max_wait} is not a number of seconds from 0 on")
+
+    @classmethod
+    def of(cls, max_wait: float | None) -> Live | None:
+        """Return it for so many seconds; None where a source is to be read in whole windows."""
+        return None if max_wait is None else cls(max_wait)
+
+
+@dataclass(frozen=True)
+class Window(Generic[Item]):
+    """Items of a stream that are read together."""
+
+    items: list[Item]
+    end: BaseException | None = None
+    """How the stream ended, where this is its last window: StopIteration, or what was raised."""
+    is_pause: bool = False
+    """Whether nothing more has come in time: what waits for others is answered without them."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing comes after it, or not yet."""
+        return self.end is not None or self.is_pause
+
+
+def windows(
+    source: Iterable[Item], size_of: Callable[[Item], int], live: Live | None = None
+) -> Generator[Window[Item]]:
+    """The windows of a stream, which end with what the source raised: what came before is kept.
+
+    Args:
+        source: may never end.
+        size_of: how large an item is.
+        live: the source is read on a thread of its own, so that a window need not wait for it;
+            None to read it here, in whole windows.
     """
+    return _whole_windows(source, size_of) if live is None else _live_windows(source, size_of, live)
+
+
+def _whole_windows(
+    source: Iterable[Item], size_of: Callable[[Item], int]
+) -> Generator[Window[Item]]:
     stream = iter(source)
-    window: list[Item] = []
+    items: list[Item] = []
     size = 0
     while True:
         try:
             item = next(stream)
         except Exception as end:
-            yield window, end
+            yield Window(items, end)
             return
-        window.append(item)
+        items.append(item)
         size += size_of(item)
-        if len(window) == WINDOW_ITEMS or size >= WINDOW_SIZE:
-            yield window, None
-            window, size = [], 0
+        if _is_full(items, size):
+            yield Window(items)
+            items, size = [], 0
+
+
+def _live_windows(
+    source: Iterable[Item], size_of: Callable[[Item], int], live: Live
+) -> Generator[Window[Item]]:
+    reader = _Reader(source, size_of)
+    is_answered = True
+    try:
+        while True:
+            window = reader.window(live.max_wait, None if is_answered else live.max_wait)
+            yield window
+            if window.end is not None:
+                return
+            is_answered = window.is_pause
+            if is_answered:
+                live.on_pause()
+    finally:
+        reader.close()
+
+
+def _is_full(items: Sequence[Any], size: int) -> bool:
+    return len(items) >= WINDOW_ITEMS or size >= WINDOW_SIZE
+
+
+class _Reader(Generic[Item]):
+    """Reads a source on a thread of its own, a window and an item ahead."""
+
+    def __init__(self, source: Iterable[Item], size_of: Callable[[Item], int]):
+        """Begin to read."""
+        self._size_of = size_of
+        self._changed = threading.Condition()
+        self._items: list[Item] = []
+        self._size = 0
+        self._first_at = 0.0
+        """When the first of the items came."""
+        self._end: BaseException | None = None
+        self._is_closed = False
+        # A daemon: nobody can wake it in a source that is silent, and the process may end.
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._read, source),
+            name="encodax-read",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def window(self, max_wait: float, max_wait_for_first: float | None) -> Window[Item]:
+        """What comes until a window is full, the source ends, or its first item has waited so long.
+
+        Args:
+            max_wait: seconds from when the first item came.
+            max_wait_for_first: seconds until there is an item, or else none; None for any time.
+        """
+        with self._changed:
+            self._wait(max_wait_for_first, for_full=False)
+            if self._items:
+                self._wait(self._first_at + max_wait - time.monotonic(), for_full=True)
+            is_full = _is_full(self._items, self._size)
+            window = Window(self._items, self._end, self._end is None and not is_full)
+            self._items, self._size = [], 0
+            self._changed.notify()
+        return window
+
+    def close(self) -> None:
+        """Read no more; wait for the thread, unless it is in the source."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        if self._thread is not threading.current_thread():  # which may collect garbage
+            self._thread.join(MAX_WAIT)
+
+    def _wait(self, seconds: float | None, *, for_full: bool) -> None:
+        """Wait for an item, or a full window; and for the end of the source."""
+        if seconds is not None:
+            seconds = min(max(seconds, 0), threading.TIMEOUT_MAX)
+        self._changed.wait_for(
+            lambda: (
+                self._end is not None
+                or (_is_full(self._items, self._size) if for_full else self._items)
+            ),
+            seconds,
+        )
+
+    def _read(self, source: Iterable[Item]) -> None:
+        end: BaseException = StopIteration()
+        try:
+            for item in source:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # raised where the answers are wanted
+            end = error
+        with self._changed:
+            self._end = end
+            self._changed.notify()
+
+    def _put(self, item: Item) -> bool:
+        """Add an item once there is room; whether anybody wants more."""
+        size = self._size_of(item)
+        with self._changed:
+            while _is_full(self._items, self._size) and not self._is_closed:
+                self._changed.wait()
+            self._items.append(item)
+            self._size += size
+            if len(self._items) == 1:
+                self._first_at = time.monotonic()
+            if len(self._items) == 1 or _is_full(self._items, self._size):
+                self._changed.notify()
+            return not self._is_closed
 
 
 Tokenized = TypeVar("Tokenized")
@@ -112,7 +276,7 @@ class Shapes:
         return [
             BatchShape(row_count, row_tokens, slots_of_row(row_tokens))
             for row_tokens in ROW_TOKENS
-            if row_tokens <= row_that_holds(longest)
+            if row_tokens <= max(USUAL_ROW, row_that_holds(longest))
             for row_count in self.row_counts(row_tokens)
         ]
 
@@ -142,7 +306,7 @@ class Packer:
 
         Args:
             jobs: of a window.
-            is_last: nothing comes after it, so that nothing waits.
+            is_last: nothing comes after it, or not yet, so that nothing waits.
         """
         jobs = [*self._waiting, *jobs]
         lengths = [len(job.encoding) for job in jobs]

@@ -10,6 +10,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from jaxtyping import Float
 
+from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
@@ -135,19 +136,35 @@ class Embedder(OfModel):
         prompt: str | None = None,
         truncate: bool = False,
         on_empty: OnEmpty = "error",
+        max_wait: float | None = MAX_WAIT,
     ) -> Iterator[Float[np.ndarray, " E"]]:
-        """The vectors of texts that may never end, in order; they are read a window at a time."""
+        """The vectors of texts that may never end, in order, as they come.
+
+        Args:
+            texts: the source; it is read a window ahead.
+            prompt: name of the prompt that goes before each text.
+            truncate: cut what is longer than the model takes.
+            on_empty: what becomes of empty texts.
+            max_wait: seconds that a text waits for others, while the source is silent. It is read
+                on a thread of its own; None to read it on yours, in whole windows.
+        """
         before = self.model.config.usage.prompt(prompt)
-        return self._stream(texts, before, truncate, on_empty)
+        return self._stream(texts, before, truncate, on_empty, Live.of(max_wait))
 
     def _stream(
-        self, texts: Iterable[str], before: str, truncate: bool, on_empty: OnEmpty
+        self,
+        texts: Iterable[str],
+        before: str,
+        truncate: bool,
+        on_empty: OnEmpty,
+        live: Live | None = None,
     ) -> Iterator[Float[np.ndarray, " E"]]:
         examples = (
             Example(one_text(text, where), None, where)
             for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
         )
-        found = self.answers(examples, before, truncate=truncate, empties=Empties(on_empty))
+        empties = Empties(on_empty)
+        found = self.answers(examples, before, truncate=truncate, empties=empties, live=live)
         return (vector for _, vector in found)
 
     def answers(
@@ -157,6 +174,7 @@ class Embedder(OfModel):
         *,
         truncate: bool = False,
         empties: Empties | None = None,
+        live: Live | None = None,
     ) -> Iterator[tuple[Example, Float[np.ndarray, " E"]]]:
         """Each example with the vector of its text, in order.
 
@@ -165,6 +183,7 @@ class Embedder(OfModel):
             before: what goes before each text, such as `prompt_of` gives it.
             truncate: cut what is too long.
             empties: what becomes of empty texts, where they are not refused.
+            live: for examples that come in their own time: how long one waits for others.
         """
         empties = empties or Empties("error")
 
@@ -180,7 +199,9 @@ class Embedder(OfModel):
             return empties.sequences(encode, window)
 
         engine = self._engine_after(self.model, before)
-        for example, encodings, found in engine.stream(examples, tokenize, Example.characters):
+        for example, encodings, found in engine.stream(
+            examples, tokenize, Example.characters, live=live
+        ):
             if encodings:
                 yield example, found[0]
             elif empties.rule == "keep":

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypedDict, TypeVar
@@ -23,7 +23,7 @@ from encodax import processes
 from encodax.config import HeadConfig, Usage
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
-from encodax.data.stream import Job, Packer, Shapes, until_error, windows
+from encodax.data.stream import Job, Live, Packer, Shapes, Window, until_error, windows
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
@@ -98,14 +98,16 @@ class _Request(Generic[Item]):
 
 
 @dataclass(frozen=True)
-class _Window(Generic[Item]):
+class _Prepared(Generic[Item]):
     """What a window of the stream became."""
 
     requests: list[_Request[Item]]
     batches: list[tuple[list[list[Job]], PackedBatch]]
     cut: int
-    end: Exception | None
+    end: BaseException | None
     """How the stream ended, where this is its last window: StopIteration, or what went wrong."""
+    is_last: bool
+    """Whether nothing comes after it, or not yet."""
 
 
 class Engine(processes.OfOneProcess):
@@ -201,15 +203,18 @@ class Engine(processes.OfOneProcess):
         size_of: Callable[[Item], int],
         *,
         params: Params | None = None,
+        live: Live | None = None,
     ) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
         """Each item with its sequences and what was wanted of each, in order.
 
         Args:
-            items: may never end. They are read on the caller's thread.
+            items: may never end.
             tokenize: makes sequences of a window of items, on another thread if there are more
                 windows than one.
             size_of: how large an item is, for the size of a window.
             params: as the engine keeps them; None for the model's.
+            live: for items that come in their own time: they are read on a thread of their own, and
+                wait so long for others. None to read them on the caller's thread, in whole windows.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
@@ -218,7 +223,7 @@ class Engine(processes.OfOneProcess):
         open_requests: deque[_Request[Item]] = deque()
         in_flight: deque[tuple[list[list[Job]], PackedBatch, Any]] = deque()
         cut, end = 0, None
-        with contextlib.closing(self._windows(items, tokenize, size_of)) as prepared:
+        with contextlib.closing(self._prepared(items, tokenize, size_of, live)) as prepared:
             for window in prepared:
                 open_requests += window.requests
                 cut += window.cut
@@ -227,51 +232,59 @@ class Engine(processes.OfOneProcess):
                     while len(in_flight) >= IN_FLIGHT or (in_flight and _is_ready(in_flight[0][2])):
                         self._land(*in_flight.popleft())
                         yield from _answered(open_requests)
+                while window.is_last and in_flight:
+                    self._land(*in_flight.popleft())
+                    yield from _answered(open_requests)
+                yield from _answered(open_requests)  # items without a sequence wait for no batch
                 end = window.end
-        while in_flight:
-            self._land(*in_flight.popleft())
-            yield from _answered(open_requests)
-        yield from _answered(open_requests)  # items without a sequence wait for no batch
+                if end is not None:
+                    break
         if not isinstance(end, StopIteration | None):
             raise end
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self._model.longest_sequence)
 
-    def _windows(
-        self, items: Iterable[Item], tokenize: Tokenize[Item], size_of: Callable[[Item], int]
-    ) -> Generator[_Window[Item]]:
+    def _prepared(
+        self,
+        items: Iterable[Item],
+        tokenize: Tokenize[Item],
+        size_of: Callable[[Item], int],
+        live: Live | None,
+    ) -> Generator[_Prepared[Item]]:
         """The windows of a stream, packed: each while the one before it runs."""
         packer = Packer(self._shapes)
 
-        def prepare(window: list[Item], end: Exception | None) -> _Window[Item]:
-            window, sequences, cut, error = until_error(window, tokenize)
-            end = error or end
+        def prepare(window: Window[Item]) -> _Prepared[Item]:
+            items, sequences, cut, error = until_error(window.items, tokenize)
+            end = error or window.end
             requests = [
                 _Request(item, [Job(encoding) for encoding in own])
-                for item, own in zip(window, sequences, strict=True)
+                for item, own in zip(items, sequences, strict=True)
             ]
             jobs = [job for request in requests for job in request.jobs]
-            batches = packer.add(jobs, is_last=end is not None)
+            is_last = window.is_pause or end is not None
+            batches = packer.add(jobs, is_last=is_last)
             for _, batch in batches:
                 self._model.check(batch)
-            return _Window(requests, batches, cut, end)
+            return _Prepared(requests, batches, cut, end, is_last)
 
         processes.check()
-        pieces = windows(items, size_of)
-        piece = next(pieces)
-        if piece[1] is not None:  # one window has nothing to overlap with: no thread
-            yield prepare(*piece)
-            return
-        with ThreadPoolExecutor(1, "encodax-tokenize") as host:
-            ahead = host.submit(prepare, *piece)
-            for piece in pieces:
+        ahead: Future[_Prepared[Item]] | None = None
+        with (
+            contextlib.closing(windows(items, size_of, live)) as pieces,
+            ThreadPoolExecutor(1, "encodax-tokenize") as host,
+        ):
+            for window in pieces:
                 processes.check()  # a fork has no such thread to wait for
-                ready, ahead = ahead, host.submit(prepare, *piece)
-                window = ready.result()
-                yield window
-                if window.end is not None:
-                    return
-            yield ahead.result()
+                if ahead is None and window.is_last:  # it has nothing to overlap with: no thread
+                    yield prepare(window)
+                    continue
+                ready, ahead = ahead, host.submit(prepare, window)
+                if ready is not None:
+                    yield ready.result()
+                if window.is_last:
+                    yield ahead.result()
+                    ahead = None
 
     def _dispatch(self, params: Params, batch: PackedBatch) -> Any:
         """Begin to run a batch."""

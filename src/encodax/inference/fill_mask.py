@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel
 from encodax.inference.progress import listed
@@ -105,14 +106,32 @@ class FillMask(OfModel):
         Raises:
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
-        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty)
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
         return list(listed(texts, stream, progress=progress))
 
     def stream(
-        self, texts: Iterable[str], *, truncate: bool = False, on_empty: OnEmpty = "error"
+        self,
+        texts: Iterable[str],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        max_wait: float | None = MAX_WAIT,
     ) -> Iterator[list[list[Guess]]]:
-        """Guesses for texts that may never end, in order; they are read a window at a time."""
-        found = self.answers(unlabelled(texts), truncate=truncate, empties=Empties(on_empty))
+        """Guesses for texts that may never end, in order, as they come.
+
+        Args:
+            texts: the source; it is read a window ahead.
+            truncate: cut what is longer than the model takes.
+            on_empty: what becomes of empty texts.
+            max_wait: seconds that a text waits for others, while the source is silent. It is read
+                on a thread of its own; None to read it on yours, in whole windows.
+        """
+        found = self.answers(
+            unlabelled(texts),
+            truncate=truncate,
+            empties=Empties(on_empty),
+            live=Live.of(max_wait),
+        )
         return (guesses for _, guesses in found)
 
     def answers(
@@ -121,6 +140,7 @@ class FillMask(OfModel):
         *,
         truncate: bool = False,
         empties: Empties | None = None,
+        live: Live | None = None,
     ) -> Iterator[tuple[Example, list[list[Guess]]]]:
         """Each example with the guesses for the masks of its text, in order.
 
@@ -128,6 +148,7 @@ class FillMask(OfModel):
             examples: each of one text.
             truncate: cut what is too long.
             empties: what becomes of empty texts, where they are not refused.
+            live: for examples that come in their own time: how long one waits for others.
         """
         empties = empties or Empties("error")
 
@@ -144,7 +165,7 @@ class FillMask(OfModel):
             return empties.sequences(encode, window)
 
         for example, encodings, scored in self._engine.stream(
-            examples, tokenize, Example.characters
+            examples, tokenize, Example.characters, live=live
         ):
             guesses = [
                 [

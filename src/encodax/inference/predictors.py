@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args
 
 from encodax.data.sources import Record
+from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
@@ -105,14 +106,32 @@ class Predictor(OfModel, Generic[Answer]):
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
-        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty)
+        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
         return list(listed(texts, stream, progress=progress))
 
     def stream(
-        self, texts: Iterable[Text], *, truncate: bool = False, on_empty: OnEmpty = "error"
+        self,
+        texts: Iterable[Text],
+        *,
+        truncate: bool = False,
+        on_empty: OnEmpty = "error",
+        max_wait: float | None = MAX_WAIT,
     ) -> Iterator[Answer]:
-        """Answers for texts that may never end, in order; they are read a window at a time."""
-        found = self.answers(unlabelled(texts), truncate=truncate, empties=Empties(on_empty))
+        """Answers for texts that may never end, in order, as they come.
+
+        Args:
+            texts: the source; it is read a window ahead.
+            truncate: cut what is longer than the model takes.
+            on_empty: what becomes of empty texts.
+            max_wait: seconds that a text waits for others, while the source is silent. It is read
+                on a thread of its own; None to read it on yours, in whole windows.
+        """
+        found = self.answers(
+            unlabelled(texts),
+            truncate=truncate,
+            empties=Empties(on_empty),
+            live=Live.of(max_wait),
+        )
         return (answer for _, answer in found)
 
     def answers(
@@ -122,6 +141,7 @@ class Predictor(OfModel, Generic[Answer]):
         truncate: bool = False,
         prompt: str | None = None,
         empties: Empties | None = None,
+        live: Live | None = None,
     ) -> Iterator[tuple[Example, Answer]]:
         """Each example with its answer, in order; the source is read a window at a time.
 
@@ -131,6 +151,7 @@ class Predictor(OfModel, Generic[Answer]):
             prompt: name of the prompt of a cross-encoder that goes before each text, or the first
                 of a pair; None for its default one.
             empties: what becomes of empty texts, where they are not refused.
+            live: for examples that come in their own time: how long one waits for others.
         """
         before, empties = self.model.config.usage.prompt(prompt), empties or Empties("error")
 
@@ -142,7 +163,7 @@ class Predictor(OfModel, Generic[Answer]):
             return empties.sequences(encode, window)
 
         for example, encodings, scores in self._engine.stream(
-            examples, tokenize, Example.characters
+            examples, tokenize, Example.characters, live=live
         ):
             if not encodings:
                 if empties.rule == "keep":
@@ -346,7 +367,7 @@ class Reranker(OfModel):
             EncodaxError: a text is empty, or a pair too long without `truncate`; or there is no
                 such prompt.
         """
-        stream = functools.partial(self.stream, prompt=prompt, truncate=truncate)
+        stream = functools.partial(self.stream, prompt=prompt, truncate=truncate, max_wait=None)
         return list(listed(pairs, stream, progress=progress))
 
     def stream(
@@ -355,10 +376,20 @@ class Reranker(OfModel):
         *,
         prompt: str | None = None,
         truncate: bool = False,
+        max_wait: float | None = MAX_WAIT,
     ) -> Iterator[float]:
-        """The scores of pairs that may never end, in order."""
-        examples = unlabelled(pairs)
-        found = self._classifier.answers(examples, prompt=prompt, truncate=truncate)
+        """The scores of pairs that may never end, in order, as they come.
+
+        Args:
+            pairs: the source; it is read a window ahead.
+            prompt: name of the prompt that goes before each query.
+            truncate: cut pairs that are too long.
+            max_wait: seconds that a text waits for others, while the source is silent. It is read
+                on a thread of its own; None to read it on yours, in whole windows.
+        """
+        found = self._classifier.answers(
+            unlabelled(pairs), prompt=prompt, truncate=truncate, live=Live.of(max_wait)
+        )
         return (self._score(answer) for _, answer in found)
 
     @property

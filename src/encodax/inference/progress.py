@@ -53,7 +53,9 @@ def counted(
         total: how many texts there are, where that is known.
         texts: how many an item stands for.
     """
-    if not (sys.stderr.isatty() if shown is None else shown):
+    if shown is None:
+        shown = sys.stderr is not None and sys.stderr.isatty()
+    if not shown:
         yield from items
         return
     from rich.console import Console

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from encodax import processes
 from encodax.data.packing import assemble
 from encodax.data.sources import Record
-from encodax.data.stream import until_error, windows
+from encodax.data.stream import MAX_WAIT, Live, until_error, windows
 from encodax.errors import EncodaxError
 from encodax.generation import (
     Beams,
@@ -293,7 +293,9 @@ class Translator(processes.OfOneProcess):
             EncodaxError: a text is empty, or too long without `truncate`; or there are more beams
                 than the vocabulary has tokens; or there is no such option.
         """
-        stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, **options)
+        stream = functools.partial(
+            self.stream, truncate=truncate, on_empty=on_empty, max_wait=None, **options
+        )
         return list(listed(texts, stream, progress=progress))
 
     def stream(
@@ -302,14 +304,17 @@ class Translator(processes.OfOneProcess):
         *,
         truncate: bool = False,
         on_empty: OnEmpty = "error",
+        max_wait: float | None = MAX_WAIT,
         **options: Any,
     ) -> Iterator[Translation]:
-        """The translations of texts that may never end, in order; they are read by windows.
+        """The translations of texts that may never end, in order, as they come.
 
         Args:
-            texts: the sources.
+            texts: the sources; they are read a window ahead.
             truncate: as `translate` has it.
             on_empty: what becomes of empty texts.
+            max_wait: seconds that a text waits for others, while the source is silent. It is read
+                on a thread of its own; None to read it on yours, in whole windows.
             **options: as `manner` has them.
         """
         found = self.answers(
@@ -317,6 +322,7 @@ class Translator(processes.OfOneProcess):
             self.manner(**options),
             truncate=truncate,
             empties=Empties(on_empty),
+            live=Live.of(max_wait),
         )
         return (answer for _, answer in found)
 
@@ -348,6 +354,7 @@ class Translator(processes.OfOneProcess):
         *,
         truncate: bool = False,
         empties: Empties | None = None,
+        live: Live | None = None,
     ) -> Iterator[tuple[Example, Translation]]:
         """Each example with the translation of its source, in order.
 
@@ -356,6 +363,7 @@ class Translator(processes.OfOneProcess):
             manner: how.
             truncate: cut sources that are longer than the model takes.
             empties: what becomes of empty texts, where they are not refused.
+            live: for examples that come in their own time: how long one waits for others.
         """
         processes.check()
         empties = empties or Empties("error")
@@ -367,21 +375,20 @@ class Translator(processes.OfOneProcess):
         self._check(manner)
         self._tell()
         cut = never_ended = without = answered = 0
-        for window, end in windows(examples, Example.characters):
-            window, sequences, cut_here, error = until_error(window, tokenize)
-            end = error or end
-            cut += cut_here
-            without += sum(self._asks_nothing(example, manner) for example in window)
-            answers = self._translated(sequences, manner, answered)
-            for example, answer in zip(window, answers, strict=True):
-                never_ended += answer.is_cut
-                if answer is not NOTHING or empties.rule == "keep":
-                    yield example, answer
-            answered += len(window)
-            if not isinstance(end, StopIteration | None):
-                raise end
-            if end is not None:
-                break
+        with contextlib.closing(windows(examples, Example.characters, live)) as pieces:
+            for window in pieces:
+                asked, sequences, cut_here, error = until_error(window.items, tokenize)
+                end = error or window.end
+                cut += cut_here
+                without += sum(self._asks_nothing(example, manner) for example in asked)
+                answers = self._translated(sequences, manner, answered)
+                for example, answer in zip(asked, answers, strict=True):
+                    never_ended += answer.is_cut
+                    if answer is not NOTHING or empties.rule == "keep":
+                        yield example, answer
+                answered += len(asked)
+                if not isinstance(end, StopIteration | None):
+                    raise end
         empties.note()
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self.model.longest_sequence)
