@@ -29,6 +29,7 @@ from encodax.errors import EncodaxError
 from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
+from encodax.signals import Terminated, terminable
 
 if TYPE_CHECKING:
     from encodax.tasks.empty import Empties
@@ -1556,7 +1557,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         try:
-            app()
+            with terminable():
+                app()
         finally:
             sys.stdout.flush()  # here, where what it raises is caught
     except BrokenPipeError:  # the reader has seen enough, as `head` does
@@ -1574,7 +1576,9 @@ def main() -> None:
     except KeyboardInterrupt as error:
         for note in _notes_of(error):
             logging.getLogger("encodax").warning("%s", note)
-        sys.exit(130)
+        if isinstance(error, Terminated):
+            errors.print(f"error: {error}", style="red", highlight=False)
+        sys.exit(143 if isinstance(error, Terminated) else 130)
 
 
 def _notes_of(error: BaseException) -> list[str]:

@@ -27,6 +27,7 @@ from encodax.demo.watch import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
 from encodax.model import Model
+from encodax.training.interruption import Stopped
 from encodax.training.train import TrainResult, train
 from encodax.types import Span
 
@@ -191,8 +192,12 @@ def run_demo(
         )  # fmt: skip
 
     atomic.check_free(out, overwrite=overwrite)
-    with locks.held(out):
-        atomic.write_directory(out, write, overwrite=overwrite)
+    try:
+        with locks.held(out):
+            atomic.write_directory(out, write, overwrite=overwrite)
+    except Stopped as error:  # its checkpoints go with all that is not whole
+        told = f"stopped by {error.signal.name}: nothing is kept of a demo that is not whole"
+        raise Stopped(told, error.signal) from None
     (result,) = results
     _show(result, console)
     return result

@@ -12,10 +12,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,30 +45,18 @@ class Checkpoints:
     """The checkpoints of one run, in one directory."""
 
     directory: Path
-    metric: str
-    """By which one is the best, ..."""
-    larger_is_better: bool
     keep: int = 2
     """Newest that stay, and the best beside them."""
+    best: Callable[[], int] = lambda: 0
+    """The step that is the best so far, as whoever evaluates knows it."""
 
     @functools.cached_property
     def _manager(self) -> Any:
         """Orbax's; made with its directory when something is saved or read."""
-        policy = policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(n=self.keep),
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[self.metric],
-                    reverse=not self.larger_is_better,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            best_fn=lambda metrics: metrics[self.metric],  # without it metrics are not written
-            best_mode="max" if self.larger_is_better else "min",
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(n=self.keep), _OfStep(self.best)]
+            ),
             cleanup_tmp_directories=True,
         )
         return ocp.CheckpointManager(self.directory.absolute(), options=options)
@@ -93,35 +80,27 @@ class Checkpoints:
             with self._told():
                 self._manager.wait_until_finished()  # it raises what its thread has met
 
-    def save(
-        self,
-        state: TrainState,
-        record: dict[str, Any],
-        metrics: dict[str, float] | None = None,
-    ) -> None:
+    def save(self, state: TrainState, record: dict[str, Any]) -> None:
         """Begin to write a checkpoint; the state may be given away as soon as this returns.
 
         Args:
             state: of the run.
             record: what else the run needs, as JSON.
-            metrics: of an evaluation at this very step; without one it counts as the worst.
 
         Raises:
             EncodaxError: this one, or one before, could not be written.
         """
         step = int(state.step)
-        worst = {self.metric: -math.inf if self.larger_is_better else math.inf}
         kind = str(jax.random.key_impl(state.key))
-        record = {**record, "checksum": int(checksum(state)), "key": kind}
         with self._told():
             if step not in self._manager.all_steps():
+                record = {**record, "checksum": int(checksum(state)), "key": kind}
                 self._manager.save(
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(_as_arrays(state)),
                         record=ocp.args.JsonSave(record),
                     ),
-                    metrics=metrics or worst,
                 )
 
     def restore(self, like: TrainState, step: int | None = None) -> Restored:
@@ -186,14 +165,26 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            steps = ", ".join(map(str, _steps_on_disk(self.directory))) or "none"
+            steps = ", ".join(map(str, steps_on_disk(self.directory))) or "none"
             raise EncodaxError(
                 f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}; "
                 f"whole ones: {steps}"
             ) from error
 
 
-def _steps_on_disk(directory: Path) -> list[int]:
+@dataclass(frozen=True)
+class _OfStep:
+    """A preservation policy that keeps one step's checkpoint: another whenever it is asked."""
+
+    step: Callable[[], int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which ones stay."""
+        return [checkpoint.step == self.step() for checkpoint in checkpoints]
+
+
+def steps_on_disk(directory: Path) -> list[int]:
+    """Steps of the checkpoints that are whole, oldest first, asked of no library."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
