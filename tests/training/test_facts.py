@@ -22,30 +22,31 @@ from encodax.training.loop import Fitted
 RECORDS = jobs.RECORDS["classification"]
 CHOICES: dict[str, Any] = {
     **jobs.choices_of("classification"),
-    "steps": 4, "evaluate_every": 2, "schedule": "constant", "warmup": 0.0,
+    "steps": 5, "evaluate_every": 3, "schedule": "inverse_sqrt", "warmup": 3.0,
 }  # fmt: skip
+SHAPE = ("layers", "width", "heads", "ffn", "max_positions", "dropout_rate")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of files, and of a model, that has done its steps."""
+    """A run of files and of a model, that has done its steps; and another model of that shape."""
     folder = tmp_path_factory.mktemp("facts")
     write_lines(folder / "train.jsonl", RECORDS)
     write_lines(folder / "dev.jsonl", RECORDS[:16])
     for name, seed in (("base", 0), ("other", 1)):
-        jobs_choices = {**jobs.choices_of("classification"), "steps": 1, "seed": seed}
-        encodax.train("classification", out=folder / name, **jobs_choices)
+        prepare("classification", **{**CHOICES, "seed": seed}).model.save(folder / name)
     train_on(folder)
     return folder
 
 
-SHAPE = ("layers", "width", "heads", "ffn", "max_positions", "dropout_rate")
-
-
-def train_on(site: Path, out: str = "run", task: str = "classification", **more: Any) -> Fitted:
+def given_to(site: Path, **more: Any) -> dict[str, Any]:
     choices = {name: value for name, value in CHOICES.items() if name not in SHAPE}
-    given = {"train": site / "train.jsonl", "eval": site / "dev.jsonl", "model": site / "base"}
-    return encodax.train(task, out=site / out, **{**choices, **given, **more})
+    files = {"train": site / "train.jsonl", "eval": site / "dev.jsonl", "model": site / "base"}
+    return {**choices, **files, **more}
+
+
+def train_on(site: Path, out: str = "run", **more: Any) -> Fitted:
+    return encodax.train("classification", out=site / out, **given_to(site, **more))
 
 
 def refusal(site: Path, **more: Any) -> str:
@@ -77,17 +78,11 @@ def test_other_files_are_named_and_the_same_content_is_not(site: Path) -> None:
     assert refusal(site, eval=site / "flipped.jsonl") == evaluation
     write_lines(site / "short.jsonl", RECORDS[:-1])
     training = "training data (--train) was train.jsonl and is short.jsonl, of other content"
-    assert refusal(site, train=site / "short.jsonl", steps=4) == training
+    assert refusal(site, train=site / "short.jsonl") == training
     assert refusal(site, model=site / "other") == "--model was base and is other, of other content"
     assert refusal(site, model=None, layers=1, width=16, heads=2, ffn=32).startswith(
         "--model was base and is not given"
     )
-    shutil.copy(site / "dev.jsonl", site / "moved.jsonl")
-    shutil.copytree(site / "base", site / "copied")
-    shutil.copytree(site / "run", site / "again")
-    shutil.copytree(site / "run.checkpoints", site / "again.checkpoints")
-    moved = {"eval": site / "moved.jsonl", "train": RECORDS, "model": site / "copied"}
-    assert train_on(site, "again", resume=True, **moved).steps == 4
 
 
 def test_another_content_of_the_same_file_is_told(site: Path) -> None:
@@ -99,34 +94,52 @@ def test_another_content_of_the_same_file_is_told(site: Path) -> None:
 
 
 def test_another_teacher_is_named(site: Path) -> None:
-    choices = {"steps": 2, "model": site / "base", "resume_step": None}
-    train_on(site, "taught", "distillation", teacher=site / "base", **choices)
-    with pytest.raises(EncodaxError, match=r"--teacher was \S+base and is \S+other, of other con"):
-        train_on(site, "taught", "distillation", teacher=site / "other", resume=True, **choices)
+    def facts(teacher: str) -> dict[str, Any]:
+        given = given_to(site, teacher=site / teacher)
+        return prepare("distillation", **given).facts
+
+    shutil.copytree(site / "base", site / "teacher")
+    before = facts("base")
+    check(before, facts("teacher"), 1, site)  # of the same content
+    with pytest.raises(
+        EncodaxError, match=r": --teacher was \S+base and is \S+other, of other con"
+    ):
+        check(before, facts("other"), 1, site)
 
 
 def test_what_changes_no_step_may_change(site: Path) -> None:
     """A run that was stopped by its patience goes on without."""
-    first = train_on(site, "patient", steps=12, learning_rate=1e-12, patience=1, evaluate_every=1)
+    first = train_on(site, "patient", steps=6, learning_rate=1e-12, patience=1, evaluate_every=1)
     assert first.steps == 2
     more = {"patience": None, "save_every": 3, "keep": 5, "bad_steps": 3, "evaluate_every": 4}
-    second = train_on(site, "patient", steps=12, learning_rate=1e-12, resume=True, **more)
-    assert second.steps == 12
+    second = train_on(site, "patient", steps=6, learning_rate=1e-12, resume=True, **more)
+    assert second.steps == 6
     assert second.best_step == first.best_step
 
 
-@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt"])
-def test_a_run_is_prolonged_where_its_steps_stay_the_same(site: Path, schedule: str) -> None:
-    how = {"schedule": schedule, "warmup": 3.0, "evaluate_every": 3}
-    short, whole = f"short-{schedule}", f"whole-{schedule}"
-    train_on(site, short, steps=5, **how)
-    prolonged = train_on(site, short, steps=9, resume=True, **how)
-    straight = train_on(site, whole, steps=9, **how)
-    ends = [site / f"{name}.checkpoints" / "9" for name in (short, whole)]
+def test_a_run_is_prolonged_where_its_steps_stay_the_same(site: Path) -> None:
+    """And content counts, wherever it lies."""
+    shutil.copy(site / "dev.jsonl", site / "moved.jsonl")
+    shutil.copytree(site / "base", site / "copied")
+    for name in ("run", "run.checkpoints"):
+        shutil.copytree(site / name, site / name.replace("run", "long"))
+    moved = {"eval": site / "moved.jsonl", "train": RECORDS, "model": site / "copied"}
+    prolonged = train_on(site, "long", steps=8, resume=True, **moved)
+    straight = train_on(site, "straight", steps=8)
+    ends = [site / f"{name}.checkpoints" / "8" for name in ("long", "straight")]
     assert jobs.digest(ends[0]) == jobs.digest(ends[1])
     assert prolonged.best_step in (straight.best_step, 5)  # which the short run evaluated too
-    with pytest.raises(EncodaxError, match=r"were 9 and are 4 \(9 are done already\)"):
-        train_on(site, short, steps=4, resume=True, **how)
+
+
+def test_a_constant_rate_can_be_prolonged_and_nothing_taken_back(site: Path) -> None:
+    def facts(steps: int) -> dict[str, Any]:
+        choices = {**CHOICES, "schedule": "constant", "warmup": 0.0, "steps": steps}
+        return prepare("classification", **choices).facts
+
+    check(facts(4), facts(9), 4, site)
+    check(facts(9), facts(6), 6, site)
+    with pytest.raises(EncodaxError, match=r"were 9 and are 4 \(6 are done already\)"):
+        check(facts(9), facts(4), 6, site)
 
 
 NOT = {

@@ -103,12 +103,18 @@ class Checkpoints:
                     ),
                 )
 
-    def restore(self, like: TrainState, step: int | None = None) -> Restored:
+    def restore(
+        self,
+        like: TrainState,
+        step: int | None = None,
+        check: Callable[[dict[str, Any], int], None] = lambda record, step: None,
+    ) -> Restored:
         """Read the newest checkpoint, or the one of a step.
 
         Args:
             like: a state of the same shapes, laid out as the restored one is to be.
             step: which one; None for the newest.
+            check: refuses a record with its step, before the state is read.
 
         Raises:
             EncodaxError: there is none, or it is damaged; which other ones there are is named.
@@ -120,26 +126,29 @@ class Checkpoints:
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise EncodaxError(f"{self.directory}: has none of step {step}; it has: {known}")
-        place = self.directory / str(step)
+        record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
+        check(record, step)
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
+        found = self._read(step, state=ocp.args.StandardRestore(shapes))
         try:
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore()
-                ),
-            )
-            record = dict(found["record"])
             state = _from_arrays(found["state"], record["key"])
             whole = int(checksum(state)) == record["checksum"] and int(state.step) == step
-        except Exception as error:  # Orbax and TensorStore have many kinds
-            raise self._damaged(place, steps, f": {_first_line(error)}") from error
+        except Exception as error:  # whatever is not as it was saved
+            raise self._damaged(step, f": {_first_line(error)}") from error
         if not whole:
-            raise self._damaged(place, steps, ": its numbers are not those that were saved")
+            raise self._damaged(step, ": its numbers are not those that were saved")
         return Restored(step, state, record)
 
-    def _damaged(self, place: Path, steps: list[int], why: str) -> EncodaxError:
-        others = [step for step in steps if str(step) != place.name]
+    def _read(self, step: int, **items: Any) -> Any:
+        """Items of a checkpoint."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax and TensorStore have many kinds
+            raise self._damaged(step, f": {_first_line(error)}") from error
+
+    def _damaged(self, damaged: int, why: str) -> EncodaxError:
+        place = self.directory / str(damaged)
+        others = [step for step in self.steps if step != damaged]
         way = f"go on from an older one (--resume-step {others[-1]})" if others else "begin anew"
         return EncodaxError(f"the checkpoint {place} is damaged{why}; {way}")
 

@@ -373,9 +373,8 @@ class _Saver:
         if not self._keeping.resume:
             return state
         assert self._checkpoints is not None
-        found = self._checkpoints.restore(state, self._keeping.resume_step)
+        found = self._checkpoints.restore(state, self._keeping.resume_step, self._check)
         record = found.record
-        facts.check(record.get("facts"), self._keeping.facts, found.step, self._keeping.checkpoints)
         if changed := checkpoint.differences(
             record["surroundings"], checkpoint.surroundings(self._run.mesh)
         ):
@@ -387,6 +386,11 @@ class _Saver:
         self._unwritten = record["log"]
         self._notes.append(f"going on after step {found.step}")
         return found.state
+
+    def _check(self, record: dict[str, Any], step: int) -> None:
+        """Refuse a checkpoint of another run, whose state may have other shapes."""
+        before = record.get("facts")
+        facts.check(before, self._keeping.facts, step, self._keeping.checkpoints)
 
     def tells(self, log: RunLog) -> None:
         """Give a log what the checkpoint has for it, and ask it what it has not written yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -137,9 +138,7 @@ class RunLog:
             if not self._written:
                 if self._about is not None:
                     self._about.write(self._file.with_name(RUN_FILE))
-                whole = self._file.with_name(f".{METRICS_FILE}.partial")
-                _append(whole, self.curve, mode="w")
-                whole.replace(self._file)  # what an earlier part has logged is never lost
+                _write_whole(self._file, self.curve)
             else:
                 _append(self._file, self.curve[self._written :])
             self._events.write(self.curve[self._drawn :])
@@ -152,6 +151,17 @@ class RunLog:
 def _begin(curve: list[Entry]) -> float:
     """When the run would have begun, had it not stopped."""
     return time.monotonic() - max((entry.get("seconds", 0) for entry in curve), default=0)
+
+
+def _write_whole(file: Path, entries: list[Entry]) -> None:
+    """In one step, so that what an earlier part has logged is never lost."""
+    place = Path(os.path.realpath(file))  # a link stays a link
+    if not place.is_file():
+        _append(place, entries, "w")
+        return
+    partial = place.with_name(f".{place.name}.partial")
+    _append(partial, entries, "w")
+    partial.replace(place)
 
 
 def _append(file: Path, entries: list[Entry], mode: str = "a") -> None:
