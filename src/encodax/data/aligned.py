@@ -38,7 +38,7 @@ class Aligned(Sequence[Record]):
     @property
     def paths(self) -> list[str]:
         """The two files."""
-        return [path for side in self._sides for path in side.paths]
+        return [path for side in self.sides for path in side.paths]
 
     def __len__(self) -> int:
         return len(self.sides[0])

@@ -72,7 +72,7 @@ class Interruption:
         self._listener.__exit__(kind, error, trace)
 
     @property
-    def signal(self) -> signal.Signals:
+    def cause(self) -> signal.Signals:
         """Which one asked; SIGTERM where JAX has heard it."""
         return self._listener.first or signal.SIGTERM
 

@@ -117,7 +117,8 @@ def fit(
             meter.peak = interruption.stops(_peak)(run, step_of)
             if saver.owes_evaluation:
                 _evaluate(step, state, judge, meter, run_log)
-            while step < run.plan.steps and not judge.is_over:
+            is_over = judge.is_over
+            while step < run.plan.steps and not is_over:
                 with meter.waiting():
                     item = next(source)
                 step += 1
@@ -137,11 +138,11 @@ def fit(
                         saver.save(state, source.get_state())
                 if is_measured:
                     _evaluate(step, state, judge, meter, run_log)
-                    if judge.is_over:
+                    if is_over := judge.is_over:
                         saver.save(state, source.get_state(), is_judged=True)
                 saver.check()
             saver.finish()
-            if judge.is_over:
+            if is_over:
                 run_log.note(
                     f"stopped early: {judge.waited} evaluations without a better {judge.metric}"
                 )
@@ -158,9 +159,9 @@ def fit(
                 saver.save(state, source.get_state())
             saver.finish()
             raise Stopped(
-                f"stopped by {interruption.signal.name} after step {step} of {run.plan.steps}; "
+                f"stopped by {interruption.cause.name} after step {step} of {run.plan.steps}; "
                 + way_on(keeping.checkpoints),
-                interruption.signal,
+                interruption.cause,
             ) from None
     return Fitted(
         model=judge.best_model(),
