@@ -110,3 +110,49 @@ def test_a_label_breaks_neither_the_front_matter_nor_the_code(
     assert len(lines) == 1
     assert lines[0].endswith(".")
     assert card.count("\n```") == 2
+
+
+ORIGIN: dict[str, Any] = {
+    "data": {
+        "train": {"files": [{"path": "a/b.tsv", "sha256": "12ab", "rows": 1000}], "examples": 990},
+        "eval": {"files": [], "examples": 5},
+    },
+    "base": {"name": "me/it", "revision": "0" * 40, "sha256": "cd34"},
+}
+SECTION = f"""
+{model_card.BEGIN}
+## Training
+
+- Trained on from `me/it` at commit `{"0" * 40}`, sha256 of parameters and configuration `cd34`
+- Training data: 990 examples, of
+  - `b.tsv`: 1,000 rows, sha256 `12ab`
+- Evaluation data: 5 examples
+{model_card.END}
+"""
+
+
+def test_what_it_is_made_of_is_told_once(tmp_path: Path) -> None:
+    before = card_of(tmp_path, "sequence")
+    card = tmp_path / "my model" / "README.md"
+    other = {**ORIGIN, "base": {"sha256": "ef56"}}
+    for origin in (other, ORIGIN, ORIGIN):
+        model_card.tell_origin(card, origin)
+    assert card.read_text() == before + SECTION
+    card.write_text(f"My own.\n{SECTION}More.\n")
+    model_card.tell_origin(card, other)
+    told = card.read_text()
+    assert told.startswith("My own.\n")
+    assert told.endswith(f"{model_card.END}\nMore.\n")
+    assert "ef56" in told and "cd34" not in told
+
+
+@pytest.mark.parametrize(
+    "own", [b"My own.\n", b"\xff\xfe", f"Mine {model_card.BEGIN} of it".encode()]
+)
+def test_a_card_of_ones_own_stays(tmp_path: Path, own: bytes) -> None:
+    card = tmp_path / "README.md"
+    model_card.tell_origin(card, ORIGIN)  # there is none
+    assert not card.exists()
+    card.write_bytes(own)
+    model_card.tell_origin(card, ORIGIN)
+    assert card.read_bytes() == own

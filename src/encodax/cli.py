@@ -30,6 +30,7 @@ from encodax.errors import EncodaxError
 from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
+from encodax.signals import Terminated, terminable
 
 if TYPE_CHECKING:
     from encodax.data.stream import Live
@@ -1686,7 +1687,8 @@ def _run() -> None:
     try:
         try:
             _open_streams()
-            app()
+            with terminable():
+                app()
         finally:
             sys.stdout.flush()  # here, where what it raises is caught
     except BrokenPipeError:
@@ -1706,7 +1708,9 @@ def _run() -> None:
             raise
         for note in _notes_of(interrupt):
             logging.getLogger("encodax").warning("%s", note)
-        sys.exit(130)
+        if isinstance(interrupt, Terminated):
+            errors.print(f"error: {interrupt}", style="red", highlight=False)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
 
 
 def _open_streams() -> None:

@@ -63,6 +63,13 @@ def directory_of(
         ) from error
 
 
+def revision_of(directory: Path) -> str | None:
+    """The commit that a directory of the hub's cache holds; None of any other directory."""
+    place = directory.absolute()
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", place.name) is not None
+    return place.name if is_commit and place.parent.name == "snapshots" else None
+
+
 def upload(directory: Path, name: str, *, private: bool, token: str | None) -> str:
     """Put a model directory on the hub, and give its address.
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from encodax.config import ModelConfig, Seq2SeqConfig
+from encodax.errors import EncodaxError
 
 CARD_FILE = "README.md"
+SAVED_BY = "[Encodax](https://pypi.org/project/encodax)"
+"""In every card of ours."""
 
 PIPELINES = {
     None: "feature-extraction",
@@ -42,7 +47,7 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
     labels = f"\nLabels: {names}.\n" if names else ""
     limit = config.max_length or embeddings.max_positions
     about = f"""A Transformer encoder of the family `{model_type}`, saved by
-[Encodax](https://pypi.org/project/encodax): {len(encoder.layers)} layers of width
+{SAVED_BY}: {len(encoder.layers)} layers of width
 {embeddings.model_width}, {embeddings.vocabulary_size:,} tokens, sequences of up to
 {limit or "any number of"} tokens.
 {labels}"""
@@ -57,12 +62,71 @@ def text_of_seq2seq(config: Seq2SeqConfig, model_type: str, name: str) -> str:
     native = model_type.startswith("encodax")
     loadable = "" if native else "library_name: transformers\n"
     about = f"""A Transformer of the family `{model_type}`, saved by
-[Encodax](https://pypi.org/project/encodax): {len(encoder.layers)} encoder and
+{SAVED_BY}: {len(encoder.layers)} encoder and
 {len(decoder.layers)} decoder layers of width {embeddings.model_width},
 {embeddings.vocabulary_size:,} tokens.
 """
     use = f'encodax.Translator.load({json.dumps(name)}).translate(["some text"])'
     return _card(f"{loadable}pipeline_tag: translation", model_type, name, about, use)
+
+
+BEGIN, END = "<!-- encodax: training -->", "<!-- encodax: end of training -->"
+"""What stands between them in a card is written anew by each run."""
+
+
+def tell_origin(card: Path, origin: Mapping[str, Any]) -> None:
+    """Say in the card of a trained model what it is made of; a card of one's own stays as it is.
+
+    Args:
+        card: the file.
+        origin: of a run, as its `run.json` has it: `data`, `base`, `teacher`.
+
+    Raises:
+        EncodaxError: the file cannot be read or written.
+    """
+    try:
+        before = card.read_text(encoding="utf-8") if card.is_file() else ""
+        kept, _, rest = before.partition(BEGIN)
+        has_section = END in rest
+        if not has_section and (rest or SAVED_BY not in kept):
+            return
+        section = f"{BEGIN}\n{_origin(origin)}{END}"
+        after = f"{kept.rstrip()}\n\n{section}{rest.partition(END)[2] or chr(10)}"
+        if after != before:
+            partial = card.with_name(f".{card.name}.partial")
+            partial.write_text(after, encoding="utf-8")
+            partial.replace(card)
+    except UnicodeError:  # no card of ours
+        return
+    except OSError as error:
+        raise EncodaxError(f"{card} cannot be written: {error.strerror}") from error
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    lines = ["## Training", ""]
+    for name, title in (("base", "Trained on from"), ("teacher", "Taught by")):
+        if name in origin:
+            lines.append(f"- {title} {_model(origin[name])}")
+    for name, title in (("train", "Training data"), ("eval", "Evaluation data")):
+        own = origin["data"][name]
+        lines.append(f"- {title}: {own['examples']:,} examples" + (", of" if own["files"] else ""))
+        for file in own["files"]:
+            path = file["path"].rsplit("/", 1)[-1]
+            lines.append(f"  - {_code(path)}: {file['rows']:,} rows, sha256 `{file['sha256']}`")
+    return "\n".join(lines) + "\n"
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    name = _code(model["name"]) if "name" in model else "a model in memory"
+    commit = f" at commit `{model['revision']}`" if "revision" in model else ""
+    return f"{name}{commit}, sha256 of parameters and configuration `{model['sha256']}`"
+
+
+def _code(text: str) -> str:
+    """A name as Markdown shows it unchanged."""
+    shown = json.dumps(text, ensure_ascii=False)[1:-1]  # no line ends
+    fence = "``" if "`" in shown else "`"
+    return f"{fence} {shown} {fence}" if fence == "``" else f"`{shown}`"
 
 
 def _card(head: str, model_type: str, name: str, about: str, use: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ class RunFacts:
     batch: dict[str, Any]
     surroundings: dict[str, str]
     versions: dict[str, str]
+    data: dict[str, Any] = field(default_factory=dict)
+    """Of `train` and `eval` the files, each with path, sha256 and rows, and how many examples."""
+    base: dict[str, Any] | None = None
+    """The model that it began from: name, commit on the hub, sha256 of its content."""
+    teacher: dict[str, Any] | None = None
+    """The same of the model that it learns from."""
 
     def write(self, path: Path) -> None:
         """Write them as a file."""

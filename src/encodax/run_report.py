@@ -76,6 +76,7 @@ def render(facts: RunFacts, curve: Sequence[Entry]) -> str:
                 _speed(history),
                 *_evaluations(history),
                 _choices(facts),
+                *_origins(facts),
                 _machine(facts),
             ],
             footer=f"Made by the command “encodax report” of Encodax {encodax.__version__}.",
@@ -226,6 +227,26 @@ def _choices(facts: RunFacts) -> Section:
             _table("The run.", facts.choices),
         ),
     )
+
+
+def _origins(facts: RunFacts) -> list[Section]:
+    """Data and models; nothing of a run that did not note them."""
+    blocks = []
+    for name, title in (("train", "Training data"), ("eval", "Evaluation data")):
+        if own := facts.data.get(name):
+            rows = tuple(
+                (file["path"], f"{file['rows']:,}", file["sha256"]) for file in own["files"]
+            )
+            caption = f"{title}: {own['examples']:,} examples"
+            caption += "." if rows else ", which were in memory."
+            blocks.append(Table(caption, ("file", "rows", "sha256") if rows else (), rows))
+    for model, title in (
+        (facts.base, "The model that it began from."),
+        (facts.teacher, "The teacher."),
+    ):
+        if model is not None:
+            blocks.append(_table(title, model))
+    return [Section("What it is made of", blocks=tuple(blocks))] if blocks else []
 
 
 def _machine(facts: RunFacts) -> Section:

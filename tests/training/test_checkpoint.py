@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ def state_at(step: int, value: float = 0.0) -> TrainState:
 
 
 def opened(folder: Path, **choices: Any) -> Checkpoints:
-    return Checkpoints(folder, **{"metric": "f1", "larger_is_better": True, **choices})
+    return Checkpoints(folder, **choices)
 
 
-def saved(folder: Path, scores: dict[int, float], **choices: Any) -> list[int]:
-    """The steps that are left when checkpoints with these scores were saved."""
-    checkpoints = opened(folder, **choices)
-    for step, score in scores.items():
-        checkpoints.save(state_at(step, score), {"position": step}, {"f1": score})
+def saved(folder: Path, steps: Iterable[int], best: int = 0, **choices: Any) -> list[int]:
+    """The steps that are left when checkpoints of these were saved, each before the next."""
+    checkpoints = opened(folder, best=lambda: best, **choices)
+    for step in steps:
+        checkpoints.save(state_at(step, step / 8), {"position": step})
     checkpoints.finish()
     checkpoints.abandon()
     return opened(folder, **choices).steps
@@ -73,23 +74,20 @@ def test_a_state_may_be_given_away_while_it_is_saved(tmp_path: Path) -> None:
 
 
 def test_the_newest_stay_and_the_best(tmp_path: Path) -> None:
-    scores = {1: 0.1, 2: 0.9, 3: 0.3, 4: 0.2, 5: 0.5}
-    assert saved(tmp_path / "a", scores) == [2, 4, 5]
-    assert saved(tmp_path / "b", scores, keep=1, larger_is_better=False) == [1, 5]
+    assert saved(tmp_path / "a", range(1, 6), best=2) == [2, 4, 5]
+    assert saved(tmp_path / "b", range(1, 6), best=1, keep=1) == [1, 5]
+    assert saved(tmp_path / "c", range(1, 6)) == [4, 5]
 
 
-def test_the_best_is_known_in_another_process_too(tmp_path: Path) -> None:
-    saved(tmp_path, {1: 0.9, 2: 0.1})
-    assert saved(tmp_path, {3: 0.2, 4: 0.3}) == [1, 3, 4]
-
-
-def test_what_was_not_measured_is_not_the_best(tmp_path: Path) -> None:
-    saved(tmp_path, {1: 0.1})
-    checkpoints = opened(tmp_path, keep=1)
-    for step in (2, 3):
+def test_the_best_is_asked_for_anew_with_every_save(tmp_path: Path) -> None:
+    """It is known after the checkpoint is there: evaluating comes later."""
+    best = 1
+    checkpoints = opened(tmp_path, best=lambda: best, keep=1)
+    for step in range(1, 6):
         checkpoints.save(state_at(step), {})
+        best = 3 if step >= 3 else 1
     checkpoints.finish()
-    assert checkpoints.steps == [1, 3]
+    assert checkpoints.steps == [3, 5]
 
 
 def test_there_is_nothing_before_the_first(tmp_path: Path) -> None:
@@ -100,7 +98,7 @@ def test_there_is_nothing_before_the_first(tmp_path: Path) -> None:
 
 
 def test_a_step_that_is_not_there_is_named(tmp_path: Path) -> None:
-    saved(tmp_path, {1: 0.5, 2: 0.5})
+    saved(tmp_path, [1, 2])
     with pytest.raises(EncodaxError, match="has none of step 7; it has: 1, 2"):
         opened(tmp_path).restore(state_at(0), 7)
 
@@ -153,7 +151,7 @@ def lose_the_record(folder: Path) -> None:
 def test_a_damaged_one_is_named_and_the_one_before_taken_on_request(
     tmp_path: Path, damage: Any
 ) -> None:
-    saved(tmp_path, {1: 0.5, 2: 0.5})
+    saved(tmp_path, [1, 2])
     damage(tmp_path / "2")
     told = rf"the checkpoint {tmp_path}/2 is damaged: .*; go on .* \(--resume-step 1\)$"
     with pytest.raises(EncodaxError, match=told):
@@ -163,7 +161,7 @@ def test_a_damaged_one_is_named_and_the_one_before_taken_on_request(
 
 def test_a_wrong_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encodax.training.checkpoint.checksum", lambda state: jnp.uint32(3))
-    saved(tmp_path, {1: 0.5})
+    saved(tmp_path, [1])
     monkeypatch.undo()
     with pytest.raises(EncodaxError, match="its numbers are not those that were saved; begin anew"):
         opened(tmp_path).restore(state_at(0))
@@ -224,7 +222,7 @@ def test_an_error_of_a_disk_is_told_at_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = opened(tmp_path / "saved")
-    checkpoints.save(state_at(1), {}, {"f1": 0.5})
+    checkpoints.save(state_at(1), {})
     checkpoints.finish()
     before = jobs.digest_of_files(tmp_path / "saved" / "1")
 
@@ -234,7 +232,7 @@ def test_an_error_of_a_disk_is_told_at_the_next_step(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(ocdbt_utils, "merge_ocdbt_per_process_files", fails)
-    checkpoints.save(state_at(2), {}, {"f1": 0.5})
+    checkpoints.save(state_at(2), {})
     with pytest.raises(
         EncodaxError, match=r"cannot be written: .*Input/output error; whole ones: 1"
     ):

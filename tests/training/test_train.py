@@ -191,7 +191,7 @@ def test_a_model_can_be_loaded_while_it_trains(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(out=out, steps=30, console=Console(file=Impatient()))
     assert encodax.load(out).config == replace(classifier().model.config, family="bert")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.checkpoints"]
     curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in curve] == [1, 2, 3, 3]
 

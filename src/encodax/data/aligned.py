@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
-from encodax.data.records import open_records
+from encodax.data.records import Records, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 
@@ -25,8 +25,10 @@ class Aligned(Sequence[Record]):
             EncodaxError: a file cannot be read, is empty, or has another number of lines than the
                 other.
         """
-        self._sides = open_records(source, format="txt"), open_records(target, format="txt")
-        counts = [len(side) for side in self._sides]
+        self.sides: tuple[Records, Records]
+        """The lines of each of the files."""
+        self.sides = open_records(source, format="txt"), open_records(target, format="txt")
+        counts = [len(side) for side in self.sides]
         if counts[0] != counts[1]:
             raise EncodaxError(
                 f"{source} has {counts[0]:,} lines, and {target} has {counts[1]:,}: line by line "
@@ -36,10 +38,10 @@ class Aligned(Sequence[Record]):
     @property
     def paths(self) -> list[str]:
         """The two files."""
-        return [path for side in self._sides for path in side.paths]
+        return [path for side in self.sides for path in side.paths]
 
     def __len__(self) -> int:
-        return len(self._sides[0])
+        return len(self.sides[0])
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -49,10 +51,10 @@ class Aligned(Sequence[Record]):
         """The pair of that line, from 0."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        return _pair(*(side[index] for side in self._sides))
+        return _pair(*(side[index] for side in self.sides))
 
     def __iter__(self) -> Iterator[Record]:
-        return (_pair(*records) for records in zip(*self._sides, strict=True))
+        return (_pair(*records) for records in zip(*self.sides, strict=True))
 
 
 def _pair(source: Record, target: Record) -> Record:

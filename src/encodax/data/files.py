@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import hashlib
 import io
 import logging
 import os
@@ -203,6 +204,14 @@ class Bytes:
         """All bytes in order; others may read at the same time."""
         return io.BufferedReader(_Stream(self), CHUNK)
 
+    def sha256(self) -> str:
+        """The digest of the file as it lies there, packed if it is; of a pipe, of what came.
+
+        Raises:
+            EncodaxError: the file has changed since it was opened, or cannot be read.
+        """
+        return hashlib.file_digest(self.stream(), "sha256").hexdigest()
+
 
 class FileBytes(Bytes):
     """Of a plain file."""
@@ -247,6 +256,18 @@ class UnpackedBytes(Bytes):
             raise EncodaxError(f"{name} cannot be read by several processes; write it to a file")
         again = functools.partial(UnpackedBytes, has_lines=self._has_lines)
         return again, (self.path, self._copies, self._stamp)
+
+    def sha256(self) -> str:
+        """See `Bytes`."""
+        if self._stamp is None:
+            return super().sha256()
+        try:
+            with open(self.path, "rb") as packed:
+                found = hashlib.file_digest(packed, "sha256").hexdigest()
+        except OSError as error:
+            raise EncodaxError(f"{self.path} cannot be read: {error.strerror}") from error
+        check_unchanged(self.path, self._stamp, stamp_of(self.path))
+        return found
 
     def read(self, begin: int, size: int) -> bytes:
         """See `Bytes`."""

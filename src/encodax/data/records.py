@@ -114,6 +114,22 @@ class Records(Sequence[Record]):
             for record in file:
                 yield sources.with_names(record, self._renamed)
 
+    @property
+    def names(self) -> list[str]:
+        """What the files are called."""
+        return [formats.name_of(file.content.path) for file in self._files]
+
+    def described(self) -> list[dict[str, Any]]:
+        """Of each file its path, the sha256 of its bytes, and how many rows it has.
+
+        Raises:
+            EncodaxError: a file has changed since it was opened, or cannot be read.
+        """
+        return [
+            {"path": name, "sha256": file.sha256, "rows": len(file)}
+            for name, file in zip(self.names, self._files, strict=True)
+        ]
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Short, and the same for the same data.
@@ -187,6 +203,11 @@ class _File:
     def record(self, index: int) -> Record:
         """The record of that number."""
         raise NotImplementedError
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of its bytes, which are read once more when this is asked for."""
+        return self.content.sha256()
 
     def add_to(self, digest: Callable[[Any], None]) -> None:
         """Give a digest what a fingerprint covers."""

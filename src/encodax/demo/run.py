@@ -30,6 +30,7 @@ from encodax.model import Model
 from encodax.saved_model import MODEL_FILES
 from encodax.training import checkpoint_folder
 from encodax.training.events import EVENTS_FOLDER
+from encodax.training.interruption import Stopped
 from encodax.training.train import TrainResult, train
 from encodax.types import Span
 
@@ -195,8 +196,12 @@ def run_demo(
 
     outputs.check_free(out, overwrite=overwrite)
     outputs.check_writable(out)
-    with locks.held(out):
-        outputs.write_directory(out, write, overwrite=overwrite, replaces=_of_older(out))
+    try:
+        with locks.held(out):
+            outputs.write_directory(out, write, overwrite=overwrite, replaces=_of_older(out))
+    except Stopped as error:  # its checkpoints go with all that is not whole
+        told = f"stopped by {error.signal.name}: nothing is kept of a demo that is not whole"
+        raise Stopped(told, error.signal) from None
     (result,) = results
     _show(result, console)
     return result

@@ -13,14 +13,18 @@ import encodax
 from encodax.config import ModelConfig
 from encodax.run_files import RunFacts
 from encodax.training.checkpoint import surroundings
-from encodax.training.run import Run
+from encodax.training.job import Job
 
 PACKAGES = ("dm-haiku", "optax", "grain", "orbax-checkpoint", "numpy")
 
 
-def about(run: Run) -> RunFacts:
-    """What does not change while a run goes on."""
-    recipe, shape = run.recipe, run.plan.shape
+def about(job: Job) -> RunFacts:
+    """What does not change while a run goes on.
+
+    Raises:
+        EncodaxError: a file of the data has changed.
+    """
+    run, recipe, shape = job.run, job.run.recipe, job.run.plan.shape
     config = recipe.model.config
     encoder = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
     options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.OPTIONS)}
@@ -49,4 +53,5 @@ def about(run: Run) -> RunFacts:
             "Encodax": encodax.__version__,
             **{package: metadata.version(package) for package in PACKAGES},
         },
+        **job.provenance,
     )

@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,30 +47,18 @@ class Checkpoints:
     """The checkpoints of one run, in one directory."""
 
     directory: Path
-    metric: str
-    """By which one is the best, ..."""
-    larger_is_better: bool
     keep: int = 2
     """Newest that stay, and the best beside them."""
+    best: Callable[[], int] = lambda: 0
+    """The step that is the best so far, as whoever evaluates knows it."""
 
     @functools.cached_property
     def _manager(self) -> Any:
         """Orbax's; made with its directory when something is saved or read."""
-        policy = policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(n=self.keep),
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[self.metric],
-                    reverse=not self.larger_is_better,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            best_fn=lambda metrics: metrics[self.metric],  # without it metrics are not written
-            best_mode="max" if self.larger_is_better else "min",
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(n=self.keep), _OfStep(self.best)]
+            ),
             cleanup_tmp_directories=True,
         )
         manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
@@ -98,38 +85,35 @@ class Checkpoints:
             with self._told():
                 self._manager.wait_until_finished()  # it raises what its thread has met
 
-    def save(
-        self,
-        state: TrainState,
-        record: dict[str, Any],
-        metrics: dict[str, float] | None = None,
-    ) -> None:
+    def save(self, state: TrainState, record: dict[str, Any]) -> None:
         """Begin to write a checkpoint; the state may be given away as soon as this returns.
 
         Args:
             state: of the run.
             record: what else the run needs, as JSON.
-            metrics: of an evaluation at this very step; without one it counts as the worst.
 
         Raises:
             EncodaxError: this one, or one before, could not be written.
         """
         step = int(state.step)
-        worst = {self.metric: -math.inf if self.larger_is_better else math.inf}
         kind = str(jax.random.key_impl(state.key))
-        record = {**record, "checksum": int(checksum(state)), "key": kind}
         with self._told():
             if step not in self._manager.all_steps():
+                record = {**record, "checksum": int(checksum(state)), "key": kind}
                 self._manager.save(
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(_as_arrays(state)),
                         record=ocp.args.JsonSave(record),
                     ),
-                    metrics=metrics or worst,
                 )
 
-    def restore(self, like: TrainState, step: int | None = None) -> Restored:
+    def restore(
+        self,
+        like: TrainState,
+        step: int | None = None,
+        check: Callable[[dict[str, Any], int], None] = lambda record, step: None,
+    ) -> Restored:
         """Read the newest checkpoint, or the one of a step.
 
         Where that goes while it is read, because a run writes here still, it is looked again.
@@ -137,6 +121,7 @@ class Checkpoints:
         Args:
             like: a state of the same shapes, laid out as the restored one is to be.
             step: which one; None for the newest.
+            check: refuses a record with its step, before the state is read.
 
         Raises:
             EncodaxError: there is none, or it is damaged; which other ones there are is named.
@@ -148,29 +133,40 @@ class Checkpoints:
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise EncodaxError(f"{self.directory}: has none of step {step}; it has: {known}")
-        place = self.directory / str(step)
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
         try:
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore()
-                ),
-            )
-            record = dict(found["record"])
+            return self._restored(like, step, check)
+        except EncodaxError:
+            if not _is_going(self.directory / str(step)):
+                raise
+        self._manager.reload()
+        return self.restore(like, asked, check)
+
+    def _restored(
+        self, like: TrainState, step: int, check: Callable[[dict[str, Any], int], None]
+    ) -> Restored:
+        record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
+        check(record, step)
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
+        found = self._read(step, state=ocp.args.StandardRestore(shapes))
+        try:
             state = _from_arrays(found["state"], record["key"])
             whole = int(checksum(state)) == record["checksum"] and int(state.step) == step
-        except Exception as error:  # Orbax and TensorStore have many kinds
-            if _is_going(place):
-                self._manager.reload()
-                return self.restore(like, asked)
-            raise self._damaged(place, steps, f": {_first_line(error)}") from error
+        except Exception as error:  # whatever is not as it was saved
+            raise self._damaged(step, f": {_first_line(error)}") from error
         if not whole:
-            raise self._damaged(place, steps, ": its numbers are not those that were saved")
+            raise self._damaged(step, ": its numbers are not those that were saved")
         return Restored(step, state, record)
 
-    def _damaged(self, place: Path, steps: list[int], why: str) -> EncodaxError:
-        others = [step for step in steps if str(step) != place.name]
+    def _read(self, step: int, **items: Any) -> Any:
+        """Items of a checkpoint."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax and TensorStore have many kinds
+            raise self._damaged(step, f": {_first_line(error)}") from error
+
+    def _damaged(self, damaged: int, why: str) -> EncodaxError:
+        place = self.directory / str(damaged)
+        others = [step for step in self.steps if step != damaged]
         way = f"go on from an older one (--resume-step {others[-1]})" if others else "begin anew"
         return EncodaxError(f"the checkpoint {place} is damaged{why}; {way}")
 
@@ -196,7 +192,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            steps = ", ".join(map(str, _steps_on_disk(self.directory))) or "none"
+            steps = ", ".join(map(str, steps_on_disk(self.directory))) or "none"
             raise EncodaxError(
                 f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}; "
                 f"whole ones: {steps}"
@@ -212,7 +208,19 @@ def _is_going(place: Path) -> bool:
     return False
 
 
-def _steps_on_disk(directory: Path) -> list[int]:
+@dataclass(frozen=True)
+class _OfStep:
+    """A preservation policy that keeps one step's checkpoint: another whenever it is asked."""
+
+    step: Callable[[], int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which ones stay."""
+        return [checkpoint.step == self.step() for checkpoint in checkpoints]
+
+
+def steps_on_disk(directory: Path) -> list[int]:
+    """Steps of the checkpoints that are whole, oldest first, asked of no library."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())

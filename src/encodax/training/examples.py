@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeGuard, overload
 from encodax.data import sources
 from encodax.data.aligned import Aligned
 from encodax.data.formats import Columns
-from encodax.data.records import Paths, expanded, open_records
+from encodax.data.records import Paths, Records, expanded, open_records
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks.empty import IN_DATA, Empties, OnEmptyInData
@@ -23,12 +24,12 @@ class Part(Sequence[Record]):
 
     def __init__(self, records: Sequence[Record], places: Sequence[int]):
         """Choose them by their numbers."""
-        self._records, self._places = records, places
+        self.whole, self._places = records, places
 
     @property
     def paths(self) -> list[str]:
         """The files they are read from, and the folders that were named."""
-        return getattr(self._records, "paths", [])
+        return getattr(self.whole, "paths", [])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -40,8 +41,8 @@ class Part(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         """The record of that number among the chosen ones."""
         if isinstance(index, slice):
-            return [self._records[place] for place in self._places[index]]
-        return self._records[self._places[index]]
+            return [self.whole[place] for place in self._places[index]]
+        return self.whole[self._places[index]]
 
 
 Data = Paths | Part | Aligned | Iterable[dict[str, Any]]
@@ -51,23 +52,34 @@ Data = Paths | Part | Aligned | Iterable[dict[str, Any]]
 class Examples(Sequence[Example]):
     """The examples of records, each made anew when it is asked for."""
 
-    def __init__(self, task: Task, records: Any):
+    def __init__(self, task: Task, records: Any, sha256: str = ""):
         """Understand none yet.
 
         Args:
             task: gives the records a meaning.
             records: a sequence of them. It is not said so, as checking would read one.
+            sha256: of what they hold, wherever they stand.
         """
-        self._task, self._records = task, records
+        self._task, self._records, self.sha256 = task, records, sha256
 
     @property
     def records(self) -> Iterator[Record]:
         """What they are made of."""
         yield from self._records
 
+    @property
+    def files(self) -> list[Records]:
+        """The files that they are read from; none where they are in memory."""
+        source = self._records
+        while isinstance(source, Part):
+            source = source.whole
+        if isinstance(source, Aligned):
+            return list(source.sides)
+        return [source] if isinstance(source, Records) else []
+
     def read_by(self, task: Task) -> Examples:
         """The same records, as another task understands them."""
-        return Examples(task, self._records)
+        return Examples(task, self._records, self.sha256)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -124,14 +136,22 @@ def examples_of(
     if not len(records):
         raise EncodaxError(f"{name}: the data set is empty")
     parse = functools.partial(task.parse, labelled=True)
-    filled = array("q")
-    for number, _ in Empties(on_empty, IN_DATA).filled(parse, records):
+    filled, digest = array("q"), hashlib.sha256()
+    for number, example in Empties(on_empty, IN_DATA).filled(parse, records):
         filled.append(number)
+        digest.update(_content(example))
     if not filled:
         raise EncodaxError(f"{name}: the data set is empty: each text is")
     if len(filled) < len(records):
         records = Part(records, filled)
-    return Examples(task, records)
+    return Examples(task, records, digest.hexdigest())
+
+
+def _content(example: Example) -> bytes:
+    """All that an example says, but for where it stands."""
+    return repr((example.text, example.others, example.words, example.target)).encode(
+        errors="surrogatepass"
+    )
 
 
 def paths_of(data: Data, format: str | None = None) -> list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 
-from encodax import adapters, hub, outputs, processes
+from encodax import adapters, hub, model_card, outputs, processes
 from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 from encodax.model import Model
@@ -33,10 +33,11 @@ from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objective
 from encodax.tasks.token_classification import Reading
-from encodax.training import class_weights
+from encodax.training import class_weights, facts
 from encodax.training.adapters import trainable
 from encodax.training.examples import Data, Examples, examples_of
 from encodax.training.lora import save_adapter
+from encodax.training.origins import Begin, data_of, fact_of_data, facts_of_models
 from encodax.training.run import Run, make_run
 from encodax.training.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
 from encodax.training.starts import half_of, new_model, with_head
@@ -50,9 +51,6 @@ FINE_TUNING_RATE = 5e-5
 WRITTEN = (*MODEL_FILES, METRICS_FILE, RUN_FILE)
 """What a run replaces in its directory."""
 
-OF_NO_BIT = ("mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge", "average")
-"""Choices that may differ when a run goes on: they change no step."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -65,22 +63,50 @@ class Job:
     eval: Dataset
     objective: Objective
     run: Run
-    base: str | None
-    """What the model one begins from is called: its directory, or its id on the hub."""
+    learned: Examples
+    judged: Examples
+    shape: NewModel | None
+    """Of a model from scratch."""
+    begin: Begin | None
+    """The model that it begins from."""
+    taught_by: Begin | None
 
     @property
-    def fingerprint(self) -> str:
-        """Short, and the same where a run can go on: of the data, the choices and the model."""
-        settings = {k: v for k, v in asdict(self.run.settings).items() if k not in OF_NO_BIT}
-        shapes = str(jax.tree.map(lambda leaf: leaf.shape, self.run.trained))
-        told = [self.task.NAME, settings, asdict(self.objective), shapes, self.train.digest]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    def base(self) -> str | None:
+        """What the model one begins from is called: its directory, or its id on the hub."""
+        return None if self.begin is None else self.begin.name
+
+    @functools.cached_property
+    def facts(self) -> facts.Facts:
+        """What the steps of the run depend on, and the figures of its models."""
+        tokens = hashlib.sha256((self.train.digest + self.eval.digest).encode()).hexdigest()
+        contents = {
+            "training data (--train)": fact_of_data(self.learned),
+            "evaluation data (--eval)": fact_of_data(self.judged),
+            **facts_of_models({"--model": self.begin, "--teacher": self.taught_by}),
+            facts.TOKENS: facts.content(tokens),
+        }
+        return facts.facts_of(self.task.NAME, self.run, self.objective, self.shape, contents)
+
+    @functools.cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where data and models come from.
+
+        Raises:
+            EncodaxError: a file of the data has changed.
+        """
+        begins = {"base": self.begin, "teacher": self.taught_by}
+        return {
+            "data": {"train": data_of(self.learned), "eval": data_of(self.judged)},
+            **{name: own.to_json() for name, own in begins.items() if own is not None},
+        }
 
     def save(self, out: Path, best: AnyModel, trained: Params) -> None:
         """Write a new best model, or the adapter that makes it of its base."""
         settings = self.run.settings
         if settings.lora is None or settings.merge:
             best.save(out, overwrite=True)
+            model_card.tell_origin(out / model_card.CARD_FILE, self.provenance)
         else:
             assert self.base is not None and isinstance(best, Model)
             save_adapter(out, best, trained, settings.lora, self.base, overwrite=True)
@@ -111,29 +137,31 @@ def prepare(
         outputs.check_free(Path(out), overwrite=overwrite, replaces=WRITTEN)
     learned = examples_of(chosen, train, columns, on_empty, format)
     judged = examples_of(chosen, eval, columns, on_empty, format)
-    base = str(model) if isinstance(model, str | Path) else None
+    kind = Seq2SeqModel if chosen.HEAD is None else Model
+    begin = None if model is None else Begin.of(kind, model)
+    given: Any = None if begin is None else begin.model
     if chosen.NAME == token_classification.NAME:
-        model = _loaded(Model, model)  # its labels say, beside all tags, what one means
-        known = _labels_of_tokens(model)
+        known = _labels_of_tokens(given)  # they say, beside all tags, what one means
         chosen = _reading([learned, judged], known, objective)
         learned, judged = learned.read_by(chosen), judged.read_by(chosen)
         labels = chosen.kept_labels(chosen.labels(learned), known)
     else:
         labels = chosen.labels(learned)
-    taught = _loaded(Model, teacher)
+    taught_by = None if teacher is None else Begin.of(Model, teacher)
+    taught: Any = None if taught_by is None else taught_by.model
     if (taught is not None) != (chosen.NAME == "distillation"):
         raise EncodaxError(
             "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
         )
     if taught is not None:
-        start = _loaded(Model, model) or distillation.student_of(taught, half_of(taught))
+        start = given or distillation.student_of(taught, half_of(taught))
         distillation.check_student(start, taught)
-    elif model is None:
+    elif given is None:
         start = new_model(chosen, learned, labels, shape, settings.seed)
     elif chosen.HEAD is None:
-        start = _loaded(Seq2SeqModel, model)
+        start = given
     else:
-        start = with_head(_loaded(Model, model), chosen, labels, settings.seed)
+        start = with_head(given, chosen, labels, settings.seed)
     objective = class_weights.objective_for(objective, chosen, learned, start.labels)
     if chosen.NAME == "embedding":
         objective = embedding.objective_for(objective, learned, start.vector_width)
@@ -145,22 +173,22 @@ def prepare(
     key = jax.random.key(settings.seed)
     trained, frozen = trainable(start.params, key=key, lora=settings.lora, freeze=settings.freeze)
     if settings.lora is not None and out is not None and not settings.merge:
-        if base is None:
+        if begin is None or begin.name is None:
             raise EncodaxError(
                 "an adapter is for a model that has a name: begin from a directory or an id "
                 "(--model), or ask for a whole model (--merge)"
             )
-        adapters.check_base(hub.directory_of(base))
+        adapters.check_base(hub.directory_of(begin.name))
         adapters.check_savable(start.config, trained)
     run = make_run(
         start, data, settings,
         objective=objective, trained=trained, frozen=frozen, teacher=taught,
     )  # fmt: skip
-    return Job(chosen, start, taught, data, measured, objective, run, base)
-
-
-def _loaded(kind: type[AnyModel], model: Path | str | AnyModel | None) -> Any:
-    return kind.load(model) if isinstance(model, str | Path) else model
+    return Job(
+        chosen, start, taught, data, measured, objective, run,
+        learned=learned, judged=judged, shape=None if given or taught else shape,
+        begin=begin, taught_by=taught_by,
+    )  # fmt: skip
 
 
 def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: Objective) -> Reading:

@@ -6,9 +6,9 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from encodax.inference.evaluation import Evaluator
 from encodax.run_files import standing
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import AnyModel
-from encodax.training import checkpoint, distributed, sharding
+from encodax.training import checkpoint, distributed, facts, sharding
 from encodax.training.adapters import effective
 from encodax.training.checkpoint import Checkpoints
 from encodax.training.guards import Guard
-from encodax.training.interruption import Interruption, Stopped
+from encodax.training.interruption import Asked, Interruption, Stopped
 from encodax.training.peak import matmul_peak
 from encodax.training.pipeline import Batch, batches
 from encodax.training.profiler import Profiler
@@ -69,8 +69,8 @@ class Keeping:
     resume: bool = False
     resume_step: int | None = None
     """Of the checkpoint to go on from; None for the newest."""
-    fingerprint: str = ""
-    """Of the data and the settings: a run goes on with the same ones."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the steps of the run depend on, by name: a run goes on with the same."""
     keep: Callable[[AnyModel, Params], None] = lambda model, trained: None
     """Called with every new best model, and what was trained of it."""
     kept: Callable[[], AnyModel] | None = None
@@ -97,79 +97,102 @@ def fit(
     Raises:
         EncodaxError: steps in a row had losses that are not finite, or an evaluation scores that
             are not; or something cannot be written.
-        Stopped: SIGTERM has come, and all is saved.
+        Stopped: SIGTERM or SIGINT has come, and all is saved.
     """
     processes.check()
     state = run.initial_state()
-    judge = _Judge(run, evaluate, keeping)
+    interruption = Interruption(functools.partial(way_on, keeping.checkpoints))
+    judge = _Judge(run, interruption.stops(evaluate), keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)
     with contextlib.ExitStack() as open_things:
-        interruption = open_things.enter_context(Interruption())
+        open_things.enter_context(interruption)
         saver = open_things.enter_context(_Saver.opened(run, judge, meter, keeping))
         state = saver.restored(state)
-        first = int(state.step)
+        step = first = int(state.step)
         run_log = open_things.enter_context(log(run.plan.steps, first))
-        for note in saver.notes:
-            run_log.note(note)
-        step_of = run.compiled(state)
-        meter.peak = _peak(run, step_of)
+        saver.tells(run_log)
         profiler = open_things.enter_context(Profiler(run.settings.profiled(), keeping.out))
         reporter = _Reporter(run, train, meter, run_log, keeping.out)
         source = open_things.enter_context(contextlib.closing(batches(run.reader, first)))
         open_things.enter_context(distributed.watched())  # before others close, which may wait
-        for step in range(first + 1, run.plan.steps + 1):
-            with meter.waiting():
-                item = next(source)
-            profiler.before(step)
-            state, metrics = step_of.run(state, run.constants, *run.on_devices(item))
-            reporter.dispatched(step, item, metrics)
-            is_last = step == run.plan.steps
-            is_asked = interruption.is_asked(step)
-            is_measured = step % run.evaluate_every == 0 or is_last
-            is_saved = step % run.save_every == 0 or is_last or is_asked
-            if is_measured or is_saved or profiler.is_open:
-                reporter.flush()
-                profiler.after(step)
-            if is_measured and not is_asked:
-                with meter.paused():
-                    is_best = judge.sees(step, state.params)
-                run_log.evaluation(step, judge.last, is_best=is_best)
-            is_over = judge.is_over and is_measured
-            if is_saved or is_over:
-                with meter.paused():
-                    saver.save(state, source.get_state(), measured=is_measured and not is_asked)
-            saver.check()
-            if is_asked and not is_last:
-                saver.finish()
-                raise Stopped(
-                    f"stopped by SIGTERM after step {step} of {run.plan.steps}; "
-                    + saver.way_on(step)
-                )
+        try:
+            step_of = interruption.stops(run.compiled)(state)
+            meter.peak = interruption.stops(_peak)(run, step_of)
+            if saver.owes_evaluation:
+                _evaluate(step, state, judge, meter, run_log)
+            is_over = judge.is_over
+            while step < run.plan.steps and not is_over:
+                with meter.waiting():
+                    item = next(source)
+                step += 1
+                profiler.before(step)
+                state, metrics = step_of.run(state, run.constants, *run.on_devices(item))
+                reporter.dispatched(step, item, metrics)
+                is_asked = interruption.is_asked(step)
+                is_measured = run.is_measured(step)
+                is_saved = step % run.save_every == 0 or step == run.plan.steps
+                if is_measured or is_saved or is_asked or profiler.is_open:
+                    reporter.flush()
+                    profiler.after(step)
+                if is_asked:
+                    raise Asked
+                if is_saved:  # before evaluating, which takes its time
+                    with meter.paused():
+                        saver.save(state, source.get_state())
+                if is_measured:
+                    _evaluate(step, state, judge, meter, run_log)
+                    if is_over := judge.is_over:
+                        saver.save(state, source.get_state(), is_judged=True)
+                saver.check()
+            saver.finish()
             if is_over:
                 run_log.note(
                     f"stopped early: {judge.waited} evaluations without a better {judge.metric}"
                 )
-                break
-        saver.finish()
-        if run.settings.average:
-            last = step if run.plan.steps > first else first
-            steps, mean = saver.mean(state, run.settings.average)
-            is_best = judge.sees(last, mean)
-            run_log.note(
-                f"the mean of the checkpoints of steps {', '.join(map(str, steps))}: "
-                f"{judge.metric} {judge.last[judge.metric]:.4f}"
-                + (", the best: it is the model" if is_best else ", no better than the best")
-            )
+            if run.settings.average:
+                steps, mean = interruption.stops(saver.mean)(state, run.settings.average)
+                is_best = judge.sees(step, mean)
+                run_log.note(
+                    f"the mean of the checkpoints of steps {', '.join(map(str, steps))}: "
+                    f"{judge.metric} {judge.last[judge.metric]:.4f}"
+                    + (", the best: it is the model" if is_best else ", no better than the best")
+                )
+        except Asked:  # what was left off has changed nothing: the state is that of the step
+            if step > first:
+                saver.save(state, source.get_state())
+            saver.finish()
+            raise Stopped(
+                f"stopped by {interruption.cause.name} after step {step} of {run.plan.steps}; "
+                + way_on(keeping.checkpoints),
+                interruption.cause,
+            ) from None
     return Fitted(
         model=judge.best_model(),
         metrics=judge.best_metrics,
         best_step=judge.best_step,
-        steps=step if run.plan.steps > first else first,
+        steps=step,
         seconds=meter.seconds_in_all,
         tokens_per_second=meter.tokens_per_second,
         padding=meter.padding,
         curve=run_log.curve,
     )
+
+
+def _evaluate(step: int, state: TrainState, judge: _Judge, meter: _Meter, run_log: RunLog) -> None:
+    """Measure the parameters of a step, and keep them where they are the best."""
+    with meter.paused():
+        is_best = judge.sees(step, state.params)
+    run_log.evaluation(step, judge.last, is_best=is_best)
+
+
+def way_on(checkpoints: Path | None) -> str:
+    """How a run that was stopped goes on."""
+    if checkpoints is None:
+        return "nothing is saved: the run had no place for checkpoints"
+    steps = checkpoint.steps_on_disk(checkpoints)
+    if not steps:
+        return "nothing is saved yet: begin anew"
+    return f"{checkpoints}/{steps[-1]} is saved: go on with --resume"
 
 
 def _peak(run: Run, step: CompiledStep) -> float:
@@ -330,15 +353,15 @@ class _Saver:
 
     def __init__(self, run: Run, judge: _Judge, meter: _Meter, keeping: Keeping):
         self._run, self._judge, self._meter, self._keeping = run, judge, meter, keeping
-        self.notes: list[str] = []
+        self._log: RunLog | None = None
+        self._notes: list[str] = []
+        self._unwritten: dict[str, Any] = {}
+        self.owes_evaluation = False
+        """Whether the checkpoint was made before an evaluation of its step, which is to come."""
         self._checkpoints = None
         if keeping.checkpoints is not None:
-            self._checkpoints = Checkpoints(
-                keeping.checkpoints,
-                run.metric,
-                run.larger_is_better,
-                max(run.settings.keep, run.settings.average or 0),
-            )
+            kept = max(run.settings.keep, run.settings.average or 0)
+            self._checkpoints = Checkpoints(keeping.checkpoints, kept, lambda: judge.best_step)
 
     @classmethod
     @contextmanager
@@ -360,37 +383,54 @@ class _Saver:
         if not self._keeping.resume:
             return state
         assert self._checkpoints is not None
-        found = self._checkpoints.restore(state, self._keeping.resume_step)
+        found = self._checkpoints.restore(state, self._keeping.resume_step, self._check)
         record = found.record
-        self._check_run(record)
         if changed := checkpoint.differences(
             record["surroundings"], checkpoint.surroundings(self._run.mesh)
         ):
-            self.notes.append(f"the run may go on with other bits than it would have: {changed}")
+            self._notes.append(f"the run may go on with other bits than it would have: {changed}")
         self._judge.go_on(record["best"])
         self._meter.go_on(record["meter"])
-        self.notes.append(f"going on after step {found.step}")
+        is_judged, was_measured = record["is_judged"], record["is_measured"]
+        self.owes_evaluation = not is_judged and (was_measured or self._run.is_measured(found.step))
+        self._unwritten = record["log"]
+        self._notes.append(f"going on after step {found.step}")
         return found.state
 
-    def _check_run(self, record: dict[str, Any]) -> None:
-        if record["fingerprint"] != self._keeping.fingerprint:
-            raise EncodaxError(
-                f"{self._keeping.checkpoints}: is of a run with other data or other choices; go on "
-                "with the same ones, or begin anew (--overwrite)"
-            )
+    def _check(self, record: dict[str, Any], step: int) -> None:
+        """Refuse a checkpoint of another run, whose state may have other shapes."""
+        before = record.get("facts")
+        facts.check(before, self._keeping.facts, step, self._keeping.checkpoints)
 
-    def save(self, state: TrainState, position: Any, *, measured: bool) -> None:
-        """Begin to write a checkpoint, where there is a place for them."""
+    def tells(self, log: RunLog) -> None:
+        """Give a log what the checkpoint has for it, and ask it what it has not written yet."""
+        self._log = log
+        log.go_on(self._unwritten)
+        for note in self._notes:
+            log.note(note)
+
+    def save(self, state: TrainState, position: Any, *, is_judged: bool = False) -> None:
+        """Begin to write a checkpoint, where there is a place for them.
+
+        Args:
+            state: of the run.
+            position: in its batches.
+            is_judged: whether its parameters have been measured.
+        """
         if self._checkpoints is None:
             return
+        assert self._log is not None
         record = {
             "position": position,
             "best": self._judge.record(),
+            "is_judged": is_judged,
+            "is_measured": self._run.is_measured(int(state.step)),
             "meter": self._meter.record(),
+            "log": self._log.record(),
             "surroundings": checkpoint.surroundings(self._run.mesh),
-            "fingerprint": self._keeping.fingerprint,
+            "facts": self._keeping.facts,
         }
-        self._checkpoints.save(state, record, self._judge.last if measured else None)
+        self._checkpoints.save(state, record)
 
     def check(self) -> None:
         """Raise what went wrong in a save."""
@@ -408,17 +448,9 @@ class _Saver:
         steps = self._checkpoints.steps[-count:]
         total: Any = None
         for step in steps:
-            found = self._checkpoints.restore(like, step)
-            self._check_run(found.record)
-            own = found.state.params
+            own = self._checkpoints.restore(like, step, self._check).state.params
             total = own if total is None else jax.tree.map(jax.numpy.add, total, own)
         return steps, jax.tree.map(lambda leaf: leaf / len(steps), total)
-
-    def way_on(self, step: int) -> str:
-        """How a run that was stopped goes on."""
-        if self._checkpoints is None:
-            return "nothing is saved: the run had no place for checkpoints"
-        return f"{self._keeping.checkpoints}/{step} is saved: go on with --resume"
 
 
 class _Meter:

@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -62,7 +62,7 @@ class RunLog:
         self._start = self._last_line = time.monotonic()
         self.curve: list[Entry] = _earlier(self._file, done)
         """Everything written to `metrics.jsonl`."""
-        self._began = time.monotonic() - max((e.get("seconds", 0) for e in self.curve), default=0)
+        self._began = _begin(self.curve)
         self._written, self._drawn = 0, len(self.curve)
         # What stands there stays as it is until this run has a model to put there.
         self._waits = directory is not None and not done and any(directory.iterdir())
@@ -103,9 +103,28 @@ class RunLog:
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
         """Tell of an evaluation, once its model is saved where it is the best."""
         self._waits = False
+        self._take_back(step)
         self._write({"step": step, **{EVALUATION + name: value for name, value in metrics.items()}})
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint says of it: the curve, where it is not written yet."""
+        return {"curve": self.curve} if self._waits else {}
+
+    def go_on(self, record: dict[str, Any]) -> None:
+        """As it was."""
+        if "curve" in record:
+            self.curve, self._waits, self._drawn = list(record["curve"]), True, 0
+            self._began = _begin(self.curve)
+            if self._file is not None:
+                self._events = Events(self._file.parent)
+
+    def _take_back(self, step: int) -> None:
+        """Forget an evaluation of this step: the run was stopped after it, and does it again."""
+        kept = [entry for entry in self.curve if entry["step"] != step or "loss" in entry]
+        self._drawn -= len(self.curve) - len(kept)
+        self.curve = kept
 
     def note(self, text: str) -> None:
         """Say something beside the numbers."""
@@ -115,18 +134,34 @@ class RunLog:
         self.curve.append(entry)
         if self._file is None or self._events is None or self._waits:
             return
-        file, unwritten = self._file, self.curve[self._written :]
         try:  # opened anew: saving a model may have put another in its place
-            if not self._written and self._about is not None:
-                self._about.write(file.with_name(RUN_FILE))
-            append = file.open("a", encoding="utf-8") if self._written else outputs.open_file(file)
-            with append as stream:
-                stream.writelines(json.dumps(entry) + "\n" for entry in unwritten)
+            if not self._written:
+                if self._about is not None:
+                    self._about.write(self._file.with_name(RUN_FILE))
+                _write_whole(self._file, self.curve)
+            else:
+                _append(self._file, self.curve[self._written :])
             self._events.write(self.curve[self._drawn :])
         except OSError as error:
-            place = error.filename or file
+            place = error.filename or self._file
             raise EncodaxError(f"{place} cannot be written: {error.strerror}") from error
         self._written = self._drawn = len(self.curve)
+
+
+def _begin(curve: list[Entry]) -> float:
+    """When the run would have begun, had it not stopped."""
+    return time.monotonic() - max((entry.get("seconds", 0) for entry in curve), default=0)
+
+
+def _write_whole(file: Path, entries: list[Entry]) -> None:
+    """In one step, so that what an earlier part has logged is never lost."""
+    with outputs.open_file(file) as stream:
+        stream.writelines(json.dumps(entry) + "\n" for entry in entries)
+
+
+def _append(file: Path, entries: list[Entry]) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
 def _earlier(file: Path | None, done: int) -> list[Entry]:

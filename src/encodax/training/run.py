@@ -63,6 +63,10 @@ class Run:
         """Steps between evaluations."""
         return self.settings.evaluate_every or math.ceil(self.plan.steps / 10)
 
+    def is_measured(self, step: int) -> bool:
+        """Whether the parameters after this step are evaluated."""
+        return step % self.evaluate_every == 0 or step == self.plan.steps
+
     @property
     def save_every(self) -> int:
         """Steps between checkpoints."""

@@ -86,8 +86,9 @@ def train(
             them out.
         overwrite: whether `out` may exist.
         checkpoints: where a run is saved that it can go on from; `OUT.checkpoints` when not given.
-        resume: go on from the newest checkpoint, to the bit as if the run had never stopped; all
-            else is to be given again as it was.
+        resume: go on from the newest checkpoint, to the bit as if the run had never stopped. What
+            its steps depend on is to be given again as it was; there may be more `steps` where the
+            learning rate of those that are done does not depend on them.
         resume_step: go on from the checkpoint of this step instead.
         console: where progress is shown; None for nowhere.
         **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of `Objective`
@@ -101,7 +102,7 @@ def train(
         EncodaxError: a file, a record or a choice that cannot be used; a place to write to that is
             also read, or that another process writes; losses that are not finite; or a checkpoint
             that is damaged, or of another run.
-        encodax.training.Stopped: SIGTERM has come, and the run is saved.
+        encodax.training.Stopped: SIGTERM or SIGINT has come, and the run is saved.
     """
     place = None if out is None else Path(out)
     kept = _checkpoints(place, checkpoints)
@@ -142,7 +143,7 @@ def _train(
         checkpoints=checkpoints,
         resume=goes_on,
         resume_step=resume_step,
-        fingerprint=job.fingerprint,
+        facts=job.facts,
         keep=(lambda *_: None) if place is None else functools.partial(job.save, place),
         kept=None if place is None else functools.partial(type(job.model).load, place),
     )
@@ -156,7 +157,7 @@ def _train(
         log=functools.partial(
             RunLog,
             place if distributed.is_first() else None,
-            about=about(job.run),
+            about=about(job) if distributed.is_first() else None,
             console=console,
         ),
         keeping=keeping,

@@ -1,0 +1,178 @@
+"""SIGTERM and SIGINT, heard at once, also while the main thread compiles.
+
+Python runs a handler in the main thread, between two instructions of its own: not while XLA
+compiles, a step runs or a file is written. So a thread reads the numbers of signals from a pipe
+(`signal.set_wakeup_fd`), and ends a process that does not come to end by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+GRACE = 4.0
+"""Seconds from a signal to the end by force: whoever sends SIGKILL after it waits 5 or more."""
+CLOSED = 0
+"""In the pipe: no more is to be read. No signal has this number."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: what is done then is what Ctrl-C does, with an exit code of its own."""
+
+
+class Listener:
+    """Hears signals while it is open; outside the main thread, where none arrives, it hears none.
+
+    What handlers there were before are there again after it, and are given a signal that has come
+    without any effect. A signal that was ignored stays so.
+    """
+
+    def __init__(
+        self,
+        signals: Sequence[signal.Signals],
+        act: Callable[[signal.Signals], None],
+        leave: Callable[[signal.Signals], None],
+    ):
+        """Hear nothing yet.
+
+        Args:
+            signals: which ones.
+            act: called in the main thread, as soon as that runs Python; what it raises is raised
+                there.
+            leave: called on another thread where `GRACE` has passed since the first signal, and at
+                once where SIGINT comes again.
+        """
+        self._signals, self._act, self._leave = signals, act, leave
+        self._before: dict[signal.Signals, Any] = {}
+        self._thread: threading.Thread | None = None
+        self._read = self._write = self._wakeup = -1
+        self.first: signal.Signals | None = None
+        """The first that has come."""
+        self.is_answered = False
+        """Whether somebody ends what is done because of it."""
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        heard = [number for number in self._signals if _is_ours(number)]
+        if heard:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._write, False)
+            self._thread = threading.Thread(target=self._watch, name="encodax-signals", daemon=True)
+            self._thread.start()
+            _open.append(self)
+            self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+            self._before = {number: signal.signal(number, self._note) for number in heard}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread is None:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        _open.remove(self)
+        os.write(self._write, bytes([CLOSED]))
+        self._thread.join()
+        self._thread = None
+        os.close(self._read)
+        os.close(self._write)
+        if self.first is not None and not self.is_answered:
+            signal.raise_signal(self.first)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.first = self.first or signal.Signals(number)
+        self._act(signal.Signals(number))
+
+    def _watch(self) -> None:
+        """Read numbers of signals until it is closed, or time is up."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        first, end = None, 0.0
+        while True:
+            if not poll.poll(None if first is None else max(end - time.monotonic(), 0) * 1e3):
+                assert first is not None
+                self._leave(first)
+                return
+            for number in os.read(self._read, 64):
+                if number == CLOSED:
+                    return
+                if number not in self._signals:
+                    continue
+                if first is None:
+                    first, end = signal.Signals(number), time.monotonic() + GRACE
+                    self.first = self.first or first
+                elif number == signal.SIGINT:
+                    self._leave(signal.SIGINT)
+
+
+def _is_ours(number: signal.Signals) -> bool:
+    """Whether a handler may be put there: none of C is, nor is the signal ignored (`nohup`)."""
+    return signal.getsignal(number) not in (None, signal.SIG_IGN)
+
+
+_open: list[Listener] = []
+
+
+def _forget() -> None:
+    """In a process that was forked: a signal to it is not one to its parent, whose pipe it has."""
+    if _open:
+        signal.set_wakeup_fd(-1)
+        for number in {number for listener in _open for number in listener._before}:
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def exit_code(number: signal.Signals) -> int:
+    """What a shell says of a process that a signal has ended."""
+    return 128 + number
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does.
+
+    Raises:
+        Terminated: it has come. Where the main thread cannot be told in time, the process ends.
+    """
+
+    def act(number: signal.Signals) -> None:
+        if not listener.is_answered:
+            listener.is_answered = True
+            raise Terminated("stopped by SIGTERM")
+
+    def leave(number: signal.Signals) -> None:
+        if not listener.is_answered:  # else what is done is being put away
+            leave_at_once(number, "stopped by SIGTERM")
+
+    listener = Listener((signal.SIGTERM,), act, leave)
+    with listener:
+        yield
+
+
+def leave_at_once(number: signal.Signals, message: str) -> None:
+    """Say a line on standard error, and end the process here; but not a session of somebody's.
+
+    Whoever sits before an interpreter or a notebook and stops what it does wants to go on with it.
+    """
+    if number == signal.SIGINT and hasattr(sys, "ps1"):
+        return
+    shown = "\x1b[?25h" if os.isatty(2) else ""  # the cursor, which a live display hides
+    with suppress(OSError):
+        os.write(2, f"{shown}error: {message}\n".encode(errors="replace"))
+    os._exit(exit_code(number))
