@@ -348,7 +348,7 @@ def test_a_configuration_that_is_none_is_refused(
 
 def test_a_missing_configuration_is_refused(directory: Path) -> None:
     (directory / "config.json").unlink()
-    assert "config.json does not exist: is" in load_refusal(directory)
+    assert "config.json does not exist: " in load_refusal(directory)
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "", None, 7, ["bert"], {}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,7 +75,7 @@ PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ": "xz",
     b"BZh": "bzip2",
-    b"PK\x03\x04": "zip, as files of Excel are",
+    b"PK\x03\x04": "zip, as files of Excel are, which save as CSV",
 }
 """How the bytes of packed files begin; gzip is read as it is."""
 
@@ -161,6 +162,16 @@ def has_no_name(path: Path | str) -> bool:
     return str(path) == "-" or ((of_system or is_stream(path)) and not is_known(path))
 
 
+OTHERS = {
+    ("xlsx", "xls", "xlsm", "ods", "numbers"): "save the table as CSV, in UTF-8",
+    ("docx", "doc", "odt", "rtf", "pdf", "html", "htm", "md"): "save it as text (.txt), a text a "
+    "line",
+    ("safetensors", "bin", "npy", "npz", "pt", "pkl", "onnx", "gguf"): "that is no file of texts",
+    ("zip", "zst", "xz", "bz2", "7z", "tar", "tgz", "rar"): "unpack it first, or pack it by gzip",
+}
+"""What to do with files of other kinds, by their endings."""
+
+
 def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) -> str:
     """The format of a file: as it is told, or else by the file's ending.
 
@@ -172,9 +183,13 @@ def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) 
     if columns and format not in TABLES:
         raise EncodaxError(f"{name}: --columns goes with CSV and TSV, not with {format}")
     if format not in NAMES:
+        way_out = next(
+            (way for endings, way in OTHERS.items() if format in endings),
+            "let the name end in one of these, or tell it (--format, format=) where that can be "
+            "told",
+        )
         raise EncodaxError(
-            f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; let the name end in one "
-            "of these, or tell it (--format, format=) where that can be told"
+            f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; {way_out}"
         )
     if format == "parquet" and (is_stream(path) or Path(path).suffix == ".gz"):
         raise EncodaxError(
@@ -216,8 +231,15 @@ def is_known(path: Path | str) -> bool:
 
 
 def of_first_line(line: str) -> str:
-    """The format of what has no name: JSON Lines if it begins as an object, or a text a line."""
-    return "jsonl" if line.lstrip().startswith("{") else "txt"
+    """The format of what has no name: JSON Lines if it begins as an object, or a text a line.
+
+    A brace alone begins none: a key follows it, or its end, or the end of the line.
+    """
+    return "jsonl" if OBJECT.match(line) else "txt"
+
+
+OBJECT = re.compile(r'\s*\{\s*(["}]|\Z)')
+"""How a line begins that is an object of JSON."""
 
 
 def _by_ending(path: Path | str) -> str:

@@ -58,8 +58,16 @@ def read(
             own = own or formats.chosen(path, formats.of_first_line(first), columns)
             form = formats.FORMS[formats.form_of(own, first, columns)]
             found = formats.records(form, itertools.chain(start, lines), name, columns)
-        for fields, where in found:
-            yield Record(fields, where)
+        try:
+            for fields, where in found:
+                yield Record(fields, where)
+        except EncodaxError as error:
+            if own == "jsonl" and not is_told:
+                error.add_note(
+                    f"{name} is read as JSON Lines, as it begins as an object; for a text a line: "
+                    "--format txt (format=)"
+                )
+            raise
 
 
 def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> Iterator[Record]:

@@ -27,6 +27,7 @@ from encodax.demo.watch import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
 from encodax.model import Model
+from encodax.terminal import Terminal
 from encodax.training.train import TrainResult, train
 from encodax.types import Span
 
@@ -144,7 +145,7 @@ def run_demo(
         evaluation_size=evaluation_size,
         dateparser_size=dateparser_size,
     )
-    console = console or Console(quiet=True)
+    console = console or Terminal(quiet=True)
     results: list[DemoResult] = []
 
     def write(place: Path) -> None:

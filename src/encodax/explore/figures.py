@@ -12,13 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax import saxutils
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter, StrMethodFormatter
+
+from encodax.errors import plain
 
 COLOURS = {
     "#010101": "var(--ink, #1f2328)",
@@ -33,6 +35,7 @@ FONTS = "system-ui, sans-serif"
 
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, and found by a search
+    "text.parse_math": False,  # a dollar in a label or a token is one
     "svg.hashsalt": "encodax",  # the same names from run to run
     "font.family": "sans-serif",
     "font.size": 10,
@@ -460,6 +463,11 @@ def _cells(
     ]
 
 
+def escape(text: str) -> str:
+    """A text inside an element: XML has no place for control characters."""
+    return saxutils.escape(plain(text))
+
+
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
     """A mean of 20 or so values, or 2 %, on each side of each one, far ones counting less."""
     before, after = _mean_so_far(values), _mean_so_far(values[::-1])[::-1]
@@ -482,7 +490,7 @@ def _svg(figure: Figure, description: str) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     text = stream.getvalue()
-    text = text[text.index("<svg") :].rstrip()
+    text = "\n".join(map(plain, text[text.index("<svg") :].rstrip().split("\n")))
     for given, shown in COLOURS.items():
         text = text.replace(given, shown)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", rf"font: \1 {FONTS}", text)

@@ -305,7 +305,10 @@ def string_of(record: Record, name: str) -> str:
     """
     if name not in record.fields:
         known = ", ".join(map(str, record.fields)) or "nothing"
-        raise EncodaxError(f"{record.where}: no field {name!r} (found: {known})")
+        raise EncodaxError(
+            f"{record.where}: no field {name!r} (found: {known}); rename the one that is meant, or "
+            "name the columns of a table without a header (--columns, columns=)"
+        )
     text = record.fields[name]
     if not isinstance(text, str):
         kind = EncodaxError if text is not None else EmptyText
