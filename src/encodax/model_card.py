@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from encodax.config import ModelConfig, Seq2SeqConfig
+from encodax.errors import plain
 
 CARD_FILE = "README.md"
 
@@ -35,7 +36,7 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
     embeddings = encoder.embeddings
     library = "sentence-transformers" if is_embedder else "transformers"
     loadable = "" if model_type == "encodax" else f"library_name: {library}\n"
-    names = ", ".join(" ".join(label.split()) for label in config.labels)
+    names = ", ".join(plain(" ".join(label.split())) for label in config.labels)
     labels = f"\nLabels: {names}.\n" if names else ""
     limit = config.max_length or embeddings.max_positions
     about = f"""A Transformer encoder of the family `{model_type}`, saved by

@@ -118,9 +118,9 @@ def line_chart(
                 "marker": marker,
                 "markersize": 4,
             }
-            axes.plot(*_thinned(steps, values), label=name, **line)
+            axes.plot(*_thinned(steps, values), label=plain(name), **line)
             is_drawn |= len(steps) > 0
-        axes.set(title=title, xlabel=across)
+        axes.set(title=plain(title), xlabel=plain(across))
         if doubles:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -165,10 +165,10 @@ def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.7 + 0.3 * len(values)), layout="constrained")
         axes = figure.subplots()
-        bars = axes.barh(list(values), list(values.values()), color=ACCENT, height=0.6)
+        bars = axes.barh(list(map(plain, values)), list(values.values()), color=ACCENT, height=0.6)
         told = "{:.0%}" if is_share else EngFormatter(sep=" ", places=1)
         axes.bar_label(bars, fmt=told, padding=4)
-        axes.set(title=title, xticks=[])
+        axes.set(title=plain(title), xticks=[])
         axes.margins(x=0.2)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
@@ -225,12 +225,12 @@ def heat_map(
         image = axes.imshow(
             table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="none"
         )
-        axes.set(title=title, xlabel=across, ylabel=down)
+        axes.set(title=plain(title), xlabel=plain(across), ylabel=plain(down))
         if rows:
-            axes.set_yticks(range(len(rows)), rows)
+            axes.set_yticks(range(len(rows)), list(map(plain, rows)))
         if columns:
             turned = 90 if max(map(len, columns)) > 2 else 0
-            axes.set_xticks(range(len(columns)), columns, rotation=turned)
+            axes.set_xticks(range(len(columns)), list(map(plain, columns)), rotation=turned)
         if has_scale:
             scale = figure.colorbar(image, ax=axes)
             if np.min(table) >= 0:
@@ -490,7 +490,7 @@ def _svg(figure: Figure, description: str) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     text = stream.getvalue()
-    text = "\n".join(map(plain, text[text.index("<svg") :].rstrip().split("\n")))
+    text = text[text.index("<svg") :].rstrip()
     for given, shown in COLOURS.items():
         text = text.replace(given, shown)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", rf"font: \1 {FONTS}", text)
