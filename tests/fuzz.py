@@ -9,6 +9,7 @@ hang.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import gzip
@@ -449,13 +450,13 @@ def _damaged_tree(tree: Any, chance: random.Random) -> Any:
                 key
             )
         case 2 if isinstance(value, list) and value:
-            value.append(chance.choice(value))
+            value.append(copy.deepcopy(chance.choice(value)))
         case 3 if isinstance(value, int | float):
             holder[key] = chance.choice([-value, value + 1, value * 1000, str(value), [value]])
         case 4:
             holder[key] = chance.choice([[value], {"x": value}, json.dumps(value)])
         case _:
-            holder[key] = chance.choice(VALUES)
+            holder[key] = copy.deepcopy(chance.choice(VALUES))
     return tree
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
+import json
 import math
 import os
 import platform
@@ -119,7 +121,7 @@ class Checkpoints:
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(_as_arrays(state)),
-                        record=ocp.args.JsonSave(record),
+                        record=ocp.args.JsonSave(_sealed(record)),
                     ),
                     metrics=metrics or worst,
                 )
@@ -150,7 +152,7 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(shapes), record=ocp.args.JsonRestore()
                 ),
             )
-            record = dict(found["record"])
+            record = _unsealed(found["record"])
             state = _from_arrays(found["state"], record["key"])
             whole = int(checksum(state)) == record["checksum"] and int(state.step) == step
         except Exception as error:  # Orbax and TensorStore have many kinds
@@ -204,6 +206,29 @@ def _first_line(error: BaseException) -> str:
         error = error.__cause__
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return first.partition(" [tensorstore_spec")[0][:300]
+
+
+def _sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with its own checksum: what reads it need not doubt a key or a type."""
+    return {**record, "seal": _digest(record)}
+
+
+def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
+    """The record that was sealed.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    found = {name: value for name, value in record.items() if name != "seal"}
+    if record.get("seal") != _digest(found):
+        raise ValueError("its record is not the one that was saved")
+    return found
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Of what JSON keeps of a record."""
+    kept = json.dumps(json.loads(json.dumps(record)), sort_keys=True)
+    return hashlib.sha256(kept.encode()).hexdigest()
 
 
 def _as_arrays(state: TrainState) -> dict[str, Any]:
