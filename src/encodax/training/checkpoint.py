@@ -30,7 +30,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers as policies
 
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.training.step import TrainState
 
 
@@ -74,7 +74,9 @@ class Checkpoints:
             best_mode="max" if self.larger_is_better else "min",
             cleanup_tmp_directories=True,
         )
-        return ocp.CheckpointManager(self.directory.absolute(), options=options)
+        damaged = f"{self.directory}: a checkpoint is damaged; remove it, and go on from another"
+        with library_errors(damaged):
+            return ocp.CheckpointManager(self.directory.absolute(), options=options)
 
     @property
     def _is_used(self) -> bool:
