@@ -348,7 +348,7 @@ def test_a_configuration_that_is_none_is_refused(
 
 def test_a_missing_configuration_is_refused(directory: Path) -> None:
     (directory / "config.json").unlink()
-    assert "config.json does not exist: is" in load_refusal(directory)
+    assert "config.json does not exist: " in load_refusal(directory)
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "", None, 7, ["bert"], {}])
@@ -712,3 +712,149 @@ def test_keys_that_change_nothing_are_saved_back(directory: Path, tmp_path: Path
         again = json.loads((tmp_path / name / "config.json").read_text())
         assert {key: again[key] for key in kept} == kept
         assert Model.load(tmp_path / name).files["config.json"].kept.keys() >= kept.keys()
+
+
+# --- what the tokenizers library raises
+
+
+def spoilt_tokenizer(directory: Path, change: Any) -> Path:
+    edit_json(directory / "tokenizer.json", change)
+    edit_json(
+        directory / "tokenizer_config.json",
+        lambda content: content.update(tokenizer_class="PreTrainedTokenizerFast"),
+    )
+    return directory
+
+
+def catastrophic(content: dict[str, Any]) -> None:
+    pattern = {"Regex": "(a+)+$"}
+    content["pre_tokenizer"] = {
+        "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False,
+    }  # fmt: skip
+
+
+def without_unknown(content: dict[str, Any]) -> None:
+    content["model"]["unk_token"] = "nowhere"
+
+
+def with_an_id(content: dict[str, Any]) -> None:
+    content["model"]["vocab"]["cat"] = 2**31
+
+
+def with_a_charsmap(content: dict[str, Any]) -> None:
+    content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "/////w=="}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_an_id, r"the id of 'cat' is 2147483648, not in 0\.\.2147483647"),
+        (with_a_charsmap, "no tokenizer can be made of its files|cannot be read as a tokenizer"),
+        (lambda content: content["model"].update(vocab=[["a", "b"]]), "cannot be read"),
+        (lambda content: content.update(normalizer={"type": "nowhere"}), "cannot be read"),
+    ],
+)
+def test_what_no_tokenizer_can_be_made_of_is_refused(
+    directory: Path, change: Any, message: str
+) -> None:
+    assert re.search(message, load_refusal(spoilt_tokenizer(directory, change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(catastrophic, "a" * 40 + "!"), (without_unknown, "zebra")]
+)
+def test_a_text_at_which_the_tokenizer_fails_is_named_and_those_before_are_answered(
+    directory: Path, change: Any, text: str
+) -> None:
+    classifier = encodax.Classifier.load(spoilt_tokenizer(directory, change))
+    found = classifier.stream(["the cat", "a dog", text, "the cat"])
+    assert len([next(found), next(found)]) == 2
+    message = refusal(lambda: next(found))
+    assert message.startswith("text 2: the tokenizer fails: ")
+
+
+# --- what is given in place of a model
+
+
+def test_what_stands_in_place_of_a_model_is_told_with_the_way_out(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    path = place / "config.json"
+    assert load_refusal(place) == f"{path} does not exist: {place} is empty"
+    (place / "notes.txt").touch()
+    assert load_refusal(place) == f"{path} does not exist: is {place} a model directory?"
+    small_tokenizer().save(place)
+    assert load_refusal(place).endswith("holds a tokenizer alone, and no model")
+    (place / "model.Q4_K_M.gguf").touch()
+    message = load_refusal(place)
+    assert "model.Q4_K_M.gguf is made of a model for other programs: fetch the model" in message
+    inside = published(place / "snapshots" / "main")
+    assert load_refusal(place).endswith(f"give the model directory in it: {inside}")
+    (place / "20" / "record").mkdir(parents=True)
+    for checkpoint in (place, place / "20"):
+        assert "these are checkpoints of a training run; give the model" in load_refusal(checkpoint)
+
+
+def test_weights_for_other_programs_are_named(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "model.onnx")
+    message = load_refusal(directory)
+    assert "model.onnx is made of a model for other programs: fetch the model that" in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_of_a_model_is_answered_with_its_directory(directory: Path, name: str) -> None:
+    assert load_refusal(directory / name).endswith(f"is a file: give its directory, {directory}")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture"),
+    [("t5", "T5EncoderModel"), ("bart", "BartForSequenceClassification")],
+)
+def test_a_part_of_a_sequence_to_sequence_model_is_not_sent_to_translate(
+    tmp_path: Path, model_type: str, architecture: str
+) -> None:
+    content = {"model_type": model_type, "architectures": [architecture]}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    for load in (Model.load, encodax.Seq2SeqModel.load):
+        message = refusal(functools.partial(load, tmp_path))
+        assert message.startswith(f"{tmp_path / 'config.json'}: the architecture '{architecture}'")
+        assert "choose a model of: bert, " in message and "encodax translate" not in message
+
+
+def test_a_tokenizer_without_a_vocabulary_is_named(directory: Path) -> None:
+    (directory / "tokenizer.json").unlink()
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    message = load_refusal(directory)
+    assert "ByT5Tokenizer has no vocabulary, but reads bytes, which is not supported" in message
+
+
+# --- files of our own
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda head: head.pop("kind"), r"head\.json: kind is missing"),
+        (lambda head: head.update(classes="2"), r'head\.json: classes = "2" is not a whole number'),
+        (lambda head: head.update(classes=-2), r"head\.json: no head can be made of it: "),
+        (
+            lambda head: head.update(activation="x"),
+            r"head\.json: no head can be made of it: activa",
+        ),
+        (
+            lambda head: head.update(norm={"eps": None}),
+            r"head\.json: norm\.eps = null is not a fin",
+        ),
+        (lambda head: head.update(a=1), r"head\.json: a is not known; remove it"),
+    ],
+)
+def test_a_head_of_our_own_is_refused_by_key(
+    tmp_path: Path, directory: Path, change: Any, message: str
+) -> None:
+    head = {
+        "kind": "sequence", "classes": 2, "pooling": "mean", "dense_width": 4,
+        "id2label": {"0": "no", "1": "yes"},
+    }  # fmt: skip
+    change(head)
+    (directory / "head.json").write_text(json.dumps(head))
+    assert re.search(message, load_refusal(directory))

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -688,6 +689,47 @@ def test_question_answering_is_trained(call: Call, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert outcome.answers[0].keys() == {"model", "step", "exact_match", "f1"}
     encodax.QuestionAnswerer.load(tmp_path / "model")
+
+
+HOSTILE = "[/b] \x1b[31m\u202e[red]"
+
+
+def test_brackets_and_control_characters_are_text_to_a_terminal(call: Call, tmp_path: Path) -> None:
+    records = [{"text": f"{word} thing", "label": f"{word}{HOSTILE}"} for word in ("good", "bad")]
+    (tmp_path / "data[").mkdir()  # a path with [/b] in it is one of two folders
+    data = str(write_lines(tmp_path / f"data{HOSTILE}.jsonl", records * 2))
+    out = tmp_path / f"out{HOSTILE}"
+    shape = ["--layers", "1", "--width", "8", "--heads", "2", "--steps", "1"]
+    outcome = call(*call_train("--train", data, "--eval", data, "--out", str(out), *shape))
+    assert outcome.code == 0, outcome.err
+    assert "\x1b" not in outcome.err and "\u202e" not in outcome.err
+    plain = str(out).replace("\x1b", r"\x1b").replace("\u202e", r"\u202e")
+    assert f"model: {plain}\n" in outcome.err and f"report: {plain}/report.html" in outcome.err
+    page = (out / "report.html").read_text()
+    assert "\x1b" not in page and "\u202e" not in page
+    told = call("info", str(out))
+    assert r"good[/b] \x1b[31m\u202e[red]" in told.out and "\x1b" not in told.out
+    (answer,) = call("predict", str(out), "good thing").answers
+    assert answer["label"].endswith(HOSTILE)
+    for arguments in (
+        ["predict", f"no{HOSTILE}", "a"],
+        ["predict", str(out), "--input", f"no{HOSTILE}.txt"],
+        ["predict", str(out), f"--{HOSTILE}"],
+        [f"no{HOSTILE}"],
+        call_train("--train", data, "--eval", data, "--out", str(out)),
+    ):
+        outcome = call(*arguments)
+        assert outcome.code == 2
+        assert r"\x1b[31m\u202e" in outcome.err and "[/b]" in outcome.err
+        assert "\x1b" not in outcome.err and "\u202e" not in outcome.err
+
+
+def test_a_warning_is_a_line(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        call("info", "model")
+        warnings.simplefilter("always")
+        warnings.warn(f"of {HOSTILE}", stacklevel=1)
+    assert capsys.readouterr().err == r"warning: of [/b] \x1b[31m\u202e[red]" + "\n"
 
 
 # Texts that are empty.

@@ -155,13 +155,23 @@ def test_a_snapshot_loads_by_its_path_too(tmp_path: Path) -> None:
 )
 def test_a_path_that_is_absent_is_never_looked_up(name: str) -> None:
     message = refusal(lambda: hub.directory_of(name))
-    assert message == f"{name} does not exist: give a model directory, or the id of one on the hub"
+    assert message.startswith(name[:1_000])
+    assert message.endswith(" does not exist: give a model directory, or the id of one on the hub")
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     path = published(tmp_path / "model") / "config.json"
     message = refusal(lambda: hub.directory_of(path))
-    assert message == f"{path} is a file: give a model directory, or the id of one on the hub"
+    assert message == f"{path} is a file: give its directory, {path.parent}"
+    path.rename(tmp_path / "weights.gguf")
+    message = refusal(lambda: hub.directory_of(tmp_path / "weights.gguf"))
+    assert message.endswith("is a file: give a model directory, or the id of one on the hub")
+
+
+def test_a_name_nearby_is_told(tmp_path: Path) -> None:
+    published(tmp_path / "sentiment")
+    message = refusal(lambda: hub.directory_of(tmp_path / "sentimnet"))
+    assert f"does not exist (is {tmp_path / 'sentiment'} meant?): give a model" in message
 
 
 def test_a_directory_comes_before_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ def test_facts_are_read_back(tmp_path: Path) -> None:
     [
         (None, r"run\.json does not exist: a training run writes it"),
         ("{", r"run\.json is not JSON"),
-        ("{}", r"run\.json is not what a training run writes"),
-        ('{"a": 1}', r"run\.json is not what a training run writes"),
+        ("{}", r"run\.json: task is missing"),
+        ('{"a": 1}', r"run\.json: a is not known; remove it"),
     ],
 )
 def test_facts_that_cannot_be_used(tmp_path: Path, content: str | None, message: str) -> None:

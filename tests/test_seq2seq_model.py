@@ -582,7 +582,7 @@ def test_an_unknown_model_type_is_refused(tmp_path: Path, model_type: object) ->
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     message = refusal(lambda: Seq2SeqModel.load(tmp_path))
-    assert message == f"{tmp_path}/config.json does not exist: is {tmp_path} a model directory?"
+    assert message == f"{tmp_path}/config.json does not exist: {tmp_path} is empty"
     assert not is_seq2seq(tmp_path)
 
 

@@ -47,6 +47,7 @@ from encodax.saved_model import (
     Parts,
     family_and_config,
     family_of,
+    named_as,
     of_encoder,
     put_in_place,
 )
@@ -564,7 +565,8 @@ def _adapted(place: Path) -> tuple[ModelConfig | None, ModelFiles]:
         if is_there(place / name):
             settings = Settings(json_files.read(place / name, hint=""), where=place / name)
             family = family_named(settings.get("model_type"))
-            return family.read_config(settings), {name: family.account(settings)}
+            with named_as(place / name):
+                return family.read_config(settings), {name: family.account(settings)}
     return None, {}
 
 

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 import webbrowser
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -22,15 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
 
 from encodax import __version__
 from encodax.data import formats, sources
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, plain
 from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
 from encodax.signals import Terminated, terminable
+from encodax.terminal import Terminal, table
 
 if TYPE_CHECKING:
     from encodax.data.stream import Live
@@ -39,14 +41,39 @@ if TYPE_CHECKING:
 
 # Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
 
+
+class _Commands(TyperGroup):
+    """The commands; what is wrong with an argument is told in plain text."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _plainly():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: Any) -> Any:
+        with _plainly():
+            return super().invoke(context)
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Errors of click say what the user gave: a name of a file may hold anything."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(told := getattr(error, "message", None), str):
+            error.message = plain(told)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="encodax",
     help="Transformer encoders for JAX: train one, measure it, use it.",
     epilog="Begin with: encodax demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-errors = Console(stderr=True)
+errors = Terminal(stderr=True)
 
 LONGEST_READ = 500_000
 """Characters that `explore` reads from standard input, at most."""
@@ -146,7 +173,7 @@ def demo(
     except ImportError as error:
         raise EncodaxError(f"the demo needs {error.name}: pip install 'encodax[demo]'") from error
 
-    run_demo(out, seed=seed, overwrite=overwrite, console=Console())
+    run_demo(out, seed=seed, overwrite=overwrite, console=Terminal())
 
 
 # What `train` and `pretrain` share.
@@ -670,7 +697,6 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
         f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding",
         *(f"{what}: {place}" for what, place in result.places().items()),
         sep="\n",
-        highlight=False,
         soft_wrap=True,
     )
     print(json.dumps({"model": str(result.out), "step": result.best_step, **result.metrics}))
@@ -1451,8 +1477,6 @@ def info(
     Example:
       encodax info my-model --files
     """
-    from rich.table import Table
-
     from encodax import hub, reading
     from encodax.model import Model
     from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
@@ -1466,39 +1490,37 @@ def info(
     if files:
         _print_files(loaded.files)
         return
-    table = Table("module", "leaf", "shape", "parameters", "bytes")
-    for column in table.columns[3:]:
-        column.justify = "right"
+    modules = table("module", "leaf", "shape", "parameters", "bytes", numbers=3)
     for path, leaves in loaded.params.items():
         for leaf, array in leaves.items():
             shape = " x ".join(map(str, array.shape))
-            table.add_row(path, leaf, shape, f"{array.size:,}", f"{array.nbytes:,}")
-    table.add_section()
+            modules.add_row(path, leaf, shape, f"{array.size:,}", f"{array.nbytes:,}")
+    modules.add_section()
     size = sum(array.nbytes for leaves in loaded.params.values() for array in leaves.values())
-    table.add_row("in all", "", "", f"{loaded.parameter_count():,}", f"{size:,}")
-    # Wide enough on a pipe too: a cut path would be of no use.
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(table)
+    modules.add_row("in all", "", "", f"{loaded.parameter_count():,}", f"{size:,}")
+    console = _for_tables(width=120)
+    console.print(modules)
     if loaded.labels:
-        console.print("labels: " + ", ".join(loaded.labels), highlight=False, soft_wrap=True)
+        console.print("labels: " + ", ".join(loaded.labels), soft_wrap=True)
+
+
+def _for_tables(width: int) -> Terminal:
+    """Standard output: as wide as the terminal, or as is said where there is none."""
+    return Terminal() if sys.stdout.isatty() else Terminal(width=width)
 
 
 def _print_files(files: ModelFiles) -> None:
     """A table of the keys of JSON files: those that were used, then those that are kept."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("file", "key", "value", "what became of it")
+    told = table("file", "key", "value", "what became of it")
     for name, keys in files.items():
         rows = [(key, "", "used") for key in sorted(keys.used)]
         rows += [
             (key, shown(keys.kept[key]), f"harmless: {keys.reasons[key]}") for key in keys.kept
         ]
         for key, value, fate in rows:
-            table.add_row(*map(Text, (name, key, value, fate)))
-        table.add_section()
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(table)
+            told.add_row(name, key, value, fate)
+        told.add_section()
+    _for_tables(width=160).print(told)
 
 
 @app.command()
@@ -1577,8 +1599,7 @@ def plan(
         times = None if expected is None else asdict(expected)
         sys.stdout.write(_line({**found.to_json(), "expected_seconds": times}))
         return
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    console.print(table_of(found, expected))
+    _for_tables(width=100).print(table_of(found, expected))
 
 
 def _check_output(output: str, model: str, input: str | None = None) -> None:
@@ -1666,6 +1687,11 @@ class _Notes(logging.Handler):
         errors.print(f"note: {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **how: Any) -> None:
+    """A warning of a library, in a line, without the place in its code."""
+    errors.print(f"warning: {message}", soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     try:
@@ -1680,6 +1706,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    warnings.showwarning = _show_warning
     logging.getLogger("encodax").addHandler(_Notes())
     # What Orbax logs, it raises too: a line of our own says it.
     for name in ("absl", "asyncio"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -42,8 +44,7 @@ def directory_of(
     if os.path.isdir(path):  # also where the name is too long for a path
         return path
     if os.path.exists(path) or not HUB_ID.fullmatch(name) or name.startswith("."):
-        what = "is a file" if os.path.exists(path) else "does not exist"
-        raise EncodaxError(f"{name} {what}: give a model directory, or the id of one on the hub")
+        raise EncodaxError(f"{name} {_wrong_with(path)}")
     from huggingface_hub import snapshot_download  # it takes a while to import
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -68,6 +69,19 @@ def revision_of(directory: Path) -> str | None:
     place = directory.absolute()
     is_commit = re.fullmatch(r"[0-9a-f]{40}", place.name) is not None
     return place.name if is_commit and place.parent.name == "snapshots" else None
+
+
+def _wrong_with(path: Path) -> str:
+    """What is wrong with a path that is no directory, and what to give instead."""
+    if os.path.exists(path):
+        if path.with_name("config.json").exists():
+            return f"is a file: give its directory, {path.parent}"
+        return "is a file: give a model directory, or the id of one on the hub"
+    near: list[str] = []
+    with contextlib.suppress(OSError):
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    meant = f" (is {path.with_name(near[0])} meant?)" if near else ""
+    return f"does not exist{meant}: give a model directory, or the id of one on the hub"
 
 
 def upload(directory: Path, name: str, *, private: bool, token: str | None) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
+import types
+import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from encodax.errors import EncodaxError
 
@@ -39,6 +43,14 @@ def is_there(path: Path) -> bool:
     if not os.access(path, os.R_OK):
         raise EncodaxError(f"{path} cannot be read: Permission denied")
     return True
+
+
+def names_in(directory: Path) -> list[str]:
+    """Names of what stands in a folder, some thousand at most; none where it cannot be read."""
+    try:
+        return sorted(path.name for path in itertools.islice(directory.iterdir(), 1_000))
+    except OSError:
+        return []
 
 
 def check_content(path: Path, *, may_be_empty: bool = False) -> None:
@@ -132,6 +144,98 @@ def written(content: Any) -> str:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     # Half a character, as a label or the name of a file may hold, becomes its escape in JSON.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# Objects that stand for dataclasses: every key and the type of every value are checked.
+
+Spec = TypeVar("Spec")
+
+
+def built(spec: type[Spec], values: Any, where: Path | str, key: str = "") -> Spec:
+    """Make a dataclass of what `dataclasses.asdict` has written of one.
+
+    Args:
+        spec: the dataclass. Its fields are numbers, strings, flags, literals, lists, objects, and
+            such dataclasses; a union of these is the one that fits.
+        values: of JSON.
+        where: the file, for errors.
+        key: under which the values stand there.
+
+    Raises:
+        EncodaxError: names the key that is missing, not known, or of another type.
+    """
+    values = _of_type(values, dict, where, key)
+    hints, inside = typing.get_type_hints(spec), f"{key}." if key else ""
+    known = {field.name: field for field in fields(spec)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise EncodaxError(f"{where}: {inside}{name} is not known; remove it")
+    for name, own in known.items():
+        if name not in values and own.default is MISSING and own.default_factory is MISSING:
+            raise EncodaxError(f"{where}: {inside}{name} is missing")
+    return spec(
+        **{name: _value(hints[name], values[name], where, inside + name) for name in values}
+    )
+
+
+def _value(hint: Any, value: Any, where: Path | str, key: str) -> Any:
+    """A value of JSON as the type says: dataclasses from objects, tuples from lists."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _value(_option(options, value), value, where, key)
+    if origin is Literal:
+        if value not in options or isinstance(value, bool):
+            known = ", ".join(map(str, options))
+            raise EncodaxError(f"{where}: {key} = {shown(value)} is not one of: {known}")
+        return value
+    if origin is tuple:
+        items = enumerate(_of_type(value, list, where, key))
+        each = options[:1] * len(value) if options[-1] is ... else options
+        if len(each) != len(value):
+            raise EncodaxError(f"{where}: {key} = {shown(value)} wants {len(each)} values")
+        return tuple(_value(each[i], item, where, f"{key}[{i}]") for i, item in items)
+    if origin is dict:
+        items = _of_type(value, dict, where, key).items()
+        return {name: _value(options[1], item, where, f"{key}.{name}") for name, item in items}
+    if is_dataclass(hint) and isinstance(hint, type):
+        return built(hint, value, where, key)
+    return _of_type(value, hint, where, key)
+
+
+def _option(options: tuple[Any, ...], value: Any) -> Any:
+    """Which type of a union is meant: of several dataclasses the one that has these fields."""
+    if value is None and type(None) in options:
+        return type(None)
+    others = [option for option in options if option is not type(None)]
+    if isinstance(value, dict):
+        specs = [option for option in others if is_dataclass(option)]
+        return next((s for s in specs if {f.name for f in fields(s)} == value.keys()), others[0])
+    is_list = isinstance(value, list)
+    fitting = (o for o in others if (typing.get_origin(o) is tuple) == is_list)
+    return next(fitting, others[0])
+
+
+NAMES_OF_TYPES = {
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def _of_type(value: Any, kind: type, where: Path | str, key: str) -> Any:
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if type(value) is not kind or not is_finite:
+        told = f"{where}: {key} = " if key else f"{where}: "
+        raise EncodaxError(f"{told}{shown(value)} is not {NAMES_OF_TYPES[kind]}")
+    return value
 
 
 # Keys: each one is used, harmless, or refused.

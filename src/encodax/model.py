@@ -348,7 +348,7 @@ class Model:
         for name, text in zip(names, texts, strict=True):
             for each in (text,) if isinstance(text, str) else text:
                 check_unicode(each, name)
-        encodings = self.tokenizer.encode(texts)
+        encodings = self.tokenizer.encode(texts, names)
         rows = self.config.encoder.embeddings.vocabulary_size
         self.tokenizer.check_rows(encodings, rows, names)
         return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)

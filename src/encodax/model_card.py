@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from encodax.config import ModelConfig, Seq2SeqConfig
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, plain
 
 CARD_FILE = "README.md"
 SAVED_BY = "[Encodax](https://pypi.org/project/encodax)"
@@ -43,7 +43,7 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
     embeddings = encoder.embeddings
     library = "sentence-transformers" if is_embedder else "transformers"
     loadable = "" if model_type == "encodax" else f"library_name: {library}\n"
-    names = ", ".join(" ".join(label.split()) for label in config.labels)
+    names = ", ".join(plain(" ".join(label.split())) for label in config.labels)
     labels = f"\nLabels: {names}.\n" if names else ""
     limit = config.max_length or embeddings.max_positions
     about = f"""A Transformer encoder of the family `{model_type}`, saved by

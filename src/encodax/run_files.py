@@ -82,13 +82,10 @@ def read_facts(path: Path) -> RunFacts:
     """What a run is.
 
     Raises:
-        EncodaxError: the file is missing, or no run has written it.
+        EncodaxError: the file is missing, or names a key that no run would write so.
     """
     content = json_files.read(path, hint=": a training run writes it")
-    try:
-        return RunFacts(**content)
-    except TypeError as error:
-        raise EncodaxError(f"{path} is not what a training run writes: {error}") from error
+    return json_files.built(RunFacts, content, path)
 
 
 def read_curve(path: Path) -> list[Entry]:
@@ -112,7 +109,12 @@ def _entry(line: bytes, where: str) -> Entry:
         entry = json.loads(line)
     except (RecursionError, ValueError) as error:
         raise EncodaxError(f"{where}: is not JSON: {error}") from error
-    is_entry = isinstance(entry, dict) and isinstance(entry.get("step"), int)
-    if not is_entry or not all(isinstance(value, int | float) for value in entry.values()):
+    is_entry = isinstance(entry, dict) and type(entry.get("step")) is int
+    if not is_entry or not all(map(_is_number, entry.values())):
         raise EncodaxError(f"{where}: wants a step, and numbers by name")
     return dict(entry)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is one, and not beyond those that a picture has a place for."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)

@@ -27,6 +27,8 @@ from encodax.run_files import (
 
 EVALUATIONS = 20
 """That the table shows, the last ones."""
+OF_A_STEP = ("tokens_per_second", "padding", "learning_rate")
+"""What the curve has of each step, beside its loss."""
 SKIPPED = 20
 """Steps that were skipped of which the number is told, the last ones."""
 
@@ -44,7 +46,13 @@ def write_report(out: Path) -> Path:
         EncodaxError: a file is missing or damaged, or the page cannot be written.
     """
     curve = read_curve(out / METRICS_FILE)
+    for entry in curve:
+        if "loss" in entry and (missing := [name for name in OF_A_STEP if name not in entry]):
+            raise EncodaxError(f"{out / METRICS_FILE}: step {entry['step']} has no {missing[0]}")
     facts = read_facts(out / RUN_FILE)
+    for name in ("parameters", "layers", "width"):
+        if type(facts.model.get(name)) is not int:
+            raise EncodaxError(f"{out / RUN_FILE}: model.{name} is not a whole number")
     if not any("loss" in entry for entry in curve):
         raise EncodaxError(f"{out / METRICS_FILE} has no step yet: wait for the first")
     page = out / REPORT_FILE

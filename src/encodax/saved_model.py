@@ -33,7 +33,7 @@ from encodax import (
     weights,
 )
 from encodax.config import ModelConfig, Usage
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.families import Family, native
 from encodax.families.published import labels_of
 from encodax.json_files import ModelFiles, Settings, is_there
@@ -122,8 +122,9 @@ def read(
     encoder_only = encoder_only or is_embedder
     family, config, published = _published(place, encoder_only=encoder_only)
     activation = sentence_modules.activation_of(published) if _is_sequence(config) else None
-    weights.check_sizes(place, family, config, {"encoder": config.encoder})
-    loaded = weights.load(place, shapes_of(config), family, config)
+    stacks = {"encoder": config.encoder}
+    shapes = weights.checked_shapes(place, family, config, stacks, shapes_of)
+    loaded = weights.load(place, shapes, family, config)
     rows = config.encoder.embeddings.vocabulary_size
     tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE, rows=rows)
     _check_tokenizer(place, tokenizer, config)
@@ -176,21 +177,22 @@ def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig,
     published = Settings(_object(path), where=path)
     if "model_type" not in published:
         raise EncodaxError(f"{path}: the key 'model_type' is missing")
-    family = families.family_named(published["model_type"])
     with named_as(path):
+        architectures = published.plain().get("architectures")
+        family = families.family_named(published["model_type"], architectures)
         config = family.read_config(published, encoder_only=encoder_only)
     return family, config, published
 
 
 @contextmanager
 def named_as(path: Path) -> Iterator[None]:
-    """Errors that begin with a file's name alone begin with its path instead."""
+    """Errors of a configuration, which begin with `config.json`, begin with the file's path."""
     try:
         yield
     except EncodaxError as error:
-        if not str(error).startswith(f"{path.name}: "):
+        if not str(error).startswith(f"{CONFIG_FILE}: "):
             raise
-        raise EncodaxError(f"{path.parent / str(error)}") from error
+        raise EncodaxError(f"{path}{str(error).removeprefix(CONFIG_FILE)}") from error
 
 
 def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
@@ -263,7 +265,8 @@ def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig],
     content = _object(place / HEAD_FILE)
     head = native.read_head(content, str(place / HEAD_FILE))
     config = replace(parts.config, head=head, labels=labels_of(content, str(place / HEAD_FILE)))
-    of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
+    with library_errors(f"{place / HEAD_FILE}: no head can be made of it"):
+        of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
     names = {(path, leaf): f"{path}/{leaf}" for path, own in of_head.items() for leaf in own}
     shapes = {name: of_head[path][leaf].shape for (path, leaf), name in names.items()}
     stored = weights.read(place / HEAD_WEIGHTS_FILE, shapes)
@@ -412,5 +415,27 @@ def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> 
 
 def _object(path: Path) -> dict[str, Any]:
     content: dict[str, Any]
-    content = json_files.read(path, hint=f": is {path.parent} a model directory?")
+    content = json_files.read(path, hint=what_is_there(path.parent))
     return content
+
+
+def what_is_there(directory: Path) -> str:
+    """What an error adds where a directory holds no model: what it holds, and the way out."""
+    names = json_files.names_in(directory)
+    inside = [p.parent for depth in ("*", "*/*") for p in directory.glob(f"{depth}/{CONFIG_FILE}")]
+    converted = next((name for name in names if name.endswith(weights.CONVERTED)), None)
+    if not names:
+        return f": {directory} is empty"
+    steps = (directory, *(directory / name for name in names if name.isdecimal()))
+    if any((place / "record").exists() for place in steps):
+        return (
+            ": these are checkpoints of a training run; give the model that it writes (OUT), or go "
+            "on with the run (--resume)"
+        )
+    if inside:
+        return f": give the model directory in it: {min(inside)}"
+    if converted is not None:
+        return f": {weights.way_out_of(converted)}"
+    if tokenizer_files.TOKENIZER_FILE in names:
+        return f": {directory} holds a tokenizer alone, and no model"
+    return f": is {directory} a model directory?"

@@ -28,7 +28,7 @@ from encodax import (
     reading,
     weights,
 )
-from encodax.config import UNROLLED, Execution, Seq2SeqConfig
+from encodax.config import UNROLLED, DecoderConfig, EncoderConfig, Execution, Seq2SeqConfig
 from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
@@ -37,7 +37,14 @@ from encodax.families.seq2seq import FIRST, NEVER, Seq2SeqFamily
 from encodax.generation_config import GenerationConfig
 from encodax.json_files import FileKeys, ModelFiles, Settings, is_there
 from encodax.nn import DecoderCache, Transformer, functional
-from encodax.saved_model import CONFIG_FILE, GENERATION_FILE, named_as, put_in_place, with_kept
+from encodax.saved_model import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    named_as,
+    put_in_place,
+    what_is_there,
+    with_kept,
+)
 from encodax.sentencepiece_files import LANGUAGE
 from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
@@ -103,19 +110,24 @@ class Seq2SeqModel:
     def _read(cls, directory: Path) -> Seq2SeqModel:
         processes.check()
         place = directory / CONFIG_FILE
-        stored = json_files.read(place, hint=f": is {directory} a model directory?")
+        stored = json_files.read(place, hint=what_is_there(directory))
         if "model_type" not in stored:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
-        family = families.seq2seq_family_named(stored["model_type"])
+        with named_as(place):
+            family = families.seq2seq_family_named(
+                stored["model_type"], stored.get("architectures")
+            )
         said = generation_config.values_of(directory, stored)
         published = Settings(_published(stored, said.plain(), directory, family), where=place)
         with named_as(place):
             config = family.read_config(published)
         _check_ids(config, place)
         whole = config.transformer
-        weights.check_sizes(
-            directory, family, config, {"encoder": whole.encoder, "decoder": whole.decoder}
-        )
+        stacks: dict[str, EncoderConfig | DecoderConfig] = {
+            "encoder": whole.encoder,
+            "decoder": whole.decoder,
+        }
+        shapes = weights.checked_shapes(directory, family, config, stacks, parameter_shapes)
         generation, keys = generation_config.read(
             said,
             config,
@@ -129,7 +141,7 @@ class Seq2SeqModel:
             for key in keys.used:
                 published.get(key)
         files[CONFIG_FILE] = family.account(published)
-        loaded = weights.load(directory, parameter_shapes(config), family, config)
+        loaded = weights.load(directory, shapes, family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
         if tokenizer.least_rows > rows:  # BART has no row for its mask
@@ -258,7 +270,7 @@ class Seq2SeqModel:
         for name, text in zip(names, texts, strict=True):
             check_unicode(text, name)
             self._check_language(text, name)
-        encodings = self.tokenizer.encode(texts)
+        encodings = self.tokenizer.encode(texts, names)
         rows = self.config.transformer.encoder.embeddings.vocabulary_size
         self.tokenizer.check_rows(encodings, rows, names)
         return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
@@ -288,7 +300,7 @@ class Seq2SeqModel:
         for name, (_, target) in zip(names, pairs, strict=True):
             check_unicode(target, name)
         targets, cut_targets = packing.within(
-            self.tokenizer.encode_targets([pair[1] for pair in pairs]),
+            self.tokenizer.encode_targets([pair[1] for pair in pairs], names),
             self.longest_sequence,
             truncate=truncate,
             names=names,

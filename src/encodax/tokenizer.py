@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from encodax import reading, sentencepiece_files, tokenizer_classes, words
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.json_files import ModelFiles
 from encodax.sentencepiece_files import SentencePieceBackend
 from encodax.tokenizer_files import (
@@ -30,8 +30,8 @@ from encodax.tokenizer_files import (
     TOKENIZER_FILE,
     VOCABULARY_FILE,
     TokenizerFiles,
+    check_ids,
     frame,
-    library_errors,
     text_of,
 )
 from encodax.words import WordRule
@@ -305,7 +305,13 @@ class Tokenizer:
 
     @classmethod
     def _read(cls, directory: Path, model_type: str | None, rows: int | None) -> Tokenizer:
-        source = TokenizerFiles(directory)
+        with library_errors(f"{directory}: no tokenizer can be made of its files"):
+            return cls._of_files(TokenizerFiles(directory), model_type, rows)
+
+    @classmethod
+    def _of_files(
+        cls, source: TokenizerFiles, model_type: str | None, rows: int | None
+    ) -> Tokenizer:
         family = source.family(model_type)
         class_name = tokenizer_classes.class_of(source, model_type)
         of_sentencepiece = None
@@ -321,6 +327,7 @@ class Tokenizer:
             backend = tokenizer_classes.build(source, class_name, family, rows)
             named = tokenizer_classes.special_tokens(source, class_name).items()
             special = {role: text_of(token) for role, token in named if token is not None}
+        check_ids(source.path, backend.get_vocab())
         conventions = Conventions(
             class_name=class_name,
             cuts_left=source.cuts_left,
@@ -520,18 +527,32 @@ class Tokenizer:
         token = self.special_tokens.get(role)
         return None if token is None else self._backend.token_to_id(token)
 
-    def encode(self, texts: Sequence[Text]) -> list[Encoding]:
-        """Encode texts and pairs, in parallel, in order."""
-        return self._encoded(texts, self._backend)
+    def encode(self, texts: Sequence[Text], names: Sequence[str] | None = None) -> list[Encoding]:
+        """Encode texts and pairs, in parallel, in order.
 
-    def encode_targets(self, texts: Sequence[str]) -> list[Encoding]:
+        Args:
+            texts: what to encode.
+            names: what each is called in an error; `text 0` and so on when not given.
+
+        Raises:
+            EncodaxError: the tokenizer fails at a text.
+        """
+        return self._encoded(texts, names, self._backend)
+
+    def encode_targets(
+        self, texts: Sequence[str], names: Sequence[str] | None = None
+    ) -> list[Encoding]:
         """Encode texts as what is generated, which Marian has a model of its own for."""
-        return self._encoded(texts, self._of_targets)
+        return self._encoded(texts, names, self._of_targets)
 
     def _encoded(
-        self, texts: Sequence[Text], backend: tokenizers.Tokenizer | SentencePieceBackend
+        self,
+        texts: Sequence[Text],
+        names: Sequence[str] | None,
+        backend: tokenizers.Tokenizer | SentencePieceBackend,
     ) -> list[Encoding]:
-        found = _encode_batch(backend, list(texts))
+        names = names or [f"text {index}" for index in range(len(texts))]
+        found = _encode_batch(backend, list(texts), names)
         return [self._encoding(text, of_it) for text, of_it in zip(texts, found, strict=True)]
 
     def _encoding(self, text: Text, encoding: Any) -> Encoding:
@@ -596,7 +617,8 @@ class Tokenizer:
             if len(token) > len(prefix) and token.startswith(prefix):
                 return token.removeprefix(prefix), "goes on"
             return token, "as it stands"
-        text = backend.decode([int(token_id)], skip_special_tokens=False)
+        with library_errors(f"the token {token!r} cannot be decoded"):
+            text = backend.decode([int(token_id)], skip_special_tokens=False)
         if not self._spaces_are_of_tokens:
             return text, "as it stands"
         # A decoder may drop the first space of a text; it is no part of the word.
@@ -651,7 +673,7 @@ def cleans_spaces(
 
 
 def _encode_batch(
-    backend: tokenizers.Tokenizer | SentencePieceBackend, texts: list[Text]
+    backend: tokenizers.Tokenizer | SentencePieceBackend, texts: list[Text], names: Sequence[str]
 ) -> Sequence[Any]:
     """Encode texts.
 
@@ -662,8 +684,8 @@ def _encode_batch(
         with library_errors("texts"):
             return backend.encode_batch(texts)
     except EncodaxError:
-        for number, text in enumerate(texts):
-            with library_errors(f"text {number}: the tokenizer fails"):
+        for name, text in zip(names, texts, strict=True):
+            with library_errors(f"{name}: the tokenizer fails"):
                 backend.encode_batch([text])
         raise
 

@@ -25,7 +25,7 @@ from tokenizers import (
     processors,
 )
 
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.json_files import shown
 from encodax.tokenizer_files import (
     BPE_VOCABULARY_FILE,
@@ -45,7 +45,6 @@ from encodax.tokenizer_files import (
     check_ids,
     frame,
     json_vocabulary,
-    library_errors,
     text_of,
 )
 
@@ -356,6 +355,14 @@ def _add_tokens(
             )
 
 
+WITHOUT_FILES = {
+    "ByT5Tokenizer": "bytes",
+    "PerceiverTokenizer": "bytes",
+    "CanineTokenizer": "characters",
+}
+"""Classes that have no vocabulary, and what their tokens are."""
+
+
 def _of_vocabulary_files(
     source: TokenizerFiles, known: TokenizerClass | None, family: str, rows: int | None
 ) -> tokenizers.Tokenizer:
@@ -367,7 +374,16 @@ def _of_vocabulary_files(
     there = [name for name in (*VOCABULARY_FILES, *SENTENCEPIECE_FILES) if name in source.files]
     if not there:
         path = source.path / TOKENIZER_FILE
-        raise EncodaxError(f"{path} does not exist: is {source.path} a model directory?")
+        if (own := source.named_class()) in WITHOUT_FILES:
+            raise EncodaxError(
+                f"{source.path}: {own} has no vocabulary, but reads {WITHOUT_FILES[own]}, "
+                f"which is not supported; choose a model that has a {TOKENIZER_FILE}"
+            )
+        known_files = ", ".join((*VOCABULARY_FILES, *SENTENCEPIECE_FILES))
+        raise EncodaxError(
+            f"{path} does not exist, nor any of {known_files}: fetch the tokenizer's files, too, "
+            f"or write them with transformers: {WAY_OUT}"
+        )
     if known is None or known.read is None or not all(name in source.files for name in known.files):
         raise EncodaxError(
             f"{source.path}: {TOKENIZER_FILE} does not exist, and {there[0]} alone gives no "

@@ -6,15 +6,14 @@ of a directory is ever run.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, processors
 
 from encodax import json_files
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.json_files import (
     FileKeys,
     ModelFiles,
@@ -189,20 +188,6 @@ def frame(begin: Token | None, end: Token) -> processors.PostProcessor:
         pair=f"{first}$A {end[0]} $B:1 {end[0]}:1",
         special_tokens=[begin, end] if begin else [end],
     )
-
-
-@contextlib.contextmanager
-def library_errors(where: object) -> Iterator[None]:
-    """Turn what the `tokenizers` library raises, its panics too, into errors of one line."""
-    try:
-        yield
-    except EncodaxError:
-        raise
-    except BaseException as error:
-        # A panic of its Rust code is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise EncodaxError(f"{where}: {' '.join(str(error).split())}") from error
 
 
 class TokenizerFiles:
@@ -411,10 +396,16 @@ def _read(path: Path) -> bytes | None:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+MOST_IDS = 2**31
+"""Ids are below it: batches hold them in 32 bits."""
+
+
 def check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:
-    """Refuse an id that two tokens have."""
+    """Refuse an id that two tokens have, or that is none."""
     tokens: dict[int, str] = {}
     for token, index in vocabulary.items():
+        if not 0 <= index < MOST_IDS:
+            raise EncodaxError(f"{path}: the id of {token!r} is {index}, not in 0..{MOST_IDS - 1}")
         if tokens.setdefault(index, token) != token:
             raise EncodaxError(f"{path}: {tokens[index]!r} and {token!r} have the same id {index}")
 

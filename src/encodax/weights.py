@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from jaxtyping import Array
 
 from encodax import json_files, tensor_file
 from encodax.config import DecoderConfig, EncoderConfig, RelativeBiasConfig
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.families.tensors import TensorNames
 from encodax.json_files import check_content, is_there
 from encodax.tensor_file import TensorFile
-from encodax.types import Params
+from encodax.types import Params, Shapes
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,31 @@ def load(
     carried = reader.rest()
     reader.check(files[0][0] if len(files) == 1 else _index(directory / file))
     return Loaded(params, carried)
+
+
+def checked_shapes(
+    directory: Path,
+    family: TensorNames,
+    config: Any,
+    stacks: Mapping[str, EncoderConfig | DecoderConfig],
+    shapes_of: Callable[[Any], Shapes],
+) -> Shapes:
+    """The parameter tree of a configuration, without values, once its sizes are known to fit.
+
+    Args:
+        directory: of the model.
+        family: says where each parameter stands.
+        config: of the model.
+        stacks: as `check_sizes` has them.
+        shapes_of: gives the tree of a configuration.
+
+    Raises:
+        EncodaxError: the weights have another size; or the configuration is of no model, such as
+            one whose heads do not fit its width.
+    """
+    with library_errors(f"{directory / 'config.json'}: no model can be made of it"):
+        check_sizes(directory, family, config, stacks)
+        return shapes_of(config)
 
 
 def check_sizes(
@@ -375,10 +400,25 @@ def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
     return [(directory / name, tensors) for name, tensors in sorted(files.items())]
 
 
+CONVERTED = (".gguf", ".onnx", ".tflite", ".mlmodel", ".mlpackage", ".ot", ".msgpack", ".h5")
+"""Endings of files that others have made of a model's weights."""
+
+
+def way_out_of(converted: str) -> str:
+    """What to do where there is such a file, and no other."""
+    return (
+        f"{converted} is made of a model for other programs: fetch the model that it was made of, "
+        f"with its config.json and {WEIGHTS_FILE}"
+    )
+
+
 def _missing(path: Path) -> str:
     pickles = sorted(found.name for kind in PICKLES for found in path.parent.glob(kind))
     if not pickles:
-        return f"{path} does not exist; weights are read from safetensors alone"
+        names = json_files.names_in(path.parent)
+        converted = next((name for name in names if name.endswith(CONVERTED)), None)
+        way_out = f"; {way_out_of(converted)}" if converted else ""
+        return f"{path} does not exist; weights are read from safetensors alone{way_out}"
     return (
         f"{path} does not exist, and {pickles[0]} is not read: such a file can run code when it is "
         "opened; convert it once where you trust it: load it with the class of transformers or "

@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -604,3 +605,34 @@ def test_the_way_out_of_another_encoding_works(tmp_path: Path, encoding: str) ->
     _, _, command = str(caught.value).partition("as in: ")
     done = subprocess.run(command.split(), capture_output=True, check=True)
     assert fields(written(tmp_path, "b.txt", done.stdout)) == [{"text": text}]
+    assert fields(written(tmp_path, "b.txt", done.stdout)) == [{"text": "naïve"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("a.en", "let the name end in one of these, or tell it (--format, format=)"),
+        ("a.xlsx", "save the table as CSV, in UTF-8"),
+        ("a.pdf", "save it as text (.txt), a text a line"),
+        ("model.safetensors", "that is no file of texts"),
+        ("a.zip", "unpack it first, or pack it by gzip"),
+    ],
+)
+def test_of_a_file_of_another_kind_the_way_out_is_its_own(
+    tmp_path: Path, name: str, way_out: str
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(EncodaxError, match=re.escape(way_out)):
+        list(read(tmp_path / name))
+
+
+def test_a_brace_alone_begins_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    def piped(content: bytes) -> list[Any]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return [dict(record.fields) for record in read("-")]
+
+    assert piped(b"{ a text }\nb\n") == [{"text": "{ a text }"}, {"text": "b"}]
+    assert piped(b'{"text": "a"}\n') == piped(b'  { "text": "a"}\n') == [{"text": "a"}]
+    with pytest.raises(EncodaxError, match="not JSON") as caught:
+        piped(b'{"text": "a"}\nb\n')
+    assert "for a text a line: --format txt" in caught.value.__notes__[0]

@@ -275,3 +275,20 @@ def test_attention_map_is_as_strong_as_its_weights() -> None:
 def test_attention_map_wants_a_token_for_each_row() -> None:
     with pytest.raises(ValueError, match="3 tokens, but weights of the shape"):
         figures.attention_map(np.eye(2), ["a", "b", "c"], "head")
+
+
+def test_names_are_plain_text_in_every_picture() -> None:
+    name = "$\\frac $x_ <b>&\x1b[31m\u202e\x00"
+    shown = r"$\frac $x_ &lt;b&gt;&amp;\x1b[31m\u202e\x00"
+    table = np.eye(2)
+    curve = {name: (np.arange(3.0), np.arange(3.0)), "b": (np.arange(3.0), np.arange(3.0))}
+    for picture in (
+        figures.line_chart(curve, name),
+        figures.bar_chart({name: 1.0, "b": 2.0}, name),
+        figures.heat_map(
+            table, name, across=name, down=name, rows=[name, "b"], columns=["a", name]
+        ),
+        figures.attention_map(table, [name, "b"], name),
+    ):
+        assert shown in picture
+        ElementTree.fromstring(picture)

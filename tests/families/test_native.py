@@ -105,22 +105,44 @@ def test_a_new_head_is_berts() -> None:
     assert head == HeadConfig("sequence", 3, "cls", dense_width=8)
 
 
-@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "message"),
     [
-        lambda config: config.pop("encoder"),
-        lambda config: config.pop("pad_token_id"),
-        lambda config: config["head"].update(new=1),
-        lambda config: config["encoder"].update(layers=[3]),
-        lambda config: config["encoder"].update(relative_positions={"spam": 3}),
-        lambda config: config.update(id2label=["no"]),
-        lambda config: config.update(id2label={"zero": "no"}),
+        (lambda config: config.pop("encoder"), "encoder is missing"),
+        (lambda config: config.pop("pad_token_id"), "pad_token_id is missing"),
+        (lambda config: config.update(pad_token_id=True), "pad_token_id = true is not a token id"),
+        (lambda config: config["head"].update(new=1), r"head\.new is not known"),
+        (lambda config: config["head"].pop("kind"), r"head\.kind is missing"),
+        (lambda config: config["head"].update(classes="2"), r'head\.classes = "2" is not a whole'),
+        (
+            lambda config: config["head"].update(pooling="x"),
+            r'head\.pooling = "x" is not one of: cls',
+        ),
+        (
+            lambda config: config["head"].update(pooling=["x"]),
+            r'head\.pooling\[0\] = "x" is not one',
+        ),
+        (lambda config: config.update(head=[]), r"head = \[\] is not an object"),
+        (
+            lambda config: config["encoder"].update(layers=[3]),
+            r"encoder\.layers\[0\] = 3 is not an ob",
+        ),
+        (lambda config: config["encoder"].update(layers=None), r"layers = null is not a list"),
+        (
+            lambda config: config["encoder"].update(relative_positions={"spam": 3}),
+            r"encoder\.relative_positions\.spam is not known",
+        ),
+        (
+            lambda config: config["encoder"]["embeddings"].update(dropout_rate=float("nan")),
+            r"encoder\.embeddings\.dropout_rate = NaN is not a finite number",
+        ),
+        (lambda config: config.update(id2label=["no"]), "id2label wants an object"),
+        (lambda config: config.update(id2label={"zero": "no"}), "id2label numbers its labels zero"),
     ],
 )
-def test_a_configuration_that_is_not_ours_is_refused(spoil: Any) -> None:
+def test_a_configuration_that_is_not_ours_is_refused(spoil: Any, message: str) -> None:
     config = native.write_config(ModelConfig(PLAIN, HEADS["sequence"], ("no", "yes")))
-    config["head"] = dict(config["head"])
+    config = json.loads(json.dumps(config))
     spoil(config)
-    with pytest.raises(EncodaxError, match="not a configuration of Encodax"):
+    with pytest.raises(EncodaxError, match=message):
         native.read_config(config)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -112,3 +113,81 @@ def test_each_build_and_set_of_flags_has_a_folder(
     monkeypatch.setattr(module, "_processor", lambda: "another")
     folders.append(private_folder())
     assert len(set(folders)) == 3
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The entry of a program in a cache."""
+    monkeypatch.setenv("ENCODAX_CACHE", str(tmp_path))
+    assert compiled() == 0
+    (entry,) = tmp_path.glob("compiled/*/*-cache")
+    return entry
+
+
+def compiled() -> int:
+    """Compile the program, and tell how often it was found instead."""
+    found: list[str] = []
+
+    def listen(event: str, **_: object) -> None:
+        found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    jax.clear_caches()
+    with compile_cache():
+        program = jax.jit(lambda x: x * 23).lower(1.0).compile()
+    assert program(2.0) == 46
+    return sum(event.endswith("/cache_hits") for event in found)
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "a bit": lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:],
+    "the last bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "longer": lambda content: content + b"0",
+    "something else": lambda content: b"\xff" * 5_000,
+    "without a checksum": lambda content: content[: -module.DIGEST_BYTES],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_entry_is_made_anew_without_a_word(
+    kept: Path, damage: Callable[[bytes], bytes], recwarn: pytest.WarningsRecorder
+) -> None:
+    whole = kept.read_bytes()
+    kept.write_bytes(damage(whole))
+    assert compiled() == 0
+    assert kept.exists() and kept.read_bytes() != damage(whole)
+    assert compiled() == 1
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("what", ["folder", "gone", "read-only"])
+def test_an_entry_that_cannot_be_read_or_written_is_no_error(
+    kept: Path, what: str, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.unlink()
+    if what == "folder":
+        kept.mkdir()
+    elif what == "gone":  # between the look at the folder and the write into it
+        put = module.CheckedCache.put
+
+        def put_late(cache: module.CheckedCache, key: str, value: bytes) -> None:
+            shutil.rmtree(kept.parent)
+            put(cache, key, value)
+
+        monkeypatch.setattr(module.CheckedCache, "put", put_late)
+    else:
+        kept.parent.chmod(0o500)
+    assert compiled() == 0
+    assert not recwarn.list
+
+
+def test_what_could_be_written_in_part_is_removed(tmp_path: Path) -> None:
+    class Full:
+        def put(self, key: str, value: bytes) -> None:
+            (tmp_path / f"{key}-cache").write_bytes(value[:9])
+            raise OSError("no space left")
+
+    module.CheckedCache(Full(), tmp_path).put("key", b"program" * 9)
+    assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jobs
 import numpy as np
 import pytest
+from directories import edit_json
 
 from encodax.errors import EncodaxError
 from encodax.training import sharding
@@ -145,9 +146,19 @@ def lose_the_record(folder: Path) -> None:
     (folder / "record" / "metadata").unlink()
 
 
+def change_the_record(folder: Path) -> None:
+    edit_json(folder / "record" / "metadata", lambda record: record.update(key=["x"], more=1))
+
+
+def lose_a_key_of_the_record(folder: Path) -> None:
+    edit_json(folder / "record" / "metadata", lambda record: record.popitem())
+
+
 # Of many parts that cannot be read, TensorStore tells the first; the others are left behind.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", [cut, flip, lose_the_record])
+@pytest.mark.parametrize(
+    "damage", [cut, flip, lose_the_record, change_the_record, lose_a_key_of_the_record]
+)
 def test_a_damaged_one_is_named_and_the_one_before_taken_on_request(
     tmp_path: Path, damage: Any
 ) -> None:

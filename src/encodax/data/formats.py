@@ -125,7 +125,7 @@ PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ": "xz",
     b"BZh": "bzip2",
-    b"PK\x03\x04": "zip, as files of Excel are",
+    b"PK\x03\x04": "zip, as files of Excel are, which save as CSV",
 }
 """How the bytes of packed files begin; gzip is read as it is."""
 
@@ -235,6 +235,16 @@ def has_no_name(path: Path | str) -> bool:
     return str(path) == "-" or ((of_system or is_stream(path)) and not is_known(path))
 
 
+OTHERS = {
+    ("xlsx", "xls", "xlsm", "ods", "numbers"): "save the table as CSV, in UTF-8",
+    ("docx", "doc", "odt", "rtf", "pdf", "html", "htm", "md"): "save it as text (.txt), a text a "
+    "line",
+    ("safetensors", "bin", "npy", "npz", "pt", "pkl", "onnx", "gguf"): "that is no file of texts",
+    ("zip", "zst", "xz", "bz2", "7z", "tar", "tgz", "rar"): "unpack it first, or pack it by gzip",
+}
+"""What to do with files of other kinds, by their endings."""
+
+
 def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) -> str:
     """The format of a file: as it is told, or else by the file's ending.
 
@@ -244,9 +254,13 @@ def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) 
     name = name_of(path)
     format = format or _by_ending(path)
     if format not in NAMES:
+        way_out = next(
+            (way for endings, way in OTHERS.items() if format in endings),
+            "let the name end in one of these, or tell it (--format, format=) where that can be "
+            "told",
+        )
         raise EncodaxError(
-            f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; let the name end in one "
-            "of these, or tell it (--format, format=)"
+            f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; {way_out}"
         )
     if columns and format not in TABLES:
         raise EncodaxError(
@@ -316,7 +330,11 @@ def of_first_line(line: str) -> str:
     """The format of what has no name: JSON if it begins as that, else a text a line."""
     if line.strip() in ("{", "["):
         return "json"
-    return "jsonl" if line.lstrip().startswith("{") else "txt"
+    return "jsonl" if OBJECT.match(line) else "txt"
+
+
+OBJECT = re.compile(r'\s*\{\s*(["}]|\Z)')
+"""How a line begins that is an object of JSON; a brace alone begins none."""
 
 
 def _by_ending(path: Path | str) -> str:

@@ -56,8 +56,16 @@ def read(
             found: Iterator[tuple[Mapping[str, Any], str]] = parquet.records(str(path))
         else:
             found = _of_text(stream, path, own, columns)
-        for fields, where in found:
-            yield with_names(Record(fields, where), renamed)
+        try:
+            for fields, where in found:
+                yield with_names(Record(fields, where), renamed)
+        except EncodaxError as error:
+            if not is_told and "not JSON" in str(error):
+                error.add_note(
+                    f"{formats.name_of(path)} is read as JSON Lines, as it begins as an object; "
+                    "for a text a line: --format txt (format=)"
+                )
+            raise
 
 
 def _of_text(

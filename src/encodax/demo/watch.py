@@ -19,7 +19,12 @@ Report = Callable[[int, int], None]
 def watch(name: str, console: Console) -> Iterator[Report]:
     """Show the progress of something that calls what this gives."""
     if console.is_terminal:
-        columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn(name, markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(name, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)

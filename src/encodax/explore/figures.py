@@ -12,13 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax import saxutils
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter, StrMethodFormatter
+
+from encodax.errors import plain
 
 COLOURS = {
     "#010101": "var(--ink, #1f2328)",
@@ -33,6 +35,7 @@ FONTS = "system-ui, sans-serif"
 
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, and found by a search
+    "text.parse_math": False,  # a dollar in a label or a token is one
     "svg.hashsalt": "encodax",  # the same names from run to run
     "font.family": "sans-serif",
     "font.size": 10,
@@ -115,9 +118,9 @@ def line_chart(
                 "marker": marker,
                 "markersize": 4,
             }
-            axes.plot(*_thinned(steps, values), label=name, **line)
+            axes.plot(*_thinned(steps, values), label=plain(name), **line)
             is_drawn |= len(steps) > 0
-        axes.set(title=title, xlabel=across)
+        axes.set(title=plain(title), xlabel=plain(across))
         if doubles:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -162,10 +165,10 @@ def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.7 + 0.3 * len(values)), layout="constrained")
         axes = figure.subplots()
-        bars = axes.barh(list(values), list(values.values()), color=ACCENT, height=0.6)
+        bars = axes.barh(list(map(plain, values)), list(values.values()), color=ACCENT, height=0.6)
         told = "{:.0%}" if is_share else EngFormatter(sep=" ", places=1)
         axes.bar_label(bars, fmt=told, padding=4)
-        axes.set(title=title, xticks=[])
+        axes.set(title=plain(title), xticks=[])
         axes.margins(x=0.2)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
@@ -222,12 +225,12 @@ def heat_map(
         image = axes.imshow(
             table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="none"
         )
-        axes.set(title=title, xlabel=across, ylabel=down)
+        axes.set(title=plain(title), xlabel=plain(across), ylabel=plain(down))
         if rows:
-            axes.set_yticks(range(len(rows)), rows)
+            axes.set_yticks(range(len(rows)), list(map(plain, rows)))
         if columns:
             turned = 90 if max(map(len, columns)) > 2 else 0
-            axes.set_xticks(range(len(columns)), columns, rotation=turned)
+            axes.set_xticks(range(len(columns)), list(map(plain, columns)), rotation=turned)
         if has_scale:
             scale = figure.colorbar(image, ax=axes)
             if np.min(table) >= 0:
@@ -458,6 +461,11 @@ def _cells(
         f"<title>{rows[t]} → {columns[s]}: {weights[t, s]:.2f}</title></rect>"
         for t, s in np.argwhere(weights >= FAINTEST).tolist()
     ]
+
+
+def escape(text: str) -> str:
+    """A text inside an element: XML has no place for control characters."""
+    return saxutils.escape(plain(text))
 
 
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:

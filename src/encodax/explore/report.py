@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import jinja2
 
+from encodax.errors import plain
 from encodax.types import Span
 
 TEMPLATE = "report.html.jinja"
@@ -195,12 +196,20 @@ def render(page: Page) -> str:
     return from_template(TEMPLATE, page=page)
 
 
+def _shown(value: Any) -> Any:
+    """A text with escapes for what is no character to see; what is HTML already stays so."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(plain, value.split("\n")))
+
+
 def from_template(template: str, **values: Any) -> str:
     """A template that stands beside this file, with texts escaped and no value left out."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

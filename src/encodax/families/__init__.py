@@ -112,13 +112,18 @@ SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
 """Families of sequence-to-sequence models by `model_type`."""
 
 
-def family_named(model_type: object) -> Family:
+def family_named(model_type: object, architectures: object = None) -> Family:
     """The family of that `model_type`.
 
+    Args:
+        model_type: of `config.json`.
+        architectures: of `config.json`, to say what is wrong with them.
+
     Raises:
-        EncodaxError: it is not known.
+        EncodaxError: it is not known, or of sequence-to-sequence models.
     """
     if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
+        _check_whole(model_type, architectures)
         raise EncodaxError(
             f"model_type {model_type!r} is a sequence-to-sequence model: use `encodax translate` "
             "(encodax.Translator), or read it with encodax.Seq2SeqModel.load"
@@ -144,12 +149,33 @@ def family_for(config: ModelConfig) -> Family:
     return native
 
 
-def seq2seq_family_named(model_type: object) -> FamilyOfSeq2Seq:
+def _check_whole(model_type: str, architectures: object) -> None:
+    """Refuse a part of a sequence-to-sequence model, or one with a head: T5EncoderModel, say."""
+    family = SEQ2SEQ_FAMILIES[model_type]
+    known = getattr(family, "architecture", None), *getattr(family, "other_architectures", ())
+    named = architectures if isinstance(architectures, list) else []
+    for name in named:
+        if isinstance(name, str) and known[0] is not None and name not in known:
+            encoders = ", ".join(FAMILIES)
+            raise EncodaxError(
+                f"config.json: the architecture {name!r} is not supported: of model_type "
+                f"{model_type!r} whole models that generate are read ({', '.join(known)}); for "
+                f"`encodax predict` and `encodax embed` choose a model of: {encoders}"
+            )
+
+
+def seq2seq_family_named(model_type: object, architectures: object = None) -> FamilyOfSeq2Seq:
     """The family of sequence-to-sequence models of that `model_type`.
 
+    Args:
+        model_type: of `config.json`.
+        architectures: of `config.json`, to say what is wrong with them.
+
     Raises:
-        EncodaxError: it is not known.
+        EncodaxError: it is not known, or of encoders; or the architecture is no whole model.
     """
+    if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
+        _check_whole(model_type, architectures)
     if isinstance(model_type, str) and model_type in FAMILIES:
         raise EncodaxError(
             f"model_type {model_type!r} is an encoder, which writes no text: use `encodax predict` "

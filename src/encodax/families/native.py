@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
-from encodax.config import HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
+from encodax import json_files
+from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
 from encodax.families import harmless
 from encodax.families.published import labels_of, plain_head, scores_of, shape_of
@@ -76,58 +75,32 @@ def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> 
     """The specs that `write_config` wrote; with `encoder_only`, those of the encoder.
 
     Raises:
-        EncodaxError: a field is missing or is not one of ours.
+        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
+            type.
     """
-    try:
-        specs = {name: published[name] for name in ("encoder", "head")}
-        if encoder_only:
-            specs["head"] = None
-        return ModelConfig(
-            **fields_of(ModelConfig, specs),
-            labels=() if encoder_only else labels_of({"id2label": published.get("id2label", {})}),
-            pad_id=int(published["pad_token_id"]),
-            family=MODEL_TYPE,
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EncodaxError(f"config.json: not a configuration of Encodax: {error}") from error
+    where = "config.json"
+    for key in ("encoder", "head", "pad_token_id"):
+        if key not in published:
+            raise EncodaxError(f"{where}: {key} is missing")
+    head, pad_id = published["head"], published["pad_token_id"]
+    if type(pad_id) is not int or pad_id < 0:
+        raise EncodaxError(f"{where}: pad_token_id = {json_files.shown(pad_id)} is not a token id")
+    bare = encoder_only or head is None
+    return ModelConfig(
+        json_files.built(EncoderConfig, published["encoder"], where, "encoder"),
+        None if bare else json_files.built(HeadConfig, head, where, "head"),
+        labels=() if encoder_only else labels_of({"id2label": published.get("id2label", {})}),
+        pad_id=pad_id,
+        family=MODEL_TYPE,
+    )
 
 
 def read_head(values: Mapping[str, Any], where: str) -> HeadConfig:
     """A head alone, as `dataclasses.asdict` writes it.
 
     Raises:
-        EncodaxError: a field is missing or is not one of ours.
+        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
+            type.
     """
-    fields = {name: value for name, value in values.items() if name != "id2label"}
-    try:
-        return HeadConfig(**fields_of(HeadConfig, fields))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EncodaxError(f"{where} is not a head of Encodax: {error}") from error
-
-
-def fields_of(spec: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a spec, from what `dataclasses.asdict` made of one.
-
-    Raises:
-        KeyError: the spec has no such field.
-    """
-    hints = typing.get_type_hints(spec)
-    return {name: _built(hints[name], value) for name, value in values.items()}
-
-
-def _built(hint: Any, value: Any) -> Any:
-    """A value of JSON as the type says: specs from objects, tuples from lists."""
-    if is_dataclass(hint) and isinstance(hint, type):
-        return hint(**fields_of(hint, value))
-    if isinstance(hint, types.UnionType):
-        specs = [option for option in typing.get_args(hint) if option is not type(None)]
-        if value is None:
-            return None
-        if isinstance(value, Mapping):  # the one spec that has these fields
-            specs = [spec for spec in specs if {field.name for field in fields(spec)} == set(value)]
-            if not specs:
-                raise ValueError(f"no spec has the fields {', '.join(value)}")
-        return _built(specs[0], value) if specs else value
-    if typing.get_origin(hint) is tuple:
-        return tuple(_built(typing.get_args(hint)[0], item) for item in value)
-    return value
+    own = {name: value for name, value in values.items() if name != "id2label"}
+    return json_files.built(HeadConfig, own, where)

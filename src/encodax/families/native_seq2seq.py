@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from encodax import json_files
 from encodax.config import Seq2SeqConfig
-from encodax.errors import EncodaxError
 from encodax.families import harmless
-from encodax.families.native import canonical, copies, fields_of, file_name, is_stray, tensor
+from encodax.families.native import canonical, copies, file_name, is_stray, tensor
 from encodax.json_files import FileKeys, Settings
 
 __all__ = [
@@ -45,11 +45,10 @@ def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:
     """The specs that `write_config` wrote.
 
     Raises:
-        EncodaxError: a field is missing or is not one of ours.
+        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
+            type.
     """
     others = ("model_type", "is_encoder_decoder", "dtype")
     specs = {name: value for name, value in published.items() if name not in others}
-    try:
-        return replace(Seq2SeqConfig(**fields_of(Seq2SeqConfig, specs)), family=MODEL_TYPE)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EncodaxError(f"config.json: not a configuration of Encodax: {error}") from error
+    config = json_files.built(Seq2SeqConfig, specs, "config.json")
+    return replace(config, family=MODEL_TYPE)

@@ -1,13 +1,16 @@
 """Compiled programs on disk, so that the next process need not compile them again.
 
-JAX keeps and checks them; here is where they lie. A compiled program is code: the folder is the
-user's alone, and there is one for each jaxlib, processor and set of XLA flags.
+JAX keeps them; here is where they lie, and whether they are whole. A compiled program is code: the
+folder is the user's alone, and there is one for each jaxlib, processor and set of XLA flags. An
+entry ends in its checksum: one that is damaged is removed, compiled again and written anew, where
+JAX by itself would warn of it in every run, or run it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -16,6 +19,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -29,6 +33,7 @@ _SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
@@ -49,10 +54,76 @@ def compile_cache() -> Iterator[None]:
         wanted = {"jax_compilation_cache_dir": str(folder), **_SETTINGS}
         before = {name: getattr(jax.config, name) for name in wanted}
         try:
-            _set(wanted)
-            yield
+            with _checked():
+                _set(wanted)
+                yield
         finally:
             _set(before)
+
+
+class CheckedCache:
+    """The cache of JAX, whose entries each end in a checksum; that it fails is no error."""
+
+    def __init__(self, cache: Any, folder: Path | str):
+        """Wrap a cache.
+
+        Args:
+            cache: of JAX: it keeps bytes by key.
+            folder: where its entries are.
+        """
+        self._cache = cache
+        self._path = Path(folder)  # JAX asks for it by this name
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes of a key; None where there are none, or others than were put there."""
+        try:
+            entry = self._cache.get(key)
+        except OSError as error:
+            logger.info("a compiled program cannot be read: %s", error)
+            return None
+        if entry is None:
+            return None
+        content, digest = entry[:-DIGEST_BYTES], entry[-DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() == digest:
+            return bytes(content)
+        logger.info("a compiled program is damaged, and made anew: %s", key)
+        self._remove(key)
+        return None
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep the bytes of a key, whole or not at all."""
+        try:
+            self._cache.put(key, value + hashlib.sha256(value).digest())
+        except OSError as error:  # the disk is full, the folder is gone or can only be read
+            logger.info("a compiled program is not kept: %s", error)
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        with contextlib.suppress(OSError):
+            (self._path / f"{key}-cache").unlink()
+
+
+@contextlib.contextmanager
+def _checked() -> Iterator[None]:
+    """While it lasts, the cache that JAX makes of a folder is a checked one.
+
+    The function that makes it is private to JAX: where it is not there, JAX's own is used.
+    """
+    jax_cache = importlib.import_module("jax._src.compilation_cache")
+    make = getattr(jax_cache, "get_file_cache", None)
+    if make is None:
+        yield
+        return
+
+    def make_checked(path: str) -> tuple[CheckedCache, str] | None:
+        made = make(path)
+        return made and (CheckedCache(made[0], made[1]), made[1])
+
+    vars(jax_cache)["get_file_cache"] = make_checked
+    try:
+        yield
+    finally:
+        vars(jax_cache)["get_file_cache"] = make
 
 
 def _set(values: dict[str, object]) -> None:

@@ -64,7 +64,10 @@ class FillMask(OfModel):
         """
         head, tokenizer = model.config.head, model.tokenizer
         if head is None or head.kind != "vocabulary":
-            raise EncodaxError("the model has no masked-language-model head")
+            raise EncodaxError(
+                "the model has no masked-language-model head: choose one that has, such as "
+                "google-bert/bert-base-uncased, or train one with `encodax train masked-lm`"
+            )
         if tokenizer.mask_id is None or tokenizer.mask_token is None:
             raise EncodaxError("the tokenizer of the model has no mask token")
         if not 1 <= top_k <= head.classes:

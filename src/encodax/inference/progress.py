@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from encodax.errors import EncodaxError
+from encodax.terminal import Terminal
 
 MANY = 4096
 """Texts from which on a bar is worth showing."""
@@ -58,7 +59,6 @@ def counted(
     if not shown:
         yield from items
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -70,7 +70,7 @@ def counted(
 
     known = [BarColumn(), TimeRemainingColumn()] if total is not None else [TimeElapsedColumn()]
     columns = [SpinnerColumn(), TextColumn("{task.completed:,} texts"), *known]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
         for item in items:
             yield item

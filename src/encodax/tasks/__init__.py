@@ -92,5 +92,7 @@ def _tasks_of(config: ModelConfig) -> list[Task]:
         and (head.kind != "sequence" or head.problem == task.PROBLEM)
     ]
     if not tasks:
-        raise EncodaxError("the model has no head: train one with `encodax train`")
+        raise EncodaxError(
+            "the model has no head: train one with `encodax train`, or use `encodax embed`"
+        )
     return tasks

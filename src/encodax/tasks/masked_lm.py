@@ -72,7 +72,7 @@ def encode(
     texts = [_one(example.text, example.where) for example in examples]
     limit = model.longest_sequence
     found = []
-    for encoding in model.tokenizer.encode(texts):
+    for encoding in model.tokenizer.encode(texts, [one.where for one in examples]):
         frame = int(np.count_nonzero(encoding.sequence_ids != 0))
         pieces = encoding.pieces(0, max(1, limit - frame))
         found.append([piece for piece in pieces if _has_text(piece)])

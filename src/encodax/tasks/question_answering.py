@@ -122,7 +122,9 @@ def encode(
         EncodaxError: a question leaves no room for the context.
     """
     limit = min(WINDOW, model.max_length or WINDOW)
-    encodings = model.tokenizer.encode([example.text for example in examples])
+    encodings = model.tokenizer.encode(
+        [example.text for example in examples], [example.where for example in examples]
+    )
     empty = [
         place
         for place, own in enumerate(encodings)

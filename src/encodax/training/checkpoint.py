@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import time
@@ -28,7 +30,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers as policies
 
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, library_errors
 from encodax.training import checkpoint_folder, distributed
 from encodax.training.step import TrainState
 
@@ -61,7 +63,9 @@ class Checkpoints:
             ),
             cleanup_tmp_directories=True,
         )
-        manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
+        damaged = f"{self.directory}: a checkpoint is damaged; remove it, and go on from another"
+        with library_errors(damaged):
+            manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
         if distributed.is_first():
             checkpoint_folder.mark(self.directory)
         return manager
@@ -104,7 +108,7 @@ class Checkpoints:
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(_as_arrays(state)),
-                        record=ocp.args.JsonSave(record),
+                        record=ocp.args.JsonSave(_sealed(record)),
                     ),
                 )
 
@@ -144,7 +148,11 @@ class Checkpoints:
     def _restored(
         self, like: TrainState, step: int, check: Callable[[dict[str, Any], int], None]
     ) -> Restored:
-        record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
+        found = self._read(step, record=ocp.args.JsonRestore())
+        try:
+            record = _unsealed(found["record"])
+        except Exception as error:  # a record of any kind
+            raise self._damaged(step, f": {_first_line(error)}") from error
         check(record, step)
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
         found = self._read(step, state=ocp.args.StandardRestore(shapes))
@@ -231,6 +239,29 @@ def _first_line(error: BaseException) -> str:
         error = error.__cause__
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return first.partition(" [tensorstore_spec")[0][:300]
+
+
+def _sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with its own checksum: what reads it need not doubt a key or a type."""
+    return {**record, "seal": _digest(record)}
+
+
+def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
+    """The record that was sealed.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    found = {name: value for name, value in record.items() if name != "seal"}
+    if record.get("seal") != _digest(found):
+        raise ValueError("its record is not the one that was saved")
+    return found
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Of what JSON keeps of a record."""
+    kept = json.dumps(json.loads(json.dumps(record)), sort_keys=True)
+    return hashlib.sha256(kept.encode()).hexdigest()
 
 
 def _as_arrays(state: TrainState) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from encodax import outputs
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, plain
 from encodax.run_files import EVALUATION, METRICS_FILE, RUN_FILE, Entry, RunFacts, read_curve
+from encodax.terminal import Terminal
 from encodax.training.events import Events
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -45,12 +46,12 @@ class RunLog:
         self._about = about
         self._events = None if directory is None else Events(directory, done)
         self._steps = steps
-        self._console = console or Console(quiet=True)
+        self._console = console or Terminal(quiet=True)
         self._lives = self._console.is_terminal
         self._progress = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -128,7 +129,7 @@ class RunLog:
 
     def note(self, text: str) -> None:
         """Say something beside the numbers."""
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(plain(text), highlight=False, markup=False, soft_wrap=True)
 
     def _write(self, entry: Entry) -> None:
         self.curve.append(entry)
