@@ -413,7 +413,7 @@ def test_an_unknown_task_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "profile", "bad_batch.npz", "metrics.jsonl"])
-def test_what_is_in_the_way_is_refused_before_the_data_are_read(tmp_path: Path, name: str) -> None:
+def test_what_is_in_the_way_is_refused_before_the_first_step(tmp_path: Path, name: str) -> None:
     out = tmp_path / "model"
     out.mkdir()
     if "." in name:
@@ -421,16 +421,16 @@ def test_what_is_in_the_way_is_refused_before_the_data_are_read(tmp_path: Path, 
     else:
         (out / name).write_text("mine")
     with pytest.raises(EncodaxError, match=rf"{name} is in the way .*; move it away"):
-        run(out=out, overwrite=True, train="missing.jsonl")
+        run(out=out, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("choices", [{"out": "file/model"}, {"checkpoints": "file/x"}])
-def test_what_cannot_be_written_is_refused_before_the_data_are_read(
+def test_what_cannot_be_written_is_refused_before_the_first_step(
     tmp_path: Path, choices: dict[str, str]
 ) -> None:
     (tmp_path / "file").write_text("mine")
     places = {name: tmp_path / place for name, place in {"out": "model", **choices}.items()}
     with pytest.raises(EncodaxError, match="cannot be written: Not a directory; choose another"):
-        run(train="missing.jsonl", **places)
+        run(**places)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
