@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there is none, or all examples have the same.
     """
-    found = checked_labels([(label, each.where) for each in examples for label in each.target])
+    found = checked_labels((label, each.where) for each in examples for label in each.target)
     if all(set(example.target) == set(found) for example in examples):
         named = ", ".join(found)
         raise EncodaxError(f"every example has the labels {named}: there is nothing to tell")
@@ -111,21 +111,25 @@ def loss(
     return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
 
 
-def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """F1 over all labels together (micro) and averaged over them (macro), and exact match.
 
     F1 = 2 * hits / (given + right), and 0 for a label that is neither given nor right. An exact
     match has all its labels right, and no other.
     """
-    known = tuple(answers[0].scores)
-    given = np.array([[a.scores[label] >= THRESHOLD for label in known] for a in answers])
-    right = np.array([[label in example.target for label in known] for example in examples])
-    hits = (given & right).sum(axis=0)  # (C,)
-    counts = given.sum(axis=0) + right.sum(axis=0)  # (C,)
+    exact = total = 0
+    hits = counts = np.zeros((), np.int64)  # (C,)
+    for answer, example in zip(answers, examples, strict=True):
+        given = np.array([score >= THRESHOLD for score in answer.scores.values()])  # (C,)
+        right = np.array([label in example.target for label in answer.scores])
+        hits = hits + (given & right)
+        counts = counts + given + right
+        exact += bool((given == right).all())
+        total += 1
     return {
         "f1": float(2 * hits.sum() / max(counts.sum(), 1)),
         "f1_macro": float(np.mean(2 * hits / np.maximum(counts, 1))),
-        "exact_match": float(np.mean((given == right).all(axis=1))),
+        "exact_match": exact / total,
     }
 
 

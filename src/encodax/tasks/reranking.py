@@ -7,8 +7,8 @@ of a sigmoid, which the score goes through.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,7 @@ from encodax.tasks.task import (
     Objective,
     Targets,
     encode_whole,
+    number_of_text,
     text_of,
     the_one,
     unchanged,
@@ -84,7 +85,7 @@ def loss(
     return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
 
 
-def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """How high the relevant texts of each query are ranked, the mean over the queries.
 
     Average precision (`map`), the reciprocal rank of the first relevant text (`mrr@10`) and the
@@ -95,17 +96,18 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
     Raises:
         EncodaxError: no query has a relevant text.
     """
-    by_query: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    queries, scores, labels = array("q"), array("d"), array("d")
     for answer, example in zip(answers, examples, strict=True):
-        by_query[example.text[0]].append((-answer.score, example.target))
-    measured = []
-    for pairs in by_query.values():
-        gains = np.array([label for _, label in sorted(pairs)], np.float64)  # (texts,), best first
-        if gains.max() >= RELEVANT:
-            measured.append(_of_query(gains))
+        queries.append(number_of_text(example.text[0]))
+        scores.append(answer.score)
+        labels.append(example.target)
+    order = np.lexsort((labels, -np.asarray(scores), queries))  # best first, a query after another
+    _, begins = np.unique(np.asarray(queries)[order], return_index=True)
+    of_queries = np.split(np.asarray(labels)[order], begins[1:])  # each (texts,)
+    measured = [_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT]
     if not measured:
         raise EncodaxError(
-            f"none of {len(by_query)} queries has a relevant text (a label of {RELEVANT} or "
+            f"none of {len(of_queries)} queries has a relevant text (a label of {RELEVANT} or "
             "more): there is nothing to measure"
         )
     names = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
