@@ -23,7 +23,7 @@ from encodax.training import TrainSettings
 from encodax.training.examples import examples_of
 from encodax.training.plan import make_plan
 
-FEW, MANY = 1_000, 6_000
+FEW, MANY = 512, 2_048
 OF_A_ROW = 120
 """Bytes that each row may take: of numbers, where an object of Python would take hundreds."""
 
@@ -31,9 +31,9 @@ OF_A_ROW = 120
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept, and read together, is little enough to be full with the fewer rows."""
-    monkeypatch.setattr(dataset, "KEPT_BYTES", 200_000)
-    monkeypatch.setattr(dataset, "READ_TOGETHER", 256)
-    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 256)
+    monkeypatch.setattr(dataset, "KEPT_BYTES", 100_000)
+    monkeypatch.setattr(dataset, "READ_TOGETHER", 128)
+    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 128)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_an_evaluation_is_held_as_numbers(classifier: Model, tmp_path: Path) -> 
 def test_vectors_are_written_and_searched_as_they_come(
     classifier: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_files, "GROUP", 256)
+    monkeypatch.setattr(vectors, "BLOCK", 128)
     embedder = encodax.Embedder(classifier)
 
     def texts(file: Path) -> Iterator[str]:

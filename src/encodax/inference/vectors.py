@@ -26,6 +26,8 @@ NUMBERS = 1 << 22
 """... and numbers of the corpus: both bound the memory of a search."""
 QUERIES = 1024
 """Queries that are compared together, at most."""
+BLOCK = 1024
+"""Items of a stream that are compared together."""
 MAKE_RANGES = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
 """What makes a file of ranges."""
 
@@ -229,10 +231,10 @@ def searched(
     return kept
 
 
-def _blocks(items: Iterable[Any], height: int = 1024) -> Iterator[tuple[int, list[Any]]]:
-    """Items in lists of so many, each with the number of those before it."""
+def _blocks(items: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Items in lists, each with the number of those before it."""
     stream, before = iter(items), 0
-    while block := list(itertools.islice(stream, height)):
+    while block := list(itertools.islice(stream, BLOCK)):
         yield before, block
         before += len(block)
 

@@ -118,7 +118,8 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
     match has all its labels right, and no other.
     """
     exact = total = 0
-    hits = counts = np.zeros((), np.int64)  # (C,)
+    hits: np.ndarray = np.zeros((), np.int64)  # (C,)
+    counts: np.ndarray = hits
     for answer, example in zip(answers, examples, strict=True):
         given = np.array([score >= THRESHOLD for score in answer.scores.values()])  # (C,)
         right = np.array([label in example.target for label in answer.scores])

@@ -101,9 +101,10 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
         queries.append(number_of_text(example.text[0]))
         scores.append(answer.score)
         labels.append(example.target)
-    order = np.lexsort((labels, -np.asarray(scores), queries))  # best first, a query after another
-    _, begins = np.unique(np.asarray(queries)[order], return_index=True)
-    of_queries = np.split(np.asarray(labels)[order], begins[1:])  # each (texts,)
+    asked, gained = np.asarray(queries), np.asarray(labels)  # (texts,)
+    order = np.lexsort((gained, -np.asarray(scores), asked))  # a query after another, best first
+    _, begins = np.unique(asked[order], return_index=True)
+    of_queries = np.split(gained[order], begins[1:])  # each (texts,)
     measured = [_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT]
     if not measured:
         raise EncodaxError(
