@@ -933,7 +933,7 @@ def embed(
     _check_output(output, model, input)
     if save_ranges is not None:
         _check_output(str(save_ranges), model, input)
-        overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {})
+    overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {"--ranges": ranges})
     stored = vectors.storage(vector_type, None if ranges is None else vectors.read_ranges(ranges))
     empties = Empties(on_empty)
     examples = _examples_of(_records(texts, input, columns=columns, format=format), empties)
