@@ -5,18 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import encodax
 from encodax import Model
-from encodax.data.records import open_records
-from encodax.inference import vector_files, vectors
-from encodax.inference.evaluation import evaluate
 from encodax.tasks import classification, dataset
 from encodax.tasks.dataset import Dataset
 from encodax.training import TrainSettings
@@ -33,7 +29,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept, and read together, is little enough to be full with the fewer rows."""
     monkeypatch.setattr(dataset, "KEPT_BYTES", 100_000)
     monkeypatch.setattr(dataset, "READ_TOGETHER", 128)
-    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 128)
 
 
 @pytest.fixture(scope="module")
@@ -79,30 +74,3 @@ def test_a_set_to_learn_from_is_held_as_numbers(
         return data, found
 
     assert growth(plan, tmp_path) < OF_A_ROW
-
-
-def test_an_evaluation_is_held_as_numbers(classifier: Model, tmp_path: Path) -> None:
-    def measure(file: Path) -> None:
-        assert 0 <= evaluate(classifier, open_records(file))["accuracy"] <= 1
-
-    assert growth(measure, tmp_path) < OF_A_ROW
-
-
-def test_vectors_are_written_and_searched_as_they_come(
-    classifier: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vectors, "BLOCK", 128)
-    embedder = encodax.Embedder(classifier)
-
-    def texts(file: Path) -> Iterator[str]:
-        return (record.fields["text"] for record in open_records(file))
-
-    def embed(file: Path) -> None:
-        nearest = embedder.nearest(["a cat"], top_k=3)
-        with vector_files.opened(tmp_path / "v.npy", embedder.width, "float32") as written:
-            for text, vector in zip(texts(file), embedder.stream(texts(file)), strict=True):
-                written.write(text, vector)
-        vectors.searched(zip(texts(file), embedder.stream(texts(file)), strict=True), nearest)
-        assert len(nearest.hits()[0]) == 3
-
-    assert growth(embed, tmp_path) < OF_A_ROW
