@@ -51,7 +51,7 @@ import encodax
 from encodax import cli, json_files
 from encodax.config import Usage
 from encodax.data import sources
-from encodax.inference.vectors import TYPES
+from encodax.inference import vectors
 from encodax.run_files import RunFacts
 from encodax.training import TrainResult
 
@@ -587,16 +587,41 @@ def test_texts_become_vectors_in_any_format(call: Call, tmp_path: Path, prompt: 
     assert written == lines
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8", "binary"])
-def test_vectors_take_fewer_bytes(call: Call, tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize("kind", ["float32", "int8", "binary"])
+def test_vectors_take_fewer_bytes(call: Call, tmp_path: Path, kind: str) -> None:
+    texts = [record["text"] for record in SENTIMENT]
+    wanted, ranges = vectors_of(texts), None
     path = tmp_path / "a.npy"
-    choices = ["--vectors", precision, "--output", str(path)]
+    choices = ["--vectors", kind, "--output", str(path)]
+    if kind == "int8":
+        ranges = vectors.ranges_of(wanted)
+        made = ["--output", str(tmp_path / "b.npy"), "--save-ranges", str(tmp_path / "r.json")]
+        assert call("embed", "embedder", "--input", "good.jsonl", *made) == Outcome(0, "", "")
+        choices += ["--ranges", str(tmp_path / "r.json")]
     outcome = call("embed", "embedder", "--input", "good.jsonl", *choices)
     assert outcome == Outcome(0, "", "")
-    texts = [record["text"] for record in SENTIMENT]
-    np.testing.assert_array_equal(np.load(path), TYPES[precision](vectors_of(texts)))
+    stored = vectors.storage(kind, ranges)
+    np.testing.assert_array_equal(np.load(path), stored(wanted))
     assert call("embed", "embedder", "--input", "-", *choices, stdin=b"").code == 0
     assert len(np.load(path)) == 0
+    (line,) = call("embed", "embedder", texts[0], *choices[:2], *choices[4:]).answers
+    assert line["vector"] == stored(vectors_of(texts[:1]))[0].tolist()  # alone as among others
+
+
+def test_int8_is_refused_without_the_ranges_of_a_corpus(call: Call, tmp_path: Path) -> None:
+    ranges = str(tmp_path / "r.json")
+    one = ["embed", "embedder", "good", "--vectors", "int8"]
+    way_out = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
+    assert_refused(call(*one), f"int8 wants the ranges of a corpus.*--ranges FILE; .*{way_out}")
+    assert_refused(call(*one, "--ranges", ranges), f"r.json does not exist; .*{way_out}")
+    assert_refused(
+        call(*one, "--ranges", ranges, "--save-ranges", ranges), "--ranges or --save-ranges, not"
+    )
+    assert_refused(call(*one[:3], "--ranges", ranges), "r.json does not exist")
+    outcome = call(*one[:3], "--save-ranges", ranges)
+    assert "the ranges are of one vector" in outcome.err
+    assert outcome.code == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_without_module_files_embeds_too(call: Call) -> None:
@@ -1249,8 +1274,8 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["predict", "model", "good", "--output", "model/config.json"], "is a file of the model"),
         (["embed", "embedder", "good", "--output", "no/v.npy"], "no/v.npy .* no folder .*no"),
         (["predict", "model", "good", "--output", "file.xyz/a"], "file.xyz/a cannot be written"),
-        (["evaluate", "model", "--data", "empty.jsonl"], "the data set is empty"),
-        (["evaluate", "model", "--data", "blank.jsonl"], "the data set is empty"),
+        (["evaluate", "model", "--data", "empty.jsonl"], "empty.jsonl: the file is empty"),
+        (["evaluate", "model", "--data", "blank.jsonl"], "blank.jsonl: the file is empty"),
         (["evaluate", "model", "--data", "unlabelled.jsonl"], "line 1: wants a 'label'"),
         (["evaluate", "model", "--data", "days.jsonl"], "days.jsonl, line 1: wants a 'label'"),
     ],

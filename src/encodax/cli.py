@@ -855,12 +855,11 @@ def evaluate(
       encodax evaluate runs/en-de --data test.en --target test.de
     """
     from encodax.data.aligned import Aligned
+    from encodax.data.records import open_records
     from encodax.seq2seq_model import is_seq2seq
 
     if target is None:
-        records: Iterable[sources.Record] = sources.read(
-            data, columns=_names(columns), format=format
-        )
+        records: Any = open_records(str(data), columns=_names(columns), format=format)
     elif columns is None and format in (None, "txt"):
         records = Aligned(data, target)
     else:
@@ -977,6 +976,14 @@ def embed(
         VectorType,
         typer.Option("--vectors", help="Numbers to write; int8 or binary take fewer bytes."),
     ] = "float32",
+    ranges: Annotated[
+        Path | None,
+        typer.Option(help="Of int8: the file of ranges that a corpus and its queries share."),
+    ] = None,
+    save_ranges: Annotated[
+        Path | None,
+        typer.Option(help="Write the ranges of these vectors, for --ranges of int8."),
+    ] = None,
     precision: Precision = None,
     format: Annotated[
         Format | None, typer.Option(help="Of the input, where its name does not tell.")
@@ -998,42 +1005,42 @@ def embed(
       encodax embed sentence-transformers/all-MiniLM-L6-v2 "a text" "another"
 
       encodax embed MODEL --input texts.txt --output vectors.npy
+
+    int8 wants the ranges of a corpus, or of a sample of it. Give the same ones
+    for the corpus and for its queries:
+
+      encodax embed MODEL --input texts.txt --output v.npy --save-ranges r.json
+
+      encodax embed MODEL "a query" --vectors int8 --ranges r.json
     """
     import numpy as np
 
-    from encodax.inference import vectors
+    from encodax import overlap
+    from encodax.inference import vector_files, vectors
     from encodax.inference.embedder import Embedder
     from encodax.tasks.empty import Empties
 
-    ending = "jsonl" if output == "-" else Path(output).suffix.removeprefix(".")
-    if ending not in vectors.WRITERS:
-        known = ", ".join(f".{name}" for name in vectors.WRITERS)
-        raise EncodaxError(f"{output}: vectors are written to files that end in {known}")
+    vector_files.kind_of(output)
+    if ranges is not None and save_ranges is not None:
+        raise EncodaxError("give --ranges or --save-ranges, not both: what is read is not made")
     _check_output(output, model, input)
+    if save_ranges is not None:
+        _check_output(str(save_ranges), model, input)
+    overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {"--ranges": ranges})
+    stored = vectors.storage(vector_type, None if ranges is None else vectors.read_ranges(ranges))
     empties = Empties(on_empty)
-    records = _records(texts, input, columns=columns, format=format)
-    examples = list(_examples_of(records, empties))
+    examples = _examples_of(_records(texts, input, columns=columns, format=format), empties)
     embedder = Embedder.load(model, revision=revision, precision=precision)
-    rows = np.empty((len(examples), embedder.width), np.float32)
-    found: list[str] = []
     before = embedder.model.config.usage.prompt(prompt)
+    none = stored(np.zeros((0, embedder.width), np.float32))
+    seen = vectors.SeenRanges(embedder.width)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
-
-    def write(path: str) -> None:
-        vectors.WRITERS[ending](path, found, vectors.TYPES[vector_type](rows[: len(found)]))
-
-    try:
-        shown = counted(answers, shown=None if input else False, total=len(examples))
-        for example in _filling(rows, shown):
-            found.append(example.parts[0])
-    except EncodaxError as error:
-        if found:
-            kept = "-" if output == "-" else sources.partial_of(output)
-            write(kept)
-            if kept != "-":
-                error.add_note(sources.note_of_partial(len(found), "vector", kept))
-        raise
-    write(output)
+    with vector_files.opened(output, none.shape[1], none.dtype) as file:
+        for example, vector in counted(answers, shown=None if input else False):
+            seen.add(vector)
+            file.write(example.parts[0], stored(vector[None])[0])
+    if save_ranges is not None:
+        seen.save(save_ranges)
 
 
 @app.command("embed-corpus")
@@ -1312,28 +1319,24 @@ def search(
 
     Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
     """
-    import numpy as np
-
     from encodax.inference.embedder import Embedder
+    from encodax.inference.vectors import searched
     from encodax.tasks.embedding import Document
     from encodax.tasks.empty import IN_DATA, Empties
 
     empties = Empties(on_empty, IN_DATA)
-    records = _records(None, corpus, columns=columns, format=format)
-    examples = list(_examples_of(records, empties))
+    examples = _examples_of(_records(None, corpus, columns=columns, format=format), empties)
     embedder = Embedder.load(model, revision=revision, precision=precision)
     queried, before = embedder.prompt_of("query"), embedder.prompt_of("document")
+    nearest = embedder.nearest(queries, top_k=top_k, truncate=truncate)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
-    rows = np.empty((len(examples), embedder.width), np.float32)
-    searched = list(_filling(rows, answers))  # those left out keep their numbers
-    vectors = rows[: len(searched)]
-    found = embedder.search(queries, vectors, top_k=top_k, truncate=truncate)
+    kept = searched(answers, nearest)  # the texts of hits alone
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
             typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
-    for query, hits in zip(queries, found, strict=True):
+    for query, hits in zip(queries, nearest.hits(), strict=True):
         for hit in hits:
-            example = searched[hit.index]
+            example = kept[hit.index]
             line = {"query": query, "score": hit.score, "index": example.target}
             if isinstance(example, Document) and example.id is not None:
                 line["_id"] = example.id
@@ -1362,19 +1365,29 @@ def rerank(
 
     Example: encodax rerank cross-encoder/ms-marco-MiniLM-L6-v2 "a question" --input texts.txt
     """
+    from array import array
+
+    import numpy as np
+
+    from encodax.data.records import open_records
     from encodax.inference.predictors import Reranker
     from encodax.tasks.empty import IN_DATA, Empties
+    from encodax.tasks.task import text_of
 
-    records = _records(None, input, columns=columns, format=format)
-    examples = _examples_of(records, Empties(on_empty, IN_DATA))
-    texts = [example.parts[0] for example in examples]
+    records = open_records(input or "-", columns=_names(columns), format=format)
+    empties = Empties(on_empty, IN_DATA)
+    examples = _examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
-    ranked = reranker.rank(
-        query, texts, top_k=top_k, prompt=prompt, truncate=truncate, on_empty=on_empty
-    )
-    for item in ranked:
-        line = {"query": query, "score": item.score, "index": item.index, "text": item.text}
-        sys.stdout.write(_line(line))
+    numbers, scores = array("q"), array("d")  # texts are read again, so that none is held
+    for example, score in reranker.answers(
+        query, examples, prompt=prompt, truncate=truncate, empties=empties
+    ):
+        numbers.append(example.target)
+        scores.append(score)
+    for place in np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist():
+        index = numbers[place]
+        line = {"query": query, "score": scores[place], "index": index}
+        sys.stdout.write(_line({**line, "text": text_of(records[index])}))
 
 
 @app.command()
@@ -1667,13 +1680,6 @@ def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterato
 
     for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
         yield replace(example, target=number)
-
-
-def _filling(rows: Any, answers: Iterable[tuple[Example, Any]]) -> Iterator[Example]:
-    """The examples, as their vectors are put into rows, one after another."""
-    for count, (example, row) in enumerate(answers):
-        rows[count] = row
-        yield example
 
 
 def _line(fields: dict[str, Any]) -> str:

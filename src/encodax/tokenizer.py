@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args
@@ -256,7 +256,7 @@ class Tokenizer:
         """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
         Args:
-            texts: what to learn from.
+            texts: what to learn from, gone through twice (wordpiece); an iterator is made a list.
             kind: `wordpiece` (BERT), `bpe` (byte-level, as GPT-2: no text is ever unknown), or
                 `char` (one token a character, spaces too).
             vocabulary_size: largest number of tokens, special tokens included. Every character
@@ -273,7 +273,8 @@ class Tokenizer:
         if lowercase and kind != "wordpiece":
             raise EncodaxError(f"lowercase goes with the wordpiece tokenizer, not with {kind}")
         train = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "char": _characters}[kind]
-        backend = train(list(texts), vocabulary_size, lowercase)
+        again = list(texts) if isinstance(texts, Iterator) else texts
+        backend = train(again, vocabulary_size, lowercase)
         _frame_with_special_tokens(backend, trim_offsets=kind == "bpe", begins=begins)
         return cls(backend)
 
@@ -709,7 +710,7 @@ def check_unicode(text: str, where: str) -> None:
         ) from None
 
 
-def _wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) -> tokenizers.Tokenizer:
+def _wordpiece(texts: Iterable[str], vocabulary_size: int, lowercase: bool) -> tokenizers.Tokenizer:
     """WordPiece with a vocabulary that is the same from run to run.
 
     The library's trainer numbers the continuing characters (`##a`) in an order that changes from
@@ -740,7 +741,7 @@ def _wordpiece_of(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tok
     return backend
 
 
-def _byte_level_bpe(texts: list[str], vocabulary_size: int, _: bool) -> tokenizers.Tokenizer:
+def _byte_level_bpe(texts: Iterable[str], vocabulary_size: int, _: bool) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -754,7 +755,7 @@ def _byte_level_bpe(texts: list[str], vocabulary_size: int, _: bool) -> tokenize
     return backend
 
 
-def _characters(texts: list[str], vocabulary_size: int, _: bool) -> tokenizers.Tokenizer:
+def _characters(texts: Iterable[str], vocabulary_size: int, _: bool) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(unk_token=SPECIAL_TOKENS["unk_token"]))
     any_character = tokenizers.Regex(r"[\s\S]")
     backend.pre_tokenizer = pre_tokenizers.Split(any_character, behavior="isolated")

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from encodax.data.batches import (
     BatchShape,
+    Units,
     plan_by_examples,
     plan_by_tokens,
     row_tokens_for,
@@ -63,8 +64,8 @@ def test_an_epoch_by_examples_covers_each_example_once(
 def plan(kind: str, seed: int) -> list[list[list[int]]]:
     lengths = order(0).integers(1, 17, 80).tolist()
     if kind == "tokens":
-        return plan_by_tokens(lengths, BatchShape(3, 16, 8), order(seed))
-    return plan_by_examples(lengths, alone(lengths), 7, ROOMY, order(seed))
+        return list(plan_by_tokens(lengths, BatchShape(3, 16, 8), order(seed)))
+    return list(plan_by_examples(lengths, alone(lengths), 7, ROOMY, order(seed)))
 
 
 @pytest.mark.parametrize("kind", ["tokens", "examples"])
@@ -81,7 +82,7 @@ def test_the_next_epoch_of_one_generator_is_another(kind: str) -> None:
         epochs = [plan_by_tokens(lengths, BatchShape(3, 16, 8), generator) for _ in range(2)]
     else:
         epochs = [plan_by_examples(lengths, alone(lengths), 7, ROOMY, generator) for _ in range(2)]
-    assert epochs[0] != epochs[1]
+    assert list(epochs[0]) != list(epochs[1])
 
 
 def test_examples_stand_in_the_batches_in_random_order() -> None:
@@ -94,7 +95,8 @@ def test_examples_stand_in_the_batches_in_random_order() -> None:
 def test_rows_stand_in_the_batches_in_random_order() -> None:
     lengths = [16] + [8] * 40  # the packer makes the row of the longest first
     shape = BatchShape(row_count=1, row_tokens=16, slots=4)
-    places = {plan_by_tokens(lengths, shape, order(seed)).index([[0]]) for seed in range(20)}
+    epochs = (plan_by_tokens(lengths, shape, order(seed)) for seed in range(20))
+    places = {epoch.index([[0]]) for epoch in epochs}
     assert len(places) > 5
 
 
@@ -158,3 +160,22 @@ def test_sequences_of_an_example_stand_in_one_batch(
         whole = {owners[index] for index in batch}
         assert len(whole) <= examples
         assert batch == [index for index, owner in enumerate(owners) if owner in whole]
+
+
+@given(sizes=st.lists(st.integers(1, 4), max_size=20))
+def test_units_are_the_sequences_between_their_beginnings(sizes: list[int]) -> None:
+    ends = np.cumsum(sizes, dtype=np.int64)
+    units = Units(ends - sizes, sum(sizes))
+    assert len(units) == len(sizes)
+    wanted = [list(range(end - size, end)) for end, size in zip(ends.tolist(), sizes, strict=True)]
+    assert [list(unit) for unit in units] == wanted
+    assert [list(unit) for unit in units[1:]] == wanted[1:]
+
+
+def test_a_batch_is_asked_for_by_its_number() -> None:
+    batches = plan_by_tokens([16] * 7, BatchShape(2, 16, 4), order(0))
+    whole = list(batches)
+    assert len(batches) == len(whole) == 4
+    assert (batches[-1], batches[1:3]) == (whole[3], whole[1:3])
+    with pytest.raises(IndexError):
+        batches[4]

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encodax.data.packing import assemble, best_fit, best_fit_pairs, slots_of, within
+from encodax.data.packing import (
+    Rows,
+    assemble,
+    best_fit,
+    best_fit_of_lengths,
+    best_fit_pairs,
+    slots_of,
+    within,
+)
 from encodax.errors import EncodaxError
 from encodax.tokenizer import Encoding, Tokenizer
 
@@ -40,20 +48,63 @@ def test_it_is_best_fit_longest_first(lengths: list[int], room: int) -> None:
     assert used == sorted(room - space for space in left)
 
 
+@given(
+    lengths=st.lists(st.integers(1, 30), max_size=60),
+    slots=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+)
+def test_rows_and_their_order_are_those_of_plain_lists(
+    lengths: list[int], slots: tuple[int, int]
+) -> None:
+    kinds = [(16, slots[0]), (30, slots[1])]
+    rows: list[list[int]] = []
+    left: list[tuple[int, int]] = []  # room and slots of each row
+    wanted_kinds = []
+    opened: dict[int, list[int]] = {}  # rows by the room that they have; the last one is taken
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[index]
+        room = min((room for room, own in opened.items() if own and room >= length), default=0)
+        if room:
+            row = opened[room].pop()
+        else:
+            kind = next(kind for kind in kinds if kind[0] >= length)
+            row, room = len(rows), kind[0]
+            rows.append([])
+            left.append(kind)
+            wanted_kinds.append(kind[0])
+        rows[row].append(index)
+        left[row] = (room - length, left[row][1] - 1)
+        if left[row][1] and left[row][0]:
+            opened.setdefault(left[row][0], []).append(row)
+    assert best_fit_of_lengths(lengths, kinds) == list(zip(wanted_kinds, rows, strict=True))
+
+
+@given(sizes=st.lists(st.integers(0, 3), max_size=12), seed=st.integers(0, 99))
+def test_rows_are_taken_in_another_order_and_named(sizes: list[int], seed: int) -> None:
+    ends = np.cumsum(sizes, dtype=np.int64)
+    plain = [list(range(end - size, end)) for end, size in zip(ends.tolist(), sizes, strict=True)]
+    rows = Rows(np.arange(sum(sizes)), ends)
+    assert list(rows) == plain
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    assert list(rows.taken(order)) == [plain[row] for row in order]
+    names = np.arange(sum(sizes)) * 10
+    assert list(rows.named(names)) == [[10 * index for index in row] for row in plain]
+    assert rows[1:] == plain[1:]
+
+
 def test_rows_that_have_no_slot_left_take_no_more() -> None:
-    assert best_fit([2, 2, 2, 2, 2], 100, 2) == [[0, 1], [2, 3], [4]]
+    assert list(best_fit([2, 2, 2, 2, 2], 100, 2)) == [[0, 1], [2, 3], [4]]
 
 
 def test_equal_lengths_keep_their_order() -> None:
-    assert best_fit([3, 3, 3, 3], 6, 9) == [[0, 1], [2, 3]]
+    assert list(best_fit([3, 3, 3, 3], 6, 9)) == [[0, 1], [2, 3]]
 
 
 def test_a_sequence_as_long_as_a_row_fills_it() -> None:
-    assert best_fit([4, 1], 4, 9) == [[0], [1]]
+    assert list(best_fit([4, 1], 4, 9)) == [[0], [1]]
 
 
 def test_nothing_needs_no_rows() -> None:
-    assert best_fit([], 8, 2) == []
+    assert list(best_fit([], 8, 2)) == []
 
 
 def test_a_sequence_longer_than_a_row_is_an_error() -> None:
@@ -187,12 +238,12 @@ def test_every_pair_stands_in_one_row_that_has_room_for_both(
 
 
 def test_a_pair_goes_where_both_sides_leave_least() -> None:
-    assert best_fit_pairs(([6, 5, 3], [5, 6, 2]), (9, 8), 4) == [[1, 2], [0]]
+    assert list(best_fit_pairs(([6, 5, 3], [5, 6, 2]), (9, 8), 4)) == [[1, 2], [0]]
 
 
 def test_pairs_that_fill_their_rows_leave_no_row_behind() -> None:
-    assert best_fit_pairs(([4, 4, 4, 4], [2, 2, 2, 2]), (8, 8), 9) == [[0, 1], [2, 3]]
-    assert best_fit_pairs(([], []), (8, 8), 2) == []
+    assert list(best_fit_pairs(([4, 4, 4, 4], [2, 2, 2, 2]), (8, 8), 9)) == [[0, 1], [2, 3]]
+    assert list(best_fit_pairs(([], []), (8, 8), 2)) == []
 
 
 def test_a_pair_longer_than_its_row_is_named() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,7 +93,8 @@ def test_unit_vectors_have_length_1_and_zeros_stay() -> None:
 def test_a_search_finds_what_sorting_all_finds(
     by: Similarity, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "BLOCK", block)
+    monkeypatch.setattr(vectors, "NUMBERS", 5 * block)
+    monkeypatch.setattr(vectors, "QUERIES", 2)
     queries, corpus = drawn(3), drawn(30, seed=1)
     scores = plain(queries, corpus, by)
     for top_k in (1, 4, 30, 99):
@@ -110,10 +109,67 @@ def test_a_search_finds_what_sorting_all_finds(
 
 @pytest.mark.parametrize("block", [1, 2, 3, 50])
 def test_ties_keep_the_order_of_the_corpus(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors, "BLOCK", block)
+    monkeypatch.setattr(vectors, "NUMBERS", 2 * block)
     corpus = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
     (hits,) = vectors.search(corpus[:1], corpus, 5, "dot")
     assert hits == [Hit(0, 1.0), Hit(2, 1.0), Hit(4, 1.0), Hit(1, 0.0), Hit(3, 0.0)]
+
+
+@given(
+    data=st.data(),
+    count=st.integers(0, 40),
+    queries=st.integers(1, 5),
+    top_k=st.integers(1, 12),
+    scores=st.integers(1, 60),
+    by=st.sampled_from(KINDS),
+)
+def test_a_search_in_pieces_is_the_stable_sort_of_all(
+    data: st.DataObject, count: int, queries: int, top_k: int, scores: int, by: Similarity
+) -> None:
+    """Small whole numbers have equal scores, and exact ones, whatever the pieces are."""
+    whole = arrays(np.float32, st.just((count + queries, 3)), elements=st.integers(-2, 2))
+    rows = data.draw(whole)
+    corpus, asked = rows[:count], rows[count:]
+    if by == "cosine":  # lengths of 1 or 0 are exact
+        corpus, asked = (np.sign(each) * (np.arange(3) == 0) for each in (corpus, asked))
+    every = vectors.similarity(asked, corpus, by)
+    order = np.argsort(-every, axis=1, kind="stable")[:, :top_k]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "SCORES", scores)
+        patch.setattr(vectors, "QUERIES", 3)
+        nearest = vectors.Nearest(asked, top_k, by)
+        cut = data.draw(st.integers(0, count))
+        nearest.add(corpus[:cut])
+        nearest.add(corpus[cut:])
+    found = nearest.hits()
+    assert [[hit.index for hit in hits] for hits in found] == order.tolist()
+    wanted = np.take_along_axis(every, order, axis=1).tolist()
+    assert [[hit.score for hit in hits] for hits in found] == wanted
+    assert nearest.places() == set(order.ravel().tolist())
+
+
+@pytest.mark.parametrize("by", KINDS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_score_that_is_no_number_is_refused(by: Similarity, place: int) -> None:
+    queries, corpus = drawn(2), drawn(4, seed=1)
+    (queries, corpus)[place][1, 2] = np.nan
+    with pytest.raises(EncodaxError, match=r"query \d and vector \d of the corpus cannot be comp"):
+        vectors.search(queries, corpus, 2, by)
+
+
+def test_a_score_of_minus_infinity_is_one_too() -> None:
+    corpus = np.array([[-np.inf], [1], [-np.inf]], np.float32)
+    (hits,) = vectors.search(np.ones((1, 1), np.float32), corpus, 3, "dot")
+    assert [hit.index for hit in hits] == [1, 0, 2]
+
+
+def test_items_of_a_stream_are_kept_while_they_are_hits() -> None:
+    rows = drawn(3_000, seed=1)
+    nearest = vectors.Nearest(drawn(2), 3)
+    kept = vectors.searched(((f"text {i}", row) for i, row in enumerate(rows)), nearest)
+    hits = nearest.hits()
+    assert hits == vectors.search(drawn(2), rows, 3)
+    assert kept == {hit.index: f"text {hit.index}" for own in hits for hit in own}
 
 
 def test_an_empty_corpus_has_no_hit() -> None:
@@ -135,19 +191,84 @@ some = arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 6)), eleme
 
 @given(some)
 def test_int8_is_within_half_a_step(rows: np.ndarray) -> None:
-    stored = vectors.to_int8(rows)
+    ranges = vectors.ranges_of(rows)
+    if (ranges[0] == ranges[1]).all():
+        return
+    stored = vectors.to_int8(rows, ranges)
     assert stored.dtype == np.int8
-    low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
+    low, high = ranges.astype(np.float64)
     step = (high - low) / 255
     back = low + (stored.astype(np.float64) + 128) * step
     assert (np.abs(back - rows) <= step / 2 + 1e-5).all()
 
 
 def test_int8_uses_all_its_values() -> None:
-    stored = vectors.to_int8(drawn(50))
+    rows = drawn(50)
+    stored = vectors.to_int8(rows, vectors.ranges_of(rows))
     assert (stored.min(axis=0) == -128).all()
     assert (stored.max(axis=0) == 127).all()
-    assert vectors.to_int8(np.ones((3, 2), np.float32)).tolist() == [[-128, -128]] * 3
+
+
+def test_ranges_of_a_stream_are_those_of_all(tmp_path: Path) -> None:
+    rows = drawn(50)
+    seen = vectors.SeenRanges(5)
+    for row in rows:
+        seen.add(row)
+    np.testing.assert_array_equal(seen.ranges, vectors.ranges_of(rows))
+    seen.save(tmp_path / "r.json")
+    np.testing.assert_array_equal(vectors.read_ranges(tmp_path / "r.json"), seen.ranges)
+
+
+@pytest.mark.parametrize("rows", [drawn(1), drawn(0), np.full((4, 5), np.nan, np.float32)])
+def test_ranges_that_tell_nothing_are_refused(rows: np.ndarray, tmp_path: Path) -> None:
+    ranges = vectors.ranges_of(rows)
+    with pytest.raises(EncodaxError, match=r"the ranges .* make them of a corpus"):
+        vectors.to_int8(drawn(3), ranges)
+    seen = vectors.SeenRanges(5)
+    for row in rows:
+        seen.add(row)
+    with pytest.raises(EncodaxError, match="tell no two apart"):
+        seen.save(tmp_path / "r.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranges_of_other_vectors_are_refused() -> None:
+    ranges = vectors.ranges_of(drawn(9, width=6))
+    with pytest.raises(EncodaxError, match=r"of 6 numbers, and these have 5: .* another model"):
+        vectors.to_int8(drawn(3), ranges)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", '{"low": [1], "high": [2, 3]}', '{"low": 1, "high": 2}', '{"low": ["x"], "high": [2]}'],
+)
+def test_what_is_no_file_of_ranges_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(EncodaxError, match=r"r.json is no file of ranges, .*--save-ranges FILE"):
+        vectors.read_ranges(tmp_path / "r.json")
+    with pytest.raises(EncodaxError, match=r"no.json does not exist; .*--save-ranges FILE"):
+        vectors.read_ranges(tmp_path / "no.json")
+
+
+def test_int8_of_one_text_at_a_time_finds_what_all_at_once_find() -> None:
+    """Of clusters, whose neighbours are near; recall of the ten nearest by float32."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((60, 64))
+    corpus = centres.repeat(50, axis=0) + 0.7 * random.standard_normal((3_000, 64))
+    queries = centres + 0.7 * random.standard_normal((60, 64))
+    corpus, queries = (vectors.unit(rows.astype(np.float32)) for rows in (corpus, queries))
+    ranges = vectors.ranges_of(corpus)
+    stored = vectors.to_int8(corpus, ranges)
+    alone = np.concatenate([vectors.to_int8(row[None], ranges) for row in queries])
+    np.testing.assert_array_equal(alone, vectors.to_int8(queries, ranges))
+
+    def found(hits: list[list[Hit]]) -> list[set[int]]:
+        return [{hit.index for hit in own} for own in hits]
+
+    wanted = found(vectors.search(queries, corpus, 10))
+    of_int8 = found(vectors.search(alone, stored, 10))
+    recall = np.mean([len(a & b) / 10 for a, b in zip(wanted, of_int8, strict=True)])
+    assert recall > 0.8
 
 
 def test_a_corpus_and_its_queries_share_their_ranges() -> None:
@@ -181,58 +302,16 @@ def test_hamming_counts_the_features_that_differ() -> None:
     assert opposite.tolist() == [[8 * 99]]
 
 
-@pytest.mark.parametrize("precision", vectors.TYPES)
-def test_no_vector_takes_no_byte(precision: str) -> None:
-    assert vectors.TYPES[precision](np.zeros((0, 8), np.float32)).nbytes == 0
+@pytest.mark.parametrize("kind", vectors.TYPES)
+def test_no_vector_takes_no_byte(kind: str) -> None:
+    stored = vectors.storage(kind, vectors.ranges_of(drawn(9, width=8)) if kind == "int8" else None)
+    assert stored(np.zeros((0, 8), np.float32)).nbytes == 0
 
 
-# Files.
-
-TEXTS = ["one", "two, «three»\n", "日本"]
-
-
-@pytest.fixture(params=vectors.TYPES)
-def stored(request: pytest.FixtureRequest) -> np.ndarray:
-    return np.asarray(vectors.TYPES[request.param](drawn(3)))
-
-
-def test_npy_is_read_back(stored: np.ndarray, tmp_path: Path) -> None:
-    path = tmp_path / "a.npy"
-    vectors.WRITERS["npy"](str(path), TEXTS, stored)
-    found = np.load(path)
-    assert found.dtype == stored.dtype
-    np.testing.assert_array_equal(found, stored)
-
-
-def test_parquet_is_read_back(stored: np.ndarray, tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    vectors.WRITERS["parquet"](str(path), TEXTS, stored)
-    table = pyarrow.parquet.read_table(path)
-    assert table["text"].to_pylist() == TEXTS
-    rows = table["vector"].combine_chunks()
-    assert rows.type.list_size == stored.shape[1]
-    flat = rows.flatten().to_numpy()
-    assert flat.dtype == stored.dtype
-    np.testing.assert_array_equal(flat.reshape(stored.shape), stored)
-
-
-def test_json_lines_are_read_back(stored: np.ndarray, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    vectors.WRITERS["jsonl"](str(path), TEXTS, stored)
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert [line["text"] for line in lines] == TEXTS
-    found = np.array([line["vector"] for line in lines], stored.dtype)
-    np.testing.assert_array_equal(found, stored)
-
-
-@pytest.mark.parametrize("ending", vectors.WRITERS)
-def test_no_vector_is_a_file_of_none(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a.{ending}"
-    vectors.WRITERS[ending](str(path), [], np.zeros((0, 4), np.float32))
-    assert path.is_file()
-
-
-@pytest.mark.parametrize("ending", vectors.WRITERS)
-def test_a_file_that_cannot_be_written_is_told(ending: str, tmp_path: Path) -> None:
-    with pytest.raises(EncodaxError, match=f"no/a.{ending} cannot be written"):
-        vectors.WRITERS[ending](str(tmp_path / "no" / f"a.{ending}"), TEXTS, drawn(3))
+def test_only_int8_has_ranges_and_it_wants_them() -> None:
+    with pytest.raises(EncodaxError, match=r"int8 wants the ranges of a corpus.*--ranges FILE"):
+        vectors.storage("int8")
+    with pytest.raises(EncodaxError, match="ranges are for int8, not for binary"):
+        vectors.storage("binary", vectors.ranges_of(drawn(9)))
+    with pytest.raises(EncodaxError, match="'int4' are not one of: float32, int8, binary"):
+        vectors.storage("int4")

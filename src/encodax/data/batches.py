@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
-from encodax.data.packing import Lengths, Row, best_fit, best_fit_pairs
+from encodax.data.packing import Lengths, Row, Rows, best_fit, best_fit_pairs
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class BatchShape:
         """Tokens of a row, on the side that has more of them."""
         return max(self.row_tokens, self.target_tokens or 0)
 
-    def packed(self, lengths: Lengths) -> list[Row]:
+    def packed(self, lengths: Lengths) -> Rows:
         """Sequences, or pairs, of these lengths in rows of this shape."""
         if self.target_tokens is None:
             return best_fit(lengths, self.row_tokens, self.slots)
@@ -56,20 +57,68 @@ against all of its row."""
 
 def row_tokens_for(lengths: Lengths, *, smallest: int = 128) -> int:
     """Room of a row: a power of two, at least `smallest`, that the longest sequence fits."""
-    return max(smallest, 1 << (int(max(lengths)) - 1).bit_length())
+    return max(smallest, 1 << (int(np.max(lengths)) - 1).bit_length())
 
 
-def plan_by_tokens(
-    lengths: Lengths, shape: BatchShape, order: np.random.Generator
-) -> list[list[Row]]:
+class Units(Sequence[range]):
+    """Sequences that belong in one batch: those from one beginning to the next."""
+
+    def __init__(self, begins: np.ndarray, count: int):
+        """Tell where units begin, among so many sequences."""
+        self._begins, self._count = begins.astype(np.int32), count
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    @overload
+    def __getitem__(self, index: int) -> range: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[range]: ...
+    def __getitem__(self, index: int | slice) -> range | list[range]:
+        """The sequences of that unit."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        end = self._begins[index + 1] if index + 1 < len(self) else self._count
+        return range(int(self._begins[index]), int(end))
+
+
+class Batches(Sequence[list[Row]]):
+    """The batches of an epoch, each made when it is asked for."""
+
+    def __init__(self, count: int, batch: Callable[[int], list[Row]]):
+        """Make none yet.
+
+        Args:
+            count: how many there are.
+            batch: makes the batch of a number.
+        """
+        self._count, self._batch = count, batch
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> list[Row]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Row]]: ...
+    def __getitem__(self, index: int | slice) -> list[Row] | list[list[Row]]:
+        """The rows of that batch."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self._batch(range(len(self))[index])
+
+
+def plan_by_tokens(lengths: Lengths, shape: BatchShape, order: np.random.Generator) -> Batches:
     """One epoch in batches of `shape.row_count` packed rows, in random order.
 
     Each sequence stands in exactly one batch; the last batch may have fewer rows.
     """
-    shuffled = order.permutation(len(lengths))
+    shuffled = order.permutation(len(lengths)).astype(np.int32)
     packed = shape.packed(np.asarray(lengths)[shuffled])
-    rows = [[int(shuffled[i]) for i in packed[r]] for r in order.permutation(len(packed))]
-    return [rows[i : i + shape.row_count] for i in range(0, len(rows), shape.row_count)]
+    rows = packed.named(shuffled).taken(order.permutation(len(packed)))
+    height = shape.row_count
+    return Batches(math.ceil(len(rows) / height), lambda i: rows[i * height : (i + 1) * height])
 
 
 def plan_by_examples(
@@ -80,7 +129,7 @@ def plan_by_examples(
     order: np.random.Generator,
     *,
     smallest: int = 1,
-) -> list[list[Row]]:
+) -> Batches:
     """One epoch in batches of so many examples, each packed into as few rows as will do.
 
     Args:
@@ -91,13 +140,18 @@ def plan_by_examples(
         order: shuffles the examples.
         smallest: as `parts` has it.
     """
-    shuffled = order.permutation(len(units))
-    batches = []
-    for start, end in parts(len(shuffled), examples, smallest):
-        chosen = [index for unit in shuffled[start:end] for index in units[unit]]
-        packed = shape.packed(np.asarray(lengths)[chosen])
-        batches.append([[int(chosen[i]) for i in row] for row in packed])
-    return batches
+    lengths = np.asarray(lengths)
+    shuffled = order.permutation(len(units)).astype(np.int32)
+    bounds = parts(len(shuffled), examples, smallest)
+
+    def batch(number: int) -> list[Row]:
+        start, end = bounds[number]
+        chosen = np.asarray(
+            [index for unit in shuffled[start:end].tolist() for index in units[unit]]
+        )
+        return list(shape.packed(lengths[chosen]).named(chosen))
+
+    return Batches(len(bounds), batch)
 
 
 def parts(count: int, size: int, smallest: int = 1) -> list[tuple[int, int]]:

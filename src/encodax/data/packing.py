@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -18,7 +19,56 @@ Row = list[int]
 """Indices of the sequences that share a row, in the order of their slots."""
 
 
-def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> list[Row]:
+class Rows(Sequence[Row]):
+    """Rows of sequences, in two arrays of numbers: a million rows are no million lists."""
+
+    def __init__(self, members: np.ndarray, ends: np.ndarray):
+        """Put rows one after another.
+
+        Args:
+            members: the sequences of all rows, in order.
+            ends: of each row, where the next one begins.
+        """
+        self._members = members.astype(np.int32)  # (sequences,)
+        self._ends = ends.astype(np.int32)  # (rows,)
+
+    @classmethod
+    def of_places(cls, order: np.ndarray, rows: np.ndarray, count: int) -> Rows:
+        """Sequences by the number of their row; in a row they keep this order."""
+        ends = np.cumsum(np.bincount(rows, minlength=count))
+        return cls(order[np.argsort(rows, kind="stable")], ends)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        """The sequences of that row."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        begin = self._ends[index - 1] if index else 0
+        row: Row = self._members[begin : self._ends[index]].tolist()
+        return row
+
+    def named(self, names: np.ndarray) -> Rows:
+        """The same rows, of what these names stand for."""
+        return Rows(names[self._members], self._ends)
+
+    def taken(self, order: np.ndarray) -> Rows:
+        """These rows, in this order."""
+        sizes = np.diff(self._ends, prepend=0)[order]
+        ends = np.cumsum(sizes)
+        # Of each sequence, where it stood: its row's beginning, and its place in the row.
+        shift = (self._ends[order] - sizes) - (ends - sizes)
+        places = np.arange(len(self._members), dtype=np.int32) + np.repeat(shift, sizes)
+        return Rows(self._members[places], ends)
+
+
+def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> Rows:
     """Best fit, longest first: each sequence goes to the fullest row that still has room.
 
     Args:
@@ -33,7 +83,7 @@ def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> list[Row]:
     Raises:
         ValueError: a sequence is longer than a row.
     """
-    return [row for _, row in best_fit_of_lengths(lengths, [(row_tokens, slots)])]
+    return _best_fit(lengths, [(row_tokens, slots)])[0]
 
 
 def best_fit_of_lengths(
@@ -52,16 +102,22 @@ def best_fit_of_lengths(
     Raises:
         ValueError: a sequence is longer than the longest row.
     """
-    lengths = np.asarray(lengths).tolist()  # whole numbers of Python are faster, one by one
+    rows, rooms = _best_fit(lengths, kinds)
+    return list(zip(rooms, rows, strict=True))
+
+
+def _best_fit(lengths: Lengths, kinds: Sequence[tuple[int, int]]) -> tuple[Rows, Sequence[int]]:
+    """The rows, and the length of each."""
+    lengths = np.asarray(lengths)
     longest = kinds[-1][0]
-    if len(lengths) and max(lengths) > longest:
-        raise ValueError(f"a sequence of {max(lengths)} tokens does not fit a row of {longest}")
-    rows: list[tuple[int, Row]] = []
-    slots_left: list[int] = []
-    rows_by_room: list[list[int]] = [[] for _ in range(longest + 1)]
+    if len(lengths) and lengths.max() > longest:
+        raise ValueError(f"a sequence of {lengths.max()} tokens does not fit a row of {longest}")
+    order = np.argsort(-lengths, kind="stable").astype(np.int32)
+    row_of = array("i")  # of each sequence, in that order
+    rooms, slots_left = array("i"), array("i")  # of each row
+    rows_by_room = [array("i") for _ in range(longest + 1)]
     with_room = 0  # bit r is set where rows_by_room[r] is not empty
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        length = lengths[index]
+    for length in _whole_numbers(lengths, order):
         candidates = with_room >> length
         if candidates:
             room = length + (candidates & -candidates).bit_length() - 1  # the lowest bit set
@@ -69,20 +125,26 @@ def best_fit_of_lengths(
             if not rows_by_room[room]:
                 with_room &= ~(1 << room)
         else:
-            row, (room, slots) = len(rows), next(kind for kind in kinds if kind[0] >= length)
-            rows.append((room, []))
+            row, (room, slots) = len(rooms), next(kind for kind in kinds if kind[0] >= length)
+            rooms.append(room)
             slots_left.append(slots)
-        rows[row][1].append(index)
+        row_of.append(row)
         slots_left[row] -= 1
         if slots_left[row]:
             rows_by_room[room - length].append(row)
             with_room |= 1 << (room - length)
-    return rows
+    return Rows.of_places(order, np.asarray(row_of, np.int32), len(rooms)), rooms
+
+
+def _whole_numbers(values: np.ndarray, order: np.ndarray, together: int = 65_536) -> Iterator[int]:
+    """Values in this order as whole numbers of Python, which are faster one by one."""
+    for start in range(0, len(order), together):
+        yield from values[order[start : start + together]].tolist()
 
 
 def best_fit_pairs(
     lengths: tuple[Lengths, Lengths], row_tokens: tuple[int, int], slots: int
-) -> list[Row]:
+) -> Rows:
     """Pairs into rows of two budgets: the two of a pair stand in the same row and the same slot.
 
     Best fit, longest first, by the share of its row that the larger of the two takes: a pair goes
@@ -104,11 +166,12 @@ def best_fit_pairs(
     if (sizes > budget).any():
         index = int(np.flatnonzero((sizes > budget).any(1))[0])
         raise ValueError(f"pair {index} of {sizes[index]} tokens does not fit rows of {budget}")
-    shares = sizes / budget
-    rows: list[Row] = []
+    order = np.argsort(-(sizes / budget).max(1), kind="stable").astype(np.int32)
+    row_of = array("i")  # of each pair, in that order
+    in_row = array("i")  # pairs of each row
     open_rows = np.zeros(0, np.int64)
     room = np.zeros((0, 2), np.int64)  # of each open row
-    for index in np.argsort(-shares.max(1), kind="stable").tolist():
+    for index in order:
         left = room - sizes[index]
         fits = np.flatnonzero((left >= 0).all(1))
         if len(fits):
@@ -116,14 +179,15 @@ def best_fit_pairs(
             row = int(open_rows[best])
             room[best] = left[best]
         else:
-            row, best = len(rows), len(open_rows)
-            rows.append([])
+            row, best = len(in_row), len(open_rows)
+            in_row.append(0)
             open_rows = np.append(open_rows, row)
             room = np.append(room, [budget - sizes[index]], axis=0)
-        rows[row].append(index)
-        if len(rows[row]) == slots or (room[best] <= 0).any():
+        row_of.append(row)
+        in_row[row] += 1
+        if in_row[row] == slots or (room[best] <= 0).any():
             open_rows, room = np.delete(open_rows, best), np.delete(room, best, axis=0)
-    return rows
+    return Rows.of_places(order, np.asarray(row_of, np.int32), len(in_row))
 
 
 def assemble(

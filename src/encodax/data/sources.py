@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,12 +207,24 @@ def is_packed(path: Path | str) -> bool:
 
 
 @contextmanager
-def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
+def open_output(
+    path: Path | str,
+    *,
+    binary: bool = False,
+    unit: str = "line",
+    count: Callable[[], int] | None = None,
+) -> Iterator[Any]:
     """A file to write to, or standard output for `-`; a file is there whole or not at all.
 
     Where the work ends early, what was written until then is kept beside the file, as
     FILE.partial, and the error says so. What is no plain file, such as a pipe or /dev/null, is
     written to as it is.
+
+    Args:
+        path: the file.
+        binary: whether bytes are written.
+        unit: what the error counts.
+        count: how many of these are written; None for the lines of the file.
     """
     if str(path) == "-":
         yield sys.stdout.buffer if binary else sys.stdout
@@ -226,11 +238,12 @@ def open_output(path: Path | str, *, binary: bool = False) -> Iterator[Any]:
         except OSError:  # nothing more can be written
             raise
         except BaseException as error:
-            if is_plain and stage.stat().st_size:
+            size = stage.stat().st_size if count is None else count()
+            if is_plain and size:
                 kept = partial_of(path)
-                count = _count_of_lines(stage)
+                written = _count_of_lines(stage) if count is None else size
                 stage.replace(os.path.realpath(kept))
-                error.add_note(note_of_partial(count, "line", kept))
+                error.add_note(note_of_partial(written, unit, kept))
             raise
         if is_plain:
             outputs.take_mode(stage, place)

@@ -15,7 +15,7 @@ from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
-from encodax.inference.vectors import Hit
+from encodax.inference.vectors import Hit, Nearest
 from encodax.model import Model
 from encodax.tasks.empty import Empties, OnEmpty, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
@@ -248,8 +248,16 @@ class Embedder(OfModel):
             top_k: how many for each query.
             truncate: cut queries that are longer than the model takes.
         """
+        nearest = self.nearest(queries, top_k=top_k, truncate=truncate)
+        nearest.add(corpus)
+        return nearest.hits()
+
+    def nearest(
+        self, queries: Sequence[str], *, top_k: int = 10, truncate: bool = False
+    ) -> Nearest:
+        """The same search, of a corpus whose vectors come a piece at a time (`Nearest.add`)."""
         found = self.encode_query(queries, truncate=truncate)
-        return vectors.search(found, corpus, top_k, self.model.config.usage.similarity)
+        return Nearest(found, top_k, self.model.config.usage.similarity)
 
 
 def checked(text: Any, where: str) -> str:

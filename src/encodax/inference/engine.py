@@ -191,10 +191,15 @@ class Engine(processes.OfOneProcess):
         def as_they_are(window: list[Encoding]) -> tuple[list[list[Encoding]], int]:
             return [[encoding] for encoding in window], 0
 
-        if params is not None:
-            params = jax.device_put(cast(params, self.precision), self._replicated)
-        answers = self.stream(encodings, as_they_are, len, params=params)
+        answers = self.stream(encodings, as_they_are, len, params=self.placed(params))
         return [answer for _, _, (answer,) in answers]
+
+    def placed(self, params: Params | None) -> Params | None:
+        """Parameters in float32 as `stream` takes them; None for the model's own."""
+        if params is None:
+            return None
+        found: Params = jax.device_put(cast(params, self.precision), self._replicated)
+        return found
 
     def stream(
         self,

@@ -30,13 +30,22 @@ from encodax.inference.engine import (
     answer_of,
 )
 from encodax.inference.precision import Precision, cast, default_precision
-from encodax.inference.predictors import Predictor
+from encodax.inference.predictors import Predictor, answered
 from encodax.model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.empty import OnEmptyInData, labelled
+from encodax.tasks.empty import OnEmptyInData
+from encodax.tasks.examples import at_hand, examples_of_records
 from encodax.tasks.tag_schemes import SchemeName
-from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
+from encodax.tasks.task import (
+    AnyModel,
+    Example,
+    Objective,
+    Targets,
+    Task,
+    asked_of_a_model,
+    side_by_side,
+)
 from encodax.tasks.token_classification import Aggregation
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params
 
@@ -96,15 +105,14 @@ def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
     engine = Engine(model, *answer_of(model.config.head))
 
     def measure(params: Params | None) -> dict[str, float]:
-        answers: dict[int, list[np.ndarray]] = {}  # of an example without a token there is none
-        vectors = engine.run(data.encodings, params)
-        for vector, owner in zip(vectors, data.owners, strict=True):
-            answers.setdefault(int(owner), []).append(vector)
-        examples = [data.examples[owner] for owner in answers]
-        found, loss = list(answers.values()), embedding.MeanLoss(objective)
-        for each, example in zip(found, examples, strict=True):
-            loss.add(each, example)
-        metrics = embedding.metrics(found, examples, objective.widths)
+        loss = embedding.MeanLoss(objective)
+
+        def found() -> Iterator[tuple[list[Any], Example]]:
+            for example, _, vectors in answered(engine, data, params):
+                loss.add(vectors, example)
+                yield vectors, example
+
+        metrics = embedding.metrics(*side_by_side(found()), objective.widths)
         return {**metrics, "loss": loss.value()}
 
     return measure
@@ -151,7 +159,7 @@ def evaluate(
                 f"{name} {value!r} is for token classification, and the model is one for "
                 f"{own.NAME}: leave it out"
             )
-    examples = list(labelled(own, records, on_empty))
+    examples = examples_of_records(own, at_hand(records), on_empty)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, Objective())(None)
 

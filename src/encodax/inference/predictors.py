@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +29,10 @@ from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset, seen
 from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
+from encodax.tasks.examples import at_hand, examples_of_records
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.tag_schemes import OUTSIDE, SchemeName
-from encodax.tasks.task import Example, Task, unlabelled
+from encodax.tasks.task import Example, Task, side_by_side, unlabelled
 from encodax.tasks.token_classification import Aggregation
 from encodax.tokenizer import Encoding, Text
 from encodax.types import Params, Span
@@ -212,42 +214,61 @@ class Predictor(OfModel, Generic[Answer]):
         Raises:
             EncodaxError: a record is not one of the task, or labels are not known.
         """
-        task, records = task_of_records(self.model.config, records)
-        if task.NAME == token_classification.NAME:
-            records = list(records)  # all their tags tell what one means
+        known = at_hand(records)
+        task, _ = task_of_records(self.model.config, known)
+        if task.NAME == token_classification.NAME:  # all their tags tell what one means
             labels = self.model.config.labels
-            task = token_classification.reading(records, labels, self.tag_scheme)
+            task = token_classification.reading(known, labels, self.tag_scheme)
         before = self.model.config.usage.default_text
-        examples = [prompted_with(before, each) for each in labelled(task, records, on_empty)]
-        data = Dataset.prepare(task, self.model, examples, truncate=truncate)
-        answers, answered = self._answered(data)
+        examples = examples_of_records(task, known, on_empty)
+        prompted = examples.changed(functools.partial(prompted_with, before))
+        data = Dataset.prepare(task, self.model, prompted, truncate=truncate)
         counts = ByClass(task)
-        for answer, example in zip(answers, answered, strict=True):
-            counts.add(answer, example)
-        classes = {"classes": found} if (found := counts.figures()) else {}
-        return {**task.metrics(answers, answered), **classes}
+
+        def counted() -> Iterator[tuple[Any, Example]]:
+            for answer, example in self._answered(data, None):
+                counts.add(answer, example)
+                yield answer, example
+
+        metrics = task.metrics(*side_by_side(counted()))
+        return {**metrics, **({"classes": found} if (found := counts.figures()) else {})}
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """The metrics of the data's task over it, with the model's parameters or others."""
-        return data.task.metrics(*self._answered(data, params))
+        answers, examples = side_by_side(self._answered(data, params))
+        return data.task.metrics(answers, examples)
 
-    def _answered(
-        self, data: Dataset, params: Params | None = None
-    ) -> tuple[list[Any], list[Example]]:
-        """The answers to a data set, and its examples as tokens show them."""
-        encodings = data.encodings
-        scores = self._engine.run(encodings, params)
-        scored = zip(data.owners.tolist(), scores, encodings, strict=True)
-        answers, examples = [], []
-        # Of an example without a token there is none.
-        for owner, group in itertools.groupby(scored, key=lambda each: each[0]):
-            example, own = data.examples[owner], list(group)
-            decoded = [self._decode(data.task, s, e, example) for _, s, e in own]
-            answers.append(data.task.merge(example, decoded))
-            shown, _ = seen(data.task, example, [encoding for *_, encoding in own])
+    def _answered(self, data: Dataset, params: Params | None) -> Iterator[tuple[Any, Example]]:
+        """Each example that has a token, as tokens show it, after the answer for it."""
+        for example, encodings, scores in answered(self._engine, data, params):
+            decoded = [
+                self._decode(data.task, own, encoding, example)
+                for own, encoding in zip(scores, encodings, strict=True)
+            ]
+            shown, _ = seen(data.task, example, encodings)
             assert shown is not None
-            examples.append(shown)
-        return answers, examples
+            yield data.task.merge(example, decoded), shown
+
+
+def answered(
+    engine: Engine, data: Dataset, params: Params | None
+) -> Iterator[tuple[Example, list[Encoding], list[Any]]]:
+    """Each example of a data set with its token sequences and what the engine says of each.
+
+    Of an example without a token there is none. What the data set does not keep is tokenized when
+    its turn comes.
+    """
+
+    def tokenize(window: list[int]) -> tuple[list[list[Any]], int]:
+        return [[encoding] for encoding in data.encodings_of(window)], 0
+
+    lengths = data.lengths
+    found = engine.stream(
+        range(len(data)), tokenize, lambda index: int(lengths[index]), params=engine.placed(params)
+    )
+    for owner, group in itertools.groupby(found, key=lambda each: int(data.owners[each[0]])):
+        own = list(group)
+        yield data.examples[owner], [each[1][0] for each in own], [each[2][0] for each in own]
 
 
 def prompted_with(before: str, example: Example) -> Example:
@@ -414,14 +435,16 @@ class Reranker(OfModel):
         """
         examples = labelled(reranking, records, on_empty)
         empties = Empties(on_empty, IN_DATA)
-        found = list(self._classifier.answers(examples, truncate=truncate, empties=empties))
-        answers = [replace(answer, score=self._score(answer)) for _, answer in found]
-        return reranking.metrics(answers, [example for example, _ in found])
+        found = self._classifier.answers(examples, truncate=truncate, empties=empties)
+        scored = (
+            (replace(answer, score=self._score(answer)), example) for example, answer in found
+        )
+        return reranking.metrics(*side_by_side(scored))
 
     def rank(
         self,
         query: str,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         top_k: int | None = None,
         prompt: str | None = None,
@@ -432,21 +455,42 @@ class Reranker(OfModel):
 
         Args:
             query: the question.
-            texts: what is ranked.
+            texts: what is ranked; they may come one at a time.
             top_k: how many to give; None for all.
             prompt: name of the prompt of the model that goes before the query; None for its
                 default one.
             truncate: cut pairs that are too long.
             on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out.
         """
+        examples = (Example(text, index, f"text {index}") for index, text in enumerate(texts))
+        found = self.answers(
+            query, examples, prompt=prompt, truncate=truncate, empties=Empties(on_empty, IN_DATA)
+        )
+        ranked = (Ranked(each.target, score, each.parts[0]) for each, score in found)
+        if top_k is None:
+            return sorted(ranked, key=lambda item: -item.score)
+        return heapq.nsmallest(top_k, ranked, key=lambda item: -item.score)
+
+    def answers(
+        self,
+        query: str,
+        examples: Iterable[Example],
+        *,
+        prompt: str | None = None,
+        truncate: bool = False,
+        empties: Empties | None = None,
+    ) -> Iterator[tuple[Example, float]]:
+        """Each text with its score, in order; they are read a window at a time.
+
+        Args:
+            query: the question.
+            examples: each of one text.
+            prompt: as `rank` has it, and the rest too.
+            truncate: cut pairs that are too long.
+            empties: what becomes of empty texts, where they are not refused.
+        """
         if not query.strip():
             raise EncodaxError("the query is empty: ask for something")
-        pairs = (Example((query, text), index, f"text {index}") for index, text in enumerate(texts))
-        found = self._classifier.answers(
-            pairs, truncate=truncate, prompt=prompt, empties=Empties(on_empty, IN_DATA)
-        )
-        ranked = [
-            Ranked(example.target, self._score(answer), example.text[1])
-            for example, answer in found
-        ]
-        return sorted(ranked, key=lambda item: -item.score)[:top_k]
+        pairs = (replace(example, text=(query, example.parts[0])) for example in examples)
+        found = self._classifier.answers(pairs, truncate=truncate, prompt=prompt, empties=empties)
+        return ((replace(pair, text=pair.parts[1]), self._score(answer)) for pair, answer in found)

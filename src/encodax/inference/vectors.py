@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int8, UInt8
+from jaxtyping import Float, Int8, UInt8, UInt64
 
+from encodax import json_files
 from encodax.config import Similarity
 from encodax.data import sources
 from encodax.errors import EncodaxError
 
-Vectors = Float[np.ndarray, "n E"] | Int8[np.ndarray, "n E"] | UInt8[np.ndarray, "n bytes"]
-BLOCK = 65_536
-"""Vectors of a corpus that are compared at a time: bounds the memory of a search."""
+Rows = Float[np.ndarray, "n E"] | Int8[np.ndarray, "n E"]
+Corpus = Float[np.ndarray, "m E"] | Int8[np.ndarray, "m E"]
+SCORES = 1 << 20
+"""Scores that are there at a time, ..."""
+NUMBERS = 1 << 22
+"""... and numbers of the corpus: both bound the memory of a search."""
+QUERIES = 1024
+"""Queries that are compared together, at most."""
+BLOCK = 1024
+"""Items of a stream that are compared together."""
+MAKE_RANGES = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
+"""What makes a file of ranges."""
 
 
 @dataclass(frozen=True)
@@ -64,48 +77,260 @@ def unit(rows: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
     return np.asarray(rows / np.maximum(length, 1e-12))
 
 
+class Nearest:
+    """The most similar to each query, of a corpus that comes a piece at a time.
+
+    The search is exact. Of equal scores, what came earlier in the corpus is better.
+    """
+
+    def __init__(self, queries: Rows, top_k: int = 10, by: Similarity = "cosine"):
+        """Begin with nothing that was compared.
+
+        Args:
+            queries: a vector each.
+            top_k: how many are wanted of each.
+            by: what compares.
+
+        Raises:
+            EncodaxError: less than one is wanted.
+        """
+        if top_k < 1:
+            raise EncodaxError(f"top_k = {top_k} is not above 0")
+        self._top_k, self._by = top_k, by
+        self._queries = self._prepared(queries)
+        self._best = np.zeros((len(queries), 0), np.uint64)  # keys, worst first
+        self._count = 0
+
+    def add(self, corpus: Corpus) -> None:
+        """Compare the next vectors of the corpus.
+
+        Raises:
+            EncodaxError: they are of another width, or a score is not a number.
+        """
+        together = min(max(1, len(self._queries)), QUERIES)
+        height = max(1, min(SCORES // together, NUMBERS // max(1, corpus.shape[1])))
+        for start in range(0, len(corpus), height):
+            block = self._prepared(corpus[start : start + height])
+            parts = [
+                self._better(slice(first, first + together), block)
+                for first in range(0, len(self._queries), together)
+            ]
+            self._best = np.concatenate(parts) if parts else self._best
+            self._count += len(block)
+
+    def hits(self) -> list[list[Hit]]:
+        """For each query the best so far, best first."""
+        best = self._best[:, ::-1]
+        return [
+            [Hit(index, score) for index, score in zip(*row, strict=True)]
+            for row in zip(_places(best).tolist(), _scores(best).tolist(), strict=True)
+        ]
+
+    def places(self) -> set[int]:
+        """Which vectors of the corpus are among the best of a query so far."""
+        return set(_places(self._best).ravel().tolist())
+
+    def _prepared(self, rows: Rows) -> Float[np.ndarray, "n E"]:
+        """Vectors as they are compared: at length 1 once, where by the cosine."""
+        rows = np.asarray(rows, np.float32)
+        return unit(rows) if self._by == "cosine" else rows
+
+    def _better(self, part: slice, block: Float[np.ndarray, "m E"]) -> UInt64[np.ndarray, "q best"]:
+        """The best of some queries, where these vectors are seen too."""
+        scores = similarity(self._queries[part], block, "dot" if self._by == "cosine" else self._by)
+        if np.isnan(scores).any():
+            query, place = np.argwhere(np.isnan(scores))[0].tolist()
+            raise EncodaxError(
+                f"query {part.start + query} and vector {self._count + place} of the corpus "
+                "cannot be compared: their score is not a number; are all of their numbers finite?"
+            )
+        best = self._best[part]
+        if best.shape[1] == self._top_k:  # what is no better than the worst is left out
+            found = _padded_keys(scores, scores > _scores(best[:, :1]), self._count)
+        else:
+            found = _keys(scores, self._count + np.arange(len(block)))
+        found = np.concatenate([best, found], axis=1)
+        if (spare := found.shape[1] - self._top_k) > 0:
+            found = np.partition(found, spare, axis=1)[:, spare:]
+        return np.sort(found, axis=1)
+
+
+SIGN = np.uint32(1 << 31)
+LAST = np.uint64((1 << 32) - 1)
+"""Places of a corpus are not above it."""
+
+
+def _keys(scores: Float[np.ndarray, "*any"], places: np.ndarray) -> UInt64[np.ndarray, "*any"]:
+    """A score and its place as one number: larger for a larger score, or an earlier place.
+
+    The bits of a float sort as the float does, once those of negative ones are turned around.
+    """
+    bits = np.ascontiguousarray(scores + np.float32(0)).view(np.uint32)  # -0 is 0
+    ordered = np.where(bits & SIGN, ~bits, bits | SIGN)
+    return (ordered.astype(np.uint64) << np.uint64(32)) | (LAST - places.astype(np.uint64))
+
+
+def _padded_keys(
+    scores: Float[np.ndarray, "q m"], chosen: np.ndarray, before: int
+) -> UInt64[np.ndarray, "q most"]:
+    """The keys of the scores that are chosen, after 0 where a row has fewer than others."""
+    rows, columns = np.nonzero(chosen)
+    counts = np.bincount(rows, minlength=len(scores))
+    keys = np.zeros((len(scores), int(counts.max(initial=0))), np.uint64)
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    keys[rows, slots] = _keys(scores[rows, columns], before + columns)
+    return keys
+
+
+def _scores(keys: UInt64[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """The scores that keys were made of."""
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    return np.where(ordered & SIGN, ordered ^ SIGN, ~ordered).view(np.float32)
+
+
+def _places(keys: UInt64[np.ndarray, "*any"]) -> np.ndarray:
+    """The places that keys were made of."""
+    return (LAST - (keys & LAST)).astype(np.int64)
+
+
 def search(
-    queries: Float[np.ndarray, "n E"],
-    corpus: Float[np.ndarray, "m E"],
+    queries: Rows,
+    corpus: Corpus,
     top_k: int = 10,
     by: Similarity = "cosine",
 ) -> list[list[Hit]]:
-    """For each query the `top_k` most similar of the corpus, best first, found by comparing all."""
-    if top_k < 1:
-        raise EncodaxError(f"top_k = {top_k} is not above 0")
-    scores = np.empty((len(queries), 0), np.float32)
-    places = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(corpus), BLOCK):
-        block = similarity(queries, corpus[start : start + BLOCK], by)
-        index = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
-        scores = np.concatenate([scores, block], axis=1)
-        places = np.concatenate([places, index], axis=1)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-        scores = np.take_along_axis(scores, best, axis=1)
-        places = np.take_along_axis(places, best, axis=1)
-    return [
-        [Hit(int(index), float(score)) for index, score in zip(*row, strict=True)]
-        for row in zip(places, scores, strict=True)
-    ]
+    """For each query the `top_k` most similar of the corpus, best first, found by comparing all.
+
+    Memory is that of the hits and of a few MB: the corpus may be mapped (`np.load(path,
+    mmap_mode="r")`).
+
+    Raises:
+        EncodaxError: the vectors are of different widths, a score is not a number, or less than
+            one is wanted.
+    """
+    nearest = Nearest(queries, top_k, by)
+    nearest.add(corpus)
+    return nearest.hits()
+
+
+def searched(
+    items: Iterable[tuple[Any, Float[np.ndarray, " E"]]], nearest: Nearest
+) -> dict[int, Any]:
+    """Compare a stream of items, each with its vector; the items that are hits, by their places.
+
+    Args:
+        items: as they come.
+        nearest: where they are compared.
+    """
+    kept: dict[int, Any] = {}
+    for before, block in _blocks(items):
+        nearest.add(np.stack([vector for _, vector in block]))
+        places = nearest.places()
+        kept |= {before + number: item for number, (item, _) in enumerate(block)}
+        kept = {place: item for place, item in kept.items() if place in places}
+    return kept
+
+
+def _blocks(items: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    """Items in lists, each with the number of those before it."""
+    stream, before = iter(items), 0
+    while block := list(itertools.islice(stream, BLOCK)):
+        yield before, block
+        before += len(block)
+
+
+def ranges_of(vectors: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "2 E"]:
+    """The least and the greatest value of each feature, as `to_int8` wants them of a corpus."""
+    return np.stack(
+        [vectors.min(axis=0, initial=np.inf), vectors.max(axis=0, initial=-np.inf)]
+    ).astype(np.float32)
 
 
 def to_int8(
-    vectors: Float[np.ndarray, "n E"], ranges: Float[np.ndarray, "2 E"] | None = None
+    vectors: Float[np.ndarray, "n E"], ranges: Float[np.ndarray, "2 _"]
 ) -> Int8[np.ndarray, "n E"]:
     """A quarter of the bytes: each feature in 255 steps between its least and its greatest value.
 
     Args:
         vectors: in float32.
-        ranges: least and greatest value of each feature; those of `vectors` when not given. A
-            corpus and its queries want the same ones.
+        ranges: least and greatest value of each feature in the corpus (`ranges_of`). Whatever is to
+            be compared, such as a corpus and its queries, wants the same ones; what lies beyond
+            them takes their ends.
+
+    Raises:
+        EncodaxError: the ranges are of vectors of another width, or of too few to tell anything.
     """
-    if ranges is None:  # there may be no vector at all
-        low, high = vectors.min(axis=0, initial=np.inf), vectors.max(axis=0, initial=-np.inf)
-    else:
-        low, high = ranges
+    check_ranges(ranges, vectors.shape[1])
+    low, high = ranges
     steps = np.maximum(high - low, 1e-12) / 255
     stepped = np.clip(np.round((vectors - low) / steps) - 128, -128, 127)
     return np.asarray(stepped, np.int8)
+
+
+def check_ranges(ranges: Float[np.ndarray, "2 _"], width: int) -> None:
+    """Refuse ranges that vectors of this width cannot be stored by.
+
+    Raises:
+        EncodaxError: says what is wrong with them.
+    """
+    if ranges.shape != (2, width):
+        raise EncodaxError(
+            f"the ranges are of vectors of {ranges.shape[-1]} numbers, and these have {width}: "
+            "are they of another model?"
+        )
+    low, high = ranges
+    if not (np.isfinite(ranges).all() and (low <= high).all() and (low < high).any()):
+        raise EncodaxError(
+            "the ranges are of one vector, or of none, and tell no two apart: make them of a "
+            "corpus, or of a sample of it"
+        )
+
+
+class SeenRanges:
+    """The ranges of vectors that come one at a time."""
+
+    def __init__(self, width: int):
+        """Begin with no vector of so many numbers."""
+        self.ranges = ranges_of(np.zeros((0, width), np.float32))
+        self._count = 0
+
+    def add(self, vector: Float[np.ndarray, " E"]) -> None:
+        """See one more."""
+        low, high = self.ranges
+        np.minimum(low, vector, out=low)
+        np.maximum(high, vector, out=high)
+        self._count += 1
+
+    def save(self, path: Path | str) -> None:
+        """Write them as JSON, for `read_ranges`.
+
+        Raises:
+            EncodaxError: the vectors are too few to tell anything, or the file cannot be written.
+        """
+        check_ranges(self.ranges, self.ranges.shape[1])
+        low, high = self.ranges.tolist()
+        with sources.open_output(path) as stream:
+            json.dump({"vectors": self._count, "low": low, "high": high}, stream)
+            stream.write("\n")
+
+
+def read_ranges(path: Path | str) -> Float[np.ndarray, "2 E"]:
+    """The ranges that a file has.
+
+    Raises:
+        EncodaxError: there is no such file, or it is no file of ranges.
+    """
+    told = json_files.read(Path(path), hint=f"; make it so: {MAKE_RANGES}")
+    try:
+        ranges = np.asarray([told["low"], told["high"]], np.float32)
+    except (KeyError, TypeError, ValueError):
+        ranges = np.zeros(0)
+    if ranges.ndim != 2:
+        raise EncodaxError(
+            f"{path} is no file of ranges, with numbers 'low' and 'high'; make one so: "
+            f"{MAKE_RANGES}"
+        )
+    return ranges
 
 
 def to_binary(vectors: Float[np.ndarray, "n E"]) -> UInt8[np.ndarray, "n bytes"]:
@@ -117,45 +342,40 @@ def hamming(
     first: UInt8[np.ndarray, "n bytes"], second: UInt8[np.ndarray, "m bytes"]
 ) -> np.ndarray:
     """The number of features in which two binary vectors differ, (n, m)."""
-    counts = [np.bitwise_count(second ^ row).sum(axis=1, dtype=np.int64) for row in first]
-    return np.asarray(counts, np.int64).reshape(len(first), len(second))
+    found = np.empty((len(first), len(second)), np.int64)
+    height = max(1, NUMBERS // max(1, second.shape[1]))
+    for start in range(0, len(second), height):
+        block = second[start : start + height]
+        for differing, row in zip(found, first, strict=True):
+            differing[start : start + height] = np.bitwise_count(block ^ row).sum(axis=1)
+    return found
 
 
-def _write_npy(path: str, texts: Sequence[str], vectors: Vectors) -> None:
-    with sources.open_output(path, binary=True) as stream:
-        np.save(stream, vectors)
+TYPES = ("float32", "int8", "binary")
+"""What vectors can be stored as."""
 
 
-def _write_json_lines(path: str, texts: Sequence[str], vectors: Vectors) -> None:
-    with sources.open_output(path) as stream:
-        for text, vector in zip(texts, vectors, strict=True):
-            line: dict[str, Any] = {"text": text, "vector": vector.tolist()}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+def storage(
+    kind: str, ranges: Float[np.ndarray, "2 E"] | None = None
+) -> Callable[[Float[np.ndarray, "n E"]], np.ndarray]:
+    """What makes of vectors in float32 what is stored.
 
+    Args:
+        kind: one of `TYPES`.
+        ranges: of int8, as `to_int8` has them.
 
-def _write_parquet(path: str, texts: Sequence[str], vectors: Vectors) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise EncodaxError(f"{path}: writing Parquet needs pyarrow: pip install pyarrow") from error
-    flat = pyarrow.array(vectors.reshape(-1))
-    column = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    table = pyarrow.table({"text": pyarrow.array(texts), "vector": column})
-    with sources.open_output(path, binary=True) as stream:
-        pyarrow.parquet.write_table(table, stream)
-
-
-WRITERS: dict[str, Callable[[str, Sequence[str], Vectors], None]] = {
-    "npy": _write_npy,
-    "parquet": _write_parquet,
-    "jsonl": _write_json_lines,
-}
-"""File ending -> writer; `-` is standard output, for JSON Lines."""
-
-TYPES: dict[str, Callable[[np.ndarray], Vectors]] = {
-    "float32": lambda vectors: vectors,
-    "int8": to_int8,
-    "binary": to_binary,
-}
-"""What vectors are stored as."""
+    Raises:
+        EncodaxError: there is no such kind, int8 has no ranges, or another kind has some.
+    """
+    if kind not in TYPES:
+        raise EncodaxError(f"vectors as {kind!r} are not one of: {', '.join(TYPES)}")
+    if kind == "int8":
+        if ranges is None:
+            raise EncodaxError(
+                "int8 wants the ranges of a corpus, the same for it and for its queries: "
+                f"--ranges FILE; make it so: {MAKE_RANGES}"
+            )
+        return functools.partial(to_int8, ranges=ranges)
+    if ranges is not None:
+        raise EncodaxError(f"ranges are for int8, not for {kind}: leave --ranges out")
+    return to_binary if kind == "binary" else np.asarray

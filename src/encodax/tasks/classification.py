@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there are fewer than two.
     """
-    found = as_classes(checked_labels([(example.target, example.where) for example in examples]))
+    found = as_classes(checked_labels((example.target, example.where) for example in examples))
     if len(found) == 1:
         raise EncodaxError(f"every example has the label {found[0]!r}: there is nothing to tell")
     return found
@@ -100,16 +101,30 @@ def decode(
     return Classification(labels[best], float(scores[best]), by_label)
 
 
-def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """Accuracy, and F1 averaged over the labels (macro)."""
+    pairs = zip(answers, examples, strict=True)
+    return measured(Counter((meaning(e.target), meaning(answer.label)) for answer, e in pairs))
+
+
+def measured(
+    counts: Mapping[tuple[str, str], int], labels: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Accuracy and macro F1 of how often each label was right and another, or the same, was given.
+
+    Args:
+        counts: of each (right, given).
+        labels: that F1 is averaged over; None for all that there are.
+    """
     from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
 
-    right = [meaning(example.target) for example in examples]
-    found = [meaning(answer.label) for answer in answers]
-    return {
-        "accuracy": float(accuracy_score(right, found)),
-        "f1": float(f1_score(right, found, average="macro")),
-    }
+    right, given = zip(*counts, strict=True)
+    times = list(counts.values())
+    f1 = f1_score(
+        right, given, sample_weight=times, labels=labels, average="macro", zero_division=0
+    )
+    accuracy = accuracy_score(right, given, sample_weight=times)
+    return {"accuracy": float(accuracy), "f1": float(f1)}
 
 
 def to_json(answer: Classification) -> dict[str, Any]:

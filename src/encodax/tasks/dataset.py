@@ -6,6 +6,7 @@ import functools
 import hashlib
 import logging
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from encodax.data.batches import BatchShape
+from encodax.data.batches import BatchShape, Units
 from encodax.data.packing import Row, assemble, assemble_pairs, slots_of
 from encodax.errors import EncodaxError
 from encodax.tasks import question_answering, token_classification
@@ -38,8 +39,12 @@ logger = logging.getLogger(__name__)
 
 READ_TOGETHER = 1024
 """Examples that are tokenized in one call."""
-KEPT_TOKENS = 1 << 22
-"""Tokens of sequences that are kept in memory (some 200 MB); others are tokenized when needed."""
+KEPT_BYTES = 32 << 20
+"""Of sequences that are kept in memory; others are tokenized when needed."""
+BYTES_OF_ONE = 1_500
+"""Of a sequence and its targets, as objects, ..."""
+BYTES_OF_TOKEN = 50
+"""... and of each of its tokens."""
 
 Sequences = list[tuple[Sequence_, Targets]]
 """Of one example: the token sequences that it makes, with their targets."""
@@ -78,11 +83,10 @@ class Dataset:
         """
         if not len(examples):
             raise EncodaxError("the data set is empty: it has no example")
-        empty = np.zeros(0, np.int64)
+        empty = np.zeros(0, np.int32)
         data = cls(task, model, examples, empty, empty, truncate, {})
-        lengths: list[Any] = []
-        owners: list[int] = []
-        room, cut, digest = KEPT_TOKENS, 0, hashlib.sha256()
+        lengths, owners = array("i"), array("i")
+        room, cut, digest = KEPT_BYTES, 0, hashlib.sha256()
         losses = Losses(unknown=Counter())
         for start in range(0, len(examples), READ_TOGETHER):
             indices = range(start, min(start + READ_TOGETHER, len(examples)))
@@ -90,13 +94,13 @@ class Dataset:
             cut += cut_here
             for index, sequences in zip(indices, found, strict=True):
                 for encoding, targets in sequences:
-                    for array in (*_ids_of(encoding), targets.values, targets.weights):
-                        digest.update(np.ascontiguousarray(array).data)
-                own = [_length_of(encoding) for encoding, _ in sequences]
-                lengths += own
-                owners += [index] * len(own)
-                room -= int(np.sum(own))
-                if room >= 0:
+                    for leaf in (*_ids_of(encoding), targets.values, targets.weights):
+                        digest.update(np.ascontiguousarray(leaf).data)
+                    own = _lengths_of(encoding)
+                    lengths.extend(own)
+                    owners.append(index)
+                    room -= BYTES_OF_ONE + BYTES_OF_TOKEN * sum(own)
+                if sequences and room >= 0:
                     data.kept[index] = sequences
         if losses.unknown:
             raise UnknownLabels.of(losses.where, losses.unknown, model.labels)
@@ -105,10 +109,11 @@ class Dataset:
             raise EncodaxError("the data set is empty: it has no text")
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, model.longest_sequence)
+        sides = np.asarray(lengths, np.int32).reshape(len(owners), -1)  # (sequences, sides)
         return replace(
             data,
-            lengths=np.asarray(lengths),
-            owners=np.asarray(owners),
+            lengths=sides if task.HEAD is None else sides[:, 0],
+            owners=np.asarray(owners, np.int32),
             digest=digest.hexdigest(),
         )
 
@@ -126,12 +131,11 @@ class Dataset:
         return [targets for _, targets in self._all()]
 
     @property
-    def units(self) -> list[list[int]]:
+    def units(self) -> Units:
         """Sequences that belong in one batch: those of an example where the task is coupled."""
         if not self.task.COUPLED:
-            return [[index] for index in range(len(self))]
-        begins = np.flatnonzero(np.diff(self.owners, prepend=-1)).tolist()
-        return [list(range(*ends)) for ends in zip(begins, [*begins[1:], len(self)], strict=True)]
+            return Units(np.arange(len(self)), len(self))
+        return Units(np.flatnonzero(np.diff(self.owners, prepend=-1)), len(self))
 
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[AnyBatch, Targets]:
         """The batch that holds these rows of sequences, and the targets in the same places."""
@@ -156,6 +160,11 @@ class Dataset:
         if not self.task.COUPLED:
             return batch, Targets(values, weights)
         return batch, Targets(values, weights, groups, pieces, texts)
+
+    def encodings_of(self, indices: Sequence[int]) -> list[Any]:
+        """These token sequences."""
+        found = self._sequences(indices)
+        return [found[index][0] for index in indices]
 
     def where(self, index: int) -> str:
         """Where the example of a sequence came from."""
@@ -202,12 +211,12 @@ class Dataset:
         """Each sequence of an example with its targets; none where nothing can be learned of it."""
         found, pieces = seen(self.task, example, encodings)
         for piece in pieces:
-            losses.pieces.append((example.where, piece))
+            losses.pieces.meet(example.where, piece)
         if found is None:
             if not pieces and any(part.strip() for part in example.parts):
                 texts = *example.parts, *example.others
                 unseen = next((text for text in texts if not has_word(text)), texts[0])
-                losses.texts.append((example.where, unseen))
+                losses.texts.meet(example.where, unseen)
             return []
         labels = self.model.labels
         try:
@@ -221,12 +230,27 @@ class Dataset:
 
 
 @dataclass
+class Lost:
+    """How many pieces of text are lost, and the first of them."""
+
+    count: int = 0
+    where: str = ""
+    text: str = ""
+
+    def meet(self, where: str, text: str) -> None:
+        """Count one more."""
+        if not self.count:
+            self.where, self.text = where, text
+        self.count += 1
+
+
+@dataclass
 class Losses:
     """What of a data set cannot be learned, each with where it stands."""
 
-    texts: list[tuple[str, str]] = field(default_factory=list)
+    texts: Lost = field(default_factory=Lost)
     """Examples of which a text gives no token."""
-    pieces: list[tuple[str, str]] = field(default_factory=list)
+    pieces: Lost = field(default_factory=Lost)
     """Tagged words, spans and answers that no token shows."""
     unknown: Counter[str] | None = None
     """Labels that the model does not know, with their records; None to refuse the first."""
@@ -239,10 +263,9 @@ class Losses:
             (self.texts, "examples are left out, as a text of theirs gives no token"),
             (self.pieces, "tagged pieces and answers are left out, as they give no token"),
         ):
-            if found:
-                where, text = found[0]
-                shown = ascii(text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN])
-                logger.warning("%s: %d, the first: %s, %s", what, len(found), where, shown)
+            if found.count:
+                shown = ascii(found.text[:LONGEST_SHOWN])
+                logger.warning("%s: %d, the first: %s, %s", what, found.count, found.where, shown)
 
 
 Seen = Callable[[Example, Sequence[Any]], tuple[Example | None, tuple[str, ...]]]
@@ -274,11 +297,11 @@ def text_number(sequence: Sequence_) -> int:
     return zlib.crc32(b"".join(ids.tobytes() for ids in _ids_of(sequence))) >> 1
 
 
-def _length_of(sequence: Sequence_) -> int | tuple[int, int]:
+def _lengths_of(sequence: Sequence_) -> tuple[int, ...]:
     """Its tokens, or those of both sides of a pair."""
     if isinstance(sequence, EncodedPair):
         return len(sequence.source), len(sequence.given)
-    return len(sequence)
+    return (len(sequence),)
 
 
 def _assembled(members: list[list[Any]], shape: BatchShape) -> AnyBatch:

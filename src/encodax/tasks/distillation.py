@@ -9,7 +9,7 @@ section 3).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -211,7 +211,7 @@ def decode(scores: Float[np.ndarray, " C"], encoding: Encoding, labels: tuple[st
     return scores
 
 
-def metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
     """None: it is measured beside the teacher (`summary`)."""
     return {}
 

@@ -8,7 +8,7 @@ the slots of all micro-batches and devices, wherever a sequence is packed; empty
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +31,7 @@ from encodax.tasks.task import (
     SimilarityLoss,
     Targets,
     instead_of,
+    number_of_text,
     text_of,
     unchanged,
 )
@@ -384,8 +385,8 @@ def merge(example: Example, answers: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def metrics(
-    answers: Sequence[Sequence[np.ndarray]],
-    examples: Sequence[Example],
+    answers: Iterable[Sequence[np.ndarray]],
+    examples: Iterable[Example],
     widths: Sequence[int] = (),
 ) -> dict[str, float]:
     """How well cosines tell what belongs together, also those of leading features alone.
@@ -396,11 +397,27 @@ def metrics(
     other positives of the same anchor are left out, and of equal cosines half count as nearer, so
     that vectors that are all alike are not the best.
     """
-    of = _correlations if examples[0].target is not None else _ranks
-    found = of(answers, examples)
-    for width in widths:
-        own = of([[vector[:width] for vector in each] for each in answers], examples)
-        found |= {f"{name}_{width}": value for name, value in own.items()}
+    pairs = zip(answers, examples, strict=True)
+    first = next(pairs)
+    of = _correlations if first[1].target is not None else _ranks
+    return of(itertools.chain([first], pairs), widths)
+
+
+Answered = Iterable[tuple[Sequence[np.ndarray], Example]]
+
+
+def _correlations(pairs: Answered, widths: Sequence[int]) -> dict[str, float]:
+    cosines = [array("d") for _ in (None, *widths)]
+    wanted = array("d")
+    for vectors, example in pairs:
+        wanted.append(example.target)
+        for own, width in zip(cosines, (None, *widths), strict=True):
+            anchor, positive = _units(vectors[: POSITIVE + 1], width)
+            own.append(float(np.sum(anchor * positive)))
+    found: dict[str, float] = {}
+    for own, width in zip(cosines, (None, *widths), strict=True):
+        told = correlations(np.asarray(own), np.asarray(wanted))
+        found |= _named({METRIC: told["spearman"], **told}, width)
     return found
 
 
@@ -470,39 +487,53 @@ def _slots_of(
     return vectors, Targets(scores, (groups > 0).astype(np.float32), groups, pieces, same)
 
 
-def _correlations(
-    answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
-) -> dict[str, float]:
-    first, second = (_units([each[place] for each in answers]) for place in (ANCHOR, POSITIVE))
-    cosines = np.sum(first * second, axis=1)
-    wanted = np.asarray([example.target for example in examples], np.float64)
-    found = correlations(cosines, wanted)
-    return {METRIC: found["spearman"], **found}
+def _ranks(pairs: Answered, widths: Sequence[int]) -> dict[str, float]:
+    """Of each pair two vectors are held, and two numbers that stand for its texts."""
+    anchors, positives = array("f"), array("f")
+    askers, texts = array("q"), array("q")
+    for vectors, example in pairs:
+        anchors.extend(vectors[ANCHOR].tolist())
+        positives.extend(vectors[POSITIVE].tolist())
+        askers.append(number_of_text(str(example.text)))
+        texts.append(number_of_text(example.others[0]))
+    asked, wanted = (np.asarray(rows).reshape(len(texts), -1) for rows in (anchors, positives))
+    found: dict[str, float] = {}
+    for width in (None, *widths):
+        found |= _named(
+            _ranks_of(asked, wanted, np.asarray(askers), np.asarray(texts), width), width
+        )
+    return found
 
 
-def _ranks(
-    answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
+def _ranks_of(
+    anchors: Float[np.ndarray, "n E"],
+    positives: Float[np.ndarray, "n E"],
+    askers: np.ndarray,
+    texts: np.ndarray,
+    width: int | None,
 ) -> dict[str, float]:
-    anchors, positives = (_units([each[place] for each in answers]) for place in (ANCHOR, POSITIVE))
-    texts = [example.others[0] for example in examples]
-    rows = {text: row for row, text in enumerate(texts)}
-    candidates = positives[list(rows.values())]  # (candidates, E)
-    places = {text: place for place, text in enumerate(rows)}
-    belonging: dict[Any, list[int]] = defaultdict(list)
-    for example, text in zip(examples, texts, strict=True):
-        belonging[example.text].append(places[text])
+    _, rows, places = np.unique(texts, return_index=True, return_inverse=True)
+    candidates = _units(positives[rows], width)  # (candidates, E): a text counts once
+    order = np.argsort(askers, kind="stable")  # those of one anchor stand together
+    begins, ends = (np.searchsorted(askers[order], askers, side) for side in ("left", "right"))
     ranks = np.empty(len(anchors))
-    for index, (example, anchor) in enumerate(zip(examples, anchors, strict=True)):
-        scores = candidates @ anchor  # (candidates,)
-        others = np.delete(scores, belonging[example.text])
-        right = scores[places[texts[index]]]
+    for index, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+        scores = candidates @ _units(anchors[index : index + 1], width)[0]  # (candidates,)
+        others = np.delete(scores, places[order[begin:end]])
+        right = scores[places[index]]
         ranks[index] = 1 + np.sum(others > right) + np.sum(others == right) / 2
     mrr = float(np.mean(1 / ranks))
     return {METRIC: mrr, "mrr": mrr, "accuracy": float(np.mean(ranks == 1))}
 
 
-def _units(vectors: Sequence[np.ndarray]) -> Float[np.ndarray, "n E"]:
-    rows = np.asarray(vectors, np.float64)
+def _named(found: dict[str, float], width: int | None) -> dict[str, float]:
+    """The names of metrics, with the width where it is not the whole one."""
+    return {name if width is None else f"{name}_{width}": value for name, value in found.items()}
+
+
+def _units(vectors: Any, width: int | None) -> Float[np.ndarray, "n E"]:
+    """Leading features, or all, at length 1."""
+    rows = np.asarray(vectors, np.float64)[:, :width]
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 

@@ -7,7 +7,7 @@ text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -158,7 +158,7 @@ def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:
     return [int(token) for answer in answers for token in answer]
 
 
-def metrics(answers: Sequence[list[int]], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[list[int]], examples: Iterable[Example]) -> dict[str, float]:
     """None: it is measured by what it makes of hidden tokens (`summary`)."""
     return {}
 

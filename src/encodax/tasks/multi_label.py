@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -80,8 +80,8 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there is none, or all examples have the same.
     """
-    found = checked_labels([(label, each.where) for each in examples for label in each.target])
-    found = as_classes(found)
+    seen = ((label, each.where) for each in examples for label in each.target)
+    found = as_classes(checked_labels(seen))
     meant = set(map(meaning, found))
     if all(set(map(meaning, example.target)) == meant for example in examples):
         named = ", ".join(found)
@@ -120,22 +120,27 @@ def loss(
     return jnp.sum(losses * weights) / classes, jnp.sum(weights) / classes
 
 
-def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """F1 over all labels together (micro) and averaged over them (macro), and exact match.
 
     F1 = 2 * hits / (given + right), and 0 for a label that is neither given nor right. An exact
     match has all its labels right, and no other.
     """
-    known = tuple(answers[0].scores)
-    found = np.array([[a.scores[label] >= THRESHOLD for label in known] for a in answers])
-    targets = [set(map(meaning, example.target)) for example in examples]
-    right = np.array([[meaning(label) in target for label in known] for target in targets])
-    hits = (found & right).sum(axis=0)  # (C,)
-    counts = found.sum(axis=0) + right.sum(axis=0)  # (C,)
+    exact = total = 0
+    hits: np.ndarray = np.zeros((), np.int64)  # (C,)
+    counts: np.ndarray = hits
+    for answer, example in zip(answers, examples, strict=True):
+        given = np.array([score >= THRESHOLD for score in answer.scores.values()])  # (C,)
+        meant = set(map(meaning, example.target))
+        right = np.array([meaning(label) in meant for label in answer.scores])
+        hits = hits + (given & right)
+        counts = counts + given + right
+        exact += bool((given == right).all())
+        total += 1
     return {
         "f1": float(2 * hits.sum() / max(counts.sum(), 1)),
         "f1_macro": float(np.mean(2 * hits / np.maximum(counts, 1))),
-        "exact_match": float(np.mean((found == right).all(axis=1))),
+        "exact_match": exact / total,
     }
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 import string
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -258,20 +259,36 @@ def merge(example: Example, answers: Sequence[Answer]) -> Answer:
     return replace(best, text=text, no_answer_score=nothing)
 
 
-def metrics(answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Answer], examples: Iterable[Example]) -> dict[str, float]:
     """Exact match, and F1 over words, of the best right answer of each question.
 
     Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1: case, punctuation and articles do not
     count. That a context has no answer can be said where some of these examples have none.
     """
-    always = all(example.target for example in examples)
-    exact, f1 = [], []
+    always = True
+    of_texts, of_claims = _Shares(), _Shares()  # whether all have an answer is known at the end
     for answer, example in zip(answers, examples, strict=True):
+        always &= bool(example.target)
         right = [_words(truth.text) for truth in example.target] or [[]]
-        found = _words(answer.text if always or answer.score > answer.no_answer_score else "")
-        exact.append(max(float(found == words) for words in right))
-        f1.append(max(_overlap(found, words) for words in right))
-    return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(f1))}
+        of_texts.add(_words(answer.text), right)
+        of_claims.add(_words(answer.text if answer.score > answer.no_answer_score else ""), right)
+    return (of_texts if always else of_claims).means()
+
+
+class _Shares:
+    """Exact match and F1 of each question."""
+
+    def __init__(self) -> None:
+        self._exact, self._f1 = array("d"), array("d")
+
+    def add(self, found: list[str], right: list[list[str]]) -> None:
+        """Compare the words of an answer with those of each right one."""
+        self._exact.append(max(float(found == words) for words in right))
+        self._f1.append(max(_overlap(found, words) for words in right))
+
+    def means(self) -> dict[str, float]:
+        """Over the questions."""
+        return {"exact_match": float(np.mean(self._exact)), "f1": float(np.mean(self._f1))}
 
 
 def _words(text: str) -> list[str]:

@@ -6,7 +6,8 @@ A head of one score, as published cross-encoders have it too (`reranking.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -84,8 +85,9 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     Raises:
         EncodaxError: all examples have the same.
     """
-    if len({example.target for example in examples}) == 1:
-        told = f"every example has the number {examples[0].target:g}"
+    first = examples[0].target
+    if all(example.target == first for example in examples):
+        told = f"every example has the number {first:g}"
         raise EncodaxError(f"{told}: there is nothing to tell")
     return ("score",)
 
@@ -117,13 +119,16 @@ def score_of(output: ModelOutput) -> Float[Array, "B N"]:
     return output.logits[..., 0].astype(jnp.float32)  # (B, N)
 
 
-def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """Pearson's correlation, Spearman's (that of the ranks), and the mean squared error.
 
     What is constant has a correlation of 0 with everything.
     """
-    found = np.array([answer.score for answer in answers], np.float64)  # (examples,)
-    right = np.array([example.target for example in examples], np.float64)  # (examples,)
+    scores, targets = array("d"), array("d")
+    for answer, example in zip(answers, examples, strict=True):
+        scores.append(answer.score)
+        targets.append(example.target)
+    found, right = np.asarray(scores), np.asarray(targets)  # (examples,)
     return {**correlations(found, right), "mse": float(np.mean(np.square(found - right)))}
 
 

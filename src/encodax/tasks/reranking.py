@@ -7,8 +7,8 @@ of a sigmoid, which the score goes through.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,7 @@ from encodax.tasks.task import (
     Targets,
     encode_whole,
     instead_of,
+    number_of_text,
     text_of,
     the_one,
     unchanged,
@@ -87,7 +88,7 @@ def loss(
     return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
 
 
-def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """How high the relevant texts of each query are ranked, the mean over the queries.
 
     Average precision (`map`), the reciprocal rank of the first relevant text (`mrr@10`) and the
@@ -98,30 +99,40 @@ def metrics(answers: Sequence[Classification], examples: Sequence[Example]) -> d
     Raises:
         EncodaxError: no query has a relevant text.
     """
-    by_query: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    queries, scores, labels = array("q"), array("d"), array("d")
     for answer, example in zip(answers, examples, strict=True):
-        by_query[example.text[0]].append((-answer.score, example.target))
-    measured = []
-    for pairs in by_query.values():
-        gains = np.array([label for _, label in sorted(pairs)], np.float64)  # (texts,), best first
-        if gains.max() >= RELEVANT:
-            measured.append(_of_query(gains))
-    check_relevant(examples)
+        queries.append(number_of_text(example.text[0]))
+        scores.append(answer.score)
+        labels.append(example.target)
+    asked, gained = np.asarray(queries), np.asarray(labels)  # (texts,)
+    order = np.lexsort((gained, -np.asarray(scores), asked))  # a query after another, best first
+    _, begins = np.unique(asked[order], return_index=True)
+    of_queries = np.split(gained[order], begins[1:])  # each (texts,)
+    measured = [_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT]
+    if not measured:
+        raise _nothing_relevant(len(of_queries))
     return dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))
 
 
-def check_relevant(examples: Sequence[Example]) -> None:
+def check_relevant(examples: Iterable[Example]) -> None:
     """Refuse data by which no order is better than another.
 
     Raises:
         EncodaxError: no query has a relevant text.
     """
-    if not any(example.target >= RELEVANT for example in examples):
-        queries = len({example.text[0] for example in examples})
-        raise EncodaxError(
-            f"none of {queries} queries has a relevant text (a label of {RELEVANT} or "
-            "more): there is nothing to measure"
-        )
+    queries = set()
+    for example in examples:
+        if example.target >= RELEVANT:
+            return
+        queries.add(number_of_text(example.text[0]))
+    raise _nothing_relevant(len(queries))
+
+
+def _nothing_relevant(queries: int) -> EncodaxError:
+    return EncodaxError(
+        f"none of {queries} queries has a relevant text (a label of {RELEVANT} or more): there is "
+        "nothing to measure"
+    )
 
 
 def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:

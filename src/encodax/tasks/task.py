@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
 import math
 from collections import Counter
@@ -209,8 +211,8 @@ class Task(Protocol):
     ) -> Any:
         """What the head says of one token sequence, (C,) or (tokens, C), to its answer."""
 
-    def metrics(self, answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
-        """How right the answers are."""
+    def metrics(self, answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
+        """How right the answers are; gone through once, side by side, so that none is held."""
 
     def to_json(self, answer: Any) -> dict[str, Any]:
         """An answer as the fields of a JSON object."""
@@ -234,6 +236,19 @@ def check_objective(task: Task, objective: Objective) -> None:
         if is_given and option.name not in task.OPTIONS:
             known = ", ".join(sorted(task.OPTIONS)) or "none"
             raise EncodaxError(f"{option.name} is not for {task.NAME}; its options: {known}")
+
+
+def side_by_side(
+    pairs: Iterable[tuple[Any, Example]],
+) -> tuple[Iterator[Any], Iterator[Example]]:
+    """Answers and examples, each apart, as `metrics` takes them: of a stream of pairs."""
+    first, second = itertools.tee(pairs)
+    return (answer for answer, _ in first), (example for _, example in second)
+
+
+def number_of_text(text: str) -> int:
+    """A whole number of 64 bits that stands for a text where texts are told apart, not kept."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
 def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:
@@ -352,7 +367,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
-def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """The classes among (label, where) pairs, numbers in numeric order, else by name.
 
     Those that are seen once are told: little can be learned of them.
@@ -360,10 +375,14 @@ def checked_labels(seen: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     Raises:
         EncodaxError: there is none.
     """
-    counts = Counter(label for label, _ in seen)
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for label, where in seen:
+        counts[label] += 1
+        first.setdefault(label, where)
     if not counts:
         raise EncodaxError("the training data has no label")
-    rare = [f"{label!r} ({where})" for label, where in seen if counts[label] == 1]
+    rare = [f"{label!r} ({where})" for label, where in first.items() if counts[label] == 1]
     if rare:
         logger.warning(
             "%s seen once, so that little can be learned of %s: %s",

@@ -9,8 +9,10 @@ of words (parts of speech): a word has that of its first token, and each is a sp
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -23,6 +25,7 @@ from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import tag_schemes
+from encodax.tasks.classification import measured
 from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
 from encodax.tasks.task import (
     Example,
@@ -49,6 +52,9 @@ PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
 COUPLED = False
 RECORD: frozenset[str] = frozenset()
+
+TOGETHER = 1024
+"""Texts whose spans are compared in one call."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +125,7 @@ def labels(examples: Sequence[Example], scheme: TagScheme = IOB) -> tuple[str, .
     Raises:
         EncodaxError: no example has a span.
     """
-    seen = [(span.label, example.where) for example in examples for span in example.target]
-    found = checked_labels(seen)
+    found = checked_labels((s.label, each.where) for each in examples for s in each.target)
     outside = () if scheme.name == "none" else (OUTSIDE,)
     return (*outside, *(tag for label in found for tag in scheme.all_tags(label)))
 
@@ -303,40 +308,41 @@ def words_of(text: str, encoding: Encoding) -> list[list[int]]:
     return [word for word in words.values() if (starts[word] < ends[word]).any()]
 
 
-def metrics(answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]) -> dict[str, float]:
     """Precision, recall and F1 over spans: right where start, end and label are."""
+    correct = given = wanted = 0
+    pairs = zip(answers, examples, strict=True)
+    while some := list(itertools.islice(pairs, TOGETHER)):
+        found = [_without_scores(answer) for answer, _ in some]
+        right = [_without_scores(example.target) for _, example in some]
+        strict = _strict(right, found)
+        correct, given = correct + strict.correct, given + strict.actual
+        wanted += strict.possible
+    precision, recall = correct / max(given, 1), correct / max(wanted, 1)
+    f1 = 2 * precision * recall / (precision + recall) if correct else 0.0
+    return {"f1": f1, "precision": precision, "recall": recall}
+
+
+def _strict(right: list[list[dict[str, Any]]], found: list[list[dict[str, Any]]]) -> Any:
+    """What nervaluate counts of a few texts."""
     from nervaluate import Evaluator  # with the training extra
 
-    right = [_without_scores(example.target) for example in examples]
-    found = [_without_scores(answer) for answer in answers]
     names = sorted({span["label"] for spans in right + found for span in spans})
-    strict = Evaluator(right, found, tags=names, loader="dict").evaluate()["overall"]["strict"]
-    return {
-        "f1": float(strict.f1),
-        "precision": float(strict.precision),
-        "recall": float(strict.recall),
-    }
+    return Evaluator(right, found, tags=names, loader="dict").evaluate()["overall"]["strict"]
 
 
 def word_metrics(
-    answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
+    answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
 ) -> dict[str, float]:
     """Accuracy over words, and F1 averaged over the labels (macro)."""
-    from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
-
-    right = [span.label for example in examples for span in example.target]
-    found = [
-        label
-        for answer, example in zip(answers, examples, strict=True)
-        for label in labels_of_words(answer, example)
-    ]
-    if not right:
+    counts: Counter[tuple[str, str]] = Counter()
+    for answer, example in zip(answers, examples, strict=True):
+        found = labels_of_words(answer, example)
+        counts.update(zip((word.label for word in example.target), found, strict=True))
+    if not counts:
         raise EncodaxError("no example has a word with a label")
-    known = sorted(set(right) | set(found) - {""})
-    return {
-        "accuracy": float(accuracy_score(right, found)),
-        "f1": float(f1_score(right, found, labels=known, average="macro", zero_division=0)),
-    }
+    known = {label for pair in counts for label in pair} - {""}
+    return measured(counts, sorted(known))
 
 
 def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
@@ -428,7 +434,7 @@ class Reading:
         return decode(scores, encoding, labels, aggregation, text, self.scheme_name)
 
     def metrics(
-        self, answers: Sequence[tuple[Span, ...]], examples: Sequence[Example]
+        self, answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
     ) -> dict[str, float]:
         """Of words (`word_metrics`) or of spans (`metrics`)."""
         return (word_metrics if self.is_of_words else metrics)(answers, examples)

@@ -8,7 +8,7 @@ it generates are like, `inference/translator.py` measures.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -128,7 +128,7 @@ def merge(example: Example, answers: Sequence[Any]) -> Any:
     return answer
 
 
-def metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, float]:
+def metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
     """None: it is measured by sums over tokens (`summary`)."""
     return {}
 

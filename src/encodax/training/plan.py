@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from encodax.data.batches import (
+    Batches,
     BatchShape,
+    Units,
     parts,
     plan_by_examples,
     plan_by_tokens,
@@ -40,7 +43,7 @@ class Plan:
     """A: a batch is so many of them."""
     steps: int
     steps_of_epoch: int
-    epoch: Callable[[int], list[list[Row]]]
+    epoch: Callable[[int], Sequence[list[Row]]]
     """Batches of an epoch, the same for the same number."""
 
     def rows(self, step: int) -> list[Row]:
@@ -91,7 +94,7 @@ def make_plan(
         whole = replace(one_row, row_count=rows)
 
         @functools.lru_cache(maxsize=2)
-        def epoch_by_tokens(epoch: int) -> list[list[Row]]:
+        def epoch_by_tokens(epoch: int) -> Batches:
             return plan_by_tokens(lengths, whole, order(epoch))
 
         steps_of_epoch = len(epoch_by_tokens(0))
@@ -102,7 +105,8 @@ def make_plan(
     if settings.batch_tokens is not None:
         raise EncodaxError("batch_tokens is not for a loss that compares examples: give batch_size")
     examples = settings.batch_size or DEFAULT_BATCH_EXAMPLES
-    chosen = [[index] for index in range(len(lengths))] if units is None else units
+    count = len(lengths)
+    chosen = Units(np.arange(count), count) if units is None else units  # each on its own
     smallest = 1 if units is None else SMALLEST_COMPARED
     steps_of_epoch = len(parts(len(chosen), examples, smallest))
     steps = steps_in_all(settings, steps_of_epoch)
@@ -110,14 +114,14 @@ def make_plan(
     roomy = replace(one_row, slots=row_tokens)  # as many in a row as it holds
 
     @functools.lru_cache(maxsize=2)
-    def epoch_by_examples(epoch: int) -> list[list[Row]]:
+    def epoch_by_examples(epoch: int) -> Batches:
         random = order(epoch)
         return plan_by_examples(lengths, chosen, examples, roomy, random, smallest=smallest)
 
     # The tallest batch of the whole run gives the shape, so that it never changes.
     row_count = slots = 1
     for epoch in range(math.ceil(steps / steps_of_epoch)):
-        for batch in epoch_by_examples(epoch)[: steps - epoch * steps_of_epoch]:
+        for batch in itertools.islice(epoch_by_examples(epoch), steps - epoch * steps_of_epoch):
             row_count = max(row_count, len(batch))
             slots = max(slots, max(map(len, batch)))
     row_count = devices * math.ceil(row_count / shares)

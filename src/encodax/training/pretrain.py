@@ -54,8 +54,8 @@ def pretraining(
     order = np.random.default_rng(0).permutation(len(records))
     held_out, kept = np.split(order, [len(records) // HELD_OUT])
     return {
-        "train": Part(records, np.sort(kept).tolist()),
-        "eval": Part(records, np.sort(held_out).tolist()),
+        "train": Part(records, np.sort(kept).astype(np.int32)),
+        "eval": Part(records, np.sort(held_out).astype(np.int32)),
         **PRESETS[preset],
         **given,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,9 +29,8 @@ def new_model(
     seed: int,
 ) -> AnyModel:
     """A model from scratch, with a tokenizer trained on the examples' texts."""
-    texts = (text for example in examples for text in (*example.parts, *example.others))
     tokenizer = Tokenizer.train(
-        texts,
+        _Texts(examples),
         shape.tokenizer,
         vocabulary_size=shape.vocabulary_size,
         lowercase=shape.lowercase,
@@ -50,6 +49,17 @@ def new_model(
         head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
     config = replace(config, head=replace(head, problem=task.PROBLEM))
     return scoring(Model.create(config, tokenizer, seed=seed), task)
+
+
+class _Texts:
+    """The texts of examples, as often as they are asked for: a large data set is not held."""
+
+    def __init__(self, examples: Sequence[Example]):
+        self._examples = examples
+
+    def __iter__(self) -> Iterator[str]:
+        for example in self._examples:
+            yield from (*example.parts, *example.others)
 
 
 def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2SeqModel:
