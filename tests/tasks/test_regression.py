@@ -139,7 +139,8 @@ def test_a_model_learns_and_is_saved(tmp_path: Path) -> None:
     assert result.model.config.labels == ("score",)
     result.model.save(tmp_path / "model")
     classify = encodax.Classifier.load(tmp_path / "model")
-    assert classify.evaluate(records_of(STARS)) == pytest.approx(result.metrics, abs=1e-6)
+    told = {name: value for name, value in result.metrics.items() if name != "loss"}
+    assert classify.evaluate(records_of(STARS)) == pytest.approx(told, abs=1e-6)
     found = [answer.score for answer in classify.predict([record["text"] for record in STARS])]
     errors = np.square(np.subtract(found, [record["score"] for record in STARS]))
     assert errors.mean() == pytest.approx(result.metrics["mse"], abs=1e-6)

@@ -151,17 +151,18 @@ def test_the_metric_that_decides_is_measured() -> None:
 
 def test_a_model_learns_and_is_saved(tmp_path: Path) -> None:
     result = ranker()
-    assert result.metrics.pop("loss") < 0.5
-    assert result.metrics == {"map": 1.0, "mrr@10": 1.0, "ndcg@10": 1.0}
+    told = dict(result.metrics)
+    assert told.pop("loss") < 0.5
+    assert told == {"map": 1.0, "mrr@10": 1.0, "ndcg@10": 1.0}
     result.model.save(tmp_path / "model")
     rerank = encodax.Reranker.load(tmp_path / "model")
     assert rerank.model.config.labels == ("score",)
     settings = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())
     assert settings["model_type"] == "CrossEncoder"
     assert settings["activation_fn"] == "torch.nn.modules.activation.Sigmoid"
-    assert rerank.evaluate(records_of(MATCHES)) == result.metrics
+    assert rerank.evaluate(records_of(MATCHES)) == told
     predictor: Predictor[Any] = Predictor.load(tmp_path / "model")
-    assert predictor.evaluate(records_of(MATCHES)) == result.metrics
+    assert predictor.evaluate(records_of(MATCHES)) == told
     texts = [record["text"] for record in MATCHES[:3]]
     assert rerank.rank("what is green?", texts)[0].text == "the leaf is green"
     scores = rerank.predict([(record["query"], record["text"]) for record in MATCHES])

@@ -150,7 +150,7 @@ def test_checkpoints_behind_a_link_go_and_are_not_averaged(
     monkeypatch.setattr(checkpoint_folder, "clear", lambda folder: None)
     monkeypatch.setattr(checkpoint_folder.outputs, "check_free", lambda *_, **__: None)
     message = refusal(lambda: run(tmp_path / "other", checkpoints=trained, average=2, seed=1))
-    assert "is of a run with other data or other choices" in message
+    assert "--seed was 0 and is 1" in message
 
 
 def test_a_checkpoint_that_cannot_be_removed_is_an_error(

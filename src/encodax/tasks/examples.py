@@ -39,8 +39,8 @@ class Part(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         """The record of that number among the chosen ones."""
         if isinstance(index, slice):
-            return [self.whole[place] for place in self._places[index]]
-        return self.whole[self._places[index]]
+            return [self.whole[int(place)] for place in self._places[index]]
+        return self.whole[int(self._places[index])]
 
 
 class Examples(Sequence[Example]):
