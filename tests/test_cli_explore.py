@@ -125,8 +125,11 @@ def test_what_cannot_be_is_one_line_and_leaves_no_file(site: Path) -> None:
         (["tags", TEXT, "a dog"], "token classification takes one text, not a pair"),
         (["questions", TEXT, " "], "the context is empty"),
         (["writer", "abc", ""], "the target of the text: the text is empty"),
-        (["model", TEXT, "--output", "no/page.html"], "no/page.html cannot be written: No such f"),
-        (["model", TEXT, "--output", "."], r"\. cannot be written: Is a directory"),
+        (
+            ["model", TEXT, "--output", "no/page.html"],
+            "no/page.html cannot be written: there is no folder",
+        ),
+        (["model", TEXT, "--output", "."], r"\. is a folder: name a file in it"),
     ],
 )
 def test_what_cannot_be_is_refused(

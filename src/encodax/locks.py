@@ -77,7 +77,9 @@ def _held(place: Path, wait: float) -> Iterator[None]:
     except (filelock.Timeout, filelock.LeaseSettingsMismatch):
         raise DirectoryInUse(_in_use(place, lock)) from None
     except OSError as error:
-        raise EncodaxError(f"{place} cannot be written: {error.strerror or error}") from error
+        raise EncodaxError(
+            f"{place} cannot be written: {error.strerror or error}; what was there is unchanged"
+        ) from error
     try:
         yield
     finally:

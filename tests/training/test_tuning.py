@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -221,11 +222,12 @@ def test_a_language_is_learned_from_a_corpus(tmp_path: Path) -> None:
 
 def test_checkpoints_of_another_run_stay_unless_they_are_to_go(tmp_path: Path) -> None:
     older = tmp_path / "model.checkpoints" / "7"
-    older.mkdir(parents=True)
+    run(out=tmp_path / "model", steps=7)
+    shutil.rmtree(tmp_path / "model")
     with pytest.raises(EncodaxError, match=r"model\.checkpoints exists; choose another place"):
         run(out=tmp_path / "model")
     assert older.is_dir()
-    result = run(out=tmp_path / "model", overwrite=True)
+    result = run(out=tmp_path / "model", overwrite=True, steps=2)
     assert not older.exists()
     assert set(result.places()) >= {"model", "learning curve", "checkpoints"}
     with pytest.raises(EncodaxError, match="there is no checkpoint to go on from"):

@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -101,6 +102,7 @@ class Checkpoints:
         """
         step = int(state.step)
         kind = str(jax.random.key_impl(state.key))
+        self._check_room(state)
         with self._told():
             if step not in self._manager.all_steps():
                 record = {**record, "checksum": int(checksum(state)), "key": kind}
@@ -111,6 +113,24 @@ class Checkpoints:
                         record=ocp.args.JsonSave(_sealed(record)),
                     ),
                 )
+
+    def _check_room(self, state: TrainState) -> None:
+        """Refuse to begin what the disk cannot hold: TensorStore tells of it in a hundred lines.
+
+        Raises:
+            EncodaxError: names both sizes, and the checkpoints that are whole.
+        """
+        place = self.directory.absolute()
+        while not place.exists():
+            place = place.parent
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_as_arrays(state)))
+        free = shutil.disk_usage(place).free
+        if jax.process_count() == 1 and free < needed:
+            steps = ", ".join(map(str, steps_on_disk(self.directory))) or "none"
+            raise EncodaxError(
+                f"{self.directory}: a checkpoint cannot be written: it needs {needed:,} bytes, and "
+                f"the disk has {free:,} left; whole ones: {steps}"
+            )
 
     def restore(
         self,
