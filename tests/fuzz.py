@@ -349,7 +349,7 @@ def _report(place: Path) -> None:
 
 def _checkpoint(place: Path) -> None:
     checkpoints, state = _checkpoints(place)
-    checkpoints.save(state, {"step": 4, "best": {"metrics": {"f1": 0.5}}}, {"f1": 0.5})
+    checkpoints.save(state, {"step": 4, "best": {"metrics": {"f1": 0.5}}})
     checkpoints.finish()
     checkpoints.abandon()
 
@@ -364,7 +364,7 @@ def _checkpoints(place: Path) -> Any:
     state = TrainState(
         {"a": {"w": jnp.arange(6.0)}}, {"m": jnp.ones(6)}, jnp.asarray(4), jax.random.key(0)
     )
-    return Checkpoints(place / "checkpoints", "f1", True), state
+    return Checkpoints(place / "checkpoints"), state
 
 
 def _restore(place: Path) -> None:
@@ -618,6 +618,8 @@ def run(first: int, last: int, wanted: tuple[str, ...] = (), *, seconds: float =
             process.kill()
             process.wait()
             reader.join()
+            assert process.stdout is not None
+            process.stdout.close()
     return found
 
 

@@ -349,7 +349,7 @@ def spoilt(model: Path, name: str, content: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", None, r"config\.json does not exist: is .*model a model directory\?"),
+        ("config.json", None, r"config\.json does not exist: .* holds a tokenizer alone, and no"),
         ("config.json", "{", r"config\.json is not JSON"),
         ("config.json", "[]", r"config\.json wants an object, not a list"),
         ("config.json", "{}", r"config\.json: the key 'model_type' is missing"),

@@ -42,7 +42,7 @@ def test_every_file_that_a_module_names_goes() -> None:
         for key, value in vars(importlib.import_module(f"encodax.{module}")).items():
             if key.endswith("_FILE") and isinstance(value, str) and " " not in value:
                 named.add(value)
-            elif key.endswith("_FILES") and key != "MODEL_FILES":
+            elif key.endswith("_FILES") and key != "MODEL_FILES" and isinstance(value, tuple):
                 named |= set(value)
     assert len(named) > 25
     assert [name for name in sorted(named - {CARD_FILE}) if not is_of_model(name)] == []

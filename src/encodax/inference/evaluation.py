@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from encodax.data.batches import BatchShape
-from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import (
@@ -120,7 +119,7 @@ def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
 
 def evaluate(
     model: Model,
-    records: Iterable[Record],
+    records: Any,
     *,
     truncate: bool = False,
     precision: Precision | None = None,
@@ -134,7 +133,7 @@ def evaluate(
 
     Args:
         model: the model.
-        records: what is measured on.
+        records: what is measured on, `Record`s; it is not said so, as checking would read one.
         truncate: cut texts that are longer than the model takes; how many were cut is logged.
         precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
         aggregation: of a token classifier, as `Predictor` has it.

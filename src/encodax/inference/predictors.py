@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args
 
-from encodax.data.sources import Record
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
@@ -196,7 +195,7 @@ class Predictor(OfModel, Generic[Answer]):
 
     def evaluate(
         self,
-        records: Iterable[Record],
+        records: Any,
         *,
         truncate: bool = False,
         on_empty: OnEmptyInData = "error",
@@ -206,7 +205,7 @@ class Predictor(OfModel, Generic[Answer]):
         Of a model with one score, the records' fields tell whether it is regression or reranking.
 
         Args:
-            records: the data.
+            records: the data, `Record`s; it is not said so, as checking would read one.
             truncate: cut what is longer than the model takes; how many were cut is logged.
             on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
                 leaves them out.
@@ -423,7 +422,7 @@ class Reranker(OfModel):
 
     def evaluate(
         self,
-        records: Iterable[Record],
+        records: Any,
         *,
         truncate: bool = False,
         on_empty: OnEmptyInData = "error",

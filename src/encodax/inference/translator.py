@@ -19,7 +19,6 @@ from jax.sharding import PartitionSpec as P
 
 from encodax import processes
 from encodax.data.packing import assemble
-from encodax.data.sources import Record
 from encodax.data.stream import MAX_WAIT, Live, until_error, windows
 from encodax.errors import EncodaxError
 from encodax.generation import (
@@ -591,7 +590,7 @@ class Translator(processes.OfOneProcess):
 
     def evaluate(
         self,
-        records: Iterable[Record],
+        records: Any,
         *,
         truncate: bool = False,
         on_empty: OnEmptyInData = "error",
