@@ -313,10 +313,10 @@ def test_a_broken_model_is_never_kept(tmp_path: Path) -> None:
     out = tmp_path / "model"
     classifier().model.save(out)
     (out / "metrics.jsonl").write_text("older\n")
-    before = snapshot(tmp_path)
+    before = snapshot(out)
     with pytest.raises(EncodaxError, match=r"step 1: the model's scores are not finite.* lower"):
         run(**BREAKING, evaluate_every=1, out=out, overwrite=True)
-    assert snapshot(tmp_path) == before
+    assert snapshot(out) == before
 
 
 def test_a_model_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
