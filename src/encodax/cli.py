@@ -996,6 +996,7 @@ def embed(
             help="Empty texts: refuse them, leave them out, or keep their places: rows of zeros.",
         ),
     ] = "error",
+    max_wait: MaxWait = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
@@ -1034,7 +1035,8 @@ def embed(
     before = embedder.model.config.usage.prompt(prompt)
     none = stored(np.zeros((0, embedder.width), np.float32))
     seen = vectors.SeenRanges(embedder.width)
-    answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
+    live = _live(texts, input, max_wait, sys.stdout.flush) if output == "-" else None
+    answers = embedder.answers(examples, before, truncate=truncate, empties=empties, live=live)
     with vector_files.opened(output, none.shape[1], none.dtype) as file:
         for example, vector in counted(answers, shown=None if input else False):
             seen.add(vector)

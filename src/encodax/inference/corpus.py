@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encodax import hub
+from encodax import hub, locks, overlap
 from encodax.errors import EncodaxError
 from encodax.inference.progress import counted
 
@@ -127,13 +127,14 @@ def embed_corpus(
         partition_rows=partition_rows,
         on_empty=on_empty,
     )
-    job, planned, todo = partitions.plan(job, names)
-    rows, cut = sum(part.rows for part in todo), 0
-    with partitions.swept(job), closing(_run(job, todo, actors)) as written:
-        for done in counted(written, shown=progress, total=rows, texts=lambda done: done.rows):
-            cut += done.cut
-            if each is not None:
-                each(done)
+    with locks.held(*([] if "://" in job.out else [Path(job.out)])):
+        job, planned, todo = partitions.plan(job, names)
+        rows, cut = sum(part.rows for part in todo), 0
+        with partitions.swept(job), closing(_run(job, todo, actors)) as written:
+            for done in counted(written, shown=progress, total=rows, texts=lambda done: done.rows):
+                cut += done.cut
+                if each is not None:
+                    each(done)
     return CorpusResult(
         rows=sum(part.rows for part in planned),
         embedded=rows,
@@ -146,8 +147,12 @@ def embed_corpus(
 
 def _output(out: str, source: str) -> str:
     """The output's address, which must not be where a later run would read it as input."""
-    out = out.rstrip("/") if "://" in out else os.path.abspath(out)
-    if f"{out}/".startswith(f"{source.rstrip('/')}/"):
+    is_local = "://" not in out
+    out = os.path.abspath(out) if is_local else out.rstrip("/")
+    is_inside = f"{out}/".startswith(f"{source.rstrip('/')}/")
+    if is_local and "://" not in source:
+        is_inside = overlap.is_within(Path(out), Path(source))  # whatever links lead there
+    if is_inside:
         raise EncodaxError(f"the output {out} is in the folder of the input; choose another")
     return out
 
