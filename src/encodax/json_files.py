@@ -231,6 +231,8 @@ NAMES_OF_TYPES = {
 def _of_type(value: Any, kind: type, where: Path | str, key: str) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**53:
         return float(value)
+    if kind is list and type(value) is tuple:  # of what has not been written yet
+        return list(value)
     is_finite = not isinstance(value, float) or math.isfinite(value)
     if type(value) is not kind or not is_finite:
         told = f"{where}: {key} = " if key else f"{where}: "
