@@ -105,7 +105,7 @@ def alone(run: Callable[[PackedBatch], Any], sequences: list[list[int]]) -> dict
 
 def in_rows(sequences: list[list[int]], rows: list[list[int]]) -> PackedBatch:
     """A batch of always the same shape, so that each encoder compiles once."""
-    padded_rows = rows + [[] for _ in range(ROW_COUNT - len(rows))]
+    padded_rows = [*rows, *([] for _ in range(ROW_COUNT - len(rows)))]
     return packed(sequences, padded_rows, tokens=TOKENS, slots=SLOTS)
 
 

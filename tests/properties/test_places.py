@@ -29,7 +29,7 @@ from encodax import outputs, run_report
 from encodax.data import sources
 from encodax.demo import run as demo
 from encodax.errors import EncodaxError
-from encodax.inference import partitions, vectors
+from encodax.inference import partitions, vector_files
 from encodax.model import Model
 from encodax.run_files import RunFacts
 from encodax.training.adapters import trainable
@@ -147,7 +147,7 @@ def prepared(*_: Any, **__: Any) -> Any:
     run = SimpleNamespace(settings=SimpleNamespace(average=None))
     return SimpleNamespace(
         train=None, eval=None, model=classifier(), objective=None, teacher=None, run=run,
-        fingerprint="", save=lambda out, best, trained: best.save(out, overwrite=True),
+        facts={}, save=lambda out, best, trained: best.save(out, overwrite=True),
     )  # fmt: skip
 
 
@@ -161,13 +161,13 @@ def trains(root: Path) -> None:
 
     def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], keeping: Keeping):
         with log(2, 0) as entries:
-            keeping_checkpoints = Checkpoints(keeping.checkpoints, "f1", True, keep=1)
+            keeping_checkpoints = Checkpoints(keeping.checkpoints, keep=1)
             for step in (1, 2):
                 entries.step(step, STEP)
                 keeping.keep(classifier(), {})
                 entries.evaluation(step, {"f1": step / 2}, is_best=True)
                 at = replace(state(), step=state().step * 0 + step)
-                keeping_checkpoints.save(at, {}, {"f1": step / 2})
+                keeping_checkpoints.save(at, {})
             keeping_checkpoints.finish()
             keeping_checkpoints.abandon()
         return Fitted(classifier(), {}, 2, 2, 1.0, 1.0, 0.0, [])
@@ -191,12 +191,14 @@ def saves_a_writer(root: Path) -> None:
 
 
 def embeds(root: Path) -> None:
-    vectors.WRITERS["npy"](str(root / "vectors.npy"), ["a"], np.ones((1, 4), np.float32))
+    with vector_files.opened(str(root / "vectors.npy"), 4, np.dtype(np.float32)) as file:
+        file.write("a", np.ones(4, np.float32))
 
 
 def embeds_in_part(root: Path) -> None:
-    embeds_to = sources.partial_of(str(root / "vectors.npy"))
-    vectors.WRITERS["npy"](embeds_to, ["a"], np.ones((1, 4), np.float32))
+    with vector_files.opened(str(root / "vectors.npy"), 4, np.dtype(np.float32)) as file:
+        file.write("a", np.ones(4, np.float32))
+        raise EncodaxError("a bad text")
 
 
 def predicts(root: Path) -> None:
@@ -226,7 +228,7 @@ def embeds_a_corpus(root: Path) -> None:
     own = partitions.Job(
         "m", "0", str(corpus), str(root / "vectors"), "text", None, False, None, None, 1
     )
-    _, todo = partitions.plan(own, ["a.parquet"])
+    own, _, todo = partitions.plan(own, ["a.parquet"])
     with partitions.swept(own), mock.patch.object(partitions.Writer, "_embed", _embed):
         for partition in todo:
             partitions.Writer(own).write(partition)
