@@ -133,7 +133,7 @@ def evaluate(
 
     Args:
         model: the model.
-        records: what is measured on, `Record`s; it is not said so, as checking would read one.
+        records: what is measured on, each a `Record`; not said so, as checking would read one.
         truncate: cut texts that are longer than the model takes; how many were cut is logged.
         precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
         aggregation: of a token classifier, as `Predictor` has it.

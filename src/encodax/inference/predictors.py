@@ -205,7 +205,7 @@ class Predictor(OfModel, Generic[Answer]):
         Of a model with one score, the records' fields tell whether it is regression or reranking.
 
         Args:
-            records: the data, `Record`s; it is not said so, as checking would read one.
+            records: the data, each a `Record`; not said so, as checking would read one.
             truncate: cut what is longer than the model takes; how many were cut is logged.
             on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
                 leaves them out.
