@@ -1,7 +1,8 @@
 """Tasks, one file each: loss, metric, decode."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from encodax.config import ModelConfig
 from encodax.data.sources import Record
@@ -63,12 +64,11 @@ def task_of(config: ModelConfig) -> Task:
     return _tasks_of(config)[0]
 
 
-def task_of_records(
-    config: ModelConfig, records: Iterable[Record]
-) -> tuple[Task, Iterator[Record]]:
+def task_of_records(config: ModelConfig, records: Any) -> tuple[Task, Iterator[Record]]:
     """The task that a model's head answers and that the first record is of, and the records.
 
-    A head of one score is for regression and for reranking, whose fields have other names.
+    A head of one score is for regression and for reranking, whose fields have other names. What
+    records are is not said, as checking would read one.
 
     Raises:
         EncodaxError: the model has no head, or one that no task trains.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -141,6 +141,9 @@ def _content(example: Example) -> bytes:
     )
 
 
-def at_hand(records: Iterable[Record]) -> Sequence[Record]:
-    """Records that can be gone through again: as they are where they can, else in a list."""
+def at_hand(records: Any) -> Any:
+    """Records that can be gone through again: as they are where they can, else in a list.
+
+    What they are is not said, as checking would read one.
+    """
     return records if isinstance(records, Sequence) else list(records)

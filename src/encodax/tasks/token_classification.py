@@ -445,7 +445,7 @@ class Reading:
 
 
 def reading(
-    records: Iterable[Record],
+    records: Any,
     labels: tuple[str, ...] = (),
     scheme_name: SchemeName | None = None,
 ) -> Reading:
