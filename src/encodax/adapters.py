@@ -280,16 +280,6 @@ def is_adapter(directory: Path) -> bool:
     return place_of(directory) is not None
 
 
-def base_of(directory: Path) -> str | None:
-    """Name of the base of an adapter, a directory or an id; None where it has none, or is none.
-
-    Raises:
-        EncodaxError: a file of the adapter is broken.
-    """
-    place = place_of(directory)
-    return None if place is None else peft_config.read(place / ADAPTER_CONFIG_FILE).base
-
-
 def base_directory(settings: PeftConfig, token: str | None = None) -> Path:
     """The directory of the model that an adapter names as the one it is for.
 

@@ -161,7 +161,7 @@ def check_writable(target: Path, way_out: str = "choose another place") -> None:
         place = target.resolve()
         while not place.exists() and place != place.parent:
             place = place.parent
-        probe = place / _own_name()
+        probe = place / unfinished_name()
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
@@ -181,7 +181,7 @@ def open_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     """
     if os.path.lexists(path) and not (path.is_symlink() or path.is_file()):
         raise FileExistsError(17, "it is a folder or a pipe; move it away", str(path))
-    stage = path.with_name(_own_name(path.name))
+    stage = path.with_name(unfinished_name(path.name))
     try:
         with stage.open("wb") if binary else stage.open("w", encoding="utf-8") as stream:
             yield stream
@@ -231,8 +231,8 @@ def remove_files(folder: Path, own: re.Pattern[str]) -> None:
 # Names that are ours.
 
 
-def _own_name(name: str = "encodax") -> str:
-    """A name that nothing else has, for what is not finished."""
+def unfinished_name(name: str = "encodax") -> str:
+    """Return a name that nothing else has, for what is not finished."""
     begin = name if len(os.fsencode(name)) < 200 else "encodax"
     return f".{begin}.{uuid.uuid4().hex}.partial"
 
@@ -311,7 +311,7 @@ def _staged(place: Path) -> Iterator[tuple[Path, int]]:
     """
     with _made(place) as (stage, mode):
         if stage.parent == place:
-            beside = place.with_name(_own_name(place.name))
+            beside = place.with_name(unfinished_name(place.name))
             with suppress(OSError):
                 stage.rename(beside)
                 stage = beside
@@ -326,7 +326,9 @@ def _staged(place: Path) -> Iterator[tuple[Path, int]]:
 def _made(place: Path) -> Iterator[tuple[Path, int]]:
     while True:
         is_inside = place.exists()
-        stage = place / _own_name() if is_inside else place.with_name(_own_name(place.name))
+        stage = (
+            place / unfinished_name() if is_inside else place.with_name(unfinished_name(place.name))
+        )
         stage.mkdir()
         mode = stat.S_IMODE(stage.stat().st_mode)
         stage.chmod(0o700)
@@ -578,7 +580,7 @@ def finish_replacing(directory: Path) -> None:
 
 
 def _replace_in_place(stage: Path, place: Path, new: list[str], gone: list[str]) -> None:
-    inner = place / _own_name()
+    inner = place / unfinished_name()
     stage.chmod(0o700)
     stage.rename(inner)
     try:

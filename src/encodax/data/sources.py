@@ -6,7 +6,6 @@ import gzip
 import itertools
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -230,7 +229,7 @@ def open_output(
         yield sys.stdout.buffer if binary else sys.stdout
         return
     place, is_plain = _place_of(path)
-    stage = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial") if is_plain else place
+    stage = place.with_name(outputs.unfinished_name(place.name)) if is_plain else place
     try:
         try:
             with _writing(stage, binary) as stream:

@@ -149,9 +149,10 @@ def _output(out: str, source: str) -> str:
     """The output's address, which must not be where a later run would read it as input."""
     is_local = "://" not in out
     out = os.path.abspath(out) if is_local else out.rstrip("/")
-    is_inside = f"{out}/".startswith(f"{source.rstrip('/')}/")
-    if is_local and "://" not in source:
-        is_inside = overlap.is_within(Path(out), Path(source))  # whatever links lead there
+    if is_local and "://" not in source:  # whatever links lead there
+        is_inside = overlap.is_within(Path(out), Path(source))
+    else:
+        is_inside = f"{out}/".startswith(f"{source.rstrip('/')}/")
     if is_inside:
         raise EncodaxError(f"the output {out} is in the folder of the input; choose another")
     return out

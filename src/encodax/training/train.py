@@ -167,11 +167,9 @@ def _train(
 
 
 def _places_of(model: Any) -> list[Path]:
-    """The directories that a model is read from: of an adapter, its base too."""
-    if not isinstance(model, str | Path) or not os.path.isdir(model):
-        return []
-    base = adapters.base_of(Path(model))
-    return [Path(model)] if base is None else [Path(model), Path(base)]
+    """The directories that a model is read from; none of one in memory, or on the hub."""
+    is_read = isinstance(model, str | Path) and os.path.isdir(model)
+    return adapters.directories_of(Path(model)) if is_read else []
 
 
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
