@@ -36,6 +36,10 @@ from encodax.training import checkpoint_folder, distributed
 from encodax.training.step import TrainState
 
 
+class DamagedCheckpoint(EncodaxError):
+    """A checkpoint cannot be read, or is not what was saved."""
+
+
 @dataclass(frozen=True)
 class Restored:
     """What a checkpoint gives back."""
@@ -159,7 +163,7 @@ class Checkpoints:
             raise EncodaxError(f"{self.directory}: has none of step {step}; it has: {known}")
         try:
             return self._restored(like, step, check)
-        except EncodaxError:
+        except DamagedCheckpoint:
             if not _is_going(self.directory / str(step)):
                 raise
         self._manager.reload()
@@ -192,11 +196,11 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore have many kinds
             raise self._damaged(step, f": {_first_line(error)}") from error
 
-    def _damaged(self, damaged: int, why: str) -> EncodaxError:
+    def _damaged(self, damaged: int, why: str) -> DamagedCheckpoint:
         place = self.directory / str(damaged)
         others = [step for step in self.steps if step != damaged]
         way = f"go on from an older one (--resume-step {others[-1]})" if others else "begin anew"
-        return EncodaxError(f"the checkpoint {place} is damaged{why}; {way}")
+        return DamagedCheckpoint(f"the checkpoint {place} is damaged{why}; {way}")
 
     def finish(self) -> None:
         """Wait for what is being written.
