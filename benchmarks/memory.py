@@ -4,8 +4,9 @@
 
 Each command is the real one, in a process of its own, over a file of so many short records and a
 model of one layer of width 32, so that rows are what counts. What is told is the largest resident
-size of the process, as the kernel counts it (`getrusage`), in MB of 10^6 bytes, and the ratio of
-the last column to the first. Models are made at the start, in a temporary folder.
+size of the process, as the kernel counts it (`getrusage`, which begins at what this small script
+takes), in MB of 10^6 bytes, and the ratio of the last column to the first. Models are made at the
+start, by commands too, in a temporary folder.
 
 What a command writes goes to a file or to /dev/null. Training takes ten steps of a plan of all
 rows. `embed-corpus` is not here: it runs in processes of Ray, each of which holds 4,096 rows at a
@@ -28,10 +29,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import encodax
-
-SHAPE: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "ffn": 64, "max_positions": 64}
-QUICK: dict[str, Any] = {"steps": 1, "batch_size": 4, "vocabulary_size": 300, "console": None}
 FEW = 400
 """Records that models are made of, and that training is measured on."""
 
@@ -82,7 +79,11 @@ class Command:
 READ = ["--input", "DATA"]
 TRAIN = ["--train", "DATA", "--steps", "10", "--out", "OUT"]
 SHORT = ["--beams", "1", "--max-tokens", "4"]
-NEW = ["--layers", "1", "--width", "32", "--heads", "2", "--vocabulary-size", "300"]
+NEW = [
+    "--layers", "1", "--width", "32", "--heads", "2", "--ffn", "64", "--max-positions", "64",
+    "--vocabulary-size", "300",
+]  # fmt: skip
+QUICK = ["--steps", "1", "--batch-size", "4"]
 EMBED = ["embed", "MODEL/embedding", *READ, "--output"]
 
 
@@ -148,12 +149,11 @@ def make_models(models: Path, command: Command) -> None:
         task = argument.removeprefix("MODEL/").removesuffix(".jsonl")
         if not argument.startswith("MODEL/") or (models / task).exists():
             continue
-        records = [RECORDS[task](number) for number in range(FEW)]
-        write(models / f"{task}.jsonl", RECORDS[task], FEW)
+        data = models / f"{task}.jsonl"
+        write(data, RECORDS[task], FEW)
         if task != "distillation":
-            encodax.train(
-                task, train=records, eval=records[:8], out=models / task, **SHAPE, **QUICK
-            )
+            read = ["--train", str(data), "--eval", str(data), "--out", str(models / task)]
+            peak_of(["train", task, *read, *NEW, *QUICK], models / "errors.txt")
 
 
 def write(path: Path, record: Callable[[int], Record], count: int) -> None:
@@ -173,11 +173,12 @@ def measured(command: Command, count: int, folder: Path, models: Path) -> float:
         argument.replace("MODEL/", f"{models}/").replace("DATA", str(data)).replace("OUT", str(out))
         for argument in command.arguments
     ]
-    return peak_of([sys.executable, "-m", "encodax.cli", *arguments], folder / "errors.txt")
+    return peak_of(arguments, folder / "errors.txt")
 
 
-def peak_of(command: list[str], errors: Path) -> float:
-    """The largest resident size of a process, in MB; what it says goes to a file."""
+def peak_of(arguments: list[str], errors: Path) -> float:
+    """The largest resident size of a command, in MB; what it says goes to a file."""
+    command = [sys.executable, "-m", "encodax.cli", *arguments]
     with errors.open("wb") as told:
         process = os.posix_spawn(
             command[0],
