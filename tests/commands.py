@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from encodax import cli
+from encodax import cli, signals
 
 COMMAND = [sys.executable, "-W", "error", "-m", "encodax.cli"]
 
@@ -49,6 +49,7 @@ def call(
         stream = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         monkeypatch.setattr(sys, "stdin", stream)
         logger.handlers[:] = before
+        monkeypatch.setattr(signals, "end", lambda code: None)  # this process is not the command's
         with pytest.raises(SystemExit) as stop:
             cli.main()
         captured = capsys.readouterr()

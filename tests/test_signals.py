@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from encodax import cli
+from encodax import cli, signals
 from encodax.data.sources import open_output
 from encodax.signals import Listener, Terminated, terminable
 
@@ -38,9 +39,11 @@ def test_the_command_line_ends_with_its_code(
 ) -> None:
     monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr(sys, "argv", ["encodax"])
+    ends: list[int] = []
+    monkeypatch.setattr(signals, "end", ends.append)
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert stop.value.code == 143
+    assert [stop.value.code] == ends == [143]
     assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
 
 
@@ -80,3 +83,26 @@ def test_a_forked_process_is_not_its_parent() -> None:
         os.close(read)
         os.close(write)
         assert listener.first is None
+
+
+DROPPED = """
+import os, signal, sys, time
+from encodax import signals
+signals.GRACE = 0.5
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+with signals.terminable():
+    Dropping()
+    print("goes on", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_python_drops_is_not_lost() -> None:
+    """What is raised in a finalizer goes no further."""
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True)
+    assert done.stdout == "goes on\n"
+    assert done.returncode == 143
+    assert done.stderr.endswith("error: stopped by SIGTERM\n")

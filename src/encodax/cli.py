@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 import webbrowser
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from encodax import __version__
+from encodax import __version__, signals
 from encodax.data import formats, sources
 from encodax.errors import EncodaxError, plain
 from encodax.host_memory import keep_freed_memory
@@ -1700,6 +1701,10 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
     errors.print(f"warning: {message}", soft_wrap=True)
 
 
+STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, signal.SIGTERM)))
+"""Exit codes of a command that a signal has ended."""
+
+
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     try:
@@ -1708,6 +1713,8 @@ def main() -> None:
         if not isinstance(end, BrokenPipeError) and not isinstance(
             end.__context__, BrokenPipeError
         ):
+            if end.code in STOPPED:
+                signals.end(end.code)
             raise
         _forget_output()  # the reader has seen enough, as `head` does
         sys.exit(141)
@@ -1745,7 +1752,7 @@ def _run() -> None:
             logging.getLogger("encodax").warning("%s", note)
         if isinstance(interrupt, Terminated):
             errors.print(f"error: {interrupt}", style="red", highlight=False)
-        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+        sys.exit(STOPPED[isinstance(interrupt, Terminated)])
 
 
 def _open_streams() -> None:
