@@ -272,8 +272,9 @@ REFERENCES = ["the cat sat on a mat .", "the dog ran far away !", "all of that"]
 
 
 @pytest.mark.parametrize("tokenize", ["13a", "none", "char"])
-def test_texts_are_compared_by_sacrebleu(tokenize: str) -> None:
-    found = translation.compared(HYPOTHESES, REFERENCES, tokenize=tokenize)
+def test_texts_are_compared_by_sacrebleu(tokenize: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translation, "COUNTED_TOGETHER", 2)
+    found = translation.compared(zip(HYPOTHESES, REFERENCES, strict=True), tokenize=tokenize)
     assert found["bleu"] == corpus_bleu(HYPOTHESES, [REFERENCES], tokenize=tokenize).score > 0
     assert found["chrf"] == corpus_chrf(HYPOTHESES, [REFERENCES]).score > 0
     assert f"|tok:{tokenize}|" in found["bleu_signature"]
@@ -288,20 +289,21 @@ def test_tokenized_texts_are_no_surprise_where_they_are_said_to_be(
     warnings: int,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("sacrebleu"), "propagate", True)
-    translation.compared(HYPOTHESES[:1] * 100, REFERENCES[:1] * 100, tokenize=tokenize)
+    monkeypatch.setattr(translation, "COUNTED_TOGETHER", 100)
+    translation.compared([(HYPOTHESES[0], REFERENCES[0])] * 200, tokenize=tokenize)
     told = [message for message in caplog.messages if "end in a tokenized period" in message]
     assert len(told) == warnings
 
 
 def test_equal_texts_are_at_a_hundred() -> None:
-    found = translation.compared(REFERENCES, REFERENCES)
+    found = translation.compared(zip(REFERENCES, REFERENCES, strict=True))
     assert found["bleu"] == pytest.approx(100)
     assert found["chrf"] == pytest.approx(100)
 
 
 def test_an_unknown_tokenizer_of_bleu_is_refused() -> None:
     with pytest.raises(EncodaxError, match=r"no tokenizer of BLEU is named 'x'; known: none, zh"):
-        translation.compared(HYPOTHESES, REFERENCES, tokenize="x")
+        translation.compared(zip(HYPOTHESES, REFERENCES, strict=True), tokenize="x")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("\nPlease install:\n\n  more\n"), OSError("gone")])

@@ -615,13 +615,8 @@ class Translator(processes.OfOneProcess):
         examples = labelled(translation, records, on_empty)
         empties = Empties(on_empty, IN_DATA)
         found = self.answers(examples, self.manner(**options), truncate=truncate, empties=empties)
-        hypotheses, references = [], []
-        for example, answer in found:  # the texts alone are held, as sacrebleu wants them
-            hypotheses.append(answer.text)
-            references.append(example.target)
-        if not references:
-            raise EncodaxError("the data set is empty: it has no example")
-        return translation.compared(hypotheses, references, tokenize=tokenize)
+        pairs = ((answer.text, example.target) for example, answer in found)
+        return translation.compared(pairs, tokenize=tokenize)
 
     def written(self, source: str, *, truncate: bool = False) -> EncodedPair:
         """A source and the very tokens that a search finds for it, be they none or cut.

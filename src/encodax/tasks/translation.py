@@ -7,6 +7,7 @@ it generates are like, `inference/translator.py` measures.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -42,6 +43,9 @@ PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing"})
 COUPLED = False
 RECORD: frozenset[str] = frozenset()
+
+COUNTED_TOGETHER = 1024
+"""Texts whose n-grams are held at a time."""
 
 perturb = unchanged
 loss = classes_loss
@@ -138,25 +142,36 @@ def to_json(answer: Any) -> dict[str, Any]:
     return {"token_ids": [int(token) for token in answer]}
 
 
-def compared(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a"
-) -> dict[str, Any]:
+def compared(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") -> dict[str, Any]:
     """How near texts are to those of translators, by sacrebleu (Post 2018, arXiv:1804.08771).
 
+    Its `corpus_score` holds the n-grams of all references, some 20 kB each; both scores are of
+    sums over texts, so here a piece of the texts is counted at a time.
+
     Args:
-        hypotheses: what was generated.
-        references: what was wanted, one each.
+        pairs: what was generated, and what was wanted; they are read once.
         tokenize: how BLEU cuts texts: `13a` (its default), `none` where they are tokenized.
 
     Returns:
         BLEU (Papineni et al. 2002) and chrF (Popović 2015), of 100, each with its signature.
 
     Raises:
-        EncodaxError: as `scorers`.
+        EncodaxError: there is no text; or as `scorers`.
     """
+    metrics = scorers(tokenize)
+    sums: dict[str, Any] = {}
+    rest = iter(pairs)
+    while some := list(itertools.islice(rest, COUNTED_TOGETHER)):
+        hypotheses, references = map(list, zip(*some, strict=True))
+        for name, metric in metrics.items():
+            counts = metric._extract_corpus_statistics(hypotheses, [references])  # a row a text
+            sums[name] = np.sum(counts, axis=0) + sums.get(name, 0)
+            metric._force = True  # it has warned of texts that look tokenized
+    if not sums:
+        raise EncodaxError("the data set is empty: it has no example")
     found: dict[str, Any] = {}
-    for name, metric in scorers(tokenize).items():
-        found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
+    for name, metric in metrics.items():
+        found[name] = float(metric._compute_score_from_stats(sums[name].tolist()).score)
         found[f"{name}_signature"] = str(metric.get_signature())
     return found
 
