@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from encodax import Model
-from encodax.tasks import classification, dataset
+from encodax.data.records import open_records
+from encodax.inference.engine import Engine
+from encodax.inference.evaluation import evaluate
+from encodax.tasks import classification, dataset, translation
 from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import Example
 from encodax.training import TrainSettings
 from encodax.training.examples import examples_of
 from encodax.training.plan import make_plan
@@ -74,3 +78,32 @@ def test_a_set_to_learn_from_is_held_as_numbers(
         return data, found
 
     assert growth(plan, tmp_path) < OF_A_ROW
+
+
+def test_an_evaluation_holds_a_window_of_examples(
+    classifier: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 64)
+    monkeypatch.setattr(dataset, "KEPT_BYTES", 0)
+    dispatch, held = Engine._dispatch, []
+
+    def counted(*arguments: Any) -> Any:
+        objects = gc.get_objects() if len(held) % 8 == 7 else []  # a slow look
+        held.append(sum(isinstance(each, Example) for each in objects))
+        return dispatch(*arguments)
+
+    monkeypatch.setattr(Engine, "_dispatch", counted)
+    evaluate(classifier, open_records(records(tmp_path, FEW)))
+    assert 0 < max(held) < FEW / 2
+
+
+def test_texts_are_compared_with_references_a_piece_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation, "COUNTED_TOGETHER", 32)
+
+    def compare(file: Path) -> None:
+        texts = (record.fields["text"] for record in open_records(file))
+        assert translation.compared((text, text) for text in texts)["chrf"] == 100
+
+    assert growth(compare, tmp_path) < OF_A_ROW
