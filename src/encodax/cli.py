@@ -1120,7 +1120,8 @@ def translate(
     n_best: Annotated[
         int | None,
         typer.Option(
-            help="Translations of each text, best first (with --json).",
+            help="Translations of each text (with --json): the best ones first, no more than there "
+            "are beams; or with --sample, so many draws.",
             min=1,
             rich_help_panel=_SEARCHING,
         ),
@@ -1196,6 +1197,8 @@ def translate(
 
       encodax translate runs/en-de --input texts.txt --n-best 4 --json
 
+      encodax translate runs/en-de "two men" --sample --n-best 3 --json
+
     Records have a "source" or a "text".
     """
     from encodax.inference.translator import Translator
@@ -1227,7 +1230,7 @@ def translate(
         beams=beams,
         length_penalty=length_penalty,
         early_stopping=_early_stopping(early_stopping),
-        n_best=n_best,
+        n_best=n_best if as_json else 1,
         sampling=dataclasses.replace(translator.model.generates_by.sampling, **given)
         if sample
         else None,
