@@ -856,7 +856,8 @@ def evaluate(
     """
     from encodax.data.aligned import Aligned
     from encodax.data.records import open_records
-    from encodax.seq2seq_model import is_seq2seq
+    from encodax.seq2seq_model import Seq2SeqModel
+    from encodax.tasks.task import load_any
 
     if target is None:
         records: Any = open_records(str(data), columns=_names(columns), format=format)
@@ -864,13 +865,14 @@ def evaluate(
         records = Aligned(data, target)
     else:
         raise EncodaxError("--target is of two files of lines: leave out --columns and --format")
-    if is_seq2seq(model, revision=revision):
+    loaded = load_any(model, revision=revision)
+    if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
 
         for name, value in (("--aggregation", aggregation), ("--tag-scheme", tag_scheme)):
             if value is not None:
                 raise EncodaxError(f"{name} is for token classification: leave it out here")
-        translator = Translator.load(model, revision=revision, precision=precision)
+        translator = Translator(loaded, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
             truncate=truncate,
@@ -892,9 +894,7 @@ def evaluate(
         if given is not None:
             raise EncodaxError(f"{name} is for translation, and the model is no translator")
     from encodax.inference import evaluation
-    from encodax.model import Model
 
-    loaded = Model.load(model, revision=revision)
     found = evaluation.evaluate(
         loaded,
         records,
@@ -1495,16 +1495,10 @@ def info(
     Example:
       encodax info my-model --files
     """
-    from encodax import hub, reading
     from encodax.model import Model
-    from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
+    from encodax.tasks.task import load_any
 
-    directory = hub.directory_of(model, revision=revision)
-
-    def of_its_kind() -> Model | Seq2SeqModel:
-        return (Seq2SeqModel if is_seq2seq(directory) else Model).load(directory)
-
-    loaded = reading.whole(directory, of_its_kind)
+    loaded = load_any(model, revision=revision)
     if files:
         _print_files(loaded.files)
         return
