@@ -35,6 +35,7 @@ from encodax.signals import Terminated, terminable
 from encodax.terminal import Terminal, table
 
 if TYPE_CHECKING:
+    from encodax.config import ModelConfig
     from encodax.data.stream import Live
     from encodax.tasks.empty import Empties
     from encodax.tasks.task import Example
@@ -933,9 +934,12 @@ def predict(
       cat texts.txt | encodax predict runs/sentiment --input - > answers.jsonl
 
     A question-answering model takes records: {"question": ..., "context": ...}
+
+    Scores of classes are probabilities. A cross-encoder, of records {"query":
+    ..., "text": ...}, scores as its files say; `encodax info` tells how.
     """
     from encodax.inference.predictors import Predictor
-    from encodax.tasks import task_of_records
+    from encodax.tasks import reranking, task_of_records
     from encodax.tasks.empty import NO_ANSWER, Empties
 
     _check_output(output, model, input)
@@ -948,6 +952,7 @@ def predict(
         tag_scheme=tag_scheme,
     )
     task, records = task_of_records(predictor.model.config, records)
+    _note_scores(predictor.model.config, is_cross_encoder=task.NAME == reranking.NAME)
     empties = Empties(on_empty)
     parse = functools.partial(task.parse, labelled=False)
     examples = empties.parsed(parse, records, task.FIELDS)
@@ -1383,6 +1388,7 @@ def rerank(
     empties = Empties(on_empty, IN_DATA)
     examples = _examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
+    _note_scores(reranker.model.config, is_cross_encoder=True)
     numbers, scores = array("q"), array("d")  # texts are read again, so that none is held
     for example, score in reranker.answers(
         query, examples, prompt=prompt, truncate=truncate, empties=empties
@@ -1488,6 +1494,9 @@ def info(
 ) -> None:
     """A table of a model's modules, with their shapes, parameters and bytes.
 
+    Below it stand the labels, and what their scores are: logits, or what these
+    go through.
+
     With --files, a table of the keys of its JSON files: those that were used,
     and those that change no answer, with the reason. A key that is neither is
     refused when the model is loaded, by its name.
@@ -1495,6 +1504,7 @@ def info(
     Example:
       encodax info my-model --files
     """
+    from encodax.inference.scores import described
     from encodax.model import Model
     from encodax.tasks.task import load_any
 
@@ -1514,6 +1524,8 @@ def info(
     console.print(modules)
     if loaded.labels:
         console.print("labels: " + ", ".join(loaded.labels), soft_wrap=True)
+    if isinstance(loaded, Model) and (scores := described(loaded.config)):
+        console.print(f"scores: {scores}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _for_tables(width: int) -> Terminal:
@@ -1679,6 +1691,14 @@ def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterato
 
     for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
         yield replace(example, target=number)
+
+
+def _note_scores(config: ModelConfig, *, is_cross_encoder: bool) -> None:
+    """Say where sentence-transformers would give other scores."""
+    from encodax.inference.scores import difference
+
+    if told := difference(config, is_cross_encoder=is_cross_encoder):
+        logging.getLogger("encodax").warning("scores: %s", told)
 
 
 def _line(fields: dict[str, Any]) -> str:

@@ -225,7 +225,7 @@ def _as_cross_encoder(
             "'architectures' names none; without modules.json the encoder loads by itself"
         )
     else:
-        usual = "sigmoid" if len(config.labels) == 1 else "linear"
+        usual = sentence_modules.usual_activation(len(config.labels))
         config = _limited(config, modules.max_length)
         usage = replace(modules.usage, activation=modules.usage.activation or activation or usual)
     return _lowered(replace(parts, config=replace(config, usage=usage)))
