@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from encodax import Model
+from encodax import Embedder, Model
 from encodax.inference.scores import described, difference
 
 SENTENCE = Path(__file__).parent.parent / "parity" / "goldens-sentence"
@@ -49,3 +50,29 @@ def test_the_scores_of_other_models(tiny_model: Model) -> None:
         "softmax of the logits", None
     )  # fmt: skip
     assert described(tiny_model.with_embeddings().config) is None
+
+
+@pytest.mark.parametrize("name", ["ce-three", "ce-plain", "ce-identity", "prompts"])
+@pytest.mark.parametrize("is_read_with_its_head", [False, True])
+def test_vectors_of_a_cross_encoder_are_warned_of_once(
+    name: str, is_read_with_its_head: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    if is_read_with_its_head:
+        embedder = Embedder(Model.load(SENTENCE / name))
+    else:
+        embedder = Embedder.load(SENTENCE / name)
+    embedder.encode(["the cat"])
+    embedder.encode(["a dog"])
+    warned = [(each.levelno, "encodax rerank" in each.getMessage()) for each in caplog.records]
+    assert warned == ([] if name == "prompts" else [(logging.WARNING, True)])
+
+
+def test_vectors_of_a_classifier_are_not_warned_of(
+    tiny_model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_model.with_head("sequence", labels=("no", "yes"))
+    model.save(tmp_path / "model")
+    Embedder(model)
+    Embedder.load(tmp_path / "model")
+    Embedder(Model.load(SENTENCE / "ce-three").with_embeddings())  # by whoever means it
+    assert not caplog.records
