@@ -190,6 +190,18 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "two.src has 2 lines, and one.tgt has 1: line by line they belong together",
     ),
     "source of no text": (call_train("hole.src", "two.tgt"), "hole.src, line 2: the text is empty"),
+    "columns of lines": (
+        [*call_train("two.src", "two.tgt"), "--eval-target=two.tgt", "--columns=source=text"],
+        "columns: --train-target and --eval-target .* of files of lines: leave out --columns",
+    ),
+    "format of lines": (
+        [*call_train("two.src", "two.tgt"), "--eval-target=two.tgt", "--format=csv"],
+        "format: --train-target and --eval-target .* of files of lines: leave out --format",
+    ),
+    "columns of the other file": (
+        [*call_train("two.src", "two.tgt"), "--columns=source=text"],
+        "pairs.jsonl, line 1: no field 'text'",
+    ),
     "no source": (call_train("blank.src", "two.tgt"), "blank.src: the file is empty"),
     "long source": (
         call_train("long.src", "two.tgt"),

@@ -359,7 +359,10 @@ def train(
     ] = None,
     train_target: Annotated[
         Path | None,
-        typer.Option(help="Then --train has the sources, a line each, and this the translations."),
+        typer.Option(
+            help="Then --train has the sources, a line each, and this the translations; --columns "
+            "and --format are of --eval alone."
+        ),
     ] = None,
     eval_target: Annotated[Path | None, typer.Option(help="The same for --eval.")] = None,
     steps: Steps = None,
