@@ -15,7 +15,6 @@ import os
 import sys
 import warnings
 import webbrowser
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
@@ -1346,7 +1345,9 @@ def search(
     kept = searched(answers, nearest)  # the texts of hits alone
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
-            typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
+            logging.getLogger("encodax").warning(
+                "%r goes before %s, as the model has it", prompt, of_what
+            )
     for query, hits in zip(queries, nearest.hits(), strict=True):
         for hit in hits:
             example = kept[hit.index]
@@ -1464,18 +1465,13 @@ def explore(
 
 def _whole_input() -> str:
     """Standard input as one text."""
+    text = ""
     with sources.opened("-") as content:
-        stream = io.TextIOWrapper(content, encoding="utf-8")
-        try:
-            text = stream.read(LONGEST_READ + 1).rstrip("\n")
-        except UnicodeDecodeError as error:
-            raise EncodaxError(
-                "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"
-            ) from error
-        except (EOFError, OSError, zlib.error) as error:  # of what gzip has packed
-            raise EncodaxError(f"standard input cannot be read: {error}") from error
-        finally:
-            stream.detach()  # or it would be closed
+        for line in formats.utf8_lines(content, formats.name_of("-")):
+            text += line.replace("\r\n", "\n")
+            if len(text) > LONGEST_READ:
+                break
+    text = text.rstrip("\n")
     if len(text) > LONGEST_READ:
         raise EncodaxError(
             f"standard input has more than {LONGEST_READ:,} characters: give a part of it"
