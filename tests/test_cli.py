@@ -232,7 +232,8 @@ def test_info_shows_every_parameter(call: Call) -> None:
             shape = " x ".join(map(str, array.shape))
             assert re.search(rf"{path} +\W *{leaf} +\W *{shape} .* {array.size:,} ", outcome.out)
     assert f" {model.parameter_count():,} " in outcome.out
-    assert "labels: no, yes" in outcome.out
+    assert outcome.out.endswith("labels: no, yes\nscores: softmax of the logits\n")
+    assert "scores:" not in call("info", "embedder").out
 
 
 def test_texts_are_answered_in_order(call: Call) -> None:
@@ -684,6 +685,26 @@ def test_texts_are_reranked(call: Call, top_k: int | None) -> None:
         {"query": "good", "score": item.score, "index": item.index, "text": item.text}
         for item in ranked[:top_k]
     ]
+
+
+def test_scores_that_a_cross_encoder_would_not_give_are_noted_once(call: Call) -> None:
+    note = "note: scores: softmax of the logits, and CrossEncoder of sentence-transformers gives "
+    outcome = call("rerank", "model", "good", stdin=b"bad thing\ngood\n")
+    assert outcome.err.startswith(note)
+    assert len(outcome.err.splitlines()) == 1
+    note = "note: scores: logits, and CrossEncoder .*: encodax rerank gives those too\n"
+    pairs = b'{"query": "good", "text": "bad"}\n' * 2
+    assert re.fullmatch(note, call("predict", "reranker", "--input", "-", stdin=pairs).err)
+    assert call("predict", "reranker", "good").err == ""  # a regression, as far as it is known
+    assert "encodax rerank gives those too\n" in call("info", "reranker").out
+
+
+def test_vectors_of_a_cross_encoder_are_noted(call: Call) -> None:
+    outcome = call("embed", "reranker", "good")
+    assert outcome.code == 0
+    assert re.fullmatch(
+        r"note: the model scores texts or pairs, .* `encodax rerank` .*\n", outcome.err
+    )
 
 
 def test_masks_are_filled(call: Call) -> None:

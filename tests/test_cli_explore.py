@@ -144,7 +144,12 @@ def test_what_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("stdin", "message"),
     [
-        (b"caf\xe9", "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"),
+        (b"caf\xe9", "standard input, line 1: not UTF-8; convert it, as in: iconv -f latin1 -t"),
+        ("a cat".encode("utf-16"), "line 1: not UTF-8 but UTF-16; convert it, .* -f utf-16 -t"),
+        (
+            b"BZh91AY&SY\xb5\x02",
+            r"line 1: not UTF-8: the file is packed \(bzip2\); unpack it first",
+        ),
         (b"", "the text: the text is empty"),
         ("é".encode() * 51, "standard input has more than 50 characters: give a part of it"),
         (b"a" * 50, "the text: 52 tokens, and the model takes 32"),

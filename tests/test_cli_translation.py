@@ -134,6 +134,13 @@ def test_what_is_drawn_is_drawn_again_by_its_seed(call: Call) -> None:
     assert first.splitlines() == [each.text for each in found]
 
 
+def test_several_are_drawn_of_a_text(call: Call) -> None:
+    drawn = ("translate", "model", "abc", "d", "--sample", "--temperature", "3", "--seed", "1")
+    outcome = call(*drawn, "--n-best", "3", "--json")
+    assert [len(line["others"]) for line in outcome.answers] == [2, 2]
+    assert [line["translation"] for line in outcome.answers] == call(*drawn).out.splitlines()
+
+
 def test_a_translation_stays_on_its_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = encodax.tokenizer.Tokenizer.decode
     monkeypatch.setattr(
@@ -183,6 +190,18 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "two.src has 2 lines, and one.tgt has 1: line by line they belong together",
     ),
     "source of no text": (call_train("hole.src", "two.tgt"), "hole.src, line 2: the text is empty"),
+    "columns of lines": (
+        [*call_train("two.src", "two.tgt"), "--eval-target=two.tgt", "--columns=source=text"],
+        "columns: --train-target and --eval-target .* of files of lines: leave out --columns",
+    ),
+    "format of lines": (
+        [*call_train("two.src", "two.tgt"), "--eval-target=two.tgt", "--format=csv"],
+        "format: --train-target and --eval-target .* of files of lines: leave out --format",
+    ),
+    "columns of the other file": (
+        [*call_train("two.src", "two.tgt"), "--columns=source=text"],
+        "pairs.jsonl, line 1: no field 'text'",
+    ),
     "no source": (call_train("blank.src", "two.tgt"), "blank.src: the file is empty"),
     "long source": (
         call_train("long.src", "two.tgt"),
@@ -233,6 +252,7 @@ def test_what_cannot_be_is_one_line_and_loses_nothing(
         (["--input", "missing.txt"], "missing.txt does not exist"),
         (["abc", "--input", "texts.txt"], "give texts or --input, not both"),
         (["abc", "--n-best", "2"], "--n-best goes with --json"),
+        (["abc", "--n-best", "2", "--sample"], "--n-best goes with --json"),
         (["abc", "--n-best", "5", "--json"], r"n_best = 5 is not in 1\.\.4, the number of beams"),
         (["abc", "--max-tokens", "0"], "max_tokens = 0 is below 1"),
         (["abc", "--max-tokens", "33"], "max_tokens = 33 is more than the 32 that the model takes"),

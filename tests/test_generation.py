@@ -204,20 +204,22 @@ def test_a_row_draws_by_its_own_key() -> None:
     assert [found([row]) for row in range(3)] == [[row] for row in together]
 
 
-def test_first_tokens_are_drawn_as_often_as_they_are_probable() -> None:
+@pytest.mark.parametrize("count", [1, 4000])
+def test_first_tokens_are_drawn_as_often_as_they_are_probable(count: int) -> None:
+    """Whether each is drawn by a key of its own, or all are draws of one."""
     params, draws = parameters(2), 4000
-    keys = jax.random.split(jax.random.key(0), draws)
-    many = jax.tree.map(lambda leaf: jnp.repeat(leaf, draws, axis=0), row_of(0))
+    keys = jax.random.split(jax.random.key(0), draws // count)
+    many = jax.tree.map(lambda leaf: jnp.repeat(leaf, draws // count, axis=0), row_of(0))
     found = run(
         params,
         many,
         lambda step, cache: generate(
-            step, cache, ENDS, sampling=Sampling(temperature=2.0), keys=keys
+            step, cache, ENDS, sampling=Sampling(temperature=2.0), keys=keys, count=count
         ),
     )
     logs = np.asarray(log_probability(params, row_of(0), [(t,) for t in range(VOCABULARY)]))
     wanted = np.exp(logs / 2) / np.exp(logs / 2).sum()
-    counts = np.bincount(np.asarray(found.token_ids[:, 0, 0]), minlength=VOCABULARY)
+    counts = np.bincount(np.asarray(found.token_ids[..., 0]).ravel(), minlength=VOCABULARY)
     np.testing.assert_allclose(counts / draws, wanted, atol=0.04)
 
 

@@ -11,7 +11,7 @@ import pytest
 from directories import edit_json, refusal
 from toys import writer
 
-from encodax import Seq2SeqModel
+from encodax import Seq2SeqModel, Translator
 from encodax.generation import Beams, LogitsRules, Sampling
 from encodax.generation_config import GenerationConfig
 
@@ -75,6 +75,12 @@ def test_new_tokens_go_before_lengths(tmp_path: Path) -> None:
         tmp_path, max_length=9, max_new_tokens=12, min_length=7, min_new_tokens=2
     ).generates_by
     assert (said.max_tokens, said.rules.min_tokens) == (12, 2)
+
+
+def test_several_are_drawn_where_the_directory_says_so(tmp_path: Path) -> None:
+    translator = Translator(loaded(tmp_path, do_sample=True, num_return_sequences=3))
+    assert (translator.manner().draws, translator.manner(n_best=1).draws) == (3, 1)
+    assert len(translator.translate(["ab"])[0].others) == 2
 
 
 def test_no_sequence_is_longer_than_the_model_takes(tmp_path: Path) -> None:

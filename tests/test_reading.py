@@ -34,6 +34,7 @@ from encodax.errors import EncodaxError
 from encodax.model import Model
 from encodax.saved_model import Parts
 from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks import task
 from encodax.tokenizer import Tokenizer
 
 # Saves two models in a place by turns, without end; what is saved is made beforehand.
@@ -264,6 +265,26 @@ def test_a_sequence_to_sequence_model(tmp_path: Path) -> None:
     wanted = [facts(Seq2SeqModel.load(source)) for source in sources]
     with replacing(tmp_path / "model", *sources):
         assert_each_is_one(lambda: Seq2SeqModel.load(tmp_path / "model"), wanted, 4)
+
+
+def test_a_model_of_the_other_kind_may_take_its_place(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it was looked at what kind it is."""
+    toys.writer().save(tmp_path / "other")
+    place, is_seq2seq, found = tmp_path / "model", task.is_seq2seq, []
+    shutil.copytree(two[0], place)
+
+    def and_then_replaced(directory: Path) -> bool:
+        found.append(is_seq2seq(directory))
+        if len(found) == 1:
+            shutil.rmtree(place)
+            (tmp_path / "other").rename(place)
+        return found[-1]
+
+    monkeypatch.setattr(task, "is_seq2seq", and_then_replaced)
+    assert isinstance(task.load_any(place), Seq2SeqModel)
+    assert found == [False, True]
 
 
 @pytest.mark.parametrize("read", [Tokenizer.load, saved_model.read_config])

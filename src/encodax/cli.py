@@ -16,7 +16,6 @@ import signal
 import sys
 import warnings
 import webbrowser
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
@@ -36,6 +35,7 @@ from encodax.signals import Terminated, terminable
 from encodax.terminal import Terminal, table
 
 if TYPE_CHECKING:
+    from encodax.config import ModelConfig
     from encodax.data.stream import Live
     from encodax.tasks.empty import Empties
     from encodax.tasks.task import Example
@@ -359,7 +359,10 @@ def train(
     ] = None,
     train_target: Annotated[
         Path | None,
-        typer.Option(help="Then --train has the sources, a line each, and this the translations."),
+        typer.Option(
+            help="Then --train has the sources, a line each, and this the translations; --columns "
+            "and --format are of --eval alone."
+        ),
     ] = None,
     eval_target: Annotated[Path | None, typer.Option(help="The same for --eval.")] = None,
     steps: Steps = None,
@@ -857,7 +860,8 @@ def evaluate(
     """
     from encodax.data.aligned import Aligned
     from encodax.data.records import open_records
-    from encodax.seq2seq_model import is_seq2seq
+    from encodax.seq2seq_model import Seq2SeqModel
+    from encodax.tasks.task import load_any
 
     if target is None:
         records: Any = open_records(str(data), columns=_names(columns), format=format)
@@ -865,13 +869,14 @@ def evaluate(
         records = Aligned(data, target)
     else:
         raise EncodaxError("--target is of two files of lines: leave out --columns and --format")
-    if is_seq2seq(model, revision=revision):
+    loaded = load_any(model, revision=revision)
+    if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
 
         for name, value in (("--aggregation", aggregation), ("--tag-scheme", tag_scheme)):
             if value is not None:
                 raise EncodaxError(f"{name} is for token classification: leave it out here")
-        translator = Translator.load(model, revision=revision, precision=precision)
+        translator = Translator(loaded, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
             truncate=truncate,
@@ -893,9 +898,7 @@ def evaluate(
         if given is not None:
             raise EncodaxError(f"{name} is for translation, and the model is no translator")
     from encodax.inference import evaluation
-    from encodax.model import Model
 
-    loaded = Model.load(model, revision=revision)
     found = evaluation.evaluate(
         loaded,
         records,
@@ -934,9 +937,12 @@ def predict(
       cat texts.txt | encodax predict runs/sentiment --input - > answers.jsonl
 
     A question-answering model takes records: {"question": ..., "context": ...}
+
+    Scores of classes are probabilities. A cross-encoder, of records {"query":
+    ..., "text": ...}, scores as its files say; `encodax info` tells how.
     """
     from encodax.inference.predictors import Predictor
-    from encodax.tasks import task_of_records
+    from encodax.tasks import reranking, task_of_records
     from encodax.tasks.empty import NO_ANSWER, Empties
 
     _check_output(output, model, input)
@@ -949,6 +955,7 @@ def predict(
         tag_scheme=tag_scheme,
     )
     task, records = task_of_records(predictor.model.config, records)
+    _note_scores(predictor.model.config, is_cross_encoder=task.NAME == reranking.NAME)
     empties = Empties(on_empty)
     parse = functools.partial(task.parse, labelled=False)
     examples = empties.parsed(parse, records, task.FIELDS)
@@ -1121,7 +1128,8 @@ def translate(
     n_best: Annotated[
         int | None,
         typer.Option(
-            help="Translations of each text, best first (with --json).",
+            help="Translations of each text (with --json): the best ones first, no more than there "
+            "are beams; or with --sample, so many draws.",
             min=1,
             rich_help_panel=_SEARCHING,
         ),
@@ -1197,6 +1205,8 @@ def translate(
 
       encodax translate runs/en-de --input texts.txt --n-best 4 --json
 
+      encodax translate runs/en-de "two men" --sample --n-best 3 --json
+
     Records have a "source" or a "text".
     """
     from encodax.inference.translator import Translator
@@ -1228,7 +1238,7 @@ def translate(
         beams=beams,
         length_penalty=length_penalty,
         early_stopping=_early_stopping(early_stopping),
-        n_best=n_best,
+        n_best=n_best if as_json else 1,
         sampling=dataclasses.replace(translator.model.generates_by.sampling, **given)
         if sample
         else None,
@@ -1336,7 +1346,9 @@ def search(
     kept = searched(answers, nearest)  # the texts of hits alone
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
-            typer.echo(f"note: {prompt!r} goes before {of_what}, as the model has it", err=True)
+            logging.getLogger("encodax").warning(
+                "%r goes before %s, as the model has it", prompt, of_what
+            )
     for query, hits in zip(queries, nearest.hits(), strict=True):
         for hit in hits:
             example = kept[hit.index]
@@ -1381,6 +1393,7 @@ def rerank(
     empties = Empties(on_empty, IN_DATA)
     examples = _examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
+    _note_scores(reranker.model.config, is_cross_encoder=True)
     numbers, scores = array("q"), array("d")  # texts are read again, so that none is held
     for example, score in reranker.answers(
         query, examples, prompt=prompt, truncate=truncate, empties=empties
@@ -1453,18 +1466,13 @@ def explore(
 
 def _whole_input() -> str:
     """Standard input as one text."""
+    text = ""
     with sources.opened("-") as content:
-        stream = io.TextIOWrapper(content, encoding="utf-8")
-        try:
-            text = stream.read(LONGEST_READ + 1).rstrip("\n")
-        except UnicodeDecodeError as error:
-            raise EncodaxError(
-                "standard input: not UTF-8; convert it, as in: iconv -f latin1 -t utf-8"
-            ) from error
-        except (EOFError, OSError, zlib.error) as error:  # of what gzip has packed
-            raise EncodaxError(f"standard input cannot be read: {error}") from error
-        finally:
-            stream.detach()  # or it would be closed
+        for line in formats.utf8_lines(content, formats.name_of("-")):
+            text += line.replace("\r\n", "\n")
+            if len(text) > LONGEST_READ:
+                break
+    text = text.rstrip("\n")
     if len(text) > LONGEST_READ:
         raise EncodaxError(
             f"standard input has more than {LONGEST_READ:,} characters: give a part of it"
@@ -1486,6 +1494,9 @@ def info(
 ) -> None:
     """A table of a model's modules, with their shapes, parameters and bytes.
 
+    Below it stand the labels, and what their scores are: logits, or what these
+    go through.
+
     With --files, a table of the keys of its JSON files: those that were used,
     and those that change no answer, with the reason. A key that is neither is
     refused when the model is loaded, by its name.
@@ -1493,16 +1504,11 @@ def info(
     Example:
       encodax info my-model --files
     """
-    from encodax import hub, reading
+    from encodax.inference.scores import described
     from encodax.model import Model
-    from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
+    from encodax.tasks.task import load_any
 
-    directory = hub.directory_of(model, revision=revision)
-
-    def of_its_kind() -> Model | Seq2SeqModel:
-        return (Seq2SeqModel if is_seq2seq(directory) else Model).load(directory)
-
-    loaded = reading.whole(directory, of_its_kind)
+    loaded = load_any(model, revision=revision)
     if files:
         _print_files(loaded.files)
         return
@@ -1518,6 +1524,8 @@ def info(
     console.print(modules)
     if loaded.labels:
         console.print("labels: " + ", ".join(loaded.labels), soft_wrap=True)
+    if isinstance(loaded, Model) and (scores := described(loaded.config)):
+        console.print(f"scores: {scores}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _for_tables(width: int) -> Terminal:
@@ -1683,6 +1691,14 @@ def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterato
 
     for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
         yield replace(example, target=number)
+
+
+def _note_scores(config: ModelConfig, *, is_cross_encoder: bool) -> None:
+    """Say where sentence-transformers would give other scores."""
+    from encodax.inference.scores import difference
+
+    if told := difference(config, is_cross_encoder=is_cross_encoder):
+        logging.getLogger("encodax").warning("scores: %s", told)
 
 
 def _line(fields: dict[str, Any]) -> str:

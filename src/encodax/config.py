@@ -334,6 +334,8 @@ class Usage:
     activation: str | None = None
     """Of a cross-encoder: what its scores go through, a name in
     `encodax.nn.functional.SCORE_ACTIVATIONS`; None where no file says."""
+    lost_scores: bool = False
+    """Whether the model scores texts or pairs, by a head that was left out when it was loaded."""
 
     @property
     def default_text(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from encodax.config import Seq2SeqConfig
@@ -139,7 +140,7 @@ class Beams:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Generated:
-    """Sequences of each row, best first."""
+    """Sequences of each row: of beams best first, of draws in their order."""
 
     token_ids: Int[Array, "B n L"]
     """The end included, padding after it."""
@@ -158,9 +159,10 @@ def generate(
     *,
     sampling: Sampling | None = None,
     keys: Key[Array, " B"] | None = None,
+    count: int = 1,
     source_ids: Int[Array, "B S"] | None = None,
 ) -> Generated:
-    """One sequence a row: of the most probable token each time, or of tokens drawn.
+    """One sequence a row of the most probable token each time, or sequences of tokens drawn.
 
     Args:
         step: the decoder.
@@ -168,9 +170,14 @@ def generate(
         ends: where sequences begin and end, and what may stand in them.
         sampling: how tokens are drawn; None for the most probable.
         keys: what each row draws with; with the same one it draws the same in any company.
+        count: n, sequences of each row that are drawn, the first of them as if it were alone.
         source_ids: of each row, for rules that look at them.
     """
     ends.check(cache)
+    if count > 1:
+        assert keys is not None, "the most probable sequence is one"
+        cache, keys = cache.repeated(count), _of_draws(keys, count)
+        source_ids = None if source_ids is None else jnp.repeat(source_ids, count, axis=0)
     rows, processors = cache.source_segments.shape[0], ends.processors
 
     def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
@@ -217,7 +224,19 @@ def generate(
         lambda state: (state.place < ends.held) & ~state.ended.all(), body, start
     )
     is_open = ~end.ended & (end.place < ends.max_tokens)
-    return Generated(end.token_ids[:, None], end.lengths[:, None], end.scores[:, None], is_open)
+    return Generated(
+        end.token_ids.reshape(-1, count, ends.held),
+        end.lengths.reshape(-1, count),
+        end.scores.reshape(-1, count),
+        is_open.reshape(-1, count).any(axis=1),
+    )
+
+
+def _of_draws(keys: Key[Array, " B"], count: int) -> Key[Array, " R"]:
+    """The keys of n draws of each row: its own, then others that no place of a sequence has."""
+    numbers = np.uint32(2**32 - 1) - np.arange(count - 1, dtype=np.uint32)
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    return jnp.concatenate([keys[:, None], fold(keys, numbers)], axis=1).reshape(-1)
 
 
 def _history(

@@ -287,9 +287,10 @@ def _check(fields: _Fields, found: GenerationConfig) -> None:
         raise fields.error(
             "do_sample", f"with num_beams = {count} is not supported: set one of them aside"
         )
-    if many > (1 if found.do_sample else count):
+    if many > count and not found.do_sample:
         raise fields.error(
-            "num_return_sequences", f"is more than num_beams = {count}; beams give several"
+            "num_return_sequences",
+            f"is more than num_beams = {count}: beams give several, or do_sample",
         )
     banned = set(found.rules.suppress_tokens)
     for key in ("forced_bos_token_id", "forced_eos_token_id"):

@@ -35,7 +35,7 @@ from encodax import (
 from encodax.config import ModelConfig, Usage
 from encodax.errors import EncodaxError, library_errors
 from encodax.families import Family, native
-from encodax.families.published import labels_of
+from encodax.families.published import count_of_labels, labels_of
 from encodax.json_files import ModelFiles, Settings, is_there
 from encodax.sentence_modules import SentenceModules
 from encodax.tokenizer import Tokenizer
@@ -139,10 +139,14 @@ def read(
     if modules is not None and is_embedder:
         return _as_embedder(parts, modules)
     if encoder_only:
-        return parts
+        return replace(parts, config=_bare(config, modules, published))
     if is_there(place / HEAD_FILE):
         parts = _with_own_head(parts, place, shapes_of)
     return _as_cross_encoder(parts, place, modules, activation)
+
+
+SEQUENCE = "ForSequenceClassification"
+"""How the published class of a sequence classifier ends."""
 
 
 def _limited(config: ModelConfig, length: int | None) -> ModelConfig:
@@ -150,6 +154,20 @@ def _limited(config: ModelConfig, length: int | None) -> ModelConfig:
     positions = config.encoder.embeddings.max_positions
     is_shorter = length is not None and (positions is None or length < positions)
     return replace(config, max_length=length if is_shorter else None)
+
+
+def _bare(config: ModelConfig, modules: SentenceModules | None, published: Settings) -> ModelConfig:
+    """The configuration of an encoder, and whether its files have a head that gives scores.
+
+    They do where they are those of a cross-encoder, of any version, or where there is one score.
+    """
+    if modules is not None:
+        return replace(config, usage=Usage(lost_scores=modules.head is None))
+    values = published.plain()
+    names = values.get("architectures")
+    is_sequence = isinstance(names, list) and any(str(name).endswith(SEQUENCE) for name in names)
+    gives_scores = count_of_labels(values) == 1 or sentence_modules.names_activation(values)
+    return replace(config, usage=Usage(lost_scores=is_sequence and gives_scores))
 
 
 def _is_sequence(config: ModelConfig) -> bool:
@@ -166,7 +184,8 @@ def read_config(directory: Path) -> ModelConfig:
     def read_whole() -> ModelConfig:
         modules = sentence_modules.read(directory)
         place = directory if modules is None else modules.encoder
-        return _published(place, encoder_only=True)[1]
+        _, config, published = _published(place, encoder_only=True)
+        return _bare(config, modules, published)
 
     return reading.whole(directory, read_whole)
 
@@ -225,7 +244,7 @@ def _as_cross_encoder(
             "'architectures' names none; without modules.json the encoder loads by itself"
         )
     else:
-        usual = "sigmoid" if len(config.labels) == 1 else "linear"
+        usual = sentence_modules.usual_activation(len(config.labels))
         config = _limited(config, modules.max_length)
         usage = replace(modules.usage, activation=modules.usage.activation or activation or usual)
     return _lowered(replace(parts, config=replace(config, usage=usage)))

@@ -540,6 +540,16 @@ def activation_of(published: Settings) -> str | None:
     return None if name is None else _activation(where, key, name, SCORE_ACTIVATIONS)
 
 
+def names_activation(published: Mapping[str, Any]) -> bool:
+    """Whether `config.json` says what a cross-encoder's scores go through."""
+    return ACTIVATION_PLACE in published or OLD_ACTIVATION in published
+
+
+def usual_activation(classes: int) -> str:
+    """What sentence-transformers puts the scores of a cross-encoder through, where no file says."""
+    return "sigmoid" if classes == 1 else "linear"
+
+
 def put_activation(published: dict[str, Any], activation: str | None) -> None:
     """Put the activation where versions before 5.4 look for it, in `config.json`."""
     for key in (ACTIVATION_PLACE, OLD_ACTIVATION):

@@ -57,6 +57,7 @@ PARTITIONS = 10 + 3 + 0 + 1
 LONG = "cat " * 40
 COMMAND = [sys.executable, "-W", "error", "-m", "encodax.cli", "embed-corpus"]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "embed_corpus.py"
+SENTENCE = Path(__file__).parents[1] / "parity" / "goldens-sentence"
 VARIABLES = {
     "JAX_PLATFORMS": "cpu",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -243,6 +244,17 @@ def test_prompts_cuts_and_added_files(here: Run, saved: Path, tmp_path: Path) ->
     embedder = Embedder.load(saved)
     vectors = embedder.encode(["the cat", LONG, "a dog"], prompt="query", truncate=True)
     np.testing.assert_allclose(np.stack(table["vector"].to_numpy()), vectors, rtol=0, atol=1e-5)
+
+
+def test_vectors_of_a_cross_encoder_are_noted_here(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of what actors say nothing comes here."""
+    monkeypatch.setattr(corpus_module, "_answers", lambda *_: (row for row in ()))
+    run()
+    assert not caplog.records
+    run(model=SENTENCE / "ce-plain", out=tmp_path / "scores")
+    assert ["encodax rerank" in each.getMessage() for each in caplog.records] == [True]
 
 
 def test_a_glob_a_file_and_a_uri(here: Run, corpus: Path, tmp_path: Path) -> None:

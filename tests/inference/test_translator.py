@@ -210,6 +210,24 @@ def test_what_a_text_draws_follows_its_place_in_the_input(
     assert [ids_of(found)[place] for place in (0, 2, 4, 5)] == [wanted[i] for i in (0, 2, 4, 5)]
 
 
+def test_several_are_drawn_of_each_text(write: Translator) -> None:
+    """The first as if it were alone; the others by the text's place too, in whichever company."""
+    sampling, texts = Sampling(temperature=2.0), ["abc", "abcd" * 4, "abc", "d", "dc", "abc"]
+
+    def drawn(translator: Translator, texts: list[str], n_best: int, seed: int = 0) -> list[Any]:
+        found = translator.translate(texts, sampling=sampling, n_best=n_best, seed=seed)
+        return [[each.text, *(other.text for other in each.others)] for each in found]
+
+    found = drawn(write, texts, 4)
+    assert found == drawn(write, texts, 4) != drawn(write, texts, 4, seed=1)
+    assert [each[:1] for each in found] == drawn(write, texts, 1)
+    assert [each[:2] for each in found] == drawn(write, texts, 2)
+    assert len({text for place in (0, 2, 5) for text in found[place]}) > 8
+    assert drawn(Translator(forgetful(), batch_size=1), texts, 4) == found
+    alike = drawn(write, ["abc"] * 6, 4)
+    assert [alike[place] for place in (0, 2, 5)] == [found[place] for place in (0, 2, 5)]
+
+
 @pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-6)])
 def test_what_leaves_one_token_is_greedy(write: Translator, sampling: Sampling) -> None:
     found = write.translate(SHORT, sampling=sampling)
@@ -290,7 +308,7 @@ def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
         (["a"], {"beams": 4, "n_best": 5}, r"n_best = 5 is not in 1\.\.4, the number of beams"),
         (["a"], {"n_best": 0}, r"n_best = 0 is not in 1\.\.4"),
         (["a"], {"beams": 1, "n_best": 2}, r"n_best = 2 is not in 1\.\.1"),
-        (["a"], {"sampling": Sampling(), "n_best": 2}, r"n_best = 2 is not in 1\.\.1"),
+        (["a"], {"sampling": Sampling(), "n_best": 0}, "n_best = 0 is below 1"),
         (["a"], {"max_tokens": 0}, "max_tokens = 0 is below 1"),
         (["a"], {"max_tokens": 33}, "max_tokens = 33 is more than the 32 that the model takes"),
         (["a"], {"seed": -1}, r"seed = -1 is not in 0\.\.4294967295"),

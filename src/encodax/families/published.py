@@ -409,7 +409,7 @@ class PublishedFamily:
         shape = published.shape(self.keys)
         kind = None if encoder_only else self._kind(published)
         labels = labels_of(values) if kind in ("sequence", "token") else ()
-        if kind == "span" and (count := _count(values)) != 2:
+        if kind == "span" and (count := count_of_labels(values)) != 2:
             raise EncodaxError(
                 f"config.json: a span has 2 scores, where it starts and ends, and id2label or "
                 f"num_labels says {count}"
@@ -688,7 +688,7 @@ def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple
     return tuple(labels)
 
 
-def _count(published: Mapping[str, Any]) -> Any:
+def count_of_labels(published: Mapping[str, Any]) -> Any:
     """The number of classes that a configuration says."""
     names = published.get("id2label")
     return len(names) if isinstance(names, Mapping) else published.get("num_labels", 2)

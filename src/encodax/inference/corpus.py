@@ -129,6 +129,8 @@ def embed_corpus(
     )
     with locks.held(*([] if "://" in job.out else [Path(job.out)])):
         job, planned, todo = partitions.plan(job, names)
+        if todo:
+            _note_scores(directory)
         rows, cut = sum(part.rows for part in todo), 0
         with partitions.swept(job), closing(_run(job, todo, actors)) as written:
             for done in counted(written, shown=progress, total=rows, texts=lambda done: done.rows):
@@ -143,6 +145,15 @@ def embed_corpus(
         cut=cut,
         seconds=time.monotonic() - begun,
     )
+
+
+def _note_scores(directory: Path) -> None:
+    """Say here what actors say where nobody hears them; of an adapter nothing is known yet."""
+    from encodax import adapters, saved_model
+    from encodax.inference.embedder import note_scores
+
+    if not adapters.is_adapter(directory):
+        note_scores(saved_model.read_config(directory))
 
 
 def _output(out: str, source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Unpack
@@ -10,6 +11,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from jaxtyping import Float
 
+from encodax.config import ModelConfig
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
@@ -21,6 +23,8 @@ from encodax.tasks.empty import Empties, OnEmpty, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
 from encodax.tokenizer import Encoding
 
+logger = logging.getLogger(__name__)
+
 Side = Literal["query", "document"]
 """Of a search."""
 
@@ -28,7 +32,8 @@ Side = Literal["query", "document"]
 class Embedder(OfModel):
     """One vector for each text, of which similar texts have similar ones.
 
-    A model without the module files of sentence-transformers gives the mean of its tokens.
+    A model without the module files of sentence-transformers gives the mean of its tokens. One that
+    scores texts or pairs, such as a cross-encoder, has poor vectors, and a note says so.
     """
 
     ENCODER_ONLY = True
@@ -42,6 +47,7 @@ class Embedder(OfModel):
         """
         head = model.config.head
         if head is None or head.kind != "embedding":
+            note_scores(model.config)
             model = model.with_embeddings("mean")
         self._options = options
         default = model.config.usage.default_text
@@ -258,6 +264,17 @@ class Embedder(OfModel):
         """The same search, of a corpus whose vectors come a piece at a time (`Nearest.add`)."""
         found = self.encode_query(queries, truncate=truncate)
         return Nearest(found, top_k, self.model.config.usage.similarity)
+
+
+def note_scores(config: ModelConfig) -> None:
+    """Say that a model for scores, a cross-encoder or one of one score, has no good vectors."""
+    is_scorer = len(config.labels) == 1 or config.usage.activation is not None
+    is_sequence = config.head is not None and config.head.kind == "sequence"
+    if config.usage.lost_scores or (is_sequence and is_scorer):
+        logger.warning(
+            "the model scores texts or pairs, as cross-encoders do, and its vectors are poor: use "
+            "`encodax rerank` (encodax.Reranker), or take an embedder"
+        )
 
 
 def checked(text: Any, where: str) -> str:

@@ -27,6 +27,7 @@ from encodax.data.stream import Job, Live, Packer, Shapes, Window, until_error, 
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
+from encodax.inference.scores import NO_USAGE, activation_of
 from encodax.model import Model
 from encodax.nn import functional
 from encodax.tokenizer import Encoding
@@ -42,8 +43,6 @@ COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 IN_FLIGHT = 2
 """Batches that a device is given before the answers of the first are fetched."""
 
-NO_USAGE = Usage()
-
 Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
 Read = Callable[[ModelOutput], Any]
@@ -55,25 +54,15 @@ Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
 def answer_of(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
     """What a head's answer is read from, and whether it is one a sequence or one a token.
 
-    Scores become probabilities: of one class, or of each class alone where several may be right.
-    A quantity, and the ends of a span, stay as they are; a vector too. The activation of a
-    cross-encoder goes before that, but several classes without one become probabilities.
+    It is a vector, or scores: logits that have gone through what `scores.activation_of` names.
     """
     if head.kind == "embedding":
         return (lambda output: output.vectors), "sequence"
-    readings: dict[str, Callable[[Array], Array]] = {
-        "single_label": jax.nn.softmax,
-        "multi_label": jax.nn.sigmoid,
-        "regression": lambda logits: logits,
-    }
-    reading = readings["regression" if head.kind == "span" else head.problem]
-    activation = usage.activation if head.kind == "sequence" else None
-    if activation is not None and (head.classes == 1 or activation != "linear"):
-        reading = functional.SCORE_ACTIVATIONS[activation]
+    activation = functional.SCORE_ACTIVATIONS[activation_of(head, usage)]
 
     def read(output: ModelOutput) -> Array:
         assert output.logits is not None
-        return reading(output.logits.astype(jnp.float32))
+        return activation(output.logits.astype(jnp.float32))
 
     return read, "sequence" if head.kind == "sequence" else "token"
 

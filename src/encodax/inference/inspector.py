@@ -32,8 +32,8 @@ from encodax.inspection import (
     Token,
 )
 from encodax.model import Model
-from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
-from encodax.tasks.task import AnyModel
+from encodax.seq2seq_model import Seq2SeqModel
+from encodax.tasks.task import AnyModel, load_any
 from encodax.tokenizer import Encoding, Text
 from encodax.types import ModelOutput, PackedBatch, PairBatch, sides_of
 
@@ -107,8 +107,7 @@ class Inspector:
             token: for a private model on the hub.
             **options: what the class takes beside a model.
         """
-        kind = Seq2SeqModel if is_seq2seq(path_or_id, revision=revision, token=token) else Model
-        return cls(kind.load(path_or_id, revision=revision, token=token), **options)
+        return cls(load_any(path_or_id, revision=revision, token=token), **options)
 
     def inspect(
         self, text: str, second: str | None = None, *, truncate: bool = False

@@ -77,7 +77,7 @@ class Translation:
     is_cut: bool = False
     """Whether it had not ended when it was as long as it may become."""
     others: tuple[Translation, ...] = ()
-    """The next best ones of a search, best first."""
+    """The next best ones of a search, best first; or what else was drawn."""
 
     def __str__(self) -> str:
         return self.text
@@ -109,7 +109,7 @@ class Manner:
     seed: int = 0
     """Of what is drawn: what a text draws depends on it and on the text's place in the input."""
     n_best: int = 1
-    """Translations of a source that are wanted of a search."""
+    """Translations of a source: the best of a search, or so many that are drawn."""
     max_tokens: int | None = None
     """Longest target, the end included; None for `LONGER` than the source."""
     to: str | None = None
@@ -121,7 +121,9 @@ class Manner:
         if self.sampling is not None and self.beams is not None:
             raise EncodaxError("tokens are drawn, or beams are searched: choose one")
         most = 1 if self.beams is None else self.beams.count
-        if not 1 <= self.n_best <= most:
+        if self.sampling is not None:
+            check_count("n_best", self.n_best)
+        elif not 1 <= self.n_best <= most:
             raise EncodaxError(f"n_best = {self.n_best} is not in 1..{most}, the number of beams")
         if self.max_tokens is not None:
             check_count("max_tokens", self.max_tokens)
@@ -152,7 +154,7 @@ class Manner:
                 has it.
             early_stopping: when beams stop: False, True or "never", as transformers has it.
             sampling: draw tokens; no beams are searched then.
-            n_best: translations of each source.
+            n_best: translations of each source; of a search, no more than there are beams.
             max_tokens: longest target, the end included.
             seed: of what is drawn.
             to: the code of the target's language.
@@ -178,7 +180,8 @@ class Manner:
         if not is_search and (length_penalty is not None or early_stopping is not None):
             raise EncodaxError("length_penalty and early_stopping go with beams: choose 2 or more")
         if n_best is None:
-            n_best = said.n_best if is_search and said.n_best <= chosen.count else 1
+            most = chosen.count if is_search else 1
+            n_best = said.n_best if sampling is not None or said.n_best <= most else 1
         return cls(
             chosen if is_search else None,
             sampling,
@@ -188,6 +191,11 @@ class Manner:
             to,
             said.rules.changed(**rules),
         )
+
+    @property
+    def draws(self) -> int:
+        """Sequences of a source that are drawn; 1 where none are."""
+        return 1 if self.sampling is None else self.n_best
 
 
 @dataclass(frozen=True)
@@ -332,9 +340,9 @@ class Translator(processes.OfOneProcess):
             **options: `beams`, how many are searched, 1 for the most probable token each time;
                 `length_penalty` and `early_stopping` of beams; `n_best`, translations of each
                 source, the others in `Translation.others`; `sampling`, to draw tokens instead, by
-                `seed` and a text's place; `max_tokens`, of the longest translation, the end
-                included; `to`, the code of the language that is wanted, of a model that has several
-                (`>>fra<<` before a text of Marian's is the same); and the fields of
+                `seed` and a text's place, `n_best` times; `max_tokens`, of the longest translation,
+                the end included; `to`, the code of the language that is wanted, of a model that has
+                several (`>>fra<<` before a text of Marian's is the same); and the fields of
                 `encodax.generation.LogitsRules`, such as `min_tokens`, `no_repeat_ngram_size`,
                 `repetition_penalty` and `suppress_tokens`.
 
@@ -382,7 +390,7 @@ class Translator(processes.OfOneProcess):
                 without += sum(self._asks_nothing(example, manner) for example in asked)
                 answers = self._translated(sequences, manner, answered)
                 for example, answer in zip(asked, answers, strict=True):
-                    never_ended += answer.is_cut
+                    never_ended += sum(each.is_cut for each in (answer, *answer.others))
                     if answer is not NOTHING or empties.rule == "keep":
                         yield example, answer
                 answered += len(asked)
@@ -509,7 +517,7 @@ class Translator(processes.OfOneProcess):
         return found
 
     def _read(self, found: Generated, row: int, manner: Manner) -> Translation:
-        """The translations of a row: the best, and the others that were asked for."""
+        """The translations of a row: the best or first, and the others that were asked for."""
         ends, answers = self.model.generates_by.end_ids, []
         for token_ids, length, score in zip(
             found.token_ids[row], found.lengths[row], found.scores[row], strict=True
@@ -552,7 +560,7 @@ class Translator(processes.OfOneProcess):
         processes.check()
         rules = self.model.generates_by.rules if manner.rules is None else manner.rules
         longest = self._longest(room, manner)
-        key = (height, room, held, longest, manner.beams, manner.sampling, rules)
+        key = (height, room, held, longest, manner.beams, manner.sampling, manner.draws, rules)
         if key not in self._programs:
             said = self.model.generates_by
             ends = Ends(said.begin_id, said.end_ids, said.pad_id, longest, rules, held)
@@ -572,7 +580,13 @@ class Translator(processes.OfOneProcess):
                 return search(step, cache, ends, manner.beams, source_ids=source_ids)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), draws)
             return generate(
-                step, cache, ends, sampling=manner.sampling, keys=keys, source_ids=source_ids
+                step,
+                cache,
+                ends,
+                sampling=manner.sampling,
+                keys=keys,
+                count=manner.draws,
+                source_ids=source_ids,
             )
 
         tokens, slot = np.zeros((height, room), np.int32), np.zeros((height, 1), np.int32)
@@ -614,7 +628,8 @@ class Translator(processes.OfOneProcess):
         translation.scorers(tokenize)  # what is missing is told before the work
         examples = labelled(translation, records, on_empty)
         empties = Empties(on_empty, IN_DATA)
-        found = self.answers(examples, self.manner(**options), truncate=truncate, empties=empties)
+        manner = dataclasses.replace(self.manner(**options), n_best=1)
+        found = self.answers(examples, manner, truncate=truncate, empties=empties)
         pairs = ((answer.text, example.target) for example, answer in found)
         return translation.compared(pairs, tokenize=tokenize)
 

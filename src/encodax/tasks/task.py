@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import jax
@@ -16,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from encodax import hub, reading
 from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
 from encodax.tasks.labels import in_order, place_of
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
@@ -39,6 +41,24 @@ AnyModel = Model | Seq2SeqModel
 """What a task trains: an encoder with a head, or an encoder with a decoder."""
 Sequence_ = Encoding | EncodedPair
 """What such a model is run on."""
+
+
+def load_any(
+    path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+) -> AnyModel:
+    """Read a model of either kind, all of it in one reading of its directory.
+
+    Raises:
+        EncodaxError: as `Model.load` and `Seq2SeqModel.load`.
+    """
+    directory = hub.directory_of(path_or_id, revision=revision, token=token)
+
+    def read() -> AnyModel:
+        if is_seq2seq(directory):
+            return Seq2SeqModel.load(directory)
+        return Model.load(directory, token=token)
+
+    return reading.whole(directory, read)
 
 
 @dataclass(frozen=True)

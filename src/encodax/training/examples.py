@@ -15,7 +15,7 @@ from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import Examples, Part, examples_of_records
 from encodax.tasks.task import Task
 
-__all__ = ["Data", "Examples", "Part", "examples_of", "paths_of"]
+__all__ = ["Data", "Examples", "Part", "check_read_by", "examples_of", "paths_of"]
 
 Data = Paths | Part | Aligned | Iterable[dict[str, Any]]
 """Files to read, or records in memory."""
@@ -58,6 +58,22 @@ def examples_of(
     if not len(found):
         raise EncodaxError(f"{name}: the data set is empty: each text is")
     return found
+
+
+def check_read_by(train: Data, eval: Data, columns: Columns | None, format: str | None) -> None:
+    """Refuse to be told how records are read, where all data are lines that belong together.
+
+    Raises:
+        EncodaxError: names what is to be left out.
+    """
+    if not (isinstance(train, Aligned) and isinstance(eval, Aligned)):
+        return
+    for name, value in (("columns", columns), ("format", None if format == "txt" else format)):
+        if value is not None:
+            raise EncodaxError(
+                f"{name}: --train-target and --eval-target (Aligned) are of files of lines: leave "
+                f"out --{name}"
+            )
 
 
 def paths_of(data: Data, format: str | None = None) -> list[str]:

@@ -35,7 +35,7 @@ from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objecti
 from encodax.tasks.token_classification import Reading
 from encodax.training import class_weights, facts
 from encodax.training.adapters import trainable
-from encodax.training.examples import Data, Examples, examples_of
+from encodax.training.examples import Data, Examples, check_read_by, examples_of
 from encodax.training.lora import save_adapter
 from encodax.training.origins import Begin, data_of, fact_of_data, facts_of_models
 from encodax.training.run import Run, make_run
@@ -135,6 +135,7 @@ def prepare(
         _check_seq2seq(settings)
     if out is not None:
         outputs.check_free(Path(out), overwrite=overwrite, replaces=WRITTEN)
+    check_read_by(train, eval, columns, format)
     learned = examples_of(chosen, train, columns, on_empty, format)
     judged = examples_of(chosen, eval, columns, on_empty, format)
     kind = Seq2SeqModel if chosen.HEAD is None else Model
