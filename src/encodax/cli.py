@@ -114,6 +114,19 @@ TagSchemeName = Annotated[
         "\\[default: what they say]",
     ),
 ]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        help="Of a tagger: read a text longer than the model takes in windows that share so many "
+        "tokens, 64 for example; a span in two of them is whole.  \\[default: refuse it]",
+    ),
+]
+MaxAnswerTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Of question answering: most tokens of an answer.  \\[default: 30]",
+    ),
+]
 EmptyTexts = Annotated[
     Literal["error", "skip", "keep"],
     typer.Option(
@@ -835,6 +848,8 @@ def evaluate(
     truncate: Truncate = False,
     aggregation: AggregationKind = None,
     tag_scheme: TagSchemeName = None,
+    stride: Stride = None,
+    max_answer_tokens: MaxAnswerTokens = None,
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
     early_stopping: EarlyStopping = None,
@@ -857,7 +872,15 @@ def evaluate(
     from encodax.data.aligned import Aligned
     from encodax.data.records import open_records
     from encodax.seq2seq_model import is_seq2seq
+    from encodax.tasks import translation
+    from encodax.tasks.decoding import DecodingOptions, decoding_of
 
+    asked: DecodingOptions = {
+        "aggregation": aggregation,
+        "tag_scheme": tag_scheme,
+        "stride": stride,
+        "max_answer_tokens": max_answer_tokens,
+    }
     if target is None:
         records: Any = open_records(str(data), columns=_names(columns), format=format)
     elif columns is None and format in (None, "txt"):
@@ -867,9 +890,7 @@ def evaluate(
     if is_seq2seq(model, revision=revision):
         from encodax.inference.translator import Translator
 
-        for name, value in (("--aggregation", aggregation), ("--tag-scheme", tag_scheme)):
-            if value is not None:
-                raise EncodaxError(f"{name} is for token classification: leave it out here")
+        decoding_of(translation, asked)  # it has none
         translator = Translator.load(model, revision=revision, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
@@ -900,9 +921,8 @@ def evaluate(
         records,
         truncate=truncate,
         precision=precision,
-        aggregation=aggregation,
-        tag_scheme=tag_scheme,
         on_empty=on_empty,
+        **asked,
     )
     print(json.dumps(found))
 
@@ -924,6 +944,15 @@ def predict(
     max_wait: MaxWait = None,
     aggregation: AggregationKind = None,
     tag_scheme: TagSchemeName = None,
+    stride: Stride = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Of question answering: how many answers, the next best under `alternatives`.  "
+            "\\[default: 1]",
+        ),
+    ] = None,
+    max_answer_tokens: MaxAnswerTokens = None,
 ) -> None:
     """Answer for each text: JSON Lines, a line an input, in order.
 
@@ -932,7 +961,11 @@ def predict(
 
       cat texts.txt | encodax predict runs/sentiment --input - > answers.jsonl
 
+      encodax predict runs/names --input reports.txt --stride 64
+
     A question-answering model takes records: {"question": ..., "context": ...}
+
+      encodax predict runs/answers --input ask.jsonl --top-k 3
     """
     from encodax.inference.predictors import Predictor
     from encodax.tasks import task_of_records
@@ -946,6 +979,9 @@ def predict(
         precision=precision,
         aggregation=aggregation,
         tag_scheme=tag_scheme,
+        stride=stride,
+        top_k=top_k,
+        max_answer_tokens=max_answer_tokens,
     )
     task, records = task_of_records(predictor.model.config, records)
     empties = Empties(on_empty)
