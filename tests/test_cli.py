@@ -434,7 +434,36 @@ def test_other_heads_have_no_aggregation(call: Call, command: tuple[str, ...]) -
     refused = call(*command, "--aggregation", "first")
     assert_refused(refused, "aggregation 'first' is for token classification.*: leave it out")
     assert call(*command).code == 0
-    assert_refused(call(*command, "--tag-scheme", "io"), "tag scheme 'io' is for token class.*")
+    assert_refused(call(*command, "--tag-scheme", "io"), "tag_scheme 'io' is for token class.*")
+
+
+def test_a_long_text_is_tagged_in_windows(call: Call, tmp_path: Path) -> None:
+    text = " and ".join(record["text"] for record in DAYS)
+    refused = call("predict", "tags", text)
+    assert_refused(refused, r"the model takes 32; .*--truncate, .*--stride N, stride=N\)")
+    (found,) = call("predict", "tags", text, "--stride", "8").answers
+    assert max(span["end"] for span in found["spans"]) > 64
+    path = write_lines(tmp_path / "long.jsonl", [found])
+    measured = call("evaluate", "tags", "--data", str(path), "--stride", "8").answers[0]
+    assert measured["f1"] == 1
+    assert_refused(call("predict", "tags", text, "--stride", "-1"), "stride -1 is below 0")
+    assert_refused(call("predict", "tags", text, "--stride", "30"), "stride 30 .* holds 30 tokens")
+    told = "stride 8 is for token classification, and the model is one for"
+    assert_refused(call("predict", "model", "good", "--stride", "8"), told)
+
+
+def test_several_answers_are_asked_for(call: Call, tmp_path: Path) -> None:
+    record = {"question": "which colour?", "context": "then a red cat ran"}
+    command = ("predict", "questions", "--input", str(write_lines(tmp_path / "a.jsonl", [record])))
+    (one,) = call(*command).answers
+    assert one["answer"].keys() == {"text", "start", "end", "score", "no_answer_score"}
+    (found,) = call(*command, "--top-k", "3", "--max-answer-tokens", "1").answers
+    alternatives = found["answer"].pop("alternatives")
+    assert len({each["text"] for each in (found["answer"], *alternatives)}) == 3
+    assert all(each.keys() == one["answer"].keys() for each in alternatives)
+    assert_refused(call(*command, "--top-k", "0"), "top_k 0 is below 1")
+    told = "top_k 3 is for question answering, and the model is one for .*: leave it out"
+    assert_refused(call("predict", "model", "good", "--top-k", "3"), told)
 
 
 def test_a_scheme_of_tags_is_asked_for(call: Call, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from blocks import drawn
 
 import encodax
-from encodax import Seq2SeqModel
+from encodax import Model, Seq2SeqModel
 from encodax.config import Placement, Seq2SeqConfig
 from encodax.seq2seq_model import parameter_shapes
 from encodax.tokenizer import Kind, Tokenizer
@@ -167,6 +167,21 @@ def writer(placement: Placement = "post", kind: Kind = "char") -> Seq2SeqModel:
         never_ids=(tokenizer.pad_id,),
     )
     return Seq2SeqModel(config, drawn(parameter_shapes(config)), tokenizer)
+
+
+def contextless(model: Model, positions: int) -> Model:
+    """The same model, but that a token's scores depend on it alone, and it takes so many tokens."""
+    embeddings = dataclasses.replace(model.config.encoder.embeddings, max_positions=positions)
+    encoder = dataclasses.replace(model.config.encoder, embeddings=embeddings)
+    table = {"w": np.zeros((positions, embeddings.width), np.float32)}
+    nothing = {
+        path: jax.tree.map(np.zeros_like, own)
+        for path, own in model.params.items()
+        if path.endswith("attention/output")
+    }
+    params = {**model.params, **nothing, "encoder/embeddings/position": table}
+    config = dataclasses.replace(model.config, encoder=encoder)
+    return dataclasses.replace(model, config=config, params=params)
 
 
 def spans_of(record: dict[str, Any]) -> list[tuple[int, int, str]]:

@@ -115,6 +115,19 @@ TagSchemeName = Annotated[
         "\\[default: what they say]",
     ),
 ]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        help="Of a tagger: read a text longer than the model takes in windows that share so many "
+        "tokens, 64 for example; a span in two of them is whole.  \\[default: refuse it]",
+    ),
+]
+MaxAnswerTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Of question answering: most tokens of an answer.  \\[default: 30]",
+    ),
+]
 EmptyTexts = Annotated[
     Literal["error", "skip", "keep"],
     typer.Option(
@@ -839,6 +852,8 @@ def evaluate(
     truncate: Truncate = False,
     aggregation: AggregationKind = None,
     tag_scheme: TagSchemeName = None,
+    stride: Stride = None,
+    max_answer_tokens: MaxAnswerTokens = None,
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
     early_stopping: EarlyStopping = None,
@@ -861,8 +876,16 @@ def evaluate(
     from encodax.data.aligned import Aligned
     from encodax.data.records import open_records
     from encodax.seq2seq_model import Seq2SeqModel
+    from encodax.tasks import translation
+    from encodax.tasks.decoding import DecodingOptions, decoding_of
     from encodax.tasks.task import load_any
 
+    asked: DecodingOptions = {
+        "aggregation": aggregation,
+        "tag_scheme": tag_scheme,
+        "stride": stride,
+        "max_answer_tokens": max_answer_tokens,
+    }
     if target is None:
         records: Any = open_records(str(data), columns=_names(columns), format=format)
     elif columns is None and format in (None, "txt"):
@@ -873,9 +896,7 @@ def evaluate(
     if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
 
-        for name, value in (("--aggregation", aggregation), ("--tag-scheme", tag_scheme)):
-            if value is not None:
-                raise EncodaxError(f"{name} is for token classification: leave it out here")
+        decoding_of(translation, asked)  # it has none
         translator = Translator(loaded, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
@@ -904,9 +925,8 @@ def evaluate(
         records,
         truncate=truncate,
         precision=precision,
-        aggregation=aggregation,
-        tag_scheme=tag_scheme,
         on_empty=on_empty,
+        **asked,
     )
     print(json.dumps(found))
 
@@ -928,6 +948,15 @@ def predict(
     max_wait: MaxWait = None,
     aggregation: AggregationKind = None,
     tag_scheme: TagSchemeName = None,
+    stride: Stride = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Of question answering: how many answers, the next best under `alternatives`.  "
+            "\\[default: 1]",
+        ),
+    ] = None,
+    max_answer_tokens: MaxAnswerTokens = None,
 ) -> None:
     """Answer for each text: JSON Lines, a line an input, in order.
 
@@ -936,7 +965,11 @@ def predict(
 
       cat texts.txt | encodax predict runs/sentiment --input - > answers.jsonl
 
+      encodax predict runs/names --input reports.txt --stride 64
+
     A question-answering model takes records: {"question": ..., "context": ...}
+
+      encodax predict runs/answers --input ask.jsonl --top-k 3
 
     Scores of classes are probabilities. A cross-encoder, of records {"query":
     ..., "text": ...}, scores as its files say; `encodax info` tells how.
@@ -953,6 +986,9 @@ def predict(
         precision=precision,
         aggregation=aggregation,
         tag_scheme=tag_scheme,
+        stride=stride,
+        top_k=top_k,
+        max_answer_tokens=max_answer_tokens,
     )
     task, records = task_of_records(predictor.model.config, records)
     _note_scores(predictor.model.config, is_cross_encoder=task.NAME == reranking.NAME)

@@ -60,6 +60,10 @@ class EmptyText(EncodaxError):
         return error
 
 
+class TooLong(EncodaxError):
+    """A text of more tokens than the model takes."""
+
+
 @contextmanager
 def library_errors(where: object) -> Iterator[None]:
     """Turn what a library raises over a user's file, panics of Rust too, into an error of one line.

@@ -33,7 +33,7 @@ from encodax.errors import EncodaxError
 from encodax.json_files import ModelFiles
 from encodax.nn import Encoder, Head, functional
 from encodax.saved_model import of_encoder
-from encodax.tokenizer import Encoding, Text, Tokenizer, check_unicode
+from encodax.tokenizer import Encoding, Text, Tokenizer, check_unicode, numbered
 from encodax.types import AnyArray, ModelOutput, PackedBatch, Params
 
 CONFIG_FILE = "config.json"
@@ -342,16 +342,45 @@ class Model:
             EncodaxError: a text is empty, or longer than the model without `truncate`; or one
                 string is given where a list is wanted.
         """
+        names = names or numbered(texts)
+        encodings = self._tokenized(texts, names)
+        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+
+    def windows(
+        self, texts: Sequence[str], overlap: int, *, names: Sequence[str] | None = None
+    ) -> list[list[Encoding]]:
+        """Tokenize texts of any length, each cut into windows that the model can take.
+
+        Args:
+            texts: what to tokenize.
+            overlap: tokens of a text that a window shares with the one before; below `room`.
+            names: what each text is called in an error.
+
+        Raises:
+            EncodaxError: a text is empty.
+        """
+        names = names or numbered(texts)
+        encodings = self._tokenized(texts, names)
+        packing.refuse_empty(encodings, names)
+        return [encoding.pieces(0, self.room, overlap) for encoding in encodings]
+
+    @property
+    def room(self) -> int:
+        """Most tokens of one text in a sequence, beside those that stand for no text."""
+        (frame,) = self.tokenizer.encode(["a"])
+        return self.longest_sequence - int(np.count_nonzero(frame.sequence_ids != 0))
+
+    def _tokenized(self, texts: Sequence[Text], names: Sequence[str]) -> list[Encoding]:
+        """Texts (or pairs) of any length as tokens that the model has rows of."""
         if isinstance(texts, str):
             raise EncodaxError("a list of texts is wanted, not one string")
-        names = names or [f"text {index}" for index in range(len(texts))]
         for name, text in zip(names, texts, strict=True):
             for each in (text,) if isinstance(text, str) else text:
                 check_unicode(each, name)
         encodings = self.tokenizer.encode(texts, names)
         rows = self.config.encoder.embeddings.vocabulary_size
         self.tokenizer.check_rows(encodings, rows, names)
-        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+        return encodings
 
     def batch(self, texts: Sequence[Text], *, truncate: bool = False) -> PackedBatch:
         """Texts (or pairs) as a batch of one text a row, in order.

@@ -46,7 +46,7 @@ from encodax.saved_model import (
     with_kept,
 )
 from encodax.sentencepiece_files import LANGUAGE
-from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode
+from encodax.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode, numbered
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
 
 WITH_LANGUAGES = ("mbart",)
@@ -259,7 +259,7 @@ class Seq2SeqModel:
         """
         if isinstance(texts, str):
             raise EncodaxError("a list of texts is wanted, not one string")
-        names = names or [f"text {index}" for index in range(len(texts))]
+        names = names or numbered(texts)
         if to is not None:
             if not self.language_ids and self.tokenizer.languages is None:
                 raise EncodaxError(f"the model has one target language: it takes no {to!r}")

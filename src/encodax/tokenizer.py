@@ -98,15 +98,21 @@ class Encoding:
 
     def taken(self, index: Int[np.ndarray, " kept"]) -> Encoding:
         """The tokens at these places."""
-        return replace(
-            self,
-            token_ids=self.token_ids[index],
-            type_ids=self.type_ids[index],
-            offsets=self.offsets[index],
-            is_special=self.is_special[index],
-            sequence_ids=self.sequence_ids[index],
-            word_ids=None if self.word_ids is None else self.word_ids[index],
-        )
+        taken: dict[str, Any] = {name: each[index] for name, each in self._by_token().items()}
+        return replace(self, **taken)
+
+    def followed_by(self, others: Sequence[Encoding]) -> Encoding:
+        """The tokens of this and of others, parts of the same text, one after another."""
+        parts = [part._by_token() for part in (self, *others)]
+        joined: dict[str, Any] = {
+            name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+        }
+        return replace(self, **joined)
+
+    def _by_token(self) -> dict[str, Any]:
+        """What is known of each token, by the name of the field."""
+        names = ("token_ids", "type_ids", "offsets", "is_special", "sequence_ids", "word_ids")
+        return {name: found for name in names if (found := getattr(self, name)) is not None}
 
     def pieces(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
         """Pieces that each hold at most so many tokens of one text, and all of no or another text.
@@ -552,7 +558,7 @@ class Tokenizer:
         names: Sequence[str] | None,
         backend: tokenizers.Tokenizer | SentencePieceBackend,
     ) -> list[Encoding]:
-        names = names or [f"text {index}" for index in range(len(texts))]
+        names = names or numbered(texts)
         found = _encode_batch(backend, list(texts), names)
         return [self._encoding(text, of_it) for text, of_it in zip(texts, found, strict=True)]
 
@@ -694,6 +700,11 @@ def _encode_batch(
 def _numbers(found: Sequence[int | None]) -> Int[np.ndarray, " tokens"]:
     """Numbers of tokens, -1 where there is none."""
     return np.asarray([-1 if number is None else number for number in found], np.int32)
+
+
+def numbered(texts: Sequence[Text]) -> list[str]:
+    """What texts are called in errors, where nobody has named them."""
+    return [f"text {index}" for index in range(len(texts))]
 
 
 def check_unicode(text: str, where: str) -> None:

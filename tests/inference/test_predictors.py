@@ -5,14 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from questions import LONG_QUESTIONS, QUESTIONS, answerer
-from toys import DAYS, PAIRS, SENTIMENT, classifier, pair_classifier, spans_of, tagger
+from toys import (
+    DAYS,
+    PAIRS,
+    SENTIMENT,
+    classifier,
+    contextless,
+    pair_classifier,
+    spans_of,
+    tagger,
+)
 
 import encodax
 from encodax.config import Usage
@@ -20,6 +29,7 @@ from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor, Ranked
 from encodax.model import Model
+from encodax.tasks.decoding import OWNERS, DecodingOptions
 from encodax.tasks.task import Example
 from encodax.types import Span
 
@@ -264,6 +274,94 @@ def test_spans_are_of_one_text(tag: encodax.TokenClassifier) -> None:
         tag.predict([DAYS[0]["text"], ("on Monday", "we met")])
 
 
+# Texts in windows.
+
+DIARY = " and ".join(record["text"] for record in DAYS)
+"""A text of many times what the tagger takes."""
+
+
+@pytest.fixture(scope="module")
+def short_and_long() -> tuple[Model, Model]:
+    """Two models of the same scores: one takes 32 tokens, and one all of `DIARY`."""
+    model = tagger().model
+    assert isinstance(model, Model)
+    return contextless(model, 32), contextless(model, 256)
+
+
+@pytest.mark.parametrize("stride", [0, 9])
+def test_a_text_in_windows_is_tagged_as_a_whole(
+    short_and_long: tuple[Model, Model], stride: int
+) -> None:
+    short, long = short_and_long
+    texts = [DIARY, DAYS[0]["text"], f" {DIARY}"]
+    windows = encodax.TokenClassifier(short, stride=stride, aggregation="max")
+    whole = encodax.TokenClassifier(long, aggregation="max")
+    for found, wanted in (
+        (windows.predict(texts), whole.predict(texts)),
+        (windows.predict_words(texts), whole.predict_words(texts)),
+    ):
+        for own, right in zip(found, wanted, strict=True):
+            assert [s[:3] for s in map(astuple, own)] == [s[:3] for s in map(astuple, right)]
+            np.testing.assert_allclose([s.score for s in own], [s.score for s in right], atol=1e-5)
+    assert max(span.end for span in found[0]) > 150
+
+
+def test_spans_beyond_the_first_window_are_measured(short_and_long: tuple[Model, Model]) -> None:
+    short, long = short_and_long
+    (spans,) = encodax.TokenClassifier(long).predict([DIARY])
+    own = [{"start": span.start, "end": span.end, "label": span.label} for span in spans]
+    records = list(records_of([{"text": DIARY, "spans": own}]))
+    measured = encodax.TokenClassifier(short, stride=8).evaluate(records)
+    assert measured["f1"] == 1
+    assert sum(found["support"] for found in measured["classes"].values()) == len(own)
+    cut = encodax.TokenClassifier(short).evaluate(records, truncate=True)
+    assert cut["recall"] < 0.5
+
+
+def test_a_short_text_is_no_window(tag: encodax.TokenClassifier) -> None:
+    texts = [record["text"] for record in DAYS]
+    in_windows = encodax.TokenClassifier(tagger().model, stride=8)
+    assert in_windows.predict(texts) == tag.predict(texts)
+
+
+def test_a_long_text_is_told_the_ways_out(tag: encodax.TokenClassifier) -> None:
+    told = r"text 0: \d+ tokens, and the model takes 32; .*--truncate.*, or for windows.*--stride N"
+    for ask in (tag.predict, tag.predict_words):
+        with pytest.raises(EncodaxError, match=told):
+            ask([DIARY])
+    with pytest.raises(EncodaxError, match="--stride N"):
+        tag.evaluate(records_of([{"text": DIARY, "spans": []}]))
+
+
+@pytest.mark.parametrize("stride", [30, 99])
+def test_a_stride_leaves_room_for_other_tokens(stride: int) -> None:
+    told = f"stride {stride} leaves a window no token of its own: it holds 30 tokens of a text"
+    with pytest.raises(EncodaxError, match=told):
+        encodax.TokenClassifier(tagger().model, stride=stride)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("aggregation", "first"),
+        ("tag_scheme", "io"),
+        ("stride", 8),
+        ("top_k", 1),
+        ("max_answer_tokens", 9),
+    ],
+)
+def test_an_option_of_another_task_is_refused(option: str, value: Any) -> None:
+    options: Any = {option: value}
+    owner = OWNERS[option].replace("-", " ")
+    told = f"{option} {value!r} is for {owner}, and the model is one for class"
+    with pytest.raises(EncodaxError, match=f"{told}.*: leave it out"):
+        Predictor(classifier().model, **options)
+
+
+def test_every_option_is_of_a_task() -> None:
+    assert OWNERS.keys() == DecodingOptions.__annotations__.keys()
+
+
 # Questions.
 
 
@@ -304,6 +402,34 @@ def test_the_windows_of_one_context_share_rows_with_others(ask: encodax.Question
         assert (alone.text, alone.start, alone.end) == (answer.text, answer.start, answer.end)
         assert alone.score == pytest.approx(answer.score, abs=1e-4)
         assert alone.no_answer_score == pytest.approx(answer.no_answer_score, abs=1e-4)
+
+
+def test_the_next_best_answers_are_given_too(ask: encodax.QuestionAnswerer) -> None:
+    pairs = [(record["question"], record["context"]) for record in LONG_QUESTIONS[:6] + QUESTIONS]
+    several = encodax.QuestionAnswerer(ask.model, top_k=4)
+    for (_, context), answer, best in zip(
+        pairs, several.predict(pairs), ask.predict(pairs), strict=True
+    ):
+        assert replace(answer, alternatives=()) == best
+        given = [answer, *answer.alternatives]
+        assert len({(each.start, each.end) for each in given}) == len(given) > 1
+        assert len(given) == 4 or len(context.split()) < 4
+        assert sorted(given, key=lambda each: -each.score) == given
+        for each in given:
+            assert each.text == context[each.start : each.end] != ""
+            assert each.no_answer_score == answer.no_answer_score
+    assert best.alternatives == ()
+
+
+def test_an_answer_has_so_many_tokens(ask: encodax.QuestionAnswerer) -> None:
+    pair = (LONG_QUESTIONS[0]["question"], LONG_QUESTIONS[0]["context"])
+    for most in (1, 2):
+        answerer = encodax.QuestionAnswerer(ask.model, top_k=50, max_answer_tokens=most)
+        (answer,) = answerer.predict([pair])
+        given = [answer, *answer.alternatives]
+        texts = [each.text for each in given]
+        lengths = {int((~own.is_special).sum()) for own in ask.model.tokenizer.encode(texts)}
+        assert max(lengths) == most
 
 
 def test_a_question_without_a_context_is_refused(ask: encodax.QuestionAnswerer) -> None:

@@ -386,10 +386,7 @@ def test_label_smoothing_is_refused() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("longest", [1, 3, 30])
-def test_the_answer_is_the_best_pair_that_is_allowed(
-    seed: int, longest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(task, "LONGEST_ANSWER", longest)
+def test_the_answer_is_the_best_pair_that_is_allowed(seed: int, longest: int) -> None:
     encoding = encoded(asked(question="who met Ada?"))
     scores = np.random.default_rng(seed).normal(size=(len(encoding), 2)).astype(np.float32)
     scores[encoding.sequence_ids != 1] += 9  # the best of all, and no answer
@@ -401,7 +398,7 @@ def test_the_answer_is_the_best_pair_that_is_allowed(
         if start <= end < start + longest
     }
     (start, end), best = max(pairs.items(), key=lambda pair: pair[1])
-    found = task.decode(scores, encoding, ())
+    found = task.decode(scores, encoding, (), max_answer_tokens=longest)
     assert (found.start, found.end) == (encoding.offsets[start, 0], encoding.offsets[end, 1])
     assert found.score == pytest.approx(best)
     assert found.no_answer_score == pytest.approx(float(scores[0].sum()))
@@ -431,6 +428,65 @@ def test_windows_merge_into_their_best_answer() -> None:
     assert task.to_json(found) == {
         "answer": {"text": "Grace", "start": 8, "end": 13, "score": 4.0, "no_answer_score": -2.0}
     }
+
+
+def all_answers(answer: Answer) -> list[tuple[int, int, float]]:
+    return [(each.start, each.end, each.score) for each in (answer, *answer.alternatives)]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes", "metaspace"])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_the_next_best_answers_are_other_pieces(kind: str, levels: int) -> None:
+    context = "we met  Ada (B2B)  in é Rome"
+    (pair,) = of_kind(kind).encode([("who", context)])
+    random = np.random.default_rng(levels)
+    scores = random.integers(0, levels, (len(pair), 2)).astype(np.float32)  # of two levels: ties
+    own = np.flatnonzero(pair.sequence_ids == 1).tolist()
+    best: dict[tuple[int, int], float] = {}
+    for first, last in itertools.combinations_with_replacement(own, 2):
+        begins, ends = pair.offsets[first : last + 1].T
+        seen = np.flatnonzero(begins < ends)
+        if last - first < 5 and len(seen):
+            place = (int(begins[seen[0]]), int(ends[seen[-1]]))
+            score = float(scores[first, 0] + scores[last, 1])
+            best[place] = max(score, best.get(place, score))
+    wanted = sorted(best.values(), reverse=True)
+    alone = task.decode(scores, pair, (), max_answer_tokens=5)
+    for top_k in (1, 2, 7, len(wanted), len(wanted) + 9):
+        found = all_answers(task.decode(scores, pair, (), top_k, max_answer_tokens=5))
+        assert [score for _, _, score in found] == wanted[:top_k]
+        assert found == [(*place, best[place]) for place in dict.fromkeys(f[:2] for f in found)]
+        assert found[0] == all_answers(alone)[0]
+    assert alone.alternatives == ()
+
+
+def test_a_window_of_spaces_has_no_answer() -> None:
+    encoding = encoded(asked(), "char")
+    blank = encoding.offsets[encoding.sequence_ids == 1, 0][:1].repeat(2)
+    offsets = np.where((encoding.sequence_ids == 1)[:, None], blank, encoding.offsets)
+    scores = np.zeros((len(encoding), 2), np.float32)
+    found = task.decode(scores, replace(encoding, offsets=offsets), (), top_k=3)
+    assert found == Answer("", 0, 0, -np.inf, 0.0)
+    merged = task.merge(asked(), [found, Answer("", 0, 3, 1.0, 2.0)], top_k=3)
+    assert merged == Answer("Ada", 0, 3, 1.0, 0.0)
+
+
+def test_a_piece_of_two_windows_is_given_once() -> None:
+    first = Answer("", 0, 3, 3.0, 5.0, (Answer("", 8, 13, 1.0, 5.0), Answer("", 0, 13, 0.5, 5.0)))
+    second = Answer("", 8, 13, 4.0, -2.0, (Answer("", 28, 32, 2.0, -2.0),))
+    found = task.merge(asked(), [first, second], top_k=3)
+    ada, emmy = Answer("Ada", 0, 3, 3.0, -2.0), Answer("Emmy", 28, 32, 2.0, -2.0)
+    assert found == Answer("Grace", 8, 13, 4.0, -2.0, (ada, emmy))
+    told = task.to_json(found)["answer"]
+    assert [each["text"] for each in told.pop("alternatives")] == ["Ada", "Emmy"]
+    assert told == {"text": "Grace", "start": 8, "end": 13, "score": 4.0, "no_answer_score": -2.0}
+    assert task.merge(asked(), [first, second]) == replace(found, alternatives=())
+
+
+@pytest.mark.parametrize("name", ["top_k", "max_answer_tokens"])
+def test_no_answers_and_no_tokens_are_refused(name: str) -> None:
+    with pytest.raises(EncodaxError, match=f"{name} 0 is below 1"):
+        task.AnswerDecoding(**{name: 0})
 
 
 # Metrics.

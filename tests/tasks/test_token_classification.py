@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -264,6 +265,72 @@ def test_a_scheme_that_is_given_wins() -> None:
     assert cell.label == "cell"
     (found,) = task.decode(one_hot, encoding, known, scheme_name="io")
     assert found.label == "B-cell"
+
+
+# Windows.
+
+
+@given(
+    length=st.integers(1, 60),
+    room=st.integers(1, 20),
+    overlap=st.integers(0, 19),
+    seed=st.integers(0, 9),
+)
+def test_windows_are_joined_to_the_whole(length: int, room: int, overlap: int, seed: int) -> None:
+    overlap = min(overlap, room - 1)
+    random = np.random.default_rng(seed)
+    text = "".join(random.choice(list("ab "), length))
+    (whole,) = TOKENIZERS["char"].encode([text])
+    scores = random.random((len(whole), len(LABELS)))  # of each token, whatever is around it
+    places = np.arange(len(whole))
+    numbered = replace(whole, token_ids=places)
+    windows = numbered.pieces(0, room, overlap)
+    encoding, found = task.joined(windows, [scores[own.token_ids] for own in windows], overlap)
+    np.testing.assert_array_equal(encoding.token_ids, places)
+    np.testing.assert_array_equal(found, scores)
+    for name in ("type_ids", "offsets", "is_special", "sequence_ids", "word_ids"):
+        np.testing.assert_array_equal(getattr(encoding, name), getattr(whole, name))
+
+    def context(window: Encoding) -> Any:
+        """How much text there is at the side where there is less; none is missing at its ends."""
+        of_text = window.token_ids[1:-1]
+        before = np.arange(len(of_text)) + (length if of_text[0] == 1 else 0)
+        after = np.arange(len(of_text))[::-1] + (length if of_text[-1] == length else 0)
+        return np.r_[0.0, np.minimum(before, after), 0.0][:, None]
+
+    contexts = [context(window) for window in windows]
+    most = np.zeros((len(whole), 1))
+    for window, own in zip(windows, contexts, strict=True):
+        most[window.token_ids] = np.maximum(most[window.token_ids], own)
+    np.testing.assert_array_equal(task.joined(windows, contexts, overlap)[1], most)
+
+
+@pytest.mark.parametrize("way", [None, *task.OF_WORD])
+def test_a_span_over_a_border_is_whole(way: Any) -> None:
+    example = parsed({"text": "ab abba ab", "spans": [span(3, 7, "x"), span(8, 10, "y")]})
+    (whole,) = TOKENIZERS["char"].encode([example.text])
+    scores = scored(tags(example, whole))
+    decoding = task.TokenDecoding(aggregation=way, stride=2)
+    numbered = replace(whole, token_ids=np.arange(len(whole)))
+    for room in range(3, 10):
+        windows = numbered.pieces(0, room, 2)
+        assert len(windows) > 1
+        own = [scores[window.token_ids] for window in windows]
+        found = decoding.answer(task, example, windows, own, LABELS)
+        assert found == task.decode(scores, whole, LABELS, way, example.text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stride": -1}, "stride -1 is below 0"),
+        ({"aggregation": "last"}, "aggregation 'last' is not one of: none, simple, first"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_types")
+def test_an_option_has_a_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EncodaxError, match=message):
+        task.TokenDecoding(**options)
 
 
 # Labels of words.

@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 
 import numpy as np
 
-from encodax.errors import EmptyText, EncodaxError
+from encodax.errors import EmptyText, TooLong
 from encodax.tokenizer import EncodedPair, Encoding
 from encodax.types import PackedBatch, PairBatch
 
@@ -269,6 +269,21 @@ def slots_of(
             yield member, b, n, slice(starts[b, n], starts[b, n] + lengths[b, n])
 
 
+def refuse_empty(encodings: Sequence[Encoding], names: Sequence[str]) -> None:
+    """Refuse sequences without a token of a text.
+
+    Args:
+        encodings: the sequences.
+        names: what each is called in an error.
+
+    Raises:
+        EmptyText: names the first, and tells which they are.
+    """
+    empty = [place for place, encoding in enumerate(encodings) if encoding.is_special.all()]
+    if empty:
+        raise EmptyText.of(names[empty[0]], empty)
+
+
 def within(
     encodings: Sequence[Encoding], limit: int, *, truncate: bool, names: Sequence[str]
 ) -> tuple[list[Encoding], int]:
@@ -286,14 +301,12 @@ def within(
     Raises:
         EncodaxError: names the text, its length and the limit.
     """
-    empty = [place for place, encoding in enumerate(encodings) if encoding.is_special.all()]
-    if empty:
-        raise EmptyText.of(names[empty[0]], empty)
+    refuse_empty(encodings, names)
     fitting, cut = [], 0
     for name, encoding in zip(names, encodings, strict=True):
         if len(encoding) > limit:
             if not truncate:
-                raise EncodaxError(
+                raise TooLong(
                     f"{name}: {len(encoding)} tokens, and the model takes {limit}; "
                     "shorten the text, or ask for truncation (--truncate, truncate=True)"
                 )

@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -33,9 +33,9 @@ from encodax.inference.predictors import Predictor, answered
 from encodax.model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
+from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import at_hand, examples_of_records
-from encodax.tasks.tag_schemes import SchemeName
 from encodax.tasks.task import (
     AnyModel,
     Example,
@@ -45,7 +45,6 @@ from encodax.tasks.task import (
     asked_of_a_model,
     side_by_side,
 )
-from encodax.tasks.token_classification import Aggregation
 from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
@@ -123,9 +122,8 @@ def evaluate(
     *,
     truncate: bool = False,
     precision: Precision | None = None,
-    aggregation: Aggregation | None = None,
-    tag_scheme: SchemeName | None = None,
     on_empty: OnEmptyInData = "error",
+    **options: Unpack[DecodingOptions],
 ) -> dict[str, Any]:
     """Measure a model of any task on labelled records: numbers by name.
 
@@ -136,28 +134,20 @@ def evaluate(
         records: what is measured on, each a `Record`; not said so, as checking would read one.
         truncate: cut texts that are longer than the model takes; how many were cut is logged.
         precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
-        aggregation: of a token classifier, as `Predictor` has it.
-        tag_scheme: of its labels and of the tags; by default, what they say themselves.
         on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
             them out.
+        **options: what is asked of the answers that are measured; `tag_scheme` is of the tags, too.
 
     Raises:
-        EncodaxError: a record is not one of the task, or the model has no head.
+        EncodaxError: a record is not one of the task, or the model has no head; or an option is of
+            another task.
     """
     kind = None if model.config.head is None else model.config.head.kind
     own: Task | None = {"embedding": embedding, "vocabulary": masked_lm}.get(kind or "")
-    told = {"aggregation": aggregation, "tag scheme": tag_scheme}
     if own is None:
-        predictor: Predictor[object] = Predictor(
-            model, precision=precision, aggregation=aggregation, tag_scheme=tag_scheme
-        )
+        predictor: Predictor[object] = Predictor(model, precision=precision, **options)
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
-    for name, value in told.items():
-        if value is not None:
-            raise EncodaxError(
-                f"{name} {value!r} is for token classification, and the model is one for "
-                f"{own.NAME}: leave it out"
-            )
+    decoding_of(own, options)  # it has none
     examples = examples_of_records(own, at_hand(records), on_empty)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, Objective())(None)

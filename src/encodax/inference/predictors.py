@@ -7,7 +7,7 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args
+from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
@@ -18,7 +18,6 @@ from encodax.tasks import (
     classification,
     question_answering,
     reranking,
-    tag_schemes,
     task_named,
     task_of,
     task_of_records,
@@ -27,16 +26,20 @@ from encodax.tasks import (
 from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset, seen
+from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
 from encodax.tasks.examples import at_hand, examples_of_records
 from encodax.tasks.question_answering import Answer as SpanAnswer
-from encodax.tasks.tag_schemes import OUTSIDE, SchemeName
-from encodax.tasks.task import Example, Task, side_by_side, unlabelled
-from encodax.tasks.token_classification import Aggregation
+from encodax.tasks.task import Decoding, Example, side_by_side, unlabelled
+from encodax.tasks.token_classification import TokenDecoding
 from encodax.tokenizer import Encoding, Text
 from encodax.types import Params, Span
 
 Answer = TypeVar("Answer")
+
+
+class PredictorOptions(EngineOptions, DecodingOptions, total=False):
+    """What a predictor takes beside the model."""
 
 
 class Predictor(OfModel, Generic[Answer]):
@@ -44,47 +47,30 @@ class Predictor(OfModel, Generic[Answer]):
 
     TASK: ClassVar[str | None] = None
     """The task that a subclass is for, with all others of such a head; None for any."""
+    decoding: Decoding
+    """How answers are made."""
 
-    def __init__(
-        self,
-        model: Model,
-        *,
-        aggregation: Aggregation | None = None,
-        tag_scheme: SchemeName | None = None,
-        **options: Unpack[EngineOptions],
-    ):
+    def __init__(self, model: Model, **options: Unpack[PredictorOptions]):
         """Take a model with a head.
 
         Args:
             model: the model.
-            aggregation: of a head for tokens, what has one tag: a token (`none`, `simple`) or a
-                word (`first`, `average`, `max`), as `tasks.token_classification.decode` says. By
-                default `simple`, or each word where labels are of words.
-            tag_scheme: of such a head's labels; by default, what they say themselves.
-            **options: how it runs.
+            **options: what its task's answers are to be, and how it runs.
 
         Raises:
-            EncodaxError: the model has no head, or one for another task.
+            EncodaxError: the model has no head, or one for another task, or an option is of another
+                task or out of its range.
         """
         self.task = task_of(model.config)
         if self.TASK is not None and task_named(self.TASK).HEAD != self.task.HEAD:
             raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
         assert model.config.head is not None
-        for name, value in (("aggregation", aggregation), ("tag scheme", tag_scheme)):
-            if value is not None and self.task.NAME != token_classification.NAME:
-                raise EncodaxError(
-                    f"{name} {value!r} is for token classification, and the model is one for "
-                    f"{self.task.NAME}: leave it out"
-                )
-        if aggregation not in (None, *get_args(Aggregation)):
-            known = ", ".join(get_args(Aggregation))
-            raise EncodaxError(f"aggregation {aggregation!r} is not one of: {known}")
-        if self.task.NAME == token_classification.NAME:
-            tag_schemes.of_labels(model.config.labels, tag_scheme)  # refused here, not at a text
-        self.aggregation = aggregation
-        self.tag_scheme = tag_scheme
+        running: dict[str, Any] = {**options}
+        asked = {name: running.pop(name, None) for name in DecodingOptions.__annotations__}
+        self.decoding = decoding_of(self.task, asked)
+        self.decoding.check(model)  # refused here, not at a text
         read, level = answer_of(model.config.head, model.config.usage)
-        super().__init__(model, Engine(model, read, level, **options))
+        super().__init__(model, Engine(model, read, level, **running))
 
     def predict(
         self,
@@ -158,7 +144,7 @@ class Predictor(OfModel, Generic[Answer]):
 
         def encode(window: list[Example]) -> tuple[list[list[Any]], int]:
             prompted = [prompted_with(before, example) for example in window]
-            return self.task.encode(self.model, prompted, truncate=truncate)
+            return self.decoding.encode(self.task, self.model, prompted, truncate=truncate)
 
         def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
             return empties.sequences(encode, window)
@@ -170,28 +156,12 @@ class Predictor(OfModel, Generic[Answer]):
                 if empties.rule == "keep":
                     yield example, None  # type: ignore[misc]
                 continue
-            decoded = [
-                self._decode(self.task, own, encoding, example)
-                for own, encoding in zip(scores, encodings, strict=True)
-            ]
-            yield example, self.task.merge(example, decoded)
+            yield example, self.decoding.answer(self.task, example, encodings, scores, self._labels)
         empties.note()
 
-    def _decode(self, task: Task, scores: Any, encoding: Any, example: Example) -> Any:
-        labels = self.model.config.labels
-        if task.NAME != token_classification.NAME:
-            return task.decode(scores, encoding, labels)
-        if not isinstance(example.text, str):
-            raise EncodaxError(f"{example.where}: token classification takes one text, not a pair")
-        return token_classification.decode(
-            scores,
-            encoding,
-            labels,
-            self.aggregation,
-            example.text,
-            self.tag_scheme,
-            example.words,
-        )
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return self.model.config.labels
 
     def evaluate(
         self,
@@ -215,9 +185,7 @@ class Predictor(OfModel, Generic[Answer]):
         """
         known = at_hand(records)
         task, _ = task_of_records(self.model.config, known)
-        if task.NAME == token_classification.NAME:  # all their tags tell what one means
-            labels = self.model.config.labels
-            task = token_classification.reading(known, labels, self.tag_scheme)
+        task = self.decoding.measured(task, known, self._labels)
         before = self.model.config.usage.default_text
         examples = examples_of_records(task, known, on_empty)
         prompted = examples.changed(functools.partial(prompted_with, before))
@@ -240,13 +208,10 @@ class Predictor(OfModel, Generic[Answer]):
     def _answered(self, data: Dataset, params: Params | None) -> Iterator[tuple[Any, Example]]:
         """Each example that has a token, as tokens show it, after the answer for it."""
         for example, encodings, scores in answered(self._engine, data, params):
-            decoded = [
-                self._decode(data.task, own, encoding, example)
-                for own, encoding in zip(scores, encodings, strict=True)
-            ]
+            answer = self.decoding.answer(data.task, example, encodings, scores, self._labels)
             shown, _ = seen(data.task, example, encodings)
             assert shown is not None
-            yield data.task.merge(example, decoded), shown
+            yield answer, shown
 
 
 def answered(
@@ -286,9 +251,14 @@ class Classifier(Predictor[Classification]):
 
 
 class TokenClassifier(Predictor[tuple[Span, ...]]):
-    """Labelled spans of each text, in its own offsets."""
+    """Labelled spans of each text, in its own offsets.
+
+    Its options are those of `tasks.token_classification.TokenDecoding`: `aggregation`,
+    `tag_scheme`, and `stride` for texts of any length.
+    """
 
     TASK = token_classification.NAME
+    decoding: TokenDecoding
 
     def predict_words(
         self, texts: Sequence[str], *, truncate: bool = False
@@ -300,25 +270,23 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`.
         """
-        by_words = self.aggregation if self.aggregation in ("average", "max") else "first"
-        labels, found = self.model.config.labels, []
-        scheme = tag_schemes.of_labels(labels, self.tag_scheme)
-        encodings, _ = self.model.encode(texts, truncate=truncate)
-        all_scores = self._engine.run(encodings)
-        for text, encoding, scores in zip(texts, encodings, all_scores, strict=True):
-            words = token_classification.tagged(scores, encoding, labels, by_words, text)
-            names = (scheme.place(word.tag)[1] or OUTSIDE for word in words)
-            found.append(
-                tuple(Span(w.start, w.end, n, w.score) for w, n in zip(words, names, strict=True))
-            )
-        return found
+
+        def tokenize(window: list[Example]) -> tuple[list[list[Encoding]], int]:
+            return self.decoding.encode(self.task, self.model, window, truncate=truncate)
+
+        def found(texts: Iterable[str]) -> Iterator[tuple[Span, ...]]:
+            stream = self._engine.stream(unlabelled(texts), tokenize, Example.characters)
+            return (self.decoding.words(*each, self._labels) for each in stream)
+
+        return list(listed(texts, found, progress=False))
 
 
 class QuestionAnswerer(Predictor[SpanAnswer]):
     """The piece of a context that answers a question, for pairs (question, context).
 
     A context of any length is read in overlapping windows. Compare `score` with
-    `no_answer_score` to know whether the model thinks that there is an answer.
+    `no_answer_score` to know whether the model thinks that there is an answer. Its options are
+    those of `tasks.question_answering.AnswerDecoding`: `top_k` and `max_answer_tokens`.
     """
 
     TASK = question_answering.NAME

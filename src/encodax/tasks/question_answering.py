@@ -7,13 +7,14 @@ first token, `[CLS]`, whose score is that of no answer (section 4.3).
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import string
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -27,7 +28,16 @@ from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.model import Model
 from encodax.nn.pooling import membership
-from encodax.tasks.task import Example, Objective, Targets, instead_of, text_of, unchanged
+from encodax.tasks.task import (
+    Decoding,
+    Example,
+    Objective,
+    Targets,
+    Task,
+    instead_of,
+    text_of,
+    unchanged,
+)
 from encodax.tokenizer import Encoding
 from encodax.types import ModelOutput, PackedBatch
 
@@ -46,7 +56,7 @@ WINDOW = 384
 OVERLAP = 128
 """Tokens of the context that a window shares with the one before."""
 LONGEST_ANSWER = 30
-"""Most tokens of an answer."""
+"""Most tokens of an answer, unless another number is asked for."""
 STARTS, ENDS = 1, 2
 """Bits of a token's class: an answer begins there, an answer ends there."""
 
@@ -62,6 +72,9 @@ class Answer:
     """How well it begins and ends there, as a sum of two logits."""
     no_answer_score: float
     """The same of no answer: above `score`, the model rather thinks that there is none."""
+    alternatives: tuple[Answer, ...] = ()
+    """The next best answers, best first, where they were asked for (`top_k`). Each is another piece
+    of the context; pieces may overlap."""
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -220,43 +233,121 @@ def loss(
     return -jnp.sum(log_scores * is_right) / 2, jnp.sum(is_right[..., 0].astype(jnp.float32))
 
 
+@dataclass(frozen=True)
+class AnswerDecoding(Decoding):
+    """How answers are made of the scores of tokens."""
+
+    top_k: int = 1
+    """How many answers are given: the best, and the next best as its `alternatives`. Each has a
+    start or an end of its own, and they may overlap, as in the pipeline of transformers."""
+    max_answer_tokens: int = LONGEST_ANSWER
+    """Most tokens of an answer."""
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "max_answer_tokens"):
+            if getattr(self, name) < 1:
+                raise EncodaxError(f"{name} {getattr(self, name)} is below 1")
+
+    def answer(
+        self,
+        task: Task,
+        example: Example,
+        sequences: Sequence[Encoding],
+        scores: Sequence[Float[np.ndarray, "_ C"]],
+        labels: tuple[str, ...],
+    ) -> Answer:
+        """The best answers of all windows of a context."""
+        decoded = [
+            decode(own, window, labels, self.top_k, self.max_answer_tokens)
+            for own, window in zip(scores, sequences, strict=True)
+        ]
+        return merge(example, decoded, self.top_k)
+
+
 def decode(
-    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
+    scores: Float[np.ndarray, "tokens C"],
+    encoding: Encoding,
+    labels: tuple[str, ...],
+    top_k: int = 1,
+    max_answer_tokens: int = LONGEST_ANSWER,
 ) -> Answer:
-    """The best answer of one window, without its text."""
-    first, last = ends(scores, encoding)
-    # A space that is a token may stand at either end, and is of no character.
-    seen = first + np.flatnonzero(_has_characters(encoding)[first : last + 1])
-    is_one = len(seen) > 0  # not so in a window of spaces
-    return Answer(
-        text="",
-        start=int(encoding.offsets[seen[0], 0]) if is_one else 0,
-        end=int(encoding.offsets[seen[-1], 1]) if is_one else 0,
-        score=float(scores[first, 0] + scores[last, 1]) if is_one else -math.inf,
-        no_answer_score=float(scores[0].sum()),
-    )
+    """The best answer of one window, with the next best as its alternatives, without their texts.
+
+    No two have the same characters, though tokens of no character may stand at their ends.
+    """
+    nothing = float(scores[0].sum())
+    found: dict[tuple[int, int], Answer] = {}
+    for first, last in _best_ends(scores, encoding, top_k, max_answer_tokens):
+        # A space that is a token may stand at either end, and is of no character.
+        seen = first + np.flatnonzero(_has_characters(encoding)[first : last + 1])
+        if len(seen):
+            place = int(encoding.offsets[seen[0], 0]), int(encoding.offsets[seen[-1], 1])
+            score = float(scores[first, 0] + scores[last, 1])
+            found.setdefault(place, Answer("", *place, score, nothing))
+        if len(found) == top_k:
+            break
+    if not found:  # so in a window of spaces
+        return Answer("", 0, 0, -math.inf, nothing)
+    best, *others = found.values()
+    return replace(best, alternatives=tuple(others))
 
 
 def ends(scores: Float[np.ndarray, "tokens C"], encoding: Encoding) -> tuple[int, int]:
     """The tokens that the best answer of one window begins and ends with; it has a character."""
+    return next(_best_ends(scores, encoding, 1, LONGEST_ANSWER))
+
+
+def _best_ends(
+    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, count: int, longest: int
+) -> Iterator[tuple[int, int]]:
+    """First and last tokens of pieces with a character, best first; about so many are wanted.
+
+    Of a window of spaces there is none such, and its first token is all.
+    """
     context = np.flatnonzero(encoding.sequence_ids == 1)
-    begins, finishes = encoding.offsets[context].T
     start, end = scores[context, 0], scores[context, 1]
     index = np.arange(len(context))
     length = index[None] - index[:, None]  # (start, end)
-    allowed = (length >= 0) & (length < LONGEST_ANSWER)
-    allowed &= begins[:, None] < finishes[None]  # spaces alone are no answer
+    is_seen = _has_characters(encoding)[context]
+    seen = np.cumsum(is_seen)
+    allowed = (length >= 0) & (length < longest)
+    allowed &= seen[None] > (seen - is_seen)[:, None]  # spaces alone are no answer
     sums = np.where(allowed, start[:, None] + end[None], -np.inf)
-    first, last = np.unravel_index(np.argmax(sums), sums.shape)
-    return int(context[first]), int(context[last])
+    for place in _largest(sums.ravel(), count):
+        first, last = divmod(place, len(context))
+        yield int(context[first]), int(context[last])
 
 
-def merge(example: Example, answers: Sequence[Answer]) -> Answer:
-    """The best answer of all windows; there is none only where every window says so."""
-    best = max(answers, key=lambda answer: answer.score)
+def _largest(numbers: Float[np.ndarray, " n"], count: int) -> Iterator[int]:
+    """Where the largest numbers stand, largest first, equal ones in order; `-inf` is none of them.
+
+    The first is found in one pass. Then `count` are sorted, and four times as many each time.
+    """
+    yield int(np.argmax(numbers))
+    given, available = 1, int(np.count_nonzero(numbers > -np.inf))
+    while given < available:
+        count = min(count, available)
+        least = np.partition(numbers, -count)[-count]
+        places = np.flatnonzero(numbers >= least)
+        in_order = places[np.argsort(-numbers[places], kind="stable")]
+        yield from in_order[given:].tolist()
+        given, count = len(in_order), 4 * count
+
+
+def merge(example: Example, answers: Sequence[Answer], top_k: int = 1) -> Answer:
+    """The best answers of all windows; there is none only where every window says so.
+
+    A piece that stands in several windows has its best score, and is given once.
+    """
     nothing = min(answer.no_answer_score for answer in answers)
-    text = example.text[1][best.start : best.end]
-    return replace(best, text=text, no_answer_score=nothing)
+    given = [each for answer in answers for each in (answer, *answer.alternatives)]
+    found: dict[tuple[int, int], Answer] = {}
+    for each in sorted(given, key=lambda answer: -answer.score):
+        text = example.text[1][each.start : each.end]
+        whole = replace(each, text=text, no_answer_score=nothing, alternatives=())
+        found.setdefault((each.start, each.end), whole)
+    best, *others = itertools.islice(found.values(), top_k)
+    return replace(best, alternatives=tuple(each for each in others if each.score > -math.inf))
 
 
 def metrics(answers: Iterable[Answer], examples: Iterable[Example]) -> dict[str, float]:
@@ -304,5 +395,11 @@ def _overlap(found: list[str], right: list[str]) -> float:
 
 
 def to_json(answer: Answer) -> dict[str, Any]:
-    """`text`, `start`, `end`, `score`, `no_answer_score`, under `answer`."""
-    return {"answer": asdict(answer)}
+    """`text`, `start`, `end`, `score`, `no_answer_score`, under `answer`; `alternatives` if any."""
+    return {"answer": _fields(answer)}
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    fields = dict(vars(answer))
+    alternatives = fields.pop("alternatives")
+    return {**fields, **({"alternatives": [*map(_fields, alternatives)]} if alternatives else {})}

@@ -238,6 +238,40 @@ class Task(Protocol):
         """An answer as the fields of a JSON object."""
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are made of scores: its fields are a task's options, and most tasks have none."""
+
+    def check(self, model: Model) -> None:
+        """Refuse what cannot be had of this model.
+
+        Raises:
+            EncodaxError: names the option, and the limit.
+        """
+
+    def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
+        """The task as these records, and a model of these labels, are measured by it."""
+        return task
+
+    def encode(
+        self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
+    ) -> tuple[list[list[Any]], int]:
+        """The token sequences that answer each example, and how many examples were cut."""
+        return task.encode(model, examples, truncate=truncate)
+
+    def answer(
+        self,
+        task: Task,
+        example: Example,
+        sequences: Sequence[Any],
+        scores: Sequence[Float[np.ndarray, "... C"]],
+        labels: tuple[str, ...],
+    ) -> Any:
+        """The answer to an example, of the scores of all its token sequences."""
+        pairs = zip(scores, sequences, strict=True)
+        return task.merge(example, [task.decode(own, encoding, labels) for own, encoding in pairs])
+
+
 def asked_of_a_model(task: Task, targets: Targets) -> dict[str, Any]:
     """What a task's loss looks at in an output, as `apply` of its model is told it."""
     if task.HEAD is None:

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,13 +23,16 @@ from jaxtyping import Float, Int
 from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
-from encodax.errors import EncodaxError
+from encodax.errors import EncodaxError, TooLong
+from encodax.model import Model
 from encodax.tasks import tag_schemes
 from encodax.tasks.classification import measured
 from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
 from encodax.tasks.task import (
+    Decoding,
     Example,
     Targets,
+    Task,
     check_known,
     checked_labels,
     classes_loss,
@@ -167,14 +170,13 @@ def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | Non
 
     What is beyond the cut of a text that was cut is none of them.
     """
-    (encoding,) = encodings
-    last = int(encoding.offsets.max())
+    last = max(int(encoding.offsets.max()) for encoding in encodings)
     shown: list[Span] = []
     unseen: list[str] = []
     for span in example.target:
         piece = str(example.text)[span.start : span.end]
         is_beyond = span.start >= last and re.search(r"\w", piece) is not None
-        if is_beyond or len(tokens_in(span, encoding)):
+        if is_beyond or any(len(tokens_in(span, encoding)) for encoding in encodings):
             shown.append(span)
         else:
             unseen.append(piece)
@@ -228,6 +230,133 @@ def decode(
         previous = letter, name
     found = (_span_of(parts, scheme.place(parts[0].tag)[1]) for parts in spans)
     return tuple(span for span in found if span.start < span.end)
+
+
+@dataclass(frozen=True)
+class TokenDecoding(Decoding):
+    """How spans are made of the scores of tokens."""
+
+    aggregation: Aggregation | None = None
+    """What has one tag: a token (`none`, `simple`) or a word (`first`, `average`, `max`), as
+    `decode` says. By default `simple`, or each word where labels are of words."""
+    tag_scheme: SchemeName | None = None
+    """The scheme of the labels; by default, what they say themselves."""
+    stride: int | None = None
+    """A text longer than the model takes is read in windows, each of which shares so many tokens
+    with the one before; None to refuse such a text, or to cut it."""
+
+    def __post_init__(self) -> None:
+        known = get_args(Aggregation)
+        if self.aggregation not in (None, *known):
+            told = f"aggregation {self.aggregation!r} is not one of: {', '.join(known)}"
+            raise EncodaxError(told)
+        if self.stride is not None and self.stride < 0:
+            raise EncodaxError(f"stride {self.stride} is below 0")
+
+    def check(self, model: Model) -> None:
+        """Refuse a scheme that is none of the labels, and a stride that fills whole windows.
+
+        Raises:
+            EncodaxError: names the option, and the limit.
+        """
+        tag_schemes.of_labels(model.config.labels, self.tag_scheme)
+        if self.stride is not None and self.stride >= model.room:
+            raise EncodaxError(
+                f"stride {self.stride} leaves a window no token of its own: it holds {model.room} "
+                "tokens of a text, and the stride is below that"
+            )
+
+    def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
+        """The task by the scheme of the tags of all records, with texts cut as they are here."""
+        return replace(reading(records, labels, self.tag_scheme), decoding=self)
+
+    def encode(
+        self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
+    ) -> tuple[list[list[Encoding]], int]:
+        """Each text as one token sequence, or as windows; with windows nothing is ever cut.
+
+        Raises:
+            EncodaxError: a text is empty, or a pair; or too long, without `truncate` and windows.
+        """
+        for example in examples:
+            if not isinstance(example.text, str):
+                told = f"{example.where}: token classification takes one text, not a pair"
+                raise EncodaxError(told)
+        if self.stride is not None:
+            names = [example.where for example in examples]
+            return model.windows([each.text for each in examples], self.stride, names=names), 0
+        try:
+            return encode(model, examples, truncate=truncate)
+        except TooLong as error:
+            told = f"{error}, or for windows that overlap (--stride N, stride=N)"
+            raise TooLong(told) from None
+
+    def answer(
+        self,
+        task: Task,
+        example: Example,
+        sequences: Sequence[Encoding],
+        scores: Sequence[Float[np.ndarray, "_ C"]],
+        labels: tuple[str, ...],
+    ) -> tuple[Span, ...]:
+        """The spans of a text: those that stand in two windows are whole."""
+        encoding, own = joined(sequences, scores, self.stride or 0)
+        return decode(
+            own,
+            encoding,
+            labels,
+            self.aggregation,
+            str(example.text),
+            self.tag_scheme,
+            example.words,
+        )
+
+    def words(
+        self,
+        example: Example,
+        sequences: Sequence[Encoding],
+        scores: Sequence[Float[np.ndarray, "_ C"]],
+        labels: tuple[str, ...],
+    ) -> tuple[Span, ...]:
+        """Every word of a text with its label, `O` too."""
+        by_words = self.aggregation if self.aggregation in ("average", "max") else "first"
+        scheme = tag_schemes.of_labels(labels, self.tag_scheme)
+        encoding, own = joined(sequences, scores, self.stride or 0)
+        return tuple(
+            Span(word.start, word.end, scheme.place(word.tag)[1] or OUTSIDE, word.score)
+            for word in tagged(own, encoding, labels, by_words, str(example.text))
+        )
+
+
+def joined(
+    windows: Sequence[Encoding], scores: Sequence[Float[np.ndarray, "_ C"]], overlap: int
+) -> tuple[Encoding, Float[np.ndarray, "tokens C"]]:
+    """The windows of a text, as `Encoding.pieces` makes them, as one sequence with its scores.
+
+    Each overlap is cut in its middle, so that a token has the scores of the window in which it has
+    most context.
+    """
+    if len(windows) == 1:
+        return windows[0], scores[0]
+    kept = _own_tokens(windows, overlap)
+    first, *others = (window.taken(own) for window, own in zip(windows, kept, strict=True))
+    found = np.concatenate([each[own] for each, own in zip(scores, kept, strict=True)])
+    return first.followed_by(others), found
+
+
+def _own_tokens(windows: Sequence[Encoding], overlap: int) -> list[Int[np.ndarray, " kept"]]:
+    """Which tokens are kept of each window: those of the text each once, special ones at its ends.
+
+    Of an overlap of n tokens the first n // 2 are of the window before.
+    """
+    before, last = overlap // 2, len(windows) - 1
+    found = []
+    for number, window in enumerate(windows):
+        of_text = np.flatnonzero(window.sequence_ids == 0)
+        start = of_text[0] + before if number > 0 else 0
+        stop = of_text[-1] + 1 - (overlap - before) if number < last else len(window)
+        found.append(np.arange(start, stop))
+    return found
 
 
 def _of_given_words(
@@ -366,6 +495,8 @@ class Reading:
     """What a new head's labels are written in: the same, unless spans stand beside tags."""
     scheme_name: SchemeName | None
     """The one that was asked for, which the labels of a model are of too."""
+    decoding: TokenDecoding | None = None
+    """How answers are made, where a model is measured; None where one learns."""
 
     NAME: str = NAME
     HEAD: HeadKind = HEAD
@@ -382,7 +513,6 @@ class Reading:
         if self.is_of_words:
             self.METRIC, self.METRICS = "accuracy", ("accuracy", "f1")
 
-    encode = staticmethod(encode)
     loss = staticmethod(loss)
     merge = staticmethod(merge)
     perturb = staticmethod(perturb)
@@ -391,6 +521,14 @@ class Reading:
     def is_of_words(self) -> bool:
         """Whether it is words that have labels, each one."""
         return self.scheme.name == "none"
+
+    def encode(
+        self, model: Any, examples: Sequence[Example], *, truncate: bool
+    ) -> tuple[list[list[Encoding]], int]:
+        """As the module's, or in windows where a model is measured so."""
+        if self.decoding is None:
+            return encode(model, examples, truncate=truncate)
+        return self.decoding.encode(self, model, examples, truncate=truncate)
 
     def parse(self, record: Record, *, labelled: bool) -> Example:
         """As the module's, by this scheme."""
