@@ -24,6 +24,7 @@ from directories import refusal
 from encodax import (
     adapters,
     json_files,
+    locks,
     reading,
     saved_model,
     sentence_modules,
@@ -419,9 +420,7 @@ def test_what_never_comes_to_rest_is_refused_in_a_line(
     reading.whole(place, lambda: None)
 
 
-def test_a_writer_waits_for_readers_and_not_for_ever(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_writes_while_it_is_read(place: Path) -> None:
     read, written = threading.Event(), threading.Event()
 
     def slowly() -> bool:
@@ -430,7 +429,8 @@ def test_a_writer_waits_for_readers_and_not_for_ever(
 
     def write() -> None:
         read.wait()
-        with reading.undisturbed(place):
+        with locks.flocked(place, wait=reading.PATIENCE) as is_alone:
+            assert is_alone
             written.set()
 
     writer = threading.Thread(target=write)
@@ -438,6 +438,3 @@ def test_a_writer_waits_for_readers_and_not_for_ever(
     assert reading.whole(place, slowly) is False  # nothing was written meanwhile
     writer.join()
     assert written.is_set()
-    monkeypatch.setattr(reading, "PATIENCE", 0.1)
-    with reading._shared(place), reading.undisturbed(place):
-        pass

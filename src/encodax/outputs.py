@@ -11,8 +11,9 @@ A directory is replaced in one of two ways:
   files are made in a folder inside, and renamed one by one, while `.encodax-replacing` says what is
   left to do. Whoever comes after a kill does it (`finish_replacing`).
 
-A folder in which a writer works is locked as long as its process lives. What nobody holds was left
-by one that was killed, and goes.
+A directory has one writer at a time (`locks.held`), and the folder in which it works is locked as
+long as its process lives (`locks.flocked`). What nobody has was left by one that was killed, and
+goes.
 """
 
 from __future__ import annotations
@@ -35,11 +36,6 @@ from typing import IO, Any
 from encodax import locks, reading
 from encodax.errors import EncodaxError
 from encodax.reading import REPLACING, is_being_replaced
-
-try:
-    import fcntl
-except ImportError:  # Windows: what killed writers left is not known for certain, and stays
-    fcntl = None  # type: ignore[assignment]
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
 """New files of a model may be read by those who could read the first of these that was there."""
@@ -332,34 +328,10 @@ def _made(place: Path) -> Iterator[tuple[Path, int]]:
         stage.mkdir()
         mode = stat.S_IMODE(stage.stat().st_mode)
         stage.chmod(0o700)
-        with _held(stage) as is_held:
-            if is_held:
+        with locks.flocked(stage) as is_held:
+            if is_held is not False:  # else another has just swept it away
                 yield stage, mode
                 return
-
-
-@contextmanager
-def _held(folder: Path, *, for_certain: bool = False) -> Iterator[bool]:
-    """Show others that a writer of a folder lives, as long as it lasts; False where another does.
-
-    Args:
-        folder: where a writer works, or has worked.
-        for_certain: whether it is False, too, on a file system where none can tell.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        is_held = not for_certain
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_held = os.path.samestat(os.fstat(descriptor), os.stat(folder))
-            except (BlockingIOError, FileNotFoundError):
-                is_held = False
-            except OSError:
-                pass  # a file system without locks
-        yield is_held
-    finally:
-        os.close(descriptor)
 
 
 def _sweep(place: Path, is_gone: Names) -> None:
@@ -372,7 +344,7 @@ def _sweep(place: Path, is_gone: Names) -> None:
 
 
 def _remove_left(left: Path, place: Path, is_gone: Names) -> None:
-    with _held(left, for_certain=True) as is_left:
+    with locks.flocked(left) as is_left:  # where nobody can tell, it stays
         if is_left and left.suffix == ".old":
             _clear(left, place, is_gone, is_late=True)
         elif is_left:
@@ -408,7 +380,7 @@ def _put_in_place(stage: Path, place: Path, mode: int, replaces: Collection[str]
         return name in written or _matches(replaces, name)
 
     written = frozenset(new)
-    with reading.undisturbed(place):
+    with locks.flocked(place, wait=reading.PATIENCE):  # readers end, and none begins
         if stage.parent == place or not _exchanged(stage, place, is_gone):
             gone = [name for name, _ in _entries(place, replaces) if name not in written]
             _replace_in_place(stage, place, new, gone)
@@ -570,8 +542,8 @@ def finish_replacing(directory: Path) -> None:
     if not stage.is_dir():
         _replace_files(directory)
         return
-    with _held(stage) as is_left:
-        if not is_left:
+    with locks.flocked(stage) as is_left:
+        if is_left is False:
             raise EncodaxError(
                 f"{directory} is just being replaced by another process; try again when it has "
                 "ended"

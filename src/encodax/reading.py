@@ -1,8 +1,8 @@
 """One consistent reading of a directory that another process may be replacing.
 
-A reader holds a shared lock on the directory itself, for which our own writers wait a moment
-(`undisturbed`). Whatever writes without it is noticed, as files change when they are written, and
-the directory is read again.
+A reader shares a lock on the directory itself (`locks.flocked`), for which our own writers wait a
+moment. Whatever writes without it is noticed, as files change when they are written, and the
+directory is read again.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
+from encodax import locks
 from encodax.errors import EncodaxError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 ENDINGS = (".json", ".safetensors", ".txt", ".model", ".spm")
 """Of the files that a model is read from; others, such as the log of a run, may grow meanwhile."""
@@ -29,7 +25,7 @@ REPLACING = ".encodax-replacing"
 WAITS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, *7 * (1.0,))
 """Seconds between attempts."""
 PATIENCE = 2.0
-"""Seconds that a writer waits for readers: a save must not hang on one that is stuck."""
+"""Seconds that readers wait for a writer, and it for them: a save must not hang on a stuck one."""
 
 Result = TypeVar("Result")
 State = tuple[tuple[str, int, int, int], ...]
@@ -55,7 +51,7 @@ def whole(directory: Path, read: Callable[[], Result]) -> Result:
     if any(place.is_relative_to(other) for other in held):
         return read()
     for wait in (*WAITS, None):
-        with _shared(place):
+        with locks.flocked(place, shared=True, wait=PATIENCE):
             before = state_of(place)
             if not is_being_replaced(place):
                 token = _held.set((*held, place))
@@ -112,52 +108,3 @@ def state_of(directory: Path) -> State:
 
 def _seen(path: os.PathLike[str] | str, at: os.stat_result) -> tuple[str, int, int, int]:
     return os.fspath(path), at.st_size, at.st_mtime_ns, at.st_ctime_ns
-
-
-@contextlib.contextmanager
-def _shared(directory: Path) -> Iterator[None]:
-    """A shared lock on what has the name now; without one where there can be none."""
-    with _opened(directory) as descriptor:
-        if descriptor is not None and fcntl is not None:
-            _locked(descriptor, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def undisturbed(directory: Path) -> Iterator[None]:
-    """For a writer: wait until nobody reads a directory, and let nobody begin meanwhile.
-
-    It waits `PATIENCE` at most: who reads longer notices, and reads again.
-    """
-    with _opened(directory) as descriptor:
-        if descriptor is not None and fcntl is not None:
-            _locked(descriptor, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _opened(directory: Path) -> Iterator[int | None]:
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    """Try for a while to lock; False where it cannot be had."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.002)
-        except OSError:  # a file system without locks
-            return False
