@@ -21,6 +21,7 @@ from __future__ import annotations
 import ctypes
 import fnmatch
 import functools
+import hashlib
 import json
 import os
 import re
@@ -229,8 +230,13 @@ def remove_files(folder: Path, own: re.Pattern[str]) -> None:
 
 def unfinished_name(name: str = "encodax") -> str:
     """Return a name that nothing else has, for what is not finished."""
-    begin = name if len(os.fsencode(name)) < 200 else "encodax"
-    return f".{begin}.{uuid.uuid4().hex}.partial"
+    return f".{_short(name)}.{uuid.uuid4().hex}.partial"
+
+
+def _short(name: str) -> str:
+    """A name, or of a long one, to which nothing could be added, a digest and its end."""
+    whole = os.fsencode(name)
+    return name if len(whole) < 200 else hashlib.sha256(whole).hexdigest() + name[-8:]
 
 
 def is_ours(name: str) -> bool:
@@ -240,11 +246,20 @@ def is_ours(name: str) -> bool:
 
 def is_unfinished(name: str, of: str) -> bool:
     """Whether a name is one that Encodax gives to what will be called `of`, before it is whole."""
-    found = UNFINISHED.fullmatch(name)
-    return found is not None and found[1] == of
+    return finished_name(name) == _short(of)
 
 
-UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.(partial|old)", re.DOTALL)
+def finished_name(name: str) -> str | None:
+    """What will be called otherwise once it is whole, or its end if that is long; None for others.
+
+    Args:
+        name: as `unfinished_name` gives one.
+    """
+    found = _UNFINISHED.fullmatch(name)
+    return None if found is None else found[1]
+
+
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.(partial|old)", re.DOTALL)
 
 
 def _matches(patterns: Collection[str], name: str) -> bool:
