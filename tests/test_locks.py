@@ -128,7 +128,7 @@ def test_a_place_with_neighbours_of_its_own_has_the_lock_inside(
     with monkeypatch.context() as patch:
         patch.setattr(os.path, "ismount", lambda path: Path(path) == place)
         assert locks.lock_of(place).parent == place
-    monkeypatch.setattr(locks, "_may_be_written", lambda path: Path(path) != tmp_path)
+    monkeypatch.setattr(locks, "may_be_written", lambda path: Path(path) != tmp_path)
     assert locks.lock_of(place).parent == place
 
 

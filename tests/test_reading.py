@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from encodax import (
     adapters,
     json_files,
     locks,
+    outputs,
     reading,
     saved_model,
     sentence_modules,
@@ -159,12 +161,12 @@ def one_by_one(source: Path, target: Path) -> Iterator[None]:
     """The files, where the directory itself cannot be replaced."""
     files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
     yield
-    (target / reading.REPLACING).touch()
+    (target / outputs.REPLACING).touch()
     for file in files:
         yield
         shutil.copyfile(source / file, target / f".{file.name}.partial")
         os.replace(target / f".{file.name}.partial", target / file)
-    (target / reading.REPLACING).unlink()
+    (target / outputs.REPLACING).unlink()
 
 
 @pytest.mark.parametrize("way", [renamed, linked, one_by_one])
@@ -413,11 +415,57 @@ def test_what_never_comes_to_rest_is_refused_in_a_line(
     assert message == (
         f"{place} changed each of the 3 times it was read: wait until nothing writes it"
     )
-    (place / reading.REPLACING).touch()  # a writer was killed between two files
+    (place / outputs.REPLACING).touch()  # by somebody else
     message = refusal(lambda: reading.whole(place, lambda: None))
-    assert message.startswith(f"{place} is being replaced, or what replaced it was killed")
-    (place / reading.REPLACING).unlink()
+    assert message.startswith(f"{place / outputs.REPLACING} does not say what is left to replace")
+    (place / outputs.REPLACING).unlink()
     reading.whole(place, lambda: None)
+
+
+def half_replaced(place: Path) -> None:
+    """As a writer leaves it that was killed before its last file."""
+    stage = place / outputs.unfinished_name()
+    (stage / "0_Transformer").mkdir(parents=True)
+    (stage / "0_Transformer" / "model.safetensors").write_text("new")
+    (place / "config.json").write_text("new")
+    journal = {
+        "stage": stage.name,
+        "put": ["config.json", "0_Transformer/model.safetensors"],
+        "remove": [],
+    }
+    (place / outputs.REPLACING).write_text(json.dumps(journal))
+
+
+def test_what_a_killed_writer_has_left_is_done_by_who_reads(place: Path) -> None:
+    half_replaced(place)
+    assert reading.whole(place, read_after(place)) == ("new", "new")
+    assert sorted(path.name for path in place.iterdir()) == ["0_Transformer", "config.json"]
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_what_is_half_replaced_and_may_not_be_written_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WAITS", ())
+    half_replaced(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "may_be_written", lambda folder: False)
+        message = refusal(lambda: reading.whole(place, read_after(place)))
+    assert message.startswith(f"{place} is being replaced, or what replaced it was killed")
+    assert message.endswith(f"wait, or run `encodax info {place}` as its owner")
+    assert reading.whole(place, read_after(place)) == ("new", "new")
+
+
+def test_what_a_live_writer_replaces_is_left_to_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WAITS", ())
+    half_replaced(place)
+    (stage,) = place.glob(".encodax.*")
+    with locks.flocked(stage):
+        message = refusal(lambda: reading.whole(place, read_after(place)))
+    assert message.startswith(f"{place} is just being replaced by another process")
+    assert (stage / "0_Transformer" / "model.safetensors").exists()
 
 
 def test_nobody_writes_while_it_is_read(place: Path) -> None:
@@ -429,7 +477,7 @@ def test_nobody_writes_while_it_is_read(place: Path) -> None:
 
     def write() -> None:
         read.wait()
-        with locks.flocked(place, wait=reading.PATIENCE) as is_alone:
+        with locks.flocked(place, wait=locks.READ_SECONDS) as is_alone:
             assert is_alone
             written.set()
 

@@ -34,6 +34,8 @@ HEARTBEAT_SECONDS = 2.0
 """Time between two touches: a second writer is refused as soon as it has seen one."""
 SAVE_SECONDS = 60.0
 """Time that the save of a model waits for another save of the same directory to end."""
+READ_SECONDS = 2.0
+"""Time that readers wait for a writer, and it for them: a save must not hang on a stuck one."""
 SUFFIX = ".encodax-lock"
 
 
@@ -63,12 +65,13 @@ def lock_of(directory: Path) -> Path:
     """Path of the lock of a directory."""
     place = directory.resolve()
     is_alone = os.path.ismount(place) or not place.name
-    if is_alone or (place.is_dir() and not _may_be_written(place.parent)):
+    if is_alone or (place.is_dir() and not may_be_written(place.parent)):
         return place / SUFFIX
     return place.with_name(f".{place.name}{SUFFIX}")
 
 
-def _may_be_written(folder: Path) -> bool:
+def may_be_written(folder: Path) -> bool:
+    """Whether we have the right to make something in a folder."""
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 

@@ -34,12 +34,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from encodax import locks, reading
+from encodax import locks
 from encodax.errors import EncodaxError
-from encodax.reading import REPLACING, is_being_replaced
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
 """New files of a model may be read by those who could read the first of these that was there."""
+REPLACING = ".encodax-replacing"
+"""Stands in a directory while its files are replaced one by one, and says what is left to do."""
 MOST_LINKS = 10_000
 """Foreign files that are linked into a new directory; where there are more, it is done in place."""
 
@@ -395,7 +396,7 @@ def _put_in_place(stage: Path, place: Path, mode: int, replaces: Collection[str]
         return name in written or _matches(replaces, name)
 
     written = frozenset(new)
-    with locks.flocked(place, wait=reading.PATIENCE):  # readers end, and none begins
+    with locks.flocked(place, wait=locks.READ_SECONDS):  # readers end, and none begins
         if stage.parent == place or not _exchanged(stage, place, is_gone):
             gone = [name for name, _ in _entries(place, replaces) if name not in written]
             _replace_in_place(stage, place, new, gone)
@@ -542,6 +543,11 @@ def _flush_folders(folder: Path) -> None:
 
 
 # File by file.
+
+
+def is_being_replaced(directory: Path) -> bool:
+    """Whether its files are replaced one by one now, or were when their writer was killed."""
+    return os.path.lexists(directory / REPLACING)
 
 
 def finish_replacing(directory: Path) -> None:
