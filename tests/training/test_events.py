@@ -104,6 +104,19 @@ def test_a_run_that_goes_on_draws_nothing_twice(tmp_path: Path) -> None:
     assert drawn(tmp_path)["train/loss"] == {1: 0.5, 2: 0.5, 3: 0.125, 4: 0.125}
 
 
+def test_the_mean_of_checkpoints_is_logged_once_and_not_drawn(tmp_path: Path) -> None:
+    for count, done in ((2, 0), (3, 1)):  # and again, when the run goes on
+        with RunLog(tmp_path, 1, done) as log:
+            if not done:
+                log.step(1, STEP)
+                log.evaluation(1, {"f1": 0.5}, is_best=True)
+            log.average(1, count, {"f1": 0.75})
+        *before, mean = read_curve(tmp_path / METRICS_FILE)
+        assert mean == {"step": 1, "average": count, "eval_f1": 0.75}
+        assert drawn(tmp_path) == expected(before)
+        assert [entry.get("eval_f1") for entry in before] == [None, 0.5]
+
+
 def test_a_new_run_draws_alone_once_it_has_a_model(tmp_path: Path) -> None:
     Events(tmp_path).write(START)
     before = drawn(tmp_path)
