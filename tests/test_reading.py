@@ -41,12 +41,11 @@ from encodax.tokenizer import Tokenizer
 
 # Saves two models in a place by turns, without end; what is saved is made beforehand.
 WRITER = """
-import shutil, sys, time
+import json, shutil, sys, time
 from pathlib import Path
 from encodax import outputs
-from encodax.saved_model import MODEL_FILES
 
-pause, target, *sources = float(sys.argv[1]), *map(Path, sys.argv[2:])
+(pause, replaces), target, *sources = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])
 
 def copied(place):
     shutil.copytree(source, place, dirs_exist_ok=True)
@@ -54,7 +53,7 @@ def copied(place):
 print("ready", flush=True)
 while True:
     for source in sources:
-        outputs.write_directory(target, copied, overwrite=True, replaces=MODEL_FILES)
+        outputs.write_directory(target, copied, overwrite=True, replaces=replaces)
         time.sleep(pause)
 """
 
@@ -63,7 +62,8 @@ while True:
 def replacing(target: Path, *sources: Path, pause: float = 0.5) -> Iterator[None]:
     """Another process saves models in a directory."""
     shutil.copytree(sources[-1], target)
-    command = [sys.executable, "-c", WRITER, str(pause), target, *sources]
+    told = json.dumps([pause, saved_model.MODEL_FILES])
+    command = [sys.executable, "-c", WRITER, told, target, *sources]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         try:
             assert writer.stdout is not None
@@ -129,7 +129,7 @@ def loads_beside_a_writer(two: tuple[Path, Path], target: Path, loads: int) -> N
 def test_a_model_that_is_saved_again_and_again_is_the_old_or_the_new(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    loads_beside_a_writer(two, tmp_path / "model", 20)
+    loads_beside_a_writer(two, tmp_path / "model", 10)
 
 
 @pytest.mark.soak

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from toys import SENTIMENT
+from toys import QUICK, SENTIMENT, SHAPE
 
 import encodax
 from encodax.run_files import METRICS_FILE, read_curve
@@ -78,9 +78,8 @@ def expected(curve: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
 def test_the_events_of_a_run_are_its_curve(tmp_path: Path) -> None:
     out = tmp_path / "model"
     encodax.train(
-        "classification", train=SENTIMENT, eval=SENTIMENT, out=out, steps=6, layers=1, width=16,
-        heads=2, evaluate_every=2, batch_size=6, learning_rate=1e-2,
-    )  # fmt: skip
+        "classification", train=SENTIMENT, eval=SENTIMENT, out=out, steps=12, **SHAPE, **QUICK
+    )
     assert len(files(out)) == 1  # every new best model has put another directory in its place
     assert drawn(out) == expected(read_curve(out / METRICS_FILE))
     assert {"train/loss", "train/gradient_norm", "eval/accuracy"} < drawn(out).keys()
