@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -127,5 +128,57 @@ def test_a_place_with_neighbours_of_its_own_has_the_lock_inside(
     with monkeypatch.context() as patch:
         patch.setattr(os.path, "ismount", lambda path: Path(path) == place)
         assert locks.lock_of(place).parent == place
-    monkeypatch.setattr(locks, "_may_be_written", lambda path: Path(path) != tmp_path)
+    monkeypatch.setattr(locks, "may_be_written", lambda path: Path(path) != tmp_path)
     assert locks.lock_of(place).parent == place
+
+
+# The kernel's lock on a folder.
+
+
+def test_a_folder_has_one_owner_or_several_that_share(tmp_path: Path) -> None:
+    with (
+        locks.flocked(tmp_path, shared=True) as first,
+        locks.flocked(tmp_path, shared=True) as second,
+        locks.flocked(tmp_path, wait=0.05) as alone,
+    ):
+        assert (first, second, alone) == (True, True, False)
+    with locks.flocked(tmp_path) as alone, locks.flocked(tmp_path, shared=True) as shared:
+        assert (alone, shared) == (True, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(locks.flocked(tmp_path, shared=True))
+        threading.Timer(0.1, stack.pop_all().close).start()
+        with locks.flocked(tmp_path, wait=60.0) as alone:
+            assert alone is True
+
+
+def test_a_folder_that_goes_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "folder"
+    with locks.flocked(place) as gone:
+        assert gone is False
+    place.mkdir()
+    flock = fcntl.flock
+
+    def replaced_first(*arguments: int) -> None:
+        place.rename(tmp_path / "other")
+        place.mkdir()
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", replaced_first)
+    with locks.flocked(place) as another:
+        assert another is False
+
+
+def test_where_nobody_can_tell_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with locks.flocked(tmp_path) as unknown:
+        assert unknown is None
+    monkeypatch.setattr(locks, "fcntl", None)
+    with locks.flocked(tmp_path) as unknown:
+        assert unknown is None

@@ -134,6 +134,17 @@ def test_clears_what_a_killed_run_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "model"]
 
 
+@pytest.mark.parametrize(
+    "name", ["model", "m.parquet", "encodax", "n" * 250, "ä" * 120, "\udcff" * 250]
+)
+def test_what_is_not_finished_is_known_by_what_it_will_be_called(name: str) -> None:
+    unfinished = outputs.unfinished_name(name)
+    assert len(os.fsencode(unfinished)) < 255
+    assert outputs.is_unfinished(unfinished, name)
+    assert not outputs.is_unfinished(unfinished, f"{name[:-1]}y")
+    assert not outputs.is_unfinished(name, name)
+
+
 def test_another_writer_keeps_the_folder_in_which_it_works(tmp_path: Path) -> None:
     def writes_while_another_comes(place: Path) -> None:
         (place / "a").write_text("first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from directories import refusal
 from encodax import (
     adapters,
     json_files,
+    locks,
+    outputs,
     reading,
     saved_model,
     sentence_modules,
@@ -39,12 +42,11 @@ from encodax.tokenizer import Tokenizer
 
 # Saves two models in a place by turns, without end; what is saved is made beforehand.
 WRITER = """
-import shutil, sys, time
+import json, shutil, sys, time
 from pathlib import Path
 from encodax import outputs
-from encodax.saved_model import MODEL_FILES
 
-pause, target, *sources = float(sys.argv[1]), *map(Path, sys.argv[2:])
+(pause, replaces), target, *sources = json.loads(sys.argv[1]), *map(Path, sys.argv[2:])
 
 def copied(place):
     shutil.copytree(source, place, dirs_exist_ok=True)
@@ -52,7 +54,7 @@ def copied(place):
 print("ready", flush=True)
 while True:
     for source in sources:
-        outputs.write_directory(target, copied, overwrite=True, replaces=MODEL_FILES)
+        outputs.write_directory(target, copied, overwrite=True, replaces=replaces)
         time.sleep(pause)
 """
 
@@ -61,7 +63,8 @@ while True:
 def replacing(target: Path, *sources: Path, pause: float = 0.5) -> Iterator[None]:
     """Another process saves models in a directory."""
     shutil.copytree(sources[-1], target)
-    command = [sys.executable, "-c", WRITER, str(pause), target, *sources]
+    told = json.dumps([pause, saved_model.MODEL_FILES])
+    command = [sys.executable, "-c", WRITER, told, target, *sources]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         try:
             assert writer.stdout is not None
@@ -127,7 +130,7 @@ def loads_beside_a_writer(two: tuple[Path, Path], target: Path, loads: int) -> N
 def test_a_model_that_is_saved_again_and_again_is_the_old_or_the_new(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    loads_beside_a_writer(two, tmp_path / "model", 20)
+    loads_beside_a_writer(two, tmp_path / "model", 10)
 
 
 @pytest.mark.soak
@@ -159,12 +162,12 @@ def one_by_one(source: Path, target: Path) -> Iterator[None]:
     """The files, where the directory itself cannot be replaced."""
     files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
     yield
-    (target / reading.REPLACING).touch()
+    (target / outputs.REPLACING).touch()
     for file in files:
         yield
         shutil.copyfile(source / file, target / f".{file.name}.partial")
         os.replace(target / f".{file.name}.partial", target / file)
-    (target / reading.REPLACING).unlink()
+    (target / outputs.REPLACING).unlink()
 
 
 @pytest.mark.parametrize("way", [renamed, linked, one_by_one])
@@ -433,16 +436,60 @@ def test_what_never_comes_to_rest_is_refused_in_a_line(
     assert message == (
         f"{place} changed each of the 3 times it was read: wait until nothing writes it"
     )
-    (place / reading.REPLACING).touch()  # a writer was killed between two files
+    (place / outputs.REPLACING).touch()  # by somebody else
     message = refusal(lambda: reading.whole(place, lambda: None))
-    assert message.startswith(f"{place} is being replaced, or what replaced it was killed")
-    (place / reading.REPLACING).unlink()
+    assert message.startswith(f"{place / outputs.REPLACING} does not say what is left to replace")
+    (place / outputs.REPLACING).unlink()
     reading.whole(place, lambda: None)
 
 
-def test_a_writer_waits_for_readers_and_not_for_ever(
+def half_replaced(place: Path) -> None:
+    """As a writer leaves it that was killed before its last file."""
+    stage = place / outputs.unfinished_name()
+    (stage / "0_Transformer").mkdir(parents=True)
+    (stage / "0_Transformer" / "model.safetensors").write_text("new")
+    (place / "config.json").write_text("new")
+    journal = {
+        "stage": stage.name,
+        "put": ["config.json", "0_Transformer/model.safetensors"],
+        "remove": [],
+    }
+    (place / outputs.REPLACING).write_text(json.dumps(journal))
+
+
+def test_what_a_killed_writer_has_left_is_done_by_who_reads(place: Path) -> None:
+    half_replaced(place)
+    assert reading.whole(place, read_after(place)) == ("new", "new")
+    assert sorted(path.name for path in place.iterdir()) == ["0_Transformer", "config.json"]
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_what_is_half_replaced_and_may_not_be_written_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reading, "WAITS", ())
+    half_replaced(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "may_be_written", lambda folder: False)
+        message = refusal(lambda: reading.whole(place, read_after(place)))
+    assert message.startswith(f"{place} is being replaced, or what replaced it was killed")
+    assert message.endswith(f"wait, or run `encodax info {place}` as its owner")
+    assert reading.whole(place, read_after(place)) == ("new", "new")
+
+
+def test_what_a_live_writer_replaces_is_left_to_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WAITS", ())
+    half_replaced(place)
+    (stage,) = place.glob(".encodax.*")
+    with locks.flocked(stage):
+        message = refusal(lambda: reading.whole(place, read_after(place)))
+    assert message.startswith(f"{place} is just being replaced by another process")
+    assert (stage / "0_Transformer" / "model.safetensors").exists()
+
+
+def test_nobody_writes_while_it_is_read(place: Path) -> None:
     read, written = threading.Event(), threading.Event()
 
     def slowly() -> bool:
@@ -451,7 +498,8 @@ def test_a_writer_waits_for_readers_and_not_for_ever(
 
     def write() -> None:
         read.wait()
-        with reading.undisturbed(place):
+        with locks.flocked(place, wait=locks.READ_SECONDS) as is_alone:
+            assert is_alone
             written.set()
 
     writer = threading.Thread(target=write)
@@ -459,6 +507,3 @@ def test_a_writer_waits_for_readers_and_not_for_ever(
     assert reading.whole(place, slowly) is False  # nothing was written meanwhile
     writer.join()
     assert written.is_set()
-    monkeypatch.setattr(reading, "PATIENCE", 0.1)
-    with reading._shared(place), reading.undisturbed(place):
-        pass

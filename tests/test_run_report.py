@@ -99,6 +99,16 @@ def test_of_equal_ones_the_best_is_the_last() -> None:
     assert "f1, the best, at step 4<" in render(replace(FACTS, larger_is_better=False), curve)
 
 
+def test_the_mean_of_checkpoints_is_in_the_table_and_not_in_the_pictures() -> None:
+    curve = [step(1), step(2), {"step": 2, "eval_f1": 0.25}]
+    mean = {"step": 2, "average": 3, "eval_f1": 0.5}
+    html, before = render(FACTS, [*curve, mean]), render(FACTS, curve)
+    assert "f1, the best, at step 2, the mean of 3 checkpoints<" in html
+    assert "<bdi>2, the mean of 3 checkpoints (best)</bdi>" in html
+    pictures = [re.findall(r"<svg.*?</svg>", page, re.DOTALL) for page in (html, before)]
+    assert pictures[0] == pictures[1]
+
+
 def test_the_best_stays_in_a_table_of_many() -> None:
     curve = [step(1), step(2)]
     curve += [{"step": n, "eval_f1": 1 / n, "eval_more": 5_000.0} for n in range(1, 60)]

@@ -1,8 +1,14 @@
-"""A lock on each directory that is being written: one writer at a time, on any number of hosts.
+"""Locks on directories, of two kinds.
 
-The lock is a file beside the directory, or inside where its neighbours may not be seen by all who
-write it (a mount point, as in containers). It names the process and the host of its owner, who
-touches it every other second. A lock whose owner has died is taken over.
+`held` lets one writer at a time have a directory, on any number of hosts. The lock is a file beside
+the directory, or inside where its neighbours may not be seen by all who write it (a mount point, as
+in containers). It names the process and the host of its owner, who touches it every other second. A
+lock whose owner has died is taken over.
+
+`flocked` is the kernel's lock on a folder that is there, which ends with its process. Readers share
+it, as they may have no right to make a file. A writer has it on the folder in which it works: so
+that folder is known to be in use also where two writers do not see one lock of the other kind
+(inside and outside of a container), or one was stopped for longer than its lock lasts.
 """
 
 from __future__ import annotations
@@ -17,12 +23,19 @@ import filelock
 
 from encodax.errors import EncodaxError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LEASE_SECONDS = 60.0
 """Silence after which an owner on another host, whose process cannot be seen, counts as dead."""
 HEARTBEAT_SECONDS = 2.0
 """Time between two touches: a second writer is refused as soon as it has seen one."""
 SAVE_SECONDS = 60.0
 """Time that the save of a model waits for another save of the same directory to end."""
+READ_SECONDS = 2.0
+"""Time that readers wait for a writer, and it for them: a save must not hang on a stuck one."""
 SUFFIX = ".encodax-lock"
 
 
@@ -52,12 +65,13 @@ def lock_of(directory: Path) -> Path:
     """Path of the lock of a directory."""
     place = directory.resolve()
     is_alone = os.path.ismount(place) or not place.name
-    if is_alone or (place.is_dir() and not _may_be_written(place.parent)):
+    if is_alone or (place.is_dir() and not may_be_written(place.parent)):
         return place / SUFFIX
     return place.with_name(f".{place.name}{SUFFIX}")
 
 
-def _may_be_written(folder: Path) -> bool:
+def may_be_written(folder: Path) -> bool:
+    """Whether we have the right to make something in a folder."""
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -110,3 +124,41 @@ def _in_use(place: Path, lock: filelock.SoftFileLease) -> str:
         f"{place} is being written by {by}: wait until that has ended, or choose another place "
         f"(if nothing writes there, delete {lock.lock_file})"
     )
+
+
+@contextmanager
+def flocked(folder: Path, *, shared: bool = False, wait: float = 0.0) -> Iterator[bool | None]:
+    """Try to lock a folder for as long as the context, or the process, lasts.
+
+    Args:
+        folder: what has the name now; it may get another one meanwhile.
+        shared: whether others may share the lock.
+        wait: seconds to wait for others.
+
+    Yields:
+        Whether the lock is ours: False where another has it, or the folder has gone; None where
+        nobody can tell (no right to read it, a file system without locks, Windows).
+    """
+    is_held = None
+    with ExitStack() as stack:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            if fcntl is not None:
+                is_held = _flock(descriptor, folder, shared, time.monotonic() + wait)
+        except FileNotFoundError:
+            is_held = False
+        except OSError:
+            pass
+        yield is_held
+
+
+def _flock(descriptor: int, folder: Path, shared: bool, until: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.002)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from encodax import outputs
 from encodax.config import ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError, plain
 
@@ -93,9 +94,8 @@ def tell_origin(card: Path, origin: Mapping[str, Any]) -> None:
         section = f"{BEGIN}\n{_origin(origin)}{END}"
         after = f"{kept.rstrip()}\n\n{section}{rest.partition(END)[2] or chr(10)}"
         if after != before:
-            partial = card.with_name(f".{card.name}.partial")
-            partial.write_text(after, encoding="utf-8")
-            partial.replace(card)
+            with outputs.open_file(card) as stream:
+                stream.write(after)
     except UnicodeError:  # no card of ours
         return
     except OSError as error:

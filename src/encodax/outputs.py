@@ -11,8 +11,9 @@ A directory is replaced in one of two ways:
   files are made in a folder inside, and renamed one by one, while `.encodax-replacing` says what is
   left to do. Whoever comes after a kill does it (`finish_replacing`).
 
-A folder in which a writer works is locked as long as its process lives. What nobody holds was left
-by one that was killed, and goes.
+A directory has one writer at a time (`locks.held`), and the folder in which it works is locked as
+long as its process lives (`locks.flocked`). What nobody has was left by one that was killed, and
+goes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import ctypes
 import fnmatch
 import functools
+import hashlib
 import json
 import os
 import re
@@ -32,17 +34,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from encodax import locks, reading
+from encodax import locks
 from encodax.errors import EncodaxError
-from encodax.reading import REPLACING, is_being_replaced
-
-try:
-    import fcntl
-except ImportError:  # Windows: what killed writers left is not known for certain, and stays
-    fcntl = None  # type: ignore[assignment]
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
 """New files of a model may be read by those who could read the first of these that was there."""
+REPLACING = ".encodax-replacing"
+"""Stands in a directory while its files are replaced one by one, and says what is left to do."""
 MOST_LINKS = 10_000
 """Foreign files that are linked into a new directory; where there are more, it is done in place."""
 
@@ -233,8 +231,13 @@ def remove_files(folder: Path, own: re.Pattern[str]) -> None:
 
 def unfinished_name(name: str = "encodax") -> str:
     """Return a name that nothing else has, for what is not finished."""
-    begin = name if len(os.fsencode(name)) < 200 else "encodax"
-    return f".{begin}.{uuid.uuid4().hex}.partial"
+    return f".{_short(name)}.{uuid.uuid4().hex}.partial"
+
+
+def _short(name: str) -> str:
+    """A name, or of a long one, to which nothing could be added, a digest and its end."""
+    whole = os.fsencode(name)
+    return name if len(whole) < 200 else hashlib.sha256(whole).hexdigest() + name[-8:]
 
 
 def is_ours(name: str) -> bool:
@@ -244,11 +247,20 @@ def is_ours(name: str) -> bool:
 
 def is_unfinished(name: str, of: str) -> bool:
     """Whether a name is one that Encodax gives to what will be called `of`, before it is whole."""
-    found = UNFINISHED.fullmatch(name)
-    return found is not None and found[1] == of
+    return finished_name(name) == _short(of)
 
 
-UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.(partial|old)", re.DOTALL)
+def finished_name(name: str) -> str | None:
+    """What will be called otherwise once it is whole, or its end if that is long; None for others.
+
+    Args:
+        name: as `unfinished_name` gives one.
+    """
+    found = _UNFINISHED.fullmatch(name)
+    return None if found is None else found[1]
+
+
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.(partial|old)", re.DOTALL)
 
 
 def _matches(patterns: Collection[str], name: str) -> bool:
@@ -332,34 +344,10 @@ def _made(place: Path) -> Iterator[tuple[Path, int]]:
         stage.mkdir()
         mode = stat.S_IMODE(stage.stat().st_mode)
         stage.chmod(0o700)
-        with _held(stage) as is_held:
-            if is_held:
+        with locks.flocked(stage) as is_held:
+            if is_held is not False:  # else another has just swept it away
                 yield stage, mode
                 return
-
-
-@contextmanager
-def _held(folder: Path, *, for_certain: bool = False) -> Iterator[bool]:
-    """Show others that a writer of a folder lives, as long as it lasts; False where another does.
-
-    Args:
-        folder: where a writer works, or has worked.
-        for_certain: whether it is False, too, on a file system where none can tell.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        is_held = not for_certain
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_held = os.path.samestat(os.fstat(descriptor), os.stat(folder))
-            except (BlockingIOError, FileNotFoundError):
-                is_held = False
-            except OSError:
-                pass  # a file system without locks
-        yield is_held
-    finally:
-        os.close(descriptor)
 
 
 def _sweep(place: Path, is_gone: Names) -> None:
@@ -372,7 +360,7 @@ def _sweep(place: Path, is_gone: Names) -> None:
 
 
 def _remove_left(left: Path, place: Path, is_gone: Names) -> None:
-    with _held(left, for_certain=True) as is_left:
+    with locks.flocked(left) as is_left:  # where nobody can tell, it stays
         if is_left and left.suffix == ".old":
             _clear(left, place, is_gone, is_late=True)
         elif is_left:
@@ -408,7 +396,7 @@ def _put_in_place(stage: Path, place: Path, mode: int, replaces: Collection[str]
         return name in written or _matches(replaces, name)
 
     written = frozenset(new)
-    with reading.undisturbed(place):
+    with locks.flocked(place, wait=locks.READ_SECONDS):  # readers end, and none begins
         if stage.parent == place or not _exchanged(stage, place, is_gone):
             gone = [name for name, _ in _entries(place, replaces) if name not in written]
             _replace_in_place(stage, place, new, gone)
@@ -557,6 +545,11 @@ def _flush_folders(folder: Path) -> None:
 # File by file.
 
 
+def is_being_replaced(directory: Path) -> bool:
+    """Whether its files are replaced one by one now, or were when their writer was killed."""
+    return os.path.lexists(directory / REPLACING)
+
+
 def finish_replacing(directory: Path) -> None:
     """Do what a writer has left that was killed while it replaced a directory file by file.
 
@@ -570,8 +563,8 @@ def finish_replacing(directory: Path) -> None:
     if not stage.is_dir():
         _replace_files(directory)
         return
-    with _held(stage) as is_left:
-        if not is_left:
+    with locks.flocked(stage) as is_left:
+        if is_left is False:
             raise EncodaxError(
                 f"{directory} is just being replaced by another process; try again when it has "
                 "ended"

@@ -1,8 +1,9 @@
 """One consistent reading of a directory that another process may be replacing.
 
-A reader holds a shared lock on the directory itself, for which our own writers wait a moment
-(`undisturbed`). Whatever writes without it is noticed, as files change when they are written, and
-the directory is read again.
+A reader shares a lock on the directory itself (`locks.flocked`), for which our own writers wait a
+moment. Whatever writes without it is noticed, as files change when they are written, and the
+directory is read again. What a writer has left that was killed while it replaced files one by one
+is done first, by whoever may write there.
 """
 
 from __future__ import annotations
@@ -10,26 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
+from encodax import locks, outputs
 from encodax.errors import EncodaxError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 ENDINGS = (".json", ".safetensors", ".txt", ".model", ".spm")
 """Of the files that a model is read from; others, such as the log of a run, may grow meanwhile."""
-REPLACING = ".encodax-replacing"
-"""Stands in a directory while its files are replaced one by one."""
 WAITS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, *7 * (1.0,))
 """Seconds between attempts."""
-PATIENCE = 2.0
-"""Seconds that a writer waits for readers: a save must not hang on one that is stuck."""
 
 Result = TypeVar("Result")
 State = tuple[tuple[str, int, int, int], ...]
@@ -48,16 +41,18 @@ def whole(directory: Path, read: Callable[[], Result]) -> Result:
         read: reads it.
 
     Raises:
-        EncodaxError: it was never at rest; or what `read` raises when it was.
+        EncodaxError: it was never at rest, or is half replaced and may not be written; or what
+            `read` raises when it was at rest.
     """
     place = Path(os.path.abspath(directory))
     held = _held.get()
     if any(place.is_relative_to(other) for other in held):
         return read()
     for wait in (*WAITS, None):
-        with _shared(place):
+        unfinished = _finish(place)
+        with locks.flocked(place, shared=True, wait=locks.READ_SECONDS):
             before = state_of(place)
-            if not is_being_replaced(place):
+            if not outputs.is_being_replaced(place):
                 token = _held.set((*held, place))
                 try:
                     found = read()
@@ -71,20 +66,34 @@ def whole(directory: Path, read: Callable[[], Result]) -> Result:
                     _held.reset(token)
         if wait is not None:
             time.sleep(wait)
-    if is_being_replaced(place):
-        raise EncodaxError(
-            f"{directory} is being replaced, or what replaced it was killed (it holds {REPLACING}):"
-            " wait, or save the model there again"
-        )
+    if unfinished is not None:
+        raise unfinished
     raise EncodaxError(
         f"{directory} changed each of the {len(WAITS) + 1} times it was read: wait until nothing "
         "writes it"
     )
 
 
-def is_being_replaced(directory: Path) -> bool:
-    """Whether its files are replaced one by one now, or were when their writer was killed."""
-    return os.path.lexists(directory / REPLACING)
+def _finish(place: Path) -> EncodaxError | None:
+    """Do what a killed writer of a directory has left, where we may; what stands against it."""
+    if not outputs.is_being_replaced(place):
+        return None
+    if not locks.may_be_written(place):
+        return EncodaxError(
+            f"{place} is being replaced, or what replaced it was killed (it holds "
+            f"{outputs.REPLACING}), which only who may write there can finish: wait, or run "
+            f"`encodax info {place}` as its owner"
+        )
+    try:
+        with locks.held(place):
+            outputs.finish_replacing(place)
+    except OSError as error:
+        return EncodaxError(
+            f"{place} is half replaced, and cannot be written: {error.strerror or error}"
+        )
+    except EncodaxError as error:
+        return error
+    return None
 
 
 def state_of(directory: Path) -> State:
@@ -104,7 +113,7 @@ def state_of(directory: Path) -> State:
                 with contextlib.suppress(OSError):
                     if folder == directory and entry.is_dir():
                         folders.append(Path(entry.path))
-                    elif entry.name.endswith((*ENDINGS, REPLACING)):
+                    elif entry.name.endswith((*ENDINGS, outputs.REPLACING)):
                         found.append(_seen(entry.path, entry.stat(follow_symlinks=False)))
                         found.append(_seen(entry.path, entry.stat()))
     return tuple(sorted(found))
@@ -112,52 +121,3 @@ def state_of(directory: Path) -> State:
 
 def _seen(path: os.PathLike[str] | str, at: os.stat_result) -> tuple[str, int, int, int]:
     return os.fspath(path), at.st_size, at.st_mtime_ns, at.st_ctime_ns
-
-
-@contextlib.contextmanager
-def _shared(directory: Path) -> Iterator[None]:
-    """A shared lock on what has the name now; without one where there can be none."""
-    with _opened(directory) as descriptor:
-        if descriptor is not None and fcntl is not None:
-            _locked(descriptor, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def undisturbed(directory: Path) -> Iterator[None]:
-    """For a writer: wait until nobody reads a directory, and let nobody begin meanwhile.
-
-    It waits `PATIENCE` at most: who reads longer notices, and reads again.
-    """
-    with _opened(directory) as descriptor:
-        if descriptor is not None and fcntl is not None:
-            _locked(descriptor, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _opened(directory: Path) -> Iterator[int | None]:
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    """Try for a while to lock; False where it cannot be had."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.002)
-        except OSError:  # a file system without locks
-            return False

@@ -24,6 +24,10 @@ REPORT_FILE = "report.html"
 EVALUATION = "eval_"
 """What the names of an evaluation's metrics begin with."""
 
+AVERAGE = "average"
+"""Of how many checkpoints parameters are the mean, in the entry of their evaluation: the last one
+of a run that ends with such a mean (`--average`)."""
+
 Entry = dict[str, Any]
 """Of a learning curve: `step`, and numbers by name."""
 

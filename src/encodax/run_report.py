@@ -14,6 +14,7 @@ from encodax.errors import EncodaxError
 from encodax.explore import figures, report
 from encodax.explore.report import Numbers, Page, Pictures, Section, Table
 from encodax.run_files import (
+    AVERAGE,
     EVALUATION,
     METRICS_FILE,
     REPORT_FILE,
@@ -133,7 +134,7 @@ def _numbers(history: _History) -> Numbers:
     last, best = history.steps[-1], history.best
     items = []
     if best is not None:
-        name = f"{history.facts.metric}, the best, at step {best['step']:,}"
+        name = f"{history.facts.metric}, the best, at step {_place(best)}"
         items.append((name, _value(best[history.metric])))
     items += [
         ("tokens per second", f"{last['tokens_per_second']:,.0f}"),
@@ -148,8 +149,14 @@ def _numbers(history: _History) -> Numbers:
     return Numbers(tuple(items))
 
 
+def _place(entry: Entry) -> str:
+    mean = f", the mean of {entry[AVERAGE]} checkpoints" if AVERAGE in entry else ""
+    return f"{entry['step']:,}{mean}"
+
+
 def _learning(history: _History) -> Section:
-    curve, metric = history.curve, history.facts.metric
+    curve = [entry for entry in history.curve if AVERAGE not in entry]
+    metric = history.facts.metric
     losses = {"training": figures.series_of(curve, "loss")}
     if f"{EVALUATION}loss" in (history.best or {}):
         losses["evaluation"] = figures.series_of(curve, f"{EVALUATION}loss")
@@ -215,7 +222,7 @@ def _evaluations(history: _History) -> list[Section]:
     names.sort(key=lambda name: name != history.metric)
     rows = tuple(
         (
-            f"{entry['step']:,}{' (best)' if entry is history.best else ''}",
+            f"{_place(entry)}{' (best)' if entry is history.best else ''}",
             *(_value(entry[name]) if name in entry else "–" for name in names),
         )
         for entry in shown

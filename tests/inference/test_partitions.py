@@ -17,7 +17,7 @@ import pytest
 from directories import refusal
 from test_reading import adapter_of
 
-from encodax import reading
+from encodax import outputs, reading
 from encodax.inference import partitions
 from encodax.inference.partitions import MANIFEST, Job, Rows, Writer
 from encodax.model import Model
@@ -361,6 +361,22 @@ def test_a_file_of_the_model_that_cannot_be_read_is_named(site: Path) -> None:
     (site / "model" / "notes.txt").mkdir()  # what is no file counts for nothing
     partitions.digest(site / "model")
     assert reading.state_of(site / "model")
+
+
+def test_a_name_to_which_nothing_could_be_added(site: Path, embed: Embed) -> None:
+    """What an attempt at it left that was killed is counted, and swept away."""
+    name = "n" * 230
+    write(site / "in" / f"{name}.parquet", ["a text"])
+    job = Job("m", "0", str(site / "in"), str(site / "out"), "text", None, False, None, None, ROWS)
+    (site / "out").mkdir()
+    for _ in range(partitions.DEATHS):
+        (site / "out" / outputs.unfinished_name(f"{name}-00000.parquet")).touch()
+    assert "5 processes died of it" in refusal(embed)
+    with partitions.swept(job):
+        assert embed() == {f"{name}-00000.parquet"}
+    assert {path.name for path in (site / "out").iterdir()} == {
+        *ALL, f"{name}-00000.parquet", MANIFEST,
+    }  # fmt: skip
 
 
 def test_rows_in_blocks() -> None:

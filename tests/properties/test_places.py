@@ -288,7 +288,7 @@ def try_tree(root: Path, seed: int, tally: Tally) -> None:
         after = seen(root)
         changed = [name for name, facts in before.items() if after.get(name) != facts]
         assert not changed, f"tree {seed}, {write.__name__}: {changed}"
-        left = [name for name in after if outputs.UNFINISHED.fullmatch(Path(name).name)]
+        left = [name for name in after if outputs.finished_name(Path(name).name)]
         assert set(left) <= before.keys(), f"tree {seed}, {write.__name__}: {left}"
 
 

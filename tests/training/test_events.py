@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from toys import SENTIMENT
+from toys import QUICK, SENTIMENT, SHAPE
 
 import encodax
 from encodax.run_files import METRICS_FILE, read_curve
@@ -78,9 +78,8 @@ def expected(curve: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
 def test_the_events_of_a_run_are_its_curve(tmp_path: Path) -> None:
     out = tmp_path / "model"
     encodax.train(
-        "classification", train=SENTIMENT, eval=SENTIMENT, out=out, steps=6, layers=1, width=16,
-        heads=2, evaluate_every=2, batch_size=6, learning_rate=1e-2,
-    )  # fmt: skip
+        "classification", train=SENTIMENT, eval=SENTIMENT, out=out, steps=12, **SHAPE, **QUICK
+    )
     assert len(files(out)) == 1  # every new best model has put another directory in its place
     assert drawn(out) == expected(read_curve(out / METRICS_FILE))
     assert {"train/loss", "train/gradient_norm", "eval/accuracy"} < drawn(out).keys()
@@ -102,6 +101,19 @@ def test_a_run_that_goes_on_draws_nothing_twice(tmp_path: Path) -> None:
             log.step(step, {**STEP, "loss": 0.125})
     assert drawn(tmp_path) == expected(log.curve)
     assert drawn(tmp_path)["train/loss"] == {1: 0.5, 2: 0.5, 3: 0.125, 4: 0.125}
+
+
+def test_the_mean_of_checkpoints_is_logged_once_and_not_drawn(tmp_path: Path) -> None:
+    for count, done in ((2, 0), (3, 1)):  # and again, when the run goes on
+        with RunLog(tmp_path, 1, done) as log:
+            if not done:
+                log.step(1, STEP)
+                log.evaluation(1, {"f1": 0.5}, is_best=True)
+            log.average(1, count, {"f1": 0.75})
+        *before, mean = read_curve(tmp_path / METRICS_FILE)
+        assert mean == {"step": 1, "average": count, "eval_f1": 0.75}
+        assert drawn(tmp_path) == expected(before)
+        assert [entry.get("eval_f1") for entry in before] == [None, 0.5]
 
 
 def test_a_new_run_draws_alone_once_it_has_a_model(tmp_path: Path) -> None:

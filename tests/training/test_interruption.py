@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,8 +115,9 @@ def test_of_what_an_overwritten_run_logged_nothing_is_lost(
 ) -> None:
     """Until there is a new model, the old one's files stay as they are."""
     choices = {**CHOICES, "average": None, "steps": 4, "evaluate_every": 4}
-    for place in ("a", "b"):
-        encodax.train("classification", out=tmp_path / place, **{**choices, "seed": 1})
+    encodax.train("classification", out=tmp_path / "a", **{**choices, "seed": 1})
+    for name in ("", ".checkpoints"):
+        shutil.copytree(tmp_path / f"a{name}", tmp_path / f"b{name}")
     encodax.train("classification", out=tmp_path / "a", overwrite=True, **choices)
     out = tmp_path / "b"
     before = (out / "metrics.jsonl").read_bytes()
@@ -131,8 +133,7 @@ def test_of_what_an_overwritten_run_logged_nothing_is_lost(
 def prepared(task: str) -> job.Job:
     choices = jobs.choices_of(task)
     if task == "distillation":
-        taught = {**jobs.choices_of("classification"), "steps": 1}
-        choices["teacher"] = encodax.train("classification", **taught).model
+        choices["teacher"] = prepared("classification").model
     return job.prepare(task, **{**choices, "eval": jobs.RECORDS[task]})
 
 

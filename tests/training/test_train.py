@@ -378,7 +378,7 @@ def test_a_second_run_leaves_the_first_alone(
     run(out=out, steps=2, console=Console(file=Meanwhile()))
     assert all("is being written by process" in told for told in refused)
     assert {path.name for path in tmp_path.iterdir()} == {"model", "model.checkpoints"}
-    run(out=out, overwrite=True, steps=1)
+    run(out=out, overwrite=True, steps=2)
 
 
 def _refusal(out: Path, **choices: Any) -> str:

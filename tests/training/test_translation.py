@@ -15,6 +15,7 @@ import encodax
 from encodax import Seq2SeqModel, Translator
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
+from encodax.run_files import METRICS_FILE, read_curve
 from encodax.tasks.task import Objective
 from encodax.training import TrainResult
 from encodax.training.job import Job, prepare
@@ -79,6 +80,9 @@ def test_the_mean_is_that_of_the_checkpoints_on_disk(averaged: tuple[Path, Train
     judged = evaluator(job.model, job.eval, job.objective)
     on_device = jax.tree.map(jax.numpy.asarray, [*each, mean])
     *by_step, of_mean = [judged(params)["perplexity"] for params in on_device]
+    (written,) = [entry for entry in read_curve(out / METRICS_FILE) if "average" in entry]
+    assert (written["step"], written["average"]) == (120, 3)
+    assert written["eval_perplexity"] == pytest.approx(of_mean, rel=1e-5)
     assert result.metrics["perplexity"] == pytest.approx(min([*by_step, of_mean]), rel=1e-5)
     if of_mean < min(by_step):
         kept = Seq2SeqModel.load(out).params
@@ -94,7 +98,11 @@ def test_a_run_that_has_ended_takes_another_mean(averaged: tuple[Path, TrainResu
     each = [saved_params(out.with_name("model.checkpoints") / str(step)) for step in (100, 120)]
     judged = evaluator(result.model, job_of_it().eval, Objective(label_smoothing=0.1))
     mean = jax.tree.map(lambda a, b: jax.numpy.asarray((a + b) / 2), *each)
-    on_the_way = [e["eval_perplexity"] for e in result.curve if "eval_perplexity" in e]
+    measured = [entry for entry in result.curve if "eval_perplexity" in entry]
+    on_the_way = [entry["eval_perplexity"] for entry in measured if "average" not in entry]
+    assert again.curve == [entry for entry in result.curve if "average" not in entry] + [
+        {**again.curve[-1], "step": 120, "average": 2}
+    ]
     wanted = min(*on_the_way, judged(mean)["perplexity"])  # as if it had been 2 from the start
     assert again.metrics["perplexity"] == pytest.approx(wanted, rel=1e-5)
 

@@ -16,7 +16,6 @@ import logging
 import os
 import platform
 import re
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow import fs
 
-from encodax import adapters, hub, json_files, reading
+from encodax import adapters, hub, json_files, outputs, reading
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.tasks.empty import Empties
@@ -40,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 VECTOR = "vector"
 MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
-HALF = re.compile(rf"\.(.*\.parquet|{MANIFEST})\.[0-9a-f]{{32}}\.partial", re.DOTALL)
-"""Names of files that are not whole yet; any other is not ours."""
 CHOICES = ("column", "prompt", "precision", "partition_rows")
 """Fields of a job that an output is begun with, and gone on with."""
 MARK = b"encodax"
@@ -524,8 +521,9 @@ def swept(job: Job) -> Iterator[None]:
 def _sweep(job: Job) -> None:
     system, out = place(job.out)
     for path in _of_output(system, out):
-        if HALF.fullmatch(path.rpartition("/")[2]):
-            system.delete_file(path)
+        whole = outputs.finished_name(path.rpartition("/")[2])
+        if whole is not None and (whole.endswith(".parquet") or whole == MANIFEST):
+            system.delete_file(path)  # any other is not ours
 
 
 def _write_whole(system: fs.FileSystem, path: str, write: Callable[[Any], object]) -> None:
@@ -534,7 +532,7 @@ def _write_whole(system: fs.FileSystem, path: str, write: Callable[[Any], object
     The name of the half is its own each time: an actor that was given up for lost may write still.
     """
     folder, _, name = path.rpartition("/")
-    partial = f"{folder}/.{name}.{uuid.uuid4().hex}.partial"
+    partial = f"{folder}/{outputs.unfinished_name(name)}"
     try:
         with system.open_output_stream(partial) as stream:
             write(stream)
@@ -598,7 +596,8 @@ class Writer:
         folder, _, name = path.rpartition("/")
         system.create_dir(folder, recursive=True)
         # Ray tries for ever, and memory that is too small stays so. A killed attempt left its file.
-        if sum(f"/.{name}." in other for other in _of_output(system, folder)) >= DEATHS:
+        there = (other.rpartition("/")[2] for other in _of_output(system, folder))
+        if sum(outputs.is_unfinished(other, name) for other in there) >= DEATHS:
             raise EncodaxError(
                 f"{partition.source}, rows {partition.start} to {partition.stop}: {DEATHS} "
                 "processes died of it; is there too little memory?"

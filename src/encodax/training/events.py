@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from encodax import outputs
-from encodax.run_files import EVALUATION, Entry
+from encodax.run_files import AVERAGE, EVALUATION, Entry
 
 EVENTS_FOLDER = "tensorboard"
 OWN_FILE = re.compile(r"events\.out\.tfevents\.\d{10}\..*\.encodax", re.DOTALL)
@@ -45,6 +45,8 @@ class Events:
     def write(self, entries: Iterable[Entry]) -> None:
         """Append some entries; nothing happens where tensorboardX is missing.
 
+        The mean of checkpoints is no point of the curve, and is left out.
+
         Raises:
             OSError: they cannot be written.
         """
@@ -59,7 +61,7 @@ class Events:
             return Event(wall_time=now, step=entry["step"], summary=Summary(value=values))
 
         now = time.time()
-        events = [scalars(entry) for entry in entries]
+        events = [scalars(entry) for entry in entries if AVERAGE not in entry]
         if self._file is None:
             self._file = self._new_file(int(now))
             start = SessionLog(status=SessionLog.START)

@@ -152,6 +152,7 @@ def fit(
             if run.settings.average:
                 steps, mean = interruption.stops(saver.mean)(state, run.settings.average)
                 is_best = judge.sees(step, mean)
+                run_log.average(step, len(steps), judge.last)
                 run_log.note(
                     f"the mean of the checkpoints of steps {', '.join(map(str, steps))}: "
                     f"{judge.metric} {judge.last[judge.metric]:.4f}"

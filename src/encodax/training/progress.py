@@ -13,7 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from encodax import outputs
 from encodax.errors import EncodaxError, plain
-from encodax.run_files import EVALUATION, METRICS_FILE, RUN_FILE, Entry, RunFacts, read_curve
+from encodax.run_files import (
+    AVERAGE,
+    EVALUATION,
+    METRICS_FILE,
+    RUN_FILE,
+    Entry,
+    RunFacts,
+    read_curve,
+)
 from encodax.terminal import Terminal
 from encodax.training.events import Events
 
@@ -105,9 +113,13 @@ class RunLog:
         """Tell of an evaluation, once its model is saved where it is the best."""
         self._waits = False
         self._take_back(step)
-        self._write({"step": step, **{EVALUATION + name: value for name, value in metrics.items()}})
+        self._write({"step": step, **_evaluated(metrics)})
         told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
+
+    def average(self, step: int, count: int, metrics: dict[str, float]) -> None:
+        """Tell of an evaluation of the mean of so many checkpoints, after the last step."""
+        self._write({"step": step, AVERAGE: count, **_evaluated(metrics)})
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of it: the curve, where it is not written yet."""
@@ -149,6 +161,10 @@ class RunLog:
         self._written = self._drawn = len(self.curve)
 
 
+def _evaluated(metrics: dict[str, float]) -> Entry:
+    return {EVALUATION + name: value for name, value in metrics.items()}
+
+
 def _begin(curve: list[Entry]) -> float:
     """When the run would have begun, had it not stopped."""
     return time.monotonic() - max((entry.get("seconds", 0) for entry in curve), default=0)
@@ -166,7 +182,10 @@ def _append(file: Path, entries: list[Entry]) -> None:
 
 
 def _earlier(file: Path | None, done: int) -> list[Entry]:
-    """What an earlier part of the run logged of the steps that are done."""
+    """What an earlier part of the run logged of the steps that are done, but for a mean at its end.
+
+    That is measured again at the end of this one.
+    """
     if file is None or not done or not file.is_file():
         return []
-    return [entry for entry in read_curve(file) if entry["step"] <= done]
+    return [entry for entry in read_curve(file) if entry["step"] <= done and AVERAGE not in entry]
