@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from toys import QUICK, SHAPE
 
 import encodax
+from encodax import Model
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
+from encodax.inference.evaluation import evaluator
 from encodax.tasks import embedding as task
 from encodax.tasks import task_named
+from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective, Targets
+from encodax.tokenizer import Tokenizer
 from encodax.types import ModelOutput, PackedBatch
 
 WIDTH = 8
@@ -274,6 +278,34 @@ def test_a_loss_that_would_stay_at_0_is_refused(
         return
     with pytest.raises(EncodaxError, match=message):
         task.check_comparable(objective, examples, batch_size)
+
+
+def test_texts_that_the_model_reads_alike_are_one(
+    tiny_model: Model, texts: tuple[str, ...]
+) -> None:
+    """`A cat` and `a  cat` are the same tokens: in what is refused, in the loss, in the metrics."""
+    anchors = ("the dog", "a film", "the mat", "a text")
+    spelled = [
+        Example(anchor, None, f"line {number}", (positive,))
+        for number, (anchor, positive) in enumerate(
+            zip(anchors, ("a cat", "A cat", " a cat", "a  cat"), strict=True), 1
+        )
+    ]
+    tokenizer = Tokenizer.train(texts, "wordpiece", vocabulary_size=120, lowercase=True)
+    encode = tokenizer.encode
+    with pytest.raises(EncodaxError, match="every example has the same positive"):
+        task.check_comparable(
+            Objective(similarity_loss="ranking"), spelled, 4,
+            lambda text: task.as_read(encode([text])[0]),
+        )  # fmt: skip
+    model = replace(tiny_model.with_embeddings(), tokenizer=tokenizer)
+    equal = [replace(example, others=("a cat",)) for example in spelled]
+    found, wanted = (
+        evaluator(model, Dataset.prepare(task, model, each), Objective())(None)
+        for each in (spelled, equal)
+    )
+    assert found == wanted
+    assert found["accuracy"] == 1
 
 
 # Records.

@@ -49,6 +49,9 @@ def test_a_label_has_a_meaning(label: str, meant: str) -> None:
 
 def test_labels_keep_their_spelling_where_it_is_the_only_one() -> None:
     assert as_classes(iter(["2.0", "1.0", "x", "1.0"])) == ("1.0", "2.0", "x")
+    assert as_classes(["10", "9", "-1"]) == ("-1", "9", "10")
+    long = "1" * 5_000  # more digits than Python makes a number of
+    assert as_classes(["9", long]) == (long, "9")
     assert as_classes(["1.0", "2.0", "x", "1"]) == ("1", "2.0", "x")
     assert as_classes(["10", "10.0", "9", "9.0", "-1"]) == ("-1", "9", "10")
     assert as_classes(["True", "TRUE", "False"]) == ("False", "true")

@@ -14,10 +14,10 @@ import encodax
 from encodax.errors import EncodaxError
 from encodax.run_files import METRICS_FILE, RUN_FILE, read_curve, read_facts, standing
 from encodax.run_report import _History
-from encodax.tasks import TASKS, classification, embedding, regression, reranking
+from encodax.tasks import TASKS, embedding
 from encodax.tasks.task import Example, Objective
 from encodax.training import TrainResult
-from encodax.training.job import check_judged, check_metric
+from encodax.training.job import check_metric
 
 TOLD = [(0.487, 0.3), (0.487, 0.25), (0.487, 0.25), (0.487, 0.4), (0.6, 0.9), (0.55, 0.1)]
 """Macro F1 and loss of one evaluation after another, as of a class that is rarely right."""
@@ -83,21 +83,6 @@ def test_what_is_no_number_is_the_worst(
 ) -> None:
     first, second = (standing(each, "m", larger_is_better=larger) for each in (worse, better))
     assert first < second
-
-
-def test_data_by_which_nothing_can_be_told_apart(caplog: pytest.LogCaptureFixture) -> None:
-    pairs = [Example(("q", text), 0.0, "") for text in ("a", "b")]
-    with pytest.raises(EncodaxError, match="none of 1 queries has a relevant text"):
-        check_judged(reranking, pairs)
-    check_judged(reranking, [*pairs, Example(("q", "c"), 1.0, "")])
-    check_judged(regression, [Example("a", 1.0, ""), Example("b", 2.0, "")])
-    assert not caplog.records
-    check_judged(regression, [Example("a", 1.0, ""), Example("b", 1.0, "")])
-    check_judged(classification, [Example("a", "x", "")])
-    assert [record.getMessage()[:50] for record in caplog.records] == [
-        "every example of the evaluation data has 1.0, whic",
-        "every example of the evaluation data has 'x', whic",
-    ]
 
 
 @pytest.mark.parametrize("task", TASKS.values())

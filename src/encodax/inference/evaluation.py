@@ -36,6 +36,7 @@ from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import at_hand, examples_of_records
+from encodax.tasks.judged import check_judged
 from encodax.tasks.task import (
     AnyModel,
     Example,
@@ -106,9 +107,11 @@ def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
         loss = embedding.MeanLoss(objective)
 
         def found() -> Iterator[tuple[list[Any], Example]]:
-            for example, _, vectors in answered(engine, data, params):
-                loss.add(vectors, example)
-                yield vectors, example
+            for example, encodings, vectors in answered(engine, data, params):
+                anchor, *others = map(embedding.as_read, encodings)
+                read = replace(example, text=anchor, others=tuple(others))
+                loss.add(vectors, read)
+                yield vectors, read
 
         metrics = embedding.metrics(*side_by_side(found()), objective.widths)
         return {**metrics, "loss": loss.value()}
@@ -149,6 +152,7 @@ def evaluate(
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
     decoding_of(own, options)  # it has none
     examples = examples_of_records(own, at_hand(records), on_empty)
+    check_judged(own, examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, Objective())(None)
 

@@ -29,6 +29,7 @@ from encodax.tasks.dataset import Dataset, seen
 from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
 from encodax.tasks.examples import at_hand, examples_of_records
+from encodax.tasks.judged import check_judged
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Decoding, Example, side_by_side, unlabelled
 from encodax.tasks.token_classification import TokenDecoding
@@ -189,6 +190,7 @@ class Predictor(OfModel, Generic[Answer]):
         before = self.model.config.usage.default_text
         examples = examples_of_records(task, known, on_empty)
         prompted = examples.changed(functools.partial(prompted_with, before))
+        check_judged(task, examples)
         data = Dataset.prepare(task, self.model, prompted, truncate=truncate)
         counts = ByClass(task)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,7 +157,10 @@ def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
 
 
 def check_comparable(
-    objective: Objective, examples: Sequence[Example], batch_size: int | None
+    objective: Objective,
+    examples: Sequence[Example],
+    batch_size: int | None,
+    read: Callable[[str], object] = str,
 ) -> None:
     """Refuse data and batches in which there is nothing to tell apart: the loss would stay at 0.
 
@@ -165,6 +168,7 @@ def check_comparable(
         objective: with its loss.
         examples: what is learned.
         batch_size: examples of a batch, where it is given.
+        read: what the model sees of a text.
 
     Raises:
         EncodaxError: names what is alike, or the example that would stand alone.
@@ -182,7 +186,7 @@ def check_comparable(
                 f"with each other, and this one would stand alone: give {way}{or_so}"
             )
     if not is_ranking:
-        if _all_alike(example.target for example in examples):
+        if all_alike(example.target for example in examples):
             told = f"every example has the score {examples[0].target:g}"
             raise EncodaxError(f"{told}: there is nothing to tell")
         return
@@ -190,11 +194,16 @@ def check_comparable(
         ("anchor", ((each.text, *each.others[1:]) for each in examples)),
         ("positive", (each.others for each in examples)),
     ):
-        if _all_alike(text for own in texts for text in own):
+        if all_alike(read(str(text)) for own in texts for text in own):
             raise EncodaxError(f"every example has the same {what}: there is nothing to tell")
 
 
-def _all_alike(values: Iterable[Any]) -> bool:
+def as_read(encoding: Encoding) -> str:
+    """What stands for a text: the same for texts that the model reads alike, as "a" and "A "."""
+    return encoding.token_ids.tobytes().hex()
+
+
+def all_alike(values: Iterable[Any]) -> bool:
     """Whether there are no two that differ; it looks no further than these."""
     return all(first == second for first, second in itertools.pairwise(values))
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")
+_NUMBER = re.compile(r"-?\d{1,4000}")  # Python reads none of more digits
 BOOLEANS = ("true", "false")
 """What JSON's booleans are as labels."""
 
@@ -54,7 +55,7 @@ def as_classes(labels: Iterable[str]) -> tuple[str, ...]:
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Labels by name, or in numeric order where all are whole numbers."""
     found = set(labels)
-    by_number = all(label.removeprefix("-").isdecimal() for label in found)
+    by_number = all(_NUMBER.fullmatch(label) for label in found)
     return tuple(sorted(found, key=(lambda label: int(label)) if by_number else None))
 
 

@@ -21,16 +21,14 @@ from encodax.run_files import METRICS_FILE, RUN_FILE
 from encodax.saved_model import MODEL_FILES
 from encodax.seq2seq_model import Seq2SeqModel
 from encodax.tasks import (
-    classification,
     distillation,
     embedding,
-    regression,
-    reranking,
     task_named,
     token_classification,
 )
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
+from encodax.tasks.judged import check_judged
 from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objective
 from encodax.tasks.token_classification import Reading
 from encodax.training import class_weights, facts
@@ -166,7 +164,13 @@ def prepare(
     objective = class_weights.objective_for(objective, chosen, learned, start.labels)
     if chosen.NAME == "embedding":
         objective = embedding.objective_for(objective, learned, start.vector_width)
-        embedding.check_comparable(objective, learned, settings.batch_size)
+        tokenizer = start.tokenizer
+        embedding.check_comparable(
+            objective,
+            learned,
+            settings.batch_size,
+            lambda text: embedding.as_read(tokenizer.encode([text])[0]),
+        )
     check_metric(chosen, judged, objective, settings.metric)
     check_judged(chosen, judged)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
@@ -233,23 +237,6 @@ def check_metric(
     of_task = embedding.metrics_of(examples, objective.widths) if is_of_vectors else task.METRICS
     if metric is not None and metric not in (known := (*of_task, "loss")):
         raise EncodaxError(f"metric {metric!r} is not one of {task.NAME}: {', '.join(known)}")
-
-
-def check_judged(task: Task, examples: Sequence[Example]) -> None:
-    """Refuse evaluation data that no model could be told apart by; what says little is noted.
-
-    Raises:
-        EncodaxError: no query has a relevant text.
-    """
-    if task.NAME == reranking.NAME:
-        reranking.check_relevant(examples)
-    elif task.NAME in (classification.NAME, regression.NAME):
-        first = examples[0].target
-        if all(example.target == first for example in examples):
-            logger.warning(
-                "every example of the evaluation data has %r, which says little of a model: of "
-                "equal ones that of the lower loss is kept", first,
-            )  # fmt: skip
 
 
 Choice = TypeVar("Choice")
