@@ -67,6 +67,16 @@ def test_the_lock_of_an_owner_that_was_killed_is_taken_over(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_that_nobody_came_to_sign_is_taken_over(tmp_path: Path) -> None:
+    """Its owner was killed after it had made the file, and before it wrote its name."""
+    lock = locks.lock_of(tmp_path / "out")
+    lock.touch()
+    os.utime(lock, (0, 0))
+    with locks.held(tmp_path / "out"):
+        assert lock.read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_owner_that_cannot_be_seen_is_dead_after_its_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

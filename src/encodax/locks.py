@@ -34,6 +34,8 @@ HEARTBEAT_SECONDS = 2.0
 """Time between two touches: a second writer is refused as soon as it has seen one."""
 SAVE_SECONDS = 60.0
 """Time that the save of a model waits for another save of the same directory to end."""
+UNSIGNED_SECONDS = 5.0
+"""Age from which a lock that names nobody is of a process killed before it signed."""
 READ_SECONDS = 2.0
 """Time that readers wait for a writer, and it for them: a save must not hang on a stuck one."""
 SUFFIX = ".encodax-lock"
@@ -109,12 +111,22 @@ class _Patience:
 
     def __call__(self) -> bool:
         try:
-            touched = os.stat(self._path).st_mtime_ns
+            found = os.stat(self._path)
         except OSError:
             return False  # just released
+        if found.st_size == 0 and time.time() - found.st_mtime > UNSIGNED_SECONDS:
+            _remove_unsigned(self._path)
+        touched = found.st_mtime_ns
         if self._seen is None:
             self._seen = touched
         return touched != self._seen and time.monotonic() >= self._until
+
+
+def _remove_unsigned(path: Path) -> None:
+    """Remove a lock that nobody has signed; of many who try, one does it, and not to a new one."""
+    with flocked(path) as is_ours:
+        if is_ours and os.stat(path).st_size == 0:
+            path.unlink()
 
 
 def _in_use(place: Path, lock: filelock.SoftFileLease) -> str:
@@ -128,7 +140,7 @@ def _in_use(place: Path, lock: filelock.SoftFileLease) -> str:
 
 @contextmanager
 def flocked(folder: Path, *, shared: bool = False, wait: float = 0.0) -> Iterator[bool | None]:
-    """Try to lock a folder for as long as the context, or the process, lasts.
+    """Try to lock a folder, or a file, for as long as the context, or the process, lasts.
 
     Args:
         folder: what has the name now; it may get another one meanwhile.

@@ -356,7 +356,8 @@ def _sweep(place: Path, is_gone: Names) -> None:
         with suppress(OSError):
             for left in sorted(folder.iterdir()):
                 if is_unfinished(left.name, name) and left.is_dir() and not left.is_symlink():
-                    _remove_left(left, place, is_gone)
+                    with suppress(OSError):  # what cannot go does not keep the rest
+                        _remove_left(left, place, is_gone)
 
 
 def _remove_left(left: Path, place: Path, is_gone: Names) -> None:
