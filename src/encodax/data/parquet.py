@@ -342,6 +342,6 @@ def _told(path: str) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EncodaxError(f"{path}: cannot be read as Parquet: {reason}") from error
