@@ -236,7 +236,7 @@ def test_a_record_that_cannot_be_understood_names_its_line(
 def test_a_column_whose_name_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     path = parquet_file(tmp_path / "a.parquet", 2, 1)
     path.write_bytes(path.read_bytes().replace(b"label", b"lab\xe3l"))
-    with pytest.raises(EncodaxError, match="a.parquet: cannot be read as Parquet: .*utf-8"):
+    with pytest.raises(EncodaxError, match=r"a\.parquet: cannot be read as Parquet: .*utf-8"):
         open_records(path)[0].fields["text"]
 
 

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,15 +83,17 @@ def _try(workers: list[Worker], folder: Path, pairs: int) -> int:
     """Start so many pairs; how many runs were refused."""
     alone: dict[int, Any] = {}
     for seed, worker in enumerate(workers):
+        start = time.monotonic()
         _begin(worker, seed, folder / f"alone-{seed}")
         alone[seed] = _end(worker), _written(folder / f"alone-{seed}")
+        seconds = time.monotonic() - start
     chance = random.Random(pairs)
     refused = 0
     for number in range(pairs):
         out = folder / f"pair-{number}"
         first, second = chance.sample([0, 1], 2)
         _begin(workers[first], first, out)
-        _begin(workers[second], second, out, delay=chance.uniform(0, 1.5))
+        _begin(workers[second], second, out, delay=chance.uniform(0, 1.5 * seconds))
         ended = {seed: _end(workers[seed]) for seed in (first, second)}
         whole = [seed for seed, told in ended.items() if "error" not in told]
         assert whole
