@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from encodax import __version__, signals
 from encodax.data import formats, sources
@@ -55,6 +55,24 @@ class _Commands(TyperGroup):
             return super().invoke(context)
 
 
+class _Command(TyperCommand):
+    """A command that takes no empty value: of a path it would be the folder one is in."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.get_params(ctx):
+            name, value = parameter.opts[0], given.get(parameter.name or "")
+            if parameter.param_type_name == "argument":
+                name = getattr(parameter, "metavar", None) or name
+                if name not in ("MODEL", "OUT"):  # a text, which is told by its number
+                    continue
+            if "" in (value if isinstance(value, list) else [value]):
+                raise EncodaxError(
+                    f"{name} is empty: give it a value (is a variable of the shell not set?)"
+                )
+        return super().parse_args(ctx, args)
+
+
 @contextmanager
 def _plainly() -> Iterator[None]:
     """Errors of click say what the user gave: a name of a file may hold anything."""
@@ -74,6 +92,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+command = functools.partial(app.command, cls=_Command)
 errors = Terminal(stderr=True)
 
 LONGEST_READ = 500_000
@@ -167,7 +186,7 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
+@command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of the dates, the parameters, the order.")] = 0,
@@ -350,7 +369,7 @@ _OBJECTIVE = "Objective"
 _TUNING = "Tuning in part"
 
 
-@app.command()
+@command()
 def train(
     task: Annotated[
         str,
@@ -608,7 +627,7 @@ def _data(file: Path, target: Path | None) -> Any:
     return file if target is None else Aligned(file, target)
 
 
-@app.command()
+@command()
 def pretrain(
     corpus: Annotated[
         list[str],
@@ -750,7 +769,7 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
         raise EncodaxError(f"widths {text!r}: wants numbers, such as 192,96") from None
 
 
-@app.command()
+@command()
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory of a training run.")],
 ) -> None:
@@ -830,7 +849,7 @@ def _early_stopping(value: str | None) -> bool | str | None:
     return words.get(value, value)
 
 
-@app.command()
+@command()
 def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
@@ -931,7 +950,7 @@ def evaluate(
     print(json.dumps(found))
 
 
-@app.command()
+@command()
 def predict(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1005,7 +1024,7 @@ def predict(
             stream.write(_line({**fields, **told}))
 
 
-@app.command()
+@command()
 def embed(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1089,7 +1108,7 @@ def embed(
         seen.save(save_ranges)
 
 
-@app.command("embed-corpus")
+@command("embed-corpus")
 def embed_corpus(
     model: ModelPath,
     input: Annotated[
@@ -1152,7 +1171,7 @@ def embed_corpus(
     sys.stdout.write(_line({"output": output, **asdict(result)}))
 
 
-@app.command()
+@command()
 def translate(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1298,7 +1317,7 @@ def translate(
                 stream.write(" ".join(answer.text.splitlines()) + "\n")
 
 
-@app.command("fill-mask")
+@command("fill-mask")
 def fill_mask(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1344,7 +1363,7 @@ def fill_mask(
             sys.stdout.write(_line({**line, "guesses": [asdict(guess) for guess in guesses]}))
 
 
-@app.command()
+@command()
 def search(
     model: ModelPath,
     queries: Annotated[list[str], typer.Argument(metavar="QUERY")],
@@ -1394,7 +1413,7 @@ def search(
             sys.stdout.write(_line({**line, "text": example.text}))
 
 
-@app.command()
+@command()
 def rerank(
     model: ModelPath,
     query: Annotated[str, typer.Argument(metavar="QUERY")],
@@ -1442,7 +1461,7 @@ def rerank(
         sys.stdout.write(_line({**line, "text": text_of(records[index])}))
 
 
-@app.command()
+@command()
 def explore(
     model: ModelPath,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or - to read it.")],
@@ -1516,7 +1535,7 @@ def _whole_input() -> str:
     return text
 
 
-@app.command()
+@command()
 def info(
     model: ModelPath,
     revision: Revision = None,
@@ -1583,7 +1602,7 @@ def _print_files(files: ModelFiles) -> None:
     _for_tables(width=160).print(told)
 
 
-@app.command()
+@command()
 def plan(
     preset: Annotated[
         str | None, typer.Option(help="Size of a new model: tiny, mini, small, base.")

@@ -105,8 +105,7 @@ def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ())
             name of a file or a folder that is to be replaced.
     """
     _check_no_file(target)
-    if Path.cwd().is_relative_to(target.resolve()):
-        raise EncodaxError(f"{target} is where this runs; choose another place")
+    check_not_here(target)
     if not target.is_dir():
         return
     try:
@@ -123,6 +122,27 @@ def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ())
         )
     if taken:
         raise _in_the_way(target / taken[0])
+
+
+def check_not_here(target: Path) -> None:
+    """Refuse the directory we are in, or one above it: it cannot be replaced under our feet.
+
+    Raises:
+        EncodaxError: it is that, whatever the disk holds.
+    """
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise EncodaxError(f"{target} is where this runs; choose another place")
+
+
+def beside(place: Path, ending: str) -> Path:
+    """The path beside a directory to write that is called as it is, and ends so.
+
+    Raises:
+        EncodaxError: see `check_not_here`: of such a one there may be no name.
+    """
+    check_not_here(place)
+    named = place if place.name not in ("", "..") else place.resolve()
+    return named.with_name(named.name + ending)
 
 
 def _check_no_file(target: Path) -> None:

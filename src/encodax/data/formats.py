@@ -219,6 +219,8 @@ def check_readable(path: Path | str) -> None:
     """
     if is_stream(path) or os.path.isfile(path):
         return
+    if not str(path):
+        raise EncodaxError("a path is empty: name a file")
     if os.path.isdir(path):
         raise EncodaxError(f"{path} is a folder, not a file")
     if os.path.exists(path):

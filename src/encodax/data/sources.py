@@ -141,8 +141,8 @@ def opened(path: Path | str) -> Iterator[Any]:
     if str(path) == "-":
         yield _unpacked(_standard_input())
         return
-    path = Path(path)
     formats.check_readable(path)
+    path = Path(path)
     try:
         file = path.open("rb")
     except OSError as error:
