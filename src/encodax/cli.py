@@ -32,7 +32,7 @@ from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
 from encodax.signals import Terminated, terminable
-from encodax.terminal import Terminal, table
+from encodax.terminal import Screen, Terminal, table
 
 if TYPE_CHECKING:
     from encodax.config import ModelConfig
@@ -595,7 +595,7 @@ def train(
                             --train-target a.de, and so for --eval
 
     The learning curve is in OUT/metrics.jsonl, and as a page in OUT/report.html.
-    A run that was stopped, by SIGTERM or by force, goes on to the same bits:
+    A run that was stopped, by a signal or by force, goes on to the same bits:
     give the same command with --resume. At the end, one JSON object on standard
     output says how well the best model does.
 
@@ -1772,7 +1772,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
     errors.print(f"warning: {message}", soft_wrap=True)
 
 
-STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, signal.SIGTERM)))
+STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, *signals.ENDING)))
 """Exit codes of a command that a signal has ended."""
 
 
@@ -1823,7 +1823,8 @@ def _run() -> None:
             logging.getLogger("encodax").warning("%s", note)
         if isinstance(interrupt, Terminated):
             errors.print(f"error: {interrupt}", style="red", highlight=False)
-        sys.exit(STOPPED[isinstance(interrupt, Terminated)])
+        number = interrupt.signal if isinstance(interrupt, Terminated) else signal.SIGINT
+        sys.exit(signals.exit_code(number))
 
 
 def _open_streams() -> None:
@@ -1844,6 +1845,9 @@ def _open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if sys.stderr.isatty():
+        raw = io.BufferedWriter(Screen(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, line_buffering=True)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
     if is_closed:
