@@ -209,6 +209,33 @@ def open_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
         stage.unlink(missing_ok=True)
 
 
+@contextmanager
+def unfinished_file(place: Path) -> Iterator[Path]:
+    """A new file to write beside a place, locked as long as this lasts and its process lives.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        stage = place.with_name(unfinished_name(place.name))
+        stage.touch()
+        with locks.flocked(stage, wait=locks.READ_SECONDS) as is_held:
+            if is_held is not False:  # else another has taken it for left, as it had no lock yet
+                yield stage
+                return
+
+
+def left_unfinished(place: Path) -> Iterator[Path]:
+    """What writers have left of a file that were killed, each locked; not what is being written."""
+    with suppress(OSError):  # whose folder may not be listed
+        for name in sorted(os.listdir(place.parent)):
+            path = place.with_name(name)
+            if is_unfinished(name, place.name) and path.is_file() and not path.is_symlink():
+                with locks.flocked(path) as is_left:
+                    if is_left:
+                        yield path
+
+
 def take_mode(new: Path, old: Path) -> None:
     """Give a file the mode, and where we may the owner, of the one that it will replace."""
     if not old.is_file() or old.is_symlink():

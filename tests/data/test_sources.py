@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -297,6 +298,38 @@ def test_what_was_done_before_any_other_error_is_kept(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [
         f"the one line that comes before it is kept in {path}.partial"
     ]
+
+
+KILLED = """
+import os, signal, sys
+from encodax.data.sources import open_output
+with open_output(sys.argv[1]) as stream:
+    stream.write(sys.argv[2])
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_given_a_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = tmp_path / "out.jsonl", tmp_path / "other.jsonl"
+    for place, text in ((path, ""), (path, "one\ntw"), (other, "mine")):
+        subprocess.run([sys.executable, "-c", KILLED, str(place), text], check=False)
+    with open_output(path) as live:
+        live.write("whole\n")
+        assert Path(f"{path}.partial").read_text() == "one\ntw"
+        assert [record.getMessage() for record in caplog.records] == [
+            f"a command was killed while it wrote {path}: its part is {path}.partial"
+        ]
+        with open_output(path) as second:  # what is being written now stays
+            second.write("second\n")
+        assert path.read_text() == "second\n"
+    assert path.read_text() == "whole\n"
+    hidden = [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
+    assert len(hidden) == 1 and hidden[0].startswith(".other.jsonl.")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(caplog.records) == 1
 
 
 def test_output_may_go_to_a_pipe_by_its_number() -> None:
