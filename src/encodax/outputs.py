@@ -43,6 +43,8 @@ REPLACING = ".encodax-replacing"
 """Stands in a directory while its files are replaced one by one, and says what is left to do."""
 MOST_LINKS = 10_000
 """Foreign files that are linked into a new directory; where there are more, it is done in place."""
+LONGEST_NAME = 255 - len(f".{locks.SUFFIX}")
+"""Bytes of the name of a directory: file systems take 255, and its lock has that and more."""
 
 Names = Callable[[str], bool]
 """Whether a name, relative to a directory, is one that goes."""
@@ -132,6 +134,20 @@ def check_not_here(target: Path) -> None:
     """
     if Path.cwd().is_relative_to(target.resolve()):
         raise EncodaxError(f"{target} is where this runs; choose another place")
+
+
+def check_name(target: Path) -> None:
+    """Refuse a directory beside which nothing could stand that has its name and an ending.
+
+    Raises:
+        EncodaxError: its name is too long.
+    """
+    size = len(os.fsencode(target.name))
+    if size > LONGEST_NAME:
+        raise EncodaxError(
+            f"the name {target.name} has {size} bytes, and the names beside it that are made of it "
+            f"leave room for {LONGEST_NAME}: choose a shorter one"
+        )
 
 
 def beside(place: Path, ending: str) -> Path:

@@ -106,6 +106,9 @@ def train(
     """
     place = None if out is None else Path(out)
     kept = _checkpoints(place, checkpoints)
+    for path in (place, kept):
+        if path is not None:
+            outputs.check_name(path)
     read = {"model": _places_of(model), "teacher": _places_of(teacher)}
     overlap.check_apart(
         {"out": place, "checkpoints": kept},
