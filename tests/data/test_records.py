@@ -244,7 +244,7 @@ def test_a_record_that_cannot_be_understood_names_its_line(
         ("a.txt", b"", "the file is empty"),
         ("a.jsonl", b"\n\n", "the file is empty"),
         ("a.csv", b"a,b\n", "the file is empty"),
-        ("a.txt.gz", gzip.compress(b"text\n" * 9, mtime=0)[:-9], "line 0: cannot be read"),
+        ("a.txt.gz", gzip.compress(b"text\n" * 9, mtime=0)[:-9], "line 9: cannot be read"),
         (
             "a.xml",
             b"x",

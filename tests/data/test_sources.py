@@ -155,7 +155,17 @@ BAD = {
     "Latin-1, tsv": ("a.tsv", b"a\tb\n\xe9\t2\n", r"line 2: not UTF-8"),
     "Latin-1, text": ("a.txt", b"a\nb\n\xe9\n", r"line 3: not UTF-8"),
     "UTF-16": ("a.txt", "a\n".encode("utf-16"), r"line 1: not UTF-8"),
-    "old Mac lines": ("a.csv", b"a,b\r1,2\r3,4\r", r"line 1: cannot be read"),
+    "UTF-32": ("a.txt", "a\n".encode("utf-32"), r"line 1: not UTF-8 but UTF-32; .* -f utf-32 -t"),
+    "UTF-32, the other way": (
+        "a.csv", b"\0\0\xfe\xff" + "a\n".encode("utf-32be"), r"line 1: not UTF-8 but UTF-32;",
+    ),
+    "packed twice": ("a.txt", gzip.compress(gzip.compress(b"a\n")), r"packed \(gzip, twice\); "),
+    "old Mac lines": (
+        "a.csv", b"a,b\r1,2\r3,4\r", r"line 1: a line ends in CR alone, .*: tr '\\r' '\\n' < ",
+    ),
+    "a CR in a line": ("a.tsv", b"a\tb\n1\r2\t3\n", r"line 2: a line ends in CR alone"),
+    "old Mac texts": ("a.txt", b"one\rtwo\r", r"line 1: a line ends in CR alone"),
+    "old Mac words": ("a.conll", b"a O\rb O\r\rc O", r"line 1: a line ends in CR alone"),
 }  # fmt: skip
 
 
@@ -243,6 +253,29 @@ def test_records_in_memory_are_named_by_index() -> None:
         Record({"a": 1}, "text 0"),
         Record({"a": 2}, "text 1"),
     ]
+
+
+def test_a_carriage_return_may_be_in_a_text(tmp_path: Path) -> None:
+    assert fields(written(tmp_path, "a.txt", "one\rtwo\nthree\r\n")) == [
+        {"text": "one\rtwo"}, {"text": "three"},
+    ]  # fmt: skip
+    assert fields(written(tmp_path, "b.txt", "one\r")) == [{"text": "one"}]
+    assert fields(written(tmp_path, "c.csv", 'a,b\n"x\ry",1\n')) == [{"a": "x\ry", "b": "1"}]
+
+
+def test_what_breaks_off_is_told_alike(tmp_path: Path) -> None:
+    """In order, and where all is unpacked first, with the number of the line that is whole."""
+    lines = "".join(json.dumps({"text": f"number {number}"}) + "\n" for number in range(5000))
+    path = tmp_path / "a.jsonl.gz"
+    whole = gzip.compress(lines.encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EncodaxError) as in_order:
+        list(read(path))
+    with pytest.raises(EncodaxError) as unpacked:
+        open_records(path)
+    assert str(in_order.value) == str(unpacked.value)
+    number = re.search(r"a.jsonl.gz, after line (\d+): cannot be read", str(unpacked.value))
+    assert number and 1000 < int(number[1]) < 5000
 
 
 def test_output_is_there_whole(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 
 logger = logging.getLogger(__name__)
-GZIP = b"\x1f\x8b"
-"""How what gzip has packed begins."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,9 @@ def _gunzipped(stream: Any) -> Any:
 
 def _is_gzip(stream: Any) -> bool:
     begin = stream.peek(2)[:2] if hasattr(stream, "peek") else b""
-    return bool(begin) and GZIP.startswith(begin)  # a slow pipe may have sent one byte so far
+    return bool(begin) and formats.GZIP.startswith(
+        begin
+    )  # a slow pipe may have sent one byte so far
 
 
 class _AsItComes:
