@@ -1272,6 +1272,18 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["embed", "embedder", "good", "--input", "good.jsonl"], "texts or --input, not both"),
         (["embed", "embedder"], "nothing to read: give texts"),
         (["search", "embedder", "x", "--corpus", "missing.txt"], "missing.txt does not exist"),
+        (["search", "embedder", "", "--corpus", "good.jsonl"], "the query is empty: ask for som"),
+        (["search", "embedder", "x", " \u200b", "--corpus", "good.jsonl"], "the query is empty"),
+        (["search", "embedder", "x", "--corpus", "empty.jsonl"], "empty.jsonl: there is no text"),
+        (
+            ["embed", "embedder", "x", "--save-ranges", "embedder/config.json"],
+            "--save-ranges embedder/config.json is a file of the model",
+        ),
+        (
+            ["embed", "embedder", "--input", "good.jsonl", "--save-ranges", "good.jsonl"],
+            "--save-ranges good.jsonl is the same as --input good.jsonl",
+        ),
+        (call_train(*GOOD, "--warmup", "1"), "warmup = 1 is neither a share of the steps, below 1"),
         (["search", "embedder", LONG, "--corpus", "good.jsonl"], "text 0: 43 tokens"),
         (
             ["rerank", "three", "good", "--input", "good.jsonl"],

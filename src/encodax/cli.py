@@ -1089,7 +1089,7 @@ def embed(
         raise EncodaxError("give --ranges or --save-ranges, not both: what is read is not made")
     _check_output(output, model, input)
     if save_ranges is not None:
-        _check_output(str(save_ranges), model, input)
+        _check_output(str(save_ranges), model, input, option="--save-ranges")
     overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {"--ranges": ranges})
     stored = vectors.storage(vector_type, None if ranges is None else vectors.read_ranges(ranges))
     empties = Empties(on_empty)
@@ -1399,6 +1399,8 @@ def search(
     nearest = embedder.nearest(queries, top_k=top_k, truncate=truncate)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
     kept = searched(answers, nearest)  # the texts of hits alone
+    if not kept:
+        raise EncodaxError(f"{formats.name_of(corpus)}: there is no text to search")
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
             logging.getLogger("encodax").warning(
@@ -1681,14 +1683,16 @@ def plan(
     _for_tables(width=100).print(table_of(found, expected))
 
 
-def _check_output(output: str, model: str, input: str | None = None) -> None:
+def _check_output(
+    output: str, model: str, input: str | None = None, *, option: str = "--output"
+) -> None:
     """Refuse, before any work, an output that cannot be written, or would replace what is read."""
     from encodax import overlap, saved_model
 
     sources.check_output(output)
-    overlap.check_apart({"--output": output}, {"--input": input})
+    overlap.check_apart({option: output}, {"--input": input})
     if output != "-" and saved_model.is_of_model(Path(output), Path(model)):
-        raise EncodaxError(f"--output {output} is a file of the model: write to another place")
+        raise EncodaxError(f"{option} {output} is a file of the model: write to another place")
 
 
 def _names(columns: str | None) -> list[str] | dict[str, str] | None:
