@@ -51,6 +51,7 @@ import encodax
 from encodax import cli, json_files
 from encodax.config import Usage
 from encodax.data import sources
+from encodax.errors import EncodaxError
 from encodax.inference import vectors
 from encodax.run_files import RunFacts
 from encodax.training import TrainResult
@@ -1271,6 +1272,18 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["embed", "embedder", "good", "--input", "good.jsonl"], "texts or --input, not both"),
         (["embed", "embedder"], "nothing to read: give texts"),
         (["search", "embedder", "x", "--corpus", "missing.txt"], "missing.txt does not exist"),
+        (["search", "embedder", "", "--corpus", "good.jsonl"], "the query is empty: ask for som"),
+        (["search", "embedder", "x", " \u200b", "--corpus", "good.jsonl"], "the query is empty"),
+        (["search", "embedder", "x", "--corpus", "empty.jsonl"], "empty.jsonl: there is no text"),
+        (
+            ["embed", "embedder", "x", "--save-ranges", "embedder/config.json"],
+            "--save-ranges embedder/config.json is a file of the model",
+        ),
+        (
+            ["embed", "embedder", "--input", "good.jsonl", "--save-ranges", "good.jsonl"],
+            "--save-ranges good.jsonl is the same as --input good.jsonl",
+        ),
+        (call_train(*GOOD, "--warmup", "1"), "warmup = 1 is neither a share of the steps, below 1"),
         (["search", "embedder", LONG, "--corpus", "good.jsonl"], "text 0: 43 tokens"),
         (
             ["rerank", "three", "good", "--input", "good.jsonl"],
@@ -1333,6 +1346,51 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     before = snapshot(site)
     assert_refused(call(*arguments), message)
+    assert snapshot(site) == before
+
+
+TAKES_A_TEXT = ("TASK", "TEXT", "TEXT_PAIR", "QUERY")
+"""Arguments that may be empty, or say themselves what they want."""
+
+
+def test_nothing_of_a_command_may_be_an_empty_path(call: Call, site: Path) -> None:
+    """A variable that the shell does not know is not the folder one is in."""
+    before = snapshot(site)
+    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if getattr(parameter, "is_flag", False):
+                continue
+            if parameter.param_type_name == "option":
+                given, told = [parameter.opts[0], ""], parameter.opts[0]
+            elif parameter.metavar in TAKES_A_TEXT:
+                continue
+            else:
+                given, told = [""], parameter.metavar
+            message = f"{told} is empty: give it a value"
+            assert_refused(call(name, *given), message)
+    assert_refused(call("pretrain", "--corpus", "good.jsonl", "--corpus="), "--corpus is empty")
+    assert snapshot(site) == before
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: list(sources.read("")),
+        lambda: encodax.train("classification", train="", eval=SENTIMENT),
+        lambda: encodax.load(""),
+    ],
+)
+def test_no_path_of_python_is_empty_either(read: Callable[[], object]) -> None:
+    with pytest.raises(EncodaxError, match=r"path is empty: (name a file|give a model directory)"):
+        read()
+
+
+@pytest.mark.parametrize("out", [".", "/", "..", "./"])
+def test_where_this_runs_is_no_output(call: Call, site: Path, out: str) -> None:
+    before = snapshot(site)
+    message = rf"{re.escape(out.rstrip('/') or '/')} is where this runs; choose another place"
+    assert_refused(call(*call_train(*GOOD, "--out", out)), message)
+    assert_refused(call(*call_train(*GOOD, "--out", out, "--overwrite")), message)
     assert snapshot(site) == before
 
 

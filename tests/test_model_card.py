@@ -132,18 +132,40 @@ SECTION = f"""
 
 
 def test_what_it_is_made_of_is_told_once(tmp_path: Path) -> None:
-    before = card_of(tmp_path, "sequence")
+    before = model_card.SEAL.sub("", card_of(tmp_path, "sequence"))
     card = tmp_path / "my model" / "README.md"
     other = {**ORIGIN, "base": {"sha256": "ef56"}}
     for origin in (other, ORIGIN, ORIGIN):
         model_card.tell_origin(card, origin)
-    assert card.read_text() == before + SECTION
+        assert model_card.is_free(card.parent)
+    assert model_card.SEAL.sub("", card.read_text()) == before + SECTION
     card.write_text(f"My own.\n{SECTION}More.\n")
     model_card.tell_origin(card, other)
     told = card.read_text()
     assert told.startswith("My own.\n")
     assert told.endswith(f"{model_card.END}\nMore.\n")
     assert "ef56" in told and "cd34" not in told
+
+
+def test_the_card_of_a_trained_model_is_written_anew(tmp_path: Path) -> None:
+    card_of(tmp_path, "token")
+    place = tmp_path / "my model"
+    model_card.tell_origin(place / "README.md", ORIGIN)
+    Model.load(published(tmp_path / "other", "bert/sequence")).save(place, overwrite=True)
+    told = (place / "README.md").read_text()
+    assert front_matter(told)["pipeline_tag"] == "text-classification"
+    assert "negative, neutral, positive" in told and "## Training" not in told
+
+
+@pytest.mark.parametrize("old", ["# my model", "## Training", "990", "-->\n"])
+def test_a_card_that_was_changed_anywhere_is_kept(tmp_path: Path, old: str) -> None:
+    card_of(tmp_path, "token")
+    place = tmp_path / "my model"
+    model_card.tell_origin(place / "README.md", ORIGIN)
+    mine = f"{old}mine".join((place / "README.md").read_text().rsplit(old, 1))
+    (place / "README.md").write_text(mine)
+    Model.load(published(tmp_path / "other", "bert/sequence")).save(place, overwrite=True)
+    assert (place / "README.md").read_text() == mine
 
 
 @pytest.mark.parametrize(

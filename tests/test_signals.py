@@ -1,8 +1,9 @@
-"""SIGTERM does what Ctrl-C does, and handlers are as they were afterwards."""
+"""SIGTERM and SIGHUP do what Ctrl-C does, and handlers are as they were afterwards."""
 
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -18,41 +19,82 @@ from encodax.signals import Listener, Terminated, terminable
 
 
 @pytest.fixture(autouse=True)
-def default_handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def default_handlers() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.ENDING}
     yield
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, handler)
 
 
-def test_what_is_done_is_kept_and_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", signals.ENDING)
+def test_what_is_done_is_kept_and_named(tmp_path: Path, number: signal.Signals) -> None:
     place = tmp_path / "answers.jsonl"
     with pytest.raises(Terminated) as error, terminable(), open_output(place) as stream:
         stream.write("one\ntwo\n")
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
     assert (tmp_path / "answers.jsonl.partial").read_text() == "one\ntwo\n"
     assert error.value.__notes__ == [f"the 2 lines that come before it are kept in {place}.partial"]
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_line_ends_with_its_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(cli, "app", lambda: os.kill(os.getpid(), number))
     monkeypatch.setattr(sys, "argv", ["encodax"])
     ends: list[int] = []
     monkeypatch.setattr(signals, "end", ends.append)
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert [stop.value.code] == ends == [143]
-    assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
+    assert [stop.value.code] == ends == [code]
+    assert capsys.readouterr().err == f"error: stopped by {number.name}\n"
 
 
-def test_a_signal_that_is_ignored_stays_so() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@pytest.mark.parametrize("number", signals.ENDING)
+def test_a_signal_that_is_ignored_stays_so(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_IGN)
     with terminable():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is signal.SIG_IGN
+    signal.signal(number, signal.SIG_DFL)
+
+
+CLOSED = """
+import sys, time
+from encodax import cli
+from encodax.data.sources import open_output
+def app():
+    with open_output(sys.argv[1]) as stream:
+        stream.write("one\\n")
+        cli.errors.print("begins")
+        while True:
+            time.sleep(0.001)
+            cli.errors.print("goes on")
+cli.app = app
+cli.main()
+"""
+
+
+def test_a_terminal_that_is_closed_loses_no_answers(tmp_path: Path) -> None:
+    """What is told to it then is not heard, which is no reason to end otherwise."""
+    place = tmp_path / "answers.jsonl"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads, which the child does not use
+        child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", CLOSED, str(place)])
+    try:
+        while b"goes on" not in os.read(terminal, 1024):
+            pass
+    finally:
+        os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert (tmp_path / "answers.jsonl.partial").read_text() == "one\n"
 
 
 def test_a_caller_is_given_what_nobody_has_acted_on() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from encodax import __version__, signals
 from encodax.data import formats, sources
@@ -32,7 +32,7 @@ from encodax.host_memory import keep_freed_memory
 from encodax.inference.progress import counted
 from encodax.json_files import ModelFiles, shown
 from encodax.signals import Terminated, terminable
-from encodax.terminal import Terminal, table
+from encodax.terminal import Screen, Terminal, table
 
 if TYPE_CHECKING:
     from encodax.config import ModelConfig
@@ -55,6 +55,24 @@ class _Commands(TyperGroup):
             return super().invoke(context)
 
 
+class _Command(TyperCommand):
+    """A command that takes no empty value: of a path it would be the folder one is in."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.get_params(ctx):
+            name, value = parameter.opts[0], given.get(parameter.name or "")
+            if parameter.param_type_name == "argument":
+                name = getattr(parameter, "metavar", None) or name
+                if name not in ("MODEL", "OUT"):  # a text, which is told by its number
+                    continue
+            if "" in (value if isinstance(value, list) else [value]):
+                raise EncodaxError(
+                    f"{name} is empty: give it a value (is a variable of the shell not set?)"
+                )
+        return super().parse_args(ctx, args)
+
+
 @contextmanager
 def _plainly() -> Iterator[None]:
     """Errors of click say what the user gave: a name of a file may hold anything."""
@@ -74,6 +92,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+command = functools.partial(app.command, cls=_Command)
 errors = Terminal(stderr=True)
 
 LONGEST_READ = 500_000
@@ -167,7 +186,7 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
+@command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Of the dates, the parameters, the order.")] = 0,
@@ -350,7 +369,7 @@ _OBJECTIVE = "Objective"
 _TUNING = "Tuning in part"
 
 
-@app.command()
+@command()
 def train(
     task: Annotated[
         str,
@@ -576,7 +595,7 @@ def train(
                             --train-target a.de, and so for --eval
 
     The learning curve is in OUT/metrics.jsonl, and as a page in OUT/report.html.
-    A run that was stopped, by SIGTERM or by force, goes on to the same bits:
+    A run that was stopped, by a signal or by force, goes on to the same bits:
     give the same command with --resume. At the end, one JSON object on standard
     output says how well the best model does.
 
@@ -608,7 +627,7 @@ def _data(file: Path, target: Path | None) -> Any:
     return file if target is None else Aligned(file, target)
 
 
-@app.command()
+@command()
 def pretrain(
     corpus: Annotated[
         list[str],
@@ -750,7 +769,7 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
         raise EncodaxError(f"widths {text!r}: wants numbers, such as 192,96") from None
 
 
-@app.command()
+@command()
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory of a training run.")],
 ) -> None:
@@ -830,7 +849,7 @@ def _early_stopping(value: str | None) -> bool | str | None:
     return words.get(value, value)
 
 
-@app.command()
+@command()
 def evaluate(
     model: ModelPath,
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
@@ -931,7 +950,7 @@ def evaluate(
     print(json.dumps(found))
 
 
-@app.command()
+@command()
 def predict(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1005,7 +1024,7 @@ def predict(
             stream.write(_line({**fields, **told}))
 
 
-@app.command()
+@command()
 def embed(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1070,7 +1089,7 @@ def embed(
         raise EncodaxError("give --ranges or --save-ranges, not both: what is read is not made")
     _check_output(output, model, input)
     if save_ranges is not None:
-        _check_output(str(save_ranges), model, input)
+        _check_output(str(save_ranges), model, input, option="--save-ranges")
     overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {"--ranges": ranges})
     stored = vectors.storage(vector_type, None if ranges is None else vectors.read_ranges(ranges))
     empties = Empties(on_empty)
@@ -1089,7 +1108,7 @@ def embed(
         seen.save(save_ranges)
 
 
-@app.command("embed-corpus")
+@command("embed-corpus")
 def embed_corpus(
     model: ModelPath,
     input: Annotated[
@@ -1152,7 +1171,7 @@ def embed_corpus(
     sys.stdout.write(_line({"output": output, **asdict(result)}))
 
 
-@app.command()
+@command()
 def translate(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1298,7 +1317,7 @@ def translate(
                 stream.write(" ".join(answer.text.splitlines()) + "\n")
 
 
-@app.command("fill-mask")
+@command("fill-mask")
 def fill_mask(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
@@ -1344,7 +1363,7 @@ def fill_mask(
             sys.stdout.write(_line({**line, "guesses": [asdict(guess) for guess in guesses]}))
 
 
-@app.command()
+@command()
 def search(
     model: ModelPath,
     queries: Annotated[list[str], typer.Argument(metavar="QUERY")],
@@ -1380,6 +1399,8 @@ def search(
     nearest = embedder.nearest(queries, top_k=top_k, truncate=truncate)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
     kept = searched(answers, nearest)  # the texts of hits alone
+    if not kept:
+        raise EncodaxError(f"{formats.name_of(corpus)}: there is no text to search")
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
             logging.getLogger("encodax").warning(
@@ -1394,7 +1415,7 @@ def search(
             sys.stdout.write(_line({**line, "text": example.text}))
 
 
-@app.command()
+@command()
 def rerank(
     model: ModelPath,
     query: Annotated[str, typer.Argument(metavar="QUERY")],
@@ -1442,7 +1463,7 @@ def rerank(
         sys.stdout.write(_line({**line, "text": text_of(records[index])}))
 
 
-@app.command()
+@command()
 def explore(
     model: ModelPath,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or - to read it.")],
@@ -1516,7 +1537,7 @@ def _whole_input() -> str:
     return text
 
 
-@app.command()
+@command()
 def info(
     model: ModelPath,
     revision: Revision = None,
@@ -1583,7 +1604,7 @@ def _print_files(files: ModelFiles) -> None:
     _for_tables(width=160).print(told)
 
 
-@app.command()
+@command()
 def plan(
     preset: Annotated[
         str | None, typer.Option(help="Size of a new model: tiny, mini, small, base.")
@@ -1662,14 +1683,16 @@ def plan(
     _for_tables(width=100).print(table_of(found, expected))
 
 
-def _check_output(output: str, model: str, input: str | None = None) -> None:
+def _check_output(
+    output: str, model: str, input: str | None = None, *, option: str = "--output"
+) -> None:
     """Refuse, before any work, an output that cannot be written, or would replace what is read."""
     from encodax import overlap, saved_model
 
     sources.check_output(output)
-    overlap.check_apart({"--output": output}, {"--input": input})
+    overlap.check_apart({option: output}, {"--input": input})
     if output != "-" and saved_model.is_of_model(Path(output), Path(model)):
-        raise EncodaxError(f"--output {output} is a file of the model: write to another place")
+        raise EncodaxError(f"{option} {output} is a file of the model: write to another place")
 
 
 def _names(columns: str | None) -> list[str] | dict[str, str] | None:
@@ -1753,7 +1776,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
     errors.print(f"warning: {message}", soft_wrap=True)
 
 
-STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, signal.SIGTERM)))
+STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, *signals.ENDING)))
 """Exit codes of a command that a signal has ended."""
 
 
@@ -1804,7 +1827,8 @@ def _run() -> None:
             logging.getLogger("encodax").warning("%s", note)
         if isinstance(interrupt, Terminated):
             errors.print(f"error: {interrupt}", style="red", highlight=False)
-        sys.exit(STOPPED[isinstance(interrupt, Terminated)])
+        number = interrupt.signal if isinstance(interrupt, Terminated) else signal.SIGINT
+        sys.exit(signals.exit_code(number))
 
 
 def _open_streams() -> None:
@@ -1825,6 +1849,9 @@ def _open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if sys.stderr.isatty():
+        raw = io.BufferedWriter(Screen(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, line_buffering=True)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
     if is_closed:

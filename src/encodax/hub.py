@@ -41,6 +41,8 @@ def directory_of(
             reached.
     """
     path, name = Path(path_or_id), str(path_or_id)
+    if not name:
+        raise EncodaxError("the model's path is empty: give a model directory, or an id of the hub")
     if os.path.isdir(path):  # also where the name is too long for a path
         return path
     if os.path.exists(path) or not HUB_ID.fullmatch(name) or name.startswith("."):

@@ -87,12 +87,14 @@ def tell_origin(card: Path, origin: Mapping[str, Any]) -> None:
     """
     try:
         before = card.read_text(encoding="utf-8") if card.is_file() else ""
-        kept, _, rest = before.partition(BEGIN)
+        own = _own_part(before)
+        kept, _, rest = (before if own is None else own).partition(BEGIN)
         has_section = END in rest
         if not has_section and (rest or SAVED_BY not in kept):
             return
         section = f"{BEGIN}\n{_origin(origin)}{END}"
         after = f"{kept.rstrip()}\n\n{section}{rest.partition(END)[2] or chr(10)}"
+        after = after if own is None else _sealed(after)
         if after != before:
             with outputs.open_file(card) as stream:
                 stream.write(after)
@@ -155,8 +157,7 @@ SEAL = re.compile(r"\n<!-- Written by Encodax, and not changed since: ([0-9a-f]{
 
 def write(directory: Path, card: str) -> None:
     """Write a card, so that it can be told whether anybody has changed it."""
-    sealed = f"{card}\n<!-- Written by Encodax, and not changed since: {_digest(card)} -->\n"
-    (directory / CARD_FILE).write_text(sealed, encoding="utf-8")
+    (directory / CARD_FILE).write_text(_sealed(card), encoding="utf-8")
 
 
 def is_free(directory: Path) -> bool:
@@ -165,11 +166,20 @@ def is_free(directory: Path) -> bool:
     if not path.is_file() or path.is_symlink():
         return not path.is_symlink() and not path.exists()
     try:
-        found = path.read_bytes().decode()
+        return _own_part(path.read_bytes().decode()) is not None
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _sealed(card: str) -> str:
+    return f"{card}\n<!-- Written by Encodax, and not changed since: {_digest(card)} -->\n"
+
+
+def _own_part(found: str) -> str | None:
+    """A card without its seal, or None where somebody has changed it."""
     seal = SEAL.search(found)
-    return seal is not None and seal[1] == _digest(found[: seal.start()])
+    is_own = seal is not None and seal[1] == _digest(found[: seal.start()])
+    return found[: seal.start()] if seal is not None and is_own else None
 
 
 def _digest(card: str) -> str:

@@ -43,6 +43,8 @@ REPLACING = ".encodax-replacing"
 """Stands in a directory while its files are replaced one by one, and says what is left to do."""
 MOST_LINKS = 10_000
 """Foreign files that are linked into a new directory; where there are more, it is done in place."""
+LONGEST_NAME = 255 - len(f".{locks.SUFFIX}")
+"""Bytes of the name of a directory: file systems take 255, and its lock has that and more."""
 
 Names = Callable[[str], bool]
 """Whether a name, relative to a directory, is one that goes."""
@@ -105,8 +107,7 @@ def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ())
             name of a file or a folder that is to be replaced.
     """
     _check_no_file(target)
-    if Path.cwd().is_relative_to(target.resolve()):
-        raise EncodaxError(f"{target} is where this runs; choose another place")
+    check_not_here(target)
     if not target.is_dir():
         return
     try:
@@ -123,6 +124,41 @@ def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ())
         )
     if taken:
         raise _in_the_way(target / taken[0])
+
+
+def check_not_here(target: Path) -> None:
+    """Refuse the directory we are in, or one above it: it cannot be replaced under our feet.
+
+    Raises:
+        EncodaxError: it is that, whatever the disk holds.
+    """
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise EncodaxError(f"{target} is where this runs; choose another place")
+
+
+def check_name(target: Path) -> None:
+    """Refuse a directory beside which nothing could stand that has its name and an ending.
+
+    Raises:
+        EncodaxError: its name is too long.
+    """
+    size = len(os.fsencode(target.name))
+    if size > LONGEST_NAME:
+        raise EncodaxError(
+            f"the name {target.name} has {size} bytes, and the names beside it that are made of it "
+            f"leave room for {LONGEST_NAME}: choose a shorter one"
+        )
+
+
+def beside(place: Path, ending: str) -> Path:
+    """The path beside a directory to write that is called as it is, and ends so.
+
+    Raises:
+        EncodaxError: see `check_not_here`: of such a one there may be no name.
+    """
+    check_not_here(place)
+    named = place if place.name not in ("", "..") else place.resolve()
+    return named.with_name(named.name + ending)
 
 
 def _check_no_file(target: Path) -> None:
@@ -187,6 +223,33 @@ def open_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
         stage.replace(path)
     finally:
         stage.unlink(missing_ok=True)
+
+
+@contextmanager
+def unfinished_file(place: Path) -> Iterator[Path]:
+    """A new file to write beside a place, locked as long as this lasts and its process lives.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        stage = place.with_name(unfinished_name(place.name))
+        stage.touch()
+        with locks.flocked(stage, wait=locks.READ_SECONDS) as is_held:
+            if is_held is not False:  # else another has taken it for left, as it had no lock yet
+                yield stage
+                return
+
+
+def left_unfinished(place: Path) -> Iterator[Path]:
+    """What writers have left of a file that were killed, each locked; not what is being written."""
+    with suppress(OSError):  # whose folder may not be listed
+        for name in sorted(os.listdir(place.parent)):
+            path = place.with_name(name)
+            if is_unfinished(name, place.name) and path.is_file() and not path.is_symlink():
+                with locks.flocked(path) as is_left:
+                    if is_left:
+                        yield path
 
 
 def take_mode(new: Path, old: Path) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, heard at once, also while the main thread compiles.
+"""SIGTERM, SIGHUP and SIGINT, heard at once, also while the main thread compiles.
 
 Python runs a handler in the main thread, between two instructions of its own: not while XLA
 compiles, a step runs or a file is written. So a thread reads the numbers of signals from a pipe
@@ -24,8 +24,17 @@ CLOSED = 0
 """In the pipe: no more is to be read. No signal has this number."""
 
 
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to end, beside Ctrl-C: a scheduler, or a terminal that is closed."""
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has come: what is done then is what Ctrl-C does, with an exit code of its own."""
+    """One of `ENDING` has come: what is done then is what Ctrl-C does, with its own exit code."""
+
+    def __init__(self, number: signal.Signals):
+        """Say which one."""
+        super().__init__(f"stopped by {number.name}")
+        self.signal = number
 
 
 class Listener:
@@ -145,22 +154,22 @@ def exit_code(number: signal.Signals) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does.
+    """Let SIGTERM and SIGHUP do what Ctrl-C does.
 
     Raises:
-        Terminated: it has come. Where this does not come to its end in time, the process does.
+        Terminated: one has come. Where this does not come to its end in time, the process does.
     """
 
     def act(number: signal.Signals) -> None:
         if not listener.is_answered:
             listener.is_answered = True
-            raise Terminated("stopped by SIGTERM")
+            raise Terminated(number)
 
     def leave(number: signal.Signals) -> None:
         # What was raised may have been dropped where Python drops all, as in a finalizer.
-        leave_at_once(number, "stopped by SIGTERM")
+        leave_at_once(number, str(Terminated(number)))
 
-    listener = Listener((signal.SIGTERM,), act, leave)
+    listener = Listener(ENDING, act, leave)
     with listener:
         yield
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,6 +37,19 @@ class Terminal(Console):
         for piece in super().render(renderable, options):
             text = "\n".join(map(plain, piece.text.split("\n")))
             yield piece if piece.control or text == piece.text else piece._replace(text=text)
+
+
+class Screen(io.FileIO):
+    """A terminal to write to. Of one that has been closed nothing is said: SIGHUP tells that."""
+
+    def write(self, content: Any, /) -> int:
+        """The bytes that were written, or would have been."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(content)
 
 
 def table(*heads: str, numbers: int = 0, **options: Any) -> Table:

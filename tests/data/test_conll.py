@@ -40,6 +40,16 @@ SENTENCES = {
     "conll2003": ("EU B-ORG\n\nrejects O\n", [("EU", "B-ORG", 1), ("rejects", "O", 3)]),
     "bio": (WNUT, [("@x #CSCW", "O O", 1), ("#a=b New_York", "O B-LOC", 4)]),
     "iob": (MULTICONER, [("it Ada", "O B-PER", 2), ("yes", "O", 6)]),
+    "x.conll": (
+        "# comment\na O\n# O\n\n# one\n# two words\nb NOUN\n\n# O\n1 O\n\n# B-X\n\n#\tSYM\n# \tA\n",
+        [
+            ("a #", "O O", 2),
+            ("b", "NOUN", 7),
+            ("# 1", "O O", 9),
+            ("#", "B-X", 12),
+            ("# #_", "SYM A", 14),
+        ],
+    ),
     "iob2": ("# text = a O\na O\nb\u00a0c  O \n", [("a b\u00a0c", "O O", 2)]),
 }
 

@@ -251,7 +251,7 @@ def test_a_column_whose_name_is_no_utf_8_is_refused(tmp_path: Path) -> None:
         ("a.txt", b"", "the file is empty"),
         ("a.jsonl", b"\n\n", "the file is empty"),
         ("a.csv", b"a,b\n", "the file is empty"),
-        ("a.txt.gz", gzip.compress(b"text\n" * 9, mtime=0)[:-9], "line 0: cannot be read"),
+        ("a.txt.gz", gzip.compress(b"text\n" * 9, mtime=0)[:-9], "line 9: cannot be read"),
         (
             "a.xml",
             b"x",

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -154,7 +155,17 @@ BAD = {
     "Latin-1, tsv": ("a.tsv", b"a\tb\n\xe9\t2\n", r"line 2: not UTF-8"),
     "Latin-1, text": ("a.txt", b"a\nb\n\xe9\n", r"line 3: not UTF-8"),
     "UTF-16": ("a.txt", "a\n".encode("utf-16"), r"line 1: not UTF-8"),
-    "old Mac lines": ("a.csv", b"a,b\r1,2\r3,4\r", r"line 1: cannot be read"),
+    "UTF-32": ("a.txt", "a\n".encode("utf-32"), r"line 1: not UTF-8 but UTF-32; .* -f utf-32 -t"),
+    "UTF-32, the other way": (
+        "a.csv", b"\0\0\xfe\xff" + "a\n".encode("utf-32be"), r"line 1: not UTF-8 but UTF-32;",
+    ),
+    "packed twice": ("a.txt", gzip.compress(gzip.compress(b"a\n")), r"packed \(gzip, twice\); "),
+    "old Mac lines": (
+        "a.csv", b"a,b\r1,2\r3,4\r", r"line 1: a line ends in CR alone, .*: tr '\\r' '\\n' < ",
+    ),
+    "a CR in a line": ("a.tsv", b"a\tb\n1\r2\t3\n", r"line 2: a line ends in CR alone"),
+    "old Mac texts": ("a.txt", b"one\rtwo\r", r"line 1: a line ends in CR alone"),
+    "old Mac words": ("a.conll", b"a O\rb O\r\rc O", r"line 1: a line ends in CR alone"),
 }  # fmt: skip
 
 
@@ -244,6 +255,29 @@ def test_records_in_memory_are_named_by_index() -> None:
     ]
 
 
+def test_a_carriage_return_may_be_in_a_text(tmp_path: Path) -> None:
+    assert fields(written(tmp_path, "a.txt", "one\rtwo\nthree\r\n")) == [
+        {"text": "one\rtwo"}, {"text": "three"},
+    ]  # fmt: skip
+    assert fields(written(tmp_path, "b.txt", "one\r")) == [{"text": "one"}]
+    assert fields(written(tmp_path, "c.csv", 'a,b\n"x\ry",1\n')) == [{"a": "x\ry", "b": "1"}]
+
+
+def test_what_breaks_off_is_told_alike(tmp_path: Path) -> None:
+    """In order, and where all is unpacked first, with the number of the line that is whole."""
+    lines = "".join(json.dumps({"text": f"number {number}"}) + "\n" for number in range(5000))
+    path = tmp_path / "a.jsonl.gz"
+    whole = gzip.compress(lines.encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EncodaxError) as in_order:
+        list(read(path))
+    with pytest.raises(EncodaxError) as unpacked:
+        open_records(path)
+    assert str(in_order.value) == str(unpacked.value)
+    number = re.search(r"a.jsonl.gz, after line (\d+): cannot be read", str(unpacked.value))
+    assert number and 1000 < int(number[1]) < 5000
+
+
 def test_output_is_there_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with open_output(path) as stream:
@@ -297,6 +331,38 @@ def test_what_was_done_before_any_other_error_is_kept(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [
         f"the one line that comes before it is kept in {path}.partial"
     ]
+
+
+KILLED = """
+import os, signal, sys
+from encodax.data.sources import open_output
+with open_output(sys.argv[1]) as stream:
+    stream.write(sys.argv[2])
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_given_a_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = tmp_path / "out.jsonl", tmp_path / "other.jsonl"
+    for place, text in ((path, ""), (path, "one\ntw"), (other, "mine")):
+        subprocess.run([sys.executable, "-c", KILLED, str(place), text], check=False)
+    with open_output(path) as live:
+        live.write("whole\n")
+        assert Path(f"{path}.partial").read_text() == "one\ntw"
+        assert [record.getMessage() for record in caplog.records] == [
+            f"a command was killed while it wrote {path}: its part is {path}.partial"
+        ]
+        with open_output(path) as second:  # what is being written now stays
+            second.write("second\n")
+        assert path.read_text() == "second\n"
+    assert path.read_text() == "whole\n"
+    hidden = [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
+    assert len(hidden) == 1 and hidden[0].startswith(".other.jsonl.")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(caplog.records) == 1
 
 
 def test_output_may_go_to_a_pipe_by_its_number() -> None:

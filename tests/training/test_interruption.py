@@ -188,7 +188,8 @@ with Interruption(lambda: "runs/a.checkpoints/7 is saved: go on with --resume"):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "grace"), [([signal.SIGTERM], 0.5), ([signal.SIGINT, signal.SIGINT], 60)]
+    ("kinds", "grace"),
+    [([signal.SIGTERM], 0.5), ([signal.SIGHUP], 0.5), ([signal.SIGINT, signal.SIGINT], 60)],
 )
 def test_what_cannot_be_interrupted_is_left(kinds: list[signal.Signals], grace: float) -> None:
     with subprocess.Popen(

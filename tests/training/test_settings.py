@@ -30,7 +30,10 @@ from encodax.training import NewModel, TrainSettings
         ({"clip_norm": 0.0}, "clip_norm = 0.0"),
         ({"evaluate_every": 0}, "evaluate_every = 0"),
         ({"patience": 0}, "patience = 0"),
-        ({"warmup": 1.0}, r"warmup = 1.0 is neither in 0\.\.1 nor a number of"),
+        (
+            {"warmup": 1.0},
+            "warmup = 1 is neither a share of the steps, below 1, nor a number of",
+        ),
         ({"warmup": -0.1}, "warmup = -0.1"),
         ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
         ({"label_smoothing": float("nan")}, "label_smoothing = nan"),

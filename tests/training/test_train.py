@@ -426,6 +426,25 @@ def test_what_is_in_the_way_is_refused_before_the_first_step(tmp_path: Path, nam
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_checkpoints_are_beside_the_place_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    found = run(out=Path("../model/inner/.."), overwrite=True, **GENTLY)
+    assert found.checkpoints == tmp_path / "model.checkpoints"
+    assert {path.name for path in tmp_path.iterdir()} == {"else", "model", "model.checkpoints"}
+
+
+@pytest.mark.parametrize("choices", [{"out": "x" * 250}, {"checkpoints": "ü" * 125}])
+def test_a_name_leaves_room_for_those_beside_it(tmp_path: Path, choices: dict[str, str]) -> None:
+    places = {name: tmp_path / place for name, place in {"out": "model", **choices}.items()}
+    with pytest.raises(EncodaxError, match=r"^the name .* has 250 bytes, .*for 241: choose a s"):
+        run(**places)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("choices", [{"out": "file/model"}, {"checkpoints": "file/x"}])
 def test_what_cannot_be_written_is_refused_before_the_first_step(
     tmp_path: Path, choices: dict[str, str]

@@ -151,7 +151,7 @@ def test_batches_may_be_counted_in_examples() -> None:
         ({"train": [{"target": "a"}]}, "example 0: no field 'source'"),
         ({"eval": [{"source": "a" * 40, "target": "b"}]}, "example 0: 41 tokens, and the model"),
         ({"eval": [{"source": "a", "target": "b" * 40}]}, "target of example 0: 41 tokens, and"),
-        ({"warmup": 1.5}, "warmup = 1.5 is neither in 0..1 nor a number of steps"),
+        ({"warmup": 1.5}, "warmup = 1.5 is neither a share of the steps, below 1, nor a number"),
         ({"beta2": 1.0}, "beta2 = 1.0 is not in 0..1"),
         ({"average": 0}, "average = 0 is not above 0"),
         ({"attention_dropout_rate": 1.0}, "attention_dropout_rate = 1.0 is not in 0..1"),

@@ -24,6 +24,7 @@ Sentence = list[list[str]]
 Rows = Iterator[tuple[int, Sentence]]
 _Line = tuple[int, str]
 _DOCUMENT = "-DOCSTART-"
+_TAG = re.compile(r"O|[A-Z]-.+")
 _NUMBER = re.compile(r"\d+(-\d+|\.\d+)?")
 
 
@@ -116,7 +117,7 @@ def _cells_of_lines(group: list[_Line], name: str) -> Iterator[tuple[int, list[s
     is_before = True
     for number, line in group:
         cells = _cells(line)
-        is_before = is_before and _is_comment(cells, width)
+        is_before = is_before and _is_comment(line, cells, width)
         if is_before:
             continue
         problem = _problem(cells, width)
@@ -130,11 +131,16 @@ def _cells(line: str) -> list[str]:
     return line.rstrip("\t").split("\t") if "\t" in line else re.split(" +", line)
 
 
-def _is_comment(cells: list[str], width: int) -> bool:
-    """Whether a line before the first word is none: `# text = ...`; `# O` is a word and its tag."""
+def _is_comment(line: str, cells: list[str], width: int) -> bool:
+    """Whether a line before the first word is none: `# text = ...`, or `# comment`.
+
+    Of two columns `# O` and `# B-LOC` are a word and its tag, and so is what has a tab between.
+    """
     if not cells[0].startswith("#"):
         return False
-    return len(cells) != width or (cells[0] == "#" and any("=" in cell for cell in cells))
+    if len(cells) != width or (cells[0] == "#" and any("=" in cell for cell in cells)):
+        return True
+    return width == 2 and line.startswith("# ") and not _TAG.fullmatch(cells[1])
 
 
 def _problem(cells: list[str], width: int) -> str:

@@ -82,8 +82,9 @@ def chunks_of(stream: Any, name: str) -> Iterator[bytes]:
         EncodaxError: it breaks off.
     """
     lines = 0
+    read = getattr(stream, "read1", stream.read)  # of what breaks off, all that there is
     try:
-        while chunk := stream.read(CHUNK):
+        while chunk := read(CHUNK):
             yield chunk
             lines += chunk.count(b"\n")
     except (EOFError, OSError, zlib.error) as error:

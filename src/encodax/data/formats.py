@@ -121,13 +121,16 @@ def too_long(name: str, number: int, line: bytes) -> EncodaxError:
     )
 
 
+GZIP = b"\x1f\x8b"
+"""How what gzip has packed begins."""
 PACKED = {
+    GZIP: "gzip, twice",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ": "xz",
     b"BZh": "bzip2",
     b"PK\x03\x04": "zip, as files of Excel are, which save as CSV",
 }
-"""How the bytes of packed files begin; gzip is read as it is."""
+"""How the bytes of packed files begin; what gzip has packed once is unpacked by then."""
 
 
 def not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
@@ -139,7 +142,10 @@ def not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
     if number == 1 and line.startswith(b"PAR1"):
         return EncodaxError(f"{what}: the file is Parquet; let its name end in .parquet")
     path = "" if name == name_of("-") else f" {name}"
-    if number == 1 and is_of_two_bytes(line):
+    if number == 1 and line.startswith(MARKS_OF_FOUR):
+        encoding = "utf-32"
+        what += " but UTF-32"
+    elif number == 1 and is_of_two_bytes(line):
         encoding = "utf-16"
         if not line.startswith(MARKS):
             encoding = "utf-16be" if line.startswith(b"\0") else "utf-16le"
@@ -161,6 +167,8 @@ def _is_windows(line: bytes) -> bool:
 
 MARKS = (b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-16."""
+MARKS_OF_FOUR = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
+"""Those of UTF-32."""
 
 
 def is_of_two_bytes(line: bytes) -> bool:
@@ -219,6 +227,8 @@ def check_readable(path: Path | str) -> None:
     """
     if is_stream(path) or os.path.isfile(path):
         return
+    if not str(path):
+        raise EncodaxError("a path is empty: name a file")
     if os.path.isdir(path):
         raise EncodaxError(f"{path} is a folder, not a file")
     if os.path.exists(path):
@@ -279,6 +289,14 @@ def named_and_renamed(columns: Columns | None) -> tuple[Sequence[str] | None, Ma
     return (None, columns) if isinstance(columns, Mapping) else (columns, {})
 
 
+def _ends_in_cr(name: str, number: int) -> EncodaxError:
+    path = "" if name == name_of("-") else f" < {name}"
+    return EncodaxError(
+        f"{name}, line {number}: a line ends in CR alone, as on old Macintoshes; convert it, as "
+        f"in: tr '\\r' '\\n'{path}"
+    )
+
+
 def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -> str:
     """How the lines of a file become records, by its format and its first line: a key of `FORMS`.
 
@@ -292,8 +310,11 @@ def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -
         name: of the file.
 
     Raises:
-        EncodaxError: the file says that its cells are apart by something else.
+        EncodaxError: the file says that its cells are apart by something else; or it has one line,
+            as its lines end in CR.
     """
+    if format in CUT_AT_LINES and "\n" not in first and "\r" in first.rstrip("\r"):
+        raise _ends_in_cr(name, 1)
     if format != "csv":
         return format
     told = SEPARATOR.fullmatch(first)
@@ -388,6 +409,8 @@ def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple
             try:
                 cells = next(reader, None)
             except csv.Error as error:
+                if "new-line character" in str(error):  # its advice is for who opens the file
+                    raise _ends_in_cr(name, number) from None
                 raise EncodaxError(f"{name}, line {number}: cannot be read: {error}") from None
             if cells is None:
                 return
@@ -469,6 +492,8 @@ FORMATS: dict[str, Format] = {
 """Formats of text, by name."""
 FORMS = FORMATS | {f"csv{mark}": _table(mark) for mark in MARKS_OF_CELLS}
 """The same, and the forms that CSV has."""
+CUT_AT_LINES = ("txt", "conll", "conllu")
+"""Formats in which a line may have any character, and says nothing of it."""
 TABLES = tuple(name for name, format in FORMATS.items() if format.has_columns)
 NAMES = (*FORMATS, "json", "parquet")
 """All formats that a file may have."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,8 +18,7 @@ from encodax.data import documents, formats, parquet
 from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 
-GZIP = b"\x1f\x8b"
-"""How what gzip has packed begins."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def opened(path: Path | str) -> Iterator[Any]:
     if str(path) == "-":
         yield _unpacked(_standard_input())
         return
-    path = Path(path)
     formats.check_readable(path)
+    path = Path(path)
     try:
         file = path.open("rb")
     except OSError as error:
@@ -179,7 +179,9 @@ def _gunzipped(stream: Any) -> Any:
 
 def _is_gzip(stream: Any) -> bool:
     begin = stream.peek(2)[:2] if hasattr(stream, "peek") else b""
-    return bool(begin) and GZIP.startswith(begin)  # a slow pipe may have sent one byte so far
+    return bool(begin) and formats.GZIP.startswith(
+        begin
+    )  # a slow pipe may have sent one byte so far
 
 
 class _AsItComes:
@@ -216,7 +218,8 @@ def open_output(
     """A file to write to, or standard output for `-`; a file is there whole or not at all.
 
     Where the work ends early, what was written until then is kept beside the file, as
-    FILE.partial, and the error says so. What is no plain file, such as a pipe or /dev/null, is
+    FILE.partial, and the error says so; what a writer left that was killed is given that name by
+    the next one. What is no plain file, such as a pipe or /dev/null, is
     written to as it is.
 
     Args:
@@ -229,32 +232,57 @@ def open_output(
         yield sys.stdout.buffer if binary else sys.stdout
         return
     place, is_plain = _place_of(path)
-    stage = place.with_name(outputs.unfinished_name(place.name)) if is_plain else place
     try:
-        try:
-            with _writing(stage, binary) as stream:
+        if not is_plain:
+            with _writing(place, binary) as stream:
                 yield stream
-        except OSError:  # nothing more can be written
-            raise
-        except BaseException as error:
-            size = stage.stat().st_size if count is None else count()
-            if is_plain and size:
-                kept = partial_of(path)
-                written = _count_of_lines(stage) if count is None else size
-                stage.replace(os.path.realpath(kept))
-                error.add_note(note_of_partial(written, unit, kept))
-            raise
-        if is_plain:
-            outputs.take_mode(stage, place)
-            stage.replace(place)
+            return
+        _keep_what_is_left(path, place)
+        with outputs.unfinished_file(place) as stage:
+            try:
+                with (
+                    _kept_where_it_ends(stage, path, unit, count),
+                    _writing(stage, binary) as stream,
+                ):
+                    yield stream
+                outputs.take_mode(stage, place)
+                stage.replace(place)
+            finally:
+                with suppress(OSError):
+                    stage.unlink()
     except BrokenPipeError:  # who reads it has seen enough
         raise
     except OSError as error:
         raise EncodaxError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if is_plain:
-            with suppress(OSError):
-                stage.unlink()
+
+
+@contextmanager
+def _kept_where_it_ends(
+    stage: Path, path: Path | str, unit: str, count: Callable[[], int] | None
+) -> Iterator[None]:
+    """Keep what was written beside the file where the work ends early; the error says so."""
+    try:
+        yield
+    except OSError:  # nothing more can be written
+        raise
+    except BaseException as error:
+        if size := stage.stat().st_size if count is None else count():
+            kept = partial_of(path)
+            written = _count_of_lines(stage) if count is None else size
+            stage.replace(os.path.realpath(kept))
+            error.add_note(note_of_partial(written, unit, kept))
+        raise
+
+
+def _keep_what_is_left(path: Path | str, place: Path) -> None:
+    """Give a name that is seen to what a writer of this file was killed in the midst of."""
+    for left in outputs.left_unfinished(place):
+        if left.stat().st_size:
+            kept = partial_of(path)
+            left.replace(os.path.realpath(kept))
+            logger.warning("a command was killed while it wrote %s: its part is %s", path, kept)
+        else:
+            left.unlink()
 
 
 def check_output(path: Path | str) -> None:

@@ -19,7 +19,7 @@ from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
 from encodax.inference.vectors import Hit, Nearest
 from encodax.model import Model
-from encodax.tasks.empty import Empties, OnEmpty, refuse_unseen
+from encodax.tasks.empty import Empties, OnEmpty, empty_query, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
 from encodax.tokenizer import Encoding
 
@@ -262,7 +262,10 @@ class Embedder(OfModel):
         self, queries: Sequence[str], *, top_k: int = 10, truncate: bool = False
     ) -> Nearest:
         """The same search, of a corpus whose vectors come a piece at a time (`Nearest.add`)."""
-        found = self.encode_query(queries, truncate=truncate)
+        try:
+            found = self.encode_query(queries, truncate=truncate)
+        except EmptyText:
+            raise empty_query() from None
         return Nearest(found, top_k, self.model.config.usage.similarity)
 
 

@@ -27,7 +27,7 @@ from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset, seen
 from encodax.tasks.decoding import DecodingOptions, decoding_of
-from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, labelled
+from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, empty_query, labelled
 from encodax.tasks.examples import at_hand, examples_of_records
 from encodax.tasks.judged import check_judged
 from encodax.tasks.question_answering import Answer as SpanAnswer
@@ -459,7 +459,7 @@ class Reranker(OfModel):
             empties: what becomes of empty texts, where they are not refused.
         """
         if not query.strip():
-            raise EncodaxError("the query is empty: ask for something")
+            raise empty_query()
         pairs = (replace(example, text=(query, example.parts[0])) for example in examples)
         found = self._classifier.answers(pairs, truncate=truncate, prompt=prompt, empties=empties)
         return ((replace(pair, text=pair.parts[1]), self._score(answer)) for pair, answer in found)

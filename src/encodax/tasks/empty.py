@@ -40,6 +40,11 @@ NO_ANSWER: dict[str, dict[str, Any]] = {
 """What JSON says of an empty text whose place is kept, by the name of the task."""
 
 
+def empty_query() -> EncodaxError:
+    """The error of a query that asks for nothing; there is no other to go on with."""
+    return EncodaxError("the query is empty: ask for something")
+
+
 class Empties:
     """What is done with the empty texts of a stream, and how many there were."""
 

@@ -1,4 +1,6 @@
-"""SIGTERM or SIGINT asks a run to save and end: what schedulers send before they take a machine.
+"""SIGTERM, SIGHUP or SIGINT asks a run to save and end.
+
+Schedulers send SIGTERM before they take a machine; SIGHUP comes where a terminal is closed.
 
 What may be left off at any moment, as it is done again when the run goes on, stops at once; a step
 or a save comes to its end first. Where that takes too long, as compiling may, the process ends in
@@ -43,7 +45,7 @@ class Asked(KeyboardInterrupt):
 
 
 class Interruption:
-    """Notes SIGTERM and SIGINT while it is open."""
+    """Notes SIGTERM, SIGHUP and SIGINT while it is open."""
 
     def __init__(self, way_on: Callable[[], str]) -> None:
         """Note none yet.
@@ -54,7 +56,7 @@ class Interruption:
         self._way_on = way_on
         self._may_stop = False
         self._listener = signals.Listener(
-            (signal.SIGTERM, signal.SIGINT), self._act, self._leave_at_once
+            (*signals.ENDING, signal.SIGINT), self._act, self._leave_at_once
         )
 
     def __enter__(self) -> Self:

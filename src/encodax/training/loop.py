@@ -97,7 +97,7 @@ def fit(
     Raises:
         EncodaxError: steps in a row had losses that are not finite, or an evaluation scores that
             are not; or something cannot be written.
-        Stopped: SIGTERM or SIGINT has come, and all is saved.
+        Stopped: SIGTERM, SIGHUP or SIGINT has come, and all is saved.
     """
     processes.check()
     state = run.initial_state()

@@ -105,7 +105,10 @@ class TrainSettings:
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
         if not (0 <= self.warmup < 1 or (self.warmup > 1 and float(self.warmup).is_integer())):
-            raise EncodaxError(f"warmup = {self.warmup} is neither in 0..1 nor a number of steps")
+            raise EncodaxError(
+                f"warmup = {self.warmup:g} is neither a share of the steps, below 1, nor a number "
+                "of them, from 2 on; 0 is for none"
+            )
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise EncodaxError(f"{name} = {getattr(self, name)} is not in 0..1")

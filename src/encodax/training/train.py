@@ -102,10 +102,13 @@ def train(
         EncodaxError: a file, a record or a choice that cannot be used; a place to write to that is
             also read, or that another process writes; losses that are not finite; or a checkpoint
             that is damaged, or of another run.
-        encodax.training.Stopped: SIGTERM or SIGINT has come, and the run is saved.
+        encodax.training.Stopped: SIGTERM, SIGHUP or SIGINT has come, and the run is saved.
     """
     place = None if out is None else Path(out)
     kept = _checkpoints(place, checkpoints)
+    for path in (place, kept):
+        if path is not None:
+            outputs.check_name(path)
     read = {"model": _places_of(model), "teacher": _places_of(teacher)}
     overlap.check_apart(
         {"out": place, "checkpoints": kept},
@@ -175,7 +178,7 @@ def _places_of(model: Any) -> list[Path]:
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
     if given is not None:
         return Path(given)
-    return None if out is None else out.with_name(out.name + ".checkpoints")
+    return None if out is None else outputs.beside(out, ".checkpoints")
 
 
 def _check_places(
