@@ -131,6 +131,7 @@ def prepare(
     chosen: Task = task_named(task)
     settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)
+    class_weights.read(objective.class_weights)  # here what is none is told before anything loads
     if chosen.HEAD is None:
         _check_seq2seq(settings)
     if out is not None:
@@ -138,6 +139,7 @@ def prepare(
     check_read_by(train, eval, columns, format)
     learned = examples_of(chosen, train, columns, on_empty, format)
     judged = examples_of(chosen, eval, columns, on_empty, format)
+    check_metric(chosen, judged, objective, settings.metric)
     kind = Seq2SeqModel if chosen.HEAD is None else Model
     begin = None if model is None else Begin.of(kind, model)
     given: Any = None if begin is None else begin.model
@@ -167,7 +169,6 @@ def prepare(
     if chosen.NAME == "embedding":
         objective = embedding.objective_for(objective, learned, start.vector_width)
         embedding.check_comparable(objective, learned, settings.batch_size)
-    check_metric(chosen, judged, objective, settings.metric)
     check_judged(chosen, judged)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
