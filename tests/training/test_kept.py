@@ -110,7 +110,8 @@ def test_a_run_that_is_done_gives_its_best_again(runs: Runs) -> None:
 def test_an_adapter_is_written_again(runs: Runs) -> None:
     shape = ("layers", "width", "heads", "ffn", "max_positions", "dropout_rate")
     choices = {
-        **dict.fromkeys(shape), "model": runs.folder / "other", "lora_rank": 2, "freeze": "head/dense",
+        **dict.fromkeys(shape), "model": runs.folder / "other",
+        "lora_rank": 2, "freeze": "head/dense",
     }  # fmt: skip
     whole = runs.run("b", FIRST, steps=4, **choices)
     runs.run("a", FIRST[:2], steps=2, **choices)
