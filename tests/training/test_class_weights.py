@@ -14,6 +14,8 @@ from encodax.errors import EncodaxError
 from encodax.tasks import classification, multi_label
 from encodax.tasks.task import Example, Objective, Targets
 from encodax.training.class_weights import objective_for
+from encodax.training.job import prepare
+from encodax.training.origins import Begin
 from encodax.types import ModelOutput, PackedBatch
 
 RIGHT = ["a"] * 12 + ["b"] * 3 + ["c"]
@@ -54,6 +56,11 @@ def test_weights_are_given_by_label_or_in_order(given: Any, wanted: Any) -> None
     assert found is None or list(found) == ["a", "b", "c"]
 
 
+def test_labels_that_mean_one_thing_have_one_weight() -> None:
+    with pytest.raises(EncodaxError, match="class_weights: '1' is given twice"):
+        weights("1=2,1.0=3", ("1", "2"))
+
+
 def test_a_label_may_hold_an_equals_sign() -> None:
     assert weights("a=b=2", ("a=b", "c")) == {"a=b": 2, "c": 1}
 
@@ -69,12 +76,26 @@ def test_a_label_may_hold_an_equals_sign() -> None:
         ({"a": -1}, "-1 is not a number above 0"),
         ({"a": float("nan")}, "nan is not a number above 0"),
         ({"a": True}, "True is not a number above 0"),
+        ("", 'class_weights is empty: wants "balanced", LABEL='),
+        (
+            "balanced=2",
+            r"no label 'balanced' \(\"balanced\" takes no number\); the labels are: 'a'",
+        ),
+        ("a=1,b=2,a=2", "class_weights: 'a' is given twice: give one weight a label$"),
         ("a=inf", "'inf' is not a number above 0"),
     ],
 )
 def test_what_is_no_weight_is_named(given: Any, message: str) -> None:
     with pytest.raises(EncodaxError, match=message):
         weights(given)
+
+
+def test_what_is_wrong_is_told_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Begin, "of", lambda *_: pytest.fail("it is loaded"))
+    records = [{"text": "a", "label": label} for label in "xy"]
+    for choices in ({"class_weights": "x=1,x=2"}, {"class_weights": ""}, {"metric": "best"}):
+        with pytest.raises(EncodaxError, match=r"given twice|is empty|metric 'best' is not one of"):
+            prepare("classification", train=records, eval=records, model="base", **choices)
 
 
 def test_the_loss_is_that_of_weighted_examples() -> None:

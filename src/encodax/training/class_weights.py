@@ -39,41 +39,70 @@ def objective_for(
     Raises:
         EncodaxError: the weights are none, or of labels that the model does not know.
     """
-    given = objective.class_weights
+    given = read(objective.class_weights)
     if given is None:
         return objective
-    if isinstance(given, str):
-        given = _read(given)
     if given == BALANCED:
         found = _balanced(task, examples, labels)
-    elif isinstance(given, Mapping):
-        named = {str(label): _number(weight) for label, weight in given.items()}
-        if unknown := [label for label in named if place_of(label, labels) is None]:
-            raise EncodaxError(
-                f"class_weights: no label {listed(unknown)}; the labels are: {listed(labels)}"
-            )
-        own = {labels[place_of(label, labels) or 0]: weight for label, weight in named.items()}
-        found = {**dict.fromkeys(labels, 1.0), **own}
+    elif isinstance(given, dict):
+        found = dict.fromkeys(labels, 1.0) | _of_labels(given, labels)
     else:
         if len(given) != len(labels):
             raise EncodaxError(
                 f"class_weights: {len(given)} numbers are given, and there are {len(labels)} "
                 f"labels: {listed(labels)}"
             )
-        found = dict(zip(labels, map(_number, given), strict=True))
+        found = dict(zip(labels, given, strict=True))
     return replace(objective, class_weights=found)
 
 
-def _read(text: str) -> Any:
+def read(given: Any) -> Any:
+    """Class weights as a choice gives them: None, `balanced`, numbers by label, or their list.
+
+    Raises:
+        EncodaxError: they are none of these, or a label has two.
+    """
+    if isinstance(given, str):
+        given = _parsed(given)
+    if given is None or given == BALANCED:
+        return given
+    if not isinstance(given, Mapping):
+        return list(map(_number, given))
+    return {str(label): _number(weight) for label, weight in given.items()}
+
+
+def _check_once(labels: Sequence[str]) -> None:
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise EncodaxError(
+            f"class_weights: {listed(twice)} is given twice: give one weight a label"
+        )
+
+
+def _of_labels(named: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """Weights by the labels as the model has them."""
+    if unknown := [label for label in named if place_of(label, labels) is None]:
+        hint = ' ("balanced" takes no number)' if BALANCED in unknown else ""
+        raise EncodaxError(
+            f"class_weights: no label {listed(unknown)}{hint}; the labels are: {listed(labels)}"
+        )
+    own = [labels[place_of(label, labels) or 0] for label in named]
+    _check_once(own)
+    return dict(zip(own, named.values(), strict=True))
+
+
+def _parsed(text: str) -> Any:
     """`balanced`, `LABEL=2.5,...` as a mapping, or `1,2.5` as a list."""
-    if text == BALANCED:
-        return text
+    if text.strip() == BALANCED:
+        return BALANCED
+    if not text.strip():
+        raise EncodaxError(f"class_weights is empty: {WANTS}")
     parts = [part.strip() for part in text.split(",")]
     if not any("=" in part for part in parts):
         return parts
     if not all("=" in part for part in parts):
         raise EncodaxError(f"class_weights {text!r}: {WANTS}")
     named = [part.rpartition("=") for part in parts]
+    _check_once([label.strip() for label, _, _ in named])
     return {label.strip(): number for label, _, number in named}
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from encodax.errors import EncodaxError
 
@@ -46,6 +48,13 @@ def join(
 def is_first() -> bool:
     """Whether this process is the one that writes what all have in common."""
     return jax.process_index() == 0
+
+
+def agreed(value: bool) -> bool:
+    """What the first process says, in all of them, which call this together."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 @contextmanager

@@ -129,6 +129,7 @@ def prepare(
     chosen: Task = task_named(task)
     settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)
+    class_weights.read(objective.class_weights)  # here what is none is told before anything loads
     if chosen.HEAD is None:
         _check_seq2seq(settings)
     if out is not None:
@@ -136,6 +137,7 @@ def prepare(
     check_read_by(train, eval, columns, format)
     learned = examples_of(chosen, train, columns, on_empty, format)
     judged = examples_of(chosen, eval, columns, on_empty, format)
+    check_metric(chosen, judged, objective, settings.metric)
     kind = Seq2SeqModel if chosen.HEAD is None else Model
     begin = None if model is None else Begin.of(kind, model)
     given: Any = None if begin is None else begin.model
@@ -171,7 +173,6 @@ def prepare(
             settings.batch_size,
             lambda text: embedding.as_read(tokenizer.encode([text])[0]),
         )
-    check_metric(chosen, judged, objective, settings.metric)
     check_judged(chosen, judged)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)

@@ -24,9 +24,10 @@ from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import AnyModel
 from encodax.training import checkpoint, distributed, facts, sharding
 from encodax.training.adapters import effective
-from encodax.training.checkpoint import Checkpoints
+from encodax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from encodax.training.guards import Guard
 from encodax.training.interruption import Asked, Interruption, Stopped
+from encodax.training.kept import Kept, weights_digest
 from encodax.training.peak import matmul_peak
 from encodax.training.pipeline import Batch, batches
 from encodax.training.profiler import Profiler
@@ -71,10 +72,8 @@ class Keeping:
     """Of the checkpoint to go on from; None for the newest."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the steps of the run depend on, by name: a run goes on with the same."""
-    keep: Callable[[AnyModel, Params], None] = lambda model, trained: None
-    """Called with every new best model, and what was trained of it."""
-    kept: Callable[[], AnyModel] | None = None
-    """Reads it back."""
+    kept: Kept | None = None
+    """Where every new best model is written; None for nowhere."""
 
 
 def fit(
@@ -291,6 +290,10 @@ class _Judge:
         self._run, self._evaluate, self._keeping = run, evaluate, keeping
         self.metric = run.metric
         self._best: AnyModel | None = None
+        self._sha256: str | None = None
+        """Of its weights, where they are written."""
+        self._is_lost = False
+        """Whether nothing is left of it but its metrics: the next one counts as better."""
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
         self.last: dict[str, float] = {}
@@ -311,13 +314,18 @@ class _Judge:
         own = self._standing(self.last)
         best = self._standing(self.best_metrics) if self.best_metrics else None
         self.waited = 0 if best is None or own[0] > best[0] else self.waited + 1
-        if best is not None and own < best:
+        if best is not None and own < best and not self._is_lost:
             return False
-        self._best = replace(self._run.recipe.model, params=whole)
         self.best_metrics, self.best_step = self.last, step
-        if distributed.is_first():
-            self._keeping.keep(self._best, trained)
+        self._keep(trained, whole)
         return True
+
+    def _keep(self, trained: Params, whole: Params) -> None:
+        self._best, self._is_lost = replace(self._run.recipe.model, params=whole), False
+        kept = self._keeping.kept
+        if kept is not None and distributed.is_first():
+            kept.write(self._best, trained)
+            self._sha256 = weights_digest(kept.out)
 
     def _standing(self, found: dict[str, float]) -> tuple[float, float]:
         return standing(found, self.metric, larger_is_better=self._run.larger_is_better)
@@ -334,19 +342,82 @@ class _Judge:
         return patience is not None and self.waited >= patience
 
     def best_model(self) -> AnyModel:
-        """The best model of the run, also where an earlier part of it wrote it."""
-        if self._best is None and self._keeping.kept is not None:
-            return self._keeping.kept()
+        """The best model of the run, also where an earlier part of it found it."""
         return self._best or self._run.recipe.model
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of it."""
-        return {"metrics": self.best_metrics, "step": self.best_step, "waited": self.waited}
+        return {
+            "metrics": self.best_metrics,
+            "step": self.best_step,
+            "waited": self.waited,
+            "sha256": self._sha256,
+        }
 
     def go_on(self, record: dict[str, Any]) -> None:
-        """As it was."""
+        """As it was; `finds` then looks for the best model."""
         self.best_metrics, self.best_step = record["metrics"], record["step"]
         self.waited = record["waited"]
+        self._sha256 = record.get("sha256")  # older versions did not note it
+
+    def finds(self, saved: Callable[[int], Params | None], *, is_last: bool) -> str | None:
+        """Have the best model of the steps that are done: from OUT, or else from its checkpoint.
+
+        Where it is in neither, a later part of the same run may have put a better one in OUT, whose
+        steps are to be done again: then the best of these will be the model.
+
+        Args:
+            saved: what is trained as the checkpoint of a step has it; None where there is none.
+            is_last: whether no evaluation is to come.
+
+        Returns:
+            What is to be told of it.
+
+        Raises:
+            EncodaxError: it is lost.
+        """
+        kept, step = self._keeping.kept, self.best_step
+        if not self.best_metrics or self._reads():
+            return None
+        is_own = kept is None or distributed.agreed(kept.has_logged(step, self.best_metrics))
+        trained = saved(step)
+        if trained is not None:
+            return self._writes_again(trained, is_own=is_own)
+        if kept is not None and is_own and self._sha256 is None:
+            self._best = kept.read()
+            return (
+                f"the best model, of step {step}, is taken to be that in {kept.out}: an older "
+                "version of Encodax has saved it, and did not note its sha256"
+            )
+        place = "kept nowhere" if kept is None else f"not in {kept.out}"
+        lost = f"the best model so far, of step {step}, is {place}, and has no checkpoint"
+        if not is_own or is_last:
+            raise EncodaxError(f"{lost}; bring it back, or begin anew (--overwrite)")
+        self._is_lost = True
+        return f"{lost}: the best of the steps from here on will be the model"
+
+    def _writes_again(self, trained: Params, *, is_own: bool) -> str | None:
+        """Make the best model of what its checkpoint has, and put it in its place; what is told."""
+        kept = self._keeping.kept
+        trained = sharding.gathered(trained, self._run.mesh)
+        self._keep(trained, effective(trained, self._frozen))
+        if kept is None:
+            return None
+        if not is_own and distributed.is_first():
+            kept.forget_log()
+        step = self.best_step
+        return f"the best model, of step {step}, is written to {kept.out} from its checkpoint"
+
+    def _reads(self) -> bool:
+        """Read the best model back; False where it is not where it was written."""
+        kept = self._keeping.kept
+        if kept is None:
+            return False
+        found = kept.read_if(self._sha256)
+        if distributed.agreed(found is not None):
+            self._best = found or kept.read()
+            return True
+        return False
 
 
 class _Saver:
@@ -395,8 +466,25 @@ class _Saver:
         is_judged, was_measured = record["is_judged"], record["is_measured"]
         self.owes_evaluation = not is_judged and (was_measured or self._run.is_measured(found.step))
         self._unwritten = record["log"]
+        is_last = found.step >= self._run.plan.steps or self._judge.is_over
+        told = self._judge.finds(
+            functools.partial(self._trained_at, state),
+            is_last=is_last and not (self.owes_evaluation or self._run.settings.average),
+        )
+        if told is not None:
+            self._notes.append(told)
         self._notes.append(f"going on after step {found.step}")
         return found.state
+
+    def _trained_at(self, like: TrainState, step: int) -> Params | None:
+        """What is trained as the checkpoint of a step has it; None where there is no whole one."""
+        assert self._checkpoints is not None
+        if step not in self._checkpoints.steps:
+            return None
+        try:
+            return self._checkpoints.restore(like, step, self._check).state.params
+        except DamagedCheckpoint:
+            return None
 
     def _check(self, record: dict[str, Any], step: int) -> None:
         """Refuse a checkpoint of another run, whose state may have other shapes."""

@@ -20,7 +20,7 @@ from encodax.data.batches import (
 )
 from encodax.data.packing import Lengths, Row
 from encodax.errors import EncodaxError
-from encodax.training.settings import TrainSettings
+from encodax.training.settings import LARGEST, TrainSettings
 
 DEFAULT_EPOCHS = 10
 DEFAULT_BATCH_TOKENS = 2_048
@@ -130,8 +130,18 @@ def make_plan(
 
 
 def steps_in_all(settings: TrainSettings, steps_of_epoch: int) -> int:
-    """Steps of a run: those that are asked for, or those of its epochs, the last one begun."""
+    """Steps of a run: those that are asked for, or those of its epochs, the last one begun.
+
+    Raises:
+        EncodaxError: its epochs have more steps than can be counted.
+    """
     if settings.steps is not None:
         return settings.steps
     epochs = DEFAULT_EPOCHS if settings.epochs is None else settings.epochs
-    return max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is a little above 7
+    steps = max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is a little above 7
+    if steps > LARGEST:
+        raise EncodaxError(
+            f"epochs = {epochs} of {steps_of_epoch} steps are {steps} steps, and {LARGEST} is the "
+            f"most there can be: give at most {LARGEST // steps_of_epoch} epochs"
+        )
+    return steps

@@ -23,6 +23,9 @@ from encodax.training.lora import LoraConfig
 from encodax.training.optimizer import Adam, Schedule
 from encodax.training.presets import TransformerSize, transformer_config
 
+LARGEST = 2**31 - 1
+"""Of the number of a step and the sizes of arrays, which are int32."""
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -104,6 +107,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
+        for name in ("learning_rate", "weight_decay", "epochs"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise EncodaxError(f"{name} = {getattr(self, name)} is not finite")
+        _check_sizes(self, "steps", "epochs", "batch_tokens", "batch_size", "warmup", "lora_rank")
         if not (0 <= self.warmup < 1 or (self.warmup > 1 and float(self.warmup).is_integer())):
             raise EncodaxError(
                 f"warmup = {self.warmup:g} is neither a share of the steps, below 1, nor a number "
@@ -116,9 +123,6 @@ class TrainSettings:
             raise EncodaxError(f"layer_decay = {self.layer_decay} is not in 0..1")
         if self.weight_decay < 0:
             raise EncodaxError(f"weight_decay = {self.weight_decay} is below 0")
-        for name in ("learning_rate", "weight_decay", "epochs"):
-            if not math.isfinite(getattr(self, name) or 0):
-                raise EncodaxError(f"{name} = {getattr(self, name)} is not finite")
         if not 0 <= self.seed < 2**32:
             raise EncodaxError(f"seed = {self.seed} is not in 0..{2**32 - 1}")
         for name, kind in (("schedule", Schedule), ("remat", Remat), ("precision", Precision)):
@@ -186,10 +190,12 @@ class NewModel:
     """Whether the tokenizer drops case and accents (wordpiece alone)."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "ffn", "max_positions", "vocabulary_size"):
+        sizes = ("layers", "width", "heads", "ffn", "max_positions", "vocabulary_size")
+        for name in sizes:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise EncodaxError(f"{name} = {value} is not above 0")
+        _check_sizes(self, *sizes)
         if self.tokenizer not in get_args(Kind):
             known = ", ".join(get_args(Kind))
             raise EncodaxError(f"tokenizer {self.tokenizer!r} is not one of: {known}")
@@ -245,6 +251,17 @@ class NewModel:
             max_positions=self.max_positions,
             output_bias=True,
         )
+
+
+def _check_sizes(choices: Any, *names: str) -> None:
+    """Refuse what no counter and no array has room for.
+
+    Raises:
+        EncodaxError: names the first that is too large.
+    """
+    for name in names:
+        if (value := getattr(choices, name)) is not None and value > LARGEST:
+            raise EncodaxError(f"{name} = {value} is above {LARGEST}, the most there can be")
 
 
 def _or(value: float | None, otherwise: float) -> float:

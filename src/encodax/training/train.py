@@ -23,6 +23,7 @@ from encodax.training.about import about
 from encodax.training.events import EVENTS_FOLDER
 from encodax.training.examples import Data, paths_of
 from encodax.training.job import WRITTEN, prepare
+from encodax.training.kept import Kept
 from encodax.training.loop import BAD_BATCH_FILE, Fitted, Keeping, fit
 from encodax.training.profiler import PROFILE_FOLDER
 from encodax.training.progress import RunLog
@@ -147,8 +148,13 @@ def _train(
         resume=goes_on,
         resume_step=resume_step,
         facts=job.facts,
-        keep=(lambda *_: None) if place is None else functools.partial(job.save, place),
-        kept=None if place is None else functools.partial(type(job.model).load, place),
+        kept=None
+        if place is None
+        else Kept(
+            place,
+            functools.partial(job.save, place),
+            functools.partial(type(job.model).load, place),
+        ),
     )
     if job.run.settings.average and keeping.checkpoints is None:
         raise EncodaxError("average is of checkpoints: say where to write them (out, --out)")
