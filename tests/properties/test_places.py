@@ -164,7 +164,8 @@ def trains(root: Path) -> None:
             keeping_checkpoints = Checkpoints(keeping.checkpoints, keep=1)
             for step in (1, 2):
                 entries.step(step, STEP)
-                keeping.keep(classifier(), {})
+                assert keeping.kept is not None
+                keeping.kept.write(classifier(), {})
                 entries.evaluation(step, {"f1": step / 2}, is_best=True)
                 at = replace(state(), step=state().step * 0 + step)
                 keeping_checkpoints.save(at, {})
