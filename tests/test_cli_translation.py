@@ -52,6 +52,9 @@ def call_train(source: str, target: str) -> list[str]:
     return ["train", "translation", *files, "--tokenizer", "char", "--steps", "1", *shape]
 
 
+LINES = [*call_train("two.src", "two.tgt"), "--eval=two.src", "--eval-target=two.tgt"]
+
+
 # What it is for.
 
 
@@ -191,11 +194,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "source of no text": (call_train("hole.src", "two.tgt"), "hole.src, line 2: the text is empty"),
     "columns of lines": (
-        [*call_train("two.src", "two.tgt"), "--eval-target=two.tgt", "--columns=source=text"],
+        [*LINES, "--columns=source=text"],
         "columns: --train-target and --eval-target .* of files of lines: leave out --columns",
     ),
     "format of lines": (
-        [*call_train("two.src", "two.tgt"), "--eval-target=two.tgt", "--format=csv"],
+        [*LINES, "--format=csv"],
         "format: --train-target and --eval-target .* of files of lines: leave out --format",
     ),
     "columns of the other file": (
