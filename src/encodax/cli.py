@@ -1849,9 +1849,10 @@ def _open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    if sys.stderr.isatty():
-        raw = io.BufferedWriter(Screen(sys.stderr.fileno(), "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, line_buffering=True)
+    shown = sys.__stderr__  # not a stream that stands in for it, as a test's
+    if shown is not None and shown is sys.stderr and shown.isatty():
+        raw = io.BufferedWriter(Screen(shown.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, shown.encoding, line_buffering=True)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
     if is_closed:
