@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -224,7 +225,7 @@ def test_a_full_disk_is_told_at_the_next_step(tmp_path: Path) -> None:
     assert process.returncode == 1
     (told,) = (line for line in errors.splitlines() if "EncodaxError: " in line)
     assert "a checkpoint cannot be written: " in told
-    assert told.endswith("whole ones: 5")
+    assert re.search(r"whole ones: 5(, \d+)*$", told)  # more, where the first took its time
     folder = tmp_path / "model.checkpoints"
     assert jobs.digest(folder / "5")
 
