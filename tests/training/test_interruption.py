@@ -180,7 +180,6 @@ import hashlib, signal, sys
 from encodax import signals
 from encodax.training.interruption import Interruption
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
 signals.GRACE = float(sys.argv[1])
 with Interruption(lambda: "runs/a.checkpoints/7 is saved: go on with --resume"):
     print("begins", flush=True)
