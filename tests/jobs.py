@@ -112,6 +112,7 @@ def run(given: dict[str, Any]) -> None:
 
     def save_and_tell(self: Any, *arguments: Any) -> None:
         if limit is not None and self.steps:
+            self.finish()  # the first is whole
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         save(self, *arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -225,7 +224,7 @@ def test_a_full_disk_is_told_at_the_next_step(tmp_path: Path) -> None:
     assert process.returncode == 1
     (told,) = (line for line in errors.splitlines() if "EncodaxError: " in line)
     assert "a checkpoint cannot be written: " in told
-    assert re.search(r"whole ones: 5(, \d+)*$", told)  # more, where the first took its time
+    assert told.endswith("whole ones: 5")
     folder = tmp_path / "model.checkpoints"
     assert jobs.digest(folder / "5")
 
