@@ -179,9 +179,8 @@ def _gunzipped(stream: Any) -> Any:
 
 def _is_gzip(stream: Any) -> bool:
     begin = stream.peek(2)[:2] if hasattr(stream, "peek") else b""
-    return bool(begin) and formats.GZIP.startswith(
-        begin
-    )  # a slow pipe may have sent one byte so far
+    # A slow pipe may have sent one byte so far.
+    return bool(begin) and formats.GZIP.startswith(begin)
 
 
 class _AsItComes:

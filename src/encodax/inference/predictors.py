@@ -14,6 +14,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
 from encodax.model import Model
+from encodax.sentence_modules import usual_activation
 from encodax.tasks import (
     classification,
     question_answering,
@@ -326,7 +327,7 @@ class Reranker(OfModel):
         usage = model.config.usage
         if head is not None and len(labels) == 1:
             head = replace(head, problem="regression")
-            usage = replace(usage, activation=usage.activation or "sigmoid")
+            usage = replace(usage, activation=usage.activation or usual_activation(1))
         model = replace(model, config=replace(model.config, head=head, usage=usage))
         self._classifier = Classifier(model, **options)
         super().__init__(model, self._classifier._engine)
