@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +35,21 @@ Call = Callable[..., Outcome]
 
 
 @pytest.fixture
-def call(
-    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Call]:
+def call(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Calls `main` in this process, in the folder `site`."""
     monkeypatch.chdir(site)
-    logger = logging.getLogger("encodax")
-    before = list(logger.handlers)
 
     def call(*arguments: str, stdin: bytes | None = None) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["encodax", *arguments])
         stream = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         monkeypatch.setattr(sys, "stdin", stream)
-        logger.handlers[:] = before
         monkeypatch.setattr(signals, "end", lambda code: None)  # this process is not the command's
         with pytest.raises(SystemExit) as stop:
             cli.main()
         captured = capsys.readouterr()
         return Outcome(stop.value.code or 0, captured.out, captured.err)
 
-    yield call
-    logger.handlers[:] = before
+    return call
 
 
 class Terminal(io.StringIO):

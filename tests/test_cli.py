@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -804,12 +805,19 @@ def test_brackets_and_control_characters_are_text_to_a_terminal(call: Call, tmp_
         assert "\x1b" not in outcome.err and "\u202e" not in outcome.err
 
 
-def test_a_warning_is_a_line(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    with warnings.catch_warnings():
-        call("info", "model")
-        warnings.simplefilter("always")
-        warnings.warn(f"of {HOSTILE}", stacklevel=1)
-    assert capsys.readouterr().err == r"warning: of [/b] \x1b[31m\u202e[red]" + "\n"
+def test_a_warning_is_a_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    show, handlers = warnings.showwarning, list(logging.getLogger("encodax").handlers)
+
+    def app() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(f"of {HOSTILE}", stacklevel=1)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(cli, "app", app)
+    assert call().err == r"warning: of [/b] \x1b[31m\u202e[red]" + "\n"
+    assert warnings.showwarning is show  # a program that calls `main` has its own again
+    assert logging.getLogger("encodax").handlers == handlers
 
 
 # Texts that are empty.

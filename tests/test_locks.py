@@ -67,6 +67,22 @@ def test_the_lock_of_an_owner_that_was_killed_is_taken_over(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_of_taking_a_lock_over_goes(tmp_path: Path) -> None:
+    place = tmp_path / "out [1]"
+    lock = locks.lock_of(place)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [
+        lock.with_name(f"{lock.name}.{kind}.{process}.{'7e23' * 8}")
+        for process in (gone.pid, 1)
+        for kind in ("break", "restore")
+    ]
+    for path in left:
+        path.touch()
+    with locks.held(place):
+        assert [path.exists() for path in left] == [False] * 2 + [True] * 2
+
+
 def test_a_lock_that_nobody_came_to_sign_is_taken_over(tmp_path: Path) -> None:
     """Its owner was killed after it had made the file, and before it wrote its name."""
     lock = locks.lock_of(tmp_path / "out")

@@ -1795,9 +1795,21 @@ def main() -> None:
         sys.exit(141)
 
 
-def _run() -> None:
+@contextmanager
+def _notes_shown() -> Iterator[None]:
+    """Show notes and warnings; a program that calls `main` has its own ways back afterwards."""
+    logger, notes, show = logging.getLogger("encodax"), _Notes(), warnings.showwarning
+    logger.addHandler(notes)
     warnings.showwarning = _show_warning
-    logging.getLogger("encodax").addHandler(_Notes())
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        logger.removeHandler(notes)
+
+
+@_notes_shown()
+def _run() -> None:
     # What Orbax logs, it raises too: a line of our own says it.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -13,6 +13,7 @@ that folder is known to be in use also where two writers do not see one lock of 
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Iterator
@@ -97,9 +98,31 @@ def _held(place: Path, wait: float) -> Iterator[None]:
             f"{place} cannot be written: {error.strerror or error}; what was there is unchanged"
         ) from error
     try:
+        _remove_leftovers(path)
         yield
     finally:
         lock.release()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes left beside a lock that is ours: killed while they took it over."""
+    for kind in ("break", "restore"):
+        begin = f"{path.name}.{kind}."
+        for leftover in path.parent.glob(f"{glob.escape(begin)}*"):
+            process = leftover.name.removeprefix(begin).split(".")[0]
+            if process.isdecimal() and not _runs(int(process)):
+                leftover.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        if fcntl is not None:  # on Windows such a look would end the process
+            os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # another user's
+    return True
 
 
 class _Patience:
