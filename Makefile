@@ -11,7 +11,7 @@ BENCH_VENV ?= .venv-bench
 UV_VERSION ?= 0.13.9
 
 PYTHON = $(VENV)/bin/python
-CORE = src/encodax/nn/*.py src/encodax/model.py src/encodax/families/bert.py
+CORE = src/encodax/nn/*.py src/encodax/models/encoder_model.py src/encodax/families/bert.py
 
 export VENV PY
 

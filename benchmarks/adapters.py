@@ -31,12 +31,12 @@ import round_trip
 from round_trip import LABELS, SAMPLES, Result
 
 from encodax import EncodaxError, families
-from encodax.adapters import RENAMED
-from encodax.model import Model
-from encodax.saved_model import of_encoder
-from encodax.training.adapters import trainable
-from encodax.training.lora import LoraConfig, save_adapter
-from encodax.types import Params
+from encodax.model_files.peft import RENAMED
+from encodax.model_files.saved_model import of_encoder
+from encodax.models.encoder_model import Model
+from encodax.training.step.lora import LoraConfig, save_adapter
+from encodax.training.step.partition import trainable
+from encodax.types.batches import Params
 
 REFERENCE = Path(__file__).parent / "reference" / "adapt.py"
 HEADS = ("sequence", "token", "span")

@@ -27,7 +27,7 @@ from rich.table import Table
 from sts import judged_texts, model_directory, spearman
 
 import encodax
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks.distillation import student_of
 
 TUNING: dict[str, Any] = {

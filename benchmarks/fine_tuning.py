@@ -156,7 +156,7 @@ def carry_out(run: Run, data: Path, model: Path, python: str) -> Metrics:
 
 def encodax(run: Run, model: Path, folder: Path, python: str) -> Metrics:
     """By `encodax train`, and `encodax predict` for the answers."""
-    command = [sys.executable, "-m", "encodax.cli"]
+    command = [sys.executable, "-m", "encodax"]
     files = ["--model", model, "--eval", folder / "test.jsonl", "--out", folder / "model"]
     schedule = ["--schedule", "linear", "--warmup", "0", "--evaluate-every", "1000000"]
     training = [*command, "train", *choices(run, folder), *files, *schedule, "--truncate"]

@@ -26,11 +26,11 @@ import numpy as np
 from encodax import Seq2SeqModel, Tokenizer
 from encodax.config import Seq2SeqConfig
 from encodax.data.packing import assemble
-from encodax.generation import Beams
+from encodax.generation.search import Beams
 from encodax.inference.precision import Precision
 from encodax.inference.translator import Manner, Translator
-from encodax.tokenizer import Encoding
-from encodax.training.presets import TransformerSize, transformer_config
+from encodax.text.tokenizer import Encoding
+from encodax.training.options.presets import TransformerSize, transformer_config
 
 FOLDER = Path("runs/generation")
 REFERENCE = Path(__file__).parent / "reference" / "generate.py"

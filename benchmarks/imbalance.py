@@ -106,7 +106,7 @@ def encoder(folder: Path, model: str, seed: int, epochs: str) -> tuple[float, fl
 
 def encodax(*arguments: object) -> Any:
     """What the command line answers."""
-    command = [sys.executable, "-m", "encodax.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "encodax", *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 

@@ -35,8 +35,8 @@ from encodax.tasks import masked_lm
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Objective
 from encodax.training import NewModel
-from encodax.training.job import prepare
-from encodax.training.starts import new_model
+from encodax.training.setup.prepare import prepare
+from encodax.training.setup.start import new_model
 
 REFERENCE = Path(__file__).parent / "reference" / "masked_lm.py"
 SHAPE = NewModel(

@@ -178,7 +178,7 @@ def measured(command: Command, count: int, folder: Path, models: Path) -> float:
 
 def peak_of(arguments: list[str], errors: Path) -> float:
     """The largest resident size of a command, in MB; what it says goes to a file."""
-    command = [sys.executable, "-m", "encodax.cli", *arguments]
+    command = [sys.executable, "-m", "encodax", *arguments]
     with errors.open("wb") as told:
         process = os.posix_spawn(
             command[0],

@@ -33,7 +33,7 @@ from rich.console import Console
 import encodax
 from encodax import Translator
 from encodax.data import sources
-from encodax.training.job import prepare
+from encodax.training.setup.prepare import prepare
 
 OUT = Path("runs/multi30k")
 SPLITS = {"train": "train", "val": "val", "test": "test_2016_flickr"}

@@ -38,10 +38,10 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 import encodax
 from encodax.config import ModelConfig
 from encodax.inference.engine import Engine, answer_of
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import question_answering, token_classification
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.training.settings import NewModel
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.training.options.settings import NewModel
 
 TEXTS = {
     "English": [

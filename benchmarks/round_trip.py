@@ -39,13 +39,14 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from encodax import EncodaxError, families, weights
+from encodax import EncodaxError, families
 from encodax.config import HeadConfig, ModelConfig
 from encodax.data import packing
 from encodax.families import native
-from encodax.model import Model, initial_params
-from encodax.tokenizer import Encoding, Text, Tokenizer
-from encodax.types import ModelOutput, PackedBatch, Params
+from encodax.model_files import weights
+from encodax.models.encoder_model import Model, initial_params
+from encodax.text.tokenizer import Encoding, Text, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch, Params
 
 TOLERANCE = 1e-5
 GOLDENS = Path(__file__).resolve().parent.parent / "tests" / "parity" / "goldens"

@@ -28,8 +28,8 @@ import sentencepiece
 
 from encodax import Seq2SeqModel, families
 from encodax.data.packing import assemble_pairs
-from encodax.generation import Beams, Ends, generate, search
-from encodax.tokenizer import EncodedPair, Encoding, Tokenizer
+from encodax.generation.search import Beams, Ends, generate, search
+from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
 
 REFERENCE = Path(__file__).parent / "reference" / "seq2seq.py"
 LIMIT = 1e-5

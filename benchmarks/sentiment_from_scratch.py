@@ -56,7 +56,7 @@ def encoder(data: Path, seed: int, epochs: int) -> tuple[float, float]:
     """Accuracy and seconds of `encodax train`."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        command = [sys.executable, "-m", "encodax.cli", "train", "classification"]
+        command = [sys.executable, "-m", "encodax", "train", "classification"]
         files = ["--train", data / "train.tsv", "--eval", data / "dev.tsv", "--columns", COLUMNS]
         choices = ["--epochs", str(epochs), "--seed", str(seed), "--out", Path(folder) / "model"]
         done = subprocess.run([*command, *files, *choices], check=True, stdout=subprocess.PIPE)

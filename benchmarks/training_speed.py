@@ -25,14 +25,14 @@ from rich.table import Table
 from encodax.data.batches import BatchShape, plan_by_tokens, slots_for
 from encodax.data.packing import Row
 from encodax.demo.dates import sample
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective
-from encodax.training.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.settings import NewModel
-from encodax.training.starts import new_model
-from encodax.training.step import Constants, Recipe, initial_state, make_step
+from encodax.training.options.settings import NewModel
+from encodax.training.setup.start import new_model
+from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
+from encodax.training.step.step import Constants, Recipe, initial_state, make_step
 
 BATCH_TOKENS = 2_048
 MATMUL_SIZE = 2_048

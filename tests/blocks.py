@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodax.types import PackedBatch, Params
+from encodax.types.batches import PackedBatch, Params
 
 
 def drawn(shapes: Any, seed: int = 0) -> Params:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from encodax import cli, signals
+from encodax.cli import main
+from encodax.process import signals
 
-COMMAND = [sys.executable, "-W", "error", "-m", "encodax.cli"]
+COMMAND = [sys.executable, "-W", "error", "-m", "encodax"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def call(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         monkeypatch.setattr(sys, "stdin", stream)
         monkeypatch.setattr(signals, "end", lambda code: None)  # this process is not the command's
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main.main()
         captured = capsys.readouterr()
         return Outcome(stop.value.code or 0, captured.out, captured.err)
 

@@ -38,8 +38,8 @@ from encodax.config import (  # noqa: E402
     ModelConfig,
     NormConfig,
 )
-from encodax.model import Model, initial_params  # noqa: E402
-from encodax.tokenizer import Tokenizer  # noqa: E402
+from encodax.models.encoder_model import Model, initial_params  # noqa: E402
+from encodax.text.tokenizer import Tokenizer  # noqa: E402
 
 hypothesis.settings.register_profile(
     "encodax", deadline=None, derandomize=True, database=None, max_examples=25

@@ -15,8 +15,8 @@ import pytest
 import safetensors.numpy
 
 from encodax.errors import EncodaxError
-from encodax.model import Model
-from encodax.tokenizer import Tokenizer
+from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Tokenizer
 
 GOLDENS = Path(__file__).parent / "parity" / "goldens"
 BERT_HEADS = sorted(path.parent.name for path in GOLDENS.glob("bert/*/config.json"))

@@ -60,21 +60,21 @@ def _published(golden: str) -> Callable[[Path], object]:
 
 
 def _tokenizer(kind: Any, **options: Any) -> Any:
-    from encodax.tokenizer import Tokenizer
+    from encodax.text.tokenizer import Tokenizer
 
     return Tokenizer.train(("the cat sat", "a dog ran"), kind, vocabulary_size=40, **options)
 
 
 def _model(place: Path) -> None:
-    from encodax.model import Model
+    from encodax.models.encoder_model import Model
 
     Model.load(place)
 
 
 def _cut_weights(place: Path) -> None:
     """The weights of a model alone."""
-    from encodax import weights
     from encodax.families import bert
+    from encodax.model_files import weights
 
     config, shapes = _wanted(place)
     weights.load(place, shapes, bert.FAMILY, config)
@@ -83,7 +83,7 @@ def _cut_weights(place: Path) -> None:
 @functools.cache
 def _wanted(place: Path) -> tuple[Any, Any]:
     from encodax.families import bert
-    from encodax.model import parameter_shapes
+    from encodax.models.encoder_model import parameter_shapes
 
     config = bert.FAMILY.read_config(json.loads((place / "config.json").read_text()))
     return config, parameter_shapes(config)
@@ -113,7 +113,7 @@ def _own_model(place: Path) -> None:
     import jax
 
     from encodax.config import HeadConfig, NormConfig
-    from encodax.model import Model, initial_params
+    from encodax.models.encoder_model import Model, initial_params
 
     _published("bert/encoder")(place)
     model = replace(Model.load(place), carried={}, files={})
@@ -203,7 +203,7 @@ def _seq2seq(golden: str) -> Callable[[Path], object]:
 
 
 def _translator(place: Path) -> None:
-    from encodax.seq2seq_model import Seq2SeqModel
+    from encodax.models.seq2seq_model import Seq2SeqModel
 
     Seq2SeqModel.load(place)
 
@@ -211,9 +211,9 @@ def _translator(place: Path) -> None:
 def _adapter(place: Path) -> None:
     import jax
 
-    from encodax.model import Model
-    from encodax.training.adapters import trainable
-    from encodax.training.lora import LoraConfig, save_adapter
+    from encodax.models.encoder_model import Model
+    from encodax.training.step.lora import LoraConfig, save_adapter
+    from encodax.training.step.partition import trainable
 
     base = place / "base"
     base.mkdir()
@@ -241,7 +241,7 @@ def _tokenizers(place: Path) -> None:
 
 def _tokenize(place: Path) -> None:
     """Read the tokenizer whose file has been touched last, and use it."""
-    from encodax.tokenizer import Tokenizer
+    from encodax.text.tokenizer import Tokenizer
 
     directory = max(
         (path for path in place.iterdir() if path.is_dir()),
@@ -341,7 +341,7 @@ def _run(place: Path) -> None:
 
 
 def _report(place: Path) -> None:
-    from encodax.run_report import write_report
+    from encodax.pages.run_report import write_report
 
     write_report(place)
 
@@ -357,8 +357,8 @@ def _checkpoints(place: Path) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from encodax.training.checkpoint import Checkpoints
-    from encodax.training.step import TrainState
+    from encodax.training.loop.checkpoint import Checkpoints
+    from encodax.training.step.step import TrainState
 
     state = TrainState(
         {"a": {"w": jnp.arange(6.0)}}, {"m": jnp.ones(6)}, jnp.asarray(4), jax.random.key(0)

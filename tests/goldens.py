@@ -11,10 +11,11 @@ import jax
 import safetensors
 from directories import small_tokenizer
 
-from encodax import families, weights
+from encodax import families
 from encodax.config import ModelConfig
 from encodax.families import Family
-from encodax.model import Model, initial_params, parameter_shapes
+from encodax.model_files import weights
+from encodax.models.encoder_model import Model, initial_params, parameter_shapes
 
 FOLDER = Path(__file__).parent / "parity" / "goldens"
 ALL = sorted(path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*/config.json"))

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from encodax import families, weights
-from encodax.seq2seq_model import Seq2SeqModel, parameter_shapes
-from encodax.tokenizer import EncodedPair, Encoding, Tokenizer
+from encodax import families
+from encodax.model_files import weights
+from encodax.models.seq2seq_model import Seq2SeqModel, parameter_shapes
+from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
 
 FOLDER = Path(__file__).parent / "parity" / "goldens-seq2seq"
 ALL = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from encodax.inspection import (
+from encodax.types.inspection import (
     AttentionMaps,
     Attribution,
     Inspection,

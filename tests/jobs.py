@@ -80,14 +80,14 @@ def choices_of(task: str) -> dict[str, Any]:
 
 def run(given: dict[str, Any]) -> None:
     """Run a job in this process."""
-    from encodax.training import checkpoint, distributed
+    from encodax.training.loop import checkpoint, distributed
 
     joined = given.pop("join", None)
     if joined is not None:
         distributed.join(*joined)
 
     import encodax
-    from encodax.training.run import Run
+    from encodax.training.setup.run import Run
 
     task, seen = given.pop("task"), given.pop("seen", None)
     limit = given.pop("file_limit", None)

@@ -7,7 +7,7 @@ import functools
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from encodax.tokenizer import Tokenizer
+from encodax.text.tokenizer import Tokenizer
 
 TEXTS = {
     "english": "Ada's e-mail (3.5) to B2B",

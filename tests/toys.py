@@ -17,11 +17,11 @@ from blocks import drawn
 import encodax
 from encodax import Model, Seq2SeqModel
 from encodax.config import Placement, Seq2SeqConfig
-from encodax.seq2seq_model import parameter_shapes
-from encodax.tokenizer import Kind, Tokenizer
+from encodax.models.seq2seq_model import parameter_shapes
+from encodax.text.tokenizer import Kind, Tokenizer
 from encodax.training import TrainResult
-from encodax.training.presets import TransformerSize, transformer_config
-from encodax.types import Params
+from encodax.training.options.presets import TransformerSize, transformer_config
+from encodax.types.batches import Params
 
 PHRASES = (
     "{0}", "{0} thing", "{0}, thing", "a {0} thing", "{0} thing number 0", "one {0} text",

@@ -41,8 +41,8 @@ from encodax import EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.inference.engine import Engine
 from encodax.inference.predictors import Classifier, Reranker
-from encodax.model import Model
-from encodax.types import ModelOutput
+from encodax.models.encoder_model import Model
+from encodax.types.batches import ModelOutput
 
 TOLERANCE = 1e-5
 BATCH_TOKENS = 128

@@ -20,16 +20,16 @@ from protocol import read_texts, serve
 from sizes import CLIP, DECAY, MATMUL_SIZE, RATE, UNTIMED, Clock
 
 import encodax
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import task_named
 from encodax.tasks.task import Objective, Targets
-from encodax.training import sharding
-from encodax.training.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.pipeline import batches
-from encodax.training.progress import METRICS_FILE
-from encodax.training.step import Constants, Recipe, initial_state, layout_of, make_step
+from encodax.training.batches.pipeline import batches
+from encodax.training.loop.progress import METRICS_FILE
+from encodax.training.step import sharding
+from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
+from encodax.training.step.step import Constants, Recipe, initial_state, layout_of, make_step
 from encodax.training.train import prepare
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 CHOICES = {
     "learning_rate": RATE, "warmup": 0.0, "schedule": "constant", "weight_decay": DECAY,

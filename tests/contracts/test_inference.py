@@ -21,13 +21,14 @@ import numpy as np
 import pytest
 from blocks import assert_close, drawn
 
-from encodax import Embedder, weights
+from encodax import Embedder
 from encodax.data import stream
 from encodax.data.packing import assemble, slots_of
 from encodax.errors import EncodaxError
 from encodax.inference.engine import answer_of
-from encodax.model import Model, parameter_shapes
-from encodax.tokenizer import Encoding, Tokenizer
+from encodax.model_files import weights
+from encodax.models.encoder_model import Model, parameter_shapes
+from encodax.text.tokenizer import Encoding, Tokenizer
 
 WORDS = ("cat", "dog", "film", "wonderful", "the", "Paris", "ran", "2021", "dull", "and")
 

@@ -20,8 +20,8 @@ from encodax.tasks import classification, dataset, translation
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example
 from encodax.training import TrainSettings
-from encodax.training.examples import examples_of
-from encodax.training.plan import make_plan
+from encodax.training.batches.examples import examples_of
+from encodax.training.batches.schedule import make_plan
 
 FEW, MANY = 512, 2_048
 OF_A_ROW = 120

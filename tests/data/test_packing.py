@@ -16,7 +16,7 @@ from encodax.data.packing import (
     within,
 )
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding, Tokenizer
+from encodax.text.tokenizer import Encoding, Tokenizer
 
 
 @given(

@@ -24,8 +24,8 @@ from encodax.data.stream import (
     windows,
 )
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import PackedBatch
 
 SHAPES = Shapes(256)
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from encodax import cli
+from encodax.cli import main
 from encodax.demo import answers
 from encodax.demo.answers import Answers, LeftOut, Passage
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Tokenizer
+from encodax.text.tokenizer import Tokenizer
 
 TOPICS = ("break", "in", "lambda", "pass", "return", "truth")
 WORDS = st.sampled_from(["a", "loop.", "Stops", "e.g.", "x", "is"])
@@ -145,7 +145,7 @@ def test_the_command_that_is_shown_finds_the_same(
 
     first = result.answers[0]
     said = CliRunner().invoke(
-        cli.app, ["search", str(result.model), first.question, "--corpus", str(corpus)]
+        main.app, ["search", str(result.model), first.question, "--corpus", str(corpus)]
     )
     hits = [json.loads(line) for line in said.stdout.splitlines()][: answers.TOP_K]
     assert [hit["text"] for hit in hits] == [hit.passage.text for hit in first.found]

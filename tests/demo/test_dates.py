@@ -21,7 +21,7 @@ from encodax.demo.dates import (
     write_date,
 )
 from encodax.errors import EncodaxError
-from encodax.types import Span
+from encodax.types.batches import Span
 
 CENTURY = (LAST_DAY - FIRST_DAY).days + 1
 BY_STYLE = list(itertools.product(LANGUAGES, STYLES))

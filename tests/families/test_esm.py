@@ -13,7 +13,7 @@ from directories import published, store, tensors_of
 from encodax.config import MaskDropoutConfig
 from encodax.errors import EncodaxError
 from encodax.families import esm
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 GOLDEN = "esm/encoder"
 

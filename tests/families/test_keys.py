@@ -18,7 +18,7 @@ from directories import refusal
 from encodax import families
 from encodax.families import FAMILIES, SEQ2SEQ_FAMILIES, harmless
 from encodax.families.published import PublishedFamily
-from encodax.json_files import Settings
+from encodax.storage.json_files import Settings
 
 PARITY = Path(__file__).parents[1] / "parity"
 LISTS = json.loads((PARITY / "published_keys.json").read_text())["config.json"]

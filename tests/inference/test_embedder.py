@@ -16,7 +16,7 @@ from encodax import Embedder
 from encodax.config import HeadConfig, Similarity, Usage
 from encodax.errors import EncodaxError
 from encodax.inference import vectors
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 AHEAD = 6
 """Windows at most: one that waits, one that is tokenized, one that is packed, those in flight."""

@@ -19,9 +19,9 @@ from encodax.config import HeadConfig
 from encodax.data.stream import Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, answer_of
-from encodax.model import Model
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput
+from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput
 
 WORDS = ["good", "bad", "thing", "number", "on", "Monday", "we", "met", "they", "all"]
 

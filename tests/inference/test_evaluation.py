@@ -9,7 +9,7 @@ import pytest
 from encodax import Classifier
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import BatchEvaluator, evaluator
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import classification, masked_lm
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective

@@ -15,8 +15,8 @@ from blocks import drawn
 from encodax import FillMask
 from encodax.errors import EncodaxError
 from encodax.inference.fill_mask import Guess
-from encodax.model import Model
-from encodax.tokenizer import Tokenizer
+from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Tokenizer
 
 TEXTS = ["the [MASK] sat", "a dog ran", "[MASK] met [MASK] in Paris", "what a wonderful [MASK]!"]
 MASKED = [TEXTS[0], TEXTS[2], TEXTS[3]]

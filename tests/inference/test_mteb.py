@@ -14,7 +14,7 @@ from encodax import Embedder
 from encodax.config import Usage
 from encodax.errors import EncodaxError
 from encodax.inference.mteb import MtebEncoder
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 BATCHES = [{"text": ["the cat sat", "a dog"]}, {"text": ["a film"], "title": ["x"]}]
 TEXTS = ["the cat sat", "a dog", "a film"]

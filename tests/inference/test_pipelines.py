@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 
 from encodax.tasks.token_classification import decode
-from encodax.tokenizer import Tokenizer
+from encodax.text.tokenizer import Tokenizer
 
 GOLDEN = json.loads(Path(__file__).with_name("pipelines.json").read_text(encoding="utf-8"))
 CASES = [

@@ -28,10 +28,10 @@ from encodax.config import Usage
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor, Ranked
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks.decoding import OWNERS, DecodingOptions
 from encodax.tasks.task import Example
-from encodax.types import Span
+from encodax.types.batches import Span
 
 LONG = "good " * 40
 

@@ -19,7 +19,7 @@ from toys import REVERSALS, reverser, with_end
 from encodax import Seq2SeqModel, Translator
 from encodax.data.sources import records_of
 from encodax.errors import EncodaxError
-from encodax.generation import Beams, Sampling
+from encodax.generation.search import Beams, Sampling
 from encodax.inference.translator import Manner, Translation
 from encodax.tasks.task import Example
 

@@ -11,9 +11,10 @@ import zoo
 from blocks import assert_close, built, normal
 
 from encodax.config import EncoderConfig, RotaryConfig
-from encodax.nn import Encoder, MultiHeadAttention, attention_cudnn
+from encodax.nn import Encoder, MultiHeadAttention
 from encodax.nn.attention import WHOLE, attention, attention_weights, best_implementation
-from encodax.nn.attention_plain import AttentionOptions
+from encodax.nn.kernels import cudnn
+from encodax.nn.kernels.plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)
 KEYS = jnp.array([[1, 1, 2, 2, 2, 2, 3, 0], [2, 2, 3, 0, 0, 0, 0, 0]])  # (B, S)
@@ -190,7 +191,7 @@ def test_a_form_is_chosen_by_length_on_cpu(case: str, dtype: Any) -> None:
 
 
 def test_the_kernel_is_chosen_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_cudnn, "device_refusal", lambda: None)
+    monkeypatch.setattr(cudnn, "device_refusal", lambda: None)
     assert chosen((1, 128, 12), jnp.bfloat16, {}) == "cudnn"
     assert chosen((1, 1024, 12), jnp.float16, {"causal": True}) == "cudnn"
     assert chosen((1, 128, 12), jnp.float32, {}) == WHOLE

@@ -12,7 +12,7 @@ from blocks import assert_close, built, packed
 from encodax.config import EmbeddingsConfig, MaskDropoutConfig, NormConfig
 from encodax.errors import EncodaxError
 from encodax.nn import Embeddings
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 BARE = EmbeddingsConfig(vocabulary_size=11, width=6, positions="sinusoidal", max_positions=None)
 BERT = EmbeddingsConfig(

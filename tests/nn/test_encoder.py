@@ -25,7 +25,7 @@ from encodax.config import (
 )
 from encodax.nn import Embeddings, Encoder, EncoderLayer
 from encodax.nn.relative_positions import bias_buckets
-from encodax.types import EncoderOutput, PackedBatch
+from encodax.types.batches import EncoderOutput, PackedBatch
 
 SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])
 LAYER = LayerConfig(

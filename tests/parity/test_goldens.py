@@ -13,7 +13,7 @@ import pytest
 from blocks import assert_close
 from goldens import ALL, ENCODERS, FOLDER, parts
 
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 CASES = ("one", "two", "some", "longest", "pair")
 TOLERANCE = 1e-5

@@ -18,9 +18,9 @@ from directories import tensors_of
 from goldens_seq2seq import ALL, FOLDER, pair_of, parts
 
 from encodax.data.packing import assemble_pairs
-from encodax.generation import Beams, Ends, Generated, generate, search
-from encodax.seq2seq_model import Seq2SeqModel
-from encodax.types import PackedBatch, PairBatch
+from encodax.generation.search import Beams, Ends, Generated, generate, search
+from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.types.batches import PackedBatch, PairBatch
 
 CASES = ("one", "short", "some", "longest")
 TOLERANCE = 1e-5

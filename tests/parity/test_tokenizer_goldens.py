@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tokenizer_directories import files_of, goldens, write
 
-from encodax import words
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding, Text, Tokenizer
+from encodax.text import words
+from encodax.text.tokenizer import Encoding, Text, Tokenizer
 
 MOST = 6
 CASES: dict[str, dict[str, Any]] = goldens()["cases"]

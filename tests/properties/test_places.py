@@ -25,20 +25,22 @@ import pytest
 import toys
 from directories import published
 
-from encodax import outputs, run_report
+from encodax.corpus import partitions
 from encodax.data import sources
 from encodax.demo import run as demo
 from encodax.errors import EncodaxError
-from encodax.inference import partitions, vector_files
-from encodax.model import Model
-from encodax.run_files import RunFacts
-from encodax.training.adapters import trainable
-from encodax.training.checkpoint import Checkpoints
-from encodax.training.loop import Fitted, Keeping
-from encodax.training.lora import LoraConfig, save_adapter
-from encodax.training.optimizer import make_optimizer
-from encodax.training.progress import RunLog
-from encodax.training.step import TrainState, initial_state
+from encodax.inference import vector_files
+from encodax.model_files.run_files import RunFacts
+from encodax.models.encoder_model import Model
+from encodax.pages import run_report
+from encodax.storage import outputs
+from encodax.training.loop.checkpoint import Checkpoints
+from encodax.training.loop.fit import Fitted, Keeping
+from encodax.training.loop.progress import RunLog
+from encodax.training.step.lora import LoraConfig, save_adapter
+from encodax.training.step.optimizer import make_optimizer
+from encodax.training.step.partition import trainable
+from encodax.training.step.step import TrainState, initial_state
 
 training = importlib.import_module("encodax.training.train")  # there is a function of the name
 

@@ -10,7 +10,7 @@ from encodax.tasks import classification, embedding, multi_label, token_classifi
 from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import Example, Task
-from encodax.types import Span
+from encodax.types.batches import Span
 
 LABELS = ("a", "b", "c", "d")
 

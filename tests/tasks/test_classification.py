@@ -13,7 +13,7 @@ from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import Example, index_of
-from encodax.tokenizer import Encoding, Tokenizer
+from encodax.text.tokenizer import Encoding, Tokenizer
 
 
 @pytest.fixture(scope="module")

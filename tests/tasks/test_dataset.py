@@ -11,11 +11,11 @@ import pytest
 
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import classification, token_classification
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, cross_entropy
-from encodax.types import Span
+from encodax.types.batches import Span
 
 SHAPE = BatchShape(row_count=3, row_tokens=32, slots=4)
 ROWS = [[2, 0], [1]]

@@ -16,14 +16,14 @@ from encodax.data.batches import BatchShape
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import distillation as task
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Objective, Targets
-from encodax.tokenizer import Tokenizer
-from encodax.training.optimizer import make_optimizer
-from encodax.training.step import Constants, Recipe, initial_state, make_step
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Tokenizer
+from encodax.training.step.optimizer import make_optimizer
+from encodax.training.step.step import Constants, Recipe, initial_state, make_step
+from encodax.types.batches import ModelOutput, PackedBatch
 
 TEXTS = ("the cat sat on the mat", "a dog ran", "what a wonderful film!", "dull and long")
 SHAPE = BatchShape(row_count=2, row_tokens=32, slots=3)

@@ -22,8 +22,8 @@ from encodax.tasks import embedding as task
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 WIDTH = 8
 ANY = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))

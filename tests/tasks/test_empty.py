@@ -16,14 +16,14 @@ from encodax.errors import EmptyText, EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.inference.predictors import Classifier, Reranker
 from encodax.inference.translator import NOTHING, Translator
-from encodax.model import Model
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.tasks import embedding, question_answering, token_classification, translation
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import Empties, sequences_of
 from encodax.tasks.task import Example, encode_whole
-from encodax.training.examples import examples_of
-from encodax.types import Span
+from encodax.training.batches.examples import examples_of
+from encodax.types.batches import Span
 
 UNSHOWN = "tagged pieces and answers are left out, as they give no token"
 UNSEEN = ["\u200b", "\ufeff", "\u200d\ufeff", "\u00ad"]

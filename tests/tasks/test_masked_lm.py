@@ -17,12 +17,12 @@ from encodax.data.batches import BatchShape
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import masked_lm as task
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Tokenizer
-from encodax.types import ModelOutput
+from encodax.text.tokenizer import Tokenizer
+from encodax.types.batches import ModelOutput
 
 LONG = " ".join(f"the cat sat on mat number {n}," for n in range(20))
 

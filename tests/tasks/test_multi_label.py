@@ -18,8 +18,8 @@ from encodax.errors import EncodaxError
 from encodax.tasks import multi_label
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 

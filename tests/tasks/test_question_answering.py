@@ -20,13 +20,13 @@ from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import question_answering as task
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer
 from encodax.tasks.task import Example, Objective, Targets, check_objective
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 CONTEXT = "Ada met Grace in Paris, and Emmy in Rome"
 TOKENIZERS = {

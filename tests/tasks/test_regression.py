@@ -16,12 +16,12 @@ import encodax
 from encodax.data.parquet import ClassName
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 

@@ -19,11 +19,11 @@ from encodax.config import Usage
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import reranking
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import Example, Objective, Targets
-from encodax.types import ModelOutput, PackedBatch
+from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 

@@ -16,8 +16,8 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import token_classification as task
 from encodax.tasks.task import Example
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import Span
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import Span
 
 LABELS = ("O", "B-x", "I-x", "B-y", "I-y")
 ALPHABET = "abé日-.,"

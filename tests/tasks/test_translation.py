@@ -21,11 +21,11 @@ from encodax import Seq2SeqModel
 from encodax.data.batches import BatchShape
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
-from encodax.seq2seq_model import parameter_shapes
+from encodax.models.seq2seq_model import parameter_shapes
 from encodax.tasks import translation
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, Objective, Targets, cross_entropy
-from encodax.types import ModelOutput, PackedBatch, PairBatch
+from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 ONE = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 BATCH = PairBatch(ONE, ONE)

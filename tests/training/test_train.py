@@ -34,11 +34,11 @@ from toys import (
 )
 
 import encodax
-from encodax import locks
 from encodax.errors import EncodaxError
+from encodax.storage import locks
 from encodax.training import TrainResult
-from encodax.training.job import FINE_TUNING_RATE
-from encodax.types import Params
+from encodax.training.setup.prepare import FINE_TUNING_RATE
+from encodax.types.batches import Params
 
 FLIPPED = [{**record, "label": "no" if record["label"] == "yes" else "yes"} for record in SENTIMENT]
 

@@ -15,10 +15,10 @@ import encodax
 from encodax import Seq2SeqModel, Translator
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
-from encodax.run_files import METRICS_FILE, read_curve
+from encodax.model_files.run_files import METRICS_FILE, read_curve
 from encodax.tasks.task import Objective
 from encodax.training import TrainResult
-from encodax.training.job import Job, prepare
+from encodax.training.setup.prepare import Job, prepare
 
 LETTERS = "abcdef"
 PAIRS = [

@@ -14,13 +14,13 @@ from toys import QUICK, SENTIMENT, SHAPE, classifier, same
 
 import encodax
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.training import try_out
-from encodax.training.loop import BAD_BATCH_FILE
-from encodax.training.presets import PRESETS
+from encodax.training.loop.fit import BAD_BATCH_FILE
+from encodax.training.loop.profiler import PROFILE_FOLDER
+from encodax.training.options.presets import PRESETS
 from encodax.training.pretrain import HELD_OUT, pretraining
-from encodax.training.profiler import PROFILE_FOLDER
-from encodax.training.starts import half_of
+from encodax.training.setup.start import half_of
 
 
 def run(task: str = "classification", **choices: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 MASKED = 0.8
 """Share of the chosen tokens that become the mask token, ..."""

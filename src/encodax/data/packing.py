@@ -9,8 +9,8 @@ from typing import TypeVar, overload
 import numpy as np
 
 from encodax.errors import EmptyText, TooLong
-from encodax.tokenizer import EncodedPair, Encoding
-from encodax.types import PackedBatch, PairBatch
+from encodax.text.tokenizer import EncodedPair, Encoding
+from encodax.types.batches import PackedBatch, PairBatch
 
 Member = TypeVar("Member")
 Lengths = Sequence[int] | np.ndarray

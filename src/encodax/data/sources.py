@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encodax import outputs
 from encodax.data import documents, formats, parquet
 from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
+from encodax.storage import outputs
 
 logger = logging.getLogger(__name__)
 

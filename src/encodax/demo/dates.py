@@ -28,7 +28,7 @@ from babel import Locale
 from babel.dates import DateTimeFormat, tokenize_pattern
 
 from encodax.errors import EncodaxError
-from encodax.types import Span
+from encodax.types.batches import Span
 
 # fmt: off
 LANGUAGES = (

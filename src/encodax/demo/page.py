@@ -17,9 +17,12 @@ import encodax
 from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, LeftOut, Outcome
 from encodax.demo.baseline import Measurement, read_with_dateparser
 from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
-from encodax.demo.writer import Writing
-from encodax.explore import figures, report
-from encodax.explore.report import (
+from encodax.demo.seq2seq import Writing
+from encodax.inspection.inspector import Inspector
+from encodax.models.encoder_model import Model
+from encodax.nn import sinusoidal_table
+from encodax.pages import diagrams, report
+from encodax.pages.report import (
     Bar,
     Bars,
     Numbers,
@@ -33,12 +36,9 @@ from encodax.explore.report import (
     TaggedText,
     TaggedTexts,
 )
-from encodax.inference.inspector import Inspector
-from encodax.inspection import AttentionMaps
-from encodax.model import Model
-from encodax.nn import sinusoidal_table
-from encodax.training.loop import Fitted
-from encodax.types import Span
+from encodax.training.loop.fit import Fitted
+from encodax.types.batches import Span
+from encodax.types.inspection import AttentionMaps
 
 KINDS = ("day", "month", "year")
 SHOWN_LANGUAGES = ("en", "ja", "ar", "fr", "hi", "ru", "th", "he", "ko", "el", "am", "my")
@@ -256,10 +256,10 @@ def _learning(material: Material) -> Section:
             Pictures(
                 "The loss is of one batch a step, pale, with a running mean.",
                 (
-                    figures.learning_curve(
+                    diagrams.learning_curve(
                         fitted.curve, "loss", "training loss", is_logarithmic=True
                     ),
-                    figures.learning_curve(fitted.curve, "eval_f1", "F1 on validation dates"),
+                    diagrams.learning_curve(fitted.curve, "eval_f1", "F1 on validation dates"),
                 ),
             ),
         ),
@@ -297,7 +297,7 @@ def _heads(looks: AttentionMaps) -> tuple[str, ...]:
     queries, keys = ([token.text for token in side] for side in (looks.queries, looks.keys))
     others = None if looks.keys is looks.queries else keys
     return tuple(
-        figures.attention_map(weights, queries, f"layer {layer}, {view}", keys=others)
+        diagrams.attention_map(weights, queries, f"layer {layer}, {view}", keys=others)
         for layer, maps in enumerate(looks.cells, 1)
         for view, weights in zip(looks.views, maps, strict=True)
         if view.startswith("head")
@@ -323,10 +323,10 @@ def _positions(material: Material) -> Section:
                 "Above, the encodings: a row for each position, a column for each feature. Below, "
                 "the cosine similarity of each two positions.",
                 (
-                    figures.positional_encodings(fixed, "fixed: sines and cosines"),
-                    figures.positional_encodings(learned, "learned by this encoder"),
-                    figures.position_similarity(fixed, "fixed: similarity of positions"),
-                    figures.position_similarity(learned, "learned: similarity of positions"),
+                    diagrams.positional_encodings(fixed, "fixed: sines and cosines"),
+                    diagrams.positional_encodings(learned, "learned by this encoder"),
+                    diagrams.position_similarity(fixed, "fixed: similarity of positions"),
+                    diagrams.position_similarity(learned, "learned: similarity of positions"),
                 ),
             ),
         ),

@@ -19,21 +19,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from encodax import locks, outputs
-from encodax.demo import answers, page, writer
+from encodax.demo import answers, page
+from encodax.demo import seq2seq as writer
 from encodax.demo.baseline import Measurement, measure_dateparser
 from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
-from encodax.demo.watch import watch
+from encodax.demo.progress import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
-from encodax.model import Model
-from encodax.saved_model import MODEL_FILES
-from encodax.terminal import Terminal
-from encodax.training import checkpoint_folder
-from encodax.training.events import EVENTS_FOLDER
-from encodax.training.interruption import Stopped
+from encodax.model_files.saved_model import MODEL_FILES
+from encodax.models.encoder_model import Model
+from encodax.process.terminal import Terminal
+from encodax.storage import locks, outputs
+from encodax.training.loop import checkpoint_folder
+from encodax.training.loop.preemption import Stopped
+from encodax.training.loop.tensorboard import EVENTS_FOLDER
 from encodax.training.train import TrainResult, train
-from encodax.types import Span
+from encodax.types.batches import Span
 
 OUT = Path("runs/demo")
 MODEL_DIRECTORY = "model"

@@ -32,7 +32,7 @@ from encodax.families import (
     t5,
 )
 from encodax.families.tensors import TensorNames
-from encodax.json_files import FileKeys, Settings
+from encodax.storage.json_files import FileKeys, Settings
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from encodax.json_files import FileKeys, Settings
+from encodax.storage.json_files import FileKeys, Settings
 
 OUTPUT = "it says what the reference returns, not what it computes"
 MEMORY = "it trades memory for time, and changes no number"

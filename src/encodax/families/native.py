@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from encodax import json_files
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
 from encodax.families import harmless
 from encodax.families.published import labels_of, plain_head, scores_of, shape_of
 from encodax.families.tensors import Tensor
-from encodax.json_files import FileKeys, Settings
+from encodax.storage import json_files
+from encodax.storage.json_files import FileKeys, Settings
 
 MODEL_TYPE = "encodax"
 copies: Mapping[str, str] = {}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from encodax import json_files
 from encodax.config import Seq2SeqConfig
 from encodax.families import harmless
 from encodax.families.native import canonical, copies, file_name, is_stray, tensor
-from encodax.json_files import FileKeys, Settings
+from encodax.storage import json_files
+from encodax.storage.json_files import FileKeys, Settings
 
 __all__ = [
     "MODEL_TYPE",

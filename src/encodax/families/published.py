@@ -30,7 +30,7 @@ from encodax.config import (
 from encodax.errors import EncodaxError
 from encodax.families import harmless
 from encodax.families.tensors import Table, Tensor, look_up
-from encodax.json_files import FileKeys, Settings, shown
+from encodax.storage.json_files import FileKeys, Settings, shown
 
 ACTIVATIONS = {
     "gelu": "gelu_erf",

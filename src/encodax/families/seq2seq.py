@@ -23,7 +23,7 @@ from encodax.families.published import (
     check_fixed,
 )
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
-from encodax.json_files import FileKeys, Settings
+from encodax.storage.json_files import FileKeys, Settings
 
 FIRST, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
 """The token that every target begins with, where there is one; and that it is `bos_token_id`."""

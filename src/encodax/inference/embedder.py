@@ -18,10 +18,10 @@ from encodax.inference import vectors
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
 from encodax.inference.vectors import Hit, Nearest
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks.empty import Empties, OnEmpty, empty_query, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
-from encodax.tokenizer import Encoding
+from encodax.text.tokenizer import Encoding
 
 logger = logging.getLogger(__name__)
 

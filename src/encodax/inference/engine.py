@@ -19,7 +19,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from encodax import processes
 from encodax.config import HeadConfig, Usage
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
@@ -28,10 +27,11 @@ from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.scores import NO_USAGE, activation_of
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn import functional
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch, Params
+from encodax.process import forks
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch, Params
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class _Prepared(Generic[Item]):
     """Whether nothing comes after it, or not yet."""
 
 
-class Engine(processes.OfOneProcess):
+class Engine(forks.OfOneProcess):
     """What a model says of each sequence of a stream.
 
     Texts are read a window at a time, tokenized and packed on a thread while the device runs what
@@ -132,7 +132,7 @@ class Engine(processes.OfOneProcess):
         Raises:
             EncodaxError: there is no such precision.
         """
-        processes.check()
+        forks.check()
         self._model = model
         self._level = level
         devices = jax.local_devices() if devices is None else devices
@@ -262,14 +262,14 @@ class Engine(processes.OfOneProcess):
                 self._model.check(batch)
             return _Prepared(requests, batches, cut, end, is_last)
 
-        processes.check()
+        forks.check()
         ahead: Future[_Prepared[Item]] | None = None
         with (
             contextlib.closing(windows(items, size_of, live)) as pieces,
             ThreadPoolExecutor(1, "encodax-tokenize") as host,
         ):
             for window in pieces:
-                processes.check()  # a fork has no such thread to wait for
+                forks.check()  # a fork has no such thread to wait for
                 if ahead is None and window.is_last:  # it has nothing to overlap with: no thread
                     yield prepare(window)
                     continue
@@ -287,7 +287,7 @@ class Engine(processes.OfOneProcess):
         return self._executable(params, shape)(params, batch)
 
     def _executable(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
-        processes.check()
+        forks.check()
         if shape not in self._executables:
             with self._compiling:
                 if shape not in self._executables:
@@ -313,7 +313,7 @@ class Engine(processes.OfOneProcess):
             job.is_done = True
 
 
-class OfModel(processes.OfOneProcess):
+class OfModel(forks.OfOneProcess):
     """A model with an engine that runs it."""
 
     ENCODER_ONLY: ClassVar[bool] = False

@@ -30,7 +30,7 @@ from encodax.inference.engine import (
 )
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.predictors import Predictor, answered
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.decoding import DecodingOptions, decoding_of
@@ -46,7 +46,7 @@ from encodax.tasks.task import (
     asked_of_a_model,
     side_by_side,
 )
-from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params
+from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
 """From parameters, or None for the model's own, to metrics."""

@@ -16,11 +16,11 @@ from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel
 from encodax.inference.progress import listed
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks.empty import Empties, OnEmpty
 from encodax.tasks.task import Example, encode_whole, unlabelled
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput
 
 
 @dataclass(frozen=True)

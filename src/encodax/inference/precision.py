@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.errors import EncodaxError
-from encodax.types import Int8Weight, Params, Weight
+from encodax.types.batches import Int8Weight, Params, Weight
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """What products are made in. Residuals, statistics of norms and softmax are float32 in all."""

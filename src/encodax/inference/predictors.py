@@ -13,8 +13,8 @@ from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
 from encodax.inference.progress import listed
-from encodax.model import Model
-from encodax.sentence_modules import usual_activation
+from encodax.model_files.sentence_modules import usual_activation
+from encodax.models.encoder_model import Model
 from encodax.tasks import (
     classification,
     question_answering,
@@ -34,8 +34,8 @@ from encodax.tasks.judged import check_judged
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Decoding, Example, side_by_side, unlabelled
 from encodax.tasks.token_classification import TokenDecoding
-from encodax.tokenizer import Encoding, Text
-from encodax.types import Params, Span
+from encodax.text.tokenizer import Encoding, Text
+from encodax.types.batches import Params, Span
 
 Answer = TypeVar("Answer")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from encodax.errors import EncodaxError
-from encodax.terminal import Terminal
+from encodax.process.terminal import Terminal
 
 MANY = 4096
 """Texts from which on a bar is worth showing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from encodax.config import HeadConfig, ModelConfig, Usage
-from encodax.sentence_modules import usual_activation
+from encodax.model_files.sentence_modules import usual_activation
 
 NO_USAGE = Usage()
 BY_PROBLEM = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "linear"}

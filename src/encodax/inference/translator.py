@@ -17,11 +17,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from encodax import processes
 from encodax.data.packing import assemble
 from encodax.data.stream import MAX_WAIT, Live, until_error, windows
 from encodax.errors import EncodaxError
-from encodax.generation import (
+from encodax.generation.config import STOPS, GenerationConfig
+from encodax.generation.sampling import check_count
+from encodax.generation.search import (
     Beams,
     Ends,
     Generated,
@@ -30,15 +31,13 @@ from encodax.generation import (
     generate,
     search,
 )
-from encodax.generation_config import STOPS, GenerationConfig
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import COMPILER_OPTIONS
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.progress import listed
-from encodax.json_files import shown
-from encodax.sampling import check_count
-from encodax.sentencepiece_files import LANGUAGE
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.process import forks
+from encodax.storage.json_files import shown
 from encodax.tasks import translation
 from encodax.tasks.empty import (
     IN_DATA,
@@ -49,8 +48,9 @@ from encodax.tasks.empty import (
     refuse_unseen,
 )
 from encodax.tasks.task import Example, unlabelled
-from encodax.tokenizer import EncodedPair, Encoding
-from encodax.types import PackedBatch, Params
+from encodax.text.sentencepiece import LANGUAGE
+from encodax.text.tokenizer import EncodedPair, Encoding
+from encodax.types.batches import PackedBatch, Params
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class _Group:
     height: int
 
 
-class Translator(processes.OfOneProcess):
+class Translator(forks.OfOneProcess):
     """Translates texts, in order: one program for each shape, and few shapes.
 
     A source of up to S tokens takes a row of S; targets have room for S + `LONGER`. Rows of a batch
@@ -237,7 +237,7 @@ class Translator(processes.OfOneProcess):
         """
         if batch_size < 1:
             raise EncodaxError(f"batch_size = {batch_size} is below 1")
-        processes.check()
+        forks.check()
         self.model = model
         devices = jax.local_devices() if devices is None else devices
         self._platform = devices[0].platform
@@ -343,8 +343,8 @@ class Translator(processes.OfOneProcess):
                 `seed` and a text's place, `n_best` times; `max_tokens`, of the longest translation,
                 the end included; `to`, the code of the language that is wanted, of a model that has
                 several (`>>fra<<` before a text of Marian's is the same); and the fields of
-                `encodax.generation.LogitsRules`, such as `min_tokens`, `no_repeat_ngram_size`,
-                `repetition_penalty` and `suppress_tokens`.
+                `encodax.generation.search.LogitsRules`, such as `min_tokens`,
+                `no_repeat_ngram_size`, `repetition_penalty` and `suppress_tokens`.
 
         Raises:
             EncodaxError: there is no such option, or options do not go together.
@@ -372,7 +372,7 @@ class Translator(processes.OfOneProcess):
             empties: what becomes of empty texts, where they are not refused.
             live: for examples that come in their own time: how long one waits for others.
         """
-        processes.check()
+        forks.check()
         empties = empties or Empties("error")
         encode = functools.partial(self._encoded, manner=manner, truncate=truncate)
 
@@ -557,7 +557,7 @@ class Translator(processes.OfOneProcess):
     def _program(
         self, height: int, room: int, held: int, manner: Manner
     ) -> Callable[..., Generated]:
-        processes.check()
+        forks.check()
         rules = self.model.generates_by.rules if manner.rules is None else manner.rules
         longest = self._longest(room, manner)
         key = (height, room, held, longest, manner.beams, manner.sampling, manner.draws, rules)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int8, UInt8, UInt64
 
-from encodax import json_files
 from encodax.config import Similarity
 from encodax.data import sources
 from encodax.errors import EncodaxError
+from encodax.storage import json_files
 
 Rows = Float[np.ndarray, "n E"] | Int8[np.ndarray, "n E"]
 Corpus = Float[np.ndarray, "m E"] | Int8[np.ndarray, "m E"]

@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from encodax.config import RotaryConfig
 from encodax.nn import functional
-from encodax.nn.attention_cudnn import cudnn_attention, refusal
-from encodax.nn.attention_fused import blocked_attention, fused_attention
-from encodax.nn.attention_plain import AttentionOptions, plain_attention, plain_weights
+from encodax.nn.kernels.cudnn import cudnn_attention, refusal
+from encodax.nn.kernels.fused import blocked_attention, fused_attention
+from encodax.nn.kernels.plain import AttentionOptions, plain_attention, plain_weights
 from encodax.nn.linear import Linear
 from encodax.nn.relative_positions import RelativeTable, disentangled_bias, disentangled_scale
-from encodax.types import Weight
+from encodax.types.batches import Weight
 
 IMPLEMENTATIONS = {
     "plain": plain_attention,

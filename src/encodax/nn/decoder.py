@@ -23,7 +23,7 @@ from encodax.nn.embeddings import Embeddings
 from encodax.nn.layer import Layer, computed_again
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias
-from encodax.types import EncoderOutput, PackedBatch
+from encodax.types.batches import EncoderOutput, PackedBatch
 
 STAGES = frozenset({"target_attention", "cross_attention", "target_hidden"})
 """What `record` can name."""

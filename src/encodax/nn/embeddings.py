@@ -13,7 +13,7 @@ from encodax.nn import functional
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.linear import Linear
 from encodax.nn.pooling import membership
-from encodax.types import AnyArray, PackedBatch
+from encodax.types.batches import AnyArray, PackedBatch
 
 
 class Table(hk.Module):

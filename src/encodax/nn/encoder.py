@@ -23,7 +23,7 @@ from encodax.nn.embeddings import Embeddings
 from encodax.nn.layer import KEPT, Layer, computed_again
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
-from encodax.types import AnyArray, EncoderOutput, PackedBatch
+from encodax.types.batches import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
 """What `record` can name."""

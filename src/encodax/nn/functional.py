@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from encodax.errors import EncodaxError
-from encodax.types import AnyArray, Int8Weight, Weight
+from encodax.types.batches import AnyArray, Int8Weight, Weight
 
 
 def gelu(x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:

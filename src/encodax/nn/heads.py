@@ -12,7 +12,7 @@ from encodax.nn import functional
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.linear import Linear
 from encodax.nn.pooling import pool
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 
 class Head(hk.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.nn import functional
-from encodax.types import Weight
+from encodax.types.batches import Weight
 
 
 class Linear(hk.Module):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.nn import functional
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 
 def cls(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:

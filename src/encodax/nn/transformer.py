@@ -13,7 +13,7 @@ from encodax.nn import functional
 from encodax.nn.decoder import Decoder, DecoderCache
 from encodax.nn.encoder import Encoder
 from encodax.nn.linear import Linear
-from encodax.types import ModelOutput, PackedBatch, PairBatch
+from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 STAGES = frozenset({"source_attention", "source_hidden", *decoders.STAGES})
 """What `record` can name."""

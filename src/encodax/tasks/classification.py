@@ -26,7 +26,7 @@ from encodax.tasks.task import (
     the_one,
     unchanged,
 )
-from encodax.tokenizer import Encoding
+from encodax.text.tokenizer import Encoding
 
 NAME = "classification"
 HEAD: HeadKind = "sequence"

@@ -32,8 +32,8 @@ from encodax.tasks.task import (
     UnknownLabels,
     unchanged,
 )
-from encodax.tokenizer import EncodedPair
-from encodax.types import AnyBatch, PairBatch
+from encodax.text.tokenizer import EncodedPair
+from encodax.types.batches import AnyBatch, PairBatch
 
 logger = logging.getLogger(__name__)
 

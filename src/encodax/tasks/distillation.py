@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn import functional, pooling
 from encodax.tasks.task import (
     Example,
@@ -32,8 +32,8 @@ from encodax.tasks.task import (
     the_one,
     unchanged,
 )
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "distillation"
 HEAD: HeadKind = "embedding"

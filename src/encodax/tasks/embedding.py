@@ -22,7 +22,7 @@ from encodax.config import HeadKind, Problem
 from encodax.data import cells
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn import functional
 from encodax.tasks.regression import correlations, number_of
 from encodax.tasks.task import (
@@ -35,8 +35,8 @@ from encodax.tasks.task import (
     text_of,
     unchanged,
 )
-from encodax.tokenizer import Encoding
-from encodax.types import AnyArray, ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import AnyArray, ModelOutput, PackedBatch
 
 NAME = "embedding"
 HEAD: HeadKind = "embedding"

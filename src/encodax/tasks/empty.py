@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.tasks.task import Example, Task
-from encodax.tokenizer import Encoding, Text
+from encodax.text.tokenizer import Encoding, Text
 
 logger = logging.getLogger(__name__)
 

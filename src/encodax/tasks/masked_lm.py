@@ -18,10 +18,10 @@ from encodax.config import HeadKind, Problem
 from encodax.data import masking
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks.task import Example, Objective, Targets, text_of
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "masked-lm"
 HEAD: HeadKind = "vocabulary"

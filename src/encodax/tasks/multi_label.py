@@ -30,8 +30,8 @@ from encodax.tasks.task import (
     unchanged,
     weights_of,
 )
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "multi-label"
 HEAD: HeadKind = "sequence"

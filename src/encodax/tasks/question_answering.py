@@ -26,7 +26,7 @@ from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn.pooling import membership
 from encodax.tasks.task import (
     Decoding,
@@ -38,8 +38,8 @@ from encodax.tasks.task import (
     text_of,
     unchanged,
 )
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "question-answering"
 HEAD: HeadKind = "span"

@@ -29,8 +29,8 @@ from encodax.tasks.task import (
     the_one,
     unchanged,
 )
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "regression"
 HEAD: HeadKind = "sequence"

@@ -31,7 +31,7 @@ from encodax.tasks.task import (
     the_one,
     unchanged,
 )
-from encodax.types import ModelOutput, PackedBatch
+from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "reranking"
 HEAD: HeadKind = "sequence"

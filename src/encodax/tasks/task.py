@@ -17,16 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax import hub, reading
 from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
-from encodax.model import Model
-from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
+from encodax.model_files import hub
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel, is_seq2seq
+from encodax.storage import reading
 from encodax.tasks.labels import in_order, place_of
 from encodax.tasks.tag_schemes import SchemeName
-from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
-from encodax.types import AnyArray, AnyBatch, ModelOutput
+from encodax.text.tokenizer import EncodedPair, Encoding, Text, check_unicode
+from encodax.types.batches import AnyArray, AnyBatch, ModelOutput
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError, TooLong
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import tag_schemes
 from encodax.tasks.classification import measured
 from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
@@ -43,8 +43,8 @@ from encodax.tasks.task import (
     the_one,
     unchanged,
 )
-from encodax.tokenizer import Encoding, check_unicode
-from encodax.types import Span
+from encodax.text.tokenizer import Encoding, check_unicode
+from encodax.types.batches import Span
 
 NAME = "token-classification"
 HEAD: HeadKind = "token"

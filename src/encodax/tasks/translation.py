@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from encodax.config import Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.tasks.task import (
     Example,
     Objective,
@@ -31,8 +31,8 @@ from encodax.tasks.task import (
     text_of,
     unchanged,
 )
-from encodax.tokenizer import EncodedPair
-from encodax.types import ModelOutput, PairBatch
+from encodax.text.tokenizer import EncodedPair
+from encodax.types.batches import ModelOutput, PairBatch
 
 NAME = "translation"
 HEAD = None

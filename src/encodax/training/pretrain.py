@@ -9,8 +9,8 @@ import numpy as np
 from encodax.data.formats import Columns
 from encodax.data.records import Paths, open_records
 from encodax.errors import EncodaxError
-from encodax.training.examples import Part
-from encodax.training.presets import PRESETS
+from encodax.training.batches.examples import Part
+from encodax.training.options.presets import PRESETS
 
 HELD_OUT = 100
 """Of so many records one is measured on, where no others are given."""

@@ -10,23 +10,24 @@ from typing import Any
 
 from rich.console import Console
 
-from encodax import adapters, locks, outputs, overlap
 from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
-from encodax.model import Model
-from encodax.run_files import METRICS_FILE, REPORT_FILE
+from encodax.model_files import peft
+from encodax.model_files.run_files import METRICS_FILE, REPORT_FILE
+from encodax.models.encoder_model import Model
+from encodax.storage import locks, outputs, overlap
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel
-from encodax.training import checkpoint_folder, distributed
-from encodax.training.about import about
-from encodax.training.events import EVENTS_FOLDER
-from encodax.training.examples import Data, paths_of
-from encodax.training.job import WRITTEN, prepare
-from encodax.training.kept import Kept
-from encodax.training.loop import BAD_BATCH_FILE, Fitted, Keeping, fit
-from encodax.training.profiler import PROFILE_FOLDER
-from encodax.training.progress import RunLog
+from encodax.training.batches.examples import Data, paths_of
+from encodax.training.loop import checkpoint_folder, distributed
+from encodax.training.loop.best import Kept
+from encodax.training.loop.fit import BAD_BATCH_FILE, Fitted, Keeping, fit
+from encodax.training.loop.profiler import PROFILE_FOLDER
+from encodax.training.loop.progress import RunLog
+from encodax.training.loop.tensorboard import EVENTS_FOLDER
+from encodax.training.run_facts import about
+from encodax.training.setup.prepare import WRITTEN, prepare
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _train(
 def _places_of(model: Any) -> list[Path]:
     """The directories that a model is read from; none of one in memory, or on the hub."""
     is_read = isinstance(model, str | Path) and os.path.isdir(model)
-    return adapters.directories_of(Path(model)) if is_read else []
+    return peft.directories_of(Path(model)) if is_read else []
 
 
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:

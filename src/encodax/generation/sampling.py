@@ -1,0 +1,138 @@
+"""Which tokens are drawn, and how likely: temperature, and where the unlikely ones are cut off.
+
+The restrictions stand in the order in which transformers applies them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from encodax.errors import EncodaxError
+from encodax.generation.logits import FLOAT32, NEVER
+
+MOST_OF_TOP_H = 100
+"""Tokens that `top_h` looks at."""
+
+
+def check_count(name: str, count: Any) -> None:
+    """Refuse what cannot be a number of things.
+
+    Raises:
+        EncodaxError: it is no whole number, or below 1.
+    """
+    if not isinstance(count, Integral):
+        raise EncodaxError(f"{name} = {count!r} is no whole number")
+    if count < 1:
+        raise EncodaxError(f"{name} = {count} is below 1")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn (Holtzman et al. 2020, arXiv:1904.09751, section 3)."""
+
+    temperature: float = 1.0
+    """Divides the scores; towards 0 the most probable token is all there is."""
+    top_k: int | None = None
+    """Draw from so many, the most probable ones."""
+    top_p: float = 1.0
+    """Draw from the fewest whose probabilities reach this."""
+    min_p: float | None = None
+    """Draw from those that have at least this share of the largest probability."""
+    typical_p: float = 1.0
+    """Draw from those nearest to the entropy whose probabilities reach this (Meister et al. 2023,
+    arXiv:2202.00666)."""
+    epsilon_cutoff: float = 0.0
+    """Draw from those at least so probable (Hewitt et al. 2022, arXiv:2210.15191)."""
+    eta_cutoff: float = 0.0
+    """The same, and less where the entropy is high."""
+    top_h: float | None = None
+    """Draw from the most probable whose share of the entropy stays within this."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise EncodaxError(f"temperature = {self.temperature} is not above 0 and finite")
+        if self.top_k is not None:
+            check_count("top_k", self.top_k)
+        for name in ("top_p", "typical_p", "top_h"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise EncodaxError(f"{name} = {value} is not in 0..1")
+        for name in ("min_p", "epsilon_cutoff", "eta_cutoff"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise EncodaxError(f"{name} = {value} is not in 0..1")
+
+
+def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
+    """Scores over the temperature, and `NEVER` for tokens that are not to be drawn.
+
+    0 is that of the most probable token, so that no temperature leaves nothing to draw from.
+    """
+    best = jnp.max(scores, axis=-1, keepdims=True)
+    temperature = np.clip(sampling.temperature, FLOAT32.tiny, FLOAT32.max).item()
+    scores = jnp.where(scores > NEVER / 2, (scores - best) / temperature, NEVER)
+    if sampling.top_h is not None:
+        scores = _kept(scores, _within_entropy(scores, sampling.top_h))
+    if sampling.top_k is not None:
+        least = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
+        scores = _kept(scores, scores >= least)
+    if sampling.top_p < 1:
+        ordered = jnp.sort(scores, axis=-1, descending=True)
+        chances = jax.nn.softmax(ordered)
+        before = jnp.cumsum(chances, axis=-1) - chances
+        share = max(sampling.top_p, FLOAT32.tiny.item())
+        least = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
+        scores = _kept(scores, scores >= least)
+    if sampling.min_p is not None:
+        chances = jax.nn.softmax(scores)
+        scores = _kept(scores, chances >= sampling.min_p * jnp.max(chances, -1, keepdims=True))
+    if sampling.typical_p < 1:
+        # The nearest one stays in any case, be it the most probable or not.
+        scores = jnp.where(_is_typical(scores, sampling.typical_p), scores, NEVER)
+    if 0 < sampling.epsilon_cutoff < 1:
+        scores = _kept(scores, jax.nn.softmax(scores) >= sampling.epsilon_cutoff)
+    if 0 < (epsilon := sampling.eta_cutoff) < 1:
+        lower = math.sqrt(epsilon) * jnp.exp(-_entropy(scores))
+        scores = _kept(scores, jax.nn.softmax(scores) >= jnp.minimum(epsilon, lower))
+    return scores
+
+
+def _kept(scores: Float[Array, "B V"], keep: Bool[Array, "B V"]) -> Float[Array, "B V"]:
+    """These tokens, and the most probable one in any case."""
+    keep |= scores >= jnp.max(scores, axis=-1, keepdims=True)
+    return jnp.where(keep, scores, NEVER)
+
+
+def _entropy(scores: Float[Array, "B V"]) -> Float[Array, "B 1"]:
+    logs = jax.nn.log_softmax(scores)
+    chances = jnp.exp(logs)
+    return -jnp.sum(jnp.where(chances > 0, chances * logs, 0.0), axis=-1, keepdims=True)
+
+
+def _is_typical(scores: Float[Array, "B V"], mass: float) -> Bool[Array, "B V"]:
+    """Nearest to the entropy first, until their probabilities reach the mass."""
+    logs = jax.nn.log_softmax(scores)
+    away = jnp.abs(-logs - _entropy(scores))
+    order = jnp.argsort(away, axis=-1)
+    reached = jnp.cumsum(jnp.take_along_axis(jnp.exp(logs), order, -1), axis=-1)
+    last = jnp.minimum((reached < mass).sum(-1, keepdims=True), scores.shape[-1] - 1)
+    farthest = jnp.take_along_axis(jnp.take_along_axis(away, order, -1), last, -1)
+    return away <= farthest
+
+
+def _within_entropy(scores: Float[Array, "B V"], share: float) -> Bool[Array, "B V"]:
+    """The most probable first, while what they add to the entropy is within a share of it."""
+    top, ids = jax.lax.top_k(scores, min(MOST_OF_TOP_H, scores.shape[-1]))
+    logs = jax.nn.log_softmax(top)
+    terms = -jnp.where(jnp.exp(logs) > 0, jnp.exp(logs) * logs, 0.0)
+    within = jnp.cumsum(terms, axis=-1) <= terms.sum(-1, keepdims=True) * share
+    rows = jnp.arange(scores.shape[0])[:, None]
+    return jnp.zeros(scores.shape, bool).at[rows, ids].set(within)

@@ -1,0 +1,391 @@
+"""Sequences from a decoder: the most probable token at a time, drawn, or the best of several beams.
+
+All of it runs under `jax.jit`, with shapes that are fixed by how long a sequence may become: one
+program for each number of rows, however long they turn out. The decoder is a function
+(tokens, cache) -> (scores of the next token, cache), such as `Transformer.step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from encodax.config import Seq2SeqConfig
+from encodax.errors import EncodaxError
+from encodax.generation.logits import NEVER as NEVER
+from encodax.generation.logits import History, Processor, applied
+from encodax.generation.logits import LogitsRules as LogitsRules
+from encodax.generation.sampling import Sampling as Sampling
+from encodax.generation.sampling import check_count
+from encodax.generation.sampling import restricted as restricted
+from encodax.nn.decoder import DecoderCache
+from encodax.nn.functional import at_tokens
+
+Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
+"""(R,) tokens and a cache of R rows -> (R, V) scores before softmax, and the next cache."""
+
+MOST_ALPHA = 5
+"""Beyond it, on either side, scores of long sequences leave the range of float32."""
+MOST_OFFSET = 1_000_000
+"""So much longer than any sequence that its length makes no difference."""
+
+Stop = Literal["likely", "sure", "full"]
+STOPS: tuple[Stop, ...] = get_args(Stop)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where a sequence begins, and where it ends."""
+
+    begin_id: int
+    """What the decoder is given first; it is no part of the sequence."""
+    end_id: int | tuple[int, ...]
+    """What ends a sequence; where there are several, each of them does."""
+    pad_id: int
+    """What stands after the end."""
+    max_tokens: int
+    """A sequence that has not ended by then is cut, the end included."""
+    rules: LogitsRules = field(default_factory=LogitsRules)
+    """What may come next, beside what the model says."""
+    room: int | None = None
+    """L, tokens that there is room for, where it is less than they may become: whoever has not
+    ended by then is left open. None for `max_tokens`."""
+
+    def __post_init__(self) -> None:
+        check_count("max_tokens", self.max_tokens)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token that ends a sequence."""
+        return (self.end_id,) if isinstance(self.end_id, int) else self.end_id
+
+    @property
+    def held(self) -> int:
+        """L."""
+        return min(self.room or self.max_tokens, self.max_tokens)
+
+    @property
+    def processors(self) -> list[Processor]:
+        """The rules that change something, in order."""
+        return self.rules.processors(self.end_ids, self.max_tokens)
+
+    def is_end(self, tokens: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
+        """Which of these end a sequence."""
+        return jnp.isin(tokens, jnp.asarray(self.end_ids))
+
+    @classmethod
+    def of(cls, config: Seq2SeqConfig, max_tokens: int) -> Ends:
+        """Those of a model."""
+        return cls(
+            config.begin_id,
+            config.end_id,
+            config.pad_id,
+            max_tokens,
+            LogitsRules(
+                bad_words_ids=tuple((token,) for token in config.never_ids),
+                forced_bos_token_id=config.first_id,
+            ),
+        )
+
+    def check(self, cache: DecoderCache) -> None:
+        """Refuse a cache without room: the last keys would be written over, again and again.
+
+        Raises:
+            EncodaxError: names both numbers.
+        """
+        room = cache.layers[0].own.keys.shape[1] if cache.layers else self.held
+        if self.held > room:
+            raise EncodaxError(f"max_tokens = {self.held}, and the cache has room for {room}")
+
+
+@dataclass(frozen=True)
+class Beams:
+    """How beams are searched, and compared when they have different lengths.
+
+    score(Y) = log P(Y) / ((offset + |Y|) / (offset + 1))^alpha
+    """
+
+    count: int = 4
+    """k."""
+    alpha: float = 0.6
+    """0 compares log-probabilities, 1 their means where the offset is 0."""
+    offset: float = 5.0
+    """5 is the penalty of Wu et al. 2016 (arXiv:1609.08144, equation 14), as in Vaswani et al.
+    2017, section 6.1; 0 is |Y|^alpha, as transformers has it."""
+    stop: Stop = "likely"
+    """When k sequences have ended: stop once no open one, scored at its present length, would be
+    among them (`likely`; `early_stopping` is false in transformers), once none can become one of
+    them (`sure`; "never"), or at once (`full`; true)."""
+
+    def __post_init__(self) -> None:
+        check_count("beams", self.count)
+        if not abs(self.alpha) <= MOST_ALPHA:
+            raise EncodaxError(f"alpha = {self.alpha} is not in {-MOST_ALPHA}..{MOST_ALPHA}")
+        if not 0 <= self.offset <= MOST_OFFSET:
+            raise EncodaxError(f"offset = {self.offset} is not in 0..{MOST_OFFSET}")
+        if self.stop not in STOPS:
+            raise EncodaxError(f"stop {self.stop!r} is not one of: {', '.join(STOPS)}")
+
+    def penalty(self, tokens: Any) -> Any:
+        """The divisor of sequences of so many tokens."""
+        return ((self.offset + tokens) / (self.offset + 1)) ** self.alpha
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Generated:
+    """Sequences of each row: of beams best first, of draws in their order."""
+
+    token_ids: Int[Array, "B n L"]
+    """The end included, padding after it."""
+    lengths: Int[Array, "B n"]
+    """Tokens of each, the end included."""
+    scores: Float[Array, "B n"]
+    """The sum of log-probabilities; of beams, divided by the penalty."""
+    is_open: Bool[Array, " B"]
+    """Rows that `Ends.room` did not suffice for: what is found of them is nothing to go by."""
+
+
+def generate(
+    step: Step,
+    cache: DecoderCache,
+    ends: Ends,
+    *,
+    sampling: Sampling | None = None,
+    keys: Key[Array, " B"] | None = None,
+    count: int = 1,
+    source_ids: Int[Array, "B S"] | None = None,
+) -> Generated:
+    """One sequence a row of the most probable token each time, or sequences of tokens drawn.
+
+    Args:
+        step: the decoder.
+        cache: before the first token, of B rows, with room for L tokens.
+        ends: where sequences begin and end, and what may stand in them.
+        sampling: how tokens are drawn; None for the most probable.
+        keys: what each row draws with; with the same one it draws the same in any company.
+        count: n, sequences of each row that are drawn, the first of them as if it were alone.
+        source_ids: of each row, for rules that look at them.
+    """
+    ends.check(cache)
+    if count > 1:
+        assert keys is not None, "the most probable sequence is one"
+        cache, keys = cache.repeated(count), _of_draws(keys, count)
+        source_ids = None if source_ids is None else jnp.repeat(source_ids, count, axis=0)
+    rows, processors = cache.source_segments.shape[0], ends.processors
+
+    def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
+        if sampling is None:
+            return _largest(scores)
+        assert keys is not None, "to draw tokens, keys are wanted"
+        at_place = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+        drawn = jax.vmap(jax.random.categorical)(at_place, restricted(scores, sampling))
+        return drawn.astype(jnp.int32)
+
+    def body(state: _Open) -> _Open:
+        scores, kept = step(state.last, state.cache)
+        scores = scores.astype(jnp.float32)
+        if processors:
+            history = _history(state.token_ids, state.place, ends, cache, source_ids)
+            chosen = choose(applied(processors, scores, history), state.place)
+        else:
+            chosen = choose(scores, state.place)
+        of_chosen = jnp.take_along_axis(scores, chosen[:, None], axis=1)[:, 0]
+        of_chosen -= jax.nn.logsumexp(scores, axis=-1)
+        forced = ends.rules.is_forced(state.place, ends.max_tokens)
+        of_chosen = jnp.where(state.ended | forced, 0.0, of_chosen)
+        chosen = jnp.where(state.ended, ends.pad_id, chosen)
+        return _Open(
+            state.place + 1,
+            chosen,
+            kept,
+            state.token_ids.at[:, state.place].set(chosen),
+            state.lengths + ~state.ended,
+            state.scores + of_chosen,
+            state.ended | ends.is_end(chosen),
+        )
+
+    start = _Open(
+        jnp.zeros((), jnp.int32),
+        jnp.full((rows,), ends.begin_id, jnp.int32),
+        cache,
+        jnp.full((rows, ends.held), ends.pad_id, jnp.int32),
+        jnp.zeros((rows,), jnp.int32),
+        jnp.zeros((rows,)),
+        jnp.zeros((rows,), bool),
+    )
+    end = jax.lax.while_loop(
+        lambda state: (state.place < ends.held) & ~state.ended.all(), body, start
+    )
+    is_open = ~end.ended & (end.place < ends.max_tokens)
+    return Generated(
+        end.token_ids.reshape(-1, count, ends.held),
+        end.lengths.reshape(-1, count),
+        end.scores.reshape(-1, count),
+        is_open.reshape(-1, count).any(axis=1),
+    )
+
+
+def _of_draws(keys: Key[Array, " B"], count: int) -> Key[Array, " R"]:
+    """The keys of n draws of each row: its own, then others that no place of a sequence has."""
+    numbers = np.uint32(2**32 - 1) - np.arange(count - 1, dtype=np.uint32)
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    return jnp.concatenate([keys[:, None], fold(keys, numbers)], axis=1).reshape(-1)
+
+
+def _history(
+    token_ids: Int[Array, "R L"],
+    place: Int[Array, ""],
+    ends: Ends,
+    cache: DecoderCache,
+    source_ids: Int[Array, "R S"] | None,
+) -> History:
+    """What each row has so far, with the token that the decoder begins with."""
+    first = jnp.full((token_ids.shape[0], 1), ends.begin_id, jnp.int32)
+    segments = cache.source_segments
+    needs = ends.rules.encoder_repetition_penalty != 1 or ends.rules.encoder_no_repeat_ngram_size
+    assert source_ids is not None or not needs, "rules that look at sources want source_ids"
+    source_ids = jnp.zeros_like(segments) if source_ids is None else source_ids
+    return History(jnp.concatenate([first, token_ids], 1), place, source_ids, segments > 0)
+
+
+class _Open(NamedTuple):
+    """Rows that grow by a token at a time."""
+
+    place: Int[Array, ""]
+    last: Int[Array, " B"]
+    cache: DecoderCache
+    token_ids: Int[Array, "B L"]
+    lengths: Int[Array, " B"]
+    scores: Float[Array, " B"]
+    ended: Bool[Array, " B"]
+
+
+def search(
+    step: Step,
+    cache: DecoderCache,
+    ends: Ends,
+    beams: Beams,
+    *,
+    source_ids: Int[Array, "B S"] | None = None,
+) -> Generated:
+    """The k best sequences of each row that a beam search finds.
+
+    Each open sequence is lengthened by every token, and of all these the 2 k most probable are
+    looked at: those among the first k that end are kept if they are among the k best ended ones;
+    the k most probable others stay open. With 2 k, k stay open whatever ends; where n tokens end a
+    sequence, these are (n + 1) k.
+
+    Args:
+        step: the decoder.
+        cache: before the first token, of B rows, with room for L tokens.
+        ends: where sequences begin and end, and what may stand in them.
+        beams: how many, and how they are compared.
+        source_ids: of each row, for rules that look at them.
+    """
+    ends.check(cache)
+    rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
+    looked_at = (1 + len(ends.end_ids)) * count
+    processors = ends.processors
+    if source_ids is not None:
+        source_ids = jnp.repeat(source_ids, count, axis=0)
+
+    def body(state: _Beams) -> _Beams:
+        scores, kept = step(state.last.reshape(-1), state.cache)
+        scores = scores.astype(jnp.float32)
+        # The difference is the log-probability, made for a whole vocabulary where a rule wants it.
+        total = jax.nn.logsumexp(scores, axis=-1)
+        if processors:
+            if not ends.rules.only_bans:
+                scores, total = scores - total[:, None], jnp.zeros_like(total)
+            tokens = state.token_ids.reshape(rows * count, -1)
+            history = _history(tokens, state.place, ends, state.cache, source_ids)
+            scores = applied(processors, scores, history)
+        # None but the best of a beam can be among those of all.
+        each = min(looked_at, scores.shape[-1])
+        scores, token = jax.lax.top_k(scores, each)  # (B * k, 2 k)
+        sums = state.sums[..., None] + (scores - total[:, None]).reshape(rows, count, each)
+        both = min(looked_at, count * each)
+        sums, index = jax.lax.top_k(sums.reshape(rows, -1), both)  # (B, 2 k)
+        parent, token = index // each, at_tokens(token.reshape(rows, -1), index)
+        longer = at_tokens(state.token_ids, parent).at[:, :, state.place].set(token)
+        length = state.place + 1
+        ends_here = ends.is_end(token) | (length == most)
+
+        may_end = ends_here & (jnp.arange(both) < count) & state.searching[:, None]
+        may_end &= sums > NEVER / 2  # of the first token, only one open sequence is real
+        found = jnp.where(may_end, sums / beams.penalty(length), NEVER)
+        ended_scores = jnp.concatenate([state.ended_scores, found], axis=1)
+        ended_scores, best = jax.lax.top_k(ended_scores, count)
+        ended_ids = at_tokens(jnp.concatenate([state.ended_ids, longer], axis=1), best)
+        lengths = jnp.broadcast_to(length, found.shape)
+        ended_lengths = at_tokens(jnp.concatenate([state.ended_lengths, lengths], axis=1), best)
+
+        open_sums, best = jax.lax.top_k(jnp.where(ends_here, NEVER, sums), count)
+        origin = at_tokens(parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
+        # Of a row that has stopped nothing changes, so that it does not depend on the others.
+        reach = most if beams.stop == "sure" and beams.alpha > 0 else length
+        hope = open_sums[:, 0] / beams.penalty(reach)
+        searching = state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > NEVER / 2)
+        if beams.stop == "full":
+            searching &= ended_scores[:, -1] <= NEVER / 2
+        return _Beams(
+            length,
+            searching,
+            kept.reordered(origin.reshape(-1)),
+            at_tokens(longer, best),
+            at_tokens(token, best),
+            open_sums,
+            ended_ids,
+            ended_lengths,
+            ended_scores,
+        )
+
+    empty = jnp.full((rows, count, ends.held), ends.pad_id, jnp.int32)
+    first = jnp.where(jnp.arange(count) == 0, 0.0, NEVER)  # the others would be the same sequence
+    start = _Beams(
+        jnp.zeros((), jnp.int32),
+        jnp.ones((rows,), bool),
+        cache.repeated(count),
+        empty,
+        jnp.full((rows, count), ends.begin_id, jnp.int32),
+        jnp.broadcast_to(first, (rows, count)),
+        empty,
+        jnp.zeros((rows, count), jnp.int32),
+        jnp.full((rows, count), NEVER),
+    )
+    end = jax.lax.while_loop(
+        lambda state: (state.place < ends.held) & state.searching.any(), body, start
+    )
+    is_open = end.searching & (end.place < most)
+    return Generated(end.ended_ids, end.ended_lengths, end.ended_scores, is_open)
+
+
+class _Beams(NamedTuple):
+    """Of each row k open sequences, and the k best that have ended."""
+
+    place: Int[Array, ""]
+    searching: Bool[Array, " B"]
+    """Whether an open sequence may still be among the k best."""
+    cache: DecoderCache
+    token_ids: Int[Array, "B k L"]
+    last: Int[Array, "B k"]
+    sums: Float[Array, "B k"]
+    """Of log-probabilities, best first."""
+    ended_ids: Int[Array, "B k L"]
+    ended_lengths: Int[Array, "B k"]
+    ended_scores: Float[Array, "B k"]
+
+
+def _largest(scores: Float[Array, "R V"]) -> Int[Array, " R"]:
+    """The first place of the largest score: `jnp.argmax`, which XLA on CPU is slow at."""
+    places = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    last = scores.shape[1] - 1
+    is_largest = scores == jnp.max(scores, axis=1, keepdims=True)
+    return jnp.min(jnp.where(is_largest, places, last), axis=1)

@@ -1,0 +1,1 @@
+"""A look inside a model: attention, attribution, and what each layer would answer."""

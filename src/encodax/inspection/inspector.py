@@ -1,0 +1,400 @@
+"""Looks inside a model: attention, what an answer comes from, what each layer would say."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from encodax.config import EmbeddingsConfig, ModelConfig
+from encodax.data import packing
+from encodax.errors import EncodaxError
+from encodax.inference.embedder import checked
+from encodax.inference.translator import Translator
+from encodax.inspection import attention_maps, attribution, scored_answer
+from encodax.inspection.attention_maps import Resolution
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.process import forks
+from encodax.tasks.task import AnyModel, load_any
+from encodax.text.tokenizer import Encoding, Text
+from encodax.types.batches import ModelOutput, PackedBatch, PairBatch, sides_of
+from encodax.types.inspection import (
+    AttentionMaps,
+    Attribution,
+    Inspection,
+    MaskGuesses,
+    Norms,
+    Strongest,
+    Token,
+)
+
+LONGEST = 4_096
+"""Tokens that are looked at, at most: the weights of one layer take H x T x T numbers."""
+MOST_TARGETS = 16
+"""Scores that are attributed, at most."""
+STEPS = 16
+"""Points of the integral in attributions."""
+GUESSES = 5
+"""For each mask."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An attention of the model: what it is, who looks at whom, and where its weights are."""
+
+    name: str
+    stage: str
+    queries: tuple[Token, ...]
+    keys: tuple[Token, ...]
+
+    @property
+    def rolls(self) -> bool:
+        """Whether layers build on one another, token by token: the rollout is of such alone."""
+        return self.stage != "cross_attention"
+
+
+class Inspector:
+    """What a model does with one text at a time.
+
+    It runs in float32. Attention weights are computed apart from the model's own attention, from
+    the same states, so they are there whatever implementation the model runs with.
+    """
+
+    def __init__(self, model: AnyModel, *, steps: int = STEPS, top_k: int = GUESSES):
+        """Take a model of any family, with any head or none.
+
+        Args:
+            model: the model; a sequence-to-sequence model too.
+            steps: points of the integral in attributions; more is closer, and takes longer. With
+                0 there are no attributions.
+            top_k: guesses for each mask.
+
+        Raises:
+            EncodaxError: `steps` is negative, or `top_k` not positive.
+        """
+        for name, value, least in (("steps", steps, 0), ("top_k", top_k, 1)):
+            if value < least:
+                raise EncodaxError(f"{name} = {value} is below {least}")
+        if isinstance(model, Model):
+            model = model.pooled_after(model.config.usage.default_text)
+        self.model = model
+        self.steps = steps
+        self.top_k = top_k
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> Inspector:
+        """Read a model of either kind, and look inside it.
+
+        Args:
+            path_or_id: a model directory, or the id of a model on the hub.
+            revision: a branch, tag or commit, of a model on the hub.
+            token: for a private model on the hub.
+            **options: what the class takes beside a model.
+        """
+        return cls(load_any(path_or_id, revision=revision, token=token), **options)
+
+    def inspect(
+        self, text: str, second: str | None = None, *, truncate: bool = False
+    ) -> Inspection:
+        """Everything of a text, or of a pair.
+
+        Args:
+            text: the text; for a question-answering model, the question.
+            second: the other text of a pair, or the context. Of a model for embeddings, a text to
+                compare with. Of one for translation, the translation that is looked at; its own
+                when not given.
+            truncate: cut what is longer than the model takes.
+
+        Raises:
+            EncodaxError: a text is empty or too long, or the model takes no pair or wants one.
+        """
+        forks.check()
+        with jax.default_matmul_precision("highest"):  # no TF32 in what is shown as float32
+            if isinstance(self.model, Model):
+                return self._of_encoder(self.model, text, second, truncate)
+            return self._of_transformer(self.model, text, second, truncate)
+
+    def _of_encoder(
+        self, model: Model, text: str, second: str | None, truncate: bool
+    ) -> Inspection:
+        encodings, texts = _encoded(model, text, second, truncate)
+        tokens = tuple(
+            token
+            for encoding, own in zip(encodings, texts, strict=True)
+            for token in _tokens(model, encoding, own)
+        )
+        batch = packing.assemble(
+            [encodings], row_count=1, row_tokens=len(tokens), slots=len(encodings)
+        )
+        model.check(batch)
+        stack = Stack("text to text", "attention", tokens, tokens)
+        masks = scored_answer.masks_of(model, encodings[0])
+        # Scores of the whole vocabulary are asked for where they are wanted alone.
+        options = (
+            {"tokens": jnp.asarray([masks or (0,)])} if scored_answer.fills_masks(model) else {}
+        )
+        output, maps = self._observed(batch, (stack,), ("hidden",), **options)
+        if masks:
+            answer, targets = scored_answer.filled(model, output, masks)
+        else:
+            answer, targets = scored_answer.answered(model, output, encodings, texts)
+        return Inspection(
+            tokens=tokens,
+            answer=answer,
+            attention=maps,
+            norms=(_norms("text", tokens, output.records["hidden"]),),
+            attributions=self._attributed(batch, encodings, targets),
+            masks=self._guessed(model, batch, output.records["hidden"], masks),
+        )
+
+    @functools.cached_property
+    def _translator(self) -> Translator:
+        assert isinstance(self.model, Seq2SeqModel)
+        return Translator(self.model, precision="float32")
+
+    def _of_transformer(
+        self, model: Seq2SeqModel, text: str, second: str | None, truncate: bool
+    ) -> Inspection:
+        if second is None:
+            pair = self._translator.written(text, truncate=truncate)
+        else:
+            (pair,), _ = model.encode_pairs([(text, second)], truncate=truncate, names=["the text"])
+        _check_length(len(pair.source), len(pair.given))
+        source = _tokens(model, pair.source, (text,))
+        written, given = (_entries(model, ids) for ids in (pair.wanted, pair.given.token_ids))
+        batch = packing.assemble_pairs(
+            [[pair]], row_count=1, row_tokens=(len(source), len(given)), slots=1
+        )
+        stacks = (
+            Stack("translation to source", "cross_attention", written, source),
+            Stack("translation to translation", "target_attention", written, given),
+            Stack("source to source", "source_attention", source, source),
+        )
+        output, maps = self._observed(batch, stacks, ("source_hidden", "target_hidden"))
+        targets = scored_answer.written_targets(pair, written)
+        return Inspection(
+            tokens=source,
+            answer=(("translation", model.tokenizer.decode(pair.wanted)),),
+            attention=maps,
+            norms=(
+                _norms("source", source, output.records["source_hidden"]),
+                _norms("translation", given, output.records["target_hidden"]),
+            ),
+            attributions=self._attributed(batch, [pair.source], targets),
+        )
+
+    def _observed(
+        self,
+        batch: PackedBatch | PairBatch,
+        stacks: Sequence[Stack],
+        states: Sequence[str],
+        **options: Any,
+    ) -> tuple[ModelOutput, tuple[AttentionMaps, ...]]:
+        """The model's output with the states asked for, and the maps of each attention."""
+        record = frozenset({*states, *(stack.stage for stack in stacks)})
+
+        @jax.jit
+        def observe(params: Any, batch: Any) -> tuple[ModelOutput, list[Any]]:
+            output = self.model.apply(params, batch, record=record, **options)
+            found = [
+                attention_maps.reduced(output.records[stack.stage], rolls=stack.rolls)
+                for stack in stacks
+            ]
+            kept = {name: output.records[name] for name in states}
+            return replace(output, records=kept), found
+
+        output, found = observe(self.model.params, batch)
+        maps = [_maps(stack, *arrays) for stack, arrays in zip(stacks, found, strict=True)]
+        return output, tuple(maps)
+
+    def _attributed(
+        self,
+        batch: PackedBatch | PairBatch,
+        encodings: Sequence[Encoding],
+        targets: Sequence[scored_answer.Target],
+    ) -> tuple[Attribution, ...]:
+        """How much each token has to do with each target."""
+        targets = targets[:MOST_TARGETS]
+        if not targets or not self.steps:
+            return ()
+        source = sides_of(batch)[0]
+        is_special = np.concatenate([encoding.is_special for encoding in encodings])
+
+        @jax.jit
+        def attribute(params: Any, batch: Any, hidden: Any, places: Array, classes: Array) -> Any:
+            options: dict[str, Any] = {}
+            if scored_answer.scores_tokens(self.model):  # then those that are meant alone
+                options = {"tokens": places.reshape(1, -1)}
+                places = jnp.arange(places.size).reshape(places.shape)
+            scores = functools.partial(scored_answer.scores_of, places=places, classes=classes)
+            return attribution.integrated_gradients(
+                self.model, params, batch, hidden, scores, self.steps, **options
+            )
+
+        found: list[Attribution] = []
+        for segment, group in itertools.groupby(targets, key=lambda target: target.segment):
+            own = list(group)
+            hidden = _with_tokens(batch, self._hidden(source, is_special, segment)[None])
+            places, classes = (
+                np.asarray(numbers, np.int32)
+                for numbers in ([each.places for each in own], [each.classes for each in own])
+            )
+            numbers = attribute(self.model.params, batch, hidden, places, classes)
+            for target, shares, score, baseline in zip(own, *map(np.asarray, numbers), strict=True):
+                found.append(Attribution(target.name, float(score), float(baseline), shares))
+        return tuple(found)
+
+    def _hidden(
+        self, source: PackedBatch, is_special: Bool[np.ndarray, " T"], segment: int | None
+    ) -> Int[np.ndarray, " T"]:
+        """The text with its tokens masked, but for special ones; padded, where there is no mask.
+
+        A tokenizer may know a mask that the model has no row for, as BART's can.
+        """
+        stand_in, rows = self.model.tokenizer.mask_id, _embeddings(self.model).vocabulary_size
+        if stand_in is None or stand_in >= rows:
+            stand_in = self.model.tokenizer.pad_id
+        token_ids, segment_ids = np.asarray(source.token_ids[0]), np.asarray(source.segment_ids[0])
+        stays = is_special if segment is None else is_special | (segment_ids != segment)
+        return np.where(stays, token_ids, stand_in).astype(np.int32)
+
+    def _guessed(
+        self, model: Model, batch: PackedBatch, states: Sequence[Array], masks: Sequence[int]
+    ) -> tuple[MaskGuesses, ...]:
+        """What each mask would be filled with after each layer."""
+        if not masks:
+            return ()
+        assert model.config.head is not None
+        top_k = min(self.top_k, model.config.head.classes)
+
+        @jax.jit
+        def guess(params: Any, batch: Any, states: Any, places: Any) -> Any:
+            return attribution.guesses_by_layer(model, params, batch, states, places, top_k)
+
+        scores, ids = map(np.asarray, guess(model.params, batch, states, jnp.asarray(masks)))
+        return tuple(
+            MaskGuesses(
+                place,
+                tuple(
+                    tuple(zip(map(model.tokenizer.shown, own), map(float, score), strict=True))
+                    for own, score in zip(ids[:, index], scores[:, index], strict=True)
+                ),
+            )
+            for index, place in enumerate(masks)
+        )
+
+
+# --- the text
+
+
+def _encoded(
+    model: Model, text: str, second: str | None, truncate: bool
+) -> tuple[list[Encoding], list[tuple[str, ...]]]:
+    """The sequences of the row, and what each was made of.
+
+    A model for embeddings reads one text at a time: a second one is a sequence of its own, to which
+    the first does not attend. Its default prompt goes before each.
+    """
+    head = model.config.head
+    kind = None if head is None else head.kind
+    if kind == "span" and second is None:
+        raise EncodaxError("the model answers questions: a question and a context are wanted")
+    if kind == "token" and second is not None:
+        raise EncodaxError("token classification takes one text, not a pair")
+    names = ["the text", "the second text"]
+    texts: list[Text] = [text] if second is None else [(text, second)]
+    if kind == "embedding":
+        parts = zip(names, (text, second), strict=True)
+        before = model.config.usage.default_text
+        texts = [before + checked(part, name) for name, part in parts if part is not None]
+    names = names[: len(texts)]
+    encodings, _ = model.encode(texts, truncate=truncate, names=names)
+    if kind == "span" and not (encodings[0].sequence_ids == 1).any():
+        raise EncodaxError("the context is empty")
+    _check_length(sum(map(len, encodings)))
+    return encodings, [(each,) if isinstance(each, str) else tuple(each) for each in texts]
+
+
+def _check_length(*lengths: int) -> None:
+    if max(lengths) > LONGEST:
+        raise EncodaxError(
+            f"the text has {max(lengths):,} tokens; a look inside takes {LONGEST:,} at most: give "
+            "a part of it"
+        )
+
+
+def _tokens(model: AnyModel, encoding: Encoding, texts: Sequence[str]) -> tuple[Token, ...]:
+    entries = model.tokenizer.tokens(encoding.token_ids)
+    tokens = []
+    for index, entry in enumerate(entries):
+        sequence = encoding.sequence_ids[index]
+        start, end = encoding.offsets[index]
+        piece = "" if sequence < 0 else texts[sequence][start:end].strip()
+        tokens.append(Token(piece or entry, entry, int(encoding.token_ids[index])))
+    return tuple(tokens)
+
+
+def _entries(model: AnyModel, token_ids: Int[np.ndarray, " T"]) -> tuple[Token, ...]:
+    """Tokens that no text was cut into: what was generated.
+
+    Each is decoded beside the one before it, as a decoder tells the pieces of a word by that.
+    """
+    decode, tokens = model.tokenizer.decode, []
+    for place, entry in enumerate(model.tokenizer.tokens(token_ids)):
+        before, token_id = token_ids[:place][-1:], int(token_ids[place])
+        start, both = decode(before), decode([*before, token_id])
+        piece = both.removeprefix(start).strip() if both.startswith(start) else ""
+        is_whole = "\ufffd" not in start + both  # no part of a character
+        tokens.append(Token(piece if piece and is_whole else entry, entry, token_id))
+    return tuple(tokens)
+
+
+def _embeddings(model: AnyModel) -> EmbeddingsConfig:
+    """Of the text; of a model with a decoder, of the source."""
+    config = model.config
+    stack = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
+    return stack.embeddings
+
+
+def _with_tokens(batch: Any, token_ids: Int[np.ndarray, "1 T"]) -> Any:
+    """The batch with other tokens; of a pair, in the source."""
+    if isinstance(batch, PackedBatch):
+        return replace(batch, token_ids=token_ids)
+    return replace(batch, source=replace(batch.source, token_ids=token_ids))
+
+
+def _maps(stack: Stack, cells: Array, keys: Array, weights: Array) -> AttentionMaps:
+    layers, views = cells.shape[:2]
+    resolution = Resolution.of(layers * views, len(stack.queries), len(stack.keys))
+    return AttentionMaps(
+        name=stack.name,
+        queries=stack.queries,
+        keys=stack.keys,
+        views=attention_maps.view_names(views - 1 - stack.rolls, rolls=stack.rolls),
+        cells=np.asarray(cells),
+        block=resolution.block,
+        strongest=Strongest(np.asarray(keys), np.asarray(weights)) if keys.shape[-1] else None,
+    )
+
+
+def _norms(name: str, tokens: tuple[Token, ...], states: Sequence[Array]) -> Norms:
+    values = np.linalg.norm(
+        np.stack([np.asarray(state[0], np.float32) for state in states]), axis=-1
+    )
+    return Norms(name, tokens, values)

@@ -1,0 +1,186 @@
+"""What a model answers to one text, and the scores that it chose the answer by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from encodax.config import HeadConfig
+from encodax.inference.engine import answer_of
+from encodax.models.encoder_model import Model
+from encodax.nn import functional
+from encodax.tasks import question_answering, token_classification
+from encodax.tasks.task import AnyModel
+from encodax.text.tokenizer import EncodedPair, Encoding
+from encodax.types.batches import ModelOutput
+from encodax.types.inspection import Token
+
+BEST = 5
+"""Labels of an answer."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A score of the model: the sum of the logits at some places, each of one class."""
+
+    name: str
+    places: tuple[int, ...]
+    """Which slot or token of the row; none for the likeness of two vectors."""
+    classes: tuple[int, ...]
+    segment: int | None = None
+    """The sequence whose tokens it is attributed to; None for all."""
+
+
+def scores_of(
+    output: ModelOutput, *, places: Int[Array, "M _"], classes: Int[Array, "M _"]
+) -> Float[Array, " M"]:
+    """The sum of the logits of each target; of two vectors, their cosine similarity."""
+    if output.vectors is not None:
+        return _similarity(output.vectors[0])[None]
+    assert output.logits is not None
+    return output.logits[0].astype(jnp.float32)[places, classes].sum(axis=-1)
+
+
+def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
+    """The cosine of the angle between two vectors."""
+    first, second = functional.unit(vectors.astype(jnp.float32))
+    return first @ second
+
+
+Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
+"""What the model says, in lines of a name and a value, and the scores that it said it by."""
+
+
+def answered(
+    model: Model,
+    output: ModelOutput,
+    encodings: Sequence[Encoding],
+    texts: Sequence[tuple[str, ...]],
+) -> Answer:
+    """The answer of a head; one that fills masks has `filled` instead."""
+    head = model.config.head
+    if head is None or head.kind == "vocabulary":
+        return (), ()
+    if head.kind == "embedding":
+        if len(encodings) == 1:
+            return (), ()
+        assert output.vectors is not None
+        similarity = float(_similarity(output.vectors[0]))
+        targets = tuple(
+            Target(f"similarity, by the {name} text", (), (), segment)
+            for segment, name in enumerate(("first", "second"), 1)
+        )
+        return (("cosine similarity", f"{similarity:.4f}"),), targets
+    read, _ = answer_of(replace(head, problem="regression") if _is_quantity(head) else head)
+    scores = np.asarray(read(output)[0])
+    return _BY_KIND[head.kind](model, scores, encodings[0], texts[0])
+
+
+def _of_sequence(
+    model: Model, scores: Float[np.ndarray, "N C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    head = model.config.head
+    assert head is not None
+    best = np.argsort(-scores[0])[:BEST]
+    names = model.labels or tuple(f"label {index}" for index in range(len(scores[0])))
+    if _is_quantity(head):
+        rows = tuple((names[index], f"{scores[0, index]:.4f}") for index in best)
+    else:
+        rows = tuple((names[index], _percent(float(scores[0, index]))) for index in best)
+    return rows, tuple(Target(names[index], (0,), (int(index),)) for index in best)
+
+
+def _is_quantity(head: HeadConfig) -> bool:
+    """Whether scores are no probabilities: softmax would make 1 of every single one."""
+    return head.problem == "regression" or (head.classes == 1 and head.problem == "single_label")
+
+
+def _of_tokens(
+    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    spans = token_classification.decode(scores, encoding, model.labels)
+    rows = tuple(
+        (span.label, f"{texts[0][span.start : span.end]} ({_percent(span.score)})")
+        for span in spans
+    )
+    best, targets = scores.argmax(axis=-1), []
+    for span in spans:
+        inside = token_classification.tokens_in(span, encoding)
+        # A lone space of byte-level BPE is a token of no character: a span of it has none.
+        for place in inside[np.argsort(-scores[inside].max(axis=-1))][:1].tolist():
+            start, end = encoding.offsets[place]
+            name = f"{model.labels[best[place]]} at “{texts[0][start:end]}”"
+            targets.append(Target(name, (place,), (int(best[place]),)))
+    return rows or (("spans", "none"),), tuple(targets)
+
+
+def _of_span(
+    model: Model, scores: Float[np.ndarray, "T C"], encoding: Encoding, texts: tuple[str, ...]
+) -> Answer:
+    found = question_answering.decode(scores, encoding, model.labels)
+    ends = question_answering.ends(scores, encoding)
+    text = texts[1][found.start : found.end]
+    targets = (Target(f"“{text}”", ends, (0, 1)), Target("no answer", (0, 0), (0, 1)))
+    is_none = found.no_answer_score >= found.score
+    rows = (
+        ("answer", "none" if is_none else text),
+        ("score", f"{found.score:.2f}"),
+        ("score of no answer", f"{found.no_answer_score:.2f}"),
+    )
+    return rows, targets[::-1] if is_none else targets
+
+
+_BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Answer]] = {
+    "sequence": _of_sequence,
+    "token": _of_tokens,
+    "span": _of_span,
+}
+
+
+def fills_masks(model: Model) -> bool:
+    """Whether the model fills masks."""
+    return model.config.head is not None and model.config.head.kind == "vocabulary"
+
+
+def scores_tokens(model: AnyModel) -> bool:
+    """Whether the logits are of tokens, and can be asked for some alone."""
+    if not isinstance(model, Model) or model.config.head is None:
+        return False
+    return model.config.head.kind in ("token", "span", "vocabulary")
+
+
+def masks_of(model: Model, encoding: Encoding) -> tuple[int, ...]:
+    """Where the masks are, of a model that fills them."""
+    if not fills_masks(model) or model.tokenizer.mask_id is None:
+        return ()
+    return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
+
+
+def filled(model: Model, output: ModelOutput, masks: Sequence[int]) -> Answer:
+    """What each mask is filled with, and the scores of that; the output is of the masks alone."""
+    assert output.logits is not None
+    shares = np.asarray(jax.nn.softmax(output.logits[0].astype(jnp.float32)))  # (M, V)
+    best = shares.argmax(axis=-1)
+    rows, targets = [], []
+    for index, token_id in enumerate(best.tolist()):
+        name, word = f"mask {index + 1}", model.tokenizer.shown(token_id)
+        rows.append((name, f"{word} ({_percent(float(shares[index, token_id]))})"))
+        targets.append(Target(f"“{word}” for {name}", (masks[index],), (token_id,)))
+    return tuple(rows), tuple(targets)
+
+
+def written_targets(pair: EncodedPair, written: Sequence[Token]) -> tuple[Target, ...]:
+    """The score of each token of a translation."""
+    return tuple(
+        Target(f"{place + 1}: “{token.text}”", (place,), (token.token_id,))
+        for place, token in enumerate(written)
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,360 @@
+"""The settings of an adapter, `adapter_config.json`: every key is used, harmless, or refused.
+
+What PEFT computes of a file depends on both its tensors and its settings: a module has an adapter
+where the settings choose it, with the rank and the scale that they give it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from encodax.config import HeadKind
+from encodax.errors import EncodaxError
+from encodax.storage import json_files
+from encodax.storage.json_files import FileKeys, Settings, shown
+
+Number = TypeVar("Number", int, float)
+Start = Literal["as it is", "less QR", "less SVD"]
+"""What PEFT makes of a weight when it loads an adapter, before it adds A B."""
+
+KINDS: dict[str, HeadKind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token", "QUESTION_ANS": "span"}
+"""`task_type` -> the kind of head that it asks for."""
+OTHER_TASKS = ("CAUSAL_LM", "FEATURE_EXTRACTION")
+"""Those that ask for none."""
+SEQ2SEQ_TASK = "SEQ_2_SEQ_LM"
+
+ALL_LINEAR = "all-linear"
+"""`target_modules` that choose every linear layer."""
+
+PLAIN_STARTS = ("", "gaussian", "eva", "orthogonal", "mica")
+"""`init_lora_weights` after which the base is as it was: the file has what became of A and B."""
+UNKNOWN_STARTS = {
+    "corda": "took a product from the base that depends on texts, and the file does not have it",
+    "loftq": "rounded the base to few bits",
+    "lora_ga": "took a product from the base that depends on texts, and the file does not have it",
+    "pissa_niter": "took a product from the base that PEFT draws anew each time",
+}
+"""Beginnings of `init_lora_weights` that change the base, by what cannot be computed again."""
+
+WAY_OUT = (
+    "where it was trained, take model.merge_and_unload().save_pretrained(directory) of PEFT, "
+    "save the tokenizer there too, and load that"
+)
+"""What gives a whole model in the place of an adapter."""
+MERGED: dict[str, str] = {
+    "kasa_config": "it narrows the base, and puts singular values between A and B",
+    "lora_bias": "it adds biases of A B",
+    "target_parameters": "it adapts parameters by their own names",
+    "trainable_token_indices": "it trains rows of the embedding",
+    "use_bdlora": "its matrices are blocks",
+    "use_dora": "it scales each row of the sum (DoRA)",
+    "velora_config": "it keeps projections of gradients beside A and B",
+}
+"""Keys of what is not computed here, but stands in a merged model."""
+NEVER_MERGED: dict[str, str] = {
+    "alora_invocation_tokens": "it adapts the tokens after these alone",
+    "arrow_config": "it chooses among adapters for each token",
+    "layer_replication": "it repeats layers of the base",
+    "megatron_config": "it is of layers that are spread over devices",
+    "monteclora_config": "it draws weights at random",
+    "use_qalora": "it averages groups of inputs",
+}
+"""Keys of what no merged model holds."""
+
+ENDING = r"(.*\.)?({})$"
+"""How a key of `rank_pattern` and `alpha_pattern` is sought in the name of a module."""
+PART = r"(^|.*\.){}($|\..*)"
+"""How one of `modules_to_save` is."""
+NUMBERED = r"(?:^|.*?\.){}\.(?P<number>\d+)\."
+"""How one of `layers_pattern` is, and the number of the layer."""
+ANY_NUMBERED = r".*?\.[^.]*\.(?P<number>\d+)\."
+"""The same where nothing is said: the first number."""
+
+HOW_TRAINED = "it says how the adapter was trained, and not what is computed with it"
+BEGUN = "it says how init_lora_weights began, and that is accounted for"
+HARMLESS: dict[str, str] = {
+    "auto_mapping": "it names the class that PEFT wrapped, and no code of a directory is run",
+    "corda_config": BEGUN,
+    "eva_config": BEGUN,
+    "fan_in_fan_out": "PEFT sets it to false for a linear layer, and no other layer is adapted",
+    "inference_mode": HOW_TRAINED,
+    "loftq_config": BEGUN,
+    "lora_dropout": HOW_TRAINED,
+    "lora_ga_config": BEGUN,
+    "megatron_core": "it is of megatron_config, which is off",
+    "peft_version": "it says where the adapter comes from",
+    "qalora_group_size": "it is of use_qalora, which is off",
+    "runtime_config": "PEFT does not read it from a file",
+}
+"""Keys that change no answer, each with the reason."""
+
+
+@dataclass(frozen=True)
+class PeftConfig:
+    """What `adapter_config.json` says."""
+
+    where: Path
+    base: str | None
+    """The model that it is for: a directory, or an id of the hub."""
+    revision: str | None
+    """Of that model on the hub."""
+    kind: HeadKind | None
+    """Of the head that it is for; None where it says nothing."""
+    rank: int
+    alpha: float
+    is_stable: bool
+    """Whether the scale is alpha / sqrt(r), not alpha / r (rsLoRA)."""
+    ranks: Mapping[str, int]
+    """Regular expression of modules -> their rank, where it is another."""
+    alphas: Mapping[str, float]
+    """The same, for alpha."""
+    targets: str | tuple[str, ...]
+    """A regular expression of the adapted modules, or how their names end."""
+    excluded: str | tuple[str, ...]
+    layers: tuple[int, ...]
+    """Numbers of the layers that alone are adapted; () for all."""
+    layers_pattern: tuple[str, ...]
+    """What stands before those numbers; () for anything."""
+    whole: tuple[str, ...]
+    """Modules that are saved whole, by parts of their names."""
+    is_tied: bool
+    """Whether an embedding that is saved whole is that of a tied head too."""
+    start: Start
+    keys: FileKeys = field(default_factory=FileKeys)
+    """What became of the keys of the file."""
+
+    def rank_of(self, module: str) -> int:
+        """Return r of a module, by its name in PEFT's model."""
+        return _of_pattern(self.ranks, module, self.rank)
+
+    def scale_of(self, module: str) -> float:
+        """Return s of a module: how much of A B is added."""
+        rank = self.rank_of(module)
+        alpha = _of_pattern(self.alphas, module, self.alpha)
+        return alpha / (math.sqrt(rank) if self.is_stable else rank)
+
+    def adapts(self, module: str) -> bool:
+        """Whether PEFT gives a linear layer of this name an adapter."""
+        if _names(self.excluded, module) or self.saves(module):
+            return False
+        if isinstance(self.targets, str):
+            return self.targets.lower() == ALL_LINEAR or _names(self.targets, module)
+        return _names(self.targets, module) and self._is_in_a_chosen_layer(module)
+
+    def saves(self, module: str) -> bool:
+        """Whether PEFT saves a module whole, or one that it is a part of."""
+        return any(re.match(PART.format(name), module) for name in self.whole)
+
+    def wants(self, module: str) -> bool:
+        """Whether PEFT wants the tensors of a module in the file, as `modules_to_save` has it."""
+        parts = module.split(".")
+        above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return bool(self.whole) and any(name.endswith(self.whole) for name in above)
+
+    def _is_in_a_chosen_layer(self, module: str) -> bool:
+        if not self.layers:
+            return True
+        patterns = [NUMBERED.format(name) for name in self.layers_pattern] or [ANY_NUMBERED]
+        found = (re.match(pattern, module) for pattern in patterns)
+        number = next((match["number"] for match in found if match), None)
+        return number is not None and int(number) in self.layers
+
+
+def _of_pattern(patterns: Mapping[str, Number], module: str, otherwise: Number) -> Number:
+    """What the first expression says that matches a module's name, or the end of it."""
+    found = (value for key, value in patterns.items() if re.match(ENDING.format(key), module))
+    return next(found, otherwise)
+
+
+def _names(names: str | tuple[str, ...], module: str) -> bool:
+    """Whether an expression matches a module's name, or one of several is how it ends."""
+    if isinstance(names, str):
+        return bool(names) and re.fullmatch(names, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
+def read(path: Path) -> PeftConfig:
+    """Read `adapter_config.json` whole.
+
+    Raises:
+        EncodaxError: it is missing or broken, or a key asks for what is not computed here.
+    """
+    content = json_files.read(path, hint=": is it the directory of an adapter?")
+    settings = Settings(content, where=path)
+    value = _Values(settings)
+    value.checked("peft_type", lambda found: found == "LORA", '"LORA"')
+    for key in (*MERGED, *NEVER_MERGED):
+        _refuse_where_on(settings, key)
+    if (bias := settings.get("bias", "none")) != "none":
+        raise EncodaxError(f"{path}: bias = {shown(bias)} is not supported: {WAY_OUT}")
+    if settings.get("task_type") == SEQ2SEQ_TASK:
+        raise EncodaxError(
+            f"{path}: adapters of sequence-to-sequence models (task_type) are not read: {WAY_OUT}"
+        )
+    start = _start(settings)
+    task = value.optional("task_type", _is_task, f"one of {', '.join([*KINDS, *OTHER_TASKS])}")
+    layers = value.optional("layers_to_transform", _are_layers, "a number or numbers")
+    pattern = value.optional("layers_pattern", _are_names, "a name or names")
+    targets = value.checked(
+        "target_modules", lambda found: bool(found) and _are_names(found), "the names of modules"
+    )
+    excluded = value.optional("exclude_modules", _are_names, "a name or names")
+    alphas = value.optional("alpha_pattern", _all(_is_number), "an object of numbers")
+    if isinstance(targets, str) and (layers or pattern):
+        raise EncodaxError(f"{path}: layers_to_transform is of target_modules that are a list")
+    config = PeftConfig(
+        where=path,
+        base=value.optional("base_model_name_or_path", _is_text, "a name"),
+        revision=value.optional("revision", _is_text, "a name"),
+        kind=KINDS.get(task or ""),
+        rank=value.checked("r", _is_rank, "a whole number above 0", 8),
+        alpha=float(value.checked("lora_alpha", _is_number, "a number", 8)),
+        is_stable=bool(value.optional("use_rslora", _is_flag, "true or false")),
+        ranks=value.optional("rank_pattern", _all(_is_rank), "an object of ranks") or {},
+        alphas={name: float(alpha) for name, alpha in (alphas or {}).items()},
+        targets=_tuple(targets),
+        excluded=_tuple(excluded),
+        layers=(layers,) if isinstance(layers, int) else tuple(layers or ()),
+        layers_pattern=(pattern,) if isinstance(pattern, str) else tuple(pattern or ()),
+        whole=tuple(value.optional("modules_to_save", _are_listed, "a list of names") or ()),
+        is_tied=bool(value.optional("ensure_weight_tying", _is_flag, "true or false")),
+        start=start,
+    )
+    _check(config)
+    return replace(config, keys=settings.settle(HARMLESS))
+
+
+class _Values:
+    """Reads values of a file, and refuses those of another kind."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+
+    def checked(
+        self, key: str, is_valid: Callable[[Any], bool], wanted: str, otherwise: Any = None
+    ) -> Any:
+        """Return a value that is wanted."""
+        value = self._settings.get(key, otherwise)
+        if not is_valid(value):
+            raise EncodaxError(f"{self._settings.where}: {key} = {shown(value)} is not {wanted}")
+        return value
+
+    def optional(self, key: str, is_valid: Callable[[Any], bool], wanted: str) -> Any:
+        """Return a value, or None where there is none."""
+        if self._settings.get(key) in (None, ""):
+            return None
+        return self.checked(key, is_valid, wanted)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # a whole number that is no float
+        return False
+
+
+def _is_rank(value: object) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, str) and (value in KINDS or value in OTHER_TASKS)
+
+
+def _are_listed(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, str) or _are_listed(value)
+
+
+def _are_layers(value: object) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return all(type(number) is int for number in numbers)
+
+
+def _all(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def are_valid(value: object) -> bool:
+        return isinstance(value, dict) and all(map(is_valid, value.values()))
+
+    return are_valid
+
+
+def _tuple(names: str | list[str] | None) -> str | tuple[str, ...]:
+    return names if isinstance(names, str) else tuple(names or ())
+
+
+def _refuse_where_on(settings: Settings, key: str) -> None:
+    """Refuse what is not computed here, with the way out where there is one.
+
+    Raises:
+        EncodaxError: the key is on.
+    """
+    if value := settings.plain().get(key):
+        is_merged = key in MERGED
+        reason = MERGED[key] if is_merged else NEVER_MERGED[key]
+        way_out = f": {WAY_OUT}" if is_merged else ", which no merged model holds"
+        raise EncodaxError(
+            f"{settings.where}: {key} = {shown(value)} is not supported: {reason}{way_out}"
+        )
+
+
+def _start(settings: Settings) -> Start:
+    """What PEFT makes of the base's weights when it loads such an adapter.
+
+    Raises:
+        EncodaxError: that cannot be computed again, or is not known.
+    """
+    value = settings.get("init_lora_weights", True)
+    name = value.lower() if isinstance(value, str) else value
+    if value == "pissa":
+        return "less SVD"
+    if name == "olora":
+        return "less QR"
+    if name is None or isinstance(name, bool) or (isinstance(name, str) and name in PLAIN_STARTS):
+        return "as it is"
+    known = (why for begin, why in UNKNOWN_STARTS.items() if str(name).startswith(begin))
+    reason = next(known, "is not known here")
+    raise EncodaxError(
+        f"{settings.where}: init_lora_weights = {shown(value)} is not supported: it {reason}: "
+        f"{WAY_OUT}"
+    )
+
+
+def _check(config: PeftConfig) -> None:
+    """Refuse expressions that are none.
+
+    Raises:
+        EncodaxError: names the key.
+    """
+    named = {
+        "rank_pattern": map(ENDING.format, config.ranks),
+        "alpha_pattern": map(ENDING.format, config.alphas),
+        "target_modules": [config.targets] if isinstance(config.targets, str) else [],
+        "exclude_modules": [config.excluded] if isinstance(config.excluded, str) else [],
+        "layers_pattern": map(NUMBERED.format, config.layers_pattern),
+        "modules_to_save": map(PART.format, config.whole),
+    }
+    for key, expressions in named.items():
+        for expression in expressions:
+            try:
+                re.compile(expression)
+            except (OverflowError, RecursionError, re.error) as error:
+                raise EncodaxError(
+                    f"{config.where}: {key} makes no regular expression, "
+                    f"{shown(expression)}: {error}"
+                ) from error

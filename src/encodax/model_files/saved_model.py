@@ -1,0 +1,454 @@
+"""A model directory: its files to the parts of a model, and back.
+
+config.json, model.safetensors, tokenizer files   as transformers has them
+modules.json, 1_Pooling/...                        of an embedder (`sentence_modules.py`)
+head.json, head.safetensors                        a head that the published family lacks
+adapter_config.json, adapter_model.safetensors     what is added to another model (`peft.py`),
+adapted_config.json                                 and config.json of what that gives
+generation_config.json                             how transformers generates (`seq2seq_model.py`)
+README.md                                          the model card
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from encodax import families
+from encodax.config import ModelConfig, Usage
+from encodax.errors import EncodaxError, library_errors
+from encodax.families import Family, native
+from encodax.families.published import count_of_labels, labels_of
+from encodax.model_files import model_card, sentence_modules, weights
+from encodax.model_files.sentence_modules import SentenceModules
+from encodax.storage import json_files, outputs, reading
+from encodax.storage.json_files import ModelFiles, Settings, is_there
+from encodax.text import published as tokenizer_files
+from encodax.text.tokenizer import Tokenizer
+from encodax.types.batches import Params, Shapes
+
+CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+HEAD_FILE = "head.json"
+HEAD_WEIGHTS_FILE = "head.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTED_CONFIG_FILE = "adapted_config.json"
+_OF_MODEL = (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    HEAD_FILE,
+    HEAD_WEIGHTS_FILE,
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    ADAPTED_CONFIG_FILE,
+    weights.WEIGHTS_FILE,
+    weights.INDEX_FILE,
+    "model-*-of-*.safetensors",
+    tokenizer_files.TOKENIZER_FILE,
+    *tokenizer_files.CARRIED_FILES,
+    *tokenizer_files.FOREIGN_FILES,
+    *sentence_modules.LENGTH_FILES,
+)
+MODEL_FILES = (
+    *_OF_MODEL,
+    sentence_modules.MODULES_FILE,
+    sentence_modules.SETTINGS_FILE,
+    *(
+        f"{number}_{kind}/{name}"
+        for number in ("[0-9]", "[0-9][0-9]")
+        for kind in sentence_modules.KINDS
+        for name in (_OF_MODEL if kind == "Transformer" else (CONFIG_FILE, weights.WEIGHTS_FILE))
+    ),
+)
+"""What of an older model would be read with a newer one: it goes when that is saved over it."""
+
+
+def is_of_model(path: Path, directory: Path) -> bool:
+    """Whether a path is a file that a model is read from, whose directory that is."""
+    place, folder = path.resolve(), directory.resolve()
+    if not directory.is_dir() or not place.exists() or not place.is_relative_to(folder):
+        return False
+    first = place.relative_to(folder).parts[0]
+    return any(fnmatch.fnmatch(first, name.partition("/")[0]) for name in MODEL_FILES)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model directory holds."""
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer
+    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each JSON file; keys that change no answer are saved back."""
+
+
+def read(
+    directory: Path,
+    shapes_of: Callable[[ModelConfig], Shapes],
+    *,
+    encoder_only: bool = False,
+) -> Parts:
+    """Read a model directory.
+
+    Args:
+        directory: the directory.
+        shapes_of: gives the parameter tree of a configuration, without values.
+        encoder_only: leave the head out, whatever it is; not that of an embedder.
+
+    Raises:
+        EncodaxError: a file is missing or broken, or asks for what is not supported.
+    """
+    modules = sentence_modules.read(directory)
+    place = directory if modules is None else modules.encoder
+    is_embedder = modules is not None and modules.head is not None
+    # Of an embedder, whatever head the file has: sentence-transformers takes the encoder of it.
+    encoder_only = encoder_only or is_embedder
+    family, config, published = _published(place, encoder_only=encoder_only)
+    activation = sentence_modules.activation_of(published) if _is_sequence(config) else None
+    stacks = {"encoder": config.encoder}
+    shapes = weights.checked_shapes(place, family, config, stacks, shapes_of)
+    loaded = weights.load(place, shapes, family, config)
+    rows = config.encoder.embeddings.vocabulary_size
+    tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE, rows=rows)
+    _check_tokenizer(place, tokenizer, config)
+    files = {
+        CONFIG_FILE: family.account(published),
+        **tokenizer.keys,
+        **({} if modules is None else modules.files),
+    }
+    if modules is None:
+        config = _limited(config, sentence_modules.tokenizer_length(place))
+    parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
+    if modules is not None and is_embedder:
+        return _as_embedder(parts, modules)
+    if encoder_only:
+        return replace(parts, config=_bare(config, modules, published))
+    if is_there(place / HEAD_FILE):
+        parts = _with_own_head(parts, place, shapes_of)
+    return _as_cross_encoder(parts, place, modules, activation)
+
+
+SEQUENCE = "ForSequenceClassification"
+"""How the published class of a sequence classifier ends."""
+
+
+def _limited(config: ModelConfig, length: int | None) -> ModelConfig:
+    """A configuration with that limit in tokens, where its positions allow more."""
+    positions = config.encoder.embeddings.max_positions
+    is_shorter = length is not None and (positions is None or length < positions)
+    return replace(config, max_length=length if is_shorter else None)
+
+
+def _bare(config: ModelConfig, modules: SentenceModules | None, published: Settings) -> ModelConfig:
+    """The configuration of an encoder, and whether its files have a head that gives scores.
+
+    They do where they are those of a cross-encoder, of any version, or where there is one score.
+    """
+    if modules is not None:
+        return replace(config, usage=Usage(lost_scores=modules.head is None))
+    values = published.plain()
+    names = values.get("architectures")
+    is_sequence = isinstance(names, list) and any(str(name).endswith(SEQUENCE) for name in names)
+    gives_scores = count_of_labels(values) == 1 or sentence_modules.names_activation(values)
+    return replace(config, usage=Usage(lost_scores=is_sequence and gives_scores))
+
+
+def _is_sequence(config: ModelConfig) -> bool:
+    return config.head is not None and config.head.kind == "sequence"
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The encoder that a model directory describes, with no head: no weights are read.
+
+    Raises:
+        EncodaxError: a file is missing or broken, or asks for what is not supported.
+    """
+
+    def read_whole() -> ModelConfig:
+        modules = sentence_modules.read(directory)
+        place = directory if modules is None else modules.encoder
+        _, config, published = _published(place, encoder_only=True)
+        return _bare(config, modules, published)
+
+    return reading.whole(directory, read_whole)
+
+
+def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig, Settings]:
+    """Read `config.json`: the family, the configuration as ours, and as it stands there."""
+    path = place / CONFIG_FILE
+    published = Settings(_object(path), where=path)
+    if "model_type" not in published:
+        raise EncodaxError(f"{path}: the key 'model_type' is missing")
+    with named_as(path):
+        architectures = published.plain().get("architectures")
+        family = families.family_named(published["model_type"], architectures)
+        config = family.read_config(published, encoder_only=encoder_only)
+    return family, config, published
+
+
+@contextmanager
+def named_as(path: Path) -> Iterator[None]:
+    """Errors of a configuration, which begin with `config.json`, begin with the file's path."""
+    try:
+        yield
+    except EncodaxError as error:
+        if not str(error).startswith(f"{CONFIG_FILE}: "):
+            raise
+        raise EncodaxError(f"{path}{str(error).removeprefix(CONFIG_FILE)}") from error
+
+
+def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
+    config = replace(
+        parts.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
+    )
+    params = dict(parts.params)
+    width = config.encoder.embeddings.model_width
+    for path, leaves in sentence_modules.read_parameters(modules, width).items():
+        params[path] = {leaf: jax.device_put(array) for leaf, array in leaves.items()}
+    return _lowered(replace(parts, config=config, params=params))
+
+
+def _as_cross_encoder(
+    parts: Parts, place: Path, modules: SentenceModules | None, activation: str | None
+) -> Parts:
+    """What is known of the scores of a sequence classifier.
+
+    As sentence-transformers has it, without a word they go through the sigmoid where there is one.
+    A directory of no module files may be a cross-encoder of an older version, or none at all.
+    """
+    config = parts.config
+    if modules is None:
+        if not _is_sequence(config):
+            return parts
+        usage = replace(config.usage, activation=activation)
+    elif not _is_sequence(config):
+        raise EncodaxError(
+            f"{place / CONFIG_FILE}: a CrossEncoder wants the head of a sequence classifier, and "
+            "'architectures' names none; without modules.json the encoder loads by itself"
+        )
+    else:
+        usual = sentence_modules.usual_activation(len(config.labels))
+        config = _limited(config, modules.max_length)
+        usage = replace(modules.usage, activation=modules.usage.activation or activation or usual)
+    return _lowered(replace(parts, config=replace(config, usage=usage)))
+
+
+def _lowered(parts: Parts) -> Parts:
+    usage = parts.config.usage
+    return replace(parts, tokenizer=parts.tokenizer.lowered()) if usage.lowercases else parts
+
+
+def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts:
+    """A model with what stands beside its adapter: its tokenizer, and its modules.
+
+    Args:
+        parts: the base, with the adapter merged; without a head where they make an embedder.
+        place: the adapter's directory.
+        modules: of sentence-transformers, where it has them.
+
+    Raises:
+        EncodaxError: a file is broken, or the tokenizer is not the model's.
+    """
+    names = (tokenizer_files.TOKENIZER_FILE, *tokenizer_files.CARRIED_FILES)
+    if any(is_there(place / name) for name in names):
+        family = family_of(parts.config)
+        tokenizer = Tokenizer.load(place, model_type=family.MODEL_TYPE)
+        _check_tokenizer(place, tokenizer, parts.config)
+        parts = replace(parts, tokenizer=tokenizer, files={**parts.files, **tokenizer.keys})
+    if modules is None:
+        return parts
+    if modules.head is not None:
+        return _as_embedder(parts, modules)
+    return _as_cross_encoder(parts, place, modules, parts.config.usage.activation)
+
+
+def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
+    """The head of `head.json`, with its weights under our own names."""
+    content = _object(place / HEAD_FILE)
+    head = native.read_head(content, str(place / HEAD_FILE))
+    config = replace(parts.config, head=head, labels=labels_of(content, str(place / HEAD_FILE)))
+    with library_errors(f"{place / HEAD_FILE}: no head can be made of it"):
+        of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
+    names = {(path, leaf): f"{path}/{leaf}" for path, own in of_head.items() for leaf in own}
+    shapes = {name: of_head[path][leaf].shape for (path, leaf), name in names.items()}
+    stored = weights.read(place / HEAD_WEIGHTS_FILE, shapes)
+    params = dict(parts.params)
+    for (path, leaf), name in names.items():
+        params[path] = {**params.get(path, {}), leaf: jax.device_put(stored[name])}
+    return replace(parts, config=config, params=params)
+
+
+def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: bool) -> None:
+    """Write a model directory, whole or not at all.
+
+    Args:
+        directory: where to.
+        parts: what to write.
+        max_length: most tokens of a sequence.
+        overwrite: whether the directory may exist.
+
+    Raises:
+        EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+    """
+    family, stored = family_and_config(parts.config)
+    if family.MODEL_TYPE == native.MODEL_TYPE:
+        warnings.warn(
+            f"{directory}: no published family has this combination of blocks; "
+            f"saved as model_type {native.MODEL_TYPE}, which only Encodax loads",
+            stacklevel=3,
+        )
+    head = parts.config.head
+    of_file = {p: leaves for p, leaves in parts.params.items() if stored.head or of_encoder(p)}
+
+    def write_to(place: Path) -> None:
+        published = with_kept(family.write_config(stored), parts.files, CONFIG_FILE)
+        if _is_sequence(parts.config):
+            sentence_modules.put_activation(published, parts.config.usage.activation)
+        json_files.write(place / CONFIG_FILE, published)
+        weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
+        types = stored.encoder.embeddings.type_vocabulary_size
+        parts.tokenizer.save(
+            place, max_length=max_length, model_type=family.MODEL_TYPE, has_types=types > 1
+        )
+        if head is not None and head.kind == "embedding":
+            sentence_modules.write(place, parts.config, parts.params, parts.files)
+        elif head is not None and stored.head is None:
+            labels = {str(index): label for index, label in enumerate(parts.config.labels)}
+            json_files.write(place / HEAD_FILE, {**asdict(head), "id2label": labels})
+            own = {p: leaves for p, leaves in parts.params.items() if not of_encoder(p)}
+            weights.save(place / HEAD_WEIGHTS_FILE, own, native, parts.config)
+        if sentence_modules.is_cross_encoder(parts.config):
+            sentence_modules.write_cross_encoder(place, parts.config, parts.files)
+        if model_card.is_free(directory):
+            card = model_card.text(parts.config, family.MODEL_TYPE, directory.name)
+            model_card.write(place, card)
+
+    put_in_place(directory, write_to, overwrite=overwrite)
+
+
+def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite: bool) -> None:
+    """Write a model directory of any kind, of which no file of an older model is left.
+
+    Args:
+        directory: where to.
+        write_to: writes the files into the directory that it is given.
+        overwrite: whether the directory may exist.
+
+    Raises:
+        EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+    """
+    card = (model_card.CARD_FILE,) if model_card.is_free(directory) else ()
+    outputs.write_directory(
+        directory, write_to, overwrite=overwrite, replaces=(*MODEL_FILES, *card)
+    )
+
+
+NOT_KEPT = ("auto_map", "label2id")
+"""Keys that are not saved back: no code comes along, and labels may have changed."""
+
+
+def kept(files: ModelFiles, name: str) -> dict[str, Any]:
+    """Return the keys of a file that change no answer, to be saved back."""
+    found = files.get(name, json_files.FileKeys()).kept
+    return {key: value for key, value in found.items() if key not in NOT_KEPT}
+
+
+def with_kept(published: Mapping[str, Any], files: ModelFiles, name: str) -> dict[str, Any]:
+    """Return a configuration to be saved, with the keys of its file that change no answer."""
+    others = {key: value for key, value in kept(files, name).items() if key not in published}
+    return {**published, **others, "dtype": "float32"}
+
+
+def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
+    """The family that a model is saved as, and what its `config.json` says.
+
+    Of an embedder that is the bare encoder. So it is where the family has the encoder, but no such
+    head: then the head stands in files of its own.
+    """
+    plain = replace(config, max_length=None, usage=Usage())
+    bare = replace(plain, head=None, labels=())
+    if config.head is not None and config.head.kind == "embedding":
+        return families.family_for(bare), bare
+    family = families.family_for(plain)
+    if family.MODEL_TYPE != native.MODEL_TYPE or config.head is None:
+        return family, plain
+    of_encoder_alone = families.family_for(bare)
+    if of_encoder_alone.MODEL_TYPE == native.MODEL_TYPE or config.head.tied:
+        return family, plain
+    return of_encoder_alone, bare
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family whose encoder it is."""
+    return families.family_for(
+        replace(config, head=None, labels=(), max_length=None, usage=Usage())
+    )
+
+
+def of_encoder(path: str) -> bool:
+    """Whether a module is of the encoder, not of the head."""
+    return path.startswith("encoder/")
+
+
+def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
+    """Refuse a tokenizer that is not the model's, as far as it shows.
+
+    Special and added tokens may have no row: texts that hold them are refused, one by one. Nor
+    does it matter which id pads, where positions do not follow it: nothing attends to padding.
+
+    Raises:
+        EncodaxError: it has more tokens than the embedding; or positions are counted by another
+            padding.
+    """
+    embeddings = config.encoder.embeddings
+    rows, counted = embeddings.vocabulary_size, embeddings.uncounted_id
+    if tokenizer.least_rows > rows:
+        raise EncodaxError(
+            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
+            f"embedding {rows} rows; they are not of one model"
+        )
+    pads = counted is not None and "pad_token" in tokenizer.special_tokens
+    if pads and tokenizer.pad_id != counted:
+        raise EncodaxError(
+            f"{place}: the tokenizer pads with id {tokenizer.pad_id}, and the model counts "
+            f"positions by the padding {counted}; they are not of one model"
+        )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content: dict[str, Any]
+    content = json_files.read(path, hint=what_is_there(path.parent))
+    return content
+
+
+def what_is_there(directory: Path) -> str:
+    """What an error adds where a directory holds no model: what it holds, and the way out."""
+    names = json_files.names_in(directory)
+    inside = [p.parent for depth in ("*", "*/*") for p in directory.glob(f"{depth}/{CONFIG_FILE}")]
+    converted = next((name for name in names if name.endswith(weights.CONVERTED)), None)
+    if not names:
+        return f": {directory} is empty"
+    steps = (directory, *(directory / name for name in names if name.isdecimal()))
+    if any((place / "record").exists() for place in steps):
+        return (
+            ": these are checkpoints of a training run; give the model that it writes (OUT), or go "
+            "on with the run (--resume)"
+        )
+    if inside:
+        return f": give the model directory in it: {min(inside)}"
+    if converted is not None:
+        return f": {weights.way_out_of(converted)}"
+    if tokenizer_files.TOKENIZER_FILE in names:
+        return f": {directory} holds a tokenizer alone, and no model"
+    return f": is {directory} a model directory?"

@@ -1,0 +1,536 @@
+"""A sequence-to-sequence model: configuration, parameters and tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from encodax import families
+from encodax.config import UNROLLED, DecoderConfig, EncoderConfig, Execution, Seq2SeqConfig
+from encodax.data import packing
+from encodax.data.stream import ROW_TOKENS
+from encodax.errors import EncodaxError
+from encodax.families import native_seq2seq
+from encodax.families.seq2seq import FIRST, NEVER, Seq2SeqFamily
+from encodax.generation import config as generation_config
+from encodax.generation.config import GenerationConfig
+from encodax.model_files import hub, model_card, weights
+from encodax.model_files.saved_model import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    named_as,
+    put_in_place,
+    what_is_there,
+    with_kept,
+)
+from encodax.nn import DecoderCache, Transformer, functional
+from encodax.process import forks
+from encodax.storage import json_files, reading
+from encodax.storage.json_files import FileKeys, ModelFiles, Settings, is_there
+from encodax.text.sentencepiece import LANGUAGE
+from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode, numbered
+from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
+
+WITH_LANGUAGES = ("mbart",)
+"""Families whose targets begin with a token for their language."""
+CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
+"""Such a token, as `de_DE`."""
+
+
+@functools.cache
+def _transformed(config: Seq2SeqConfig, execution: Execution = UNROLLED) -> hk.MultiTransformed:
+    """The model's functions: the whole, and a token at a time."""
+
+    def functions() -> Any:
+        model = Transformer(config.transformer, execution)
+        return model, (model, model.encode, model.begin, model.step)
+
+    return hk.multi_transform(functions)
+
+
+@dataclass(frozen=True)
+class Seq2SeqModel:
+    """What is loaded, trained and saved. `apply` is pure: it works under jit, grad and Optax."""
+
+    config: Seq2SeqConfig
+    params: Params
+    tokenizer: Tokenizer
+    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Tensors of the file that the model does not compute with; saved back."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What the directory said of generation, as it was loaded: saved back."""
+    generation_config: GenerationConfig | None = None
+    """The same, read; None for what follows from `config`."""
+    files: ModelFiles = field(default_factory=dict)
+    """What became of the keys of each JSON file; keys that change no answer are saved back."""
+
+    @classmethod
+    def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
+        """A model with fresh parameters."""
+        forks.check()
+        return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
+
+    @classmethod
+    def load(
+        cls, path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+    ) -> Seq2SeqModel:
+        """Read a model: `config.json`, safetensors, tokenizer files.
+
+        Args:
+            path_or_id: a directory in the Hugging Face layout, or an id on its hub.
+            revision: a branch, tag or commit, of a model on the hub.
+            token: for a private model on the hub.
+
+        Raises:
+            EncodaxError: a file is missing or broken, or asks for what is not supported; or the
+                hub cannot be reached.
+        """
+        directory = hub.directory_of(path_or_id, revision=revision, token=token)
+        return reading.whole(directory, lambda: cls._read(directory))
+
+    @classmethod
+    def _read(cls, directory: Path) -> Seq2SeqModel:
+        forks.check()
+        place = directory / CONFIG_FILE
+        stored = json_files.read(place, hint=what_is_there(directory))
+        if "model_type" not in stored:
+            raise EncodaxError(f"{place}: the key 'model_type' is missing")
+        with named_as(place):
+            family = families.seq2seq_family_named(
+                stored["model_type"], stored.get("architectures")
+            )
+        said = generation_config.values_of(directory, stored)
+        published = Settings(_published(stored, said.plain(), directory, family), where=place)
+        with named_as(place):
+            config = family.read_config(published)
+        _check_ids(config, place)
+        whole = config.transformer
+        stacks: dict[str, EncoderConfig | DecoderConfig] = {
+            "encoder": whole.encoder,
+            "decoder": whole.decoder,
+        }
+        shapes = weights.checked_shapes(directory, family, config, stacks, parameter_shapes)
+        generation, keys = generation_config.read(
+            said,
+            config,
+            longest=_longest(config),
+            is_published="transformers_version" in stored,
+        )
+        files: dict[str, FileKeys] = {}
+        if said.where == directory / GENERATION_FILE:
+            files[GENERATION_FILE] = keys
+        else:  # what was said there moves to a file of its own
+            for key in keys.used:
+                published.get(key)
+        files[CONFIG_FILE] = family.account(published)
+        loaded = weights.load(directory, shapes, family, config)
+        tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
+        rows = config.transformer.encoder.embeddings.vocabulary_size
+        if tokenizer.least_rows > rows:  # BART has no row for its mask
+            raise EncodaxError(
+                f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
+                f"embedding {rows} rows; they are not of one model"
+            )
+        _check_positions(config, loaded.carried, directory)
+        return cls(
+            config,
+            loaded.params,
+            tokenizer,
+            loaded.carried,
+            said.plain(),
+            generation,
+            {**files, **tokenizer.keys},
+        )
+
+    def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
+        """Write a model directory, whole or not at all.
+
+        It is in the Hugging Face layout, under the names of the published family that has this
+        combination of blocks. Where none has it, `model_type` says so, and only Encodax loads it.
+
+        Raises:
+            EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+        """
+        directory = Path(directory)
+        config = replace(self.config, max_length=None)
+        family = families.seq2seq_family_for(config)
+        if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
+            warnings.warn(
+                f"{directory}: no published family has this combination of blocks; "
+                f"saved as model_type {native_seq2seq.MODEL_TYPE}, which only Encodax loads",
+                stacklevel=2,
+            )
+
+        def write_to(place: Path) -> None:
+            json_files.write(
+                place / CONFIG_FILE,
+                with_kept(family.write_config(config), self.files, CONFIG_FILE),
+            )
+            json_files.write(place / GENERATION_FILE, self._generation())
+            carried = {**_position_tables(config, family), **self.carried}
+            weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, carried)
+            self.tokenizer.save(
+                place, max_length=self.max_length, model_type=family.MODEL_TYPE, has_types=False
+            )
+            if model_card.is_free(directory):
+                card = model_card.text_of_seq2seq(config, family.MODEL_TYPE, directory.name)
+                model_card.write(place, card)
+
+        put_in_place(directory, write_to, overwrite=overwrite)
+
+    @property
+    def generates_by(self) -> GenerationConfig:
+        """How it generates where nobody asks for anything else."""
+        return self.generation_config or GenerationConfig.of(self.config)
+
+    def _generation(self) -> dict[str, Any]:
+        """What transformers generates by: what the directory said, and the least that it wants."""
+        never, first = [[number] for number in self.config.never_ids], self.config.first_id
+        ids: dict[str, Any] = {
+            "decoder_start_token_id": self.config.begin_id,
+            "eos_token_id": self.config.end_id,
+            "pad_token_id": self.config.pad_id,
+        }
+        if self.generates_by.is_silent:
+            ids |= {} if self.max_length is None else {"max_length": self.longest_sequence}
+            ids |= {} if first is None else {FIRST: first}
+            ids |= {NEVER: never} if never else {}
+        return {**ids, **self.generation}
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a source or a target; None where there is no limit."""
+        return _max_length(self.config)
+
+    @property
+    def longest_sequence(self) -> int:
+        """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
+        return _longest(self.config)
+
+    @functools.cached_property
+    def language_ids(self) -> dict[str, int]:
+        """Code of a language -> the token that a target in it begins with, of mBART."""
+        if self.config.family not in WITH_LANGUAGES:
+            return {}
+        vocabulary = self.tokenizer.vocabulary()
+        return {code: vocabulary[code] for code in sorted(vocabulary) if CODE.fullmatch(code)}
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        to: str | None = None,
+        truncate: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> tuple[list[Encoding], int]:
+        """Tokenize sources that the model can take.
+
+        Args:
+            texts: what to tokenize.
+            to: the code of the language that is wanted, of a model that has several.
+            truncate: cut what is longer than the model takes.
+            names: what each text is called in an error.
+
+        Returns:
+            The token sequences, and how many of them were cut.
+
+        Raises:
+            EncodaxError: a text is empty, or longer than the model takes without `truncate`, or
+                asks for a language that the model does not have; or one string is given where a
+                list is wanted.
+        """
+        if isinstance(texts, str):
+            raise EncodaxError("a list of texts is wanted, not one string")
+        names = names or numbered(texts)
+        if to is not None:
+            if not self.language_ids and self.tokenizer.languages is None:
+                raise EncodaxError(f"the model has one target language: it takes no {to!r}")
+            if to not in (self.language_ids or self.tokenizer.languages or ()):
+                raise self._unknown_language(to, names[0] if names else "the texts")
+        if to is not None and not self.language_ids:
+            texts = [f">>{to}<< {text}" if text else text for text in texts]
+        for name, text in zip(names, texts, strict=True):
+            check_unicode(text, name)
+            self._check_language(text, name)
+        encodings = self.tokenizer.encode(texts, names)
+        rows = self.config.transformer.encoder.embeddings.vocabulary_size
+        self.tokenizer.check_rows(encodings, rows, names)
+        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+
+    def _check_language(self, text: str, name: str) -> None:
+        """Refuse what asks for a language that the model does not have.
+
+        Raises:
+            EncodaxError: names it, and those there are.
+        """
+        languages, asked = self.tokenizer.languages, LANGUAGE.match(text)
+        if languages is None or asked is None or asked[1] in languages:
+            return
+        raise self._unknown_language(asked[1], name)
+
+    def _unknown_language(self, asked: str, name: str) -> EncodaxError:
+        languages = tuple(self.language_ids) or self.tokenizer.languages
+        known = f"it has: {', '.join(languages)}" if languages else "it has one, without a name"
+        return EncodaxError(f"{name}: the model has no target language {asked!r}; {known}")
+
+    def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, truncate: bool = False, names: Sequence[str]
+    ) -> tuple[list[EncodedPair], int]:
+        """Tokenize sources and their targets, to learn from; arguments as `encode` has them."""
+        sources, cut = self.encode([pair[0] for pair in pairs], truncate=truncate, names=names)
+        names = [f"the target of {name}" for name in names]
+        for name, (_, target) in zip(names, pairs, strict=True):
+            check_unicode(target, name)
+        targets, cut_targets = packing.within(
+            self.tokenizer.encode_targets([pair[1] for pair in pairs], names),
+            self.longest_sequence,
+            truncate=truncate,
+            names=names,
+        )
+        rows = self.config.transformer.decoder.embeddings.vocabulary_size
+        self.tokenizer.check_rows(targets, rows, names)
+        for name, encoding in zip(names, targets, strict=True):
+            if encoding.token_ids[-1] != self.config.end_id:
+                raise EncodaxError(
+                    f"{name}: the tokenizer does not end it with token {self.config.end_id}, with "
+                    "which the model ends what it generates; they are not of one model"
+                )
+        begin = self.config.begin_id
+        return [
+            EncodedPair.of(source, target, begin)
+            for source, target in zip(sources, targets, strict=True)
+        ], cut + cut_targets
+
+    def check(self, batch: AnyBatch) -> None:
+        """Refuse, on the host, what JAX would clamp without a word.
+
+        Raises:
+            EncodaxError: an id outside the vocabulary, or a position beyond the table.
+        """
+        stacks = self.config.transformer.encoder, self.config.transformer.decoder
+        tables = [stack.embeddings for stack in stacks]
+        for embeddings, side in zip(tables, sides_of(batch), strict=False):
+            functional.check_below("token id", side.token_ids, embeddings.vocabulary_size)
+            if embeddings.max_positions is not None:
+                functional.check_below("position", side.position_ids, embeddings.max_positions)
+
+    def apply(
+        self,
+        params: Params,
+        batch: PairBatch,
+        *,
+        is_training: bool = False,
+        rng: Array | None = None,
+        record: AbstractSet[str] = frozenset(),
+        execution: Execution = UNROLLED,
+    ) -> ModelOutput:
+        """Scores of the token after each of the targets: a pure function of its arguments.
+
+        Args:
+            params: `self.params`, or others of the same shapes.
+            batch: sources, and what the decoder is given.
+            is_training: apply dropout.
+            rng: the random key that dropout draws from; needed in training alone.
+            record: stages to keep, as `Transformer` says.
+            execution: how the stacks are run; the numbers are the same.
+        """
+        forks.check()
+        whole, *_ = _transformed(self.config, execution).apply
+        output: ModelOutput = whole(params, rng, batch, is_training=is_training, record=record)
+        return output
+
+    def begin(self, params: Params, source: PackedBatch, room: int) -> DecoderCache:
+        """Encode one source a row, and what is kept before the first token of its target.
+
+        Args:
+            params: as `apply` has them.
+            source: (B, S), one segment a row.
+            room: tokens that a target may have.
+
+        Raises:
+            EncodaxError: that is more than the decoder has positions for.
+        """
+        limit = self.config.transformer.decoder.embeddings.max_positions
+        if limit is not None and room > limit:
+            raise EncodaxError(f"room = {room} is more than the {limit} positions of the decoder")
+        forks.check()
+        _, _, begin, _ = _transformed(self.config).apply
+        hidden = self.encoded(params, source)
+        cache: DecoderCache = begin(params, None, hidden, jnp.asarray(source.segment_ids), room)
+        return cache
+
+    def encoded(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
+        """The encoder's states of every token of packed sources; arguments as `apply` has them."""
+        forks.check()
+        _, encode, *_ = _transformed(self.config).apply
+        hidden: Array = encode(params, None, source)
+        return hidden
+
+    def step(
+        self, params: Params, token_ids: Int[Array, " B"], cache: DecoderCache
+    ) -> tuple[Float[Array, "B V"], DecoderCache]:
+        """Scores of the token after this one of each row, and what is kept with it."""
+        forks.check()
+        *_, step = _transformed(self.config).apply
+        found: tuple[Array, DecoderCache] = step(params, None, token_ids, cache)
+        return found
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """None: its classes are tokens."""
+        return ()
+
+    @property
+    def depth(self) -> int:
+        """Layers of the encoder."""
+        return len(self.config.transformer.encoder.layers)
+
+    def parameter_count(self) -> int:
+        """Number of trained values."""
+        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+
+def is_seq2seq(
+    path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
+) -> bool:
+    """Whether a model directory, or a model of the hub, is a sequence-to-sequence model.
+
+    Raises:
+        EncodaxError: there is no such model.
+    """
+    directory = hub.directory_of(path_or_id, revision=revision, token=token)
+    place = directory / CONFIG_FILE
+    if not is_there(place):
+        return False
+    model_type = json_files.read(place, hint="").get("model_type")
+    return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
+
+
+def _max_length(config: Seq2SeqConfig) -> int | None:
+    """Most tokens of a source or a target; None where there is no limit."""
+    stacks = config.transformer.encoder, config.transformer.decoder
+    limits = [config.max_length, *(stack.embeddings.max_positions for stack in stacks)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _longest(config: Seq2SeqConfig) -> int:
+    """Most tokens of a sequence that is run."""
+    return min(_max_length(config) or ROW_TOKENS[-1], ROW_TOKENS[-1])
+
+
+def _published(
+    stored: Mapping[str, Any],
+    said: Mapping[str, Any],
+    directory: Path,
+    family: families.FamilyOfSeq2Seq,
+) -> dict[str, Any]:
+    """`config.json`, with ids that newer files have elsewhere, and what the weights say of it."""
+    if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
+        return dict(stored)  # it says all itself
+    published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
+    words = said.get(NEVER)
+    has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
+    for key in (*IDS, FIRST, *((NEVER,) if has_words else ())):
+        if said.get(key) is not None and (key not in IDS or key not in published):
+            published[key] = said[key]
+    if isinstance(family, Seq2SeqFamily) and family.own_output is not None:
+        owns = weights.has_own(directory, *family.own_output)
+        tied = published.get("tie_word_embeddings")
+        published.setdefault("scale_decoder_outputs", tied is not False)
+        published["tie_word_embeddings"] = not owns
+    return published
+
+
+IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+"""Keys that count as left out where they are null."""
+
+
+def _position_tables(
+    config: Seq2SeqConfig, family: families.FamilyOfSeq2Seq
+) -> dict[str, np.ndarray]:
+    """Positions that are computed, where the published class wants them in the file, too."""
+    if not isinstance(family, Seq2SeqFamily) or not family.position_tables:
+        return {}
+    embeddings = config.transformer.encoder.embeddings
+    assert embeddings.max_positions is not None
+    table = functional.sinusoidal_table(embeddings.max_positions, embeddings.width, halves=True)
+    return dict.fromkeys(family.position_tables, np.asarray(table))
+
+
+def _check_positions(
+    config: Seq2SeqConfig, carried: Mapping[str, np.ndarray], directory: Path
+) -> None:
+    """Refuse a table of positions that is none of sinusoids, where the model computes these.
+
+    Raises:
+        EncodaxError: names it.
+    """
+    embeddings = config.transformer.encoder.embeddings
+    for name, table in carried.items():
+        if not name.endswith("embed_positions.weight") or embeddings.positions == "learned":
+            continue
+        halves = embeddings.positions == "sinusoidal_halves"
+        wanted = functional.sinusoidal_table(table.shape[0], embeddings.width, halves=halves)
+        if table.shape != wanted.shape or np.abs(table - wanted).max() > HALF_PRECISION:
+            raise EncodaxError(
+                f"{directory}: {name} is no table of sinusoids; trained positions of such a model "
+                "are not supported"
+            )
+
+
+HALF_PRECISION = 5e-3
+"""How far a number in -1..1 may be off that was stored in 16 bits."""
+
+
+def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
+    """Refuse tokens that the decoder has no row for, which JAX would clamp.
+
+    Raises:
+        EncodaxError: names the first of them.
+    """
+    rows = config.transformer.decoder.embeddings.vocabulary_size
+    ids = {"begins": config.begin_id, "ends": config.end_id, "pads": config.pad_id}
+    ids |= {} if config.first_id is None else {"comes first": config.first_id}
+    for what, number in [*ids.items(), *(("is never generated", i) for i in config.never_ids)]:
+        if not 0 <= number < rows:
+            raise EncodaxError(
+                f"{place}: the token that {what} is {number}, and the vocabulary has 0..{rows - 1}"
+            )
+
+
+def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
+    """Fresh parameters, drawn from a random key; not compiled, as it runs once.
+
+    Queries, keys and values are drawn as one layer D -> 3 H K is by Glorot & Bengio 2010, which is
+    how PyTorch and fairseq draw them, not as a layer a head, which is how `Linear` does. Scores
+    of embeddings that are scaled by sqrt(D) are large from the first step otherwise, and under the
+    high learning rates of section 5.3 of the paper the encoder's attention then saturates.
+    """
+    dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
+    params: dict[str, dict[str, Array]] = _transformed(config).init(key, PairBatch(dummy, dummy))
+    for path, leaves in params.items():
+        if path.rpartition("/")[2] in ("query", "key", "value"):
+            width, heads, head_width = leaves["w"].shape
+            share = (width + head_width) / (width + 3 * heads * head_width)
+            leaves["w"] *= math.sqrt(share)
+    return params
+
+
+def parameter_shapes(config: Seq2SeqConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """The parameter tree without its values."""
+    shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
+    shapes = jax.eval_shape(lambda: initial_params(config, jax.random.key(0)))
+    return shapes

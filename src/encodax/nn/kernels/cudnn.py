@@ -1,0 +1,195 @@
+"""Attention by cuDNN on NVIDIA GPUs, the segments of packed rows given as lengths and offsets.
+
+JAX's public function hands cuDNN no packed rows; the function below it does, and is private to
+JAX. So it is looked up carefully, and where it is missing or has changed this form is refused.
+Not measured: it has been lowered for CUDA, forward and backward, and held against an emulation of
+the kernel on the CPU. It has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from encodax.nn.kernels.plain import AttentionOptions
+
+KERNEL_WIDTH = 128
+"""Widest head that the kernel takes, forward and backward; a multiple of 8."""
+
+CUDNN_VERSION = 90600
+"""The first cuDNN that takes packed rows, as JAX's own tests have it."""
+
+NAMED = frozenset({"q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type"})
+"""Arguments of JAX's function that this form gives by name."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the segments of each row stand, as the kernel takes it; -1 in slots that are empty."""
+
+    lengths: Int[Array, "B N"]
+    offsets: Int[Array, "B N+1"]
+    """Row index of each segment's first token. The last column is -1: lengths say where it ends."""
+    tokens: Bool[Array, "B T"]
+    """Which tokens belong to a slot."""
+
+
+def cudnn_attention(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B S H K"],
+    v: Float[Array, "B S H K"],
+    options: AttentionOptions,
+) -> Float[Array, "B T H K"]:
+    """Attention of each segment by itself, in cuDNN's fused kernel (Dao et al. 2022).
+
+    Time and memory of a kernel call grow with the slots of a row, `max_segments`: in training it
+    keeps a float32 for each slot, head and token of a row. It is not to be lifted by `jax.vmap`,
+    which JAX refuses.
+
+    Raises:
+        ValueError: the device, the dtype or an option is not one the kernel takes.
+    """
+    if reason := refusal(q, k, v, options):
+        raise ValueError(f"attention implementation 'cudnn' is not possible here: {reason}")
+    queries, keys = packed_segments(
+        options.query_segments, options.key_segments, _slots(options, q.shape[1], k.shape[1])
+    )
+    # The kernel writes nothing at tokens of no segment, neither outputs nor gradients, so what
+    # memory held would stand there: the first `where` cuts the gradients, the last the outputs.
+    q = jnp.where(queries.tokens[..., None, None], q, 0)
+    k, v = (jnp.where(keys.tokens[..., None, None], z, 0) for z in (k, v))
+    jax_cudnn = _jax_cudnn()
+    masks = jax_cudnn.MaskType
+    out = jax_cudnn.dot_product_attention(
+        q,
+        k,
+        v,
+        q_seqlen=queries.lengths,
+        kv_seqlen=keys.lengths,
+        q_offsets=queries.offsets,
+        kv_offsets=keys.offsets,
+        scale=options.scale,
+        mask_type=masks.PADDING_CAUSAL if options.causal else masks.PADDING,
+    )
+    return jnp.where(queries.tokens[..., None, None], out, 0)  # (B, T, H, K)
+
+
+def packed_segments(
+    query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"], slots: int
+) -> tuple[Segments, Segments]:
+    """Lengths and offsets of queries and of keys.
+
+    A segment that has no queries, or no keys, is an empty slot of both: the kernel pairs the
+    n-th segment of the queries with the n-th of the keys.
+    """
+    both = _lengths(query_segments, slots), _lengths(key_segments, slots)  # (B, N) each
+    is_full = (both[0] > 0) & (both[1] > 0)  # (B, N)
+    sides = zip((query_segments, key_segments), both, strict=True)
+    first, second = (_placed(segments, lengths, is_full) for segments, lengths in sides)
+    return first, second
+
+
+def _lengths(segments: Int[Array, "B T"], slots: int) -> Int[Array, "B N"]:
+    counts = jax.vmap(lambda row: jnp.bincount(row, length=slots + 1))(segments)  # (B, N + 1)
+    return counts[:, 1:].astype(jnp.int32)  # without padding
+
+
+def _placed(
+    segments: Int[Array, "B T"], lengths: Int[Array, "B N"], is_full: Bool[Array, "B N"]
+) -> Segments:
+    rows, tokens = segments.shape
+    index = jnp.broadcast_to(jnp.arange(tokens, dtype=jnp.int32), segments.shape)  # (B, T)
+    row = jnp.arange(rows)[:, None]  # (B, 1)
+    starts = jnp.full((rows, lengths.shape[1] + 1), tokens, jnp.int32)  # (B, N + 1)
+    starts = starts.at[row, segments].min(index, mode="drop")[:, 1:]  # (B, N)
+    slot_is_full = jnp.pad(is_full, ((0, 0), (1, 0)))  # (B, N + 1), padding in front
+    return Segments(
+        lengths=jnp.where(is_full, lengths, -1),
+        offsets=jnp.pad(
+            jnp.where(is_full, starts, -1), ((0, 0), (0, 1)), constant_values=-1
+        ),  # (B, N + 1)
+        tokens=slot_is_full.at[row, segments].get(mode="fill", fill_value=False),
+    )
+
+
+def _slots(options: AttentionOptions, queries: int, keys: int) -> int:
+    """How many segments a row may have: as many as tokens where nobody says."""
+    most = min(queries, keys)
+    if options.max_segments is not None:
+        most = min(most, options.max_segments)
+    return max(2, most)  # JAX takes one slot for a row that is not packed
+
+
+def refusal(
+    q: Float[Array, "B T H K"],
+    k: Float[Array, "B S H K"],
+    v: Float[Array, "B S H K"],
+    options: AttentionOptions,
+) -> str | None:
+    """Why the kernel cannot do this; None where it can."""
+    width = q.shape[-1]
+    reasons = {
+        f"it takes bfloat16 and float16, not {q.dtype}": q.dtype not in (jnp.bfloat16, jnp.float16),
+        "queries, keys and values have different dtypes": not q.dtype == k.dtype == v.dtype,
+        f"heads of width {width} are no multiple of 8 up to {KERNEL_WIDTH}": (
+            width % 8 != 0 or width > KERNEL_WIDTH
+        ),
+        "it has no dropout of these keys": options.dropout_keys is not None,
+        # It would want the whole bias of every row, and the segments beside it.
+        "it takes no bias with packed rows": options.bias is not None,
+        # Its window looks back only, and wants a causal mask; ours looks both ways.
+        "its window is of another kind": options.window is not None,
+        # Its index is inside a segment, ours inside a row: the same for one sequence alone.
+        "it is causal in self-attention alone": (
+            options.causal and options.query_segments is not options.key_segments
+        ),
+        "its offsets are int32": max(q.size, k.size) >= 1 << 31,
+    }
+    return next((text for text, applies in reasons.items() if applies), device_refusal())
+
+
+def device_refusal() -> str | None:
+    """Why the device or this JAX cannot run the kernel; None where they can."""
+    if platform() not in ("gpu", "cuda"):
+        return f"it wants an NVIDIA GPU, and the device is {platform()}"
+    device = jax.local_devices(backend="gpu")[0]
+    if "cuda" not in device.client.platform_version:
+        return f"it wants an NVIDIA GPU, and this one is {device.device_kind}"
+    try:
+        jax_cudnn = _jax_cudnn()
+        version = jax_cudnn.check_cudnn_version()
+    except Exception as error:  # private code of JAX, and a library that may be absent
+        return f"JAX does not offer it: {error}"
+    if version < CUDNN_VERSION:
+        return f"cuDNN {version} is older than {CUDNN_VERSION}"
+    capability = tuple(int(part) for part in str(device.compute_capability).split("."))
+    if capability < (9, 0):
+        return f"packed rows want compute capability 9.0, and this is {device.compute_capability}"
+    return None
+
+
+def platform() -> str:
+    """Where a computation will run: the device of `jax.default_device`, or the default backend."""
+    device = jax.config.jax_default_device
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else str(device.platform)
+
+
+def _jax_cudnn() -> ModuleType:
+    """JAX's private module, with the function and the arguments that this form needs.
+
+    Raises:
+        ImportError: they are not there in this version of JAX.
+    """
+    module = importlib.import_module("jax._src.cudnn.fused_attention_stablehlo")
+    known = inspect.signature(module.dot_product_attention).parameters
+    if missing := NAMED - set(known):
+        raise ImportError(f"its function has no {', '.join(sorted(missing))}")
+    return module

@@ -1,0 +1,1 @@
+"""The process that runs: its signals, forks, memory and terminal."""

@@ -1,0 +1,147 @@
+"""The layout of a run: which sequences go into which batch, and the one shape of all of them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from encodax.data.batches import (
+    Batches,
+    BatchShape,
+    Units,
+    parts,
+    plan_by_examples,
+    plan_by_tokens,
+)
+from encodax.data.packing import Lengths, Row
+from encodax.errors import EncodaxError
+from encodax.training.options.settings import LARGEST, TrainSettings
+
+DEFAULT_EPOCHS = 10
+DEFAULT_BATCH_TOKENS = 2_048
+DEFAULT_BATCH_EXAMPLES = 32
+"""Of a loss that compares examples with each other: what counts is how many there are."""
+SMALLEST_COMPARED = 2
+"""Examples of a last batch of such a loss: of one alone there is nothing to learn."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which sequences go into which batch, a function of the step's number alone.
+
+    So a run can be taken up at any step, and each process can read the rows that are its own.
+    """
+
+    shape: BatchShape
+    """Of a micro-batch, on all devices together."""
+    micro_batches: int
+    """A: a batch is so many of them."""
+    steps: int
+    steps_of_epoch: int
+    epoch: Callable[[int], Sequence[list[Row]]]
+    """Batches of an epoch, the same for the same number."""
+
+    def rows(self, step: int) -> list[Row]:
+        """The rows of a step's batch; steps are counted from 0."""
+        epoch, index = divmod(step, self.steps_of_epoch)
+        return self.epoch(epoch)[index]
+
+    def batches(self) -> Iterator[list[Row]]:
+        """The batches of the whole run."""
+        return map(self.rows, range(self.steps))
+
+
+def make_plan(
+    lengths: Lengths,
+    settings: TrainSettings,
+    *,
+    units: Sequence[Sequence[int]] | None = None,
+    devices: int = 1,
+) -> Plan:
+    """Lay out a run over sequences of these lengths.
+
+    Args:
+        lengths: tokens of each sequence, (n,); or (n, 2) of each source and target.
+        settings: the choices of the run.
+        units: sequences that belong in one batch, where a loss compares them; then batches are of
+            so many units. None for each on its own.
+        devices: the rows of a micro-batch are shared out over so many.
+
+    Raises:
+        EncodaxError: a batch of so many tokens cannot be shared out.
+    """
+    one_row = BatchShape.of(lengths, 1)
+    row_tokens = one_row.longest_row
+    micro_batches = settings.accumulate
+    shares = micro_batches * devices
+
+    def order(epoch: int) -> np.random.Generator:
+        return np.random.default_rng((settings.seed, epoch))
+
+    if settings.batch_size is None and units is None:
+        rows = max(1, (settings.batch_tokens or DEFAULT_BATCH_TOKENS) // row_tokens)
+        if rows % shares:
+            raise EncodaxError(
+                f"a batch of {rows} rows of {row_tokens} tokens cannot be shared out among "
+                f"{devices} devices x {micro_batches} micro-batches; give batch_tokens as a "
+                f"multiple of {shares * row_tokens}"
+            )
+        whole = replace(one_row, row_count=rows)
+
+        @functools.lru_cache(maxsize=2)
+        def epoch_by_tokens(epoch: int) -> Batches:
+            return plan_by_tokens(lengths, whole, order(epoch))
+
+        steps_of_epoch = len(epoch_by_tokens(0))
+        steps = steps_in_all(settings, steps_of_epoch)
+        shape = replace(whole, row_count=rows // micro_batches)
+        return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_tokens)
+
+    if settings.batch_tokens is not None:
+        raise EncodaxError("batch_tokens is not for a loss that compares examples: give batch_size")
+    examples = settings.batch_size or DEFAULT_BATCH_EXAMPLES
+    count = len(lengths)
+    chosen = Units(np.arange(count), count) if units is None else units  # each on its own
+    smallest = 1 if units is None else SMALLEST_COMPARED
+    steps_of_epoch = len(parts(len(chosen), examples, smallest))
+    steps = steps_in_all(settings, steps_of_epoch)
+
+    roomy = replace(one_row, slots=row_tokens)  # as many in a row as it holds
+
+    @functools.lru_cache(maxsize=2)
+    def epoch_by_examples(epoch: int) -> Batches:
+        random = order(epoch)
+        return plan_by_examples(lengths, chosen, examples, roomy, random, smallest=smallest)
+
+    # The tallest batch of the whole run gives the shape, so that it never changes.
+    row_count = slots = 1
+    for epoch in range(math.ceil(steps / steps_of_epoch)):
+        for batch in itertools.islice(epoch_by_examples(epoch), steps - epoch * steps_of_epoch):
+            row_count = max(row_count, len(batch))
+            slots = max(slots, max(map(len, batch)))
+    row_count = devices * math.ceil(row_count / shares)
+    shape = replace(one_row, row_count=row_count, slots=slots)
+    return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_examples)
+
+
+def steps_in_all(settings: TrainSettings, steps_of_epoch: int) -> int:
+    """Steps of a run: those that are asked for, or those of its epochs, the last one begun.
+
+    Raises:
+        EncodaxError: its epochs have more steps than can be counted.
+    """
+    if settings.steps is not None:
+        return settings.steps
+    epochs = DEFAULT_EPOCHS if settings.epochs is None else settings.epochs
+    steps = max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is a little above 7
+    if steps > LARGEST:
+        raise EncodaxError(
+            f"epochs = {epochs} of {steps_of_epoch} steps are {steps} steps, and {LARGEST} is the "
+            f"most there can be: give at most {LARGEST // steps_of_epoch} epochs"
+        )
+    return steps

@@ -1,0 +1,288 @@
+"""What a training step would take, found without taking it: `encodax plan`.
+
+The step of a real run is compiled for as many simulated CPU devices as the mesh has. Shapes stand
+for arrays, so nothing is allocated, and a model may be larger than this machine. The compiler then
+says what each device would hold, compute and send.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from encodax.config import ModelConfig
+from encodax.data.batches import BatchShape
+from encodax.errors import EncodaxError
+from encodax.model_files import saved_model
+from encodax.models.encoder_model import Model, parameter_shapes
+from encodax.tasks.task import Objective, Targets, Task
+from encodax.text.tokenizer import Tokenizer
+from encodax.training.batches.schedule import make_plan
+from encodax.training.estimate.hlo import costs_of
+from encodax.training.options.settings import NewModel, TrainSettings
+from encodax.training.setup.run import CompiledStep, make_recipe
+from encodax.training.step import sharding
+from encodax.training.step.step import Constants, TrainState, layout_of, make_step
+from encodax.types.batches import PackedBatch, Shapes
+
+PLANNED = ("masked-lm", "classification", "token-classification", "question-answering")
+"""Tasks whose batches have a shape that no data set is needed for."""
+
+IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""For the compiler: nobody runs what comes out."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds of a step on one device, at given peaks."""
+
+    compute: float
+    """Of products of matrices."""
+    exchange: float
+    """Of sending."""
+
+    @property
+    def overlapped(self) -> float:
+        """Where it sends while it computes: the shortest that a step can be."""
+        return max(self.compute, self.exchange)
+
+    @property
+    def apart(self) -> float:
+        """Where it does one after the other."""
+        return self.compute + self.exchange
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one device of a mesh would hold and do in a step; all devices are alike."""
+
+    mesh: Mapping[str, int]
+    """Size of each axis."""
+    rows: int
+    """Rows of a micro-batch that are the device's own."""
+    row_tokens: int
+    """T."""
+    micro_batches: int
+    """A."""
+    parameter_count: int
+    """Of the whole model."""
+    parameter_bytes: int
+    """Parameters that the device keeps, in float32."""
+    optimizer_bytes: int
+    """What it keeps of the optimizer's state."""
+    batch_bytes: int
+    """Its rows of the batch and their targets."""
+    temporary_bytes: int
+    """Most that there is in between: activations kept for the backward pass, gradients, and
+    parameters gathered from other devices, as XLA lays them out for CPU."""
+    flops: float
+    """Operations of products of matrices in a step; loops count as often as they run."""
+    xla_flops: float
+    """XLA's own count: elementwise operations too, and the body of a loop once."""
+    sent: Mapping[str, int]
+    """Bytes that it sends to others in a step, by kind of collective (`estimate/hlo.py`)."""
+    unknown_loops: int
+    """Loops that count once in `flops` and `sent`, for nothing says how often they run."""
+    compile_seconds: float
+    """That this took here."""
+
+    @property
+    def devices(self) -> int:
+        """Of the mesh."""
+        return math.prod(self.mesh.values())
+
+    @property
+    def tokens(self) -> int:
+        """Of a step, on all devices, padding included."""
+        return self.devices * self.micro_batches * self.rows * self.row_tokens
+
+    @property
+    def held_bytes(self) -> int:
+        """Most that the device holds at a time."""
+        return self.parameter_bytes + self.optimizer_bytes + self.batch_bytes + self.temporary_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """That it sends in a step, of all kinds."""
+        return sum(self.sent.values())
+
+    def expected(
+        self, peak_flops: float, bandwidth: float = math.inf, share: float = 1.0
+    ) -> Expected:
+        """The time of a step: flops / (peak * share), and bytes sent / bandwidth.
+
+        Args:
+            peak_flops: FLOP/s of one device, in the precision of the products.
+            bandwidth: bytes/s that one device can send.
+            share: of the peak that products reach.
+
+        Raises:
+            EncodaxError: one of them is not above 0.
+        """
+        given = {"peak_flops": peak_flops, "bandwidth": bandwidth, "share": share}
+        for name, value in given.items():
+            if not value > 0:
+                raise EncodaxError(f"{name} = {value} is not above 0")
+        return Expected(self.flops / (peak_flops * share), self.sent_bytes / bandwidth)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, by name."""
+        derived = ("devices", "tokens", "held_bytes", "sent_bytes")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+
+def simulate_devices(count: int) -> None:
+    """Give this process so many CPU devices, and no others: to be called before JAX has any.
+
+    Raises:
+        EncodaxError: JAX has begun, with fewer.
+    """
+    try:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # it has begun
+        pass
+    _devices(count)
+
+
+def new_config(shape: NewModel, task: Task, *, classes: int = 2) -> ModelConfig:
+    """The configuration of a model from scratch, whose vocabulary is as large as may be."""
+    return with_head(ModelConfig(shape.encoder(shape.vocabulary_size)), task, classes=classes)
+
+
+def with_head(config: ModelConfig, task: Task, *, classes: int = 2) -> ModelConfig:
+    """The configuration with the head that the task trains, as its family has it.
+
+    Raises:
+        EncodaxError: the family has no such head, or the task wants a decoder.
+    """
+    if task.HEAD is None:
+        raise EncodaxError(
+            f"a plan is for encoders: of {task.NAME}, `encodax train --dry-run` says what a step is"
+        )
+    labels = tuple(f"LABEL_{index}" for index in range(classes))
+    labels = labels if task.HEAD in ("sequence", "token") else ()
+    family = saved_model.family_of(config)
+    return replace(config, head=family.new_head(config, task.HEAD, len(labels)), labels=labels)
+
+
+def plan_step(
+    config: ModelConfig,
+    task: Task,
+    settings: TrainSettings,
+    *,
+    row_tokens: int = 512,
+    objective: Objective | None = None,
+) -> StepPlan:
+    """Find what a step of such a run would take on each device of `settings.mesh`.
+
+    Args:
+        config: of the model, with the head of the task.
+        task: what is learned.
+        settings: as of the run: the mesh (one device when not given), `batch_tokens`, `accumulate`,
+            `remat`, `scan`, `precision` count here.
+        row_tokens: T; rounded up to what a run would have.
+        objective: what the loss is told.
+
+    Raises:
+        EncodaxError: the rows cannot be shared out over the devices; the task's batches have no
+            shape without data; or this process has fewer devices (see `simulate_devices`).
+    """
+    began = time.monotonic()
+    if task.NAME not in PLANNED:
+        raise EncodaxError(f"a plan of {task.NAME} is not known; known: {', '.join(PLANNED)}")
+    if row_tokens <= 0:
+        raise EncodaxError(f"row_tokens = {row_tokens} is not above 0")
+    objective = objective or Objective()
+    text = settings.mesh or "data=1"
+    count = math.prod(sharding.parse_mesh(text).values())
+    # Rows that one sequence fills: the layout of a run over such sequences.
+    rows = max(1, (settings.batch_tokens or 0) // row_tokens)
+    run = make_plan(np.full(rows, row_tokens), settings, devices=count)
+    mesh = sharding.make_mesh(text, _devices(count))
+
+    shapes = parameter_shapes(config)
+    no_text = Tokenizer.train(("a",), "char")  # a model has one; a step reads no text
+    recipe, _ = make_recipe(
+        Model(config, {}, no_text), task, settings, steps=run.steps, objective=objective
+    )
+    layout = layout_of(shapes, recipe.optimizer, mesh)
+    state = _state_shapes(shapes, recipe.optimizer, layout)
+    inputs = batch_shapes(task, run.shape, run.micro_batches, objective, mesh)
+    lowered = make_step(recipe, mesh, layout).lower(state, Constants({}), *inputs)  # type: ignore[attr-defined]
+    compiled = lowered.compile(compiler_options=IN_HASTE)
+    costs = costs_of(compiled.as_text())
+    step = CompiledStep(compiled, time.monotonic() - began)
+    return StepPlan(
+        mesh=dict(mesh.shape),
+        rows=run.shape.row_count // count,
+        row_tokens=run.shape.row_tokens,
+        micro_batches=run.micro_batches,
+        parameter_count=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)),
+        parameter_bytes=sharding.bytes_of(state.params),
+        optimizer_bytes=sharding.bytes_of(state.optimizer),
+        batch_bytes=sharding.bytes_of(inputs),
+        temporary_bytes=step.memory["temporaries"],
+        flops=costs.flops,
+        xla_flops=step.flops,
+        sent={kind: round(size) for kind, size in costs.sent.items()},
+        unknown_loops=costs.unknown_loops,
+        compile_seconds=step.seconds,
+    )
+
+
+def batch_shapes(
+    task: Task, shape: BatchShape, micro_batches: int, objective: Objective, mesh: Mesh
+) -> tuple[Any, Any]:
+    """A batch and its targets as shapes, as `Reader` makes them and `sharding` lays them out."""
+    rows, tokens = (micro_batches, shape.row_count), shape.row_tokens
+
+    def of(width: int, dtype: Any = np.int32) -> Any:
+        return jax.ShapeDtypeStruct((*rows, width), dtype, sharding=sharding.by_row(mesh))
+
+    by_token, by_slot = of(tokens), of(shape.slots)  # (A, B, T), (A, B, N)
+    batch: Any = PackedBatch(by_token, by_token, by_token, by_token, by_slot, by_slot)
+    if task.HEAD == "vocabulary":
+        hidden = math.ceil(objective.mask_rate * tokens)  # M
+        targets = Targets(of(hidden), of(hidden, np.float32), tokens=of(hidden))
+    else:
+        width = shape.slots if task.HEAD == "sequence" else tokens
+        targets = Targets(of(width), of(width, np.float32))
+    return batch, targets
+
+
+def _state_shapes(shapes: Shapes, optimizer: Any, layout: TrainState) -> TrainState:
+    """A state before the first step, as shapes that know how they lie."""
+    step: Any = jax.ShapeDtypeStruct((), np.int32)
+    state = TrainState(
+        shapes,
+        jax.eval_shape(optimizer.init, shapes),
+        step,
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    placed: TrainState = jax.tree.map(
+        lambda leaf, how: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=how), state, layout
+    )
+    return placed
+
+
+def _devices(count: int) -> list[jax.Device]:
+    """So many CPU devices.
+
+    Raises:
+        EncodaxError: there are fewer.
+    """
+    devices = jax.devices("cpu")
+    if len(devices) < count:
+        raise EncodaxError(
+            f"a plan of {count} devices wants as many simulated ones, and this process has begun "
+            f"with {len(devices)}: run `encodax plan`, or call simulate_devices({count}) first"
+        )
+    return devices[:count]

@@ -1,0 +1,1 @@
+"""The training loop, with its checkpoints, progress and best model."""

@@ -1,0 +1,57 @@
+"""What a run is, for its `run.json`."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib import metadata
+
+import jax
+import numpy as np
+
+import encodax
+from encodax.config import ModelConfig
+from encodax.model_files.run_files import RunFacts
+from encodax.training.loop.checkpoint import surroundings
+from encodax.training.setup.prepare import Job
+
+PACKAGES = ("dm-haiku", "optax", "grain", "orbax-checkpoint", "numpy")
+
+
+def about(job: Job) -> RunFacts:
+    """What does not change while a run goes on.
+
+    Raises:
+        EncodaxError: a file of the data has changed.
+    """
+    run, recipe, shape = job.run, job.run.recipe, job.run.plan.shape
+    config = recipe.model.config
+    encoder = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
+    options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.OPTIONS)}
+    choices = {**options, **asdict(run.settings), "precision": recipe.precision}
+    return RunFacts(
+        task=recipe.task.NAME,
+        metric=run.metric,
+        larger_is_better=run.larger_is_better,
+        steps=run.plan.steps,
+        choices={name: value for name, value in choices.items() if value not in (None, ())},
+        model={
+            "layers": len(encoder.layers),
+            "width": encoder.embeddings.width,
+            "vocabulary": encoder.embeddings.vocabulary_size,
+            "parameters": recipe.model.parameter_count(),
+            "trained parameters": sum(map(np.size, jax.tree.leaves(run.trained))),
+        },
+        batch={
+            "rows": shape.row_count * run.plan.micro_batches,
+            "tokens of a row": shape.row_tokens,
+            "micro-batches": run.plan.micro_batches,
+        },
+        surroundings=surroundings(run.mesh),
+        versions={
+            "Python": platform.python_version(),
+            "Encodax": encodax.__version__,
+            **{package: metadata.version(package) for package in PACKAGES},
+        },
+        **job.provenance,
+    )

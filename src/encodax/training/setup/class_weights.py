@@ -1,0 +1,130 @@
+"""Weights of classes in a loss, so that those that are rare count as much as the others."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from encodax.errors import EncodaxError
+from encodax.tasks import multi_label
+from encodax.tasks.labels import place_of
+from encodax.tasks.task import Example, Objective, Task
+from encodax.training.setup.start import listed
+
+BALANCED = "balanced"
+WANTS = 'wants "balanced", LABEL=2.5,... or a number for each label'
+
+
+def objective_for(
+    objective: Objective, task: Task, examples: Sequence[Example], labels: Sequence[str]
+) -> Objective:
+    """The objective with the weight of each label, in their order, where any are asked for.
+
+    Balanced weights are those of scikit-learn: of n examples, n_c of them of class c, and C classes
+
+        w_c = n / (C n_c)
+
+    and where several labels may be right, each is a problem of two classes: what has it weighs
+    (n - n_c) / n_c times as much as what does not. A label without examples has the weight 1.
+
+    Args:
+        objective: may ask for class weights.
+        task: whose classes they are.
+        examples: what is learned.
+        labels: the model's.
+
+    Raises:
+        EncodaxError: the weights are none, or of labels that the model does not know.
+    """
+    given = read(objective.class_weights)
+    if given is None:
+        return objective
+    if given == BALANCED:
+        found = _balanced(task, examples, labels)
+    elif isinstance(given, dict):
+        found = dict.fromkeys(labels, 1.0) | _of_labels(given, labels)
+    else:
+        if len(given) != len(labels):
+            raise EncodaxError(
+                f"class_weights: {len(given)} numbers are given, and there are {len(labels)} "
+                f"labels: {listed(labels)}"
+            )
+        found = dict(zip(labels, given, strict=True))
+    return replace(objective, class_weights=found)
+
+
+def read(given: Any) -> Any:
+    """Class weights as a choice gives them: None, `balanced`, numbers by label, or their list.
+
+    Raises:
+        EncodaxError: they are none of these, or a label has two.
+    """
+    if isinstance(given, str):
+        given = _parsed(given)
+    if given is None or given == BALANCED:
+        return given
+    if not isinstance(given, Mapping):
+        return list(map(_number, given))
+    return {str(label): _number(weight) for label, weight in given.items()}
+
+
+def _check_once(labels: Sequence[str]) -> None:
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise EncodaxError(
+            f"class_weights: {listed(twice)} is given twice: give one weight a label"
+        )
+
+
+def _of_labels(named: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """Weights by the labels as the model has them."""
+    if unknown := [label for label in named if place_of(label, labels) is None]:
+        hint = ' ("balanced" takes no number)' if BALANCED in unknown else ""
+        raise EncodaxError(
+            f"class_weights: no label {listed(unknown)}{hint}; the labels are: {listed(labels)}"
+        )
+    own = [labels[place_of(label, labels) or 0] for label in named]
+    _check_once(own)
+    return dict(zip(own, named.values(), strict=True))
+
+
+def _parsed(text: str) -> Any:
+    """`balanced`, `LABEL=2.5,...` as a mapping, or `1,2.5` as a list."""
+    if text.strip() == BALANCED:
+        return BALANCED
+    if not text.strip():
+        raise EncodaxError(f"class_weights is empty: {WANTS}")
+    parts = [part.strip() for part in text.split(",")]
+    if not any("=" in part for part in parts):
+        return parts
+    if not all("=" in part for part in parts):
+        raise EncodaxError(f"class_weights {text!r}: {WANTS}")
+    named = [part.rpartition("=") for part in parts]
+    _check_once([label.strip() for label, _, _ in named])
+    return {label.strip(): number for label, _, number in named}
+
+
+def _number(value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise EncodaxError(f"class_weights: {value!r} is not a number above 0; {WANTS}")
+    return number
+
+
+def _balanced(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
+    is_of_several = task.NAME == multi_label.NAME
+    targets = (each.target if is_of_several else (each.target,) for each in examples)
+    counts = Counter(place_of(label, labels) for target in targets for label in target)
+    total, classes = len(examples), len(counts)
+
+    def weight(count: int) -> float:
+        if is_of_several:
+            return (total - count) / count if 0 < count < total else 1.0
+        return total / (classes * count) if count else 1.0
+
+    return {label: weight(counts[place]) for place, label in enumerate(labels)}

@@ -1,0 +1,269 @@
+"""All that a run begins with: files read, texts checked, choices sorted, the plan laid out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+from encodax.data.formats import Columns
+from encodax.errors import EncodaxError
+from encodax.model_files import hub, model_card, peft
+from encodax.model_files.run_files import METRICS_FILE, RUN_FILE
+from encodax.model_files.saved_model import MODEL_FILES
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.process import forks
+from encodax.storage import outputs
+from encodax.tasks import (
+    distillation,
+    embedding,
+    task_named,
+    token_classification,
+)
+from encodax.tasks.dataset import Dataset
+from encodax.tasks.empty import OnEmptyInData
+from encodax.tasks.judged import check_judged
+from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objective
+from encodax.tasks.token_classification import Reading
+from encodax.training.batches.examples import Data, Examples, check_read_by, examples_of
+from encodax.training.options.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
+from encodax.training.setup import class_weights, fingerprint
+from encodax.training.setup.origins import Begin, data_of, fact_of_data, facts_of_models
+from encodax.training.setup.run import Run, make_run
+from encodax.training.setup.start import half_of, new_model, with_head
+from encodax.training.step.lora import save_adapter
+from encodax.training.step.partition import trainable
+from encodax.types.batches import Params
+
+logger = logging.getLogger(__name__)
+
+FINE_TUNING_RATE = 5e-5
+"""Learning rate when a trained model is trained on, unless another is given."""
+
+WRITTEN = (*MODEL_FILES, METRICS_FILE, RUN_FILE)
+"""What a run replaces in its directory."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run begins with, ready and checked."""
+
+    task: Task
+    model: AnyModel
+    teacher: Model | None
+    train: Dataset
+    eval: Dataset
+    objective: Objective
+    run: Run
+    learned: Examples
+    judged: Examples
+    shape: NewModel | None
+    """Of a model from scratch."""
+    begin: Begin | None
+    """The model that it begins from."""
+    taught_by: Begin | None
+
+    @property
+    def base(self) -> str | None:
+        """What the model one begins from is called: its directory, or its id on the hub."""
+        return None if self.begin is None else self.begin.name
+
+    @functools.cached_property
+    def facts(self) -> fingerprint.Facts:
+        """What the steps of the run depend on, and the figures of its models."""
+        tokens = hashlib.sha256((self.train.digest + self.eval.digest).encode()).hexdigest()
+        contents = {
+            "training data (--train)": fact_of_data(self.learned),
+            "evaluation data (--eval)": fact_of_data(self.judged),
+            **facts_of_models({"--model": self.begin, "--teacher": self.taught_by}),
+            fingerprint.TOKENS: fingerprint.content(tokens),
+        }
+        return fingerprint.facts_of(self.task.NAME, self.run, self.objective, self.shape, contents)
+
+    @functools.cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where data and models come from.
+
+        Raises:
+            EncodaxError: a file of the data has changed.
+        """
+        begins = {"base": self.begin, "teacher": self.taught_by}
+        return {
+            "data": {"train": data_of(self.learned), "eval": data_of(self.judged)},
+            **{name: own.to_json() for name, own in begins.items() if own is not None},
+        }
+
+    def save(self, out: Path, best: AnyModel, trained: Params) -> None:
+        """Write a new best model, or the adapter that makes it of its base."""
+        settings = self.run.settings
+        if settings.lora is None or settings.merge:
+            best.save(out, overwrite=True)
+            model_card.tell_origin(out / model_card.CARD_FILE, self.provenance)
+        else:
+            assert self.base is not None and isinstance(best, Model)
+            save_adapter(out, best, trained, settings.lora, self.base, overwrite=True)
+
+
+def prepare(
+    task: str,
+    *,
+    train: Data,
+    eval: Data,
+    model: Path | str | AnyModel | None = None,
+    teacher: Path | str | Model | None = None,
+    columns: Columns | None = None,
+    format: str | None = None,
+    on_empty: OnEmptyInData = "error",
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    **choices: Any,
+) -> Job:
+    """Read, check and lay out all that a run begins with; arguments as `train` has them."""
+    forks.check()
+    chosen: Task = task_named(task)
+    settings, shape, objective = _settings(task, choices, from_scratch=model is None)
+    check_objective(chosen, objective)
+    class_weights.read(objective.class_weights)  # here what is none is told before anything loads
+    if chosen.HEAD is None:
+        _check_seq2seq(settings)
+    if out is not None:
+        outputs.check_free(Path(out), overwrite=overwrite, replaces=WRITTEN)
+    check_read_by(train, eval, columns, format)
+    learned = examples_of(chosen, train, columns, on_empty, format)
+    judged = examples_of(chosen, eval, columns, on_empty, format)
+    check_metric(chosen, judged, objective, settings.metric)
+    kind = Seq2SeqModel if chosen.HEAD is None else Model
+    begin = None if model is None else Begin.of(kind, model)
+    given: Any = None if begin is None else begin.model
+    if chosen.NAME == token_classification.NAME:
+        known = _labels_of_tokens(given)  # they say, beside all tags, what one means
+        chosen = _reading([learned, judged], known, objective)
+        learned, judged = learned.read_by(chosen), judged.read_by(chosen)
+        labels = chosen.kept_labels(chosen.labels(learned), known)
+    else:
+        labels = chosen.labels(learned)
+    taught_by = None if teacher is None else Begin.of(Model, teacher)
+    taught: Any = None if taught_by is None else taught_by.model
+    if (taught is not None) != (chosen.NAME == "distillation"):
+        raise EncodaxError(
+            "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
+        )
+    if taught is not None:
+        start = given or distillation.student_of(taught, half_of(taught))
+        distillation.check_student(start, taught)
+    elif given is None:
+        start = new_model(chosen, learned, labels, shape, settings.seed)
+    elif chosen.HEAD is None:
+        start = given
+    else:
+        start = with_head(given, chosen, labels, settings.seed)
+    objective = class_weights.objective_for(objective, chosen, learned, start.labels)
+    if chosen.NAME == "embedding":
+        objective = embedding.objective_for(objective, learned, start.vector_width)
+        tokenizer = start.tokenizer
+        embedding.check_comparable(
+            objective,
+            learned,
+            settings.batch_size,
+            lambda text: embedding.as_read(tokenizer.encode([text])[0]),
+        )
+    check_judged(chosen, judged)
+    data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
+    measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
+    key = jax.random.key(settings.seed)
+    trained, frozen = trainable(start.params, key=key, lora=settings.lora, freeze=settings.freeze)
+    if settings.lora is not None and out is not None and not settings.merge:
+        if begin is None or begin.name is None:
+            raise EncodaxError(
+                "an adapter is for a model that has a name: begin from a directory or an id "
+                "(--model), or ask for a whole model (--merge)"
+            )
+        peft.check_base(hub.directory_of(begin.name))
+        peft.check_savable(start.config, trained)
+    run = make_run(
+        start, data, settings,
+        objective=objective, trained=trained, frozen=frozen, teacher=taught,
+    )  # fmt: skip
+    return Job(
+        chosen, start, taught, data, measured, objective, run,
+        learned=learned, judged=judged, shape=None if given or taught else shape,
+        begin=begin, taught_by=taught_by,
+    )  # fmt: skip
+
+
+def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: Objective) -> Reading:
+    """The task for words whose tags are of one scheme, in all of these data sets."""
+    records = itertools.chain.from_iterable(examples.records for examples in data)
+    return token_classification.reading(records, known, objective.tag_scheme)
+
+
+def _labels_of_tokens(model: Any) -> tuple[str, ...]:
+    """The labels of a model with a head for tokens; none of any other, or of none."""
+    head = None if model is None else model.config.head
+    is_tagger = head is not None and head.kind == token_classification.HEAD
+    labels: tuple[str, ...] = model.labels if is_tagger else ()
+    return labels
+
+
+def _check_seq2seq(settings: TrainSettings) -> None:
+    """Refuse what is for encoders alone.
+
+    Raises:
+        EncodaxError: names the choice.
+    """
+    for name, is_given in (
+        ("lora_rank", settings.lora is not None),
+        ("layer_decay", settings.layer_decay != 1),
+        ("scan", settings.scan),
+    ):
+        if is_given:
+            raise EncodaxError(f"{name} is for encoders: leave it out for translation")
+
+
+def check_metric(
+    task: Task, examples: Sequence[Example], objective: Objective, metric: str | None
+) -> None:
+    """Refuse a metric that an evaluation of this task on these examples does not give.
+
+    Raises:
+        EncodaxError: names those that it gives.
+    """
+    is_of_vectors = task.NAME == embedding.NAME
+    of_task = embedding.metrics_of(examples, objective.widths) if is_of_vectors else task.METRICS
+    if metric is not None and metric not in (known := (*of_task, "loss")):
+        raise EncodaxError(f"metric {metric!r} is not one of {task.NAME}: {', '.join(known)}")
+
+
+Choice = TypeVar("Choice")
+
+
+def _settings(
+    task: str, choices: dict[str, Any], *, from_scratch: bool
+) -> tuple[TrainSettings, NewModel, Objective]:
+    """Sort the choices into those of the run, of a new model, and of the loss."""
+    given = {name: value for name, value in choices.items() if value is not None}
+    kinds = (TrainSettings, NewModel, Objective)
+    names: dict[type, set[str]] = {kind: {field.name for field in fields(kind)} for kind in kinds}
+    if unknown := given.keys() - set().union(*names.values()):
+        known = ", ".join(sorted(set().union(*names.values())))
+        raise EncodaxError(f"no choice named {', '.join(sorted(unknown))}; known: {known}")
+    for_model = sorted(given.keys() & names[NewModel])
+    if for_model and not from_scratch:
+        raise EncodaxError(
+            f"{', '.join(for_model)}: the shape is that of the model one begins from"
+        )
+    defaults = {} if from_scratch else {"learning_rate": FINE_TUNING_RATE}
+    defaults |= DEFAULTS_OF_TASKS.get(task, {})
+
+    def of(kind: type[Choice]) -> Choice:
+        return kind(**{k: v for k, v in {**defaults, **given}.items() if k in names[kind]})
+
+    return of(TrainSettings), of(NewModel), of(Objective)

@@ -1,0 +1,199 @@
+"""A run before its first step: the plan, the devices, the compiled step."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+from jax.sharding import Mesh
+
+from encodax.config import Execution
+from encodax.inference.precision import default_precision
+from encodax.models.encoder_model import Model
+from encodax.tasks.dataset import Dataset
+from encodax.tasks.task import SMALLER_IS_BETTER, AnyModel, Objective, Task
+from encodax.training.batches.pipeline import Batch, Reader
+from encodax.training.batches.schedule import Plan, make_plan
+from encodax.training.options.settings import TrainSettings
+from encodax.training.step import sharding
+from encodax.training.step.optimizer import Adam, learning_rate_schedule, make_optimizer
+from encodax.training.step.step import (
+    Constants,
+    Recipe,
+    Step,
+    TrainState,
+    initial_state,
+    layout_of,
+    make_step,
+)
+from encodax.types.batches import Params
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of, apart from what changes."""
+
+    recipe: Recipe
+    mesh: Mesh
+    layout: TrainState
+    """How the state lies on the mesh."""
+    plan: Plan
+    reader: Reader
+    schedule: optax.Schedule
+    trained: Params
+    """Where what is trained begins."""
+    constants: Constants
+    settings: TrainSettings
+
+    @property
+    def metric(self) -> str:
+        """Of the evaluation data, which says which model is the best."""
+        return self.settings.metric or self.recipe.task.METRIC
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way it says so."""
+        return self.metric not in SMALLER_IS_BETTER
+
+    @property
+    def evaluate_every(self) -> int:
+        """Steps between evaluations."""
+        return self.settings.evaluate_every or math.ceil(self.plan.steps / 10)
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the parameters after this step are evaluated."""
+        return step % self.evaluate_every == 0 or step == self.plan.steps
+
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints."""
+        return self.settings.save_every or self.evaluate_every
+
+    def initial_state(self) -> TrainState:
+        """The state before the first step."""
+        return initial_state(self.trained, self.recipe.optimizer, self.settings.seed, self.mesh)
+
+    def on_devices(self, item: Batch) -> tuple[Any, Any]:
+        """A batch and its targets, laid out for the step."""
+        placed: tuple[Any, Any] = sharding.put_batch((item.batch, item.targets), self.mesh)
+        return placed
+
+    def compiled(self, state: TrainState) -> CompiledStep:
+        """The step, compiled for the shapes of this run."""
+        began = time.monotonic()
+        batch, targets = self.on_devices(self.reader(0))
+        step = make_step(self.recipe, self.mesh, self.layout)
+        compiled = step.lower(state, self.constants, batch, targets).compile()  # type: ignore[attr-defined]
+        return CompiledStep(compiled, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """A step that is ready, and what the compiler says of it."""
+
+    run: Step
+    seconds: float
+    """That compiling took."""
+
+    @property
+    def flops(self) -> float:
+        """Operations of a step on one device, as XLA counts them; a loop's body counts once."""
+        costs = self.run.cost_analysis() or {}  # type: ignore[attr-defined]
+        return float(costs.get("flops", 0.0))
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes on one device: of what goes in, what comes out, and what is there in between."""
+        sizes = self.run.memory_analysis()  # type: ignore[attr-defined]
+        return {
+            "arguments": sizes.argument_size_in_bytes,
+            "outputs": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+            "temporaries": sizes.temp_size_in_bytes,
+        }
+
+
+def make_run(
+    model: AnyModel,
+    data: Dataset,
+    settings: TrainSettings,
+    *,
+    objective: Objective,
+    trained: Params,
+    frozen: Params,
+    teacher: Model | None = None,
+) -> Run:
+    """Plan a run, and bring what it starts from to the devices.
+
+    Args:
+        model: gives the function.
+        data: what is learned.
+        settings: how.
+        objective: what the loss is told.
+        trained: the parameters that are trained.
+        frozen: the others.
+        teacher: a model whose answers the loss wants.
+
+    Raises:
+        EncodaxError: the mesh or the batches do not fit the devices.
+    """
+    mesh = sharding.make_mesh(settings.mesh)
+    units = data.units if data.task.COUPLED else None
+    plan = make_plan(data.lengths, settings, units=units, devices=mesh.size)
+    sharding.share_of_rows(plan.shape.row_count)
+    recipe, schedule = make_recipe(
+        model, data.task, settings, steps=plan.steps, objective=objective, teacher=teacher
+    )
+    constants = Constants(
+        sharding.put(frozen, sharding.shardings_of(frozen, mesh)),
+        None
+        if teacher is None
+        else sharding.put(teacher.params, sharding.shardings_of(teacher.params, mesh)),
+    )
+    layout = layout_of(trained, recipe.optimizer, mesh)
+    reader = Reader(data, plan, objective, settings.seed)
+    return Run(recipe, mesh, layout, plan, reader, schedule, trained, constants, settings)
+
+
+def make_recipe(
+    model: AnyModel,
+    task: Task,
+    settings: TrainSettings,
+    *,
+    steps: int,
+    objective: Objective,
+    teacher: Model | None = None,
+) -> tuple[Recipe, optax.Schedule]:
+    """What a step of a run is, and its learning rate.
+
+    Args:
+        model: gives the function.
+        task: gives the loss.
+        settings: how.
+        steps: of the run.
+        objective: what the loss is told.
+        teacher: a model whose answers the loss wants.
+    """
+    schedule = learning_rate_schedule(
+        settings.learning_rate, steps, warmup=settings.warmup, schedule=settings.schedule
+    )
+    optimizer = make_optimizer(
+        schedule,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        adam=Adam(settings.beta1, settings.beta2, settings.adam_eps),
+        layer_decay=settings.layer_decay,
+        layers=model.depth,
+    )
+    recipe = Recipe(
+        model,
+        task,
+        optimizer,
+        objective,
+        Execution(scan=settings.scan, remat=settings.remat),
+        settings.precision or default_precision(),
+        teacher,
+    )
+    return recipe, schedule

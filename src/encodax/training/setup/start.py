@@ -1,0 +1,163 @@
+"""Where a run begins: a model from scratch, or one that is trained on, with the task's head."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from encodax.config import HeadConfig, ModelConfig, Seq2SeqConfig
+from encodax.families import bert
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.tasks import regression, reranking
+from encodax.tasks.labels import meaning
+from encodax.tasks.task import AnyModel, Example, Task
+from encodax.text.tokenizer import Tokenizer
+from encodax.training.options.settings import NewModel
+
+logger = logging.getLogger(__name__)
+
+
+def new_model(
+    task: Task,
+    examples: Sequence[Example],
+    labels: tuple[str, ...],
+    shape: NewModel,
+    seed: int,
+) -> AnyModel:
+    """A model from scratch, with a tokenizer trained on the examples' texts."""
+    tokenizer = Tokenizer.train(
+        _Texts(examples),
+        shape.tokenizer,
+        vocabulary_size=shape.vocabulary_size,
+        lowercase=shape.lowercase,
+        begins=task.HEAD is not None,
+    )
+    if task.HEAD is None:
+        return new_seq2seq_model(tokenizer, shape, seed)
+    config = ModelConfig(
+        shape.encoder(tokenizer.vocabulary_size),
+        labels=labels,
+        pad_id=tokenizer.pad_id,
+    )
+    if task.HEAD == "embedding":
+        head = HeadConfig("embedding", pooling="mean")
+    else:
+        head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
+    config = replace(config, head=replace(head, problem=task.PROBLEM))
+    return scoring(Model.create(config, tokenizer, seed=seed), task)
+
+
+class _Texts:
+    """The texts of examples, as often as they are asked for: a large data set is not held."""
+
+    def __init__(self, examples: Sequence[Example]):
+        self._examples = examples
+
+    def __iter__(self) -> Iterator[str]:
+        for example in self._examples:
+            yield from (*example.parts, *example.others)
+
+
+def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2SeqModel:
+    """A Transformer from scratch: one vocabulary for both sides, and decoders begin with padding.
+
+    So Marian has it.
+    """
+    assert tokenizer.end_id is not None
+    config = Seq2SeqConfig(
+        shape.transformer(tokenizer.vocabulary_size),
+        begin_id=tokenizer.pad_id,
+        end_id=tokenizer.end_id,
+        pad_id=tokenizer.pad_id,
+        never_ids=(tokenizer.pad_id,),
+    )
+    return Seq2SeqModel.create(config, tokenizer, seed=seed)
+
+
+def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
+    """The model itself where its head answers these labels, else its encoder with a new head."""
+    return scoring(_with_head(model, task, labels, seed), task)
+
+
+def scoring(model: Model, task: Task) -> Model:
+    """The model with what its scores go through, here and in sentence-transformers.
+
+    The loss of reranking is that of the sigmoid, and no other activation changes the order; those
+    of the other tasks are of the scores as they are.
+    """
+    activation = model.config.usage.activation
+    if task.NAME == reranking.NAME:
+        activation = activation or "sigmoid"
+    elif task.NAME == regression.NAME or activation is not None:
+        activation = "linear"
+    if activation == model.config.usage.activation:
+        return model
+    usage = replace(model.config.usage, activation=activation)
+    return replace(model, config=replace(model.config, usage=usage))
+
+
+def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
+    assert task.HEAD is not None
+    head, known = model.config.head, model.config.labels
+    has_no_labels = task.HEAD in ("embedding", "vocabulary", "span")
+    if has_no_labels and head is not None and head.kind == task.HEAD:
+        return model
+    if task.HEAD == "embedding":
+        return model.with_embeddings("mean")
+    if head is not None and (head.kind, head.problem) == (task.HEAD, task.PROBLEM):
+        is_one_score = task.PROBLEM == "regression"  # published ones call it LABEL_0
+        if len(known) == 1 if is_one_score else set(labels) <= set(known):
+            return model
+        if not is_one_score and (names := as_named(known, labels)) is not None:
+            logger.warning(
+                "the model's labels %s are taken as the data's %s, in this order",
+                listed(known), listed(names),
+            )  # fmt: skip
+            return replace(model, config=replace(model.config, labels=names))
+        logger.warning(
+            "the head is new, and begins at random: the model's labels are %s, and the data's "
+            "%s; to go on with the model's head, name the data's labels as the model does",
+            listed(known), listed(labels),
+        )  # fmt: skip
+    return model.with_head(task.HEAD, labels=labels, problem=task.PROBLEM, seed=seed)
+
+
+def as_named(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
+    """The labels of a head as the data name them; None where it is not plain which is which.
+
+    It is where they are the same but for case and space, or where one side has numbers and the
+    other `LABEL_0`, `LABEL_1`, ..., which is what a head has that nobody named.
+    """
+    for form in (_folded, _number):
+        places = {form(name): index for index, name in enumerate(known)}
+        named = {form(label): label for label in labels}
+        is_plain = len(places) == len(known) and len(named) == len(labels)
+        if is_plain and None not in places and named.keys() <= places.keys():
+            return tuple(named.get(form(name), name) for name in known)
+    return None
+
+
+def _folded(name: str) -> str | None:
+    return meaning(" ".join(name.split())).casefold()
+
+
+def _number(name: str) -> str | None:
+    """`3` of `3` and of `LABEL_3`; None of any other name."""
+    digits = _folded(name.strip().removeprefix("LABEL_").removeprefix("label_"))
+    return str(int(digits)) if digits and digits.isascii() and digits.isdigit() else None
+
+
+def listed(labels: Sequence[str], most: int = 10) -> str:
+    """Labels in a message: the first of them, where there are many."""
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(map(repr, labels[:most])) + more
+
+
+def half_of(teacher: Model) -> list[int]:
+    """Layers for a student: every other one, from the first to the last."""
+    layers = len(teacher.config.encoder.layers)
+    return sorted({round(place) for place in np.linspace(0, layers - 1, max(1, layers // 2))})

@@ -1,0 +1,123 @@
+"""LoRA: weights stay, and a product of two narrow matrices is learned beside each of some.
+
+Hu et al. 2021, arXiv:2106.09685.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from encodax.errors import EncodaxError
+from encodax.model_files import peft, saved_model
+from encodax.model_files.peft import A, B
+from encodax.models.encoder_model import Model
+from encodax.training.step.patterns import compiled, no_match
+from encodax.types.batches import Params
+
+IN_LAYERS = re.compile(r"encoder/layer_\d+/")
+"""What may have an adapter: the linear layers of the stack. Heads are trained whole."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Which weights are adapted, and how much."""
+
+    rank: int = 8
+    """r: how many values pass between the two matrices."""
+    alpha: float = 16.0
+    """The product counts alpha / r times: a rate that is good for one rank is so for others."""
+    targets: str = r"attention/(query|value)$"
+    """Regular expression of the modules; queries and values by default (section 4.2, 7.1)."""
+
+    def __post_init__(self) -> None:
+        if self.rank <= 0:
+            raise EncodaxError(f"lora_rank = {self.rank} is not above 0")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise EncodaxError(f"lora_alpha = {self.alpha} is not above 0")
+        compiled(self.targets)
+
+    @property
+    def scale(self) -> float:
+        """Factor of the product: alpha / r."""
+        return self.alpha / self.rank
+
+
+def initial_adapter(params: Params, config: LoraConfig, key: Array) -> Params:
+    """A and B of each target, so that A B is 0 and nothing has changed yet.
+
+    A (in, r) is uniform within +-1/sqrt(in), as PEFT draws it; B (r, *out) is 0 (section 4.1).
+    Each module's A depends on the key and on its place among the targets.
+
+    Args:
+        params: of the model: `w` (in, *out) where it can be a target.
+        config: which modules, and r.
+        key: what A is drawn from.
+
+    Raises:
+        EncodaxError: no module is a target.
+    """
+    found = compiled(config.targets)
+    linear = [
+        path
+        for path, leaves in params.items()
+        if IN_LAYERS.match(path) and "w" in leaves and len(leaves["w"].shape) > 1
+    ]
+    targets = sorted(path for path in linear if found.search(path))
+    if not targets:
+        raise no_match(config.targets, linear)
+    keys = jax.random.split(key, len(targets))
+    return {
+        path: _factors(params[path]["w"].shape, config.rank, own)
+        for path, own in zip(targets, keys, strict=True)
+    }
+
+
+def _factors(shape: tuple[int, ...], rank: int, key: Array) -> dict[str, Array]:
+    bound = 1 / math.sqrt(shape[0])
+    return {
+        A: jax.random.uniform(key, (shape[0], rank), minval=-bound, maxval=bound),  # (in, r)
+        B: jnp.zeros((rank, *shape[1:])),  # (r, *out)
+    }
+
+
+def save_adapter(
+    directory: Path | str,
+    model: Model,
+    trained: Params,
+    config: LoraConfig,
+    base_model_name: str,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write what was trained as PEFT does: `PeftModel.from_pretrained` and `encodax.load` read it.
+
+    Args:
+        directory: where to.
+        model: the model, with its head, which is saved whole; of the parameters of its encoder none
+            is used.
+        trained: `lora_a`, `lora_b`, and what was trained whole, such as the head.
+        config: rank and scale.
+        base_model_name: the model that it is added to, a directory or an id of the hub.
+        overwrite: whether the directory may exist.
+
+    Raises:
+        EncodaxError: PEFT's layout has no place for a leaf (fused weights), or the directory cannot
+            be written.
+    """
+    peft.write(
+        Path(directory),
+        saved_model.Parts(model.config, model.params, model.tokenizer, files=model.files),
+        trained,
+        rank=config.rank,
+        alpha=config.alpha,
+        base=base_model_name,
+        max_length=model.max_length,
+        overwrite=overwrite,
+    )

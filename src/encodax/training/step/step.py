@@ -1,0 +1,230 @@
+"""One training step, compiled once for any number of devices and micro-batches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from encodax.config import UNROLLED, Execution
+from encodax.inference.precision import Precision, cast
+from encodax.models.encoder_model import Model
+from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
+from encodax.training.step import sharding
+from encodax.training.step.optimizer import Optimizer
+from encodax.training.step.partition import effective
+from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params, Shapes
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that changes from step to step."""
+
+    params: Params
+    """What is trained; the rest stands beside the state (`Constants`)."""
+    optimizer: optax.OptState
+    step: Int[Array, ""]
+    """Number of steps done."""
+    key: Array
+    """Random key of the run; each step folds its number in."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Constants:
+    """Parameters that no step changes."""
+
+    frozen: Params
+    """Of the model, where not all of it is trained."""
+    teacher: Params | None = None
+    """Of another model, from which this one learns."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StepMetrics:
+    """What a step tells."""
+
+    loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    """Before clipping."""
+    is_finite: Bool[Array, ""]
+    """Whether both are; if not, the step changed nothing but its own number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a step what it is, beside the arrays that go through it."""
+
+    model: AnyModel
+    """Gives the function; its parameters are not used."""
+    task: Task
+    optimizer: Optimizer
+    objective: Objective
+    execution: Execution = UNROLLED
+    precision: Precision = "float32"
+    """Of products; parameters, their gradients and the optimizer are float32 in any case."""
+    teacher: Model | None = None
+    """Its answers go to the loss as `Targets.teacher`."""
+    gather: Callable[[Params], Params] = lambda params: params
+    """Brings the parts of parameters together before they are used."""
+
+
+Step = Callable[[TrainState, Constants, AnyBatch, Targets], tuple[TrainState, StepMetrics]]
+
+
+def initial_state(
+    params: Params, optimizer: Optimizer, seed: int, mesh: Mesh | None = None
+) -> TrainState:
+    """The state before the first step, with parameters of its own (a step gives them away)."""
+    mesh = sharding.make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
+    layout = layout_of(params, optimizer, mesh)
+    params = sharding.put(jax.tree.map(jnp.array, params), layout.params)
+    init = jax.jit(optimizer.init, out_shardings=layout.optimizer)
+    step = sharding.put(jnp.zeros((), jnp.int32), layout.step)
+    key = jax.jit(lambda: jax.random.key(seed), out_shardings=layout.key)()
+    return TrainState(params, init(params), step, key)
+
+
+def layout_of(params: Params | Shapes, optimizer: Optimizer, mesh: Mesh) -> TrainState:
+    """How each part of a state lies on the devices: a state of shardings."""
+    of_params = sharding.shardings_of(params, mesh)
+    whole: Any = sharding.replicated(mesh)
+    of_optimizer = sharding.shardings_of_optimizer(optimizer, params, of_params, mesh)
+    return TrainState(of_params, of_optimizer, whole, whole)
+
+
+def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
+    """The compiled function (state, constants, batch, targets) -> (state, metrics).
+
+    The leaves of a batch and its targets have an axis of A micro-batches before theirs: gradients
+    are added up over these, so that a batch may be larger than what the devices hold. The state is
+    donated.
+
+    Args:
+        recipe: what a step is.
+        mesh: the devices; None for the first alone.
+        layout: how the state lies on them.
+    """
+
+    def step(
+        state: TrainState, constants: Constants, batch: AnyBatch, targets: Targets
+    ) -> tuple[TrainState, StepMetrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
+            jnp.arange(targets.weights.shape[0])
+        )
+        sums = _coupled_sums if recipe.task.COUPLED else _added_sums
+        (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
+        share = 1 / weight  # the one division
+        loss, norm = total * share, optax.tree.norm(gradient) * share
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        updates, optimizer = recipe.optimizer.update(
+            gradient, state.optimizer, state.params, share=share, norm=norm, is_finite=is_finite
+        )
+        params = optax.apply_updates(state.params, updates)
+        new = TrainState(params, optimizer, state.step + 1, state.key)
+        return new, StepMetrics(loss, norm, is_finite)
+
+    if mesh is not None and mesh.shape["fsdp"] > 1:
+        # Said, so that XLA does not cut the computing along the parameters instead of the rows.
+        recipe = replace(recipe, gather=functools.partial(sharding.gather, mesh=mesh))
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    options = COMPILER_OPTIONS.get(platform)
+    if mesh is None:
+        return jax.jit(step, donate_argnums=0, compiler_options=options)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(layout, sharding.replicated(mesh)),
+        compiler_options=options,
+    )
+
+
+COMPILER_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
+"""Of XLA, by platform."""
+
+
+def _forward(
+    recipe: Recipe,
+    params: Params,
+    constants: Constants,
+    key: Array,
+    batch: AnyBatch,
+    targets: Targets,
+) -> tuple[ModelOutput, Targets]:
+    """What the model says of one micro-batch in training, and what its loss wants."""
+    run = asked_of_a_model(recipe.task, targets)
+    whole = recipe.gather(cast(effective(params, constants.frozen), recipe.precision))
+    apply: Callable[..., ModelOutput] = recipe.model.apply  # its batch is of the model's kind
+    output = apply(whole, batch, is_training=True, rng=key, execution=recipe.execution, **run)
+    if recipe.teacher is not None:
+        assert constants.teacher is not None
+        taught = recipe.gather(cast(constants.teacher, recipe.precision))
+        assert isinstance(batch, PackedBatch)
+        answer = jax.lax.stop_gradient(recipe.teacher.apply(taught, batch, **run))
+        targets = replace(targets, teacher=answer)
+    return output, targets
+
+
+Sums = tuple[tuple[Float[Array, ""], Float[Array, ""]], Params]
+"""The loss as (weighted sum, weight), and the gradient of the sum."""
+
+
+def _added_sums(
+    recipe: Recipe, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+) -> Sums:
+    """Micro-batch after micro-batch; what is kept in between is a sum."""
+
+    def summed(
+        params: Params, key: Array, batch: AnyBatch, targets: Targets
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        output, targets = _forward(recipe, params, constants, key, batch, targets)
+        return recipe.task.loss(output, targets, batch, recipe.objective)
+
+    with_gradient = jax.value_and_grad(summed, has_aux=True)
+    inputs = (keys, batch, targets)
+    if keys.shape[0] == 1:  # a loop of one round keeps XLA from using all cores
+        return with_gradient(params, *jax.tree.map(lambda leaf: leaf[0], inputs))
+
+    def add(sums: Sums, own: Any) -> tuple[Sums, None]:
+        return jax.tree.map(jnp.add, sums, with_gradient(params, *own)), None
+
+    zero = jnp.zeros(())
+    start = ((zero, zero), jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(add, start, inputs)[0]
+
+
+def _coupled_sums(
+    recipe: Recipe, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+) -> Sums:
+    """All micro-batches at once, where the loss compares what is in one with what is in another.
+
+    Of each micro-batch nothing is kept but its vectors; it runs a second time when the gradient at
+    these is known (Gao et al. 2021, arXiv:2101.06983, section 3). So the batch may be as large as
+    its vectors have room.
+    """
+
+    def vectors(params: Params, own: Any) -> tuple[ModelOutput, Targets]:
+        output, its_targets = _forward(recipe, params, constants, *own)
+        return replace(output, hidden=output.hidden[..., :0]), its_targets
+
+    def summed(params: Params) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        inputs = (keys, batch, targets)
+        if keys.shape[0] == 1:
+            found = vectors(params, jax.tree.map(lambda leaf: leaf[0], inputs))
+            outputs, its_targets = jax.tree.map(lambda leaf: leaf[None], found)
+        else:
+            run = jax.checkpoint(vectors)
+            outputs, its_targets = jax.lax.map(lambda own: run(params, own), inputs)
+        return recipe.task.loss(outputs, its_targets, batch, recipe.objective)
+
+    return jax.value_and_grad(summed, has_aux=True)(params)

@@ -1,0 +1,1 @@
+"""Arrays that travel between the rooms: batches, outputs, inspections."""
