@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from encodax.errors import EncodaxError
+from encodax.model_files import peft
+from encodax.model_files.saved_model import Parts
 from encodax.models.encoder_model import Model
 from encodax.text.tokenizer import Tokenizer
 
@@ -75,3 +78,22 @@ def assert_same_parameters(first: Model, second: Model) -> None:
     assert first.carried.keys() == second.carried.keys()
     for name, array in first.carried.items():
         np.testing.assert_array_equal(array, second.carried[name])
+
+
+def adapter_of(base: Path, model: Model, place: Path, value: float) -> Path:
+    """An adapter directory, with the head, the labels and the tokenizer of a model."""
+    width = model.config.encoder.embeddings.model_width
+    leaves = {
+        "lora_a": jnp.full((width, 2), value),
+        "lora_b": jnp.ones((2, width)),
+    }
+    peft.write(
+        place,
+        Parts(model.config, model.params, model.tokenizer),
+        {"encoder/layer_0/attention/output": leaves},
+        rank=2,
+        alpha=2.0,
+        base=str(base),
+        max_length=None,
+    )
+    return place

@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from directories import refusal
-from test_reading import adapter_of
+from directories import adapter_of, refusal
 
 from encodax.corpus import partitions
 from encodax.corpus.partitions import MANIFEST, Job, Rows, Writer

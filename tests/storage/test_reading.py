@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from directories import refusal
+from directories import adapter_of, refusal
 
 from encodax.errors import EncodaxError
 from encodax.model_files import peft, saved_model, sentence_modules, weights
-from encodax.model_files.saved_model import Parts
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.storage import json_files, locks, outputs, reading
@@ -188,25 +186,6 @@ def test_a_model_that_is_replaced_at_some_moment(
     found = facts(Model.load(target))
     assert looks > 19
     assert found in wanted, "files of two models"
-
-
-def adapter_of(base: Path, model: Model, place: Path, value: float) -> Path:
-    """An adapter directory, with the head, the labels and the tokenizer of a model."""
-    width = model.config.encoder.embeddings.model_width
-    leaves = {
-        "lora_a": jnp.full((width, 2), value),
-        "lora_b": jnp.ones((2, width)),
-    }
-    peft.write(
-        place,
-        Parts(model.config, model.params, model.tokenizer),
-        {"encoder/layer_0/attention/output": leaves},
-        rank=2,
-        alpha=2.0,
-        base=str(base),
-        max_length=None,
-    )
-    return place
 
 
 @pytest.mark.parametrize("replaced", ["adapter", "base"])
