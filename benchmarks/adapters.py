@@ -31,7 +31,7 @@ import round_trip
 from round_trip import LABELS, SAMPLES, Result
 
 from encodax import EncodaxError, families
-from encodax.model_files.peft import RENAMED
+from encodax.model_files.peft import UNMAPPED_FAMILIES
 from encodax.model_files.saved_model import of_encoder
 from encodax.models.encoder_model import Model
 from encodax.training.step.lora import LoraConfig, save_adapter
@@ -163,7 +163,7 @@ def main() -> None:
     cells = [
         Cell(name, head)
         for name in options.families
-        if SAMPLES[name].model_type not in RENAMED  # these cannot be written or read
+        if SAMPLES[name].model_type not in UNMAPPED_FAMILIES  # these cannot be written or read
         for head in HEADS
         if families.FAMILIES[SAMPLES[name].model_type].has(head)
     ]

@@ -26,9 +26,9 @@ import numpy as np
 from encodax import Seq2SeqModel, Tokenizer
 from encodax.config import Seq2SeqConfig
 from encodax.data.packing import assemble
-from encodax.generation.search import Beams
+from encodax.generation.search import BeamSearch
 from encodax.inference.precision import Precision
-from encodax.inference.translator import Manner, Translator
+from encodax.inference.translator import GenerationOptions, Translator
 from encodax.text.tokenizer import Encoding
 from encodax.training.options.presets import TransformerSize, transformer_config
 
@@ -66,7 +66,9 @@ def random_model() -> Seq2SeqModel:
     config = transformer_config(
         SIZE, VOCABULARY, positions="sinusoidal_halves", max_positions=512, output_bias=True
     )
-    whole = Seq2SeqConfig(config, begin_id=PAD, end_id=END, pad_id=PAD, never_ids=(PAD,))
+    whole = Seq2SeqConfig(
+        config, decoder_start_id=PAD, eos_id=END, pad_id=PAD, suppressed_ids=(PAD,)
+    )
     model = Seq2SeqModel.create(whole, Tokenizer.train(("a",), "char"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,7 +90,7 @@ class Ours:
     def __init__(
         self, model: Seq2SeqModel, sources: list[list[int]], tokens: int, precision: Precision
     ):
-        config = dataclasses.replace(model.config, never_ids=(PAD, END))
+        config = dataclasses.replace(model.config, suppressed_ids=(PAD, END))
         model = dataclasses.replace(model, config=config)
         self._sources, self._tokens = sources, tokens
         self._translator = Translator(model, precision=precision)
@@ -97,9 +99,9 @@ class Ours:
         """Seconds, and the best ids of each source."""
         rows = [[encoding(ids)] for ids in self._sources[:batch]]
         room = 24
-        search = Beams(beams, alpha=1.0, offset=0.0) if beams > 1 else None
-        manner = Manner(search, max_tokens=self._tokens)
-        program = self._translator._program(batch, room, self._tokens, manner)
+        search = BeamSearch(beams, alpha=1.0, offset=0.0) if beams > 1 else None
+        options = GenerationOptions(search, max_tokens=self._tokens)
+        program = self._translator._program(batch, room, self._tokens, options)
         packed = assemble(rows, row_count=batch, row_tokens=room, slots=1)
         began = time.perf_counter()
         draws = np.zeros(packed.token_ids.shape[0], np.uint32)

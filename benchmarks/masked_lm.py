@@ -33,7 +33,7 @@ from encodax.data.sources import records_of
 from encodax.inference.evaluation import evaluator
 from encodax.tasks import masked_lm
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective
+from encodax.tasks.task import LossOptions
 from encodax.training import NewModel
 from encodax.training.setup.prepare import prepare
 from encodax.training.setup.start import new_model
@@ -108,7 +108,7 @@ def compare(
     seconds = time.monotonic() - began
     learned = Model.load(folder / "out")
     data = Dataset.prepare(masked_lm, learned, examples(test))
-    measured = evaluator(learned, data, Objective(mask_rate=MASK_RATE))(None)
+    measured = evaluator(learned, data, LossOptions(mask_rate=MASK_RATE))(None)
     return {**found, "reference": {**measured, "seconds": seconds}}
 
 

@@ -37,7 +37,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 import encodax
 from encodax.config import ModelConfig
-from encodax.inference.engine import Engine, answer_of
+from encodax.inference.engine import Engine, head_output
 from encodax.models.encoder_model import Model
 from encodax.tasks import question_answering, token_classification
 from encodax.text.tokenizer import Encoding, Tokenizer
@@ -261,7 +261,7 @@ class Tagged:
 
 def tagged(model: Model) -> list[Tagged]:
     encodings = model.tokenizer.encode(CORPUS)
-    scores = Engine(model, *answer_of(model.config.head)).run(encodings)
+    scores = Engine(model, *head_output(model.config.head)).run(encodings)
     return [Tagged(*each) for each in zip(CORPUS, encodings, scores, strict=True)]
 
 

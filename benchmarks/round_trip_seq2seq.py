@@ -28,7 +28,7 @@ import sentencepiece
 
 from encodax import Seq2SeqModel, families
 from encodax.data.packing import assemble_pairs
-from encodax.generation.search import Beams, Ends, generate, search
+from encodax.generation.search import BeamSearch, DecodingLimits, decode, search
 from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
 
 REFERENCE = Path(__file__).parent / "reference" / "seq2seq.py"
@@ -122,7 +122,7 @@ def scores(model: Seq2SeqModel, encodings: list[Encoding]) -> list[np.ndarray]:
     for encoding in encodings:
         own = encoding.token_ids[:-1] if len(encoding) > 1 else encoding.token_ids
         target = encoding.taken(np.r_[np.arange(len(own)), 0])
-        pairs.append(EncodedPair.of(encoding, target, model.config.begin_id))
+        pairs.append(EncodedPair.of(encoding, target, model.config.decoder_start_id))
     size: dict[str, Any] = {"row_count": 1, "row_tokens": (96, 96), "slots": len(pairs)}
     batch = assemble_pairs([pairs], **size)
     given = np.asarray(batch.target.token_ids)
@@ -139,8 +139,8 @@ def scores(model: Seq2SeqModel, encodings: list[Encoding]) -> list[np.ndarray]:
 def generate_all(model: Seq2SeqModel, encodings: list[Encoding], beams: int) -> list[list[int]]:
     """Token ids of each source, the end included."""
     config = model.config
-    ends = Ends.of(config, MOST)
-    pairs = [[EncodedPair.of(one, one, config.begin_id)] for one in encodings]
+    ends = DecodingLimits.of(config, MOST)
+    pairs = [[EncodedPair.of(one, one, config.decoder_start_id)] for one in encodings]
     batch = assemble_pairs(pairs, row_count=len(pairs), row_tokens=(64, 64), slots=1).source
 
     def run(source: Any) -> Any:
@@ -149,8 +149,8 @@ def generate_all(model: Seq2SeqModel, encodings: list[Encoding], beams: int) -> 
             model.begin(model.params, source, MOST),
         )
         if beams == 1:
-            return generate(step, cache, ends)
-        return search(step, cache, ends, Beams(beams, alpha=1.0, offset=0.0))
+            return decode(step, cache, ends)
+        return search(step, cache, ends, BeamSearch(beams, alpha=1.0, offset=0.0))
 
     found = jax.device_get(jax.jit(run)(batch))
     return [
@@ -161,7 +161,7 @@ def generate_all(model: Seq2SeqModel, encodings: list[Encoding], beams: int) -> 
 
 def ended(model: Seq2SeqModel, row: list[int]) -> list[int]:
     """A row of a padded batch up to its end."""
-    end = model.config.end_id
+    end = model.config.eos_id
     return row[: row.index(end) + 1] if end in row else row
 
 
@@ -221,7 +221,7 @@ def byte_pairs(folder: Path) -> Tokenizer:
 def marian(folder: Path, tokenizer: Any = source_and_target) -> Seq2SeqModel:
     """OPUS-MT."""
     made = tokenizer(folder)
-    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.end_id}
+    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.eos_id}
     start = {"decoder_start_token_id": made.pad_id, "scale_embedding": True}
     return of("marian", made, **STACKS, **ids, **start, activation_function="swish")
 
@@ -229,16 +229,16 @@ def marian(folder: Path, tokenizer: Any = source_and_target) -> Seq2SeqModel:
 def bart(folder: Path, **published: Any) -> Seq2SeqModel:
     """BART."""
     made = byte_pairs(folder)
-    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.end_id}
-    start = {"decoder_start_token_id": made.end_id}
+    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.eos_id}
+    start = {"decoder_start_token_id": made.eos_id}
     return of("bart", made, **STACKS, **ids, **start, **published)
 
 
 def kin(folder: Path, family: str) -> Seq2SeqModel:
     """mBART, and PEGASUS."""
     made = byte_pairs(folder)
-    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.end_id}
-    start = {"decoder_start_token_id": made.end_id, "scale_embedding": True}
+    ids = {"pad_token_id": made.pad_id, "eos_token_id": made.eos_id}
+    start = {"decoder_start_token_id": made.eos_id, "scale_embedding": True}
     return of(family, made, **STACKS, **ids, **start)
 
 

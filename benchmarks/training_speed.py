@@ -28,11 +28,11 @@ from encodax.demo.dates import sample
 from encodax.models.encoder_model import Model
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective
+from encodax.tasks.task import Example, LossOptions
 from encodax.training.options.settings import NewModel
 from encodax.training.setup.start import new_model
 from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.step.step import Constants, Recipe, initial_state, make_step
+from encodax.training.step.step import Constants, StepSpec, initial_state, make_step
 
 BATCH_TOKENS = 2_048
 MATMUL_SIZE = 2_048
@@ -118,7 +118,7 @@ def runner(model: Model, data: Dataset, shape: BatchShape, plan: list[list[Row]]
     batches = [  # the last may be short; a step takes an axis of micro-batches
         jax.tree.map(lambda leaf: leaf[None], data.batch(rows, shape)) for rows in plan[:-1]
     ]
-    recipe = Recipe(model, data.task, optimizer, Objective())
+    recipe = StepSpec(model, data.task, optimizer, LossOptions())
     step = make_step(recipe).lower(state, Constants({}), *batches[0]).compile()
     real = float(np.mean([batch.lengths.sum() for batch, _ in batches]))
     room = shape.row_count * shape.row_tokens

@@ -75,9 +75,9 @@ def assert_same_parameters(first: Model, second: Model) -> None:
     """Bit by bit; what the files carry beside them too."""
     assert jax.tree.structure(first.params) == jax.tree.structure(second.params)
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
-    assert first.carried.keys() == second.carried.keys()
-    for name, array in first.carried.items():
-        np.testing.assert_array_equal(array, second.carried[name])
+    assert first.extra_tensors.keys() == second.extra_tensors.keys()
+    for name, array in first.extra_tensors.items():
+        np.testing.assert_array_equal(array, second.extra_tensors[name])
 
 
 def adapter_of(base: Path, model: Model, place: Path, value: float) -> Path:

@@ -116,7 +116,7 @@ def _own_model(place: Path) -> None:
     from encodax.models.encoder_model import Model, initial_params
 
     _published("bert/encoder")(place)
-    model = replace(Model.load(place), carried={}, files={})
+    model = replace(Model.load(place), extra_tensors={}, files={})
     head = HeadConfig(
         "sequence", 3, "weighted_mean", dense_width=4, norm=NormConfig(), problem="multi_label"
     )
@@ -256,7 +256,7 @@ def _tokenize(place: Path) -> None:
     for encoding, text in zip(tokenizer.encode(texts), texts, strict=True):
         encoding.words(text)
         tokenizer.decode(encoding.token_ids)
-    len(tokenizer.ordinary_ids), tokenizer.least_rows, tokenizer.end_id, tokenizer.pad_id
+    len(tokenizer.ordinary_ids), tokenizer.least_rows, tokenizer.eos_id, tokenizer.pad_id
 
 
 def _sentencepieces(place: Path) -> None:

@@ -41,7 +41,7 @@ def parts(golden: str) -> Model:
     """The model, with a tokenizer of another: a golden has ids alone."""
     config = read(golden)
     loaded = weights.load(FOLDER / golden, parameter_shapes(config), family_of(golden), config)
-    return Model(config, loaded.params, small_tokenizer(), loaded.carried)
+    return Model(config, loaded.params, small_tokenizer(), loaded.extra_tensors)
 
 
 @functools.cache

@@ -34,7 +34,7 @@ def parts(golden: str) -> Seq2SeqModel:
     config = family.read_config(values)
     loaded = weights.load(FOLDER / golden, parameter_shapes(config), family, config)
     tokenizer = Tokenizer.train(["a b"], "char", begins=False)
-    return Seq2SeqModel(config, loaded.params, tokenizer, loaded.carried)
+    return Seq2SeqModel(config, loaded.params, tokenizer, loaded.extra_tensors)
 
 
 def pair_of(source: np.ndarray, given: np.ndarray) -> EncodedPair:

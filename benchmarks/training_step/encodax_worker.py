@@ -22,12 +22,12 @@ from sizes import CLIP, DECAY, MATMUL_SIZE, RATE, UNTIMED, Clock
 import encodax
 from encodax.models.encoder_model import Model
 from encodax.tasks import task_named
-from encodax.tasks.task import Objective, Targets
+from encodax.tasks.task import LossOptions, Targets
 from encodax.training.batches.pipeline import batches
 from encodax.training.loop.progress import METRICS_FILE
 from encodax.training.step import sharding
 from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.step.step import Constants, Recipe, initial_state, layout_of, make_step
+from encodax.training.step.step import Constants, StepSpec, initial_state, layout_of, make_step
 from encodax.training.train import prepare
 from encodax.types.batches import PackedBatch
 
@@ -64,7 +64,7 @@ class Trainer:
         model = Model.load(self._place).with_head("sequence", 2)
         rate = learning_rate_schedule(RATE, 1, warmup=0.0, schedule="constant")
         optimizer = make_optimizer(rate, weight_decay=DECAY, clip_norm=CLIP)
-        recipe = Recipe(model, task_named("classification"), optimizer, Objective())
+        recipe = StepSpec(model, task_named("classification"), optimizer, LossOptions())
         random = np.random.default_rng(0)
         ids = random.integers(1_000, 30_000, (rows, tokens))
         classes = random.integers(0, 2, (rows, 1)).astype(np.int32)

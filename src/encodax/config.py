@@ -179,7 +179,7 @@ class LayerConfig:
     """ModernBERT's first layer has none: what comes in has just been through a norm."""
     dropout_rate: float = 0.0
     """Share of features dropped in training from what a sublayer adds."""
-    dropped: Literal["both", "attention", "feed_forward"] = "both"
+    dropout_on: Literal["both", "attention", "feed_forward"] = "both"
     """Which sublayers' additions are dropped so."""
 
 
@@ -251,14 +251,14 @@ class Seq2SeqConfig:
     """A sequence-to-sequence model: the Transformer, and where its sequences begin and end."""
 
     transformer: TransformerConfig
-    begin_id: int
+    decoder_start_id: int
     """Token id that the decoder is given first; it is no part of the target."""
-    end_id: int
+    eos_id: int
     """Token id that ends a target."""
     pad_id: int
-    never_ids: tuple[int, ...] = ()
+    suppressed_ids: tuple[int, ...] = ()
     """Token ids that are never generated, such as that of padding."""
-    first_id: int | None = None
+    forced_bos_id: int | None = None
     """Token id that every target begins with, where there is one (BART); it is generated so."""
     family: str | None = None
     """The published `model_type` it was read from; None for what was made here."""

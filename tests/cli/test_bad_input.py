@@ -406,7 +406,7 @@ def test_the_default_of_the_head_is_none(directory: Path) -> None:
     edit_json(directory / "config.json", lambda content: content.pop("architectures"))
     model = Model.load(directory)
     assert model.config.head is None
-    assert "classifier.weight" in model.carried
+    assert "classifier.weight" in model.extra_tensors
 
 
 WRONG = [None, -1, 0, 3, "x", "01", [], ["x"], {}, {"x": "y"}, 0.5, 1e9, 10**400, True, False]

@@ -28,7 +28,7 @@ from encodax.config import Usage
 from encodax.corpus import embed as corpus_module
 from encodax.corpus import partitions
 from encodax.corpus.embed import CorpusResult, embed_corpus
-from encodax.corpus.partitions import MANIFEST, Job, Writer, Written
+from encodax.corpus.partitions import MANIFEST, CorpusJob, Writer, Written
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 
@@ -154,7 +154,9 @@ def run(corpus: Path, saved: Path, tmp_path: Path) -> Run:
 def here(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The same without Ray: what an actor does, in this process."""
 
-    def answers(job: Job, rows: list[dict[str, Any]], _: int | None) -> Generator[dict[str, Any]]:
+    def answers(
+        job: CorpusJob, rows: list[dict[str, Any]], _: int | None
+    ) -> Generator[dict[str, Any]]:
         writer = Writer(job)
         yield from map(writer, rows)
 

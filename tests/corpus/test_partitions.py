@@ -17,7 +17,7 @@ import pytest
 from directories import adapter_of, refusal
 
 from encodax.corpus import partitions
-from encodax.corpus.partitions import MANIFEST, Job, Rows, Writer
+from encodax.corpus.partitions import MANIFEST, CorpusJob, Rows, Writer
 from encodax.models.encoder_model import Model
 from encodax.storage import outputs, reading
 from encodax.tasks.task import Example
@@ -95,7 +95,7 @@ def embed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Embed:
             "revision": None,
             "partition_rows": ROWS,
         }
-        job, _, todo = partitions.plan(Job(**usual | choices), names)
+        job, _, todo = partitions.plan(CorpusJob(**usual | choices), names)
         writer = Writer(job)
         for part in todo:
             writer.write(part)
@@ -283,8 +283,8 @@ def test_the_precision_that_was_begun_with_is_gone_on_with(site: Path, embed: Em
     _, names = partitions.find(str(site / "in"))
     manifest = json.loads((site / "out" / MANIFEST).read_text())
     assert manifest["precision"] is None
-    fields = {field.name for field in dataclasses.fields(Job)}
-    job = Job(
+    fields = {field.name for field in dataclasses.fields(CorpusJob)}
+    job = CorpusJob(
         **{key: value for key, value in manifest.items() if key in fields},
         source=str(site / "in"), out=str(site / "out"), truncate=False, revision=None,
     )  # fmt: skip
@@ -339,7 +339,7 @@ def test_a_model_that_is_replaced_before_it_is_read(
     directory = site / "model"
     other = site / "other"
     tiny_model.with_embeddings("max").save(other)
-    job = Job(
+    job = CorpusJob(
         str(directory), partitions.digest(directory), str(site), str(site / "out"), "text",
         None, False, None, None, ROWS,
     )  # fmt: skip
@@ -366,7 +366,9 @@ def test_a_name_to_which_nothing_could_be_added(site: Path, embed: Embed) -> Non
     """What an attempt at it left that was killed is counted, and swept away."""
     name = "n" * 230
     write(site / "in" / f"{name}.parquet", ["a text"])
-    job = Job("m", "0", str(site / "in"), str(site / "out"), "text", None, False, None, None, ROWS)
+    job = CorpusJob(
+        "m", "0", str(site / "in"), str(site / "out"), "text", None, False, None, None, ROWS
+    )
     (site / "out").mkdir()
     for _ in range(partitions.DEATHS):
         (site / "out" / outputs.unfinished_name(f"{name}-00000.parquet")).touch()

@@ -16,9 +16,9 @@ from encodax.data import stream
 from encodax.data.batches import BatchShape
 from encodax.data.stream import (
     ROW_TOKENS,
-    Job,
     Live,
     Packer,
+    PendingSequence,
     Shapes,
     row_that_holds,
     windows,
@@ -30,10 +30,12 @@ from encodax.types.batches import PackedBatch
 SHAPES = Shapes(256)
 
 
-def job(length: int, token: int = 1) -> Job:
+def job(length: int, token: int = 1) -> PendingSequence:
     ids = np.full(length, token, np.int32)
     zeros = np.zeros_like(ids)
-    return Job(Encoding(ids, zeros, np.stack([zeros, zeros], 1), zeros.astype(bool), zeros))
+    return PendingSequence(
+        Encoding(ids, zeros, np.stack([zeros, zeros], 1), zeros.astype(bool), zeros)
+    )
 
 
 def shape_of(batch: PackedBatch) -> BatchShape:
@@ -204,8 +206,8 @@ def test_every_sequence_goes_once_within_a_window_in_a_known_shape(
 ) -> None:
     shapes = Shapes(256, devices)
     packer, known = Packer(shapes), set(shapes.all(600))
-    jobs: list[Job] = []
-    gone: list[Job] = []
+    jobs: list[PendingSequence] = []
+    gone: list[PendingSequence] = []
     for number, window in enumerate(lengths):
         before = list(jobs)
         jobs += (new := [job(length, 1 + len(jobs) + i) for i, length in enumerate(window)])

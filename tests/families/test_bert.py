@@ -294,16 +294,16 @@ def test_a_stored_name_has_one_form(stored: str, canonical: str) -> None:
 
 def test_strays_are_those_that_published_files_carry() -> None:
     for name in ("bert.embeddings.position_ids", "cls.seq_relationship.bias"):
-        assert BERT.is_stray(CONFIGS["token"], name)
+        assert BERT.is_ignored(CONFIGS["token"], name)
     for name in ("bert.encoder.layer.0.output.dense.bias", "cls.predictions.bias", "other"):
-        assert not BERT.is_stray(CONFIGS["token"], name)
+        assert not BERT.is_ignored(CONFIGS["token"], name)
 
 
 @pytest.mark.parametrize("name", ["classifier.weight", "cls.predictions.bias", "qa_outputs.bias"])
 def test_beside_a_bare_encoder_any_head_may_stand(name: str) -> None:
-    assert BERT.is_stray(CONFIGS["encoder"], name)
-    assert not BERT.is_stray(CONFIGS["sequence"], name)
-    assert not BERT.is_stray(CONFIGS["encoder"], "bert.encoder.layer.0.output.dense.bias")
+    assert BERT.is_ignored(CONFIGS["encoder"], name)
+    assert not BERT.is_ignored(CONFIGS["sequence"], name)
+    assert not BERT.is_ignored(CONFIGS["encoder"], "bert.encoder.layer.0.output.dense.bias")
 
 
 def test_a_family_is_chosen_that_holds_the_configuration() -> None:

@@ -50,7 +50,7 @@ SPECS = {
         attention=AttentionConfig(2, 4, window=3, rotary=RotaryConfig(500.0), scale=1.0)
     ),
     "gates": of_layer(feed_forward=FeedForwardConfig(12, "silu", gated=True, biases=False)),
-    "no norm": of_layer(has_attention_norm=False, placement="pre", dropped="feed_forward"),
+    "no norm": of_layer(has_attention_norm=False, placement="pre", dropout_on="feed_forward"),
     "final norm": dataclasses.replace(PLAIN, final_norm=NormConfig(1e-3, bias=False)),
     "sinusoids": of_embeddings(positions="sinusoidal", max_positions=None),
     "masks": of_embeddings(mask_dropout=MaskDropoutConfig(7), positions=None),
@@ -97,7 +97,7 @@ def test_a_parameter_stands_under_its_own_path_in_its_own_layout() -> None:
     assert (tensor.name, tensor.layout) == ("encoder/layer_1/attention/query/w", "same")
     assert native.canonical(tensor.name) == tensor.name
     assert native.file_name(ModelConfig(PLAIN), tensor.name) == tensor.name
-    assert not native.is_stray(ModelConfig(PLAIN), tensor.name)
+    assert not native.is_ignored(ModelConfig(PLAIN), tensor.name)
 
 
 def test_a_new_head_is_berts() -> None:

@@ -13,7 +13,7 @@ from toys import writer
 
 from encodax import Seq2SeqModel, Translator
 from encodax.generation.config import GenerationConfig
-from encodax.generation.search import Beams, LogitsRules, Sampling
+from encodax.generation.search import BeamSearch, LogitsRules, Sampling
 
 VOCABULARY = writer().tokenizer.vocabulary_size
 FILE = "generation_config.json"
@@ -23,7 +23,7 @@ def loaded(tmp_path: Path, **said: Any) -> Seq2SeqModel:
     """A model whose directory says this of generation, as transformers would write it."""
     writer().save(tmp_path / "model", overwrite=True)
     config = writer().config
-    ids = {"decoder_start_token_id": config.begin_id, "eos_token_id": config.end_id}
+    ids = {"decoder_start_token_id": config.decoder_start_id, "eos_token_id": config.eos_id}
     content = {**ids, "pad_token_id": config.pad_id, "transformers_version": "5.23.0", **said}
     (tmp_path / "model" / FILE).write_text(json.dumps(content))
     return Seq2SeqModel.load(tmp_path / "model")
@@ -34,13 +34,13 @@ def test_a_model_made_here_says_nothing(tmp_path: Path) -> None:
     said = Seq2SeqModel.load(tmp_path / "model").generates_by
     assert said == writer().generates_by == GenerationConfig.of(writer().config)
     assert said.is_silent
-    assert (said.beams, said.max_tokens, said.said) == (Beams(4, 0.6, 5.0), None, ())
+    assert (said.beams, said.max_tokens, said.said) == (BeamSearch(4, 0.6, 5.0), None, ())
     assert said.rules == LogitsRules(bad_words_ids=((writer().config.pad_id,),))
 
 
 def test_what_transformers_wrote_leaves_out_is_its_default(tmp_path: Path) -> None:
     said = loaded(tmp_path).generates_by
-    assert (said.beams, said.rules) == (Beams(1, 1.0, 0.0), LogitsRules())
+    assert (said.beams, said.rules) == (BeamSearch(1, 1.0, 0.0), LogitsRules())
     assert (said.max_tokens, said.sampling, said.said) == (20, Sampling(top_k=50), ())
 
 
@@ -59,7 +59,7 @@ SUMMARY: dict[str, Any] = {
 def test_the_settings_of_a_summarizer(tmp_path: Path) -> None:
     model = loaded(tmp_path, **SUMMARY)
     said = model.generates_by
-    assert said.beams == Beams(4, 2.0, 0.0, "full")
+    assert said.beams == BeamSearch(4, 2.0, 0.0, "full")
     assert said.max_tokens == 23  # max_length counts the token that the decoder begins with
     assert said.rules == LogitsRules(
         min_tokens=4, no_repeat_ngram_size=3, forced_bos_token_id=2, forced_eos_token_id=(3,)
@@ -79,7 +79,10 @@ def test_new_tokens_go_before_lengths(tmp_path: Path) -> None:
 
 def test_several_are_drawn_where_the_directory_says_so(tmp_path: Path) -> None:
     translator = Translator(loaded(tmp_path, do_sample=True, num_return_sequences=3))
-    assert (translator.manner().draws, translator.manner(n_best=1).draws) == (3, 1)
+    assert (
+        translator.generation_options().draws,
+        translator.generation_options(n_best=1).draws,
+    ) == (3, 1)
     assert len(translator.translate(["ab"])[0].others) == 2
 
 
@@ -99,7 +102,7 @@ def test_old_directories_say_it_in_config_json(tmp_path: Path) -> None:
     )
     model = Seq2SeqModel.load(tmp_path / "model")
     said = model.generates_by
-    assert (said.beams.count, said.max_tokens) == (6, 19)
+    assert (said.beams.size, said.max_tokens) == (6, 19)
     assert said.rules.bad_words_ids == ((3, 4),)
     assert model.files["config.json"].kept["task_specific_params"] == task
     model.save(tmp_path / "again")
@@ -110,7 +113,7 @@ def test_old_directories_say_it_in_config_json(tmp_path: Path) -> None:
 def test_config_json_is_not_asked_where_there_is_the_other_file(tmp_path: Path) -> None:
     loaded(tmp_path, num_beams=2)
     edit_json(tmp_path / "model" / "config.json", lambda content: content.update(num_beams=6))
-    assert Seq2SeqModel.load(tmp_path / "model").generates_by.beams.count == 2
+    assert Seq2SeqModel.load(tmp_path / "model").generates_by.beams.size == 2
 
 
 def test_off_values_change_nothing(tmp_path: Path) -> None:

@@ -15,22 +15,22 @@ from blocks import drawn
 
 from encodax.errors import EncodaxError
 from encodax.generation.search import (
-    NEVER,
-    Beams,
-    Ends,
+    BeamSearch,
+    DecodingLimits,
     Generated,
     LogitsRules,
     Sampling,
-    generate,
+    beam_search,
+    decode,
     restricted,
-    search,
 )
 from encodax.nn import Transformer
+from encodax.nn.functional import MASK_VALUE
 from encodax.training.options.presets import TransformerSize, transformer_config
 from encodax.types.batches import PackedBatch, PairBatch
 
 PAD, BEGIN, END, VOCABULARY, LONGEST = 0, 1, 2, 5, 4
-ENDS = Ends(BEGIN, END, PAD, LONGEST)
+ENDS = DecodingLimits(BEGIN, END, PAD, LONGEST)
 CONFIG = transformer_config(TransformerSize(1, 8, 2, 12, 0.0), VOCABULARY)
 SOURCES = PackedBatch.from_rows(
     jnp.array([[3, 4, 3, 2], [4, 2, 0, 0], [3, 3, 2, 0]]), jnp.array([4, 2, 3])
@@ -99,8 +99,8 @@ def test_enough_beams_find_the_best_of_all_sequences(
     seed: int, alpha: float, offset: float
 ) -> None:
     params, count = parameters(seed), 6
-    beams = Beams(4**LONGEST, alpha, offset, stop="sure")
-    found = run(params, SOURCES, lambda step, cache: search(step, cache, ENDS, beams))
+    beams = BeamSearch(4**LONGEST, alpha, offset, early_stopping="never")
+    found = run(params, SOURCES, lambda step, cache: beam_search(step, cache, ENDS, beams))
     sequences = every_sequence()
     for row in range(3):
         logs = log_probability(params, row_of(row), sequences)
@@ -113,9 +113,9 @@ def test_enough_beams_find_the_best_of_all_sequences(
 @pytest.mark.parametrize("seed", range(3))
 def test_one_beam_is_greedy(seed: int) -> None:
     params = parameters(seed)
-    greedy = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
-    beams = Beams(1, alpha=0.0)
-    one = run(params, SOURCES, lambda step, cache: search(step, cache, ENDS, beams))
+    greedy = run(params, SOURCES, lambda step, cache: decode(step, cache, ENDS))
+    beams = BeamSearch(1, length_penalty=0.0)
+    one = run(params, SOURCES, lambda step, cache: beam_search(step, cache, ENDS, beams))
     for row in range(3):
         assert listed(one, row) == listed(greedy, row)
     np.testing.assert_allclose(one.scores, greedy.scores, rtol=1e-5)
@@ -124,7 +124,7 @@ def test_one_beam_is_greedy(seed: int) -> None:
 @pytest.mark.parametrize("seed", [1])
 def test_greedy_takes_the_most_probable_token_each_time(seed: int) -> None:
     params = parameters(seed)
-    found = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
+    found = run(params, SOURCES, lambda step, cache: decode(step, cache, ENDS))
     for row in range(3):
         sequence: tuple[int, ...] = ()
         while len(sequence) < LONGEST and sequence[-1:] != (END,):
@@ -138,7 +138,7 @@ def test_greedy_takes_the_most_probable_token_each_time(seed: int) -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_row_does_not_depend_on_the_others(count: int) -> None:
     params = parameters(count)
-    how = lambda step, cache: search(step, cache, ENDS, Beams(count))  # noqa: E731
+    how = lambda step, cache: beam_search(step, cache, ENDS, BeamSearch(count))  # noqa: E731
     together = run(params, SOURCES, how)
     for row in range(3):
         alone = run(params, row_of(row), how)
@@ -147,7 +147,9 @@ def test_a_row_does_not_depend_on_the_others(count: int) -> None:
 
 
 def test_beams_are_different_and_best_first() -> None:
-    found = run(parameters(3), SOURCES, lambda step, cache: search(step, cache, ENDS, Beams(4)))
+    found = run(
+        parameters(3), SOURCES, lambda step, cache: beam_search(step, cache, ENDS, BeamSearch(4))
+    )
     for row in range(3):
         assert len({listed(found, row, rank) for rank in range(4)}) == 4
     assert (np.diff(found.scores, axis=1) <= 0).all()
@@ -164,8 +166,8 @@ def test_what_never_ends_is_cut() -> None:
         return without_end
 
     for how in (
-        lambda step, cache: generate(never(step), cache, ENDS),
-        lambda step, cache: search(never(step), cache, ENDS, Beams(2)),
+        lambda step, cache: decode(never(step), cache, ENDS),
+        lambda step, cache: beam_search(never(step), cache, ENDS, BeamSearch(2)),
     ):
         found = run(params, SOURCES, how)
         assert (np.asarray(found.lengths) == LONGEST).all()
@@ -175,11 +177,11 @@ def test_what_never_ends_is_cut() -> None:
                                       Sampling(top_p=1e-6)])  # fmt: skip
 def test_what_leaves_one_token_is_greedy(sampling: Sampling) -> None:
     params, keys = parameters(1), jax.random.split(jax.random.key(7), 3)
-    greedy = run(params, SOURCES, lambda step, cache: generate(step, cache, ENDS))
+    greedy = run(params, SOURCES, lambda step, cache: decode(step, cache, ENDS))
     found = run(
         params,
         SOURCES,
-        lambda step, cache: generate(step, cache, ENDS, sampling=sampling, keys=keys),
+        lambda step, cache: decode(step, cache, ENDS, sampling=sampling, keys=keys),
     )
     np.testing.assert_array_equal(found.token_ids, greedy.token_ids)
     np.testing.assert_array_equal(found.lengths, greedy.lengths)
@@ -195,7 +197,7 @@ def test_a_row_draws_by_its_own_key() -> None:
         rows = run(
             params,
             sources,
-            lambda step, cache: generate(step, cache, ENDS, sampling=sampling, keys=chosen),
+            lambda step, cache: decode(step, cache, ENDS, sampling=sampling, keys=chosen),
         )
         return [listed(rows, row) for row in range(len(order))]
 
@@ -213,7 +215,7 @@ def test_first_tokens_are_drawn_as_often_as_they_are_probable(count: int) -> Non
     found = run(
         params,
         many,
-        lambda step, cache: generate(
+        lambda step, cache: decode(
             step, cache, ENDS, sampling=Sampling(temperature=2.0), keys=keys, count=count
         ),
     )
@@ -237,7 +239,7 @@ def test_tokens_that_are_not_to_be_drawn() -> None:
 @pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-38, 1e-30, 1.0, 1e30, 1e38, 1e300])
 @pytest.mark.parametrize("choices", [{}, {"top_k": 3}, {"top_p": 0.9}])
 def test_no_temperature_draws_what_never_is(temperature: float, choices: dict[str, Any]) -> None:
-    scores = jnp.array([NEVER, -3.0, NEVER, -2.0, NEVER])
+    scores = jnp.array([MASK_VALUE, -3.0, MASK_VALUE, -2.0, MASK_VALUE])
     kept = restricted(jnp.tile(scores, (512, 1)), Sampling(temperature, **choices))
     found = np.bincount(jax.random.categorical(jax.random.key(0), kept), minlength=5)
     wanted = jax.nn.softmax(jnp.array([-3.0, -2.0]) / temperature) if temperature > 1e-9 else [0, 1]
@@ -247,18 +249,18 @@ def test_no_temperature_draws_what_never_is(temperature: float, choices: dict[st
 
 @pytest.mark.parametrize("top_p", [1e-300, 1e-45, 1e-30])
 def test_the_smallest_share_leaves_one_token(top_p: float) -> None:
-    kept = restricted(jnp.array([[NEVER, -3.0, -2.0]]), Sampling(top_p=top_p))
-    assert (np.asarray(kept) > NEVER / 2).tolist() == [[False, False, True]]
+    kept = restricted(jnp.array([[MASK_VALUE, -3.0, -2.0]]), Sampling(top_p=top_p))
+    assert (np.asarray(kept) > MASK_VALUE / 2).tolist() == [[False, False, True]]
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e30])
 def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
-    ends = Ends(BEGIN, END, PAD, LONGEST, LogitsRules(bad_words_ids=((PAD,), (BEGIN,))))
+    ends = DecodingLimits(BEGIN, END, PAD, LONGEST, LogitsRules(bad_words_ids=((PAD,), (BEGIN,))))
     keys = jax.random.split(jax.random.key(0), 3)
     found = run(
         parameters(1),
         SOURCES,
-        lambda step, cache: generate(step, cache, ends, sampling=Sampling(temperature), keys=keys),
+        lambda step, cache: decode(step, cache, ends, sampling=Sampling(temperature), keys=keys),
     )
     written = [token for row in range(3) for token in listed(found, row)]
     assert not {PAD, BEGIN} & set(written)
@@ -269,18 +271,18 @@ def test_padding_is_not_drawn_at_any_temperature(temperature: float) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Ends(1, 2, 0, 0), "max_tokens = 0 is below 1"),
-        (lambda: Ends(1, 2, 0, 1.5), "max_tokens = 1.5 is no whole number"),
-        (lambda: Beams(0), "beams = 0 is below 1"),
-        (lambda: Beams(2.5), "beams = 2.5 is no whole number"),
-        (lambda: Beams(math.nan), "beams = nan is no whole number"),
-        (lambda: Beams(alpha=math.nan), r"alpha = nan is not in -5\.\.5"),
-        (lambda: Beams(alpha=-6.0), r"alpha = -6\.0 is not in -5\.\.5"),
-        (lambda: Beams(alpha=math.inf), r"alpha = inf is not in -5\.\.5"),
-        (lambda: Beams(offset=-0.5), r"offset = -0\.5 is not in 0\.\.1000000"),
-        (lambda: Beams(offset=math.nan), r"offset = nan is not in 0\.\.1000000"),
-        (lambda: Beams(offset=math.inf), r"offset = inf is not in 0\.\.1000000"),
-        (lambda: Beams(stop="soon"), "stop 'soon' is not one of: likely, sure, full"),
+        (lambda: DecodingLimits(1, 2, 0, 0), "max_tokens = 0 is below 1"),
+        (lambda: DecodingLimits(1, 2, 0, 1.5), "max_tokens = 1.5 is no whole number"),
+        (lambda: BeamSearch(0), "beams = 0 is below 1"),
+        (lambda: BeamSearch(2.5), "beams = 2.5 is no whole number"),
+        (lambda: BeamSearch(math.nan), "beams = nan is no whole number"),
+        (lambda: BeamSearch(length_penalty=math.nan), r"alpha = nan is not in -5\.\.5"),
+        (lambda: BeamSearch(length_penalty=-6.0), r"alpha = -6\.0 is not in -5\.\.5"),
+        (lambda: BeamSearch(length_penalty=math.inf), r"alpha = inf is not in -5\.\.5"),
+        (lambda: BeamSearch(offset=-0.5), r"offset = -0\.5 is not in 0\.\.1000000"),
+        (lambda: BeamSearch(offset=math.nan), r"offset = nan is not in 0\.\.1000000"),
+        (lambda: BeamSearch(offset=math.inf), r"offset = inf is not in 0\.\.1000000"),
+        (lambda: BeamSearch(early_stopping="soon"), "early_stopping = 'soon' is not one of: False"),
         (lambda: Sampling(temperature=0.0), "temperature = 0.0 is not above 0 and finite"),
         (lambda: Sampling(temperature=math.nan), "temperature = nan is not above 0 and finite"),
         (lambda: Sampling(temperature=math.inf), "temperature = inf is not above 0 and finite"),

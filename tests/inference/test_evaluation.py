@@ -12,10 +12,10 @@ from encodax.inference.evaluation import BatchEvaluator, evaluator
 from encodax.models.encoder_model import Model
 from encodax.tasks import classification, masked_lm
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective
+from encodax.tasks.task import Example, LossOptions
 
 TEXTS = [f"the cat sat on mat number {n}, and a dog ran {'away ' * (n % 7)}" for n in range(90)]
-OBJECTIVE = Objective(mask_rate=0.2)
+OBJECTIVE = LossOptions(mask_rate=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_broken_parameters_are_told(model: Model, corpus: Dataset) -> None:
 def test_answers_are_measured_by_the_predictor(tiny_model: Model) -> None:
     examples = [Example(text, "good", text) for text in TEXTS[:9]]
     data = Dataset.prepare(classification, tiny_model, examples)
-    found = evaluator(tiny_model, data, Objective())(None)
+    found = evaluator(tiny_model, data, LossOptions())(None)
     loss = found.pop("loss")
     assert found == Classifier(tiny_model).measure(data)
     right = [answer.scores["good"] for answer in Classifier(tiny_model).predict(TEXTS[:9])]

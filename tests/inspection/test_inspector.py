@@ -508,7 +508,7 @@ def test_a_mask_that_the_model_has_no_row_for_hides_nothing(
         monkeypatch.setattr(Tokenizer, "mask_id", property(lambda self, mask=mask_id: mask))
         found.append(Inspector(model, steps=1).inspect("abc", "CBA"))
     batch = pair_batch(model, "abc", "CBA")
-    ids = np.array([[model.tokenizer.pad_id] * 3 + [model.tokenizer.end_id]], np.int32)
+    ids = np.array([[model.tokenizer.pad_id] * 3 + [model.tokenizer.eos_id]], np.int32)
     padded = dataclasses.replace(batch, source=dataclasses.replace(batch.source, token_ids=ids))
     wanted = np.asarray(run(model, padded).logits)[0]
     for each in found:

@@ -185,7 +185,7 @@ def test_strays_are_carried_and_written_back(tmp_path: Path) -> None:
     buffers = {"bert.embeddings.position_ids": np.arange(24)[None]}
     store(directory, tensors_of(directory) | strays | buffers)
     model = Model.load(directory)
-    assert model.carried.keys() == strays.keys()
+    assert model.extra_tensors.keys() == strays.keys()
     model.save(tmp_path / "saved")
     assert_same_parameters(Model.load(tmp_path / "saved"), model)
     saved = tensors_of(tmp_path / "saved")

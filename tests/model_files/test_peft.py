@@ -21,7 +21,7 @@ from encodax.model_files.peft import check_base, check_savable
 from encodax.models.encoder_model import Model
 from encodax.text.tokenizer import Tokenizer
 from encodax.training.step.lora import LoraConfig, save_adapter
-from encodax.training.step.partition import effective, trainable
+from encodax.training.step.partition import merged_params, trainable
 from encodax.types.batches import Params
 
 KEY = jax.random.key(5)
@@ -36,7 +36,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published BERT without a head, saved; no test changes it."""
     place = tmp_path_factory.mktemp("base")
     model = Model.load(published(place / "published", "bert/encoder"))
-    replace(model, carried={}).save(place / "encoder")  # no pooler
+    replace(model, extra_tensors={}).save(place / "encoder")  # no pooler
     return place / "encoder"
 
 
@@ -66,7 +66,7 @@ def trained_beside(base: Path, lora: LoraConfig = LORA, **head: Any) -> tuple[Mo
     model = Model.load(base).with_head("sequence", labels=LABELS, **head)
     trained, frozen = trainable(model.params, key=KEY, lora=lora)
     trained = drawn(trained)
-    return replace(model, params=effective(trained, frozen)), trained
+    return replace(model, params=merged_params(trained, frozen)), trained
 
 
 def saved(base: Path, place: Path, **head: Any) -> tuple[Model, Path]:
@@ -177,7 +177,7 @@ def test_a_head_that_was_frozen_is_saved_too_as_peft_wants_it(tmp_path: Path) ->
     model = Model.load(base)
     trained, frozen = trainable(model.params, key=KEY, lora=LORA, freeze="^head/")
     trained = drawn(trained)
-    wanted = replace(model, params=effective(trained, frozen))
+    wanted = replace(model, params=merged_params(trained, frozen))
     save_adapter(tmp_path / "adapter", wanted, trained, LORA, str(base))
     content = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert content["modules_to_save"] == ["classifier", "pooler.dense"]
@@ -202,7 +202,7 @@ def written_before(base: Path, place: Path) -> tuple[Model, Path]:
     model = Model.load(base)
     trained, frozen = trainable(model.params, key=KEY, lora=LORA, freeze="^head/")
     trained = drawn(trained)
-    model = replace(model, params=effective(trained, frozen))
+    model = replace(model, params=merged_params(trained, frozen))
     save_adapter(place, model, trained, LORA, str(base))
     (place / "adapted_config.json").rename(place / "config.json")
     for path in place.glob("tokenizer*"):
@@ -230,7 +230,7 @@ def test_an_adapter_of_an_embedder_has_no_head(encoder: Path, tmp_path: Path) ->
     trained = drawn(trained)
     save_adapter(tmp_path / "adapter", model, trained, LORA, str(base))
     assert f"{ROOT}{QUERY.removeprefix('bert.')}.lora_A.weight" in stored(tmp_path / "adapter")
-    wanted = replace(model, params=effective(trained, frozen))
+    wanted = replace(model, params=merged_params(trained, frozen))
     assert_same_model(Model.load(tmp_path / "adapter"), wanted)
 
 
@@ -308,7 +308,9 @@ def test_the_head_of_a_masked_lm_is_to_be_frozen(tmp_path: Path) -> None:
     trained, frozen = trainable(model.params, key=KEY, lora=LORA, freeze="^head/")
     trained = drawn(trained)
     save_adapter(tmp_path / "a", model, trained, LORA, str(base))
-    assert_same_model(Model.load(tmp_path / "a"), replace(model, params=effective(trained, frozen)))
+    assert_same_model(
+        Model.load(tmp_path / "a"), replace(model, params=merged_params(trained, frozen))
+    )
 
 
 def test_a_model_that_no_published_family_has_is_refused(tiny_model: Model, tmp_path: Path) -> None:
@@ -507,7 +509,7 @@ def embedder_saved(tmp_path: Path, encoder: Path) -> tuple[Model, Path]:
     trained = drawn(trained)
     check_savable(model.config, trained)
     save_adapter(tmp_path / "adapter", model, trained, LORA, str(encoder))
-    return replace(model, params=effective(trained, frozen)), tmp_path / "adapter"
+    return replace(model, params=merged_params(trained, frozen)), tmp_path / "adapter"
 
 
 def encoder_params(encoder: Path) -> Params:

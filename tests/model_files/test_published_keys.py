@@ -57,7 +57,7 @@ def test_of_adapters(key: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", LISTS["generation_config.json"])
 def test_of_generation(key: str) -> None:
     config = writer().config
-    ids = {"decoder_start_token_id": config.begin_id, "eos_token_id": config.end_id}
+    ids = {"decoder_start_token_id": config.decoder_start_id, "eos_token_id": config.eos_id}
     for value in VALUES:
         said = Settings({**ids, key: value}, where="generation_config.json")
 

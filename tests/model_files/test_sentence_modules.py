@@ -513,7 +513,8 @@ def test_tensors_of_a_head_beside_an_embedder_are_carried(tmp_path: Path, head: 
     model = Model.load(place)
     model.save(tmp_path / "saved")
     assert set(tensors_of(place)) == {
-        name if name in model.carried else f"bert.{name}" for name in tensors_of(tmp_path / "saved")
+        name if name in model.extra_tensors else f"bert.{name}"
+        for name in tensors_of(tmp_path / "saved")
     }
 
 

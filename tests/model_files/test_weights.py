@@ -79,7 +79,7 @@ def test_load_after_save_is_the_identity(file: Path) -> None:
     loaded = load(file.parent)
     jax.tree.map(np.testing.assert_array_equal, loaded.params, PARAMS)
     assert jax.tree.structure(loaded.params) == jax.tree.structure(PARAMS)
-    assert loaded.carried == {}
+    assert loaded.extra_tensors == {}
 
 
 def test_a_projection_is_stored_with_its_outputs_first_and_flat(file: Path) -> None:
@@ -159,22 +159,22 @@ def test_strays_are_carried_and_saved_back(file: Path, tmp_path: Path) -> None:
     pooler = np.arange(3, dtype=np.float32)
     rewrite(file, lambda tensors: tensors.update({"pooler.w": pooler}))
     loaded = load(file.parent)
-    assert set(loaded.carried) == {"pooler.w"}
+    assert set(loaded.extra_tensors) == {"pooler.w"}
     again = tmp_path / "again"
     again.mkdir()
-    weights.save(again / "model.safetensors", loaded.params, TOY, CONFIG, loaded.carried)
-    np.testing.assert_array_equal(load(again).carried["pooler.w"], pooler)
+    weights.save(again / "model.safetensors", loaded.params, TOY, CONFIG, loaded.extra_tensors)
+    np.testing.assert_array_equal(load(again).extra_tensors["pooler.w"], pooler)
     jax.tree.map(np.testing.assert_array_equal, load(again).params, PARAMS)
 
 
 def test_buffers_are_let_pass_and_not_carried(file: Path) -> None:
     rewrite(file, lambda tensors: tensors.update({"embeddings.position_ids": np.arange(9)}))
-    assert load(file.parent).carried == {}
+    assert load(file.parent).extra_tensors == {}
 
 
 def test_a_copy_is_let_pass_where_it_repeats_the_other(file: Path) -> None:
     rewrite(file, lambda tensors: tensors.update(decoder=np.ones(4, np.float32)))
-    assert load(file.parent).carried == {}
+    assert load(file.parent).extra_tensors == {}
 
 
 @pytest.mark.parametrize("copy", [np.zeros(4, np.float32), np.ones(3, np.float32)])

@@ -264,7 +264,7 @@ def test_load_after_save_is_the_identity(
     loaded = Model.load(str(tmp_path / "model"))
     assert loaded.config == dataclasses.replace(model.config, family="bert")
     assert same(loaded.params, model.params)
-    assert loaded.carried == {}
+    assert loaded.extra_tensors == {}
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["model_type"] == "bert"

@@ -49,7 +49,7 @@ def sequence(ids: list[int]) -> Encoding:
 
 
 def pair_of(source: list[int], target: list[int]) -> EncodedPair:
-    return EncodedPair.of(sequence(source), sequence(target), writer().config.begin_id)
+    return EncodedPair.of(sequence(source), sequence(target), writer().config.decoder_start_id)
 
 
 def ids(most: int) -> st.SearchStrategy[list[int]]:
@@ -179,7 +179,7 @@ def test_room_changes_nothing() -> None:
 def test_nothing_after_a_position_changes_what_stands_before_it(
     target: list[int], place: int, token: int
 ) -> None:
-    given_ids = [writer().config.begin_id, *target][: SIZE["row_tokens"][1]]
+    given_ids = [writer().config.decoder_start_id, *target][: SIZE["row_tokens"][1]]
     place %= len(given_ids)
     changed = [*given_ids[:place], token, *given_ids[place + 1 :]]
     found = []
@@ -316,7 +316,10 @@ def test_a_pair_is_given_shifted_right_and_wanted_whole() -> None:
     end = ids_of["[SEP]"]
     assert pair.source.token_ids.tolist() == [*(ids_of[c] for c in "abc"), end]
     assert pair.wanted.tolist() == [*(ids_of[c] for c in "CBA"), end]
-    assert pair.given.token_ids.tolist() == [model.config.begin_id, *pair.wanted[:-1].tolist()]
+    assert pair.given.token_ids.tolist() == [
+        model.config.decoder_start_id,
+        *pair.wanted[:-1].tolist(),
+    ]
     assert pair.given.token_ids.dtype == np.int32
 
 
@@ -324,7 +327,7 @@ def test_a_pair_is_given_shifted_right_and_wanted_whole() -> None:
 def test_a_pair_of_any_text_is_shifted_right(source: str, target: str) -> None:
     model = writer()
     (pair,), _ = model.encode_pairs([(source, target)], names=["it"])
-    assert pair.wanted[-1] == pair.source.token_ids[-1] == model.config.end_id
+    assert pair.wanted[-1] == pair.source.token_ids[-1] == model.config.eos_id
     assert len(pair.wanted) == len(pair.given) == len(target) + 1
     np.testing.assert_array_equal(pair.given.token_ids[1:], pair.wanted[:-1])
     assert model.tokenizer.decode(pair.wanted) == target
@@ -337,7 +340,7 @@ def test_both_sides_may_be_cut_and_end_all_the_same() -> None:
     assert cut == 2
     assert [(len(pair.source), len(pair.given)) for pair in found] == [(32, 2), (2, 32), (32, 32)]
     for pair in found:
-        assert pair.source.token_ids[-1] == pair.wanted[-1] == model.config.end_id
+        assert pair.source.token_ids[-1] == pair.wanted[-1] == model.config.eos_id
 
 
 @pytest.mark.parametrize(
@@ -394,7 +397,7 @@ def test_what_is_out_of_range_is_refused_on_the_host(
 def assert_equal(first: Seq2SeqModel, second: Seq2SeqModel) -> None:
     assert same(first.params, second.params)
     assert first.tokenizer.vocabulary() == second.tokenizer.vocabulary()
-    assert first.carried.keys() == second.carried.keys()
+    assert first.extra_tensors.keys() == second.extra_tensors.keys()
     batch = batch_of([PAIR], [[0]])
     np.testing.assert_array_equal(
         first.apply(first.params, batch).logits, second.apply(second.params, batch).logits
@@ -428,8 +431,8 @@ def test_the_files_are_those_of_transformers(tmp_path: Path) -> None:
     never = [[model.config.pad_id]]
     generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
     assert generation == {
-        "decoder_start_token_id": model.config.begin_id,
-        "eos_token_id": model.config.end_id,
+        "decoder_start_token_id": model.config.decoder_start_id,
+        "eos_token_id": model.config.eos_id,
         "pad_token_id": model.config.pad_id,
         "max_length": 32,
         "bad_words_ids": never,
@@ -462,7 +465,7 @@ def test_what_a_file_carries_beside_the_model_is_kept(tmp_path: Path) -> None:
     name = "model.encoder.embed_positions.weight"
     store(tmp_path / "model", tensors_of(tmp_path / "model") | {name: table})
     loaded = Seq2SeqModel.load(tmp_path / "model")
-    assert loaded.carried.keys() == {name}
+    assert loaded.extra_tensors.keys() == {name}
     loaded.save(tmp_path / "again")
     np.testing.assert_array_equal(tensors_of(tmp_path / "again")[name], table)
     assert_equal(Seq2SeqModel.load(tmp_path / "again"), loaded)
@@ -492,7 +495,7 @@ def test_what_is_said_of_generation_is_kept(tmp_path: Path) -> None:
     place = tmp_path / "model" / "generation_config.json"
     edit_json(place, lambda content: content.update(num_beams=6, bad_words_ids=[[0], [3], [1, 2]]))
     loaded = Seq2SeqModel.load(tmp_path / "model")
-    assert loaded.config.never_ids == (0, 3)
+    assert loaded.config.suppressed_ids == (0, 3)
     loaded.save(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "generation_config.json").read_text())
     assert again["num_beams"] == 6
@@ -521,15 +524,15 @@ def test_what_is_said_of_generation_counts_there_alone(tmp_path: Path) -> None:
     place = tmp_path / "model" / "generation_config.json"
     edit_json(place, lambda content: content.update(decoder_start_token_id=5, eos_token_id=[1, 4]))
     loaded = Seq2SeqModel.load(tmp_path / "model")
-    assert (loaded.config.begin_id, loaded.config.end_id) == (0, writer().config.end_id)
-    assert (loaded.generates_by.begin_id, loaded.generates_by.end_ids) == (5, (1, 4))
+    assert (loaded.config.decoder_start_id, loaded.config.eos_id) == (0, writer().config.eos_id)
+    assert (loaded.generates_by.decoder_start_id, loaded.generates_by.eos_ids) == (5, (1, 4))
     loaded.save(tmp_path / "again")
     assert Seq2SeqModel.load(tmp_path / "again").generates_by == loaded.generates_by
 
 
 def test_a_target_that_the_tokenizer_does_not_end_is_refused() -> None:
     model = dataclasses.replace(writer(), tokenizer=Tokenizer.train(["ab"], "char", begins=False))
-    model = dataclasses.replace(model, config=dataclasses.replace(model.config, end_id=5))
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, eos_id=5))
     with pytest.raises(EncodaxError, match="does not end it with token 5"):
         model.encode_pairs([("a", "b")], names=["line 1"])
 

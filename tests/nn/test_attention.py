@@ -12,7 +12,12 @@ from blocks import assert_close, built, normal
 
 from encodax.config import EncoderConfig, RotaryConfig
 from encodax.nn import Encoder, MultiHeadAttention
-from encodax.nn.attention import WHOLE, attention, attention_weights, best_implementation
+from encodax.nn.attention import (
+    SHORT_ROW_IMPLEMENTATION,
+    attention,
+    attention_weights,
+    best_implementation,
+)
 from encodax.nn.kernels import cudnn
 from encodax.nn.kernels.plain import AttentionOptions
 
@@ -167,12 +172,12 @@ def test_an_unknown_implementation_is_an_error() -> None:
 
 
 CHOICES: dict[str, tuple[tuple[int, int, int], dict[str, Any], str]] = {
-    "short rows": ((1, 128, 12), {}, WHOLE),
-    "many short rows": ((64, 128, 12), {}, WHOLE),
-    "a long row, few scores": ((1, 512, 12), {}, WHOLE),
+    "short rows": ((1, 128, 12), {}, SHORT_ROW_IMPLEMENTATION),
+    "many short rows": ((64, 128, 12), {}, SHORT_ROW_IMPLEMENTATION),
+    "a long row, few scores": ((1, 512, 12), {}, SHORT_ROW_IMPLEMENTATION),
     "long rows": ((4, 512, 12), {}, "blocked"),
     "a longer row": ((1, 1024, 12), {}, "blocked"),
-    "short rows, a window": ((4, 256, 12), {"window": 64}, WHOLE),
+    "short rows, a window": ((4, 256, 12), {"window": 64}, SHORT_ROW_IMPLEMENTATION),
     "a long row, a window": ((1, 512, 12), {"window": 64}, "blocked"),
 }
 
@@ -191,10 +196,10 @@ def test_a_form_is_chosen_by_length_on_cpu(case: str, dtype: Any) -> None:
 
 
 def test_the_kernel_is_chosen_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cudnn, "device_refusal", lambda: None)
+    monkeypatch.setattr(cudnn, "why_device_unsupported", lambda: None)
     assert chosen((1, 128, 12), jnp.bfloat16, {}) == "cudnn"
     assert chosen((1, 1024, 12), jnp.float16, {"causal": True}) == "cudnn"
-    assert chosen((1, 128, 12), jnp.float32, {}) == WHOLE
+    assert chosen((1, 128, 12), jnp.float32, {}) == SHORT_ROW_IMPLEMENTATION
     assert chosen((1, 1024, 12), jnp.float32, {}) == "blocked"
     assert chosen((1, 1024, 12), jnp.bfloat16, {"window": 64}) == "blocked"
 

@@ -268,7 +268,7 @@ def test_the_specs_of_a_layer_reach_its_blocks() -> None:
 @pytest.mark.parametrize("silent", ["attention/output", "feed_forward/down"])
 def test_dropout_is_of_what_the_sublayers_add_that_are_said(dropped: Any, silent: str) -> None:
     """A sublayer that adds nothing has nothing to drop."""
-    config = dataclasses.replace(LAYER, dropout_rate=0.5, dropped=dropped)
+    config = dataclasses.replace(LAYER, dropout_rate=0.5, dropout_on=dropped)
     transformed = hk.transform(lambda x, train: EncoderLayer(config)(x, is_training=train))
     x = normal(2, 6, 8)
     shapes = jax.eval_shape(lambda key: transformed.init(key, x, False), jax.random.key(0))

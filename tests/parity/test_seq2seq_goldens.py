@@ -18,7 +18,7 @@ from directories import tensors_of
 from goldens_seq2seq import ALL, FOLDER, pair_of, parts
 
 from encodax.data.packing import assemble_pairs
-from encodax.generation.search import Beams, Ends, Generated, generate, search
+from encodax.generation.search import BeamSearch, DecodingLimits, Generated, beam_search, decode
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.types.batches import PackedBatch, PairBatch
 
@@ -83,15 +83,15 @@ def sources(golden: str) -> tuple[PackedBatch, list[dict[str, Any]]]:
     return assemble_pairs([[pair] for pair in pairs], **size).source, cases
 
 
-def generated(golden: str, beams: Beams | None) -> tuple[Generated, list[dict[str, Any]]]:
+def generated(golden: str, beams: BeamSearch | None) -> tuple[Generated, list[dict[str, Any]]]:
     model, (batch, cases) = parts(golden), sources(golden)
     config = model.config
-    ends = Ends.of(config, MOST)
+    ends = DecodingLimits.of(config, MOST)
 
     def run(source: PackedBatch) -> Generated:
         cache = model.begin(model.params, source, MOST)
         step = functools.partial(model.step, model.params)
-        return generate(step, cache, ends) if beams is None else search(step, cache, ends, beams)
+        return decode(step, cache, ends) if beams is None else beam_search(step, cache, ends, beams)
 
     found: Generated = jax.device_get(jax.jit(run)(batch))
     return found, cases
@@ -124,7 +124,7 @@ def test_the_most_probable_tokens_are_those_of_transformers(golden: str) -> None
 
 @pytest.mark.parametrize("golden", ALL)
 def test_beams_are_those_of_transformers(golden: str) -> None:
-    found, cases = generated(golden, Beams(4, alpha=1.0, offset=0.0))
+    found, cases = generated(golden, BeamSearch(4, length_penalty=1.0, offset=0.0))
     for row, case in enumerate(cases):
         ours = found.token_ids[row, 0, : found.lengths[row, 0]]
         assert ours.tolist() == case["beams"].tolist()

@@ -35,7 +35,7 @@ from encodax.models.encoder_model import Model
 from encodax.pages import run_report
 from encodax.storage import outputs
 from encodax.training.loop.checkpoint import Checkpoints
-from encodax.training.loop.fit import Fitted, Keeping
+from encodax.training.loop.fit import FitResult, RunOutput
 from encodax.training.loop.progress import RunLog
 from encodax.training.step.lora import LoraConfig, save_adapter
 from encodax.training.step.optimizer import make_optimizer
@@ -161,7 +161,7 @@ STEP = {"loss": 0.5, "learning_rate": 1.0, "gradient_norm": 1.0, "tokens_per_sec
 def trains(root: Path) -> None:
     """A run as it is, but that nothing is learned: its log, its model, its checkpoints."""
 
-    def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], keeping: Keeping):
+    def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], keeping: RunOutput):
         with log(2, 0) as entries:
             keeping_checkpoints = Checkpoints(keeping.checkpoints, keep=1)
             for step in (1, 2):
@@ -173,7 +173,7 @@ def trains(root: Path) -> None:
                 keeping_checkpoints.save(at, {})
             keeping_checkpoints.finish()
             keeping_checkpoints.abandon()
-        return Fitted(classifier(), {}, 2, 2, 1.0, 1.0, 0.0, [])
+        return FitResult(classifier(), {}, 2, 2, 1.0, 1.0, 0.0, [])
 
     stand_ins = {"prepare": prepared, "fit": fit, "about": lambda _: FACTS}
     with mock.patch.multiple(training, evaluator=lambda *_: None, **stand_ins):
@@ -228,7 +228,7 @@ def embeds_a_corpus(root: Path) -> None:
     corpus = root / "corpus"
     corpus.mkdir(exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"]}), corpus / "a.parquet")
-    own = partitions.Job(
+    own = partitions.CorpusJob(
         "m", "0", str(corpus), str(root / "vectors"), "text", None, False, None, None, 1
     )
     own, _, todo = partitions.plan(own, ["a.parquet"])

@@ -21,7 +21,7 @@ from encodax.inference.evaluation import evaluator
 from encodax.tasks import embedding as task
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective, Targets
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.text.tokenizer import Tokenizer
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -85,7 +85,7 @@ def placed(
     return ModelOutput(hidden, None, shaped(vectors)), targets
 
 
-def loss_of(output: ModelOutput, targets: Targets, objective: Objective) -> tuple[float, float]:
+def loss_of(output: ModelOutput, targets: Targets, objective: LossOptions) -> tuple[float, float]:
     total, weight = jax.jit(lambda o, t: task.loss(o, t, ANY, objective))(output, targets)
     return float(total), float(weight)
 
@@ -98,7 +98,7 @@ def example_texts(random: np.random.Generator, sizes: list[int]) -> list[list[np
 def test_ranking_is_its_definition_wherever_texts_stand(sizes: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     texts = example_texts(random, sizes)
-    objective = Objective(similarity_loss="ranking", similarity_scale=5.0)
+    objective = LossOptions(similarity_loss="ranking", similarity_scale=5.0)
     for _ in range(2):
         total, weight = loss_of(*placed(texts, None, random), objective)
         np.testing.assert_allclose(total, plain_ranking(texts, 5.0, WIDTH), rtol=1e-5, atol=1e-6)
@@ -111,12 +111,12 @@ def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
     texts = example_texts(random, [2] * count)
     scores = random.choice([-1.0, 0.0, 0.5, 1.0], size=count).tolist()
     output, targets = placed(texts, scores, random)
-    total, weight = loss_of(output, targets, Objective(similarity_loss="cosent"))
+    total, weight = loss_of(output, targets, LossOptions(similarity_loss="cosent"))
     assert weight == count
     np.testing.assert_allclose(
         total / weight, plain_cosent(texts, scores, 20.0), rtol=1e-5, atol=1e-6
     )
-    total, weight = loss_of(output, targets, Objective(similarity_loss="cosine"))
+    total, weight = loss_of(output, targets, LossOptions(similarity_loss="cosine"))
     cosines = [units(first) @ units(second) for first, second in texts]
     np.testing.assert_allclose(total, np.sum(np.square(np.subtract(cosines, scores))), rtol=1e-5)
 
@@ -124,7 +124,7 @@ def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
 def test_matryoshka_is_the_mean_over_widths() -> None:
     random = np.random.default_rng(0)
     texts = example_texts(random, [2, 3, 2])
-    objective = Objective(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
+    objective = LossOptions(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
     total, weight = loss_of(*placed(texts, None, random), objective)
     wanted = np.mean([plain_ranking(texts, 5.0, width) for width in (2, 4, WIDTH)])
     np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-6)
@@ -142,12 +142,12 @@ def test_slopes_are_finite_and_none_for_empty_slots(kind: Any) -> None:
 
     def total(vectors: Any) -> Any:
         found = ModelOutput(output.hidden, None, vectors)
-        return task.loss(found, targets, ANY, Objective(similarity_loss=kind))[0]
+        return task.loss(found, targets, ANY, LossOptions(similarity_loss=kind))[0]
 
     for each in (vectors, output.vectors):
         slope = np.asarray(jax.grad(total)(each))
         assert np.isfinite(slope).all()
-        assert not slope[np.asarray(targets.groups) == 0].any()
+        assert not slope[np.asarray(targets.example_numbers) == 0].any()
     assert slope.any()
 
 
@@ -166,7 +166,7 @@ def same_texts(
     return ModelOutput(jnp.zeros((1, 1, 1, 0)), None, vectors), Targets(*shaped)
 
 
-RANKING = Objective(similarity_loss="ranking", similarity_scale=5.0)
+RANKING = LossOptions(similarity_loss="ranking", similarity_scale=5.0)
 
 
 def test_anchors_that_share_one_positive_are_not_told_apart() -> None:
@@ -272,7 +272,7 @@ def of_scores(*scores: float) -> list[Example]:
 def test_a_loss_that_would_stay_at_0_is_refused(
     kind: Any, examples: list[Example], batch_size: int | None, message: str | None
 ) -> None:
-    objective = Objective(similarity_loss=kind)
+    objective = LossOptions(similarity_loss=kind)
     if message is None:
         task.check_comparable(objective, examples, batch_size)
         return
@@ -295,13 +295,13 @@ def test_texts_that_the_model_reads_alike_are_one(
     encode = tokenizer.encode
     with pytest.raises(EncodaxError, match="every example has the same positive"):
         task.check_comparable(
-            Objective(similarity_loss="ranking"), spelled, 4,
+            LossOptions(similarity_loss="ranking"), spelled, 4,
             lambda text: task.as_read(encode([text])[0]),
         )  # fmt: skip
     model = replace(tiny_model.with_embeddings(), tokenizer=tokenizer)
     equal = [replace(example, others=("a cat",)) for example in spelled]
     found, wanted = (
-        evaluator(model, Dataset.prepare(task, model, each), Objective())(None)
+        evaluator(model, Dataset.prepare(task, model, each), LossOptions())(None)
         for each in (spelled, equal)
     )
     assert found == wanted
@@ -357,15 +357,15 @@ def test_one_kind_of_data_is_wanted() -> None:
 
 def test_the_loss_is_what_the_data_suits() -> None:
     pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 3.0, "line 2", ("b",))
-    assert task.objective_for(Objective(), [pair], 8).similarity_loss == "ranking"
-    assert task.objective_for(Objective(), [scored], 8).similarity_loss == "cosent"
+    assert task.objective_for(LossOptions(), [pair], 8).similarity_loss == "ranking"
+    assert task.objective_for(LossOptions(), [scored], 8).similarity_loss == "cosent"
     for kind, example in (("cosent", pair), ("ranking", scored)):
         with pytest.raises(EncodaxError, match=f"similarity_loss {kind} is not for"):
-            task.objective_for(Objective(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
+            task.objective_for(LossOptions(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
     with pytest.raises(EncodaxError, match="line 2: the score 3 is no cosine, from -1 to 1"):
-        task.objective_for(Objective(similarity_loss="cosine"), [scored], 8)
+        task.objective_for(LossOptions(similarity_loss="cosine"), [scored], 8)
     with pytest.raises(EncodaxError, match=r"widths: 8 is not in 1\.\.7: vectors have 8"):
-        task.objective_for(Objective(widths=(4, 8)), [pair], 8)
+        task.objective_for(LossOptions(widths=(4, 8)), [pair], 8)
 
 
 # Metrics.

@@ -168,7 +168,7 @@ def prepared(
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         data = Dataset.prepare(task, model, examples)
-    return sorted(set(data.owners.tolist())), notes(caplog)
+    return sorted(set(data.example_of.tolist())), notes(caplog)
 
 
 def test_pairs_with_a_text_of_no_token_are_left_out(

@@ -20,7 +20,7 @@ from encodax.families import bert
 from encodax.models.encoder_model import Model
 from encodax.tasks import masked_lm as task
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.task import Example, Objective, Targets
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.text.tokenizer import Tokenizer
 from encodax.types.batches import ModelOutput
 
@@ -53,7 +53,7 @@ def test_what_is_no_text_is_refused(fields: dict[str, Any]) -> None:
 def test_lines_without_text_teach_nothing(model: Model) -> None:
     texts = ("", "the cat", " \n", "\u200b", "a dog")
     data = prepared(model, *texts)
-    assert data.owners.tolist() == [1, 4]
+    assert data.example_of.tolist() == [1, 4]
     batch, targets = data.batch([[1, 0]], BatchShape(2, 32, 2))
     assert np.asarray(batch.lengths).tolist() == [data.lengths[::-1].tolist(), [0, 0]]
     assert data.batch([], BatchShape(1, 32, 2))[1].weights.sum() == 0
@@ -68,7 +68,7 @@ def test_a_corpus_without_text_is_refused(model: Model) -> None:
 def test_a_long_text_is_cut_into_pieces_and_nothing_is_lost(model: Model) -> None:
     whole = model.tokenizer.encode([LONG])[0]
     data = prepared(model, LONG)
-    assert set(data.owners) == {0}
+    assert set(data.example_of) == {0}
     assert (data.lengths[:-1] == 32).all()
     assert data.lengths[-1] <= 32
     inside = [encoding.token_ids[1:-1] for encoding in data.encodings]
@@ -95,7 +95,7 @@ def test_hidden_tokens_are_the_targets(model: Model) -> None:
     data = prepared(model, LONG)
     shape = BatchShape(2, 64, 4)
     batch, targets = data.batch([[0, 1], [2]], shape)
-    objective = Objective(mask_rate=0.3, whole_words=True)
+    objective = LossOptions(mask_rate=0.3, whole_words=True)
     seeds = [(0, 0), (0, 1)]
     hidden, found = perturbed_by_row(data, batch, targets, objective, seeds)
     assert found.tokens is not None
@@ -118,10 +118,10 @@ def test_the_loss_is_the_cross_entropy_of_hidden_tokens(model: Model) -> None:
     batch, _ = prepared(model, "the cat").batch([[0]], BatchShape(1, 6, 1))
     scores = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     wanted = -np.log(scores[0, 0, 2]) - np.log(scores[0, 1, 4])
-    total, weight = task.loss(output, targets, batch, Objective())
+    total, weight = task.loss(output, targets, batch, LossOptions())
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
     assert weight == 2
-    sums = task.sums(output, targets, batch, Objective())
+    sums = task.sums(output, targets, batch, LossOptions())
     assert sums["right"] == sum(np.argmax(logits[0, :2], axis=-1) == [2, 4])
 
 

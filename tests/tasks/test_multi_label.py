@@ -17,7 +17,7 @@ from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.tasks import multi_label
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, Objective, Targets
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.text.tokenizer import Encoding, Tokenizer
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -115,7 +115,7 @@ def test_the_loss_is_the_formula() -> None:
     losses = -(values * np.log(right) + (1 - values) * np.log(1 - right)).mean(-1)
     output = ModelOutput(jnp.zeros((2, 3, 1)), jnp.asarray(logits), None, {})
     targets = Targets(jnp.asarray(values), jnp.asarray(weights))
-    total, weight = multi_label.loss(output, targets, BATCH, Objective())
+    total, weight = multi_label.loss(output, targets, BATCH, LossOptions())
     np.testing.assert_allclose(total, (losses * weights).sum(), rtol=1e-6)
     assert weight == weights.sum()
 

@@ -19,7 +19,7 @@ from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, Objective, Targets
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.text.tokenizer import Encoding, Tokenizer
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -104,7 +104,7 @@ def test_the_loss_is_the_squared_error() -> None:
     weights = random.choice([0.0, 1.0], size=(3, 4)).astype(np.float32)
     output = ModelOutput(jnp.zeros((3, 2, 1)), jnp.asarray(scores)[..., None], None, {})
     targets = Targets(jnp.asarray(values), jnp.asarray(weights))
-    total, weight = regression.loss(output, targets, BATCH, Objective())
+    total, weight = regression.loss(output, targets, BATCH, LossOptions())
     np.testing.assert_allclose(total, ((scores - values) ** 2 * weights).sum(), rtol=1e-6)
     assert weight == weights.sum()
 

@@ -22,7 +22,7 @@ from encodax.inference.predictors import Predictor
 from encodax.models.encoder_model import Model
 from encodax.tasks import reranking
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, Objective, Targets
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
@@ -76,7 +76,7 @@ def test_the_loss_is_the_formula() -> None:
     losses = -(values * np.log(right) + (1 - values) * np.log(1 - right))
     output = ModelOutput(jnp.zeros((3, 2, 1)), jnp.asarray(scores)[..., None], None, {})
     targets = Targets(jnp.asarray(values), jnp.asarray(weights))
-    total, weight = reranking.loss(output, targets, BATCH, Objective())
+    total, weight = reranking.loss(output, targets, BATCH, LossOptions())
     np.testing.assert_allclose(total, (losses * weights).sum(), rtol=1e-6)
     assert weight == weights.sum()
 

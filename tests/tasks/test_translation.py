@@ -24,7 +24,7 @@ from encodax.errors import EncodaxError
 from encodax.models.seq2seq_model import parameter_shapes
 from encodax.tasks import translation
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective, Targets, cross_entropy
+from encodax.tasks.task import Example, LossOptions, Targets, cross_entropy
 from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 ONE = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
@@ -109,9 +109,9 @@ def test_the_whole_target_is_wanted_and_its_end(data: Dataset) -> None:
     model = writer()
     for example, pair, targets in zip(data.examples, data.encodings, data.targets, strict=True):
         assert targets.values.tolist() == pair.wanted.tolist()
-        assert targets.values[-1] == model.config.end_id
+        assert targets.values[-1] == model.config.eos_id
         assert model.tokenizer.decode(targets.values[:-1]) == example.target
-        assert pair.given.token_ids[0] == model.config.begin_id
+        assert pair.given.token_ids[0] == model.config.decoder_start_id
         np.testing.assert_array_equal(pair.given.token_ids[1:], pair.wanted[:-1])
         np.testing.assert_array_equal(targets.weights, np.ones(len(pair.wanted), np.float32))
 
@@ -119,7 +119,7 @@ def test_the_whole_target_is_wanted_and_its_end(data: Dataset) -> None:
 def test_lengths_are_of_both_sides(data: Dataset) -> None:
     wanted = [(len(record["source"]) + 1, len(record["target"]) + 1) for record in REVERSALS]
     assert data.lengths.tolist() == [list(lengths) for lengths in wanted]
-    assert data.owners.tolist() == list(range(len(REVERSALS)))
+    assert data.example_of.tolist() == list(range(len(REVERSALS)))
 
 
 def test_targets_stand_where_the_decoder_is_given_their_pair(data: Dataset) -> None:
@@ -225,7 +225,7 @@ def test_the_smoothed_loss_and_its_gradient_are_those_of_optax(
 
     def own(logits: jax.Array) -> jax.Array:
         output = ModelOutput(jnp.zeros((2, 5, 1)), logits)
-        return translation.loss(output, targets, BATCH, Objective(label_smoothing=smoothing))[0]
+        return translation.loss(output, targets, BATCH, LossOptions(label_smoothing=smoothing))[0]
 
     def wanted(logits: jax.Array) -> jax.Array:
         smooth = optax.smooth_labels(jax.nn.one_hot(values, 7), smoothing)
@@ -244,7 +244,7 @@ def test_an_evaluation_is_not_smoothed() -> None:
     values = right.at[0, 1].set((right[0, 1] + 1) % 5)
     targets = Targets(values, jnp.asarray([[1.0, 1.0, 1.0, 0.0]]))
     output = ModelOutput(jnp.zeros((1, 4, 1)), logits)
-    found = translation.sums(output, targets, BATCH, Objective(label_smoothing=0.3))
+    found = translation.sums(output, targets, BATCH, LossOptions(label_smoothing=0.3))
     logs = np.asarray(jax.nn.log_softmax(logits))[0, range(4), np.asarray(values)[0]]
     assert found.keys() == {"loss", "right", "weight"}
     np.testing.assert_allclose(found["loss"], -logs[:3].sum(), rtol=1e-6)
@@ -274,7 +274,7 @@ REFERENCES = ["the cat sat on a mat .", "the dog ran far away !", "all of that"]
 @pytest.mark.parametrize("tokenize", ["13a", "none", "char"])
 def test_texts_are_compared_by_sacrebleu(tokenize: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(translation, "COUNTED_TOGETHER", 2)
-    found = translation.compared(zip(HYPOTHESES, REFERENCES, strict=True), tokenize=tokenize)
+    found = translation.bleu_and_chrf(zip(HYPOTHESES, REFERENCES, strict=True), tokenize=tokenize)
     assert found["bleu"] == corpus_bleu(HYPOTHESES, [REFERENCES], tokenize=tokenize).score > 0
     assert found["chrf"] == corpus_chrf(HYPOTHESES, [REFERENCES]).score > 0
     assert f"|tok:{tokenize}|" in found["bleu_signature"]
@@ -290,20 +290,20 @@ def test_tokenized_texts_are_no_surprise_where_they_are_said_to_be(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("sacrebleu"), "propagate", True)
     monkeypatch.setattr(translation, "COUNTED_TOGETHER", 100)
-    translation.compared([(HYPOTHESES[0], REFERENCES[0])] * 200, tokenize=tokenize)
+    translation.bleu_and_chrf([(HYPOTHESES[0], REFERENCES[0])] * 200, tokenize=tokenize)
     told = [message for message in caplog.messages if "end in a tokenized period" in message]
     assert len(told) == warnings
 
 
 def test_equal_texts_are_at_a_hundred() -> None:
-    found = translation.compared(zip(REFERENCES, REFERENCES, strict=True))
+    found = translation.bleu_and_chrf(zip(REFERENCES, REFERENCES, strict=True))
     assert found["bleu"] == pytest.approx(100)
     assert found["chrf"] == pytest.approx(100)
 
 
 def test_an_unknown_tokenizer_of_bleu_is_refused() -> None:
     with pytest.raises(EncodaxError, match=r"no tokenizer of BLEU is named 'x'; known: none, zh"):
-        translation.compared(zip(HYPOTHESES, REFERENCES, strict=True), tokenize="x")
+        translation.bleu_and_chrf(zip(HYPOTHESES, REFERENCES, strict=True), tokenize="x")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("\nPlease install:\n\n  more\n"), OSError("gone")])

@@ -83,7 +83,7 @@ def test_pairs_are_refused() -> None:
 
 def test_tokens_have_their_roles() -> None:
     marian, t5 = (Tokenizer.load(TOKENIZERS / family) for family in FAMILIES)
-    assert (marian.end_id, t5.end_id, t5.pad_id) == (0, 1, 0)
+    assert (marian.eos_id, t5.eos_id, t5.pad_id) == (0, 1, 0)
     assert marian.pad_id == marian.vocabulary()["<pad>"] == marian.vocabulary_size - 1
     assert marian.languages == ("deu", "nld")
     assert t5.languages is None
@@ -163,10 +163,10 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = dataclasses.replace(
         writer().config,
         transformer=TransformerConfig(**sides, output_bias=True),
-        begin_id=tokenizer.pad_id,
-        end_id=0,
+        decoder_start_id=tokenizer.pad_id,
+        eos_id=0,
         pad_id=tokenizer.pad_id,
-        never_ids=(tokenizer.pad_id,),
+        suppressed_ids=(tokenizer.pad_id,),
     )
     place = tmp_path_factory.mktemp("marian") / "model"
     Seq2SeqModel.create(config, tokenizer).save(place)

@@ -16,9 +16,9 @@ from encodax import Seq2SeqModel, Translator
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
 from encodax.model_files.run_files import METRICS_FILE, read_curve
-from encodax.tasks.task import Objective
+from encodax.tasks.task import LossOptions
 from encodax.training import TrainResult
-from encodax.training.setup.prepare import Job, prepare
+from encodax.training.setup.prepare import TrainingSetup, prepare
 
 LETTERS = "abcdef"
 PAIRS = [
@@ -52,7 +52,7 @@ def averaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResul
     return out, result
 
 
-def job_of_it() -> Job:
+def job_of_it() -> TrainingSetup:
     return prepare("translation", train=PAIRS, eval=PAIRS[:20], **SMALL, steps=120, seed=1)
 
 
@@ -96,7 +96,7 @@ def test_a_run_that_has_ended_takes_another_mean(averaged: tuple[Path, TrainResu
     )
     assert again.steps == 120
     each = [saved_params(out.with_name("model.checkpoints") / str(step)) for step in (100, 120)]
-    judged = evaluator(result.model, job_of_it().eval, Objective(label_smoothing=0.1))
+    judged = evaluator(result.model, job_of_it().eval, LossOptions(label_smoothing=0.1))
     mean = jax.tree.map(lambda a, b: jax.numpy.asarray((a + b) / 2), *each)
     measured = [entry for entry in result.curve if "eval_perplexity" in entry]
     on_the_way = [entry["eval_perplexity"] for entry in measured if "average" not in entry]

@@ -366,7 +366,7 @@ DryRun = Annotated[
     ),
 ]
 
-_OBJECTIVE = "Objective"
+_OBJECTIVE = "LossOptions"
 _TUNING = "Tuning in part"
 
 
@@ -1290,7 +1290,7 @@ def translate(
     translator = Translator.load(
         model, revision=revision, precision=precision, batch_size=batch_size
     )
-    manner = translator.manner(
+    options = translator.generation_options(
         beams=beams,
         length_penalty=length_penalty,
         early_stopping=_early_stopping(early_stopping),
@@ -1309,7 +1309,7 @@ def translate(
     with sources.open_output(output) as stream:
         live = _live(texts, input, max_wait, stream.flush)
         answers = translator.answers(
-            sources_of, manner, truncate=truncate, empties=empties, live=live
+            sources_of, options, truncate=truncate, empties=empties, live=live
         )
         for example, answer in counted(answers, shown=None if input else False):
             if as_json:

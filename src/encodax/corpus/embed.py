@@ -26,7 +26,7 @@ from encodax.model_files import hub
 from encodax.storage import locks, overlap
 
 if TYPE_CHECKING:
-    from encodax.corpus.partitions import Job, Partition, Written
+    from encodax.corpus.partitions import CorpusJob, Partition, Written
 
 PARTITION_ROWS = 65_536
 """About a minute of a CPU with a small model: what a kill may cost."""
@@ -115,7 +115,7 @@ def embed_corpus(
     partitions.check_on_empty(on_empty)
     folder, names = partitions.find(str(source))
     directory = hub.directory_of(model, revision=revision)
-    job = partitions.Job(
+    job = partitions.CorpusJob(
         model=str(Path(model).resolve()) if os.path.isdir(model) else str(model),
         digest=partitions.at_rest(directory, lambda: partitions.digest(directory)),
         source=folder,
@@ -170,7 +170,7 @@ def _output(out: str, source: str) -> str:
     return out
 
 
-def _run(job: Job, todo: list[Partition], actors: int | None) -> Generator[Written]:
+def _run(job: CorpusJob, todo: list[Partition], actors: int | None) -> Generator[Written]:
     """The partitions as they get written, in any order.
 
     Raises:
@@ -186,7 +186,9 @@ def _run(job: Job, todo: list[Partition], actors: int | None) -> Generator[Writt
             yield written
 
 
-def _answers(job: Job, rows: list[dict[str, Any]], actors: int | None) -> Generator[dict[str, Any]]:
+def _answers(
+    job: CorpusJob, rows: list[dict[str, Any]], actors: int | None
+) -> Generator[dict[str, Any]]:
     """What `Writer` says of each row, by actors of Ray Data."""
     if not rows:
         return

@@ -56,7 +56,7 @@ MENDABLE = (EncodaxError, OSError, pyarrow.ArrowException)
 
 
 @dataclass(frozen=True)
-class Job:
+class CorpusJob:
     """What is embedded, with what, and where to; it travels to the actors."""
 
     model: str
@@ -261,7 +261,7 @@ def at_rest(directory: Path, read: Callable[[], Result]) -> Result:
     return read()
 
 
-def plan(job: Job, names: list[str]) -> tuple[Job, list[Partition], list[Partition]]:
+def plan(job: CorpusJob, names: list[str]) -> tuple[CorpusJob, list[Partition], list[Partition]]:
     """All partitions of the input files, and those that are to be written.
 
     That are those which are not there, and those whose rows have changed since they were written:
@@ -288,7 +288,7 @@ def plan(job: Job, names: list[str]) -> tuple[Job, list[Partition], list[Partiti
     return job, planned, todo
 
 
-def begin(job: Job) -> None:
+def begin(job: CorpusJob) -> None:
     """Write down what an output is made with, unless that was done."""
     system, out = place(job.out)
     path = f"{out}/{MANIFEST}"
@@ -300,7 +300,7 @@ def begin(job: Job) -> None:
     _write_whole(system, path, lambda stream: stream.write(text.encode()))
 
 
-def check_output(job: Job, planned: Iterable[Partition]) -> dict[str, dict[str, Any]]:
+def check_output(job: CorpusJob, planned: Iterable[Partition]) -> dict[str, dict[str, Any]]:
     """What each partition that is there, with all its rows, was made of.
 
     `truncate` may differ from the run before: a text that fits has the same vector with it. While
@@ -341,7 +341,7 @@ def check_output(job: Job, planned: Iterable[Partition]) -> dict[str, dict[str, 
     return marks
 
 
-def _check_precision(job: Job, made: set[str]) -> None:
+def _check_precision(job: CorpusJob, made: set[str]) -> None:
     """Refuse to mix vectors of two precisions.
 
     Raises:
@@ -358,14 +358,14 @@ def _check_precision(job: Job, made: set[str]) -> None:
         )
 
 
-def _parquets(job: Job) -> list[str]:
+def _parquets(job: CorpusJob) -> list[str]:
     """The names of the Parquet files of the output."""
     system, out = place(job.out)
     names = sorted(os.path.relpath(path, out) for path in _of_output(system, out))
     return [name for name in names if name.endswith(".parquet") and not _hidden(name)]
 
 
-def _manifest(job: Job) -> dict[str, Any] | None:
+def _manifest(job: CorpusJob) -> dict[str, Any] | None:
     """What the output was begun with; None where that is not said."""
     system, out = place(job.out)
     path = f"{out}/{MANIFEST}"
@@ -383,7 +383,7 @@ def _manifest(job: Job) -> dict[str, Any] | None:
     return found
 
 
-def _footer(job: Job, name: str) -> tuple[int, dict[str, Any] | None] | None:
+def _footer(job: CorpusJob, name: str) -> tuple[int, dict[str, Any] | None] | None:
     """Rows of an output file, and what it says it was made of; None where it is broken."""
     system, out = place(job.out)
     try:
@@ -398,7 +398,7 @@ def _footer(job: Job, name: str) -> tuple[int, dict[str, Any] | None] | None:
     return metadata.num_rows, mark if all(key in mark for key in MARKED) else None
 
 
-def _compare(job: Job, old: Mapping[str, Any], keys: Iterable[str]) -> None:
+def _compare(job: CorpusJob, old: Mapping[str, Any], keys: Iterable[str]) -> None:
     """Refuse to go on with what was begun with other choices.
 
     Raises:
@@ -453,7 +453,7 @@ def _alone(column: pyarrow.Array) -> pyarrow.Array:
 
 
 def changed_since(
-    job: Job, planned: Iterable[Partition], marks: Mapping[str, Mapping[str, Any]]
+    job: CorpusJob, planned: Iterable[Partition], marks: Mapping[str, Mapping[str, Any]]
 ) -> list[Partition]:
     """The partitions whose rows are others than those they were made of."""
     of_file = {
@@ -474,7 +474,7 @@ def changed_since(
         return [part for own in pool.map(changed, of_file.values()) for part in own]
 
 
-def _digests(job: Job, parts: list[Partition]) -> list[str]:
+def _digests(job: CorpusJob, parts: list[Partition]) -> list[str]:
     """The digests of the first partitions of one file, read once."""
     system, source = place(job.source)
     found = [Rows() for _ in parts]
@@ -510,7 +510,7 @@ def cut(
 
 
 @contextmanager
-def swept(job: Job) -> Iterator[None]:
+def swept(job: CorpusJob) -> Iterator[None]:
     """Remove, before and after, what attempts left that were killed."""
     _sweep(job)
     try:
@@ -519,7 +519,7 @@ def swept(job: Job) -> Iterator[None]:
         _sweep(job)
 
 
-def _sweep(job: Job) -> None:
+def _sweep(job: CorpusJob) -> None:
     system, out = place(job.out)
     for path in _of_output(system, out):
         whole = outputs.finished_name(path.rpartition("/")[2])
@@ -550,7 +550,7 @@ def _write_whole(system: fs.FileSystem, path: str, write: Callable[[Any], object
 class Writer:
     """Embeds the partitions of a job, one at a time; each actor is one."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: CorpusJob):
         """Load nothing yet, so that what is wrong with the model is an answer, not a death."""
         self.job = job
 

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 
 from encodax.types.batches import PackedBatch
 
-MASKED = 0.8
+MASKED_SHARE = 0.8
 """Share of the chosen tokens that become the mask token, ..."""
-REPLACED = 0.1
+REPLACED_SHARE = 0.1
 """... and share that become a random one; the others stay as they are."""
 
 
@@ -71,8 +71,8 @@ def mask(
     labels[rows, places] = token_ids[rows, columns]
 
     fate = random.random(len(rows))
-    shown = np.where(fate < MASKED, mask_id, labels[rows, places])
-    is_replaced = (fate >= MASKED) & (fate < MASKED + REPLACED)
+    shown = np.where(fate < MASKED_SHARE, mask_id, labels[rows, places])
+    is_replaced = (fate >= MASKED_SHARE) & (fate < MASKED_SHARE + REPLACED_SHARE)
     shown[is_replaced] = random.choice(ordinary, np.count_nonzero(is_replaced))
     hidden = token_ids.copy()
     hidden[rows, columns] = shown

@@ -245,7 +245,7 @@ def until_error(
 
 
 @dataclass(eq=False)
-class Job:
+class PendingSequence:
     """A sequence on its way through a model."""
 
     encoding: Encoding
@@ -297,11 +297,11 @@ class Packer:
     def __init__(self, shapes: Shapes):
         """Begin with nothing that waits."""
         self._shapes = shapes
-        self._waiting: list[Job] = []
+        self._waiting: list[PendingSequence] = []
 
     def add(
-        self, jobs: Sequence[Job], *, is_last: bool
-    ) -> list[tuple[list[list[Job]], PackedBatch]]:
+        self, jobs: Sequence[PendingSequence], *, is_last: bool
+    ) -> list[tuple[list[list[PendingSequence]], PackedBatch]]:
         """The batches that can go now, each with the jobs of its rows.
 
         Args:
@@ -313,7 +313,7 @@ class Packer:
         smallest = min(USUAL_ROW, row_that_holds(sum(lengths))) if is_last else USUAL_ROW
         longest = max(smallest, row_that_holds(max(lengths, default=0)))
         kinds = [(row, slots_of_row(row)) for row in ROW_TOKENS if smallest <= row <= longest]
-        by_length: dict[int, list[list[Job]]] = {}
+        by_length: dict[int, list[list[PendingSequence]]] = {}
         for row_tokens, row in best_fit_of_lengths(lengths, kinds):
             by_length.setdefault(row_tokens, []).append([jobs[index] for index in row])
         batches, self._waiting = [], []
@@ -328,8 +328,8 @@ class Packer:
         return batches
 
     def _split(
-        self, rows: list[list[Job]], row_tokens: int, is_last: bool
-    ) -> tuple[list[tuple[int, list[list[Job]]]], list[list[Job]]]:
+        self, rows: list[list[PendingSequence]], row_tokens: int, is_last: bool
+    ) -> tuple[list[tuple[int, list[list[PendingSequence]]]], list[list[PendingSequence]]]:
         """Rows in batches, each with its B; and those that wait: they fill none, and may."""
         row_counts = self._shapes.row_counts(row_tokens)
         rows = sorted(rows, key=lambda row: not _must_go(row))
@@ -342,7 +342,7 @@ class Packer:
         return going, rows
 
 
-def _assembled(rows: list[list[Job]], row_count: int, row_tokens: int) -> PackedBatch:
+def _assembled(rows: list[list[PendingSequence]], row_count: int, row_tokens: int) -> PackedBatch:
     return assemble(
         [[job.encoding for job in row] for row in rows],
         row_count=row_count,
@@ -351,5 +351,5 @@ def _assembled(rows: list[list[Job]], row_count: int, row_tokens: int) -> Packed
     )
 
 
-def _must_go(row: list[Job]) -> bool:
+def _must_go(row: list[PendingSequence]) -> bool:
     return any(job.has_waited for job in row)

@@ -36,7 +36,7 @@ from encodax.pages.report import (
     TaggedText,
     TaggedTexts,
 )
-from encodax.training.loop.fit import Fitted
+from encodax.training.loop.fit import FitResult
 from encodax.types.batches import Span
 from encodax.types.inspection import AttentionMaps
 
@@ -49,10 +49,10 @@ PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "babel", "dateparser")
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """All that the report is made of."""
 
-    fitted: Fitted
+    fitted: FitResult
     dated: Sequence[DatedText]
     """What the encoder was judged by."""
     spans: Sequence[tuple[Span, ...]]
@@ -71,7 +71,7 @@ class Material:
     """Of act two."""
 
 
-def render(material: Material) -> str:
+def render(material: ReportData) -> str:
     """The page as HTML."""
     encoder, dateparser = material.encoder, material.dateparser
     highlights = (
@@ -108,7 +108,7 @@ def render(material: Material) -> str:
     )
 
 
-def _comparison(material: Material) -> Section:
+def _comparison(material: ReportData) -> Section:
     rows = [
         ("encoder", material.encoder),
         ("sequence to sequence", material.writing.measurement),
@@ -149,7 +149,7 @@ def _comparison(material: Material) -> Section:
     )
 
 
-def _languages(material: Material) -> Section:
+def _languages(material: ReportData) -> Section:
     encoder = material.encoder.match.by_language
     dateparser = material.dateparser.match.by_language
     both = [language for language in encoder if language in dateparser]
@@ -176,7 +176,7 @@ def _languages(material: Material) -> Section:
     )
 
 
-def _examples(material: Material) -> Section:
+def _examples(material: ReportData) -> Section:
     shown = [index for language in SHOWN_LANGUAGES for index in _right(material, language)[:1]]
     return Section(
         "Dates and their tags",
@@ -191,7 +191,7 @@ def _examples(material: Material) -> Section:
     )
 
 
-def _mistakes(material: Material) -> Section:
+def _mistakes(material: ReportData) -> Section:
     wrong = [
         index
         for index, written in enumerate(material.dated)
@@ -207,7 +207,7 @@ def _mistakes(material: Material) -> Section:
     )
 
 
-def _right(material: Material, language: str) -> list[int]:
+def _right(material: ReportData, language: str) -> list[int]:
     """Which dates of a language, written in full, the encoder read right."""
     return [
         index
@@ -217,7 +217,7 @@ def _right(material: Material, language: str) -> list[int]:
     ]
 
 
-def _tagged(material: Material, indices: Sequence[int], caption: str) -> TaggedTexts:
+def _tagged(material: ReportData, indices: Sequence[int], caption: str) -> TaggedTexts:
     texts = [material.dated[index].text for index in indices]
     by_rules = read_with_dateparser(texts, LANGUAGES)
     items = []
@@ -241,7 +241,7 @@ def _tagged(material: Material, indices: Sequence[int], caption: str) -> TaggedT
     return TaggedTexts(caption, tuple(items), KINDS)
 
 
-def _learning(material: Material) -> Section:
+def _learning(material: ReportData) -> Section:
     fitted = material.fitted
     return Section(
         "How it learned",
@@ -272,7 +272,7 @@ def shown_in_maps(dated: Sequence[DatedText]) -> str:
     return max(in_language or [dated[0].text], key=len)
 
 
-def _attention(material: Material) -> Section:
+def _attention(material: ReportData) -> Section:
     text = shown_in_maps(material.dated)
     model = material.fitted.model
     assert isinstance(model, Model)
@@ -304,7 +304,7 @@ def _heads(looks: AttentionMaps) -> tuple[str, ...]:
     )
 
 
-def _positions(material: Material) -> Section:
+def _positions(material: ReportData) -> Section:
     learned = np.asarray(material.fitted.model.params["encoder/embeddings/position"]["w"])
     fixed = np.asarray(sinusoidal_table(*learned.shape))
     longest = max(len(written.text) for written in material.dated) + 2
@@ -333,7 +333,7 @@ def _positions(material: Material) -> Section:
     )
 
 
-def _writer(material: Material) -> Section:
+def _writer(material: ReportData) -> Section:
     writing = material.writing
     fitted = writing.fitted
     wrong = [
@@ -410,7 +410,7 @@ def _answers(outcome: Outcome) -> Section:
     )
 
 
-def _machine(material: Material) -> Section:
+def _machine(material: ReportData) -> Section:
     count = material.fitted.model.parameter_count()
     settings = ", ".join(f"{name} {value}" for name, value in material.choices.items())
     return Section(
@@ -448,7 +448,7 @@ def _percent(share: float) -> str:
     return f"{share:.2%}"
 
 
-def _seconds(material: Material) -> str:
+def _seconds(material: ReportData) -> str:
     return f"{material.fitted.seconds:.0f} s"
 
 

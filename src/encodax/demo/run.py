@@ -181,7 +181,7 @@ def run_demo(
             passages = out / PASSAGES_FILE
         summary = _summary(trained, reading.measurement, untold, written, seed)
         _write_json(place / SUMMARY_FILE, {**summary, "act_two": outcome.summary()})
-        material = page.Material(
+        material = page.ReportData(
             trained, data.evaluation, reading.spans, reading.answers,
             encoder=reading.measurement, dateparser=untold, told=told, writing=written,
             choices={**CHOICES, "steps": steps, "seed": seed, "train_size": len(data.train)},

@@ -20,7 +20,7 @@ from encodax.demo.dates import DatedText, exact_match
 from encodax.inference.translator import Translator
 from encodax.inspection.inspector import Inspector
 from encodax.models.seq2seq_model import Seq2SeqModel
-from encodax.training.loop.fit import Fitted
+from encodax.training.loop.fit import FitResult
 from encodax.training.train import train
 from encodax.types.inspection import AttentionMaps
 
@@ -46,7 +46,7 @@ CHOICES: dict[str, Any] = {
 class Writing:
     """What the decoder wrote."""
 
-    fitted: Fitted
+    fitted: FitResult
     answers: list[str]
     measurement: Measurement
     looks: AttentionMaps
@@ -61,7 +61,7 @@ def train_writer(
     steps: int = STEPS,
     out: Path | None = None,
     console: Console | None = None,
-) -> Fitted:
+) -> FitResult:
     """Train a Transformer from scratch to write ISO dates."""
     return train(
         "translation",
@@ -79,7 +79,7 @@ def _records(dated: Sequence[DatedText]) -> list[dict[str, str]]:
     return [{"source": written.text, "target": written.iso} for written in dated]
 
 
-def write(fitted: Fitted, dated: Sequence[DatedText], shown: str) -> Writing:
+def write(fitted: FitResult, dated: Sequence[DatedText], shown: str) -> Writing:
     """Write the ISO dates of texts, greedily. Compilation is left out of the time.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, electra
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
 
 LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.0."
@@ -30,7 +30,7 @@ ENCODER: Table = {
 DROPOUT = "classifier_dropout_prob", "hidden_dropout_prob"
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """BERT's, in groups of layers with the same parameters; always with the widening layer."""
     groups = published.integer("num_hidden_groups", least=1)
     if shape.layers % groups:
@@ -41,12 +41,12 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     each = shape.layers // groups
     return shape.encoder(
         embeddings={**electra.narrow(shape, published), "projected_width": shape.width},
-        layer={"dropped": "attention"},
+        layer={"dropout_on": "attention"},
         parameter_groups=tuple(layer // each for layer in range(shape.layers)),
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """BERT's; the masked LM's dense layer goes to the width of the embeddings."""
     plain = plain_head(kind, classes, shape, published.rate(*DROPOUT))
     if kind == "vocabulary":
@@ -104,12 +104,12 @@ FAMILY = PublishedFamily(
         "it is of the code that ALBERT was first published with, and none of its encoder",
     ),
     fixed={"inner_group_num": 1, "position_embedding_type": "absolute"},
-    strays=(
+    ignored_tensors=(
         r"albert\.embeddings\.position_ids",
         r"albert\.pooler\.(weight|bias)",
         r"sop_classifier\.classifier\.(weight|bias)",
     ),
-    copies={
+    tensor_aliases={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     },

@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.config import NormConfig, TransformerConfig
 from encodax.families import marian
-from encodax.families.published import Published
+from encodax.families.published import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import NORM, TABLE, Table
 
@@ -32,7 +32,7 @@ STACKS: Table = {
 }
 
 
-def transformer(published: Published) -> TransformerConfig:
+def transformer(published: ConfigReader) -> TransformerConfig:
     """The stacks."""
     embeddings = {
         "positions": "learned",
@@ -62,5 +62,5 @@ FAMILY = Seq2SeqFamily(
     refused={**marian.REFUSED, "static_position_embeddings": True, "normalize_embedding": False},
     aliases=marian.ALIASES,
     fixed=marian.FIXED,
-    copies=marian.COPIES,
+    tensor_aliases=marian.COPIES,
 )

@@ -6,9 +6,9 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.families.published import (
-    Published,
+    BaseSpec,
+    ConfigReader,
     PublishedFamily,
-    Shape,
     dropout_of_head,
     plain_head,
 )
@@ -55,12 +55,12 @@ def classes_of(name: str, *, span: bool = True, **others: str) -> dict[HeadKind 
     return {**classes, "span": f"{name}ForQuestionAnswering"} if span else classes
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """The encoder."""
     return shape.encoder()
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """The head of a kind."""
     return plain_head(kind, classes, shape, published.rate(*DROPOUT))
 
@@ -113,12 +113,12 @@ FAMILY = PublishedFamily(
         "is_decoder": False,
         "add_cross_attention": False,
     },
-    strays=(
+    ignored_tensors=(
         r"bert\.embeddings\.position_ids",
         r"bert\.pooler\.dense\.(weight|bias)",
         r"cls\.seq_relationship\.(weight|bias)",
     ),
-    copies={
+    tensor_aliases={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

@@ -13,9 +13,9 @@ from encodax.errors import EncodaxError
 from encodax.families import bert, harmless
 from encodax.families.published import (
     ACTIVATIONS,
-    Published,
+    BaseSpec,
+    ConfigReader,
     PublishedFamily,
-    Shape,
     plain_head,
     published_name,
 )
@@ -36,7 +36,7 @@ TERMS = ("c2p", "p2c")
 DROPOUT = "cls_dropout", "hidden_dropout_prob"
 
 
-def _terms(published: Published) -> set[str]:
+def _terms(published: ConfigReader) -> set[str]:
     named = published["pos_att_type"] or []
     terms = [term.strip() for term in named.lower().split("|")] if isinstance(named, str) else named
     if not isinstance(terms, list) or not all(term in TERMS for term in terms):
@@ -44,7 +44,7 @@ def _terms(published: Published) -> set[str]:
     return set(terms)
 
 
-def _relative(shape: Shape, published: Published) -> DisentangledConfig | None:
+def _relative(shape: BaseSpec, published: ConfigReader) -> DisentangledConfig | None:
     if not published.flag("relative_attention"):
         return None
     stated = published.integer("max_relative_positions", least=-1)
@@ -63,7 +63,7 @@ def _relative(shape: Shape, published: Published) -> DisentangledConfig | None:
     )
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """BERT's; absolute positions are left out where the configuration says so."""
     if published.integer("conv_kernel_size"):
         raise EncodaxError("config.json: the convolution (conv_kernel_size) is not supported")
@@ -80,7 +80,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """BERT's, with a GELU and a dropout before it."""
     rate = DROPOUT if kind == "sequence" else ("hidden_dropout_prob",)
     plain = plain_head(kind, classes, shape, published.rate(*rate))
@@ -167,12 +167,12 @@ FAMILY = PublishedFamily(
         (r"^lm_predictions\.lm_head\.(dense|LayerNorm)", r"cls.predictions.transform.\1"),
         (r"^lm_predictions\.lm_head", "cls.predictions"),
     ),
-    strays=(
+    ignored_tensors=(
         r"deberta\.embeddings\.position_ids",
         r"mask_predictions\..*",
         r"cls\.predictions\.(bias|transform\.(dense|LayerNorm)\.(weight|bias))",
     ),
-    copies={
+    tensor_aliases={
         "cls.predictions.decoder.weight": "deberta.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

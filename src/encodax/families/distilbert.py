@@ -7,7 +7,7 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.families import bert, harmless
-from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import KEYS, BaseSpec, ConfigReader, PublishedFamily, plain_head
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 LAYER = "distilbert.transformer.layer.{}."
@@ -28,12 +28,12 @@ DROPOUTS = {"sequence": "seq_classif_dropout", "span": "qa_dropout"}
 """Kind of head -> key of its dropout."""
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """BERT's; dropout follows the feed-forward network alone, and sinusoids are a table too."""
-    return shape.encoder(layer={"dropped": "feed_forward"})
+    return shape.encoder(layer={"dropout_on": "feed_forward"})
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """BERT's, with a ReLU, and each its own dropout."""
     plain = plain_head(kind, classes, shape, published.rate("dropout"))
     if kind in DROPOUTS:
@@ -96,6 +96,6 @@ FAMILY = PublishedFamily(
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",
     },
-    strays=(r"distilbert\.embeddings\.position_ids",),
-    copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    ignored_tensors=(r"distilbert\.embeddings\.position_ids",),
+    tensor_aliases={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
 )

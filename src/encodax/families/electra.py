@@ -7,22 +7,22 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.families import bert, roberta
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
 from encodax.families.tensors import LINEAR, NORM
 
 
-def narrow(shape: Shape, published: Published) -> dict[str, Any]:
+def narrow(shape: BaseSpec, published: ConfigReader) -> dict[str, Any]:
     """Embeddings of width E, and a layer that widens them where E is not D."""
     width = published.integer("embedding_size", least=1)
     return {"width": width, "projected_width": None if width == shape.width else shape.width}
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """BERT's, with embeddings of their own width."""
     return shape.encoder(embeddings=narrow(shape, published))
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """RoBERTa's with a GELU; the masked LM's dense layer goes to the width of the embeddings."""
     plain = roberta.twice_dropped(plain_head(kind, classes, shape, published.rate(*bert.DROPOUT)))
     if kind == "vocabulary":
@@ -63,9 +63,9 @@ FAMILY = PublishedFamily(
         ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
         "it is of the head on multiple choices alone",
     ),
-    strays=(
+    ignored_tensors=(
         r"electra\.embeddings\.position_ids",
         r"discriminator_predictions\.(dense|dense_prediction)\.(weight|bias)",
     ),
-    copies={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    tensor_aliases={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
 )

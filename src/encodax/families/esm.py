@@ -15,9 +15,9 @@ from encodax.errors import EncodaxError
 from encodax.families import bert, harmless, roberta
 from encodax.families.published import (
     KEYS,
-    Published,
+    BaseSpec,
+    ConfigReader,
     PublishedFamily,
-    Shape,
     plain_head,
     rotary,
 )
@@ -40,7 +40,7 @@ OFFSET = 2
 """`max_position_embeddings` counts two rows that no token takes, as RoBERTa's."""
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """Pre-norm; embeddings have neither norm nor dropout, and masks drop out of them.
 
     Raises:
@@ -71,7 +71,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """RoBERTa's, with the encoder's dropout."""
     plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
     return roberta.lm_head(roberta.twice_dropped(plain))
@@ -131,11 +131,11 @@ FAMILY = PublishedFamily(
         "hidden_act": harmless.UNREAD,
         "vocab_list": "it is of models that fold proteins",
     },
-    strays=(
+    ignored_tensors=(
         r"esm\.(encoder\.layer\.(\d+|\*)\.attention\.self\.)?rotary_embeddings\.inv_freq",
         r"esm\.contact_head\.regression\.(weight|bias)",
         r"esm\.embeddings\.(position_embeddings\.weight|position_ids)",
         r"esm\.pooler\.dense\.(weight|bias)",
     ),
-    copies={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
+    tensor_aliases={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
 )

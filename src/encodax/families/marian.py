@@ -20,7 +20,7 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families.published import ACTIVATIONS, Published, published_name
+from encodax.families.published import ACTIVATIONS, ConfigReader, published_name
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, NORM, TABLE, Leaves, Table, Tensor
 
@@ -95,7 +95,7 @@ FIXED: dict[str, Any] = {
 
 
 def stacks(
-    published: Published,
+    published: ConfigReader,
     embeddings: dict[str, Any],
     *,
     output_bias: bool = True,
@@ -175,7 +175,7 @@ def keys(config: TransformerConfig) -> dict[str, Any]:
     return published
 
 
-def transformer(published: Published) -> TransformerConfig:
+def transformer(published: ConfigReader) -> TransformerConfig:
     """The stacks."""
     positions = published.integer("max_position_embeddings", least=1)
     return stacks(published, {"positions": "sinusoidal_halves", "max_positions": positions})
@@ -191,7 +191,7 @@ FAMILY = Seq2SeqFamily(
     refused={**REFUSED, "static_position_embeddings": False, "normalize_embedding": True},
     aliases=ALIASES,
     fixed={**FIXED, "share_encoder_decoder_embeddings": True},
-    copies=COPIES,
-    strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+    tensor_aliases=COPIES,
+    ignored_tensors=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
     never=lambda pad_id: (pad_id,),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.config import NormConfig, TransformerConfig
 from encodax.families import bart, marian
-from encodax.families.published import Published
+from encodax.families.published import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import Table
 
@@ -18,7 +18,7 @@ IDS = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
 STACKS: Table = {**bart.STACKS, **marian.FINAL_NORMS}
 
 
-def transformer(published: Published) -> TransformerConfig:
+def transformer(published: ConfigReader) -> TransformerConfig:
     """The stacks."""
     embeddings: dict[str, Any] = {
         "positions": "learned",
@@ -43,5 +43,5 @@ FAMILY = Seq2SeqFamily(
     },
     aliases=marian.ALIASES,
     fixed=marian.FIXED,
-    copies=marian.COPIES,
+    tensor_aliases=marian.COPIES,
 )

@@ -23,9 +23,9 @@ from encodax.errors import EncodaxError
 from encodax.families import bert, harmless
 from encodax.families.published import (
     ACTIVATIONS,
-    Published,
+    BaseSpec,
+    ConfigReader,
     PublishedFamily,
-    Shape,
     published_name,
     rope_parameters,
     rotary,
@@ -54,7 +54,7 @@ KINDS = {"full_attention": True, "sliding_attention": False}
 POOLINGS = {"cls": "cls", "mean": "mean"}
 
 
-def _rotary(shape: Shape, published: Published) -> dict[bool, RotaryConfig]:
+def _rotary(shape: BaseSpec, published: ConfigReader) -> dict[bool, RotaryConfig]:
     """Rotary positions of global and of local layers: two forms are published."""
     stated = rope_parameters(published["rope_parameters"] or {})
     if not set(stated) <= set(KINDS):
@@ -66,7 +66,7 @@ def _rotary(shape: Shape, published: Published) -> dict[bool, RotaryConfig]:
     }
 
 
-def _is_global(shape: Shape, published: Published) -> list[bool]:
+def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
     """For each layer, whether it attends globally: two forms are published."""
     named = published["layer_types"]
     if named is None:
@@ -85,7 +85,7 @@ def known(names: list[Any]) -> bool:
     return all(isinstance(name, str) and name in KINDS for name in names)
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """The stack; its first layer has no norm before attention: the embeddings have had one."""
     norm = NormConfig(shape.norm_eps, bias=published.flag("norm_bias"))
     biases = published.flag("attention_bias")
@@ -102,7 +102,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
             "biases": published.flag("mlp_bias"),
             "dropout_rate": published.rate("mlp_dropout"),
         },
-        layer={"norm": norm, "placement": "pre", "dropped": "attention"},
+        layer={"norm": norm, "placement": "pre", "dropout_on": "attention"},
         final_norm=norm,
     )
     window = published.integer("local_attention", least=2) // 2
@@ -119,7 +119,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     return replace(plain, layers=tuple(layer(*each) for each in layers))
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """Dense, activation and norm before every output, after pooling where there is one."""
     is_vocabulary = kind == "vocabulary"
     return HeadConfig(
@@ -236,5 +236,5 @@ FAMILY = PublishedFamily(
         "sparse_pred_ignore_index": harmless.TRAINING,
         "sparse_prediction": harmless.TRAINING,
     },
-    copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
+    tensor_aliases={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, RelativeBiasConfig
 from encodax.families import bert, roberta
-from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import KEYS, BaseSpec, ConfigReader, PublishedFamily, plain_head
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, Tensor
 
 LAYER = "mpnet.encoder.layer.{}."
@@ -32,7 +32,7 @@ PAD_ID = 1
 """Nor has it another padding for positions."""
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """RoBERTa's, with the bias."""
     return shape.encoder(
         embeddings=roberta.after_padding(shape, PAD_ID),
@@ -40,7 +40,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """RoBERTa's, with the encoder's dropout."""
     plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
     return roberta.lm_head(roberta.twice_dropped(plain))
@@ -68,8 +68,8 @@ FAMILY = PublishedFamily(
     },
     defaults={**bert.FAMILY.defaults, "pad_token_id": 1},
     fixed={"relative_attention_num_buckets": BUCKETS},
-    strays=(r"mpnet\.embeddings\.position_ids", r"mpnet\.pooler\.dense\.(weight|bias)"),
-    copies={
+    ignored_tensors=(r"mpnet\.embeddings\.position_ids", r"mpnet\.pooler\.dense\.(weight|bias)"),
+    tensor_aliases={
         "lm_head.decoder.weight": "mpnet.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
     },

@@ -15,7 +15,7 @@ from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings
 
 MODEL_TYPE = "encodax"
-copies: Mapping[str, str] = {}
+tensor_aliases: Mapping[str, str] = {}
 
 AnyConfig = ModelConfig | Seq2SeqConfig
 
@@ -35,7 +35,7 @@ def file_name(config: AnyConfig, name: str) -> str:
     return name
 
 
-def is_stray(config: AnyConfig, name: str) -> bool:
+def is_ignored(config: AnyConfig, name: str) -> bool:
     """Nothing else may be in the file."""
     return False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig
 from encodax.families import harmless
-from encodax.families.native import canonical, copies, file_name, is_stray, tensor
+from encodax.families.native import canonical, file_name, is_ignored, tensor, tensor_aliases
 from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings
 
@@ -16,11 +16,11 @@ __all__ = [
     "MODEL_TYPE",
     "account",
     "canonical",
-    "copies",
     "file_name",
-    "is_stray",
+    "is_ignored",
     "read_config",
     "tensor",
+    "tensor_aliases",
     "write_config",
 ]
 

@@ -13,9 +13,9 @@ from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, harmless
 from encodax.families.published import (
-    Published,
+    BaseSpec,
+    ConfigReader,
     PublishedFamily,
-    Shape,
     check_fixed,
     plain_head,
     rotary,
@@ -71,7 +71,7 @@ def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The authors' form to that of transformers."""
     if "n_embd" not in published:
         return published
-    as_published = Published(published, {})
+    as_published = ConfigReader(published, {})
     check_fixed(as_published, {key: (value,) for key, value in AUTHORS_FIXED.items()})
     base = published.get("rotary_emb_base", BASE)
     own = {"rope_parameters": {"rope_theta": base}, "hidden_act": "silu"}
@@ -82,7 +82,7 @@ def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
 BASE = 1000.0
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """BERT's, with rotary positions and gates in place of learned positions and biases."""
     turned = rotary(shape, published, published["rope_parameters"], published["rope_theta"])
     return shape.encoder(
@@ -92,7 +92,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """BERT's."""
     return plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
 
@@ -152,8 +152,8 @@ FAMILY = PublishedFamily(
         "use_xentropy": harmless.TRAINING,
     },
     renames=((r"^bert\.", "nomic_bert."),),
-    strays=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),
-    copies={
+    ignored_tensors=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),
+    tensor_aliases={
         "cls.predictions.decoder.weight": "nomic_bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

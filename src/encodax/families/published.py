@@ -1,6 +1,6 @@
 """What published families share: reading and writing `config.json`, and naming tensors.
 
-A family is a `PublishedFamily`: key names, options, tables. `Shape` is what nearly all published
+A family is a `PublishedFamily`: key names, options, tables. `BaseSpec` is what nearly all published
 configurations say, under one name or another.
 """
 
@@ -69,11 +69,11 @@ KEYS = {
     "attention_dropout_rate": "attention_probs_dropout_prob",
     "pad_id": "pad_token_id",
 }
-"""Field of `Shape` -> its key in BERT's configuration, and in that of most."""
+"""Field of `BaseSpec` -> its key in BERT's configuration, and in that of most."""
 
 
 @dataclass(frozen=True)
-class Shape:
+class BaseSpec:
     """What the configurations of nearly all families say."""
 
     vocabulary_size: int
@@ -132,7 +132,7 @@ class Shape:
         )
 
 
-def shape_of(config: ModelConfig) -> Shape:
+def shape_of(config: ModelConfig) -> BaseSpec:
     """The shape of a model.
 
     Raises:
@@ -142,7 +142,7 @@ def shape_of(config: ModelConfig) -> Shape:
     if not encoder.layers:
         raise EncodaxError("a published model has at least one layer")
     embeddings, layer = encoder.embeddings, encoder.layers[-1]
-    return Shape(
+    return BaseSpec(
         vocabulary_size=embeddings.vocabulary_size,
         width=embeddings.model_width,
         layers=len(encoder.layers),
@@ -158,7 +158,7 @@ def shape_of(config: ModelConfig) -> Shape:
     )
 
 
-class Published:
+class ConfigReader:
     """A published configuration, read with the class's own defaults, and checked."""
 
     def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]):
@@ -224,7 +224,7 @@ class Published:
             raise EncodaxError(f"config.json: {key} {value!r} is not supported; known: {names}")
         return known[value]
 
-    def shape(self, keys: Mapping[str, str]) -> Shape:
+    def shape(self, keys: Mapping[str, str]) -> BaseSpec:
         """The shape, under these keys."""
         readers: dict[str, Callable[[str], Any]] = {
             "activation": lambda key: self.one_of(key, ACTIVATIONS),
@@ -240,7 +240,7 @@ class Published:
             return self.integer(key, least=1)
 
         fields = {name: readers.get(name, count)(key) for name, key in keys.items()}
-        shape = Shape(**fields)
+        shape = BaseSpec(**fields)
         if shape.width % shape.heads:
             raise EncodaxError(
                 f"config.json: {keys['width']} {shape.width} is not a multiple of "
@@ -250,7 +250,7 @@ class Published:
 
 
 def rotary(
-    shape: Shape, published: Published, stated: Mapping[str, Any] | None, base: Any
+    shape: BaseSpec, published: ConfigReader, stated: Mapping[str, Any] | None, base: Any
 ) -> RotaryConfig:
     """Rotary positions for heads of this shape.
 
@@ -273,7 +273,7 @@ def rotary(
     for key, value in stated.items():
         if key not in (*PLAIN_ROPE, "rope_theta") and value is not None:
             raise EncodaxError(f"config.json: rope_parameters: {key} = {value!r} is not supported")
-    known = Published({"rope_theta": stated.get("rope_theta", base)}, {}).number("rope_theta")
+    known = ConfigReader({"rope_theta": stated.get("rope_theta", base)}, {}).number("rope_theta")
     width = shape.width // shape.heads
     if published.get("head_dim") not in (None, width):
         raise EncodaxError(
@@ -307,12 +307,12 @@ def rope_parameters(stated: Any) -> Mapping[str, Any]:
     return stated
 
 
-def scores_of(kind: HeadKind, classes: int, shape: Shape) -> int:
+def scores_of(kind: HeadKind, classes: int, shape: BaseSpec) -> int:
     """The number of scores of a head: of kinds that leave no choice, what they always have."""
     return {"span": 2, "vocabulary": shape.vocabulary_size}.get(kind, classes)
 
 
-def plain_head(kind: HeadKind, classes: int, shape: Shape, dropout_rate: float) -> HeadConfig:
+def plain_head(kind: HeadKind, classes: int, shape: BaseSpec, dropout_rate: float) -> HeadConfig:
     """BERT's heads, which most families have.
 
     A sequence's first token goes through a dense layer and tanh; a token is taken as it is; an
@@ -351,16 +351,16 @@ class PublishedFamily:
     """What stands before the encoder's tensors in a file of a model with a head."""
     classes: Mapping[HeadKind | None, str]
     """Kind of head -> the published class; None for the bare encoder."""
-    encoder: Callable[[Shape, Published], EncoderConfig]
+    encoder: Callable[[BaseSpec, ConfigReader], EncoderConfig]
     """The stacks, from what the configuration says."""
-    head: Callable[[HeadKind, int, Shape, Published], HeadConfig]
+    head: Callable[[HeadKind, int, BaseSpec, ConfigReader], HeadConfig]
     """The head of a kind."""
     tables: Mapping[str, Table]
     """Where the tensors of the `encoder` stand, and of each kind of head."""
     options: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
-    """The keys of a configuration that `Shape` does not have, or says in another way."""
+    """The keys of a configuration that `BaseSpec` does not have, or says in another way."""
     keys: Names = field(default_factory=lambda: KEYS)
-    """Field of `Shape` -> published key."""
+    """Field of `BaseSpec` -> published key."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """What the published class takes for keys that are left out."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -369,9 +369,9 @@ class PublishedFamily:
     """Keys of this family that change no answer -> the reason."""
     other_classes: Mapping[str, HeadKind | None] = field(default_factory=dict)
     """Published classes that hold more than a head of ours -> the kind that is read of them."""
-    strays: tuple[str, ...] = ()
+    ignored_tensors: tuple[str, ...] = ()
     """Tensors that published files carry and the model does not compute with; kept as they are."""
-    copies: Names = field(default_factory=dict)
+    tensor_aliases: Names = field(default_factory=dict)
     """Tensors that repeat another where files store both -> that other one."""
     renames: tuple[tuple[str, str], ...] = ()
     """Other names that files have, as regular expressions -> the names of `tables`."""
@@ -402,7 +402,7 @@ class PublishedFamily:
             raise EncodaxError(message) from error
 
     def _read(self, values: Mapping[str, Any], *, encoder_only: bool) -> ModelConfig:
-        published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        published = ConfigReader(values, {**COMMON_DEFAULTS, **self.defaults})
         check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
         check_fixed(published, harmless.FIXED_OF_ENCODERS)
         check_dtype(published)
@@ -438,7 +438,7 @@ class PublishedFamily:
             of_family=of_family,
         )
 
-    def _kind(self, published: Published) -> HeadKind | None:
+    def _kind(self, published: ConfigReader) -> HeadKind | None:
         named = architectures_of(published)
         kinds = {name: kind for kind, name in self.classes.items()} | dict(self.other_classes)
         if unknown := [name for name in named if name not in kinds]:
@@ -457,7 +457,7 @@ class PublishedFamily:
         return found[0] if found else None
 
     def _head(
-        self, kind: HeadKind, labels: tuple[str, ...], shape: Shape, published: Published
+        self, kind: HeadKind, labels: tuple[str, ...], shape: BaseSpec, published: ConfigReader
     ) -> HeadConfig:
         head = self.head(kind, scores_of(kind, len(labels), shape), shape, published)
         if head.tied and not published.flag("tie_word_embeddings"):
@@ -477,7 +477,7 @@ class PublishedFamily:
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
         """The head that this family has by default on such an encoder."""
         bare = self.write_config(replace(config, head=None, labels=()))
-        published = Published(bare, {**COMMON_DEFAULTS, **self.defaults})
+        published = ConfigReader(bare, {**COMMON_DEFAULTS, **self.defaults})
         shape = shape_of(config)
         return self.head(kind, scores_of(kind, classes, shape), shape, published)
 
@@ -539,16 +539,16 @@ class PublishedFamily:
             if tensor.name.startswith("=")
         }
         prefix = re.escape(self.prefix)
-        found = [re.escape(name) for name in modules] + list(self.strays)
+        found = [re.escape(name) for name in modules] + list(self.ignored_tensors)
         return tuple(own for own in found if not own.startswith(prefix))
 
-    def is_stray(self, config: ModelConfig, name: str) -> bool:
+    def is_ignored(self, config: ModelConfig, name: str) -> bool:
         """Whether the file of such a model may carry this tensor beside those of the model.
 
         Beside a bare encoder, what embedders are made of, that may be any head of the family.
         """
         of_head = config.head is None and any(re.match(own, name) for own in self._of_heads)
-        return of_head or any(re.fullmatch(pattern, name) for pattern in self.strays)
+        return of_head or any(re.fullmatch(pattern, name) for pattern in self.ignored_tensors)
 
 
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -562,7 +562,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
 """What every published class takes for a key that is left out."""
 
 
-def architectures_of(published: Published) -> list[str]:
+def architectures_of(published: ConfigReader) -> list[str]:
     """The published classes that a configuration names; none where it names none.
 
     Raises:
@@ -597,7 +597,7 @@ def by_their_names(values: Mapping[str, Any], aliases: Names) -> Mapping[str, An
     return ChainMap(found, values) if found else values  # type: ignore[arg-type]
 
 
-def check_fixed(published: Published, fixed: Mapping[str, tuple[Any, ...]]) -> None:
+def check_fixed(published: ConfigReader, fixed: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse options that our blocks have in one form only, where they ask for another.
 
     Args:
@@ -614,7 +614,7 @@ def check_fixed(published: Published, fixed: Mapping[str, tuple[Any, ...]]) -> N
                 raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
 
 
-def check_dtype(published: Published) -> None:
+def check_dtype(published: ConfigReader) -> None:
     """Refuse weights, or scaled positions, that are not read.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
 from encodax.families.tensors import LINEAR, NORM, Table, split
 
 TWO_LAYERS: Table = {
@@ -26,7 +26,7 @@ LM_HEAD: Table = {
 }
 
 
-def after_padding(shape: Shape, pad_id: Any) -> dict[str, Any]:
+def after_padding(shape: BaseSpec, pad_id: Any) -> dict[str, Any]:
     """Positions that begin at the row after the padding id's: that many fewer tokens fit.
 
     Padding that stands in a text takes that row, and does not count.
@@ -58,7 +58,7 @@ def rows_of_positions(config: ModelConfig) -> dict[str, Any]:
     return {"max_position_embeddings": rows}
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """BERT's, with the offset."""
     return shape.encoder(embeddings=after_padding(shape, published["pad_token_id"]))
 
@@ -68,7 +68,7 @@ def lm_head(head: HeadConfig) -> HeadConfig:
     return replace(head, activation="gelu_erf") if head.kind == "vocabulary" else head
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
     """BERT's, with dropout before the dense layer too, and the GELU."""
     plain = plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
     return lm_head(twice_dropped(plain))
@@ -107,11 +107,11 @@ def family(model_type: str, name: str) -> PublishedFamily:
             "pad_token_id": 1,
         },
         fixed=bert.FAMILY.fixed,
-        strays=(
+        ignored_tensors=(
             r"roberta\.embeddings\.position_ids",
             r"roberta\.pooler\.dense\.(weight|bias)",
         ),
-        copies={
+        tensor_aliases={
             "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
             "lm_head.decoder.bias": "lm_head.bias",
         },

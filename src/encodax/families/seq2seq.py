@@ -16,7 +16,7 @@ from encodax.errors import EncodaxError
 from encodax.families import harmless
 from encodax.families.published import (
     COMMON_DEFAULTS,
-    Published,
+    ConfigReader,
     architectures_of,
     by_their_names,
     check_dtype,
@@ -25,9 +25,9 @@ from encodax.families.published import (
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
 from encodax.storage.json_files import FileKeys, Settings
 
-FIRST, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
+FORCED_BOS, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
 """The token that every target begins with, where there is one; and that it is `bos_token_id`."""
-NEVER = "bad_words_ids"
+BAD_WORDS = "bad_words_ids"
 """Sequences that are never generated: those of one token are."""
 
 
@@ -39,7 +39,7 @@ class Seq2SeqFamily:
     """`model_type` in `config.json`."""
     architecture: str
     """The published class."""
-    transformer: Callable[[Published], TransformerConfig]
+    transformer: Callable[[ConfigReader], TransformerConfig]
     """The stacks, from what the configuration says."""
     published: Callable[[TransformerConfig], dict[str, Any]]
     """The same the other way round."""
@@ -60,9 +60,9 @@ class Seq2SeqFamily:
     prefix: str = ""
     """What stands before the name of every tensor of a stack, but in files of a bare model: one
     whose output has no bias."""
-    copies: Mapping[str, str] = field(default_factory=dict)
+    tensor_aliases: Mapping[str, str] = field(default_factory=dict)
     """Tensors that repeat another where files store both -> that other one."""
-    strays: tuple[str, ...] = ()
+    ignored_tensors: tuple[str, ...] = ()
     """Tensors that files may carry and the model does not compute with."""
     position_tables: tuple[str, ...] = ()
     """Tensors of computed positions that the published class expects in a file."""
@@ -91,7 +91,7 @@ class Seq2SeqFamily:
             if values.get(key) == value:
                 raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
         values = by_their_names(values, self.aliases)
-        published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        published = ConfigReader(values, {**COMMON_DEFAULTS, **self.defaults})
         check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
         check_fixed(published, harmless.FIXED_OF_SEQ2SEQ)
         check_dtype(published)
@@ -105,11 +105,11 @@ class Seq2SeqFamily:
         pad_id = published.integer("pad_token_id")
         return Seq2SeqConfig(
             self.transformer(published),
-            begin_id=published.integer("decoder_start_token_id"),
-            end_id=_end_id(published),
+            decoder_start_id=published.integer("decoder_start_token_id"),
+            eos_id=_end_id(published),
             pad_id=pad_id,
-            never_ids=_never_ids(values, self.never(pad_id)),
-            first_id=_first_id(values),
+            suppressed_ids=_never_ids(values, self.never(pad_id)),
+            forced_bos_id=_first_id(values),
             family=self.MODEL_TYPE,
         )
 
@@ -127,18 +127,18 @@ class Seq2SeqFamily:
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
         """Ours as the published configuration, as near as the family comes."""
-        never = config.never_ids
+        never = config.suppressed_ids
         return {
             "model_type": self.MODEL_TYPE,
             "architectures": [self.architecture],
             "is_encoder_decoder": True,
             **self.fixed,
             **self.published(config.transformer),
-            "decoder_start_token_id": config.begin_id,
-            "eos_token_id": config.end_id,
+            "decoder_start_token_id": config.decoder_start_id,
+            "eos_token_id": config.eos_id,
             "pad_token_id": config.pad_id,
-            **({} if config.first_id is None else {FIRST: config.first_id}),
-            **({NEVER: [[i] for i in never]} if never != self.never(config.pad_id) else {}),
+            **({} if config.forced_bos_id is None else {FORCED_BOS: config.forced_bos_id}),
+            **({BAD_WORDS: [[i] for i in never]} if never != self.never(config.pad_id) else {}),
         }
 
     def tensor(self, config: Seq2SeqConfig, path: str, leaf: str) -> Tensor:
@@ -154,36 +154,40 @@ class Seq2SeqFamily:
         """The name as files of such a model have it."""
         return name if config.transformer.output_bias else name.removeprefix(self.prefix)
 
-    def is_stray(self, config: Seq2SeqConfig, name: str) -> bool:
+    def is_ignored(self, config: Seq2SeqConfig, name: str) -> bool:
         """Whether the file of such a model may carry this tensor beside those of the model."""
-        return any(re.fullmatch(pattern, name) for pattern in self.strays)
+        return any(re.fullmatch(pattern, name) for pattern in self.ignored_tensors)
 
 
-def _end_id(published: Published) -> int:
+def _end_id(published: ConfigReader) -> int:
     """The token that ends a target to learn from: the first of a list."""
     value = published["eos_token_id"]
     if isinstance(value, list) and value:
-        return Published({"eos_token_id": value[0]}, {}).integer("eos_token_id")
+        return ConfigReader({"eos_token_id": value[0]}, {}).integer("eos_token_id")
     return published.integer("eos_token_id")
 
 
 def _first_id(values: Mapping[str, Any]) -> int | None:
-    if values.get(FIRST) is not None:
-        return Published(values, {}).integer(FIRST)
+    if values.get(FORCED_BOS) is not None:
+        return ConfigReader(values, {}).integer(FORCED_BOS)
     if values.get(OLD_FIRST) is True:
         if values.get("bos_token_id", 0) is None:
             raise EncodaxError(f"config.json: {OLD_FIRST} = true wants a bos_token_id")
-        return Published(values, {"bos_token_id": 0}).integer("bos_token_id")
+        return ConfigReader(values, {"bos_token_id": 0}).integer("bos_token_id")
     return None
 
 
 def _never_ids(values: Mapping[str, Any], otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    words = values.get(NEVER)
+    words = values.get(BAD_WORDS)
     if words is None:
         return otherwise
     if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
-        raise EncodaxError(f"config.json: {NEVER} = {words!r} is no list of lists of tokens")
-    return tuple(Published({NEVER: word[0]}, {}).integer(NEVER) for word in words if len(word) == 1)
+        raise EncodaxError(f"config.json: {BAD_WORDS} = {words!r} is no list of lists of tokens")
+    return tuple(
+        ConfigReader({BAD_WORDS: word[0]}, {}).integer(BAD_WORDS)
+        for word in words
+        if len(word) == 1
+    )
 
 
 def stack_under(side: str, place: str, modules: Mapping[str, tuple[str, Leaves]]) -> Table:

@@ -22,7 +22,7 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families.published import ACTIVATIONS, Published
+from encodax.families.published import ACTIVATIONS, ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, TABLE, Leaves, Table, Tensor
 
@@ -85,7 +85,7 @@ def stacks_under(*, gated: bool) -> Table:
     }
 
 
-def transformer(published: Published) -> TransformerConfig:
+def transformer(published: ConfigReader) -> TransformerConfig:
     """The stacks."""
     width, rate = published.integer("d_model", least=1), published.rate("dropout_rate")
     norm = NormConfig(published.number("layer_norm_epsilon"), bias=False, centred=False)
@@ -137,7 +137,7 @@ def transformer(published: Published) -> TransformerConfig:
     )
 
 
-def feed_forward(published: Published) -> tuple[str, bool]:
+def feed_forward(published: ConfigReader) -> tuple[str, bool]:
     """Activation of the feed-forward network, and whether it is gated.
 
     Raises:
@@ -155,7 +155,7 @@ def feed_forward(published: Published) -> tuple[str, bool]:
     return activation, gated
 
 
-def distances(published: Published, *, one_way: bool = False) -> RelativeBiasConfig:
+def distances(published: ConfigReader, *, one_way: bool = False) -> RelativeBiasConfig:
     """The buckets of a stack."""
     buckets = published.integer("relative_attention_num_buckets", least=4)
     # From half of the buckets on, distances share them by log: the last must be farther.
@@ -216,16 +216,18 @@ FAMILY = Seq2SeqFamily(
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",
     },
-    copies={
+    tensor_aliases={
         name: "shared.weight"
         for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
     },
     own_output=("lm_head.weight", "shared.weight"),
-    strays=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+    ignored_tensors=(
+        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    ),
 )
 
 
-def mt5_transformer(published: Published) -> TransformerConfig:
+def mt5_transformer(published: ConfigReader) -> TransformerConfig:
     """The stacks: those of version 1.1, whose scores are never scaled."""
     return replace(transformer(published), output_scale=1.0)
 

@@ -56,7 +56,7 @@ class TensorNames(Protocol):
     """What a weights file asks of a family, of whatever kind of model."""
 
     @property
-    def copies(self) -> Mapping[str, str]:
+    def tensor_aliases(self) -> Mapping[str, str]:
         """Tensors that repeat another where files store both -> that other one."""
 
     def tensor(self, config: Any, path: str, leaf: str) -> Tensor:
@@ -68,7 +68,7 @@ class TensorNames(Protocol):
     def file_name(self, config: Any, name: str) -> str:
         """A canonical name as the model's file has it."""
 
-    def is_stray(self, config: Any, name: str) -> bool:
+    def is_ignored(self, config: Any, name: str) -> bool:
         """Whether the file of such a model may carry this tensor beside those of the model."""
 
 

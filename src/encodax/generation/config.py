@@ -20,7 +20,7 @@ from typing import Any
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
 from encodax.families.harmless import MEMORY, OUTPUT, PROVENANCE, TOKEN_ID, UNREAD
-from encodax.generation.search import Beams, Ends, LogitsRules, Sampling, Stop
+from encodax.generation.search import BeamSearch, DecodingLimits, LogitsRules, Sampling
 from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings, shown
 
@@ -31,8 +31,6 @@ TOKENS = 20
 """Tokens that transformers generates where nothing says how many."""
 TOP_K = 50
 """Tokens that transformers draws from where nothing says how many."""
-STOPS: dict[bool | str, Stop] = {False: "likely", True: "full", "never": "sure"}
-"""`early_stopping` -> ours."""
 
 ASSISTED = "it is another way to the same tokens"
 HARMLESS: dict[str, str] = {
@@ -116,11 +114,11 @@ OFF: dict[str, Any] = {
 class GenerationConfig:
     """How a model generates where nobody asks for anything else."""
 
-    begin_id: int
-    end_ids: tuple[int, ...]
+    decoder_start_id: int
+    eos_ids: tuple[int, ...]
     pad_id: int
     rules: LogitsRules = field(default_factory=LogitsRules)
-    beams: Beams = field(default_factory=Beams)
+    beams: BeamSearch = field(default_factory=BeamSearch)
     """One beam is no search: the most probable token each time."""
     do_sample: bool = False
     sampling: Sampling = field(default_factory=Sampling)
@@ -136,8 +134,8 @@ class GenerationConfig:
     @classmethod
     def of(cls, config: Seq2SeqConfig) -> GenerationConfig:
         """That of a model of which nothing is said."""
-        ends = Ends.of(config, 1)
-        return cls(ends.begin_id, ends.end_ids, ends.pad_id, ends.rules)
+        ends = DecodingLimits.of(config, 1)
+        return cls(ends.decoder_start_id, ends.eos_ids, ends.pad_id, ends.rules)
 
 
 def values_of(directory: Path, published: Mapping[str, Any]) -> Settings:
@@ -190,8 +188,8 @@ def read(
     pad = fields.token("pad_token_id")
     found = replace(
         silent,
-        begin_id=silent.begin_id if begin is None else begin,
-        end_ids=fields.tokens("eos_token_id") or silent.end_ids,
+        decoder_start_id=silent.decoder_start_id if begin is None else begin,
+        eos_ids=fields.tokens("eos_token_id") or silent.eos_ids,
         pad_id=silent.pad_id if pad is None else pad,
         rules=_rules(fields, silent.rules if not speaks else LogitsRules()),
     )
@@ -211,14 +209,16 @@ def read(
     return found, values.settle(HARMLESS, unknown=UNREAD)
 
 
-def _beams(fields: _Fields) -> Beams:
+def _beams(fields: _Fields) -> BeamSearch:
     stop = fields["early_stopping"]
     stop = False if stop is None else stop
     if not (isinstance(stop, bool) or stop == "never"):
         raise fields.error("early_stopping", 'is not one of: false, true, "never"')
     penalty = fields.number("length_penalty")
     count = fields.count("num_beams", least=1) or 1
-    beams: Beams = fields.made(Beams, count, 1.0 if penalty is None else penalty, 0.0, STOPS[stop])
+    beams: BeamSearch = fields.made(
+        BeamSearch, count, 1.0 if penalty is None else penalty, 0.0, stop
+    )
     return beams
 
 
@@ -282,7 +282,7 @@ def _check(fields: _Fields, found: GenerationConfig) -> None:
     Raises:
         EncodaxError: names them.
     """
-    count, many = found.beams.count, found.n_best
+    count, many = found.beams.size, found.n_best
     if found.do_sample and count > 1:
         raise fields.error(
             "do_sample", f"with num_beams = {count} is not supported: set one of them aside"

@@ -21,9 +21,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from encodax.errors import EncodaxError
+from encodax.nn.functional import MASK_VALUE
 
-NEVER = -1e30
-"""A log-probability below all others, and finite."""
 FLOAT32 = np.finfo(np.float32)
 
 
@@ -139,11 +138,11 @@ class LogitsRules:
             "begin_suppress_tokens": self.begin_suppress_tokens,
         }
 
-    def processors(self, end_ids: tuple[int, ...], max_tokens: int) -> list[Processor]:
+    def processors(self, eos_ids: tuple[int, ...], max_tokens: int) -> list[Processor]:
         """The rules that change something, in order.
 
         Args:
-            end_ids: tokens that end a sequence.
+            eos_ids: tokens that end a sequence.
             max_tokens: most tokens of a sequence.
         """
         found: list[Processor] = []
@@ -160,11 +159,11 @@ class LogitsRules:
         if self.encoder_no_repeat_ngram_size:
             size = self.encoder_no_repeat_ngram_size
             found.append(partial(without_repeats, size=size, of_source=True))
-        ends = {(end,) for end in end_ids}  # to end is never forbidden
+        ends = {(end,) for end in eos_ids}  # to end is never forbidden
         if words := [word for word in self.bad_words_ids if word not in ends]:
-            found.append(partial(biased, biases=dict.fromkeys(words, NEVER)))
+            found.append(partial(biased, biases=dict.fromkeys(words, MASK_VALUE)))
         if self.min_tokens:
-            found.append(partial(banned, tokens=end_ids, before=self.min_tokens))
+            found.append(partial(banned, tokens=eos_ids, before=self.min_tokens))
         if self.forced_bos_token_id is not None:
             found.append(partial(forced, tokens=(self.forced_bos_token_id,), place=0))
         if self.forced_eos_token_id:
@@ -173,7 +172,7 @@ class LogitsRules:
             found.append(made_finite)
         if self.exponential_decay_length_penalty is not None:
             start, factor = self.exponential_decay_length_penalty
-            found.append(partial(urged_to_end, end_ids=end_ids, start=start, factor=factor))
+            found.append(partial(urged_to_end, eos_ids=eos_ids, start=start, factor=factor))
         if self.suppress_tokens:
             found.append(partial(banned, tokens=self.suppress_tokens))
         if self.begin_suppress_tokens:
@@ -216,18 +215,18 @@ def banned(
     before: int | None = None,
     at: int | None = None,
 ) -> Array:
-    """`NEVER` for these tokens: always, at one place, or before so many were generated."""
+    """`MASK_VALUE` for these tokens: always, at one place, or before so many were generated."""
     out = jnp.asarray(is_among(tokens, scores))
     if before is not None:
         out &= history.generated < before
     if at is not None:
         out &= history.generated == at
-    return jnp.where(out, NEVER, scores)
+    return jnp.where(out, MASK_VALUE, scores)
 
 
 def forced(scores: Array, history: History, *, tokens: Sequence[int], place: int) -> Array:
-    """At one place a score of 0 for these tokens, and `NEVER` for all others."""
-    only = jnp.where(is_among(tokens, scores), 0.0, NEVER)
+    """At one place a score of 0 for these tokens, and `MASK_VALUE` for all others."""
+    only = jnp.where(is_among(tokens, scores), 0.0, MASK_VALUE)
     return jnp.where(history.generated == place, only, scores)
 
 
@@ -257,14 +256,14 @@ def penalized(scores: Array, history: History, *, penalty: float, of_source: boo
         counts = jnp.arange(there.shape[1])[None] < history.length
     seen = seen_ids(there, counts, scores.shape[-1])
     # What is out of the question stays so.
-    lower = jnp.where(scores > NEVER / 2, scores * penalty, scores)
+    lower = jnp.where(scores > MASK_VALUE / 2, scores * penalty, scores)
     return jnp.where(seen, jnp.where(scores < 0, lower, scores / penalty), scores)
 
 
 def without_repeats(
     scores: Array, history: History, *, size: int, of_source: bool = False
 ) -> Array:
-    """`NEVER` for what would make a row of so many tokens that is there, or in the source."""
+    """`MASK_VALUE` for what would make a row of so many tokens that is there, or in the source."""
     if of_source:
         there, counts = history.source_ids, history.is_source
     else:
@@ -280,26 +279,26 @@ def without_repeats(
         same &= there[:, place : place + windows] == prefix[:, place, None]
     same &= counts[:, size - 1 :]
     out = seen_ids(there[:, size - 1 :], same, scores.shape[-1])
-    return jnp.where(out, NEVER, scores)
+    return jnp.where(out, MASK_VALUE, scores)
 
 
 def made_finite(scores: Array, history: History) -> Array:
     """0 for what is no number, the largest number for infinity."""
     scores = jnp.where(jnp.isnan(scores), 0.0, scores)
-    return jnp.clip(scores, NEVER, FLOAT32.max.item())
+    return jnp.clip(scores, MASK_VALUE, FLOAT32.max.item())
 
 
 def urged_to_end(
-    scores: Array, history: History, *, end_ids: Sequence[int], start: int, factor: float
+    scores: Array, history: History, *, eos_ids: Sequence[int], start: int, factor: float
 ) -> Array:
     """Scores of the end, raised by |score| (factor^n - 1), n tokens after the start."""
     beyond = history.generated - start
     urge = jnp.power(factor, jnp.maximum(beyond, 0).astype(jnp.float32)) - 1
-    raised = is_among(end_ids, scores) & (beyond > 0) & (scores > NEVER / 2)
+    raised = is_among(eos_ids, scores) & (beyond > 0) & (scores > MASK_VALUE / 2)
     return jnp.where(raised, scores + jnp.abs(scores) * urge, scores)
 
 
 def renormalized(scores: Array, history: History) -> Array:
     """Log-probabilities among what is left."""
     logs = scores - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-    return jnp.where(scores > NEVER / 2, logs, NEVER)
+    return jnp.where(scores > MASK_VALUE / 2, logs, MASK_VALUE)

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from encodax.errors import EncodaxError
-from encodax.generation.logits import FLOAT32, NEVER
+from encodax.generation.logits import FLOAT32
+from encodax.nn.functional import MASK_VALUE
 
 MOST_OF_TOP_H = 100
 """Tokens that `top_h` looks at."""
@@ -72,13 +73,13 @@ class Sampling:
 
 
 def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-    """Scores over the temperature, and `NEVER` for tokens that are not to be drawn.
+    """Scores over the temperature, and `MASK_VALUE` for tokens that are not to be drawn.
 
     0 is that of the most probable token, so that no temperature leaves nothing to draw from.
     """
     best = jnp.max(scores, axis=-1, keepdims=True)
     temperature = np.clip(sampling.temperature, FLOAT32.tiny, FLOAT32.max).item()
-    scores = jnp.where(scores > NEVER / 2, (scores - best) / temperature, NEVER)
+    scores = jnp.where(scores > MASK_VALUE / 2, (scores - best) / temperature, MASK_VALUE)
     if sampling.top_h is not None:
         scores = _kept(scores, _within_entropy(scores, sampling.top_h))
     if sampling.top_k is not None:
@@ -96,7 +97,7 @@ def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, 
         scores = _kept(scores, chances >= sampling.min_p * jnp.max(chances, -1, keepdims=True))
     if sampling.typical_p < 1:
         # The nearest one stays in any case, be it the most probable or not.
-        scores = jnp.where(_is_typical(scores, sampling.typical_p), scores, NEVER)
+        scores = jnp.where(_is_typical(scores, sampling.typical_p), scores, MASK_VALUE)
     if 0 < sampling.epsilon_cutoff < 1:
         scores = _kept(scores, jax.nn.softmax(scores) >= sampling.epsilon_cutoff)
     if 0 < (epsilon := sampling.eta_cutoff) < 1:
@@ -108,7 +109,7 @@ def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, 
 def _kept(scores: Float[Array, "B V"], keep: Bool[Array, "B V"]) -> Float[Array, "B V"]:
     """These tokens, and the most probable one in any case."""
     keep |= scores >= jnp.max(scores, axis=-1, keepdims=True)
-    return jnp.where(keep, scores, NEVER)
+    return jnp.where(keep, scores, MASK_VALUE)
 
 
 def _entropy(scores: Float[Array, "B V"]) -> Float[Array, "B 1"]:

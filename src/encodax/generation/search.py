@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,34 +18,32 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.generation.logits import NEVER as NEVER
 from encodax.generation.logits import History, Processor, applied
 from encodax.generation.logits import LogitsRules as LogitsRules
 from encodax.generation.sampling import Sampling as Sampling
 from encodax.generation.sampling import check_count
 from encodax.generation.sampling import restricted as restricted
 from encodax.nn.decoder import DecoderCache
-from encodax.nn.functional import at_tokens
+from encodax.nn.functional import MASK_VALUE, at_tokens
 
 Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 """(R,) tokens and a cache of R rows -> (R, V) scores before softmax, and the next cache."""
 
-MOST_ALPHA = 5
+MOST_LENGTH_PENALTY = 5
 """Beyond it, on either side, scores of long sequences leave the range of float32."""
 MOST_OFFSET = 1_000_000
 """So much longer than any sequence that its length makes no difference."""
 
-Stop = Literal["likely", "sure", "full"]
-STOPS: tuple[Stop, ...] = get_args(Stop)
+EarlyStopping = bool | Literal["never"]
 
 
 @dataclass(frozen=True)
-class Ends:
+class DecodingLimits:
     """Where a sequence begins, and where it ends."""
 
-    begin_id: int
+    decoder_start_id: int
     """What the decoder is given first; it is no part of the sequence."""
-    end_id: int | tuple[int, ...]
+    eos_id: int | tuple[int, ...]
     """What ends a sequence; where there are several, each of them does."""
     pad_id: int
     """What stands after the end."""
@@ -61,9 +59,9 @@ class Ends:
         check_count("max_tokens", self.max_tokens)
 
     @property
-    def end_ids(self) -> tuple[int, ...]:
+    def eos_ids(self) -> tuple[int, ...]:
         """Every token that ends a sequence."""
-        return (self.end_id,) if isinstance(self.end_id, int) else self.end_id
+        return (self.eos_id,) if isinstance(self.eos_id, int) else self.eos_id
 
     @property
     def held(self) -> int:
@@ -73,23 +71,23 @@ class Ends:
     @property
     def processors(self) -> list[Processor]:
         """The rules that change something, in order."""
-        return self.rules.processors(self.end_ids, self.max_tokens)
+        return self.rules.processors(self.eos_ids, self.max_tokens)
 
     def is_end(self, tokens: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
         """Which of these end a sequence."""
-        return jnp.isin(tokens, jnp.asarray(self.end_ids))
+        return jnp.isin(tokens, jnp.asarray(self.eos_ids))
 
     @classmethod
-    def of(cls, config: Seq2SeqConfig, max_tokens: int) -> Ends:
+    def of(cls, config: Seq2SeqConfig, max_tokens: int) -> DecodingLimits:
         """Those of a model."""
         return cls(
-            config.begin_id,
-            config.end_id,
+            config.decoder_start_id,
+            config.eos_id,
             config.pad_id,
             max_tokens,
             LogitsRules(
-                bad_words_ids=tuple((token,) for token in config.never_ids),
-                forced_bos_token_id=config.first_id,
+                bad_words_ids=tuple((token,) for token in config.suppressed_ids),
+                forced_bos_token_id=config.forced_bos_id,
             ),
         )
 
@@ -105,36 +103,41 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class Beams:
+class BeamSearch:
     """How beams are searched, and compared when they have different lengths.
 
     score(Y) = log P(Y) / ((offset + |Y|) / (offset + 1))^alpha
     """
 
-    count: int = 4
+    size: int = 4
     """k."""
-    alpha: float = 0.6
+    length_penalty: float = 0.6
     """0 compares log-probabilities, 1 their means where the offset is 0."""
     offset: float = 5.0
     """5 is the penalty of Wu et al. 2016 (arXiv:1609.08144, equation 14), as in Vaswani et al.
     2017, section 6.1; 0 is |Y|^alpha, as transformers has it."""
-    stop: Stop = "likely"
-    """When k sequences have ended: stop once no open one, scored at its present length, would be
-    among them (`likely`; `early_stopping` is false in transformers), once none can become one of
-    them (`sure`; "never"), or at once (`full`; true)."""
+    early_stopping: EarlyStopping = False
+    """When k sequences have ended: stop at once (True), once no open one, scored at its present
+    length, would be among them (False), or once none can become one of them ("never"); as
+    transformers names it."""
 
     def __post_init__(self) -> None:
-        check_count("beams", self.count)
-        if not abs(self.alpha) <= MOST_ALPHA:
-            raise EncodaxError(f"alpha = {self.alpha} is not in {-MOST_ALPHA}..{MOST_ALPHA}")
+        check_count("beams", self.size)
+        if not abs(self.length_penalty) <= MOST_LENGTH_PENALTY:
+            raise EncodaxError(
+                f"length_penalty = {self.length_penalty} is not in "
+                f"{-MOST_LENGTH_PENALTY}..{MOST_LENGTH_PENALTY}"
+            )
         if not 0 <= self.offset <= MOST_OFFSET:
             raise EncodaxError(f"offset = {self.offset} is not in 0..{MOST_OFFSET}")
-        if self.stop not in STOPS:
-            raise EncodaxError(f"stop {self.stop!r} is not one of: {', '.join(STOPS)}")
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
+            raise EncodaxError(
+                f"early_stopping = {self.early_stopping!r} is not one of: False, True, 'never'"
+            )
 
     def penalty(self, tokens: Any) -> Any:
         """The divisor of sequences of so many tokens."""
-        return ((self.offset + tokens) / (self.offset + 1)) ** self.alpha
+        return ((self.offset + tokens) / (self.offset + 1)) ** self.length_penalty
 
 
 @jax.tree_util.register_dataclass
@@ -149,13 +152,13 @@ class Generated:
     scores: Float[Array, "B n"]
     """The sum of log-probabilities; of beams, divided by the penalty."""
     is_open: Bool[Array, " B"]
-    """Rows that `Ends.room` did not suffice for: what is found of them is nothing to go by."""
+    """Rows for which `DecodingLimits.room` did not suffice: what was found does not count."""
 
 
-def generate(
+def decode(
     step: Step,
     cache: DecoderCache,
-    ends: Ends,
+    ends: DecodingLimits,
     *,
     sampling: Sampling | None = None,
     keys: Key[Array, " B"] | None = None,
@@ -213,7 +216,7 @@ def generate(
 
     start = _Open(
         jnp.zeros((), jnp.int32),
-        jnp.full((rows,), ends.begin_id, jnp.int32),
+        jnp.full((rows,), ends.decoder_start_id, jnp.int32),
         cache,
         jnp.full((rows, ends.held), ends.pad_id, jnp.int32),
         jnp.zeros((rows,), jnp.int32),
@@ -242,12 +245,12 @@ def _of_draws(keys: Key[Array, " B"], count: int) -> Key[Array, " R"]:
 def _history(
     token_ids: Int[Array, "R L"],
     place: Int[Array, ""],
-    ends: Ends,
+    ends: DecodingLimits,
     cache: DecoderCache,
     source_ids: Int[Array, "R S"] | None,
 ) -> History:
     """What each row has so far, with the token that the decoder begins with."""
-    first = jnp.full((token_ids.shape[0], 1), ends.begin_id, jnp.int32)
+    first = jnp.full((token_ids.shape[0], 1), ends.decoder_start_id, jnp.int32)
     segments = cache.source_segments
     needs = ends.rules.encoder_repetition_penalty != 1 or ends.rules.encoder_no_repeat_ngram_size
     assert source_ids is not None or not needs, "rules that look at sources want source_ids"
@@ -267,11 +270,11 @@ class _Open(NamedTuple):
     ended: Bool[Array, " B"]
 
 
-def search(
+def beam_search(
     step: Step,
     cache: DecoderCache,
-    ends: Ends,
-    beams: Beams,
+    ends: DecodingLimits,
+    beams: BeamSearch,
     *,
     source_ids: Int[Array, "B S"] | None = None,
 ) -> Generated:
@@ -290,8 +293,8 @@ def search(
         source_ids: of each row, for rules that look at them.
     """
     ends.check(cache)
-    rows, count, most = cache.source_segments.shape[0], beams.count, ends.max_tokens
-    looked_at = (1 + len(ends.end_ids)) * count
+    rows, count, most = cache.source_segments.shape[0], beams.size, ends.max_tokens
+    looked_at = (1 + len(ends.eos_ids)) * count
     processors = ends.processors
     if source_ids is not None:
         source_ids = jnp.repeat(source_ids, count, axis=0)
@@ -319,22 +322,24 @@ def search(
         ends_here = ends.is_end(token) | (length == most)
 
         may_end = ends_here & (jnp.arange(both) < count) & state.searching[:, None]
-        may_end &= sums > NEVER / 2  # of the first token, only one open sequence is real
-        found = jnp.where(may_end, sums / beams.penalty(length), NEVER)
+        may_end &= sums > MASK_VALUE / 2  # of the first token, only one open sequence is real
+        found = jnp.where(may_end, sums / beams.penalty(length), MASK_VALUE)
         ended_scores = jnp.concatenate([state.ended_scores, found], axis=1)
         ended_scores, best = jax.lax.top_k(ended_scores, count)
         ended_ids = at_tokens(jnp.concatenate([state.ended_ids, longer], axis=1), best)
         lengths = jnp.broadcast_to(length, found.shape)
         ended_lengths = at_tokens(jnp.concatenate([state.ended_lengths, lengths], axis=1), best)
 
-        open_sums, best = jax.lax.top_k(jnp.where(ends_here, NEVER, sums), count)
+        open_sums, best = jax.lax.top_k(jnp.where(ends_here, MASK_VALUE, sums), count)
         origin = at_tokens(parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
         # Of a row that has stopped nothing changes, so that it does not depend on the others.
-        reach = most if beams.stop == "sure" and beams.alpha > 0 else length
+        reach = most if beams.early_stopping == "never" and beams.length_penalty > 0 else length
         hope = open_sums[:, 0] / beams.penalty(reach)
-        searching = state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > NEVER / 2)
-        if beams.stop == "full":
-            searching &= ended_scores[:, -1] <= NEVER / 2
+        searching = (
+            state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > MASK_VALUE / 2)
+        )
+        if beams.early_stopping is True:
+            searching &= ended_scores[:, -1] <= MASK_VALUE / 2
         return _Beams(
             length,
             searching,
@@ -348,17 +353,19 @@ def search(
         )
 
     empty = jnp.full((rows, count, ends.held), ends.pad_id, jnp.int32)
-    first = jnp.where(jnp.arange(count) == 0, 0.0, NEVER)  # the others would be the same sequence
+    first = jnp.where(
+        jnp.arange(count) == 0, 0.0, MASK_VALUE
+    )  # the others would be the same sequence
     start = _Beams(
         jnp.zeros((), jnp.int32),
         jnp.ones((rows,), bool),
         cache.repeated(count),
         empty,
-        jnp.full((rows, count), ends.begin_id, jnp.int32),
+        jnp.full((rows, count), ends.decoder_start_id, jnp.int32),
         jnp.broadcast_to(first, (rows, count)),
         empty,
         jnp.zeros((rows, count), jnp.int32),
-        jnp.full((rows, count), NEVER),
+        jnp.full((rows, count), MASK_VALUE),
     )
     end = jax.lax.while_loop(
         lambda state: (state.place < ends.held) & state.searching.any(), body, start

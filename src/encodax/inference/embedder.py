@@ -15,7 +15,7 @@ from encodax.config import ModelConfig
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
-from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
+from encodax.inference.engine import Engine, EngineBacked, EngineOptions, head_output
 from encodax.inference.progress import listed
 from encodax.inference.vectors import Hit, Nearest
 from encodax.models.encoder_model import Model
@@ -29,7 +29,7 @@ Side = Literal["query", "document"]
 """Of a search."""
 
 
-class Embedder(OfModel):
+class Embedder(EngineBacked):
     """One vector for each text, of which similar texts have similar ones.
 
     A model without the module files of sentence-transformers gives the mean of its tokens. One that
@@ -63,7 +63,7 @@ class Embedder(OfModel):
         head = model.config.head
         assert head is not None
         if head.skipped_tokens not in self._engines:
-            engine = Engine(model, *answer_of(head), **self._options)
+            engine = Engine(model, *head_output(head), **self._options)
             self._engines[head.skipped_tokens] = engine
         return self._engines[head.skipped_tokens]
 
@@ -280,7 +280,7 @@ def note_scores(config: ModelConfig) -> None:
         )
 
 
-def checked(text: Any, where: str) -> str:
+def check_text(text: Any, where: str) -> str:
     """A text that an embedder can take; a prompt would hide that it is empty."""
     if not one_text(text, where).strip():
         raise EmptyText.of(where)

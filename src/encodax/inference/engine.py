@@ -22,7 +22,7 @@ from jaxtyping import Array
 from encodax.config import HeadConfig, Usage
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
-from encodax.data.stream import Job, Live, Packer, Shapes, Window, until_error, windows
+from encodax.data.stream import Live, Packer, PendingSequence, Shapes, Window, until_error, windows
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
@@ -51,7 +51,7 @@ Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
 """The token sequences of each item of a window, none or several, and how many items were cut."""
 
 
-def answer_of(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
+def head_output(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
     """What a head's answer is read from, and whether it is one a sequence or one a token.
 
     It is a vector, or scores: logits that have gone through what `scores.activation_of` names.
@@ -83,7 +83,7 @@ class _Request(Generic[Item]):
     """An item with its sequences, until all are answered."""
 
     item: Item
-    jobs: list[Job]
+    jobs: list[PendingSequence]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Prepared(Generic[Item]):
     """What a window of the stream became."""
 
     requests: list[_Request[Item]]
-    batches: list[tuple[list[list[Job]], PackedBatch]]
+    batches: list[tuple[list[list[PendingSequence]], PackedBatch]]
     cut: int
     end: BaseException | None
     """How the stream ended, where this is its last window: StopIteration, or what went wrong."""
@@ -215,7 +215,7 @@ class Engine(forks.OfOneProcess):
         """
         params = self._params if params is None else params
         open_requests: deque[_Request[Item]] = deque()
-        in_flight: deque[tuple[list[list[Job]], PackedBatch, Any]] = deque()
+        in_flight: deque[tuple[list[list[PendingSequence]], PackedBatch, Any]] = deque()
         cut, end = 0, None
         with contextlib.closing(self._prepared(items, tokenize, size_of, live)) as prepared:
             for window in prepared:
@@ -224,10 +224,10 @@ class Engine(forks.OfOneProcess):
                 for rows, batch in window.batches:
                     in_flight.append((rows, batch, self._dispatch(params, batch)))
                     while len(in_flight) >= IN_FLIGHT or (in_flight and _is_ready(in_flight[0][2])):
-                        self._land(*in_flight.popleft())
+                        self._collect(*in_flight.popleft())
                         yield from _answered(open_requests)
                 while window.is_last and in_flight:
-                    self._land(*in_flight.popleft())
+                    self._collect(*in_flight.popleft())
                     yield from _answered(open_requests)
                 yield from _answered(open_requests)  # items without a sequence wait for no batch
                 end = window.end
@@ -252,7 +252,7 @@ class Engine(forks.OfOneProcess):
             items, sequences, cut, error = until_error(window.items, tokenize)
             end = error or window.end
             requests = [
-                _Request(item, [Job(encoding) for encoding in own])
+                _Request(item, [PendingSequence(encoding) for encoding in own])
                 for item, own in zip(items, sequences, strict=True)
             ]
             jobs = [job for request in requests for job in request.jobs]
@@ -300,7 +300,7 @@ class Engine(forks.OfOneProcess):
             lowered = self._answer.lower(params, _empty(shape))
             return lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
 
-    def _land(self, rows: list[list[Job]], batch: PackedBatch, answers: Any) -> None:
+    def _collect(self, rows: list[list[PendingSequence]], batch: PackedBatch, answers: Any) -> None:
         """Wait for the answers of a batch, (B, N or T, ...), and give each job its own."""
         leaves: list[np.ndarray]
         form: Any
@@ -313,7 +313,7 @@ class Engine(forks.OfOneProcess):
             job.is_done = True
 
 
-class OfModel(forks.OfOneProcess):
+class EngineBacked(forks.OfOneProcess):
     """A model with an engine that runs it."""
 
     ENCODER_ONLY: ClassVar[bool] = False

@@ -26,7 +26,7 @@ from encodax.inference.engine import (
     BATCH_TOKENS,
     BATCH_TOKENS_OF_ACCELERATORS,
     Engine,
-    answer_of,
+    head_output,
 )
 from encodax.inference.precision import Precision, cast, default_precision
 from encodax.inference.predictors import Predictor, answered
@@ -40,17 +40,17 @@ from encodax.tasks.judged import check_judged
 from encodax.tasks.task import (
     AnyModel,
     Example,
-    Objective,
+    LossOptions,
     Targets,
     Task,
-    asked_of_a_model,
+    apply_options,
     side_by_side,
 )
 from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
 """From parameters, or None for the model's own, to metrics."""
-Sums = Callable[[ModelOutput, Targets, Any, Objective], dict[str, Float[Array, ""]]]
+Sums = Callable[[ModelOutput, Targets, Any, LossOptions], dict[str, Float[Array, ""]]]
 """What is added up over batches, ..."""
 Summary = Callable[[Mapping[str, float]], dict[str, float]]
 """... and what the metrics are made of it."""
@@ -62,7 +62,7 @@ SEED = 0
 def evaluator(
     model: AnyModel,
     data: Dataset,
-    objective: Objective,
+    objective: LossOptions,
     teacher: Model | None = None,
     *,
     batch_tokens: int | None = None,
@@ -87,13 +87,13 @@ def evaluator(
     return lambda params: {**answers(params), **losses(params)}
 
 
-def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
+def by_answers(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
     """Measures the answers of a predictor, with the task's metrics."""
     predictor: Predictor[object] = Predictor(model, tag_scheme=objective.tag_scheme)
     return lambda params: predictor.measure(data, params)
 
 
-def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
+def by_vectors(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
     """Measures what cosines of vectors tell.
 
     Raises:
@@ -101,7 +101,7 @@ def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
     """
     embedding.labels(data.examples)
     assert model.config.head is not None
-    engine = Engine(model, *answer_of(model.config.head))
+    engine = Engine(model, *head_output(model.config.head))
 
     def measure(params: Params | None) -> dict[str, float]:
         loss = embedding.MeanLoss(objective)
@@ -154,14 +154,14 @@ def evaluate(
     examples = examples_of_records(own, at_hand(records), on_empty)
     check_judged(own, examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
-    return evaluator(model, data, Objective())(None)
+    return evaluator(model, data, LossOptions())(None)
 
 
 def of_loss(task: Task) -> tuple[Sums, Summary]:
     """The sums of a task's loss, and its mean."""
 
     def sums(
-        output: ModelOutput, targets: Targets, batch: Any, objective: Objective
+        output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
     ) -> dict[str, Float[Array, ""]]:
         total, weight = task.loss(output, targets, batch, objective)
         return {"loss": total, "weight": weight}
@@ -175,7 +175,7 @@ BY_SUMS: dict[str, tuple[Sums, Summary]] = {
     translation.NAME: (translation.sums, translation.summary),
 }
 """Tasks that are measured by sums over batches."""
-BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {
+BY_OTHERS: dict[str, Callable[[Model, Dataset, LossOptions], Evaluator]] = {
     embedding.NAME: by_vectors
 }
 """Tasks that have a way of their own, by name."""
@@ -192,7 +192,7 @@ class BatchEvaluator:
         self,
         model: AnyModel,
         data: Dataset,
-        objective: Objective,
+        objective: LossOptions,
         teacher: Model | None = None,
         *,
         batch_tokens: int | None = None,
@@ -218,7 +218,7 @@ class BatchEvaluator:
         def added(
             params: Params, taught: Params | None, batch: AnyBatch, targets: Targets
         ) -> dict[str, Array]:
-            run = asked_of_a_model(data.task, targets)
+            run = apply_options(data.task, targets)
             output = apply(params, batch, **run)
             if teacher is not None:
                 assert taught is not None and isinstance(batch, PackedBatch)

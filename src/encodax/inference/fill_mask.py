@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, EngineOptions, OfModel
+from encodax.inference.engine import Engine, EngineBacked, EngineOptions
 from encodax.inference.progress import listed
 from encodax.models.encoder_model import Model
 from encodax.tasks.empty import Empties, OnEmpty
@@ -38,7 +38,7 @@ class Guess:
     """The token as it is read: `ehr` for `##ehr`, ` out` for `Ġout`, where it begins a word."""
 
 
-class FillMask(OfModel):
+class FillMask(EngineBacked):
     """The most probable tokens for each mask of a text."""
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
+from encodax.inference.engine import Engine, EngineBacked, EngineOptions, head_output
 from encodax.inference.progress import listed
 from encodax.model_files.sentence_modules import usual_activation
 from encodax.models.encoder_model import Model
@@ -44,7 +44,7 @@ class PredictorOptions(EngineOptions, DecodingOptions, total=False):
     """What a predictor takes beside the model."""
 
 
-class Predictor(OfModel, Generic[Answer]):
+class Predictor(EngineBacked, Generic[Answer]):
     """Answers of whatever task the model's head is for."""
 
     TASK: ClassVar[str | None] = None
@@ -71,7 +71,7 @@ class Predictor(OfModel, Generic[Answer]):
         asked = {name: running.pop(name, None) for name in DecodingOptions.__annotations__}
         self.decoding = decoding_of(self.task, asked)
         self.decoding.check(model)  # refused here, not at a text
-        read, level = answer_of(model.config.head, model.config.usage)
+        read, level = head_output(model.config.head, model.config.usage)
         super().__init__(model, Engine(model, read, level, **running))
 
     def predict(
@@ -233,7 +233,7 @@ def answered(
     found = engine.stream(
         range(len(data)), tokenize, lambda index: int(lengths[index]), params=engine.placed(params)
     )
-    for owner, group in itertools.groupby(found, key=lambda each: int(data.owners[each[0]])):
+    for owner, group in itertools.groupby(found, key=lambda each: int(data.example_of[each[0]])):
         own = list(group)
         yield data.examples[owner], [each[1][0] for each in own], [each[2][0] for each in own]
 
@@ -305,7 +305,7 @@ class Ranked:
     text: str
 
 
-class Reranker(OfModel):
+class Reranker(EngineBacked):
     """Scores of pairs (query, text): how well the text answers, by a cross-encoder.
 
     The model is a sequence classifier over pairs. With one score, that is the score, through the

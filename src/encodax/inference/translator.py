@@ -20,16 +20,17 @@ from jax.sharding import PartitionSpec as P
 from encodax.data.packing import assemble
 from encodax.data.stream import MAX_WAIT, Live, until_error, windows
 from encodax.errors import EncodaxError
-from encodax.generation.config import STOPS, GenerationConfig
+from encodax.generation.config import GenerationConfig
 from encodax.generation.sampling import check_count
 from encodax.generation.search import (
-    Beams,
-    Ends,
+    BeamSearch,
+    DecodingLimits,
+    EarlyStopping,
     Generated,
     LogitsRules,
     Sampling,
-    generate,
-    search,
+    beam_search,
+    decode,
 )
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import COMPILER_OPTIONS
@@ -54,12 +55,12 @@ from encodax.types.batches import PackedBatch, Params
 
 logger = logging.getLogger(__name__)
 
-ROOMS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
+SOURCE_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
 """Tokens that sources have room for: few, so that few shapes are ever compiled."""
-LONGER = 50
+EXTRA_TOKENS = 50
 """Tokens that a target may have more than its source has room for (Vaswani et al. 2017, section
 6.1, where it is the source's own length)."""
-SOME = 8
+LANGUAGES_SHOWN = 8
 """Languages that a note names."""
 BATCH_SIZE = 32
 """Sources that are translated together."""
@@ -101,17 +102,17 @@ NOTHING = Translation("", 0.0, 0)
 
 
 @dataclass(frozen=True)
-class Manner:
+class GenerationOptions:
     """How targets are generated: by a search, by drawing, or greedily where it is neither."""
 
-    beams: Beams | None = field(default_factory=Beams)
+    beams: BeamSearch | None = field(default_factory=BeamSearch)
     sampling: Sampling | None = None
     seed: int = 0
     """Of what is drawn: what a text draws depends on it and on the text's place in the input."""
     n_best: int = 1
     """Translations of a source: the best of a search, or so many that are drawn."""
     max_tokens: int | None = None
-    """Longest target, the end included; None for `LONGER` than the source."""
+    """Longest target, the end included; None for `EXTRA_TOKENS` than the source."""
     to: str | None = None
     """The code of the target's language, of a model that has several."""
     rules: LogitsRules | None = None
@@ -120,7 +121,7 @@ class Manner:
     def __post_init__(self) -> None:
         if self.sampling is not None and self.beams is not None:
             raise EncodaxError("tokens are drawn, or beams are searched: choose one")
-        most = 1 if self.beams is None else self.beams.count
+        most = 1 if self.beams is None else self.beams.size
         if self.sampling is not None:
             check_count("n_best", self.n_best)
         elif not 1 <= self.n_best <= most:
@@ -135,16 +136,16 @@ class Manner:
         cls,
         said: GenerationConfig,
         *,
-        beams: int | Beams | None = None,
+        beams: int | BeamSearch | None = None,
         length_penalty: float | None = None,
-        early_stopping: bool | str | None = None,
+        early_stopping: EarlyStopping | None = None,
         sampling: Sampling | None = None,
         n_best: int | None = None,
         max_tokens: int | None = None,
         seed: int = 0,
         to: str | None = None,
         **rules: Any,
-    ) -> Manner:
+    ) -> GenerationOptions:
         """What a model's directory says, with what is given here in its place.
 
         Args:
@@ -165,22 +166,18 @@ class Manner:
         """
         if sampling is None and beams is None and said.do_sample:
             sampling = said.sampling
-        chosen = beams if isinstance(beams, Beams) else said.beams
-        if beams is not None and not isinstance(beams, Beams):
-            chosen = dataclasses.replace(chosen, count=beams)
+        chosen = beams if isinstance(beams, BeamSearch) else said.beams
+        if beams is not None and not isinstance(beams, BeamSearch):
+            chosen = dataclasses.replace(chosen, size=beams)
         if length_penalty is not None:
-            chosen = dataclasses.replace(chosen, alpha=length_penalty, offset=0.0)
+            chosen = dataclasses.replace(chosen, length_penalty=length_penalty, offset=0.0)
         if early_stopping is not None:
-            if early_stopping not in STOPS:
-                raise EncodaxError(
-                    f"early_stopping = {early_stopping!r} is not one of: False, True, 'never'"
-                )
-            chosen = dataclasses.replace(chosen, stop=STOPS[early_stopping])
-        is_search = sampling is None and (isinstance(beams, Beams) or chosen.count > 1)
+            chosen = dataclasses.replace(chosen, early_stopping=early_stopping)
+        is_search = sampling is None and (isinstance(beams, BeamSearch) or chosen.size > 1)
         if not is_search and (length_penalty is not None or early_stopping is not None):
             raise EncodaxError("length_penalty and early_stopping go with beams: choose 2 or more")
         if n_best is None:
-            most = chosen.count if is_search else 1
+            most = chosen.size if is_search else 1
             n_best = said.n_best if sampling is not None or said.n_best <= most else 1
         return cls(
             chosen if is_search else None,
@@ -211,7 +208,7 @@ class _Group:
 class Translator(forks.OfOneProcess):
     """Translates texts, in order: one program for each shape, and few shapes.
 
-    A source of up to S tokens takes a row of S; targets have room for S + `LONGER`. Rows of a batch
+    A source of up to S tokens takes a row of S; targets have room for S + `EXTRA_TOKENS`. Rows of a batch
     do not change each other, so a text is translated alike in whichever company. After `warm_up`,
     or once each shape has come up, nothing is compiled again.
     """
@@ -284,7 +281,7 @@ class Translator(forks.OfOneProcess):
         """The translation of each text, in order.
 
         What no option says is as the model's directory says it (`generation_config.json`); where
-        that says nothing, 4 beams are searched with the paper's length penalty (`Beams`), and a
+        that says nothing, 4 beams are searched with the paper's length penalty (`BeamSearch`), and a
         translation may have 50 tokens more than its source.
 
         Args:
@@ -294,7 +291,7 @@ class Translator(forks.OfOneProcess):
                 `keep` has `NOTHING` for them.
             progress: show a progress bar; None for where standard error is a terminal and the list
                 is long.
-            **options: as `manner` has them.
+            **options: as `generation` has them.
 
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`; or there are more beams
@@ -322,18 +319,18 @@ class Translator(forks.OfOneProcess):
             on_empty: what becomes of empty texts.
             max_wait: seconds that a text waits for others, while the source is silent. It is read
                 on a thread of its own; None to read it on yours, in whole windows.
-            **options: as `manner` has them.
+            **options: as `generation` has them.
         """
         found = self.answers(
             unlabelled(texts),
-            self.manner(**options),
+            self.generation_options(**options),
             truncate=truncate,
             empties=Empties(on_empty),
             live=Live.of(max_wait),
         )
         return (answer for _, answer in found)
 
-    def manner(self, **options: Any) -> Manner:
+    def generation_options(self, **options: Any) -> GenerationOptions:
         """How targets are generated with these options, and by what the directory says.
 
         Args:
@@ -352,12 +349,12 @@ class Translator(forks.OfOneProcess):
         to, languages = options.get("to"), self.model.language_ids
         if to in languages:  # an unknown one is refused where texts are encoded
             options.setdefault("forced_bos_token_id", languages[to])
-        return Manner.of(self.model.generates_by, **options)
+        return GenerationOptions.of(self.model.generates_by, **options)
 
     def answers(
         self,
         examples: Iterable[Example],
-        manner: Manner,
+        generation: GenerationOptions,
         *,
         truncate: bool = False,
         empties: Empties | None = None,
@@ -367,19 +364,19 @@ class Translator(forks.OfOneProcess):
 
         Args:
             examples: whose texts are translated.
-            manner: how.
+            generation: how.
             truncate: cut sources that are longer than the model takes.
             empties: what becomes of empty texts, where they are not refused.
             live: for examples that come in their own time: how long one waits for others.
         """
         forks.check()
         empties = empties or Empties("error")
-        encode = functools.partial(self._encoded, manner=manner, truncate=truncate)
+        encode = functools.partial(self._encoded, generation=generation, truncate=truncate)
 
         def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
             return empties.sequences(encode, window)
 
-        self._check(manner)
+        self._check(generation)
         self._tell()
         cut = never_ended = without = answered = 0
         with contextlib.closing(windows(examples, Example.characters, live)) as pieces:
@@ -387,8 +384,8 @@ class Translator(forks.OfOneProcess):
                 asked, sequences, cut_here, error = until_error(window.items, tokenize)
                 end = error or window.end
                 cut += cut_here
-                without += sum(self._asks_nothing(example, manner) for example in asked)
-                answers = self._translated(sequences, manner, answered)
+                without += sum(self._asks_nothing(example, generation) for example in asked)
+                answers = self._translated(sequences, generation, answered)
                 for example, answer in zip(asked, answers, strict=True):
                     never_ended += sum(each.is_cut for each in (answer, *answer.others))
                     if answer is not NOTHING or empties.rule == "keep":
@@ -405,7 +402,8 @@ class Translator(forks.OfOneProcess):
                 "%d texts name no target language, and the model has %d (to, --to): %s",
                 without,
                 len(languages),
-                ", ".join(languages[:SOME]) + (", ..." if len(languages) > SOME else ""),
+                ", ".join(languages[:LANGUAGES_SHOWN])
+                + (", ..." if len(languages) > LANGUAGES_SHOWN else ""),
             )
         if never_ended:
             logger.warning(
@@ -415,19 +413,19 @@ class Translator(forks.OfOneProcess):
             )
 
     def _encoded(
-        self, examples: list[Example], *, manner: Manner, truncate: bool
+        self, examples: list[Example], *, generation: GenerationOptions, truncate: bool
     ) -> tuple[list[list[Encoding]], int]:
         """The token sequences of sources, and how many were cut."""
         texts, names = [each.parts[0] for each in examples], [each.where for each in examples]
         if self.model.tokenizer.languages is not None:  # a language would hide that there is none
             bare = [LANGUAGE.sub("", text) for text in texts]
             refuse_unseen(bare, names, self.model.tokenizer.encode)
-        encodings, cut = self.model.encode(texts, to=manner.to, truncate=truncate, names=names)
+        encodings, cut = self.model.encode(texts, to=generation.to, truncate=truncate, names=names)
         return [[encoding] for encoding in encodings], cut
 
-    def _asks_nothing(self, example: Example, manner: Manner) -> bool:
+    def _asks_nothing(self, example: Example, generation: GenerationOptions) -> bool:
         """Whether a model of several languages is not told which."""
-        is_told = manner.to is not None or LANGUAGE.match(example.parts[0])
+        is_told = generation.to is not None or LANGUAGE.match(example.parts[0])
         return len(self.model.tokenizer.languages or ()) > 1 and not is_told
 
     def _tell(self) -> None:
@@ -442,27 +440,28 @@ class Translator(forks.OfOneProcess):
             settings or f"greedily, at most {said.max_tokens} tokens, as transformers by default",
         )
 
-    def _check(self, manner: Manner) -> None:
+    def _check(self, generation: GenerationOptions) -> None:
         vocabulary = self.model.config.transformer.decoder.embeddings.vocabulary_size
-        for name, tokens in (manner.rules or LogitsRules()).token_ids().items():
+        for name, tokens in (generation.rules or LogitsRules()).token_ids().items():
             for token in tokens:
                 if not 0 <= token < vocabulary:
                     raise EncodaxError(
                         f"{name}: there is no token {token}; the vocabulary has 0..{vocabulary - 1}"
                     )
-        if manner.beams is not None and manner.beams.count > vocabulary:
+        if generation.beams is not None and generation.beams.size > vocabulary:
             raise EncodaxError(
-                f"beams = {manner.beams.count} is more than the {vocabulary} tokens of the "
+                f"beams = {generation.beams.size} is more than the {vocabulary} tokens of the "
                 "vocabulary; choose fewer"
             )
         limit = self.model.longest_sequence
-        if (manner.max_tokens or 0) > limit:
+        if (generation.max_tokens or 0) > limit:
             raise EncodaxError(
-                f"max_tokens = {manner.max_tokens} is more than the {limit} that the model takes"
+                f"max_tokens = {generation.max_tokens} is more than the {limit} that the model "
+                "takes"
             )
 
     def _translated(
-        self, sequences: Sequence[Sequence[Encoding]], manner: Manner, before: int
+        self, sequences: Sequence[Sequence[Encoding]], generation: GenerationOptions, before: int
     ) -> list[Translation]:
         """A window, by groups of sources that are about as long; so many came before it.
 
@@ -474,15 +473,15 @@ class Translator(forks.OfOneProcess):
         for group in self._groups(encodings):
             rows = [encodings[place] for place in group.places]
             numbers = [before + filled[place] for place in group.places]
-            found = self._generated(rows, numbers, group, manner)
+            found = self._generated(rows, numbers, group, generation)
             for row, place in enumerate(group.places):
-                answers[filled[place]] = self._read(found, row, manner)
+                answers[filled[place]] = self._read(found, row, generation)
         return answers
 
     def _groups(self, encodings: Sequence[Encoding]) -> Iterator[_Group]:
         by_room: dict[int, list[int]] = {}
         for place in sorted(range(len(encodings)), key=lambda i: -len(encodings[i])):
-            room = next(room for room in ROOMS if room >= len(encodings[place]))
+            room = next(room for room in SOURCE_LENGTHS if room >= len(encodings[place]))
             by_room.setdefault(room, []).append(place)
         most = self._heights[-1]
         for room, places in by_room.items():
@@ -492,7 +491,11 @@ class Translator(forks.OfOneProcess):
                 yield _Group(chosen, room, height)
 
     def _generated(
-        self, encodings: list[Encoding], numbers: list[int], group: _Group, manner: Manner
+        self,
+        encodings: list[Encoding],
+        numbers: list[int],
+        group: _Group,
+        generation: GenerationOptions,
     ) -> Generated:
         """Targets of one group, in NumPy; the numbers are those of its texts in the input."""
         # Rows that nobody asked for repeat the first one, so that they end when it does.
@@ -505,9 +508,9 @@ class Translator(forks.OfOneProcess):
         )
         self.model.check(batch)
         draws = np.asarray([*numbers, *numbers[:1] * missing]).astype(np.uint32)
-        seed = np.uint32(manner.seed)
-        for held in self._held(group.room, manner):
-            program = self._program(group.height, group.room, held, manner)
+        seed = np.uint32(generation.seed)
+        for held in self._held(group.room, generation):
+            program = self._program(group.height, group.room, held, generation)
             found: Generated = jax.device_get(program(self._params, batch, seed, draws))
             if not found.is_open.any():
                 break
@@ -516,9 +519,9 @@ class Translator(forks.OfOneProcess):
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
         return found
 
-    def _read(self, found: Generated, row: int, manner: Manner) -> Translation:
+    def _read(self, found: Generated, row: int, generation: GenerationOptions) -> Translation:
         """The translations of a row: the best or first, and the others that were asked for."""
-        ends, answers = self.model.generates_by.end_ids, []
+        ends, answers = self.model.generates_by.eos_ids, []
         for token_ids, length, score in zip(
             found.token_ids[row], found.lengths[row], found.scores[row], strict=True
         ):
@@ -528,7 +531,7 @@ class Translator(forks.OfOneProcess):
             is_cut = int(own[-1]) not in ends
             text = self.model.tokenizer.decode(own)
             answers.append(Translation(text, float(score), len(own), is_cut))
-        best, *others = answers[: manner.n_best]
+        best, *others = answers[: generation.n_best]
         return dataclasses.replace(best, others=tuple(others))
 
     def warm_up(self, longest: int | None = None, **options: Any) -> None:
@@ -536,39 +539,53 @@ class Translator(forks.OfOneProcess):
 
         Args:
             longest: most tokens that sources will have; None for what the model takes.
-            **options: as `manner` has them.
+            **options: as `generation` has them.
         """
-        most, chosen = longest or self.model.longest_sequence, self.manner(**options)
+        most, chosen = longest or self.model.longest_sequence, self.generation_options(**options)
         self._check(chosen)
-        for room in [*(room for room in ROOMS if room < most), *_first_of(ROOMS, most)]:
+        for room in [
+            *(room for room in SOURCE_LENGTHS if room < most),
+            *_first_of(SOURCE_LENGTHS, most),
+        ]:
             for height in self._heights:
                 for held in self._held(room, chosen):
                     self._program(height, room, held, chosen)
 
-    def _longest(self, room: int, manner: Manner) -> int:
+    def _longest(self, room: int, generation: GenerationOptions) -> int:
         """Most tokens of a target."""
-        return manner.max_tokens or min(room + LONGER, self.model.longest_sequence)
+        return generation.max_tokens or min(room + EXTRA_TOKENS, self.model.longest_sequence)
 
-    def _held(self, room: int, manner: Manner) -> list[int]:
+    def _held(self, room: int, generation: GenerationOptions) -> list[int]:
         """Tokens that targets have room for: at first for what most want, then for the longest."""
-        longest, usual = self._longest(room, manner), room + LONGER
+        longest, usual = self._longest(room, generation), room + EXTRA_TOKENS
         return [usual, longest] if 2 * usual < longest else [longest]
 
     def _program(
-        self, height: int, room: int, held: int, manner: Manner
+        self, height: int, room: int, held: int, generation: GenerationOptions
     ) -> Callable[..., Generated]:
         forks.check()
-        rules = self.model.generates_by.rules if manner.rules is None else manner.rules
-        longest = self._longest(room, manner)
-        key = (height, room, held, longest, manner.beams, manner.sampling, manner.draws, rules)
+        rules = self.model.generates_by.rules if generation.rules is None else generation.rules
+        longest = self._longest(room, generation)
+        key = (
+            height,
+            room,
+            held,
+            longest,
+            generation.beams,
+            generation.sampling,
+            generation.draws,
+            rules,
+        )
         if key not in self._programs:
             said = self.model.generates_by
-            ends = Ends(said.begin_id, said.end_ids, said.pad_id, longest, rules, held)
-            self._programs[key] = self._compiled(height, room, ends, manner)
+            ends = DecodingLimits(
+                said.decoder_start_id, said.eos_ids, said.pad_id, longest, rules, held
+            )
+            self._programs[key] = self._compiled(height, room, ends, generation)
         return self._programs[key]
 
     def _compiled(
-        self, height: int, room: int, ends: Ends, manner: Manner
+        self, height: int, room: int, ends: DecodingLimits, generation: GenerationOptions
     ) -> Callable[..., Generated]:
         model = self.model
 
@@ -576,16 +593,16 @@ class Translator(forks.OfOneProcess):
             cache = model.begin(params, source, ends.held)
             step = functools.partial(model.step, params)
             source_ids = jnp.asarray(source.token_ids)
-            if manner.beams is not None:
-                return search(step, cache, ends, manner.beams, source_ids=source_ids)
+            if generation.beams is not None:
+                return beam_search(step, cache, ends, generation.beams, source_ids=source_ids)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), draws)
-            return generate(
+            return decode(
                 step,
                 cache,
                 ends,
-                sampling=manner.sampling,
+                sampling=generation.sampling,
                 keys=keys,
-                count=manner.draws,
+                count=generation.draws,
                 source_ids=source_ids,
             )
 
@@ -619,7 +636,7 @@ class Translator(forks.OfOneProcess):
             on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
                 leaves them out.
             tokenize: of BLEU, as sacrebleu names it; `none` for texts that are tokenized.
-            **options: as `manner` has them.
+            **options: as `generation` has them.
 
         Raises:
             EncodaxError: there is no record, or one has no target; or sacrebleu is not installed,
@@ -628,12 +645,12 @@ class Translator(forks.OfOneProcess):
         translation.scorers(tokenize)  # what is missing is told before the work
         examples = labelled(translation, records, on_empty)
         empties = Empties(on_empty, IN_DATA)
-        manner = dataclasses.replace(self.manner(**options), n_best=1)
-        found = self.answers(examples, manner, truncate=truncate, empties=empties)
+        generation = dataclasses.replace(self.generation_options(**options), n_best=1)
+        found = self.answers(examples, generation, truncate=truncate, empties=empties)
         pairs = ((answer.text, example.target) for example, answer in found)
-        return translation.compared(pairs, tokenize=tokenize)
+        return translation.bleu_and_chrf(pairs, tokenize=tokenize)
 
-    def written(self, source: str, *, truncate: bool = False) -> EncodedPair:
+    def translate_tokens(self, source: str, *, truncate: bool = False) -> EncodedPair:
         """A source and the very tokens that a search finds for it, be they none or cut.
 
         Args:
@@ -643,13 +660,15 @@ class Translator(forks.OfOneProcess):
         Raises:
             EncodaxError: the text is empty or too long.
         """
-        manner = self.manner()
-        self._check(manner)
+        generation = self.generation_options()
+        self._check(generation)
         encodings, _ = self.model.encode([source], truncate=truncate, names=["the text"])
         (group,) = self._groups(encodings)
-        found = self._generated(encodings, [0], group, manner)
+        found = self._generated(encodings, [0], group, generation)
         token_ids = np.asarray(found.token_ids[0, 0, : found.lengths[0, 0]])
-        return EncodedPair.of(encodings[0], _as_encoding(token_ids), self.model.config.begin_id)
+        return EncodedPair.of(
+            encodings[0], _as_encoding(token_ids), self.model.config.decoder_start_id
+        )
 
 
 def _as_encoding(token_ids: np.ndarray) -> Encoding:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int
 from encodax.config import EmbeddingsConfig, ModelConfig
 from encodax.data import packing
 from encodax.errors import EncodaxError
-from encodax.inference.embedder import checked
+from encodax.inference.embedder import check_text
 from encodax.inference.translator import Translator
 from encodax.inspection import attention_maps, attribution, scored_answer
 from encodax.inspection.attention_maps import Resolution
@@ -172,7 +172,7 @@ class Inspector:
         self, model: Seq2SeqModel, text: str, second: str | None, truncate: bool
     ) -> Inspection:
         if second is None:
-            pair = self._translator.written(text, truncate=truncate)
+            pair = self._translator.translate_tokens(text, truncate=truncate)
         else:
             (pair,), _ = model.encode_pairs([(text, second)], truncate=truncate, names=["the text"])
         _check_length(len(pair.source), len(pair.given))
@@ -322,7 +322,7 @@ def _encoded(
     if kind == "embedding":
         parts = zip(names, (text, second), strict=True)
         before = model.config.usage.default_text
-        texts = [before + checked(part, name) for name, part in parts if part is not None]
+        texts = [before + check_text(part, name) for name, part in parts if part is not None]
     names = names[: len(texts)]
     encodings, _ = model.encode(texts, truncate=truncate, names=names)
     if kind == "span" and not (encodings[0].sequence_ids == 1).any():

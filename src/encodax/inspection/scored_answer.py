@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from encodax.config import HeadConfig
-from encodax.inference.engine import answer_of
+from encodax.inference.engine import head_output
 from encodax.models.encoder_model import Model
 from encodax.nn import functional
 from encodax.tasks import question_answering, token_classification
@@ -76,7 +76,7 @@ def answered(
             for segment, name in enumerate(("first", "second"), 1)
         )
         return (("cosine similarity", f"{similarity:.4f}"),), targets
-    read, _ = answer_of(replace(head, problem="regression") if _is_quantity(head) else head)
+    read, _ = head_output(replace(head, problem="regression") if _is_quantity(head) else head)
     scores = np.asarray(read(output)[0])
     return _BY_KIND[head.kind](model, scores, encodings[0], texts[0])
 

@@ -51,7 +51,7 @@ from encodax.types.batches import Params
 A, B, SCALE = "lora_a", "lora_b", "lora_scale"
 """The leaves of an adapter."""
 
-ROOT = "base_model.model."
+PEFT_PREFIX = "base_model.model."
 """What PEFT writes before the names of the model that it wraps."""
 FACTORS = {".lora_A.weight": A, ".lora_B.weight": B}
 """How PEFT's names of the two factors end."""
@@ -65,10 +65,10 @@ TASKS: dict[HeadKind | None, str | None] = {
     "vocabulary": None,
 }
 """Kind of head -> PEFT's `task_type`."""
-WHOLE = ("classifier", "score")
+SAVED_WHOLE = ("classifier", "score")
 """Modules that PEFT trains and saves with all that is in them, of these tasks."""
 
-RENAMED = ("nomic_bert",)
+UNMAPPED_FAMILIES = ("nomic_bert",)
 """Families whose modules transformers names otherwise than their files do."""
 
 
@@ -140,15 +140,15 @@ def write(
         if A in leaves:
             module = _module(family, stored, path)
             targets.add(family.file_name(bare, module))
-            name = f"{ROOT}{module}.lora_"
+            name = f"{PEFT_PREFIX}{module}.lora_"
             b = np.asarray(leaves[B])
             tensors[f"{name}A.weight"] = np.ascontiguousarray(np.asarray(leaves[A]).T)  # (r, in)
             tensors[f"{name}B.weight"] = np.ascontiguousarray(b.reshape(len(b), -1).T)  # (out, r)
         for leaf in leaves.keys() - {A, B}:
             tensor = _whole_tensor(family, stored, path, leaf)
             module = family.file_name(bare, tensor.name.rpartition(".")[0])
-            whole.add(next((name for name in WHOLE if module.startswith(f"{name}.")), module))
-            tensors[ROOT + tensor.name] = tensor.to_file(np.asarray(leaves[leaf]))
+            whole.add(next((name for name in SAVED_WHOLE if module.startswith(f"{name}.")), module))
+            tensors[PEFT_PREFIX + tensor.name] = tensor.to_file(np.asarray(leaves[leaf]))
     content = {
         "peft_type": "LORA",
         "task_type": TASKS[config.head.kind if config.head else None],
@@ -179,7 +179,7 @@ def write(
     put_in_place(directory, write_to, overwrite=overwrite)
 
 
-WAY_OUT = "merge the adapter and save the whole model"
+MERGE_HINT = "merge the adapter and save the whole model"
 
 
 def check_savable(config: ModelConfig, adapter: Params) -> None:
@@ -191,12 +191,12 @@ def check_savable(config: ModelConfig, adapter: Params) -> None:
     family, stored = family_and_config(config)
     is_embedder = config.head is not None and config.head.kind == "embedding"
     if not any(A in leaves or B in leaves for leaves in adapter.values()):
-        raise EncodaxError(f"no part of an adapter is trained: freeze less, or {WAY_OUT}")
+        raise EncodaxError(f"no part of an adapter is trained: freeze less, or {MERGE_HINT}")
     for path, leaves in adapter.items():
         if (A in leaves) != (B in leaves):
             raise EncodaxError(
                 f"{path}: PEFT wants both lora_a and lora_b, and one is frozen: freeze both, or "
-                f"{WAY_OUT}"
+                f"{MERGE_HINT}"
             )
         if is_embedder and not of_encoder(path):
             continue  # it stands in the module files
@@ -222,17 +222,17 @@ def check_base(directory: Path) -> None:
 def _module(family: Family, stored: ModelConfig, path: str) -> str:
     """The name in the file of a module that has an adapter."""
     if family.MODEL_TYPE == native.MODEL_TYPE:
-        raise EncodaxError(f"no published family has this model, and so PEFT cannot: {WAY_OUT}")
-    if family.MODEL_TYPE in RENAMED:
+        raise EncodaxError(f"no published family has this model, and so PEFT cannot: {MERGE_HINT}")
+    if family.MODEL_TYPE in UNMAPPED_FAMILIES:
         raise EncodaxError(
             f"{path}: the modules of {family.MODEL_TYPE} have other names in PEFT than in files, "
-            f"which are not known here: {WAY_OUT}"
+            f"which are not known here: {MERGE_HINT}"
         )
     tensor = family.tensor(stored, path, "w")
     if tensor.parts > 1:
         raise EncodaxError(
             f"{path}: {family.MODEL_TYPE} keeps it as a part of {tensor.name}, which PEFT adapts "
-            f"as one: choose other targets, such as attention/output, or {WAY_OUT}"
+            f"as one: choose other targets, such as attention/output, or {MERGE_HINT}"
         )
     return family.file_name(stored, tensor.name).removesuffix(".weight")
 
@@ -243,7 +243,7 @@ def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> 
     has_place = stored.head is not None and stored.head.kind != "vocabulary"
     if family.MODEL_TYPE == native.MODEL_TYPE or (of_head and not has_place):
         raise EncodaxError(
-            f"{path}/{leaf}: PEFT has no place for it: leave it as it is (freeze), or {WAY_OUT}"
+            f"{path}/{leaf}: PEFT has no place for it: leave it as it is (freeze), or {MERGE_HINT}"
         )
     tensor = family.tensor(stored, path, leaf)
     return replace(tensor, name=family.file_name(stored, tensor.name))
@@ -420,7 +420,7 @@ class Adapter:
         # What adapts a tensor that the model does not compute with changes nothing.
         strange = [
             name for (at, _), (name, _) in found.items()
-            if at not in known and not family.is_stray(stored, at)
+            if at not in known and not family.is_ignored(stored, at)
         ]  # fmt: skip
         if strange:
             raise EncodaxError(f"{self._file}: the model has no place for {', '.join(strange[:5])}")
@@ -493,7 +493,7 @@ class Adapter:
             raise EncodaxError(
                 f'{self._file}: {name}: init_lora_weights = "pissa" of a weight of several parts '
                 "is not supported: its singular vectors are too sensitive to rounding to be found "
-                f"again; {peft_config.WAY_OUT}"
+                f"again; {peft_config.MERGE_HINT}"
             )
         else:  # U_r S_r V_r: s is a factor of neither more nor less
             u, values, v = np.linalg.svd(weight, full_matrices=False)
@@ -522,8 +522,10 @@ def read(directory: Path) -> Adapter:
     modules = sentence_modules.read(directory)
     file = place / ADAPTER_WEIGHTS_FILE
     tensors = weights.read(file, weights.shapes(file))
-    if odd := [name for name in tensors if not name.startswith(ROOT)]:
-        raise EncodaxError(f"{file}: {odd[0]} does not begin with {ROOT}, as PEFT's names do")
+    if odd := [name for name in tensors if not name.startswith(PEFT_PREFIX)]:
+        raise EncodaxError(
+            f"{file}: {odd[0]} does not begin with {PEFT_PREFIX}, as PEFT's names do"
+        )
     if not any(name.endswith(factor) for name in tensors for factor in FACTORS):
         raise EncodaxError(f"{file}: there is no lora_A and lora_B of any module")
     has_base = _has_base(place)
@@ -534,7 +536,7 @@ def read(directory: Path) -> Adapter:
         modules=modules,
         has_base=has_base,
         config=config,
-        tensors={name.removeprefix(ROOT): array for name, array in tensors.items()},
+        tensors={name.removeprefix(PEFT_PREFIX): array for name, array in tensors.items()},
         files={
             ADAPTER_CONFIG_FILE: settings.keys,
             **files,

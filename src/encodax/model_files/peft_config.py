@@ -41,7 +41,7 @@ UNKNOWN_STARTS = {
 }
 """Beginnings of `init_lora_weights` that change the base, by what cannot be computed again."""
 
-WAY_OUT = (
+MERGE_HINT = (
     "where it was trained, take model.merge_and_unload().save_pretrained(directory) of PEFT, "
     "save the tokenizer there too, and load that"
 )
@@ -191,10 +191,11 @@ def read(path: Path) -> PeftConfig:
     for key in (*MERGED, *NEVER_MERGED):
         _refuse_where_on(settings, key)
     if (bias := settings.get("bias", "none")) != "none":
-        raise EncodaxError(f"{path}: bias = {shown(bias)} is not supported: {WAY_OUT}")
+        raise EncodaxError(f"{path}: bias = {shown(bias)} is not supported: {MERGE_HINT}")
     if settings.get("task_type") == SEQ2SEQ_TASK:
         raise EncodaxError(
-            f"{path}: adapters of sequence-to-sequence models (task_type) are not read: {WAY_OUT}"
+            f"{path}: adapters of sequence-to-sequence models (task_type) are not read: "
+            f"{MERGE_HINT}"
         )
     start = _start(settings)
     task = value.optional("task_type", _is_task, f"one of {', '.join([*KINDS, *OTHER_TASKS])}")
@@ -307,7 +308,7 @@ def _refuse_where_on(settings: Settings, key: str) -> None:
     if value := settings.plain().get(key):
         is_merged = key in MERGED
         reason = MERGED[key] if is_merged else NEVER_MERGED[key]
-        way_out = f": {WAY_OUT}" if is_merged else ", which no merged model holds"
+        way_out = f": {MERGE_HINT}" if is_merged else ", which no merged model holds"
         raise EncodaxError(
             f"{settings.where}: {key} = {shown(value)} is not supported: {reason}{way_out}"
         )
@@ -331,7 +332,7 @@ def _start(settings: Settings) -> Start:
     reason = next(known, "is not known here")
     raise EncodaxError(
         f"{settings.where}: init_lora_weights = {shown(value)} is not supported: it {reason}: "
-        f"{WAY_OUT}"
+        f"{MERGE_HINT}"
     )
 
 

@@ -88,7 +88,7 @@ class Parts:
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
-    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: ModelFiles = field(default_factory=dict)
     """What became of the keys of each JSON file; keys that change no answer are saved back."""
 
@@ -129,7 +129,7 @@ def read(
     }
     if modules is None:
         config = _limited(config, sentence_modules.tokenizer_length(place))
-    parts = Parts(config, loaded.params, tokenizer, loaded.carried, files)
+    parts = Parts(config, loaded.params, tokenizer, loaded.extra_tensors, files)
     if modules is not None and is_embedder:
         return _as_embedder(parts, modules)
     if encoder_only:
@@ -316,7 +316,7 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
         if _is_sequence(parts.config):
             sentence_modules.put_activation(published, parts.config.usage.activation)
         json_files.write(place / CONFIG_FILE, published)
-        weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.carried)
+        weights.save(place / weights.WEIGHTS_FILE, of_file, family, stored, parts.extra_tensors)
         types = stored.encoder.embeddings.type_vocabulary_size
         parts.tokenizer.save(
             place, max_length=max_length, model_type=family.MODEL_TYPE, has_types=types > 1

@@ -45,7 +45,7 @@ class Loaded:
     """What a weights file holds."""
 
     params: Params
-    carried: Mapping[str, np.ndarray]
+    extra_tensors: Mapping[str, np.ndarray]
     """Tensors that belong to no parameter, of those that the family lets a file carry."""
 
 
@@ -245,7 +245,7 @@ class _Reader:
                 self._note(f"{name} and {other} are the same tensor")
             self._stored[canonical] = name, path
         # Files of transformers keep a table that is shared under any of its names.
-        for copy, original in family.copies.items() if family else ():
+        for copy, original in family.tensor_aliases.items() if family else ():
             if "embed" in copy and copy in self._stored and original not in self._stored:
                 self._stored[original] = self._stored.pop(copy)
 
@@ -297,7 +297,7 @@ class _Reader:
         carried: dict[str, np.ndarray] = {}
         for canonical in sorted(self._stored.keys() - self._taken):
             name = self._stored[canonical][0]
-            original = self._family.copies.get(canonical) if self._family else None
+            original = self._family.tensor_aliases.get(canonical) if self._family else None
             if original in self._stored:
                 first, second = (self._read(each, None) for each in (canonical, original))
                 if not (first is None or second is None or np.array_equal(first, second)):
@@ -325,7 +325,7 @@ class _Reader:
 
     def _may_carry(self, canonical: str) -> bool:
         family, config = self._family, self._config
-        return family is not None and config is not None and family.is_stray(config, canonical)
+        return family is not None and config is not None and family.is_ignored(config, canonical)
 
     def check(self, place: Path) -> None:
         """Raise what has been noted.
@@ -432,7 +432,7 @@ def save(
     params: Params,
     family: TensorNames,
     config: Any,
-    carried: Mapping[str, np.ndarray] | None = None,
+    extra_tensors: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write parameters, in the names and layouts of the family.
 
@@ -449,7 +449,8 @@ def save(
         for name, found in parts.items()
     }
     named = {
-        family.file_name(config, name): a for name, a in {**(carried or {}), **tensors}.items()
+        family.file_name(config, name): a
+        for name, a in {**(extra_tensors or {}), **tensors}.items()
     }
     write(path, named)
 

@@ -42,14 +42,14 @@ CONFIG_FILE = "config.json"
 
 
 @functools.cache
-def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Transformed:
+def _haiku_transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Transformed:
     def forward(
         batch: PackedBatch,
         *,
         is_training: bool,
         record: AbstractSet[str],
         tokens: Array | None = None,
-        only_answer: bool = False,
+        head_only: bool = False,
     ) -> ModelOutput:
         encoder = Encoder(config.encoder, execution, name="encoder")
         read = batch
@@ -58,7 +58,7 @@ def _transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Tra
             and config.head.pooling == "cls"
             and not config.head.skipped_tokens
         )
-        if only_answer and takes_first and not record:
+        if head_only and takes_first and not record:
             tokens = jnp.asarray(batch.starts)  # (B, N)
             read = replace(
                 batch, starts=jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
@@ -85,7 +85,9 @@ def initial_params(config: ModelConfig, key: Array) -> Params:
     Not compiled: it runs once, over two tokens, and compiling would take longer.
     """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    params: Params = _transformed(config).init(key, dummy, is_training=False, record=frozenset())
+    params: Params = _haiku_transformed(config).init(
+        key, dummy, is_training=False, record=frozenset()
+    )
     return params
 
 
@@ -96,7 +98,7 @@ class Model:
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
-    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Tensors of the file that the model does not compute with, such as BERT's pooler beside an
     embedder; saved back."""
     files: ModelFiles = field(default_factory=dict)
@@ -146,7 +148,7 @@ class Model:
     @classmethod
     def _whole(cls, directory: Path, *, encoder_only: bool = False) -> Model:
         parts = saved_model.read(directory, parameter_shapes, encoder_only=encoder_only)
-        return cls(parts.config, parts.params, parts.tokenizer, parts.carried, parts.files)
+        return cls(parts.config, parts.params, parts.tokenizer, parts.extra_tensors, parts.files)
 
     @classmethod
     def _adapted(cls, directory: Path, token: str | None) -> Model:
@@ -198,7 +200,9 @@ class Model:
         return replace(self, config=replace(self.config, head=None, labels=()), params=params)
 
     def _parts(self) -> saved_model.Parts:
-        return saved_model.Parts(self.config, self.params, self.tokenizer, self.carried, self.files)
+        return saved_model.Parts(
+            self.config, self.params, self.tokenizer, self.extra_tensors, self.files
+        )
 
     def _replaced(self, parts: saved_model.Parts) -> Model:
         return replace(
@@ -206,7 +210,7 @@ class Model:
             config=parts.config,
             params=parts.params,
             tokenizer=parts.tokenizer,
-            carried=parts.carried,
+            extra_tensors=parts.extra_tensors,
             files=parts.files,
         )
 
@@ -245,7 +249,7 @@ class Model:
         )
         params = dict(initial_params(config, jax.random.key(seed)))
         params |= {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
-        carried = dict(self.carried)
+        carried = dict(self.extra_tensors)
         of_head = [path for path in params if not of_encoder(path)] if family.has(kind) else []
         for path in of_head:
             for leaf, fresh in params[path].items():
@@ -254,8 +258,8 @@ class Model:
                 if found is not None and found.shape == tensor.file_shape(fresh.shape):
                     parameter = jnp.asarray(tensor.to_parameter(found, fresh.shape))
                     params[path] = {**params[path], leaf: parameter}
-        carried = {name: a for name, a in carried.items() if family.is_stray(config, name)}
-        return replace(self, config=config, params=params, carried=carried)
+        carried = {name: a for name, a in carried.items() if family.is_ignored(config, name)}
+        return replace(self, config=config, params=params, extra_tensors=carried)
 
     def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:
         """The same encoder, giving one vector for each text: the head has no parameters."""
@@ -296,7 +300,7 @@ class Model:
             EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
         """
         parts = saved_model.Parts(
-            self.config, self.params, self.tokenizer, self.carried, self.files
+            self.config, self.params, self.tokenizer, self.extra_tensors, self.files
         )
         saved_model.write(Path(directory), parts, max_length=self.max_length, overwrite=overwrite)
 
@@ -442,7 +446,7 @@ class Model:
             execution: how the stack is run; the numbers are the same.
         """
         forks.check()
-        forward = _transformed(self.config, execution).apply
+        forward = _haiku_transformed(self.config, execution).apply
         output: ModelOutput = forward(
             params,
             rng,
@@ -495,7 +499,7 @@ def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:
     for path, own in model.params.items():
         for leaf in own if not of_encoder(path) else ():
             name = saved_model.family_of(model.config).tensor(model.config, path, leaf).name
-            if name not in base.carried and leaf not in leaves.get(path, {}):
+            if name not in base.extra_tensors and leaf not in leaves.get(path, {}):
                 raise EncodaxError(
                     f"{place}: {name} stands neither there nor in the base: it was drawn at random "
                     "and not saved; train again with its module among modules_to_save"

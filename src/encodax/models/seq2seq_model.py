@@ -24,7 +24,7 @@ from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
-from encodax.families.seq2seq import FIRST, NEVER, Seq2SeqFamily
+from encodax.families.seq2seq import BAD_WORDS, FORCED_BOS, Seq2SeqFamily
 from encodax.generation import config as generation_config
 from encodax.generation.config import GenerationConfig
 from encodax.model_files import hub, model_card, weights
@@ -51,7 +51,9 @@ CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
 
 
 @functools.cache
-def _transformed(config: Seq2SeqConfig, execution: Execution = UNROLLED) -> hk.MultiTransformed:
+def _haiku_transformed(
+    config: Seq2SeqConfig, execution: Execution = UNROLLED
+) -> hk.MultiTransformed:
     """The model's functions: the whole, and a token at a time."""
 
     def functions() -> Any:
@@ -68,7 +70,7 @@ class Seq2SeqModel:
     config: Seq2SeqConfig
     params: Params
     tokenizer: Tokenizer
-    carried: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Tensors of the file that the model does not compute with; saved back."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What the directory said of generation, as it was loaded: saved back."""
@@ -144,12 +146,12 @@ class Seq2SeqModel:
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
                 f"embedding {rows} rows; they are not of one model"
             )
-        _check_positions(config, loaded.carried, directory)
+        _check_positions(config, loaded.extra_tensors, directory)
         return cls(
             config,
             loaded.params,
             tokenizer,
-            loaded.carried,
+            loaded.extra_tensors,
             said.plain(),
             generation,
             {**files, **tokenizer.keys},
@@ -180,7 +182,7 @@ class Seq2SeqModel:
                 with_kept(family.write_config(config), self.files, CONFIG_FILE),
             )
             json_files.write(place / GENERATION_FILE, self._generation())
-            carried = {**_position_tables(config, family), **self.carried}
+            carried = {**_position_tables(config, family), **self.extra_tensors}
             weights.save(place / weights.WEIGHTS_FILE, self.params, family, config, carried)
             self.tokenizer.save(
                 place, max_length=self.max_length, model_type=family.MODEL_TYPE, has_types=False
@@ -198,16 +200,19 @@ class Seq2SeqModel:
 
     def _generation(self) -> dict[str, Any]:
         """What transformers generates by: what the directory said, and the least that it wants."""
-        never, first = [[number] for number in self.config.never_ids], self.config.first_id
+        never, first = (
+            [[number] for number in self.config.suppressed_ids],
+            self.config.forced_bos_id,
+        )
         ids: dict[str, Any] = {
-            "decoder_start_token_id": self.config.begin_id,
-            "eos_token_id": self.config.end_id,
+            "decoder_start_token_id": self.config.decoder_start_id,
+            "eos_token_id": self.config.eos_id,
             "pad_token_id": self.config.pad_id,
         }
         if self.generates_by.is_silent:
             ids |= {} if self.max_length is None else {"max_length": self.longest_sequence}
-            ids |= {} if first is None else {FIRST: first}
-            ids |= {NEVER: never} if never else {}
+            ids |= {} if first is None else {FORCED_BOS: first}
+            ids |= {BAD_WORDS: never} if never else {}
         return {**ids, **self.generation}
 
     @property
@@ -303,12 +308,12 @@ class Seq2SeqModel:
         rows = self.config.transformer.decoder.embeddings.vocabulary_size
         self.tokenizer.check_rows(targets, rows, names)
         for name, encoding in zip(names, targets, strict=True):
-            if encoding.token_ids[-1] != self.config.end_id:
+            if encoding.token_ids[-1] != self.config.eos_id:
                 raise EncodaxError(
-                    f"{name}: the tokenizer does not end it with token {self.config.end_id}, with "
+                    f"{name}: the tokenizer does not end it with token {self.config.eos_id}, with "
                     "which the model ends what it generates; they are not of one model"
                 )
-        begin = self.config.begin_id
+        begin = self.config.decoder_start_id
         return [
             EncodedPair.of(source, target, begin)
             for source, target in zip(sources, targets, strict=True)
@@ -348,7 +353,7 @@ class Seq2SeqModel:
             execution: how the stacks are run; the numbers are the same.
         """
         forks.check()
-        whole, *_ = _transformed(self.config, execution).apply
+        whole, *_ = _haiku_transformed(self.config, execution).apply
         output: ModelOutput = whole(params, rng, batch, is_training=is_training, record=record)
         return output
 
@@ -367,7 +372,7 @@ class Seq2SeqModel:
         if limit is not None and room > limit:
             raise EncodaxError(f"room = {room} is more than the {limit} positions of the decoder")
         forks.check()
-        _, _, begin, _ = _transformed(self.config).apply
+        _, _, begin, _ = _haiku_transformed(self.config).apply
         hidden = self.encoded(params, source)
         cache: DecoderCache = begin(params, None, hidden, jnp.asarray(source.segment_ids), room)
         return cache
@@ -375,7 +380,7 @@ class Seq2SeqModel:
     def encoded(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
         """The encoder's states of every token of packed sources; arguments as `apply` has them."""
         forks.check()
-        _, encode, *_ = _transformed(self.config).apply
+        _, encode, *_ = _haiku_transformed(self.config).apply
         hidden: Array = encode(params, None, source)
         return hidden
 
@@ -384,7 +389,7 @@ class Seq2SeqModel:
     ) -> tuple[Float[Array, "B V"], DecoderCache]:
         """Scores of the token after this one of each row, and what is kept with it."""
         forks.check()
-        *_, step = _transformed(self.config).apply
+        *_, step = _haiku_transformed(self.config).apply
         found: tuple[Array, DecoderCache] = step(params, None, token_ids, cache)
         return found
 
@@ -441,9 +446,9 @@ def _published(
     if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
         return dict(stored)  # it says all itself
     published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
-    words = said.get(NEVER)
+    words = said.get(BAD_WORDS)
     has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
-    for key in (*IDS, FIRST, *((NEVER,) if has_words else ())):
+    for key in (*IDS, FORCED_BOS, *((BAD_WORDS,) if has_words else ())):
         if said.get(key) is not None and (key not in IDS or key not in published):
             published[key] = said[key]
     if isinstance(family, Seq2SeqFamily) and family.own_output is not None:
@@ -502,9 +507,9 @@ def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
         EncodaxError: names the first of them.
     """
     rows = config.transformer.decoder.embeddings.vocabulary_size
-    ids = {"begins": config.begin_id, "ends": config.end_id, "pads": config.pad_id}
-    ids |= {} if config.first_id is None else {"comes first": config.first_id}
-    for what, number in [*ids.items(), *(("is never generated", i) for i in config.never_ids)]:
+    ids = {"begins": config.decoder_start_id, "ends": config.eos_id, "pads": config.pad_id}
+    ids |= {} if config.forced_bos_id is None else {"comes first": config.forced_bos_id}
+    for what, number in [*ids.items(), *(("is never generated", i) for i in config.suppressed_ids)]:
         if not 0 <= number < rows:
             raise EncodaxError(
                 f"{place}: the token that {what} is {number}, and the vocabulary has 0..{rows - 1}"
@@ -520,7 +525,9 @@ def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
     high learning rates of section 5.3 of the paper the encoder's attention then saturates.
     """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    params: dict[str, dict[str, Array]] = _transformed(config).init(key, PairBatch(dummy, dummy))
+    params: dict[str, dict[str, Array]] = _haiku_transformed(config).init(
+        key, PairBatch(dummy, dummy)
+    )
     for path, leaves in params.items():
         if path.rpartition("/")[2] in ("query", "key", "value"):
             width, heads, head_width = leaves["w"].shape

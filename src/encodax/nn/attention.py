@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from encodax.config import RotaryConfig
 from encodax.nn import functional
-from encodax.nn.kernels.cudnn import cudnn_attention, refusal
+from encodax.nn.kernels.cudnn import cudnn_attention, why_unsupported
 from encodax.nn.kernels.fused import blocked_attention, fused_attention
 from encodax.nn.kernels.plain import AttentionOptions, plain_attention, plain_weights
 from encodax.nn.linear import Linear
@@ -28,11 +28,11 @@ IMPLEMENTATIONS = {
 }
 """Forms of attention by name; all give the same numbers."""
 
-WHOLE = "xla" if jax.__version_info__ >= (0, 12) else "plain"
+SHORT_ROW_IMPLEMENTATION = "xla" if jax.__version_info__ >= (0, 12) else "plain"
 """The form of rows that are not long. Older XLA adds up its products in another order on CPU: with
 `xla` a ModernBERT is 1.1e-5 from the reference there, with `plain` 7e-6."""
 
-LONG = 512
+LONG_ROW_KEYS = 512
 """Keys in a row from which `auto` looks at how many scores there are."""
 
 MANY_SCORES = 1 << 23
@@ -107,12 +107,12 @@ def best_implementation(
     options: AttentionOptions,
 ) -> str:
     """The form that `auto` stands for, from what is known when a function is traced."""
-    if refusal(q, k, v, options) is None:
+    if why_unsupported(q, k, v, options) is None:
         return "cudnn"
     rows, queries, heads, _ = q.shape
     keys = k.shape[1]
     are_many = options.window is not None or rows * heads * queries * keys >= MANY_SCORES
-    return "blocked" if keys >= LONG and are_many else WHOLE
+    return "blocked" if keys >= LONG_ROW_KEYS and are_many else SHORT_ROW_IMPLEMENTATION
 
 
 def attention_weights(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from encodax.config import UNROLLED, DecoderConfig, Execution
 from encodax.nn.attention import KeysValues
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import Layer, computed_again
+from encodax.nn.layer import Layer, rematerialized
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias
 from encodax.types.batches import EncoderOutput, PackedBatch
@@ -118,12 +118,12 @@ class DecoderLayer(Layer):
                 kept["target_attention"].append(attention.weights(x, **to_itself))
             return attention(x, **to_itself, **options)
 
-        def look(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        def cross_attend(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
             if kept is not None and "cross_attention" in kept:
                 kept["cross_attention"].append(cross_attention.weights(x, **to_source))
             return cross_attention(x, **to_source, **options)
 
-        return self._sublayers(x, attend, look, is_training=is_training)
+        return self._sublayers(x, attend, cross_attend, is_training=is_training)
 
     @hk.name_like("__call__")
     def begin(self, source: Float[Array, "B S D"], room: int) -> LayerCache:
@@ -155,7 +155,7 @@ class DecoderLayer(Layer):
         rows, room = x.shape[0], cache.own.keys.shape[1]
         position_ids = jnp.broadcast_to(place, (rows, 1))
         attention = self._attention("attention")
-        newest = attention.keys_values(self._attended(x), position_ids)
+        newest = attention.keys_values(self._attention_input(x), position_ids)
         own = jax.tree.map(
             lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, place, axis=1),
             cache.own,
@@ -165,10 +165,10 @@ class DecoderLayer(Layer):
         attend = functools.partial(
             attention, y=own, key_segments=seen, position_ids=position_ids, bias=bias
         )
-        look = functools.partial(
+        cross_attend = functools.partial(
             self._attention("cross_attention"), y=cache.source, key_segments=source_segments
         )
-        x = self._sublayers(x, attend, look, is_training=False)
+        x = self._sublayers(x, attend, cross_attend, is_training=False)
         return x, replace(cache, own=own)
 
     @hk.name_like("__call__")
@@ -176,13 +176,13 @@ class DecoderLayer(Layer):
         self,
         x: Float[Array, "B T D"],
         attend: Callable[[Array], Array],
-        look: Callable[[Array], Array],
+        cross_attend: Callable[[Array], Array],
         *,
         is_training: bool,
     ) -> Float[Array, "B T D"]:
         x = self._residual("attention")(x, attend, is_training=is_training)
-        x = self._residual("cross_attention")(x, look, is_training=is_training)
-        return self._transformed(x, is_training=is_training)
+        x = self._residual("cross_attention")(x, cross_attend, is_training=is_training)
+        return self._feed_forward(x, is_training=is_training)
 
 
 class Decoder(hk.Module):
@@ -236,7 +236,7 @@ class Decoder(hk.Module):
         relative = self._relative_bias()
         bias = None if relative is None else relative(x.shape[1])
         for layer in self._layers():
-            run = computed_again(functools.partial(layer, **options), self.execution)
+            run = rematerialized(functools.partial(layer, **options), self.execution)
             x = run(
                 x,
                 source,

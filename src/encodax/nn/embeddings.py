@@ -16,7 +16,7 @@ from encodax.nn.pooling import membership
 from encodax.types.batches import AnyArray, PackedBatch
 
 
-class Table(hk.Module):
+class EmbeddingTable(hk.Module):
     """A trained table with one row of width D for each id, drawn from N(0, 1/D)."""
 
     def __init__(self, rows: int, width: int, what: str, name: str):
@@ -82,7 +82,9 @@ class Embeddings(hk.Module):
         if config.positions is not None:
             x += self._positions(batch, positions)
         if config.type_vocabulary_size:
-            kinds = Table(config.type_vocabulary_size, config.width, "token type", name="type")
+            kinds = EmbeddingTable(
+                config.type_vocabulary_size, config.width, "token type", name="type"
+            )
             type_ids = jnp.asarray(batch.type_ids)
             x += kinds(type_ids if config.type_vocabulary_size > 1 else type_ids * 0)
         if config.norm is not None:
@@ -98,8 +100,10 @@ class Embeddings(hk.Module):
         return self._tokens().weights()
 
     @hk.name_like("__call__")
-    def _tokens(self) -> Table:
-        return Table(self.config.vocabulary_size, self.config.width, "token id", name="token")
+    def _tokens(self) -> EmbeddingTable:
+        return EmbeddingTable(
+            self.config.vocabulary_size, self.config.width, "token id", name="token"
+        )
 
     @hk.name_like("__call__")
     def _positions(self, batch: PackedBatch, positions: int | None) -> Float[Array, "B T D"]:
@@ -115,7 +119,7 @@ class Embeddings(hk.Module):
             raise ValueError("learned positions need max_positions, the rows of their table")
         functional.check_below("position", position_ids, config.max_positions)
         rows = config.max_positions + config.position_offset
-        table = Table(rows, config.width, "position", name="position")
+        table = EmbeddingTable(rows, config.width, "position", name="position")
         if config.uncounted_id is not None:
             position_ids = counted(jnp.asarray(batch.token_ids), position_ids, config.uncounted_id)
         return table(position_ids + config.position_offset)

@@ -20,7 +20,7 @@ from encodax.config import (
 )
 from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import KEPT, Layer, computed_again
+from encodax.nn.layer import REMAT_POLICIES, Layer, rematerialized
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
 from encodax.types.batches import AnyArray, EncoderOutput, PackedBatch
@@ -66,7 +66,7 @@ class EncoderLayer(Layer):
             if segment_ids is None or position_ids is None:
                 raise ValueError("some tokens alone want segment_ids and position_ids")
             keys = {
-                "y": self._attended(x),
+                "y": self._attention_input(x),
                 "key_segments": segment_ids,
                 "key_position_ids": position_ids,
             }
@@ -84,7 +84,7 @@ class EncoderLayer(Layer):
             is_training=is_training,
         )
         x = self._residual("attention")(x, attend, is_training=is_training)
-        return self._transformed(x, is_training=is_training)
+        return self._feed_forward(x, is_training=is_training)
 
     @hk.name_like("__call__")
     def attention_weights(
@@ -98,7 +98,7 @@ class EncoderLayer(Layer):
     ) -> Float[Array, "B H T T"]:
         """The attention weights of this layer for the same arguments."""
         return self._attention("attention").weights(
-            self._attended(x),
+            self._attention_input(x),
             query_segments=segment_ids,
             position_ids=position_ids,
             bias=bias,
@@ -199,7 +199,7 @@ class Encoder(hk.Module):
             if "attention" in record:
                 kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
             run: Callable[..., Array] = functools.partial(layer, **options)
-            run = computed_again(run, self.execution)
+            run = rematerialized(run, self.execution)
             own_tokens = {"tokens": tokens} if skips and index == len(layers) - 1 else {}
             x = run(x, segment_ids, **positions, **own_tokens)
             if "hidden" in record:
@@ -261,7 +261,9 @@ class Encoder(hk.Module):
             return layer(*own, x), None
 
         if self.execution.remat != "none":
-            body = jax.checkpoint(body, policy=KEPT[self.execution.remat], prevent_cse=False)
+            body = jax.checkpoint(
+                body, policy=REMAT_POLICIES[self.execution.remat], prevent_cse=False
+            )
         return jax.lax.scan(body, x, (stacked, keys))[0]
 
     @hk.name_like("__call__")

@@ -15,6 +15,9 @@ from jaxtyping import Array, Float, Int, Shaped, UInt32
 from encodax.errors import EncodaxError
 from encodax.types.batches import AnyArray, Int8Weight, Weight
 
+MASK_VALUE = -1e30
+"""A score that no softmax chooses, and finite: minus infinity gives NaN where all is masked."""
+
 
 def gelu(x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
     """GELU: x * Phi(x), with the error function.

@@ -15,18 +15,18 @@ from encodax.nn.feed_forward import FeedForward
 from encodax.nn.layer_norm import LayerNorm, norm_of
 from encodax.nn.residual import Residual
 
-KEPT: dict[str, Callable[..., bool]] = {
+REMAT_POLICIES: dict[str, Callable[..., bool]] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 """What the forward pass keeps for the backward pass, for each `remat` but `none`."""
 
 
-def computed_again(run: Callable[..., Array], execution: Execution) -> Callable[..., Array]:
+def rematerialized(run: Callable[..., Array], execution: Execution) -> Callable[..., Array]:
     """A layer of which the backward pass computes again what the forward pass does not keep."""
     if execution.remat == "none" or hk.running_init():
         return run
-    again: Callable[..., Array] = hk.remat(run, policy=KEPT[execution.remat])
+    again: Callable[..., Array] = hk.remat(run, policy=REMAT_POLICIES[execution.remat])
     return again
 
 
@@ -54,13 +54,15 @@ class Layer(hk.Module):
         )
 
     @hk.name_like("__call__")
-    def _attended(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def _attention_input(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """What keys and values of self-attention are made of."""
         norm = self._norm("attention")
         return norm(x) if self.config.placement == "pre" and norm is not None else x
 
     @hk.name_like("__call__")
-    def _transformed(self, x: Float[Array, "B T D"], *, is_training: bool) -> Float[Array, "B T D"]:
+    def _feed_forward(
+        self, x: Float[Array, "B T D"], *, is_training: bool
+    ) -> Float[Array, "B T D"]:
         """The last sublayer, the feed-forward network."""
         config = self.config.feed_forward
         feed_forward = FeedForward(
@@ -82,7 +84,7 @@ class Layer(hk.Module):
 
     @hk.name_like("__call__")
     def _residual(self, sublayer: str) -> Residual:
-        dropped = self.config.dropped in ("both", sublayer)
+        dropped = self.config.dropout_on in ("both", sublayer)
         return Residual(
             self._norm(sublayer),
             self.config.placement,

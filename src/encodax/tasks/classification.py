@@ -22,9 +22,9 @@ from encodax.tasks.task import (
     encode_whole,
     index_of,
     instead_of,
+    no_corruption,
+    single_answer,
     text_of,
-    the_one,
-    unchanged,
 )
 from encodax.text.tokenizer import Encoding
 
@@ -36,13 +36,13 @@ METRIC = "f1"
 METRICS: tuple[str, ...] = ("f1", "accuracy")
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing", "class_weights"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 encode = encode_whole
 loss = classes_loss
-merge = the_one
-perturb = unchanged
+merge = single_answer
+corrupt = no_corruption
 
 
 @dataclass(frozen=True)

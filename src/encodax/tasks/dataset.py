@@ -25,12 +25,12 @@ from encodax.tasks.task import (
     LONGEST_SHOWN,
     AnyModel,
     Example,
-    Objective,
+    LossOptions,
     Sequence_,
     Targets,
     Task,
     UnknownLabels,
-    unchanged,
+    no_corruption,
 )
 from encodax.text.tokenizer import EncodedPair
 from encodax.types.batches import AnyBatch, PairBatch
@@ -64,7 +64,7 @@ class Dataset:
     examples: Sequence[Example]
     lengths: Int[np.ndarray, "sequences *sides"]
     """Tokens of each sequence; of pairs (sequences, 2), those of the source and of the target."""
-    owners: Int[np.ndarray, " sequences"]
+    example_of: Int[np.ndarray, " sequences"]
     """For each sequence, the index of its example: a long text may make several."""
     truncate: bool
     kept: dict[int, Sequences] = field(repr=False)
@@ -113,7 +113,7 @@ class Dataset:
         return replace(
             data,
             lengths=sides if task.HEAD is None else sides[:, 0],
-            owners=np.asarray(owners, np.int32),
+            example_of=np.asarray(owners, np.int32),
             digest=digest.hexdigest(),
         )
 
@@ -131,11 +131,11 @@ class Dataset:
         return [targets for _, targets in self._all()]
 
     @property
-    def units(self) -> Units:
+    def batch_units(self) -> Units:
         """Sequences that belong in one batch: those of an example where the task is coupled."""
-        if not self.task.COUPLED:
+        if not self.task.COMPARES_EXAMPLES:
             return Units(np.arange(len(self)), len(self))
-        return Units(np.flatnonzero(np.diff(self.owners, prepend=-1)), len(self))
+        return Units(np.flatnonzero(np.diff(self.example_of, prepend=-1)), len(self))
 
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[AnyBatch, Targets]:
         """The batch that holds these rows of sequences, and the targets in the same places."""
@@ -154,10 +154,10 @@ class Dataset:
             place = n if of_slots else tokens
             values[b, place] = found[index][1].values
             weights[b, place] = found[index][1].weights
-            groups[b, n] = self.owners[index] + 1
+            groups[b, n] = self.example_of[index] + 1
             pieces[b, n] = self._piece(index)
-            texts[b, n] = text_number(found[index][0]) if self.task.COUPLED else 0
-        if not self.task.COUPLED:
+            texts[b, n] = text_number(found[index][0]) if self.task.COMPARES_EXAMPLES else 0
+        if not self.task.COMPARES_EXAMPLES:
             return batch, Targets(values, weights)
         return batch, Targets(values, weights, groups, pieces, texts)
 
@@ -168,17 +168,17 @@ class Dataset:
 
     def where(self, index: int) -> str:
         """Where the example of a sequence came from."""
-        return self.examples[int(self.owners[index])].where
+        return self.examples[int(self.example_of[index])].where
 
     def _piece(self, index: int) -> int:
         """Which of its example's sequences it is."""
-        return index - int(np.searchsorted(self.owners, self.owners[index]))
+        return index - int(np.searchsorted(self.example_of, self.example_of[index]))
 
     def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Sequence_, Targets]]:
         """Sequences by their index; what is not in memory is tokenized together."""
-        owners = list(dict.fromkeys(self.owners[list(indices)].tolist()))
+        owners = list(dict.fromkeys(self.example_of[list(indices)].tolist()))
         by_owner = dict(zip(owners, self._all_of(owners), strict=True))
-        return {i: by_owner[int(self.owners[i])][self._piece(i)] for i in indices}
+        return {i: by_owner[int(self.example_of[i])][self._piece(i)] for i in indices}
 
     def _all_of(self, owners: Sequence[int]) -> list[Sequences]:
         """The sequences of these examples."""
@@ -315,14 +315,14 @@ def perturbed_by_row(
     data: Dataset,
     batch: AnyBatch,
     targets: Targets,
-    objective: Objective,
+    objective: LossOptions,
     seeds: Sequence[tuple[int, ...]],
 ) -> tuple[AnyBatch, Targets]:
     """A batch of this data changed at random, as its task does it, each row by a seed of its own.
 
     So a row is changed alike, whichever batch and process it is in.
     """
-    if data.task.perturb is unchanged:
+    if data.task.corrupt is no_corruption:
         return batch, targets
     changed = []
     for index, seed in enumerate(seeds):
@@ -330,6 +330,6 @@ def perturbed_by_row(
             lambda leaf, i=index: leaf[i : i + 1], (batch, targets)
         )
         random = np.random.default_rng(seed)
-        changed.append(data.task.perturb(*row, data.model, objective, random))
+        changed.append(data.task.corrupt(*row, data.model, objective, random))
     joined: tuple[Any, Targets] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *changed)
     return joined

@@ -25,12 +25,12 @@ from encodax.models.encoder_model import Model
 from encodax.nn import functional, pooling
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     Targets,
     encode_whole,
+    no_corruption,
+    single_answer,
     text_of,
-    the_one,
-    unchanged,
 )
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
@@ -43,12 +43,12 @@ METRIC = "similarity"
 METRICS: tuple[str, ...] = ("similarity",)
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"temperature", "hidden_weight"})
-COUPLED = False
-RECORD = frozenset({"hidden"})
+COMPARES_EXAMPLES = False
+RECORDED_STAGES = frozenset({"hidden"})
 
 encode = encode_whole
-merge = the_one
-perturb = unchanged
+merge = single_answer
+corrupt = no_corruption
 
 
 def student_of(teacher: Model, layers: Sequence[int]) -> Model:
@@ -123,7 +123,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """How far the student is from the teacher: of answers, and of states.
 
@@ -185,7 +185,7 @@ def _scores(output: ModelOutput) -> Float[Array, "B N C"]:
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """What an evaluation adds up over batches."""
     assert targets.teacher is not None

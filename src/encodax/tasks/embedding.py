@@ -27,13 +27,13 @@ from encodax.nn import functional
 from encodax.tasks.regression import correlations, number_of
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     SimilarityLoss,
     Targets,
     instead_of,
+    no_corruption,
     number_of_text,
     text_of,
-    unchanged,
 )
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import AnyArray, ModelOutput, PackedBatch
@@ -47,17 +47,15 @@ METRIC = "score"
 METRICS: tuple[str, ...] = ("score", "spearman", "pearson", "mrr", "accuracy")
 """Of which those are there that `metrics_of` the loss says."""
 OPTIONS = frozenset({"similarity_loss", "similarity_scale", "widths"})
-COUPLED = True
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = True
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 ANCHOR, POSITIVE = 0, 1
 """Which of its example's sequences a text is; from 2 on they are hard negatives."""
 MEASURED_TOGETHER = 32
 """Examples of a batch whose loss an evaluation tells."""
-FAR = -1e30
-"""A large finite negative: in place of the score of what is not to be compared."""
 
-perturb = unchanged
+corrupt = no_corruption
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -129,7 +127,7 @@ def _negatives(record: Record) -> tuple[str, ...]:
     return tuple(str(text_of(Record({"text": text}, record.where))) for text in found)
 
 
-def objective_for(objective: Objective, examples: Sequence[Example], width: int) -> Objective:
+def objective_for(objective: LossOptions, examples: Sequence[Example], width: int) -> LossOptions:
     """The objective with the loss that the data suits, where none is chosen.
 
     Raises:
@@ -157,7 +155,7 @@ def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
 
 
 def check_comparable(
-    objective: Objective,
+    objective: LossOptions,
     examples: Sequence[Example],
     batch_size: int | None,
     read: Callable[[str], object] = str,
@@ -247,7 +245,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The loss over the slots of a whole batch; leaves (A, B, N, ...).
 
@@ -259,15 +257,15 @@ def loss(
 
 
 def _loss_of_slots(
-    vectors: Float[AnyArray, "*slots E"], targets: Targets, objective: Objective
+    vectors: Float[AnyArray, "*slots E"], targets: Targets, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    assert targets.groups is not None
-    assert targets.pieces is not None
+    assert targets.example_numbers is not None
+    assert targets.text_numbers is not None
     vectors = jnp.asarray(vectors).reshape(-1, vectors.shape[-1]).astype(jnp.float32)  # (S, E)
     texts = np.arange(len(vectors)) if targets.texts is None else targets.texts
     groups, pieces, texts, scores = (
         jnp.asarray(leaf).reshape(-1)
-        for leaf in (targets.groups, targets.pieces, texts, targets.values)
+        for leaf in (targets.example_numbers, targets.text_numbers, texts, targets.values)
     )  # (S,)
     widths = (*objective.widths, vectors.shape[-1])
     found = [
@@ -294,7 +292,7 @@ def _loss_of(
     pieces: Array,
     texts: Array,
     scores: Array,
-    objective: Objective,
+    objective: LossOptions,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     if objective.similarity_loss == "ranking":
         return ranking(vectors, groups, pieces, texts, objective.similarity_scale)
@@ -326,7 +324,7 @@ def ranking(
     is_right = (groups[:, None] == groups) & (groups > 0) & (pieces == POSITIVE)  # (S, S)
     is_negative = (groups > 0) & (pieces != ANCHOR) & ~_belongs(is_right, is_anchor, texts)
     is_candidate = is_right | is_negative  # (S, S)
-    scores = jax.nn.log_softmax(jnp.where(is_candidate, similarity, FAR), axis=1)
+    scores = jax.nn.log_softmax(jnp.where(is_candidate, similarity, functional.MASK_VALUE), axis=1)
     total = -jnp.sum(jnp.where(is_anchor[:, None] & is_right, scores, 0.0))
     return total, jnp.sum(is_anchor.astype(jnp.float32))
 
@@ -367,7 +365,9 @@ def cosent(
     It is one number for a batch; it counts as often as there are pairs (Su 2022, CoSENT).
     """
     is_wrong_way = (scores[:, None] > scores) & is_pair[:, None] & is_pair  # (S, S)
-    excess = jnp.where(is_wrong_way, scale * (cosines - cosines[:, None]), FAR)  # s_j - s_i
+    excess = jnp.where(
+        is_wrong_way, scale * (cosines - cosines[:, None]), functional.MASK_VALUE
+    )  # s_j - s_i
     loss = jax.nn.logsumexp(jnp.concatenate([jnp.zeros(1), excess.reshape(-1)]))
     weight = jnp.sum(is_pair.astype(jnp.float32))
     return loss * weight, weight
@@ -443,7 +443,7 @@ class MeanLoss:
     Data of another kind than what was learned has the loss that suits it.
     """
 
-    def __init__(self, objective: Objective):
+    def __init__(self, objective: LossOptions):
         """None is known yet."""
         self._objective = objective
         self._waiting: list[tuple[Sequence[np.ndarray], Example]] = []

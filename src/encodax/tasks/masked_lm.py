@@ -19,7 +19,7 @@ from encodax.data import masking
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
-from encodax.tasks.task import Example, Objective, Targets, text_of
+from encodax.tasks.task import Example, LossOptions, Targets, text_of
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -30,8 +30,8 @@ METRIC = "perplexity"
 METRICS: tuple[str, ...] = ("perplexity", "accuracy")
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"mask_rate", "whole_words"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -87,17 +87,17 @@ def _has_text(encoding: Encoding) -> bool:
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
     """The number of each token's word, from 1; 0 for what is not to be hidden.
 
-    `perturb` makes the tokens that are to be guessed of it.
+    `corrupt` makes the tokens that are to be guessed of it.
     """
     words = encoding.words(_one(example.text, example.where))
     return Targets(words, np.ones(len(encoding), np.float32))
 
 
-def perturb(
+def corrupt(
     batch: PackedBatch,
     targets: Targets,
     model: Model,
-    objective: Objective,
+    objective: LossOptions,
     random: np.random.Generator,
 ) -> tuple[PackedBatch, Targets]:
     """Hide tokens, and give what stood there as the targets."""
@@ -115,7 +115,7 @@ def perturb(
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy of the hidden tokens."""
     import optax  # here: whoever only predicts should not wait for it
@@ -127,7 +127,7 @@ def loss(
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """What an evaluation adds up over batches."""
     assert output.logits is not None

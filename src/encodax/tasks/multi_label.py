@@ -18,16 +18,16 @@ from encodax.tasks.classification import Classification
 from encodax.tasks.labels import as_classes, label_of, meaning
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     Targets,
     check_known,
     checked_labels,
     encode_whole,
     index_of,
     instead_of,
+    no_corruption,
+    single_answer,
     text_of,
-    the_one,
-    unchanged,
     weights_of,
 )
 from encodax.text.tokenizer import Encoding
@@ -40,15 +40,15 @@ METRIC = "f1_macro"
 METRICS: tuple[str, ...] = ("f1_macro", "f1", "exact_match")
 PROBLEM: Problem = "multi_label"
 OPTIONS = frozenset({"class_weights"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 THRESHOLD = 0.5
 """Probability from which a label is given."""
 
 encode = encode_whole
-merge = the_one
-perturb = unchanged
+merge = single_answer
+corrupt = no_corruption
 decode = classification.decode
 
 
@@ -98,7 +98,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross entropy of the sigmoid of each score, the mean over the labels.
 

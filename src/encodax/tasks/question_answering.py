@@ -27,16 +27,17 @@ from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.models.encoder_model import Model
+from encodax.nn import functional
 from encodax.nn.pooling import membership
 from encodax.tasks.task import (
     Decoding,
     Example,
-    Objective,
+    LossOptions,
     Targets,
     Task,
     instead_of,
+    no_corruption,
     text_of,
-    unchanged,
 )
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
@@ -48,8 +49,8 @@ METRIC = "f1"
 METRICS: tuple[str, ...] = ("f1", "exact_match")
 PROBLEM: Problem = "single_label"
 OPTIONS: frozenset[str] = frozenset()
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 WINDOW = 384
 """Most tokens of a window, the question included."""
@@ -216,17 +217,19 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
     return Targets(classes, (classes > 0).astype(np.float32))
 
 
-perturb = unchanged
+corrupt = no_corruption
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy of the start and of the end, each over the tokens of its own sequence."""
     logits = output.logits
     assert logits is not None
     member = membership(batch)[..., None] > 0  # (B, N, T, 1)
-    own = jnp.where(member, logits[:, None].astype(jnp.float32), -1e30)  # (B, N, T, 2)
+    own = jnp.where(
+        member, logits[:, None].astype(jnp.float32), functional.MASK_VALUE
+    )  # (B, N, T, 2)
     log_scores = jnp.where(member, jax.nn.log_softmax(own, axis=2), 0.0).sum(axis=1)  # (B, T, 2)
     classes = jnp.asarray(targets.values)
     is_right = jnp.stack([classes & STARTS, classes & ENDS], axis=-1) > 0  # (B, T, 2)

@@ -21,13 +21,13 @@ from encodax.tasks import classification
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     Targets,
     encode_whole,
     instead_of,
+    no_corruption,
+    single_answer,
     text_of,
-    the_one,
-    unchanged,
 )
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
@@ -39,12 +39,12 @@ METRIC = "spearman"
 METRICS: tuple[str, ...] = ("spearman", "pearson", "mse")
 PROBLEM: Problem = "regression"
 OPTIONS: frozenset[str] = frozenset()
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 encode = encode_whole
-merge = the_one
-perturb = unchanged
+merge = single_answer
+corrupt = no_corruption
 decode = classification.decode
 to_json = classification.to_json
 
@@ -106,7 +106,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The squared error, as (weighted sum, weight)."""
     losses = jnp.square(score_of(output) - targets.values)  # (B, N)

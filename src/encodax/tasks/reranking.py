@@ -22,14 +22,14 @@ from encodax.tasks.classification import Classification
 from encodax.tasks.labels import BOOLEANS, label_of, meaning
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     Targets,
     encode_whole,
     instead_of,
+    no_corruption,
     number_of_text,
+    single_answer,
     text_of,
-    the_one,
-    unchanged,
 )
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -42,15 +42,15 @@ METRIC = "map"
 METRICS: tuple[str, ...] = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
 PROBLEM: Problem = "regression"
 OPTIONS: frozenset[str] = frozenset()
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 RELEVANT = 0.5
 """Label from which a text is relevant, where texts are either that or not."""
 
 encode = encode_whole
-merge = the_one
-perturb = unchanged
+merge = single_answer
+corrupt = no_corruption
 labels = regression.labels
 targets = regression.targets
 decode = regression.decode
@@ -78,7 +78,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross entropy of the sigmoid of the score, as (weighted sum, weight)."""
     import optax  # here: whoever only predicts should not wait for it

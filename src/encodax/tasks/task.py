@@ -97,10 +97,10 @@ class Targets:
     values: Int[AnyArray, "*places"] | Float[AnyArray, "*places"]
     """Indices of classes, or quantities; where several are wanted of a place, on an axis more."""
     weights: Float[AnyArray, "*places"]
-    groups: Int[AnyArray, "B N"] | None = None
-    """In batches of a `COUPLED` task: the number, from 1, of the example that a slot's sequence is
-    of; 0 for an empty slot."""
-    pieces: Int[AnyArray, "B N"] | None = None
+    example_numbers: Int[AnyArray, "B N"] | None = None
+    """In batches of a `COMPARES_EXAMPLES` task: the number, from 1, of the example that a slot's
+    sequence is of; 0 for an empty slot."""
+    text_numbers: Int[AnyArray, "B N"] | None = None
     """The same: which of its example's sequences it is, from 0."""
     texts: Int[AnyArray, "B N"] | None = None
     """The same: a number that equal sequences share. None where no two are known to be equal."""
@@ -115,7 +115,7 @@ SimilarityLoss = Literal["ranking", "cosent", "cosine"]
 
 
 @dataclass(frozen=True)
-class Objective:
+class LossOptions:
     """What a loss can be told; each task takes the few that its `OPTIONS` name."""
 
     label_smoothing: float = 0.0
@@ -178,11 +178,11 @@ class Task(Protocol):
     METRICS: tuple[str, ...]
     """All that an evaluation gives, beside the loss."""
     OPTIONS: frozenset[str]
-    """Fields of `Objective` that the loss takes."""
-    COUPLED: bool
+    """Fields of `LossOptions` that the loss takes."""
+    COMPARES_EXAMPLES: bool
     """Whether the loss compares examples with each other, so that it wants the outputs of a whole
     batch at once, and all sequences of an example in one batch."""
-    RECORD: frozenset[str]
+    RECORDED_STAGES: frozenset[str]
     """Stages of the encoder that the loss looks at, as `Encoder` says."""
 
     @property
@@ -201,12 +201,12 @@ class Task(Protocol):
     def targets(self, example: Example, encoding: Any, labels: tuple[str, ...]) -> Targets:
         """Values and weights of one token sequence: of shape (), or (tokens,)."""
 
-    def perturb(
+    def corrupt(
         self,
         batch: Any,
         targets: Targets,
         model: Any,
-        objective: Objective,
+        objective: LossOptions,
         random: np.random.Generator,
     ) -> tuple[Any, Targets]:
         """What is changed at random, on the host, each time that a batch is seen (masks)."""
@@ -217,11 +217,12 @@ class Task(Protocol):
         """The token sequences that answer each example, and how many examples were cut."""
 
     def loss(
-        self, output: ModelOutput, targets: Targets, batch: Any, objective: Objective
+        self, output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The loss as (weighted sum, weight).
 
-        Of a `COUPLED` task, the leaves of all three have an axis of micro-batches before theirs.
+        Of a `COMPARES_EXAMPLES` task, the leaves of all three have an axis of micro-batches before
+        theirs.
         """
 
     def merge(self, example: Example, answers: Sequence[Any]) -> Any:
@@ -273,20 +274,20 @@ class Decoding:
         return task.merge(example, [task.decode(own, encoding, labels) for own, encoding in pairs])
 
 
-def asked_of_a_model(task: Task, targets: Targets) -> dict[str, Any]:
+def apply_options(task: Task, targets: Targets) -> dict[str, Any]:
     """What a task's loss looks at in an output, as `apply` of its model is told it."""
     if task.HEAD is None:
-        return {"record": task.RECORD}
-    return {"record": task.RECORD, "tokens": targets.tokens, "only_answer": True}
+        return {"record": task.RECORDED_STAGES}
+    return {"record": task.RECORDED_STAGES, "tokens": targets.tokens, "head_only": True}
 
 
-def check_objective(task: Task, objective: Objective) -> None:
+def check_objective(task: Task, objective: LossOptions) -> None:
     """Refuse what a task's loss cannot be told.
 
     Raises:
         EncodaxError: names the option, and the ones that the task takes.
     """
-    for option in fields(Objective):
+    for option in fields(LossOptions):
         is_given = getattr(objective, option.name) != option.default
         if is_given and option.name not in task.OPTIONS:
             known = ", ".join(sorted(task.OPTIONS)) or "none"
@@ -323,25 +324,25 @@ def encode_whole(
     return [[encoding] for encoding in encodings], cut
 
 
-def the_one(example: Example, answers: Sequence[Any]) -> Any:
+def single_answer(example: Example, answers: Sequence[Any]) -> Any:
     """The answer of an example that is one token sequence."""
     (answer,) = answers
     return answer
 
 
-def unchanged(
+def no_corruption(
     batch: Any,
     targets: Targets,
     model: AnyModel,
-    objective: Objective,
+    objective: LossOptions,
     random: np.random.Generator,
 ) -> tuple[Any, Targets]:
-    """The `perturb` of a task that changes nothing."""
+    """The `corrupt` of a task that changes nothing."""
     return batch, targets
 
 
 def classes_loss(
-    output: ModelOutput, targets: Targets, batch: AnyBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: AnyBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy of the head's scores."""
     assert output.logits is not None

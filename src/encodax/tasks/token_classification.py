@@ -39,9 +39,9 @@ from encodax.tasks.task import (
     encode_whole,
     index_of,
     instead_of,
+    no_corruption,
+    single_answer,
     text_of,
-    the_one,
-    unchanged,
 )
 from encodax.text.tokenizer import Encoding, check_unicode
 from encodax.types.batches import Span
@@ -53,8 +53,8 @@ METRIC = "f1"
 METRICS: tuple[str, ...] = ("f1", "precision", "recall")
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 TOGETHER = 1024
 """Texts whose spans are compared in one call."""
@@ -73,8 +73,8 @@ OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 encode = encode_whole
 loss = classes_loss
-merge = the_one
-perturb = unchanged
+merge = single_answer
+corrupt = no_corruption
 
 
 def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) -> Example:
@@ -506,8 +506,8 @@ class Reading:
     METRICS: tuple[str, ...] = METRICS
     PROBLEM: Problem = PROBLEM
     OPTIONS: frozenset[str] = OPTIONS
-    COUPLED: bool = COUPLED
-    RECORD: frozenset[str] = RECORD
+    COMPARES_EXAMPLES: bool = COMPARES_EXAMPLES
+    RECORDED_STAGES: frozenset[str] = RECORDED_STAGES
 
     def __post_init__(self) -> None:
         if self.is_of_words:
@@ -515,7 +515,7 @@ class Reading:
 
     loss = staticmethod(loss)
     merge = staticmethod(merge)
-    perturb = staticmethod(perturb)
+    corrupt = staticmethod(corrupt)
 
     @property
     def is_of_words(self) -> bool:

@@ -22,14 +22,14 @@ from encodax.errors import EncodaxError
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     Targets,
     classes_loss,
     cross_entropy,
     instead_of,
+    no_corruption,
     string_of,
     text_of,
-    unchanged,
 )
 from encodax.text.tokenizer import EncodedPair
 from encodax.types.batches import ModelOutput, PairBatch
@@ -41,13 +41,13 @@ METRIC = "perplexity"
 METRICS: tuple[str, ...] = ("perplexity", "accuracy")
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+COMPARES_EXAMPLES = False
+RECORDED_STAGES: frozenset[str] = frozenset()
 
 COUNTED_TOGETHER = 1024
 """Texts whose n-grams are held at a time."""
 
-perturb = unchanged
+corrupt = no_corruption
 loss = classes_loss
 
 
@@ -100,7 +100,7 @@ def targets(example: Example, encoding: EncodedPair, labels: tuple[str, ...]) ->
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PairBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PairBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """What an evaluation adds up over batches: the loss without smoothing."""
     assert output.logits is not None
@@ -142,7 +142,7 @@ def to_json(answer: Any) -> dict[str, Any]:
     return {"token_ids": [int(token) for token in answer]}
 
 
-def compared(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") -> dict[str, Any]:
+def bleu_and_chrf(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") -> dict[str, Any]:
     """How near texts are to those of translators, by sacrebleu (Post 2018, arXiv:1804.08771).
 
     Its `corpus_score` holds the n-grams of all references, some 20 kB each; both scores are of

@@ -117,7 +117,7 @@ PADDING = "a batch is packed, not padded"
 AT_THE_CALL = "a caller says it, and the file is not asked"
 PROVENANCE = "it says where the tokenizer comes from"
 OF_TOKENIZER_FILE = "tokenizer.json, or the class, says it"
-WAY_OUT = "AutoTokenizer.from_pretrained(X).save_pretrained(X)"
+CONVERT_HINT = "AutoTokenizer.from_pretrained(X).save_pretrained(X)"
 
 HARMLESS: dict[str, str] = {
     "add_bos_token": OF_TOKENIZER_FILE,
@@ -205,7 +205,7 @@ class TokenizerFiles:
         # As in transformers, the map is of old: it counts unless the configuration lists tokens.
         self._map_counts = "added_tokens_decoder" not in self.config
 
-    def carried(self) -> dict[str, bytes]:
+    def carried_files(self) -> dict[str, bytes]:
         """What is kept from load to save."""
         kept = (TOKENIZER_FILE, *CARRIED_FILES)
         return {name: self.files[name] for name in kept if name in self.files}

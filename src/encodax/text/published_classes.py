@@ -29,6 +29,7 @@ from encodax.errors import EncodaxError, library_errors
 from encodax.storage.json_files import shown
 from encodax.text.published import (
     BPE_VOCABULARY_FILE,
+    CONVERT_HINT,
     ESM_TOKENS,
     MERGES_FILE,
     ROBERTA_TOKENS,
@@ -38,7 +39,6 @@ from encodax.text.published import (
     TOKENIZER_FILE,
     VOCABULARY_FILE,
     VOCABULARY_FILES,
-    WAY_OUT,
     Named,
     Token,
     TokenizerFiles,
@@ -243,7 +243,7 @@ def _check_other_class(source: TokenizerFiles, class_name: str) -> None:
     ):
         raise EncodaxError(
             f"{source.path}: src_lang = {shown(language)} is not what {TOKENIZER_FILE} puts around "
-            f"texts; write both alike with transformers: {WAY_OUT}"
+            f"texts; write both alike with transformers: {CONVERT_HINT}"
         )
     for key in SWITCHES:
         if source.argument(key) is not None:
@@ -382,12 +382,12 @@ def _of_vocabulary_files(
         known_files = ", ".join((*VOCABULARY_FILES, *SENTENCEPIECE_FILES))
         raise EncodaxError(
             f"{path} does not exist, nor any of {known_files}: fetch the tokenizer's files, too, "
-            f"or write them with transformers: {WAY_OUT}"
+            f"or write them with transformers: {CONVERT_HINT}"
         )
     if known is None or known.read is None or not all(name in source.files for name in known.files):
         raise EncodaxError(
             f"{source.path}: {TOKENIZER_FILE} does not exist, and {there[0]} alone gives no "
-            f"tokenizer of {family}; write it with transformers: {WAY_OUT}"
+            f"tokenizer of {family}; write it with transformers: {CONVERT_HINT}"
         )
     path = source.path / known.files[0]
     vocabulary = known.read(source)

@@ -164,9 +164,9 @@ class EncodedPair:
     """The token after each of these, which together are the target."""
 
     @classmethod
-    def of(cls, source: Encoding, target: Encoding, begin_id: int) -> EncodedPair:
+    def of(cls, source: Encoding, target: Encoding, decoder_start_id: int) -> EncodedPair:
         """A pair whose decoder begins with this token."""
-        given = replace(target, token_ids=np.r_[np.int32(begin_id), target.token_ids[:-1]])
+        given = replace(target, token_ids=np.r_[np.int32(decoder_start_id), target.token_ids[:-1]])
         return cls(source, given, target.token_ids)
 
 
@@ -346,7 +346,7 @@ class Tokenizer:
             backend,
             targets=targets,
             special_tokens=special,
-            files=source.carried(),
+            files=source.carried_files(),
             keys=source.keys(),
             conventions=conventions,
         )
@@ -526,7 +526,7 @@ class Tokenizer:
                 raise EncodaxError(f"{name}: the model has no row for the token {token!r}")
 
     @property
-    def end_id(self) -> int | None:
+    def eos_id(self) -> int | None:
         """Id of the token that ends a text, or None for a vocabulary without one."""
         end = self._id_of("eos_token")
         return self._id_of("sep_token") if end is None else end

@@ -13,12 +13,12 @@ import encodax
 from encodax.config import ModelConfig
 from encodax.model_files.run_files import RunFacts
 from encodax.training.loop.checkpoint import surroundings
-from encodax.training.setup.prepare import Job
+from encodax.training.setup.prepare import TrainingSetup
 
 PACKAGES = ("dm-haiku", "optax", "grain", "orbax-checkpoint", "numpy")
 
 
-def about(job: Job) -> RunFacts:
+def about(job: TrainingSetup) -> RunFacts:
     """What does not change while a run goes on.
 
     Raises:

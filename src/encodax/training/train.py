@@ -22,7 +22,7 @@ from encodax.tasks.task import AnyModel
 from encodax.training.batches.examples import Data, paths_of
 from encodax.training.loop import checkpoint_folder, distributed
 from encodax.training.loop.best import Kept
-from encodax.training.loop.fit import BAD_BATCH_FILE, Fitted, Keeping, fit
+from encodax.training.loop.fit import BAD_BATCH_FILE, FitResult, RunOutput, fit
 from encodax.training.loop.profiler import PROFILE_FOLDER
 from encodax.training.loop.progress import RunLog
 from encodax.training.loop.tensorboard import EVENTS_FOLDER
@@ -31,7 +31,7 @@ from encodax.training.setup.prepare import WRITTEN, prepare
 
 
 @dataclass(frozen=True)
-class TrainResult(Fitted):
+class TrainResult(FitResult):
     """What a run leaves, and where it was written."""
 
     out: Path | None
@@ -93,7 +93,7 @@ def train(
             learning rate of those that are done does not depend on them.
         resume_step: go on from the checkpoint of this step instead.
         console: where progress is shown; None for nowhere.
-        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of `Objective`
+        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of `LossOptions`
             (`label_smoothing`, `mask_rate`, ...) and, from scratch, of `NewModel` (`layers`,
             `width`, `tokenizer`, ...).
 
@@ -119,7 +119,7 @@ def train(
     if place is not None:
         outputs.check_writable(place)
     if kept is not None:
-        outputs.check_writable(kept, checkpoint_folder.WAY_OUT)
+        outputs.check_writable(kept, checkpoint_folder.OTHER_FOLDER_HINT)
     written = [path for path in (place, kept) if path is not None and distributed.is_first()]
     with locks.held(*written):
         return _train(
@@ -143,7 +143,7 @@ def _train(
     goes_on = resume or resume_step is not None
     _check_places(place, checkpoints, overwrite=overwrite, goes_on=goes_on)
     job = prepare(task, out=place, overwrite=overwrite or goes_on, **choices)
-    keeping = Keeping(
+    keeping = RunOutput(
         out=place,
         checkpoints=checkpoints,
         resume=goes_on,
@@ -209,7 +209,7 @@ def _check_places(
             checkpoint_folder.check(checkpoints, goes_on=goes_on)
 
 
-def _make_room(keeping: Keeping) -> None:
+def _make_room(keeping: RunOutput) -> None:
     """Make the directory of a run; an older run's checkpoints go where a new one replaces it.
 
     Raises:

@@ -20,7 +20,7 @@ from jax._src.cudnn import fused_attention_stablehlo as jax_cudnn
 
 from encodax.nn.attention import attention, attention_weights
 from encodax.nn.kernels import cudnn
-from encodax.nn.kernels.cudnn import cudnn_attention, device_refusal, packed_segments
+from encodax.nn.kernels.cudnn import cudnn_attention, packed_segments, why_device_unsupported
 from encodax.nn.kernels.plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 3, 0], [1, 2, 2, 0, 4, 4, 4], [0] * 7])  # (B, T)
@@ -82,7 +82,7 @@ def emulated_kernel(
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(dot_product_attention=emulated_kernel, MaskType=jax_cudnn.MaskType)
     monkeypatch.setattr(cudnn, "_jax_cudnn", lambda: module)
-    monkeypatch.setattr(cudnn, "refusal", lambda *_: None)  # float32 compares closer
+    monkeypatch.setattr(cudnn, "why_unsupported", lambda *_: None)  # float32 compares closer
 
 
 def inputs(rows: int, queries: int, keys: int) -> tuple[jax.Array, ...]:
@@ -160,7 +160,7 @@ def test_lengths_and_offsets_are_of_slots_with_queries_and_keys() -> None:
 @pytest.fixture
 def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that takes all the kernel offers, for tracing and lowering only."""
-    monkeypatch.setattr(cudnn, "device_refusal", lambda: None)
+    monkeypatch.setattr(cudnn, "why_device_unsupported", lambda: None)
     monkeypatch.setattr(jax_cudnn, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(jax_cudnn, "check_compute_capability", lambda capability: True)
 
@@ -285,18 +285,18 @@ def test_a_gpu_is_asked_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cudnn, "platform", lambda: "gpu")
     monkeypatch.setattr(jax_cudnn, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(jax, "local_devices", a_gpu())
-    assert device_refusal() is None
+    assert why_device_unsupported() is None
     monkeypatch.setattr(jax, "local_devices", a_gpu("10.0"))
-    assert device_refusal() is None
+    assert why_device_unsupported() is None
     monkeypatch.setattr(jax, "local_devices", a_gpu("8.9"))
-    assert device_refusal() == "packed rows want compute capability 9.0, and this is 8.9"
+    assert why_device_unsupported() == "packed rows want compute capability 9.0, and this is 8.9"
     monkeypatch.setattr(jax, "local_devices", a_gpu(platform_version="rocm 60000"))
-    assert device_refusal() == "it wants an NVIDIA GPU, and this one is a card"
+    assert why_device_unsupported() == "it wants an NVIDIA GPU, and this one is a card"
     monkeypatch.setattr(jax, "local_devices", a_gpu())
     monkeypatch.setattr(jax_cudnn, "check_cudnn_version", lambda: 90500)
-    assert device_refusal() == "cuDNN 90500 is older than 90600"
+    assert why_device_unsupported() == "cuDNN 90500 is older than 90600"
     monkeypatch.setattr(jax_cudnn, "check_cudnn_version", raising(RuntimeError("no cuDNN")))
-    assert device_refusal() == "JAX does not offer it: no cuDNN"
+    assert why_device_unsupported() == "JAX does not offer it: no cuDNN"
 
 
 def test_a_jax_without_the_function_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,10 +306,10 @@ def test_a_jax_without_the_function_is_told_apart(monkeypatch: pytest.MonkeyPatc
     def of_another_time(query: Any, key: Any, value: Any, scale: Any, mask_type: Any) -> None: ...
 
     monkeypatch.setattr(jax_cudnn, "dot_product_attention", of_another_time)
-    assert "no kv_offsets, kv_seqlen, q_offsets, q_seqlen" in str(device_refusal())
+    assert "no kv_offsets, kv_seqlen, q_offsets, q_seqlen" in str(why_device_unsupported())
     absent = raising(ModuleNotFoundError("No module named 'jax._src.cudnn'"))
     monkeypatch.setattr(cudnn.importlib, "import_module", lambda name: absent())
-    assert "No module named" in str(device_refusal())
+    assert "No module named" in str(why_device_unsupported())
 
 
 def test_the_platform_is_that_of_the_default_device() -> None:

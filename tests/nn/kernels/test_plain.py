@@ -6,7 +6,8 @@ import pytest
 import reference
 from blocks import assert_close, normal
 
-from encodax.nn.kernels.plain import MASKED, attention_mask, masked_softmax
+from encodax.nn.functional import MASK_VALUE
+from encodax.nn.kernels.plain import attention_mask, masked_softmax
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)
 KEYS = jnp.array([[1, 1, 2, 2, 2, 2, 3, 0], [2, 2, 3, 0, 0, 0, 0, 0]])  # (B, S)
@@ -49,4 +50,4 @@ def test_a_softmax_is_of_float32_whatever_comes_in() -> None:
 
 
 def test_the_masking_number_is_finite() -> None:
-    assert np.isfinite(np.float32(MASKED))
+    assert np.isfinite(np.float32(MASK_VALUE))

@@ -13,7 +13,7 @@ from toys import DAYS, tagger
 from encodax.data.sources import records_of
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective
+from encodax.tasks.task import LossOptions
 from encodax.training.batches.pipeline import Batch, Reader, batches
 from encodax.training.batches.schedule import make_plan
 from encodax.training.options.settings import TrainSettings
@@ -29,7 +29,7 @@ def data() -> Dataset:
 
 def reader(data: Dataset, **choices: Any) -> Reader:
     settings = TrainSettings(steps=9, batch_tokens=512, **choices)
-    return Reader(data, make_plan(data.lengths, settings), Objective(), settings.seed)
+    return Reader(data, make_plan(data.lengths, settings), LossOptions(), settings.seed)
 
 
 def equal(first: Batch, second: Batch) -> bool:

@@ -18,7 +18,7 @@ from toys import DAYS, SENTIMENT, SHAPE, tagger
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import parameter_shapes
 from encodax.tasks import task_named
-from encodax.tasks.task import Objective
+from encodax.tasks.task import LossOptions
 from encodax.training.estimate import cost
 from encodax.training.estimate.cost import StepPlan, plan_step
 from encodax.training.estimate.table import table_of
@@ -93,7 +93,7 @@ def test_a_plan_holds_what_a_run_holds(task: str) -> None:
     assert found.sent_bytes == 0
 
     real = run.on_devices(run.reader(0))
-    shapes = cost.batch_shapes(job.task, run.plan.shape, 2, Objective(), run.mesh)
+    shapes = cost.batch_shapes(job.task, run.plan.shape, 2, LossOptions(), run.mesh)
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), real)
     plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
     assert plain == wanted

@@ -18,7 +18,7 @@ import encodax
 from encodax.errors import EncodaxError
 from encodax.training import TrainResult
 from encodax.training.loop.best import weights_digest
-from encodax.training.loop.fit import _Judge
+from encodax.training.loop.fit import BestModel
 
 CHOICES: dict[str, Any] = {
     **jobs.choices_of("classification"), "schedule": "constant", "warmup": 0.0, "evaluate_every": 1,
@@ -169,10 +169,10 @@ def test_a_mean_is_not_taken_for_the_best_checkpoint(runs: Runs) -> None:
 def test_a_checkpoint_without_a_digest_is_gone_on_with(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    record = _Judge.record
+    record = BestModel.record
     with monkeypatch.context() as patch:
         patch.setattr(
-            _Judge,
+            BestModel,
             "record",
             lambda self: {k: v for k, v in record(self).items() if k != "sha256"},
         )

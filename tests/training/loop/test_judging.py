@@ -15,7 +15,7 @@ from encodax.errors import EncodaxError
 from encodax.model_files.run_files import METRICS_FILE, RUN_FILE, read_curve, read_facts, standing
 from encodax.pages.run_report import _History
 from encodax.tasks import TASKS, embedding
-from encodax.tasks.task import Example, Objective
+from encodax.tasks.task import Example, LossOptions
 from encodax.training import TrainResult
 from encodax.training.setup.prepare import check_metric
 
@@ -90,14 +90,14 @@ def test_each_task_knows_its_metrics(task: Any) -> None:
     judged = [Example("a", None, "", ("b",))]
     assert task.METRIC in task.METRICS
     for metric in (None, task.METRIC, "loss"):
-        check_metric(task, judged, Objective(), metric)
+        check_metric(task, judged, LossOptions(), metric)
     with pytest.raises(EncodaxError, match=f"metric 'best' is not one of {task.NAME}: .*, loss$"):
-        check_metric(task, judged, Objective(), "best")
+        check_metric(task, judged, LossOptions(), "best")
 
 
 def test_metrics_of_vectors_are_those_of_the_data_and_of_each_width() -> None:
     scored, unscored = [Example("a", 1.0, "", ("b",))], [Example("a", None, "", ("b",))]
-    check_metric(embedding, scored, Objective(widths=(8,)), "pearson_8")
-    check_metric(embedding, unscored, Objective(widths=(8,)), "mrr_8")
+    check_metric(embedding, scored, LossOptions(widths=(8,)), "pearson_8")
+    check_metric(embedding, unscored, LossOptions(widths=(8,)), "mrr_8")
     with pytest.raises(EncodaxError, match=r"score, mrr, accuracy, loss$"):
-        check_metric(embedding, unscored, Objective(), "spearman")
+        check_metric(embedding, unscored, LossOptions(), "spearman")

@@ -60,7 +60,7 @@ MOMENTS: list[tuple[Moment, str]] = [
     ((Run, "compiled", 1, signal.SIGTERM), "after step 0 of 12; nothing is saved yet"),
     ((Run, "on_devices", 2, signal.SIGTERM), "after step 1 of 12; .*/1 is saved"),
     ((Checkpoints, "save", 1, signal.SIGINT), "stopped by SIGINT after step 3 of 12; .*/3 is"),
-    ((prepare.Job, "save", 1, signal.SIGTERM), "after step 4 of 12; .*/4 is saved"),
+    ((prepare.TrainingSetup, "save", 1, signal.SIGTERM), "after step 4 of 12; .*/4 is saved"),
     ((Engine, "_dispatch", 1, signal.SIGINT), "after step 6 of 12; .*/6 is saved"),
     ((Checkpoints, "finish", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
     ((_Saver, "mean", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
@@ -131,7 +131,7 @@ def test_of_what_an_overwritten_run_logged_nothing_is_lost(
     assert told(out) == told(tmp_path / "a")
 
 
-def prepared(task: str) -> prepare.Job:
+def prepared(task: str) -> prepare.TrainingSetup:
     choices = jobs.choices_of(task)
     if task == "distillation":
         choices["teacher"] = prepared("classification").model

@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 
 from encodax.errors import EncodaxError
 from encodax.tasks import classification, multi_label
-from encodax.tasks.task import Example, Objective, Targets
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.training.setup.class_weights import objective_for
 from encodax.training.setup.origins import Begin
 from encodax.training.setup.prepare import prepare
@@ -24,7 +24,7 @@ ANY = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
 
 
 def weights(given: Any, labels: tuple[str, ...] = ("a", "b", "c")) -> Any:
-    asked = Objective(class_weights=given)
+    asked = LossOptions(class_weights=given)
     return objective_for(asked, classification, EXAMPLES, labels).class_weights
 
 
@@ -103,7 +103,7 @@ def test_the_loss_is_that_of_weighted_examples() -> None:
     logits = random.normal(size=(1, len(RIGHT), 3)).astype(np.float32)
     values = np.asarray([["abc".index(label) for label in RIGHT]], np.int32)
     targets = Targets(jnp.asarray(values), jnp.ones(values.shape))
-    objective = Objective(class_weights=weights("balanced"))
+    objective = LossOptions(class_weights=weights("balanced"))
     output = ModelOutput(jnp.zeros((1, 2, 1)), jnp.asarray(logits))
     total, weight = classification.loss(output, targets, ANY, objective)
     each = np.exp(logits[0]) / np.exp(logits[0]).sum(axis=-1, keepdims=True)
@@ -118,7 +118,7 @@ def test_of_several_labels_each_is_a_problem_of_two_classes() -> None:
     right = random.random((40, 3)) < [0.1, 0.5, 0.7]
     labels = np.asarray(["x", "y", "z"])
     examples = [Example("", tuple(labels[own].tolist()), "") for own in right]
-    asked = Objective(class_weights="balanced")
+    asked = LossOptions(class_weights="balanced")
     objective = objective_for(asked, multi_label, examples, ("x", "y", "z"))
     logits = random.normal(size=(1, 40, 3)).astype(np.float32)
     targets = Targets(jnp.asarray(right[None].astype(np.float32)), jnp.ones((1, 40)))
@@ -137,6 +137,6 @@ def test_equal_weights_are_none() -> None:
     right = jnp.asarray([[0, 1, 2]])
     targets = Targets(right, jnp.asarray([[1.0, 1.0, 0.0]]))
     output = ModelOutput(jnp.zeros((1, 2, 1)), jnp.asarray(np.eye(3, dtype=np.float32)[None]))
-    plain = classification.loss(output, targets, ANY, Objective())
-    equal = classification.loss(output, targets, ANY, Objective(class_weights=weights("1,1,1")))
+    plain = classification.loss(output, targets, ANY, LossOptions())
+    equal = classification.loss(output, targets, ANY, LossOptions(class_weights=weights("1,1,1")))
     assert list(map(float, equal)) == list(map(float, plain))

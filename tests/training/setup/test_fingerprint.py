@@ -14,7 +14,7 @@ from toys import write_lines
 import encodax
 from encodax.cli import main
 from encodax.errors import EncodaxError
-from encodax.training.loop.fit import Fitted
+from encodax.training.loop.fit import FitResult
 from encodax.training.setup.fingerprint import OF_NO_STEP, STEPS, check, content, option_of
 from encodax.training.setup.prepare import prepare
 
@@ -44,7 +44,7 @@ def given_to(site: Path, **more: Any) -> dict[str, Any]:
     return {**choices, **files, **more}
 
 
-def train_on(site: Path, out: str = "run", **more: Any) -> Fitted:
+def train_on(site: Path, out: str = "run", **more: Any) -> FitResult:
     return encodax.train("classification", out=site / out, **given_to(site, **more))
 
 

@@ -15,7 +15,7 @@ from toys import same
 from encodax.model_files.peft import SCALE, A, B, merge
 from encodax.models.encoder_model import Model
 from encodax.training.step.lora import LoraConfig, initial_adapter
-from encodax.training.step.partition import effective, trainable
+from encodax.training.step.partition import merged_params, trainable
 from encodax.types.batches import Params
 
 KEY = jax.random.key(3)
@@ -38,7 +38,7 @@ def redrawn(params: Params) -> Params:
 def test_all_is_trained_unless_something_is_said(tiny_model: Model) -> None:
     trained, frozen = trainable(tiny_model.params, key=KEY)
     assert frozen == {}
-    assert same(effective(trained, frozen), tiny_model.params)
+    assert same(merged_params(trained, frozen), tiny_model.params)
 
 
 def test_what_is_frozen_is_not_trained(tiny_model: Model) -> None:
@@ -46,7 +46,7 @@ def test_what_is_frozen_is_not_trained(tiny_model: Model) -> None:
     assert names(trained).isdisjoint(names(frozen))
     assert names(trained) | names(frozen) == names(tiny_model.params)
     assert {name.split("/")[1] for name in names(frozen)} == {"embeddings", "layer_0"}
-    assert same(effective(trained, frozen), tiny_model.params)
+    assert same(merged_params(trained, frozen), tiny_model.params)
 
 
 def test_freezing_everything_is_refused(tiny_model: Model) -> None:
@@ -70,7 +70,7 @@ def test_adapters_and_the_head_alone_are_trained(tiny_model: Model) -> None:
 
 def test_an_adapter_begins_by_changing_nothing(tiny_model: Model) -> None:
     parts = trainable(tiny_model.params, key=KEY, lora=LORA)
-    assert same(effective(*parts), tiny_model.params)
+    assert same(merged_params(*parts), tiny_model.params)
     a = np.asarray(parts[0][QUERY][A])
     assert np.abs(a).max() <= 1 / 4  # 1 / sqrt(D)
     assert np.unique(a).size == a.size
@@ -92,7 +92,7 @@ def test_the_merged_weight_is_the_sum(tiny_model: Model, target: str) -> None:
     a, b = (np.asarray(trained[path][leaf], np.float64) for leaf in (A, B))
     w = np.asarray(tiny_model.params[path]["w"], np.float64)
     wanted = w + 2.0 * np.einsum("dr,r...->d...", a, b)
-    merged = jax.jit(effective)(trained, frozen)
+    merged = jax.jit(merged_params)(trained, frozen)
     np.testing.assert_allclose(merged[path]["w"], wanted, rtol=1e-5, atol=1e-6)
     assert merged.keys() == tiny_model.params.keys()
     assert names(merged) == names(tiny_model.params)
@@ -107,9 +107,9 @@ def test_gradients_reach_both_factors_by_the_chain_rule(tiny_model: Model) -> No
     def loss(params: Params) -> Any:
         return jnp.sum(tiny_model.apply(params, batch).logits ** 2)
 
-    gradient = jax.jit(jax.grad(lambda trained: loss(effective(trained, frozen))))(trained)
+    gradient = jax.jit(jax.grad(lambda trained: loss(merged_params(trained, frozen))))(trained)
     assert names(gradient) == names(trained)
-    whole = jax.jit(jax.grad(loss))(effective(trained, frozen))
+    whole = jax.jit(jax.grad(loss))(merged_params(trained, frozen))
     of_w = LORA.scale * np.asarray(whole[QUERY]["w"], np.float64)  # (D, H, K)
     a, b = (np.asarray(trained[QUERY][leaf], np.float64) for leaf in (A, B))
     tolerance = {"rtol": 1e-4, "atol": 1e-5 * np.abs(of_w).max()}
@@ -126,7 +126,7 @@ def test_what_has_no_adapter_stays_the_very_array(tiny_model: Model) -> None:
 def test_freezing_reaches_adapters_and_the_head(tiny_model: Model) -> None:
     trained, frozen = trainable(tiny_model.params, key=KEY, lora=LORA, freeze="layer_0/|^head/")
     assert {path.split("/")[1] for path in trained} == {"layer_1"}
-    assert same(effective(trained, frozen), tiny_model.params)
+    assert same(merged_params(trained, frozen), tiny_model.params)
 
 
 def test_targets_that_match_no_linear_layer_are_named(tiny_model: Model) -> None:
@@ -156,7 +156,7 @@ def test_adapters_learn(tiny_model: Model) -> None:
     optimizer = optax.adam(1e-2)
 
     def loss(trained: Params) -> Any:
-        logits = tiny_model.apply(effective(trained, frozen), batch).logits[:, 0]
+        logits = tiny_model.apply(merged_params(trained, frozen), batch).logits[:, 0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, wanted).mean()
 
     @jax.jit

@@ -7,7 +7,7 @@ import pytest
 from directories import refusal
 
 from encodax.models.encoder_model import Model
-from encodax.training.step.patterns import join, matching, split
+from encodax.training.step.patterns import combine, matching, partition
 
 NAME = "encoder/layer_1/attention/query/w"
 
@@ -44,11 +44,11 @@ def test_what_is_no_pattern_is_refused(tiny_model: Model) -> None:
 
 @pytest.mark.parametrize("pattern", ["", "/w$", "layer_0", "embeddings|head"])
 def test_join_is_the_inverse_of_split(tiny_model: Model, pattern: str) -> None:
-    trained, frozen = split(tiny_model.params, matching(tiny_model.params, pattern))
+    trained, frozen = partition(tiny_model.params, matching(tiny_model.params, pattern))
     names = {f"{path}/{leaf}" for path, leaves in trained.items() for leaf in leaves}
     assert names == chosen(tiny_model, pattern)
     assert all(trained.values()) and all(frozen.values())
-    joined = join(trained, frozen)
+    joined = combine(trained, frozen)
     assert list(joined) == sorted(tiny_model.params)
     assert joined.keys() == tiny_model.params.keys()
     for path, leaves in joined.items():

@@ -17,12 +17,12 @@ from encodax.data.sources import records_of
 from encodax.models.encoder_model import Model
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective, Targets, cross_entropy
+from encodax.tasks.task import LossOptions, Targets, cross_entropy
 from encodax.training.step.optimizer import Optimizer, make_optimizer
 from encodax.training.step.step import (
     Constants,
-    Recipe,
     Step,
+    StepSpec,
     TrainState,
     initial_state,
     make_step,
@@ -30,8 +30,8 @@ from encodax.training.step.step import (
 from encodax.types.batches import PackedBatch, Params
 
 SHAPE = BatchShape(row_count=8, row_tokens=64, slots=5)
-SMOOTHING = Objective(label_smoothing=0.1)
-PLAIN = Objective()
+SMOOTHING = LossOptions(label_smoothing=0.1)
+PLAIN = LossOptions()
 NOTHING = Constants({})
 
 
@@ -41,8 +41,8 @@ def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
     return Dataset.prepare(task, model, examples)
 
 
-def recipe(model: Model, optimizer: Optimizer, objective: Objective = PLAIN) -> Recipe:
-    return Recipe(model, task_of(model.config), optimizer, objective)
+def recipe(model: Model, optimizer: Optimizer, objective: LossOptions = PLAIN) -> StepSpec:
+    return StepSpec(model, task_of(model.config), optimizer, objective)
 
 
 def descent(rate: float) -> Optimizer:

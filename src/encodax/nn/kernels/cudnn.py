@@ -55,7 +55,7 @@ def cudnn_attention(
     Raises:
         ValueError: the device, the dtype or an option is not one the kernel takes.
     """
-    if reason := refusal(q, k, v, options):
+    if reason := why_unsupported(q, k, v, options):
         raise ValueError(f"attention implementation 'cudnn' is not possible here: {reason}")
     queries, keys = packed_segments(
         options.query_segments, options.key_segments, _slots(options, q.shape[1], k.shape[1])
@@ -126,7 +126,7 @@ def _slots(options: AttentionOptions, queries: int, keys: int) -> int:
     return max(2, most)  # JAX takes one slot for a row that is not packed
 
 
-def refusal(
+def why_unsupported(
     q: Float[Array, "B T H K"],
     k: Float[Array, "B S H K"],
     v: Float[Array, "B S H K"],
@@ -151,10 +151,10 @@ def refusal(
         ),
         "its offsets are int32": max(q.size, k.size) >= 1 << 31,
     }
-    return next((text for text, applies in reasons.items() if applies), device_refusal())
+    return next((text for text, applies in reasons.items() if applies), why_device_unsupported())
 
 
-def device_refusal() -> str | None:
+def why_device_unsupported() -> str | None:
     """Why the device or this JAX cannot run the kernel; None where they can."""
     if platform() not in ("gpu", "cuda"):
         return f"it wants an NVIDIA GPU, and the device is {platform()}"

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from encodax.nn import functional
-from encodax.nn.kernels.plain import MASKED, AttentionOptions, masks_of_rows
+from encodax.nn.kernels.plain import AttentionOptions, masks_of_rows
 
 BLOCK_SCORES = 1 << 22
 """Scores that a block of queries should not exceed, measured: 16 MB in float32."""
@@ -53,8 +53,8 @@ def _attend(
     scores = _products(q, k) * scale
     if bias is not None:
         scores += jnp.swapaxes(bias, 0, 1)
-    # A score of any size is lost in MASKED, and to add is cheaper than to choose.
-    scores += jnp.where(mask, 0.0, MASKED)  # (H, B, T, S)
+    # A score of any size is lost in functional.MASK_VALUE, and to add is cheaper than to choose.
+    scores += jnp.where(mask, 0.0, functional.MASK_VALUE)  # (H, B, T, S)
     highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))  # (H, B, T, 1)
     exponentials = jnp.exp(scores - highest)  # (H, B, T, S)
     total = exponentials.sum(-1, keepdims=True)  # (H, B, T, 1)
@@ -66,7 +66,7 @@ def _attend(
     summed = _sums(exponentials.astype(v.dtype), v)
     # Where the highest score is a masked one, the query has nothing to attend to.
     attended = summed if divides_first else summed / total  # (H, B, T, K)
-    return jnp.where(highest > MASKED / 2, attended, 0.0).astype(v.dtype)
+    return jnp.where(highest > functional.MASK_VALUE / 2, attended, 0.0).astype(v.dtype)
 
 
 def _products(q: Float[Array, "H B T K"], k: Float[Array, "H B S K"]) -> Float[Array, "H B T S"]:

@@ -14,9 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from encodax.nn import functional
 
-# A score no softmax can choose, and finite: -inf would give NaN where everything is masked.
-MASKED = -1e30
-
 
 @dataclass(frozen=True)
 class AttentionOptions:
@@ -74,7 +71,9 @@ def masks_of_rows(
 
 def masked_softmax(scores: Float[Array, "T S"], mask: Bool[Array, "T S"]) -> Float[Array, "T S"]:
     """Softmax over the keys that the mask allows, in float32; zeros where it allows none."""
-    weights = jax.nn.softmax(jnp.where(mask, scores.astype(jnp.float32), MASKED), axis=-1)
+    weights = jax.nn.softmax(
+        jnp.where(mask, scores.astype(jnp.float32), functional.MASK_VALUE), axis=-1
+    )
     return jnp.where(mask, weights, 0.0)  # (T, S)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from encodax.data.packing import Row
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.task import Objective, Targets
+from encodax.tasks.task import LossOptions, Targets
 from encodax.training.batches.schedule import Plan
 from encodax.training.step.sharding import share_of_rows
 from encodax.types.batches import AnyBatch
@@ -44,7 +44,7 @@ class Reader:
 
     data: Dataset
     plan: Plan
-    objective: Objective
+    objective: LossOptions
     seed: int
 
     def __call__(self, step: int) -> Batch:

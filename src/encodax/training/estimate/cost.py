@@ -22,7 +22,7 @@ from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.model_files import saved_model
 from encodax.models.encoder_model import Model, parameter_shapes
-from encodax.tasks.task import Objective, Targets, Task
+from encodax.tasks.task import LossOptions, Targets, Task
 from encodax.text.tokenizer import Tokenizer
 from encodax.training.batches.schedule import make_plan
 from encodax.training.estimate.hlo import costs_of
@@ -179,7 +179,7 @@ def plan_step(
     settings: TrainSettings,
     *,
     row_tokens: int = 512,
-    objective: Objective | None = None,
+    objective: LossOptions | None = None,
 ) -> StepPlan:
     """Find what a step of such a run would take on each device of `settings.mesh`.
 
@@ -200,7 +200,7 @@ def plan_step(
         raise EncodaxError(f"a plan of {task.NAME} is not known; known: {', '.join(PLANNED)}")
     if row_tokens <= 0:
         raise EncodaxError(f"row_tokens = {row_tokens} is not above 0")
-    objective = objective or Objective()
+    objective = objective or LossOptions()
     text = settings.mesh or "data=1"
     count = math.prod(sharding.parse_mesh(text).values())
     # Rows that one sequence fills: the layout of a run over such sequences.
@@ -239,7 +239,7 @@ def plan_step(
 
 
 def batch_shapes(
-    task: Task, shape: BatchShape, micro_batches: int, objective: Objective, mesh: Mesh
+    task: Task, shape: BatchShape, micro_batches: int, objective: LossOptions, mesh: Mesh
 ) -> tuple[Any, Any]:
     """A batch and its targets as shapes, as `Reader` makes them and `sharding` lays them out."""
     rows, tokens = (micro_batches, shape.row_count), shape.row_tokens

@@ -15,7 +15,7 @@ from pathlib import Path
 from encodax.errors import EncodaxError
 from encodax.storage import outputs
 
-WAY_OUT = "choose another folder for the checkpoints (--checkpoints, checkpoints=)"
+OTHER_FOLDER_HINT = "choose another folder for the checkpoints (--checkpoints, checkpoints=)"
 MANIFEST = "_encodax.json"
 """Stands in a folder of checkpoints, and says that Encodax writes there."""
 _STEP = r"(?:0|[1-9]\d*)"
@@ -81,7 +81,8 @@ def check(folder: Path, *, goes_on: bool = False) -> None:
             foreign = _foreign_in(folder / name, is_marked=is_marked)
             if foreign is not None:
                 raise EncodaxError(
-                    f"{foreign} is not of Encodax, and could be lost: {WAY_OUT}, or move it away"
+                    f"{foreign} is not of Encodax, and could be lost: {OTHER_FOLDER_HINT}, or move "
+                    "it away"
                 )
     except OSError as error:
         raise EncodaxError(f"{folder} cannot be read: {error.strerror or error}") from error
@@ -115,7 +116,7 @@ def clear(folder: Path) -> None:
     """
     check(folder)
     for path in own(folder):
-        outputs.remove_folder(path, WAY_OUT)
+        outputs.remove_folder(path, OTHER_FOLDER_HINT)
 
 
 def own(folder: Path) -> list[Path]:

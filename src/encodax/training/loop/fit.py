@@ -35,7 +35,7 @@ from encodax.training.loop.progress import RunLog
 from encodax.training.setup import fingerprint as facts
 from encodax.training.setup.run import CompiledStep, Run
 from encodax.training.step import sharding
-from encodax.training.step.partition import effective
+from encodax.training.step.partition import merged_params
 from encodax.training.step.step import StepMetrics, TrainState
 from encodax.types.batches import AnyBatch, PairBatch, Params, sides_of
 
@@ -43,7 +43,7 @@ BAD_BATCH_FILE = "bad_batch.npz"
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a run leaves."""
 
     model: AnyModel
@@ -64,7 +64,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Keeping:
+class RunOutput:
     """Where a run writes, and what it goes on from."""
 
     out: Path | None = None
@@ -85,8 +85,8 @@ def fit(
     evaluate: Evaluator,
     *,
     log: Callable[[int, int], RunLog],
-    keeping: Keeping,
-) -> Fitted:
+    keeping: RunOutput,
+) -> FitResult:
     """Train a model.
 
     Args:
@@ -104,11 +104,11 @@ def fit(
     forks.check()
     state = run.initial_state()
     interruption = Interruption(functools.partial(way_on, keeping.checkpoints))
-    judge = _Judge(run, interruption.stops(evaluate), keeping)
+    best = BestModel(run, interruption.stops(evaluate), keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(interruption)
-        saver = open_things.enter_context(_Saver.opened(run, judge, meter, keeping))
+        saver = open_things.enter_context(_Saver.opened(run, best, meter, keeping))
         state = saver.restored(state)
         step = first = int(state.step)
         run_log = open_things.enter_context(log(run.plan.steps, first))
@@ -121,8 +121,8 @@ def fit(
             step_of = interruption.stops(run.compiled)(state)
             meter.peak = interruption.stops(_peak)(run, step_of)
             if saver.owes_evaluation:
-                _evaluate(step, state, judge, meter, run_log)
-            is_over = judge.is_over
+                _evaluate(step, state, best, meter, run_log)
+            is_over = best.is_over
             while step < run.plan.steps and not is_over:
                 with meter.waiting():
                     item = next(source)
@@ -142,22 +142,22 @@ def fit(
                     with meter.paused():
                         saver.save(state, source.get_state())
                 if is_measured:
-                    _evaluate(step, state, judge, meter, run_log)
-                    if is_over := judge.is_over:
+                    _evaluate(step, state, best, meter, run_log)
+                    if is_over := best.is_over:
                         saver.save(state, source.get_state(), is_judged=True)
                 saver.check()
             saver.finish()
             if is_over:
                 run_log.note(
-                    f"stopped early: {judge.waited} evaluations without a better {judge.metric}"
+                    f"stopped early: {best.waited} evaluations without a better {best.metric}"
                 )
             if run.settings.average:
                 steps, mean = interruption.stops(saver.mean)(state, run.settings.average)
-                is_best = judge.sees(step, mean)
-                run_log.average(step, len(steps), judge.last)
+                is_best = best.evaluate(step, mean)
+                run_log.average(step, len(steps), best.last)
                 run_log.note(
                     f"the mean of the checkpoints of steps {', '.join(map(str, steps))}: "
-                    f"{judge.metric} {judge.last[judge.metric]:.4f}"
+                    f"{best.metric} {best.last[best.metric]:.4f}"
                     + (", the best: it is the model" if is_best else ", no better than the best")
                 )
         except Asked:  # what was left off has changed nothing: the state is that of the step
@@ -169,10 +169,10 @@ def fit(
                 + way_on(keeping.checkpoints),
                 interruption.cause,
             ) from None
-    return Fitted(
-        model=judge.best_model(),
-        metrics=judge.best_metrics,
-        best_step=judge.best_step,
+    return FitResult(
+        model=best.best_model(),
+        metrics=best.best_metrics,
+        best_step=best.best_step,
         steps=step,
         seconds=meter.seconds_in_all,
         tokens_per_second=meter.tokens_per_second,
@@ -181,11 +181,13 @@ def fit(
     )
 
 
-def _evaluate(step: int, state: TrainState, judge: _Judge, meter: _Meter, run_log: RunLog) -> None:
+def _evaluate(
+    step: int, state: TrainState, best: BestModel, meter: _Meter, run_log: RunLog
+) -> None:
     """Measure the parameters of a step, and keep them where they are the best."""
     with meter.paused():
-        is_best = judge.sees(step, state.params)
-    run_log.evaluation(step, judge.last, is_best=is_best)
+        is_best = best.evaluate(step, state.params)
+    run_log.evaluation(step, best.last, is_best=is_best)
 
 
 def way_on(checkpoints: Path | None) -> str:
@@ -286,10 +288,10 @@ def _flat(name: str, tree: Any) -> dict[str, np.ndarray]:
     return {f"{name}.{key}": np.asarray(leaf) for key, leaf in found if leaf is not None}
 
 
-class _Judge:
+class BestModel:
     """Evaluates, and remembers the best parameters."""
 
-    def __init__(self, run: Run, evaluate: Evaluator, keeping: Keeping):
+    def __init__(self, run: Run, evaluate: Evaluator, keeping: RunOutput):
         self._run, self._evaluate, self._keeping = run, evaluate, keeping
         self.metric = run.metric
         self._best: AnyModel | None = None
@@ -303,13 +305,13 @@ class _Judge:
         self.waited = 0
         """Evaluations since the metric was better than before."""
 
-    def sees(self, step: int, params: Params) -> bool:
+    def evaluate(self, step: int, params: Params) -> bool:
         """Evaluate these parameters; True, and kept, where they are the best so far.
 
         Of equal ones by the metric those of the lower loss are, and of equal losses the later.
         """
         trained = sharding.gathered(params, self._run.mesh)
-        whole = effective(trained, self._frozen)
+        whole = merged_params(trained, self._frozen)
         try:
             self.last = self._evaluate(whole)
         except EncodaxError as error:
@@ -357,7 +359,7 @@ class _Judge:
             "sha256": self._sha256,
         }
 
-    def go_on(self, record: dict[str, Any]) -> None:
+    def restore(self, record: dict[str, Any]) -> None:
         """As it was; `finds` then looks for the best model."""
         self.best_metrics, self.best_step = record["metrics"], record["step"]
         self.waited = record["waited"]
@@ -403,7 +405,7 @@ class _Judge:
         """Make the best model of what its checkpoint has, and put it in its place; what is told."""
         kept = self._keeping.kept
         trained = sharding.gathered(trained, self._run.mesh)
-        self._keep(trained, effective(trained, self._frozen))
+        self._keep(trained, merged_params(trained, self._frozen))
         if kept is None:
             return None
         if not is_own and distributed.is_first():
@@ -426,8 +428,8 @@ class _Judge:
 class _Saver:
     """Checkpoints of a run, where it has a place for them."""
 
-    def __init__(self, run: Run, judge: _Judge, meter: _Meter, keeping: Keeping):
-        self._run, self._judge, self._meter, self._keeping = run, judge, meter, keeping
+    def __init__(self, run: Run, best: BestModel, meter: _Meter, keeping: RunOutput):
+        self._run, self._judge, self._meter, self._keeping = run, best, meter, keeping
         self._log: RunLog | None = None
         self._notes: list[str] = []
         self._unwritten: dict[str, Any] = {}
@@ -436,7 +438,7 @@ class _Saver:
         self._checkpoints = None
         if keeping.checkpoints is not None:
             kept = max(run.settings.keep, run.settings.average or 0)
-            self._checkpoints = Checkpoints(keeping.checkpoints, kept, lambda: judge.best_step)
+            self._checkpoints = Checkpoints(keeping.checkpoints, kept, lambda: best.best_step)
 
     @classmethod
     @contextmanager
@@ -464,8 +466,8 @@ class _Saver:
             record["surroundings"], checkpoint.surroundings(self._run.mesh)
         ):
             self._notes.append(f"the run may go on with other bits than it would have: {changed}")
-        self._judge.go_on(record["best"])
-        self._meter.go_on(record["meter"])
+        self._judge.restore(record["best"])
+        self._meter.restore(record["meter"])
         is_judged, was_measured = record["is_judged"], record["is_measured"]
         self.owes_evaluation = not is_judged and (was_measured or self._run.is_measured(found.step))
         self._unwritten = record["log"]
@@ -497,7 +499,7 @@ class _Saver:
     def tells(self, log: RunLog) -> None:
         """Give a log what the checkpoint has for it, and ask it what it has not written yet."""
         self._log = log
-        log.go_on(self._unwritten)
+        log.restore(self._unwritten)
         for note in self._notes:
             log.note(note)
 
@@ -618,6 +620,6 @@ class _Meter:
         """What a checkpoint says of it."""
         return {"tokens": self._tokens, "steps": self._steps}
 
-    def go_on(self, record: dict[str, int]) -> None:
+    def restore(self, record: dict[str, int]) -> None:
         """As it was."""
         self._tokens, self._steps = record["tokens"], record["steps"]

@@ -125,7 +125,7 @@ class RunLog:
         """What a checkpoint says of it: the curve, where it is not written yet."""
         return {"curve": self.curve} if self._waits else {}
 
-    def go_on(self, record: dict[str, Any]) -> None:
+    def restore(self, record: dict[str, Any]) -> None:
         """As it was."""
         if "curve" in record:
             self.curve, self._waits, self._drawn = list(record["curve"]), True, 0

@@ -279,4 +279,4 @@ DEFAULTS_OF_TASKS: dict[str, dict[str, Any]] = {
     },
 }
 """What a task has other defaults for (Vaswani et al. 2017, section 5): fields of `TrainSettings`,
-`NewModel` and `Objective`."""
+`NewModel` and `LossOptions`."""

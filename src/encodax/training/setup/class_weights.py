@@ -11,7 +11,7 @@ from typing import Any
 from encodax.errors import EncodaxError
 from encodax.tasks import multi_label
 from encodax.tasks.labels import place_of
-from encodax.tasks.task import Example, Objective, Task
+from encodax.tasks.task import Example, LossOptions, Task
 from encodax.training.setup.start import listed
 
 BALANCED = "balanced"
@@ -19,8 +19,8 @@ WANTS = 'wants "balanced", LABEL=2.5,... or a number for each label'
 
 
 def objective_for(
-    objective: Objective, task: Task, examples: Sequence[Example], labels: Sequence[str]
-) -> Objective:
+    objective: LossOptions, task: Task, examples: Sequence[Example], labels: Sequence[str]
+) -> LossOptions:
     """The objective with the weight of each label, in their order, where any are asked for.
 
     Balanced weights are those of scikit-learn: of n examples, n_c of them of class c, and C classes

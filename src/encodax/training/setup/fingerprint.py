@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from encodax.errors import EncodaxError
-from encodax.tasks.task import Objective
+from encodax.tasks.task import LossOptions
 from encodax.training.options.settings import NewModel
 from encodax.training.setup.run import Run
 
@@ -45,7 +45,7 @@ def content(sha256: str | None, name: str | None = None) -> dict[str, Any]:
 
 
 def facts_of(
-    task: str, run: Run, objective: Objective, shape: NewModel | None, contents: Mapping[str, Any]
+    task: str, run: Run, objective: LossOptions, shape: NewModel | None, contents: Mapping[str, Any]
 ) -> Facts:
     """What the steps of a run depend on.
 

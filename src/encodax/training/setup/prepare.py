@@ -31,7 +31,7 @@ from encodax.tasks import (
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.judged import check_judged
-from encodax.tasks.task import AnyModel, Example, Objective, Task, check_objective
+from encodax.tasks.task import AnyModel, Example, LossOptions, Task, check_objective
 from encodax.tasks.token_classification import Reading
 from encodax.training.batches.examples import Data, Examples, check_read_by, examples_of
 from encodax.training.options.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
@@ -53,7 +53,7 @@ WRITTEN = (*MODEL_FILES, METRICS_FILE, RUN_FILE)
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingSetup:
     """All that a run begins with, ready and checked."""
 
     task: Task
@@ -61,7 +61,7 @@ class Job:
     teacher: Model | None
     train: Dataset
     eval: Dataset
-    objective: Objective
+    objective: LossOptions
     run: Run
     learned: Examples
     judged: Examples
@@ -125,7 +125,7 @@ def prepare(
     out: Path | str | None = None,
     overwrite: bool = False,
     **choices: Any,
-) -> Job:
+) -> TrainingSetup:
     """Read, check and lay out all that a run begins with; arguments as `train` has them."""
     forks.check()
     chosen: Task = task_named(task)
@@ -192,14 +192,14 @@ def prepare(
         start, data, settings,
         objective=objective, trained=trained, frozen=frozen, teacher=taught,
     )  # fmt: skip
-    return Job(
+    return TrainingSetup(
         chosen, start, taught, data, measured, objective, run,
         learned=learned, judged=judged, shape=None if given or taught else shape,
         begin=begin, taught_by=taught_by,
     )  # fmt: skip
 
 
-def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: Objective) -> Reading:
+def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: LossOptions) -> Reading:
     """The task for words whose tags are of one scheme, in all of these data sets."""
     records = itertools.chain.from_iterable(examples.records for examples in data)
     return token_classification.reading(records, known, objective.tag_scheme)
@@ -229,7 +229,7 @@ def _check_seq2seq(settings: TrainSettings) -> None:
 
 
 def check_metric(
-    task: Task, examples: Sequence[Example], objective: Objective, metric: str | None
+    task: Task, examples: Sequence[Example], objective: LossOptions, metric: str | None
 ) -> None:
     """Refuse a metric that an evaluation of this task on these examples does not give.
 
@@ -247,10 +247,10 @@ Choice = TypeVar("Choice")
 
 def _settings(
     task: str, choices: dict[str, Any], *, from_scratch: bool
-) -> tuple[TrainSettings, NewModel, Objective]:
+) -> tuple[TrainSettings, NewModel, LossOptions]:
     """Sort the choices into those of the run, of a new model, and of the loss."""
     given = {name: value for name, value in choices.items() if value is not None}
-    kinds = (TrainSettings, NewModel, Objective)
+    kinds = (TrainSettings, NewModel, LossOptions)
     names: dict[type, set[str]] = {kind: {field.name for field in fields(kind)} for kind in kinds}
     if unknown := given.keys() - set().union(*names.values()):
         known = ", ".join(sorted(set().union(*names.values())))
@@ -266,4 +266,4 @@ def _settings(
     def of(kind: type[Choice]) -> Choice:
         return kind(**{k: v for k, v in {**defaults, **given}.items() if k in names[kind]})
 
-    return of(TrainSettings), of(NewModel), of(Objective)
+    return of(TrainSettings), of(NewModel), of(LossOptions)

@@ -14,7 +14,7 @@ from encodax.config import Execution
 from encodax.inference.precision import default_precision
 from encodax.models.encoder_model import Model
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import SMALLER_IS_BETTER, AnyModel, Objective, Task
+from encodax.tasks.task import SMALLER_IS_BETTER, AnyModel, LossOptions, Task
 from encodax.training.batches.pipeline import Batch, Reader
 from encodax.training.batches.schedule import Plan, make_plan
 from encodax.training.options.settings import TrainSettings
@@ -22,8 +22,8 @@ from encodax.training.step import sharding
 from encodax.training.step.optimizer import Adam, learning_rate_schedule, make_optimizer
 from encodax.training.step.step import (
     Constants,
-    Recipe,
     Step,
+    StepSpec,
     TrainState,
     initial_state,
     layout_of,
@@ -36,7 +36,7 @@ from encodax.types.batches import Params
 class Run:
     """What a run is made of, apart from what changes."""
 
-    recipe: Recipe
+    recipe: StepSpec
     mesh: Mesh
     layout: TrainState
     """How the state lies on the mesh."""
@@ -120,7 +120,7 @@ def make_run(
     data: Dataset,
     settings: TrainSettings,
     *,
-    objective: Objective,
+    objective: LossOptions,
     trained: Params,
     frozen: Params,
     teacher: Model | None = None,
@@ -140,7 +140,7 @@ def make_run(
         EncodaxError: the mesh or the batches do not fit the devices.
     """
     mesh = sharding.make_mesh(settings.mesh)
-    units = data.units if data.task.COUPLED else None
+    units = data.batch_units if data.task.COMPARES_EXAMPLES else None
     plan = make_plan(data.lengths, settings, units=units, devices=mesh.size)
     sharding.share_of_rows(plan.shape.row_count)
     recipe, schedule = make_recipe(
@@ -163,9 +163,9 @@ def make_recipe(
     settings: TrainSettings,
     *,
     steps: int,
-    objective: Objective,
+    objective: LossOptions,
     teacher: Model | None = None,
-) -> tuple[Recipe, optax.Schedule]:
+) -> tuple[StepSpec, optax.Schedule]:
     """What a step of a run is, and its learning rate.
 
     Args:
@@ -187,7 +187,7 @@ def make_recipe(
         layer_decay=settings.layer_decay,
         layers=model.depth,
     )
-    recipe = Recipe(
+    recipe = StepSpec(
         model,
         task,
         optimizer,

@@ -67,13 +67,13 @@ def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2S
 
     So Marian has it.
     """
-    assert tokenizer.end_id is not None
+    assert tokenizer.eos_id is not None
     config = Seq2SeqConfig(
         shape.transformer(tokenizer.vocabulary_size),
-        begin_id=tokenizer.pad_id,
-        end_id=tokenizer.end_id,
+        decoder_start_id=tokenizer.pad_id,
+        eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
-        never_ids=(tokenizer.pad_id,),
+        suppressed_ids=(tokenizer.pad_id,),
     )
     return Seq2SeqModel.create(config, tokenizer, seed=seed)
 

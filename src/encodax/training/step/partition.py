@@ -8,14 +8,14 @@ from jaxtyping import Array
 from encodax.errors import EncodaxError
 from encodax.model_files.peft import SCALE, merge
 from encodax.training.step.lora import LoraConfig, initial_adapter
-from encodax.training.step.patterns import join, matching, split
+from encodax.training.step.patterns import combine, matching, partition
 from encodax.types.batches import Params
 
 
 def trainable(
     params: Params, *, key: Array, lora: LoraConfig | None = None, freeze: str | None = None
 ) -> tuple[Params, Params]:
-    """Part the parameters into what is trained and what is not; `effective` puts them together.
+    """Part the parameters into what is trained and what is not; `merged_params` puts them together.
 
     With `lora` the weights of the encoder are not trained: adapters are, beside them, and the head.
 
@@ -54,9 +54,9 @@ def trainable(
         }
         if not any(any(leaves.values()) for leaves in is_trained.values()):
             raise EncodaxError(f"freeze {freeze!r} leaves nothing to train: choose less")
-    return split(params, is_trained)
+    return partition(params, is_trained)
 
 
-def effective(trained: Params, frozen: Params) -> Params:
+def merged_params(trained: Params, frozen: Params) -> Params:
     """The parameters of the model: both trees together, and adapters merged into the weights."""
-    return merge(join(trained, frozen))
+    return merge(combine(trained, frozen))

@@ -56,7 +56,7 @@ def no_match(pattern: str, names: list[str]) -> EncodaxError:
     return EncodaxError(f"the pattern {pattern!r} is found in no parameter; there are: {shown}")
 
 
-def split(params: Params, is_trained: Flags) -> tuple[Params, Params]:
+def partition(params: Params, is_trained: Flags) -> tuple[Params, Params]:
     """Part a tree in two: leaves that are trained, and the others; neither has empty modules."""
     return _where(params, is_trained, True), _where(params, is_trained, False)
 
@@ -69,7 +69,7 @@ def _where(params: Params, flags: Flags, wanted: bool) -> Params:
     return {path: leaves for path, leaves in parts.items() if leaves}
 
 
-def join(trained: Params, frozen: Params) -> Params:
+def combine(trained: Params, frozen: Params) -> Params:
     """The tree that was split. Its modules and leaves are in the order of their names.
 
     That is the order that JAX gives a tree which has been through `jit`, so that what is joined

@@ -16,10 +16,10 @@ from jaxtyping import Array, Bool, Float, Int
 from encodax.config import UNROLLED, Execution
 from encodax.inference.precision import Precision, cast
 from encodax.models.encoder_model import Model
-from encodax.tasks.task import AnyModel, Objective, Targets, Task, asked_of_a_model
+from encodax.tasks.task import AnyModel, LossOptions, Targets, Task, apply_options
 from encodax.training.step import sharding
 from encodax.training.step.optimizer import Optimizer
-from encodax.training.step.partition import effective
+from encodax.training.step.partition import merged_params
 from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params, Shapes
 
 
@@ -61,14 +61,14 @@ class StepMetrics:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StepSpec:
     """All that makes a step what it is, beside the arrays that go through it."""
 
     model: AnyModel
     """Gives the function; its parameters are not used."""
     task: Task
     optimizer: Optimizer
-    objective: Objective
+    objective: LossOptions
     execution: Execution = UNROLLED
     precision: Precision = "float32"
     """Of products; parameters, their gradients and the optimizer are float32 in any case."""
@@ -102,7 +102,7 @@ def layout_of(params: Params | Shapes, optimizer: Optimizer, mesh: Mesh) -> Trai
     return TrainState(of_params, of_optimizer, whole, whole)
 
 
-def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
+def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
     """The compiled function (state, constants, batch, targets) -> (state, metrics).
 
     The leaves of a batch and its targets have an axis of A micro-batches before theirs: gradients
@@ -122,7 +122,7 @@ def make_step(recipe: Recipe, mesh: Mesh | None = None, layout: TrainState | Non
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
             jnp.arange(targets.weights.shape[0])
         )
-        sums = _coupled_sums if recipe.task.COUPLED else _added_sums
+        sums = _coupled_sums if recipe.task.COMPARES_EXAMPLES else _added_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
         share = 1 / weight  # the one division
         loss, norm = total * share, optax.tree.norm(gradient) * share
@@ -154,7 +154,7 @@ COMPILER_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector
 
 
 def _forward(
-    recipe: Recipe,
+    recipe: StepSpec,
     params: Params,
     constants: Constants,
     key: Array,
@@ -162,8 +162,8 @@ def _forward(
     targets: Targets,
 ) -> tuple[ModelOutput, Targets]:
     """What the model says of one micro-batch in training, and what its loss wants."""
-    run = asked_of_a_model(recipe.task, targets)
-    whole = recipe.gather(cast(effective(params, constants.frozen), recipe.precision))
+    run = apply_options(recipe.task, targets)
+    whole = recipe.gather(cast(merged_params(params, constants.frozen), recipe.precision))
     apply: Callable[..., ModelOutput] = recipe.model.apply  # its batch is of the model's kind
     output = apply(whole, batch, is_training=True, rng=key, execution=recipe.execution, **run)
     if recipe.teacher is not None:
@@ -180,7 +180,7 @@ Sums = tuple[tuple[Float[Array, ""], Float[Array, ""]], Params]
 
 
 def _added_sums(
-    recipe: Recipe, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+    recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
     """Micro-batch after micro-batch; what is kept in between is a sum."""
 
@@ -204,7 +204,7 @@ def _added_sums(
 
 
 def _coupled_sums(
-    recipe: Recipe, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+    recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
     """All micro-batches at once, where the loss compares what is in one with what is in another.
 
