@@ -99,7 +99,7 @@ class Ours:
         """Seconds, and the best ids of each source."""
         rows = [[encoding(ids)] for ids in self._sources[:batch]]
         room = 24
-        search = BeamSearch(beams, alpha=1.0, offset=0.0) if beams > 1 else None
+        search = BeamSearch(beams, length_penalty=1.0, offset=0.0) if beams > 1 else None
         options = GenerationOptions(search, max_tokens=self._tokens)
         program = self._translator._program(batch, room, self._tokens, options)
         packed = assemble(rows, row_count=batch, row_tokens=room, slots=1)

@@ -150,7 +150,7 @@ def generate_all(model: Seq2SeqModel, encodings: list[Encoding], beams: int) -> 
         )
         if beams == 1:
             return decode(step, cache, ends)
-        return search(step, cache, ends, BeamSearch(beams, alpha=1.0, offset=0.0))
+        return beam_search(step, cache, ends, BeamSearch(beams, length_penalty=1.0, offset=0.0))
 
     found = jax.device_get(jax.jit(run)(batch))
     return [

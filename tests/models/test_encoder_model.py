@@ -229,7 +229,7 @@ def test_the_answer_alone_is_the_same_answer(tiny_model: Model, pooling: Pooling
     model = tiny_model.with_embeddings(pooling)
     batch = model.batch(["the cat sat on the mat", "a dog"])
     whole, alone = (
-        model.apply(model.params, batch, only_answer=only_answer) for only_answer in (False, True)
+        model.apply(model.params, batch, head_only=head_only) for head_only in (False, True)
     )
     np.testing.assert_allclose(alone.vectors, whole.vectors, rtol=1e-5, atol=1e-6)
     rows, tokens = batch.token_ids.shape

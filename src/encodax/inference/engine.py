@@ -147,7 +147,7 @@ class Engine(forks.OfOneProcess):
         self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
 
         def answer(params: Params, batch: PackedBatch) -> Any:
-            return read(model.apply(params, batch, only_answer=True))
+            return read(model.apply(params, batch, head_only=True))
 
         self._answer = jax.jit(
             answer,

@@ -427,7 +427,7 @@ class Model:
         rng: Array | None = None,
         record: AbstractSet[str] = frozenset(),
         tokens: Int[AnyArray, "B M"] | None = None,
-        only_answer: bool = False,
+        head_only: bool = False,
         execution: Execution = UNROLLED,
     ) -> ModelOutput:
         """Run the model: a pure function of its arguments.
@@ -440,7 +440,7 @@ class Model:
             record: stages to keep, as `Encoder` says.
             tokens: row indices of the tokens that alone a head on tokens is to score: the logits
                 are (B, M, C) then, and `hidden` is (B, M, D). None for all.
-            only_answer: `hidden` is not wanted for its own sake. Where the head reads the first
+            head_only: `hidden` is not wanted for its own sake. Where the head reads the first
                 token of each sequence alone, the last layer then computes no other, and `hidden` is
                 (B, N, D).
             execution: how the stack is run; the numbers are the same.
@@ -454,7 +454,7 @@ class Model:
             is_training=is_training,
             record=record,
             tokens=tokens,
-            only_answer=only_answer,
+            head_only=head_only,
         )
         return output
 
