@@ -28,7 +28,7 @@ import sentencepiece
 
 from encodax import Seq2SeqModel, families
 from encodax.data.packing import assemble_pairs
-from encodax.generation.search import BeamSearch, DecodingLimits, decode, search
+from encodax.generation.search import BeamSearch, DecodingLimits, decode
 from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
 
 REFERENCE = Path(__file__).parent / "reference" / "seq2seq.py"

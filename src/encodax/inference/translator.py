@@ -208,9 +208,9 @@ class _Group:
 class Translator(forks.OfOneProcess):
     """Translates texts, in order: one program for each shape, and few shapes.
 
-    A source of up to S tokens takes a row of S; targets have room for S + `EXTRA_TOKENS`. Rows of a batch
-    do not change each other, so a text is translated alike in whichever company. After `warm_up`,
-    or once each shape has come up, nothing is compiled again.
+    A source of up to S tokens takes a row of S; targets have room for S + `EXTRA_TOKENS`. Rows of a
+    batch do not change each other, so a text is translated alike in whichever company. After
+    `warm_up`, or once each shape has come up, nothing is compiled again.
     """
 
     def __init__(
@@ -281,8 +281,8 @@ class Translator(forks.OfOneProcess):
         """The translation of each text, in order.
 
         What no option says is as the model's directory says it (`generation_config.json`); where
-        that says nothing, 4 beams are searched with the paper's length penalty (`BeamSearch`), and a
-        translation may have 50 tokens more than its source.
+        that says nothing, 4 beams are searched with the paper's length penalty (`BeamSearch`), and
+        a translation may have 50 tokens more than its source.
 
         Args:
             texts: the sources.

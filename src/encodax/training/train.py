@@ -93,9 +93,9 @@ def train(
             learning rate of those that are done does not depend on them.
         resume_step: go on from the checkpoint of this step instead.
         console: where progress is shown; None for nowhere.
-        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of `LossOptions`
-            (`label_smoothing`, `mask_rate`, ...) and, from scratch, of `NewModel` (`layers`,
-            `width`, `tokenizer`, ...).
+        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of
+            `LossOptions` (`label_smoothing`, `mask_rate`, ...) and, from scratch, of `NewModel`
+            (`layers`, `width`, `tokenizer`, ...).
 
     Returns:
         The best model, its metrics on the evaluation data, and figures of the run.
