@@ -125,6 +125,13 @@ def test_every_piece_of_the_script_is_in_the_page() -> None:
         assert text.strip() in script, name
 
 
+def test_lines_are_short() -> None:
+    assert {path.suffix for path in SOURCES} == {".css", ".jinja", ".js"}
+    for path in SOURCES:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) < 120, f"{path.name}:{number}"
+
+
 @pytest.mark.parametrize(
     ("texts", "direction"), [(("שלום", "hello"), "rtl"), (("hello", "שלום"), "ltr")]
 )
