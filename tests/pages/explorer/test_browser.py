@@ -54,7 +54,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("request", lambda request: requests.append(request.url))
         page.goto(file.as_uri())
         page.wait_for_selector("main[aria-busy=false]")
-        page.wait_for_function("document.documentElement.dataset.grid === 'painted'")
+        page.wait_for_selector("html[data-grid=painted]", state="attached")
         requests.remove(file.as_uri())
         return page
 
