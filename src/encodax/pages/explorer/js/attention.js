@@ -36,7 +36,7 @@ function drawLarge() {
   byId("map").toggleAttribute("hidden", !isMap);
   byId("lines").toggleAttribute("hidden", isMap);
   byId("legend").toggleAttribute("hidden", !isMap);
-  if (isMap) drawHeatMap(byId("map"), large, width, chosenCell(stack));
+  if (isMap) large.plan = drawHeatMap(byId("map"), large, width, chosenCell(stack));
   else drawLines(byId("lines"), stack, width);
 }
 

@@ -41,6 +41,7 @@ function heatLayout(heat, width) {
   return plan;
 }
 
+/** Gives the layout, which the pointer's place on the canvas is read by. */
 function drawHeatMap(canvas, heat, width, chosen, scale = window.devicePixelRatio || 1) {
   const plan = heatLayout(heat, width);
   canvas.width = Math.ceil(plan.right * scale);
@@ -59,7 +60,7 @@ function drawHeatMap(canvas, heat, width, chosen, scale = window.devicePixelRati
   context.strokeStyle = colour("--edge");
   context.strokeRect(...area);
   if (chosen) drawChosen(context, plan, chosen);
-  heat.plan = plan;
+  return plan;
 }
 
 function drawRowNames(context, labels, plan, chosen) {

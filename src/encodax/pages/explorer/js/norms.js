@@ -9,7 +9,7 @@ function buildNorms(norms) {
   const frame = make("div", "", { class: "heat", tabindex: 0, role: "application", "aria-label": label });
   let chosen = { row: norms.layers - 1, column: 0 };
   const draw = () => {
-    drawHeatMap(canvas, heat, byId("norms").clientWidth - 8, chosen);
+    heat.plan = drawHeatMap(canvas, heat, byId("norms").clientWidth - 8, chosen);
     const token = quoted(norms.tokens[chosen.column]);
     const value = heat.value(chosen.row, chosen.column).toPrecision(4);
     readout.textContent = `${token}, ${heat.rowNames[chosen.row]}: ${value}`;
