@@ -54,7 +54,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("request", lambda request: requests.append(request.url))
         page.goto(file.as_uri())
         page.wait_for_selector("main[aria-busy=false]")
-        page.wait_for_function("document.documentElement.dataset.grid === 'painted'")
+        page.wait_for_selector("html[data-grid=painted]", state="attached")
         requests.remove(file.as_uri())
         return page
 
@@ -191,6 +191,20 @@ def test_a_picture_is_saved(opened: Open, mode: str, kind: str, begins: bytes) -
     content = Path(download.value.path()).read_bytes()
     assert content.startswith(begins)
     assert len(content) > 2_000
+
+
+def test_the_pointer_reads_the_same_cell_after_a_picture_is_saved(opened: Open) -> None:
+    """The saved picture is larger than the map of a narrow window."""
+    inspected = inspection(words(17))
+    page = opened(inspected, width=390)
+    plan = page.evaluate("large.plan")
+    with page.expect_download():
+        page.click("#save")
+    assert page.evaluate("large.plan") == plan
+    page.locator("#readout").scroll_into_view_if_needed()
+    point(page, 9, 12)
+    weight = inspected.attention[0].cells[0, 0, 9, 12]
+    assert readout(page) == f"“word9” → “word12”: {percent(weight)}"
 
 
 def test_attribution_shows_who_adds_and_who_takes(opened: Open) -> None:

@@ -9,12 +9,19 @@ import hashlib
 import html
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from inspections import HOSTILE, in_blocks, inspection, tokens_of, words
 
 from encodax.pages.explorer import page as explorer
+
+SOURCES = [
+    path
+    for path in Path(explorer.__file__).parent.rglob("*.*")
+    if not path.suffix.startswith(".py")
+]
 
 
 def element(page: str, name: str) -> str:
@@ -103,6 +110,26 @@ def test_the_policy_names_the_script_and_the_style_and_nothing_else() -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert re.findall(r"""(?:src|href)=["']?[^"' >]+""", page) == []
+
+
+def test_every_piece_of_the_script_is_in_the_page() -> None:
+    page = explorer.render(inspection(), model="m")
+    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)[0]
+    assert script.startswith('"use strict";\n')
+    pieces = {
+        path.stem: path.read_text(encoding="utf-8") for path in SOURCES if path.suffix == ".js"
+    }
+    assert sorted(explorer.PIECES) == sorted(pieces)
+    for name, text in pieces.items():
+        assert text.startswith("// "), f"{name} says at its head what it draws"
+        assert text.strip() in script, name
+
+
+def test_lines_are_short() -> None:
+    assert {path.suffix for path in SOURCES} == {".css", ".jinja", ".js"}
+    for path in SOURCES:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) < 120, f"{path.name}:{number}"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 The page is one file and fetches nothing: its policy forbids it. Names and texts go in as JSON, and
 the page's script puts them in as text; numbers go in as gzip in base64, attention in thousandths.
+The script is in pieces by what they draw, which are joined here.
 """
 
 from __future__ import annotations
@@ -23,8 +24,28 @@ from encodax.types.inspection import AttentionMaps, Inspection, Token
 
 HERE = Path(__file__).parent
 TEMPLATE = "explorer/explorer.html.jinja"
-SCRIPT = "explorer.js"
-STYLE = "explorer.css"
+STYLE = HERE / "explorer.css"
+PIECES = (
+    "elements",
+    "labels",
+    "data",
+    "colours",
+    "heat_map",
+    "pointing",
+    "selection",
+    "tokens",
+    "attributions",
+    "attention",
+    "grid",
+    "lines",
+    "weights",
+    "picture",
+    "controls",
+    "guesses",
+    "norms",
+    "main",
+)
+"""Files of `js/`: first what all use, then the page from its top; the last one starts."""
 PARTS = 1_000
 """What a whole is counted in: attention is shown to a tenth of a percent, and kept so."""
 
@@ -36,9 +57,7 @@ def render(inspection: Inspection, *, model: str) -> str:
         inspection: what to show.
         model: what the model is called.
     """
-    script, style = (
-        (HERE / name).read_text(encoding="utf-8").rstrip("\n") for name in (SCRIPT, STYLE)
-    )
+    script, style = _script(), STYLE.read_text(encoding="utf-8").rstrip("\n")
     return from_template(
         TEMPLATE,
         model=model,
@@ -50,6 +69,12 @@ def render(inspection: Inspection, *, model: str) -> str:
         names=_json(_names(inspection)),
         numbers=_numbers(inspection),
     )
+
+
+def _script() -> str:
+    """The pieces as one strict script: what one declares, all others see."""
+    pieces = ((HERE / "js" / f"{name}.js").read_text(encoding="utf-8") for name in PIECES)
+    return "\n".join(('"use strict";\n', *pieces)).rstrip("\n")
 
 
 def _names(inspection: Inspection) -> dict[str, Any]:
