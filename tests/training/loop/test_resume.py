@@ -20,7 +20,7 @@ from toys import write_lines
 
 from encodax.tasks import TASKS
 
-STEPS, HALF = 40, 20
+STEPS, HALF = 12, 6
 
 
 @dataclass(frozen=True)
