@@ -1,6 +1,6 @@
 """Encodax: Transformer encoders for JAX, from scratch on Haiku and Optax.
 
-Names are imported when they are first asked for, so that `import encodax` is quick.
+Names are imported on first use, so that `import encodax` is quick.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from encodax.process import forks as forks  # it notices forks from now on
+from encodax.process import forks as forks  # notices forks from now on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def load(
     token: str | None = None,
     encoder_only: bool = False,
 ) -> Model:
-    """Read a model directory, or a model of the Hugging Face hub; `Model.load` says more."""
+    """Read a model directory or a model of the Hugging Face hub; see `Model.load`."""
     from encodax.models.encoder_model import Model
 
     return Model.load(path_or_id, revision=revision, token=token, encoder_only=encoder_only)

@@ -1,4 +1,4 @@
-"""The command line as `python -m encodax`."""
+"""Entry point of `python -m encodax`."""
 
 from encodax.cli.main import main
 

@@ -26,17 +26,17 @@ IMPLEMENTATIONS = {
     "blocked": blocked_attention,
     "cudnn": cudnn_attention,
 }
-"""Forms of attention by name; all give the same numbers."""
+"""Implementations of attention by name; all give the same numbers."""
 
 SHORT_ROW_IMPLEMENTATION = "xla" if jax.__version_info__ >= (0, 12) else "plain"
-"""The form of rows that are not long. Older XLA adds up its products in another order on CPU: with
-`xla` a ModernBERT is 1.1e-5 from the reference there, with `plain` 7e-6."""
+"""Implementation for rows that are not long. Older XLA adds up its products in another order on
+CPU: with `xla` a ModernBERT is 1.1e-5 from the reference there, with `plain` 7e-6."""
 
 LONG_ROW_KEYS = 512
-"""Keys in a row from which `auto` looks at how many scores there are."""
+"""Number of keys in a row from which `auto` considers the number of scores."""
 
 MANY_SCORES = 1 << 23
-"""Scores (32 MB) from which those of long rows are built in blocks: measured where it is faster."""
+"""Number of scores (32 MB) from which long rows are computed in blocks, found by measurement."""
 
 
 def attention(
@@ -55,30 +55,32 @@ def attention(
     max_segments: int | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "B T H K"]:
-    """Attention of every head and row: softmax(scale * q k^T + bias) v inside each segment.
+    """Attend within each segment, in every head and row: softmax(scale * q k^T + bias) v.
 
     Args:
         q: queries of each head.
         k: keys of each head.
         v: values of each head.
-        query_segments: as `PackedBatch.segment_ids`; the mask is derived from them.
-        key_segments: those of the keys.
-        causal: attend only to oneself and to what is before.
-        window: farthest distance in tokens; None for no limit.
-        bias: added to the scaled scores, one for all rows or one a row.
-        scale: factor of the scores; None for 1 / sqrt(K).
-        dropout_key: drops attention weights where given; each row and head draws its own.
-        dropout_rate: share of weights that are dropped.
-        max_segments: the highest segment there can be, a batch's N; None for T. It makes the
-            `cudnn` form cheaper, and changes nothing else.
-        implementation: a name in `IMPLEMENTATIONS`, or `auto` to choose by device, dtype and
-            length.
+            query_segments: segments of the queries, as in `PackedBatch.segment_ids`; the mask is
+                derived from them.
+            key_segments: segments of the keys.
+            causal: attend only to the same and earlier positions.
+            window: largest distance in tokens; None for no limit.
+            bias: added to the scaled scores, one for all rows or one for each row.
+            scale: factor of the scores; None for 1 / sqrt(K).
+            dropout_key: key for dropout of attention weights, split for rows and heads; None for no
+                dropout.
+            dropout_rate: share of weights that are dropped.
+            max_segments: the highest possible segment, a batch's N; None for T. It makes `cudnn`
+                cheaper and changes nothing else.
+            implementation: a name in `IMPLEMENTATIONS`, or `auto` to choose by device, dtype and
+                length.
 
     Returns:
         (B, T, H, K) in the dtype of v. A query with nothing to attend to gets zeros.
 
     Raises:
-        ValueError: the implementation is not known, or cannot do this.
+            ValueError: the implementation is unknown or does not support this call.
     """
     if implementation not in ("auto", *IMPLEMENTATIONS):
         known = ", ".join(("auto", *IMPLEMENTATIONS))
@@ -106,7 +108,7 @@ def best_implementation(
     v: Float[Array, "B S H K"],
     options: AttentionOptions,
 ) -> str:
-    """The form that `auto` stands for, from what is known when a function is traced."""
+    """Return the implementation that `auto` selects, from what is known during tracing."""
     if why_unsupported(q, k, v, options) is None:
         return "cudnn"
     rows, queries, heads, _ = q.shape
@@ -126,7 +128,7 @@ def attention_weights(
     bias: Float[Array, "#B H T S"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "B H T S"]:
-    """The weights that `attention` gives its values, in float32, for whoever wants to look.
+    """Return the weights that `attention` gives its values, in float32, for inspection.
 
     Each row of (T, S) adds up to 1, or is all zeros where the query has nothing to attend to.
     """
@@ -144,14 +146,14 @@ def attention_weights(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KeysValues:
-    """What is attended to, projected for each head."""
+    """Keys and values of the attended sequence, projected for each head."""
 
     keys: Float[Array, "B S H K"]
     values: Float[Array, "B S H K"]
 
 
 class MultiHeadAttention(hk.Module):
-    """Multi-head attention: attention of H heads side by side, projected back to D.
+    """Multi-head attention: attention in H parallel heads, projected back to D.
 
         q_h = x w_q[h], k_h = y w_k[h], v_h = y w_v[h]
         out = concat_h(attention(q_h, k_h, v_h)) w_o
@@ -175,19 +177,19 @@ class MultiHeadAttention(hk.Module):
         dropout_rate: float = 0.0,
         name: str = "attention",
     ):
-        """Choose the shape.
+        """Set the shape and the options.
 
         Args:
             heads: H.
             head_width: K.
             biases: whether the query, key and value projections have biases.
-            output_bias: whether the projection back has one.
-            causal: attend only to oneself and to what is before.
-            window: farthest distance in tokens; None for no limit.
+            output_bias: whether the output projection has a bias.
+            causal: attend only to the same and earlier positions.
+            window: largest distance in tokens; None for no limit.
             scale: factor of the scores; None for 1 / sqrt(K).
             rotary: rotary positions of queries and keys; None for none.
             dropout_rate: share of attention weights dropped in training.
-            name: the last part of the parameters' path.
+            name: last part of the parameters' path.
         """
         super().__init__(name=name)
         self.heads = heads
@@ -217,15 +219,15 @@ class MultiHeadAttention(hk.Module):
         """Attend from x to y, or from x to itself where no y is given.
 
         Args:
-            x: (B, T, D), what asks.
-            y: (B, S, E), what is attended to, or its keys and values.
+                x: (B, T, D), source of the queries.
+                y: (B, S, E), source of the keys and values, or these themselves.
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
-            key_position_ids: (B, S), of y, which wants them where there are rotary positions.
+                key_position_ids: (B, S), positions of y; required with rotary positions.
             bias: added to the scaled scores.
             relative: embeddings of relative positions, for disentangled attention.
-            max_segments: the highest segment there can be, where it is known: a batch's N.
+                max_segments: the highest possible segment, where it is known: a batch's N.
             is_training: drop attention weights.
         """
         q, attended = self._attended(x, y, position_ids, key_position_ids)
@@ -256,7 +258,7 @@ class MultiHeadAttention(hk.Module):
         bias: Float[Array, "#B H T S"] | None = None,
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T S"]:
-        """The attention weights of the same call."""
+        """Return the attention weights of the same call."""
         q, attended = self._attended(x, y, position_ids)
         k = attended.keys
         scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
@@ -266,11 +268,11 @@ class MultiHeadAttention(hk.Module):
     def keys_values(
         self, y: Float[Array, "B S E"], position_ids: Int[Array, "B S"] | None = None
     ) -> KeysValues:
-        """Keys and values of y, for calls that attend to them again and again."""
+        """Return the keys and values of y, for repeated calls that attend to them."""
         heads = self._project({"key": y, "value": y}, position_ids)
         k, v = heads["key"], heads["value"]
         if functional.is_narrow(self._weights("value", y.shape[-1])["w"]):
-            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # then its own products are narrow too
+                    k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # makes products with them narrow too
         return KeysValues(k, v)
 
     @hk.name_like("__call__")
@@ -281,7 +283,7 @@ class MultiHeadAttention(hk.Module):
         position_ids: Int[Array, "B T"] | None,
         key_position_ids: Int[Array, "B S"] | None = None,
     ) -> tuple[Float[Array, "B T H K"], KeysValues]:
-        """Queries, and the keys and values that they meet."""
+        """Return the queries, and the keys and values they attend to."""
         q = self._project({"query": x}, position_ids)["query"]
         if y is None:
             attended = self.keys_values(x, position_ids)
@@ -297,7 +299,7 @@ class MultiHeadAttention(hk.Module):
     def _project(
         self, sources: dict[str, Array], position_ids: Int[Array, "B T"] | None
     ) -> dict[str, Float[Array, "B T H K"]]:
-        """What each source is for each head, through the weights of its name."""
+        """Project each source to all heads, with the weights of its name."""
         weights = {name: self._weights(name, source.shape[-1]) for name, source in sources.items()}
         heads: dict[str, Array] = jax.tree.map(functional.linear, sources, weights)
         for name, source in sources.items():
@@ -322,7 +324,7 @@ class MultiHeadAttention(hk.Module):
         bias: Float[Array, "#B H T S"] | None,
         relative: RelativeTable | None,
     ) -> dict[str, Any]:
-        """What turns products of queries and keys into weights, as `attention` takes it."""
+        """Return the arguments of `attention` that turn query-key products into weights."""
         if query_segments is None:
             query_segments = jnp.ones(q.shape[:2], jnp.int32)
         if key_segments is None:
@@ -345,9 +347,9 @@ class MultiHeadAttention(hk.Module):
     def _relative_terms(
         self, q: Float[Array, "B T H K"], k: Float[Array, "B T H K"], relative: RelativeTable
     ) -> Float[Array, "B H T T"]:
-        """The terms of disentangled attention, with positions projected as the content is.
+        """Return the terms of disentangled attention, with positions projected as the content is.
 
-        Where projections are not shared, `position_query` and `position_key` are of their own (He
+        Where projections are not shared, `position_query` and `position_key` project positions (He
         et al. 2021, equation 4; DeBERTa v2).
         """
         config = relative.config

@@ -1,4 +1,4 @@
-"""From token ids to vectors."""
+"""Embeddings: vectors of token ids."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from encodax.types.batches import AnyArray, PackedBatch
 
 
 class EmbeddingTable(hk.Module):
-    """A trained table with one row of width D for each id, drawn from N(0, 1/D)."""
+    """Trained table with one row of width D for each id, initialized from N(0, 1/D)."""
 
     def __init__(self, rows: int, width: int, what: str, name: str):
-        """`what` is the name of an id in errors."""
+        """Set the size of the table; `what` is the name of an id in errors."""
         super().__init__(name=name)
         self.rows = rows
         self.width = width
         self.what = what
 
     def __call__(self, ids: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
-        """The rows of those ids; an id outside the table is a ValueError, where ids are known."""
+        """Return the rows of `ids`; an id outside the table is a ValueError where ids are known."""
         functional.check_below(self.what, ids, self.rows)
         return self.weights()[ids]
 
     @hk.name_like("__call__")
     def weights(self) -> Float[Array, "V D"]:
-        """The whole table."""
+        """Return the whole table."""
         normal = hk.initializers.RandomNormal(1 / math.sqrt(self.width))
         return hk.get_parameter("w", (self.rows, self.width), jnp.float32, normal)
 
 
 class Embeddings(hk.Module):
-    """token (* sqrt(D)) + position + type, then layer norm, dropout and a widening layer.
+    """Embeddings: token (* sqrt(D)) + position + type, layer norm, dropout, and a projection.
 
     Vaswani et al. 2017, sections 3.4 and 3.5; the token type and the norm are of BERT (Devlin et
     al. 2019, section 3). Parameters: `token/w` (V, D), and where the config has them `position/w`,
@@ -61,10 +61,10 @@ class Embeddings(hk.Module):
         """Embed a packed batch, or plain (B, T) ids with one sequence a row.
 
         Args:
-            batch: what to embed.
-            token_table: token embeddings that are another's, where they are shared.
-            positions: one more than the highest position; None for T, the tokens of a row.
-            is_training: apply dropout.
+                batch: packed batch or token ids.
+                token_table: shared token embeddings of another module; None for those of this one.
+                positions: one more than the highest position; None for T, the tokens of a row.
+                is_training: apply dropout.
 
         Raises:
             ValueError: an id outside the vocabulary, or a position beyond the table, named with
@@ -96,7 +96,7 @@ class Embeddings(hk.Module):
 
     @hk.name_like("__call__")
     def token_table(self) -> Float[Array, "V D"]:
-        """The table of token embeddings, for an output layer that is tied to it."""
+        """Return the table of token embeddings, for an output layer that is tied to it."""
         return self._tokens().weights()
 
     @hk.name_like("__call__")
@@ -111,7 +111,7 @@ class Embeddings(hk.Module):
         if config.positions != "learned":
             if config.max_positions is not None:
                 functional.check_below("position", position_ids, config.max_positions)
-            # A position never reaches the number of tokens in a row: no longer table is needed.
+            # A position is always below the number of tokens in a row: no longer table is needed.
             rows = position_ids.shape[1] if positions is None else positions
             halves = config.positions == "sinusoidal_halves"
             return functional.sinusoidal_table(rows, config.width, halves=halves)[position_ids]
@@ -128,9 +128,9 @@ class Embeddings(hk.Module):
 def counted(
     token_ids: Int[Array, "B T"], position_ids: Int[Array, "B T"], uncounted_id: int
 ) -> Int[Array, "B T"]:
-    """Positions among the tokens of a sequence that are not `uncounted_id`; -1 for those that are.
+    """Return positions counted without the tokens `uncounted_id`, which get -1.
 
-    So RoBERTa's kin number tokens: a text that spells its padding token does not move the others.
+    RoBERTa and models like it number tokens so: a padding token in a text does not move the others.
     """
     is_left_out = token_ids == uncounted_id  # (B, T)
     up_to = jnp.cumsum(is_left_out, axis=1, dtype=jnp.int32)  # (B, T), from the row's first token
@@ -142,10 +142,10 @@ def counted(
 def drop_masks(
     x: Float[Array, "B T D"], batch: PackedBatch, config: MaskDropoutConfig
 ) -> Float[Array, "B T D"]:
-    """ESM's token dropout, which it applies out of training too.
+    """Apply ESM's token dropout, in training and out of it.
 
     Embeddings of `<mask>` become 0, the others are scaled by (1 - training share) / (1 - m), with
-    m the share of masks in the token's own sequence: the mean stays what it was in pretraining.
+    m the share of masks in the token's sequence: the mean stays what it was in pretraining.
     """
     masked = jnp.asarray(batch.token_ids) == config.mask_id  # (B, T)
     member = membership(batch)  # (B, N, T)

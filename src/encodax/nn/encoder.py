@@ -1,4 +1,4 @@
-"""The Transformer encoder: a layer, and the embeddings with a stack of layers."""
+"""Transformer encoder: a layer, and the embeddings with a stack of layers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, Rela
 from encodax.types.batches import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
-"""What `record` can name."""
+"""Stages that `record` can name."""
 
 
 class EncoderLayer(Layer):
-    """Self-attention, then the feed-forward network, each inside a residual connection.
+    """Encoder layer: self-attention, then the feed-forward network, with residual connections.
 
     Vaswani et al. 2017, section 3.1. Parameters: `attention/...`, `attention_norm`,
     `feed_forward/...`, `feed_forward_norm`.
@@ -48,7 +48,7 @@ class EncoderLayer(Layer):
         tokens: Int[Array, "B M"] | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B _ D"]:
-        """One layer over packed rows: (B, T, D), or (B, M, D) of some tokens.
+        """Apply the layer to packed rows: (B, T, D), or (B, M, D) of selected tokens.
 
         Args:
             x: (B, T, D).
@@ -56,9 +56,9 @@ class EncoderLayer(Layer):
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             bias: added to the scores of attention.
             relative: embeddings of relative positions, for disentangled attention.
-            max_segments: the highest segment there can be, where it is known: a batch's N.
-            tokens: row indices of those that alone are computed; all are attended to. Not with a
-                window, a bias or relative positions, which go by places in a row.
+                max_segments: the highest possible segment, where it is known: a batch's N.
+                tokens: row indices of the only tokens to compute; all are attended to. Not with a
+                    window, a bias or relative positions, which depend on indices in a row.
             is_training: apply dropout.
         """
         keys: dict[str, Array] = {}
@@ -96,7 +96,7 @@ class EncoderLayer(Layer):
         bias: Float[Array, "#B H T T"] | None = None,
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T T"]:
-        """The attention weights of this layer for the same arguments."""
+        """Return the attention weights of this layer for the same arguments."""
         return self._attention("attention").weights(
             self._attention_input(x),
             query_segments=segment_ids,
@@ -107,7 +107,7 @@ class EncoderLayer(Layer):
 
 
 class Encoder(hk.Module):
-    """Embeddings and L encoder layers.
+    """Encoder: embeddings and L encoder layers.
 
     Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...` (fewer where layers share
     them), and where the config has them `relative_bias`, `relative_embeddings` and `final_norm`.
@@ -132,14 +132,14 @@ class Encoder(hk.Module):
         """Encode a packed batch, or plain (B, T) token ids with one sequence a row.
 
         Args:
-            batch: what to encode.
-            tokens: row indices of those whose states alone are wanted: `hidden` is (B, M, D) then.
-                None for all.
+                batch: packed batch or token ids.
+                    tokens: row indices of the only tokens to return: `hidden` is (B, M, D) then. None for
+                    all.
             is_training: apply dropout.
             record: stages to keep: `attention`, `hidden`.
 
         Raises:
-            ValueError: an unknown stage; or an id out of range, as `Embeddings` says.
+                ValueError: an unknown stage, or an id out of range (see `Embeddings`).
         """
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
         x = self.embed(batch, is_training=is_training)
@@ -156,12 +156,12 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def embed(self, batch: PackedBatch, *, is_training: bool = False) -> Float[Array, "B T D"]:
-        """The first half: embeddings."""
+        """Return the embeddings of the tokens, the first half of the encoder."""
         return self._embeddings()(batch, is_training=is_training)
 
     @hk.name_like("__call__")
     def token_table(self) -> Float[Array, "V D"]:
-        """The table of token embeddings, for an output layer that is tied to it."""
+        """Return the table of token embeddings, for an output layer that is tied to it."""
         return self._embeddings().token_table()
 
     @hk.name_like("__call__")
@@ -176,10 +176,10 @@ class Encoder(hk.Module):
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
-        """The second half: all layers, from embedded tokens.
+        """Apply all layers to embedded tokens, the second half of the encoder.
 
-        Where some tokens alone are wanted, the last layer computes no others: of the rest, all that
-        anybody asks for is its keys and values.
+        Where `tokens` is given, the last layer computes only these: of the other tokens, only keys
+        and values are needed.
         """
         if unknown := record - STAGES:
             known = ", ".join(sorted(STAGES))
@@ -212,7 +212,7 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def _can_skip_tokens(self, record: AbstractSet[str]) -> bool:
-        """Whether the last layer can leave tokens out: nothing there goes by places in a row."""
+        """Return True where the last layer can skip tokens: nothing in it needs row indices."""
         config = self.config
         if not config.layers or config.relative_positions is not None:
             return False
@@ -224,7 +224,7 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def _layers(self) -> list[EncoderLayer]:
-        """Every layer in order; the same module again where layers share parameters."""
+        """Return every layer in order; the same module again where layers share parameters."""
         layers = self.config.layers
         groups = self.config.parameter_groups or tuple(range(len(layers)))
         specs = dict(zip(groups, layers, strict=True))
@@ -236,10 +236,10 @@ class Encoder(hk.Module):
     def _scanned(
         self, x: Float[Array, "B T D"], *arguments: Any, is_training: bool, **options: Any
     ) -> Float[Array, "B T D"]:
-        """All layers as a loop over one, which is compiled once.
+        """Apply all layers as a loop over one, which is compiled once.
 
-        The parameters keep a path for each layer, so that whatever names paths need not know of
-        this: they are stacked here.
+        The parameters keep a path for each layer and are stacked here, so that code that uses paths
+        is not affected.
         """
         specs = self.config.layers
         if self.config.parameter_groups is not None or len(set(specs)) > 1:
@@ -268,7 +268,7 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def _relative_positions(self, x: Float[Array, "B T D"]) -> dict[str, Any]:
-        """What all layers' scores gain from relative positions, as a layer takes it."""
+        """Return the arguments by which relative positions enter a layer's scores."""
         config = self.config.relative_positions
         if config is None:
             return {}

@@ -1,4 +1,4 @@
-"""What layers of the encoder and of the decoder have in common."""
+"""Parts shared by the layers of the encoder and of the decoder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REMAT_POLICIES: dict[str, Callable[..., bool]] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-"""What the forward pass keeps for the backward pass, for each `remat` but `none`."""
+"""Checkpoint policy for each `remat` but `none`: what the forward pass keeps for the backward."""
 
 
 def rematerialized(run: Callable[..., Array], execution: Execution) -> Callable[..., Array]:
-    """A layer of which the backward pass computes again what the forward pass does not keep."""
+    """Return a layer that is computed again in the backward pass, by `execution.remat`."""
     if execution.remat == "none" or hk.running_init():
         return run
     again: Callable[..., Array] = hk.remat(run, policy=REMAT_POLICIES[execution.remat])
@@ -31,7 +31,7 @@ def rematerialized(run: Callable[..., Array], execution: Execution) -> Callable[
 
 
 class Layer(hk.Module):
-    """Sublayers by their names, each inside a residual connection with a norm of its own."""
+    """Sublayers by their names, each inside a residual connection with its norm."""
 
     def __init__(self, config: LayerConfig, name: str = "layer"):
         super().__init__(name=name)
@@ -55,7 +55,7 @@ class Layer(hk.Module):
 
     @hk.name_like("__call__")
     def _attention_input(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What keys and values of self-attention are made of."""
+        """Return the input of the keys and values of self-attention."""
         norm = self._norm("attention")
         return norm(x) if self.config.placement == "pre" and norm is not None else x
 
@@ -63,7 +63,7 @@ class Layer(hk.Module):
     def _feed_forward(
         self, x: Float[Array, "B T D"], *, is_training: bool
     ) -> Float[Array, "B T D"]:
-        """The last sublayer, the feed-forward network."""
+        """Apply the last sublayer, the feed-forward network."""
         config = self.config.feed_forward
         feed_forward = FeedForward(
             config.width,

@@ -1,1 +1,1 @@
-"""Arrays that travel between the rooms: batches, outputs, inspections."""
+"""Data classes shared by the packages: batches, outputs, inspections."""

@@ -1,4 +1,4 @@
-"""The values that travel: packed batches in, outputs and spans out.
+"""Packed batches, outputs and spans.
 
 Glossary of dimensions, one letter each, the same in every file:
 
@@ -6,10 +6,10 @@ Glossary of dimensions, one letter each, the same in every file:
     T  tokens in a row (queries)    K  width of one head
     S  tokens attended to (keys)    F  feed-forward width
     N  slots (sequences) in a row   L  layers
-    M  tokens that are asked for    C  classes
-    D  model width                  R  relative positions
-    P  positions that have a vector
-    V  vocabulary                   E  width of a text's vector, or of what is attended to
+        M  selected tokens              C  classes
+        D  model width                  R  relative positions
+        P  positions with a vector
+        V  vocabulary                   E  width of a text's vector, or of the attended states
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int8
 
 AnyArray = Array | np.ndarray
-"""An array of JAX, or of NumPy on the host."""
+"""Array of JAX, or of NumPy on the host."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Int8Weight:
-    """A weight in 8 bits: values * scale, with one scale for each output channel."""
+    """Weight in 8 bits: values * scale, with one scale for each output channel."""
 
     values: Int8[Array, "D *out"]
     """Integers in -127 .. 127."""
     scale: Float[Array, "*out"]
-    """What an integer step of that channel is worth."""
+    """Size of an integer step of each output channel."""
     total: Float[Array, "*out"]
-    """The sum of a channel's values: a constant added to an input adds so many steps."""
+    """Sum of each channel's values: an input constant c adds c * total * scale to the output."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the weight it stands for."""
+        """Shape of the weight that is stored."""
         return tuple(self.values.shape)
 
     @property
@@ -51,39 +51,39 @@ class Int8Weight:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the integers, their scales and their sums."""
+        """Number of bytes of the integers, their scales and their sums."""
         return int(self.values.nbytes + self.scale.nbytes + self.total.nbytes)
 
 
 Weight = Array | Int8Weight
-"""A leaf that a product is made with."""
+"""Parameter that enters a matrix product."""
 Params = Mapping[str, Mapping[str, Weight]]
 """Parameters as Haiku keeps them: module path -> leaf name -> array."""
 Shapes = Mapping[str, Mapping[str, Any]]
-"""The same tree with anything that has a shape at its leaves."""
+"""Tree of the same form with anything that has a shape at its leaves."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of a fixed number of tokens that several sequences may share.
+    """Rows of a fixed number of tokens; several sequences may share a row.
 
-    It is the only batch there is: a padded batch is the case of one sequence a row
-    (`from_rows`). Arrays are of NumPy on the host and of JAX under a transformation.
+    It is the only kind of batch: a padded batch is one with one sequence in each row (`from_rows`).
+    Arrays are of NumPy on the host and of JAX under a transformation.
     """
 
     token_ids: Int[AnyArray, "B T"]
     """Vocabulary index of each token; 0 at padding."""
     position_ids: Int[AnyArray, "B T"]
-    """Position inside its own sequence: restarts at 0 where a sequence begins."""
+    """Position of each token inside its sequence: restarts at 0 where a sequence begins."""
     segment_ids: Int[AnyArray, "B T"]
-    """0 at padding, 1..N for the sequences of a row: contiguous, in order."""
+    """Number of each token's sequence: 0 at padding, 1..N in a row, contiguous and in order."""
     type_ids: Int[AnyArray, "B T"]
-    """Which text of a pair a token belongs to: 0 or 1."""
+    """Token type, the text of a pair that a token belongs to: 0 or 1."""
     starts: Int[AnyArray, "B N"]
-    """Row index of the first token of each slot's sequence."""
+    """Index in the row of the first token of each slot's sequence."""
     lengths: Int[AnyArray, "B N"]
-    """Tokens in each slot's sequence; 0 for an empty slot."""
+    """Number of tokens in each slot's sequence; 0 for an empty slot."""
 
     @classmethod
     def from_rows(
@@ -92,7 +92,7 @@ class PackedBatch:
         lengths: Int[AnyArray, " B"] | None = None,
         type_ids: Int[AnyArray, "B T"] | None = None,
     ) -> PackedBatch:
-        """One sequence a row, as in an ordinary padded batch.
+        """Return a batch with one sequence in each row, as in an ordinary padded batch.
 
         Args:
             token_ids: (B, T), each row's sequence first, padding after it.
@@ -119,59 +119,58 @@ class PackedBatch:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PairBatch:
-    """Sequences in two languages: the two of a pair stand in the same row and the same slot.
+    """Pairs of a source and a target, both in the same row and the same slot.
 
-    So a target attends to the source of its own segment number, and to no other.
+    So a target attends to the source with its segment id, and to no other.
     """
 
     source: PackedBatch
     """(B, S) arrays."""
     target: PackedBatch
-    """(B, T) arrays: what the decoder is given, so that each token is followed by the next."""
+    """(B, T) arrays: the decoder's input tokens, each followed by the token to predict."""
 
 
 AnyBatch = PackedBatch | PairBatch
-"""What a model is run on: sequences, or pairs of them."""
+"""Batch that a model takes: of sequences, or of pairs of them."""
 
 
 def sides_of(batch: AnyBatch) -> tuple[PackedBatch, ...]:
-    """The sequences of a batch: of pairs, the sources and the targets."""
+    """Return the packed batches in a batch: of pairs, the sources and the targets."""
     return (batch.source, batch.target) if isinstance(batch, PairBatch) else (batch,)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What a stack of layers gives, an encoder's or a decoder's."""
+    """Output of a stack of layers, an encoder's or a decoder's."""
 
     hidden: Float[Array, "B _ D"]
-    """The last layer's state of every token, (B, T, D), or of those that were asked for, (B, M, D);
-    after the final norm, where there is one."""
+    """Last layer's state of every token, (B, T, D), or of the selected tokens, (B, M, D); after the
+    final norm, where there is one."""
     records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
-    """The stages asked for: of an encoder, `attention` holds L arrays (B, H, T, T), `hidden` L + 1
+    """Recorded stages: of an encoder, `attention` holds L arrays (B, H, T, T), `hidden` L + 1
     arrays (B, T, D), the embeddings first."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a whole model gives: the output of its last stack, and of its head."""
+    """Output of a whole model: of its last stack and of its head."""
 
     hidden: Float[Array, "B _ D"]
-    """The last stack's state of every token, (B, T, D), or of those that were asked for,
-    (B, M, D)."""
+    """Last stack's state of every token, (B, T, D), or of the selected tokens, (B, M, D)."""
     logits: Float[Array, "B _ C"] | None = None
-    """The head's scores before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
+    """Scores of the head before softmax: (B, N, C), one for each slot, or (B, T, C), one for each
     token. None for a model without a head."""
     vectors: Float[Array, "B N E"] | None = None
-    """The vector of each slot, from an `embedding` head; None from any other."""
+    """Vector of each slot, from an `embedding` head; None from any other."""
     records: dict[str, tuple[Array, ...]] = field(default_factory=dict)
-    """As in `EncoderOutput`."""
+    """Recorded stages, as in `EncoderOutput`."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A labelled piece of a text: `text[start:end]`, in characters."""
+    """Labelled span of a text: `text[start:end]`, in characters."""
 
     start: int
     end: int

@@ -1,1 +1,1 @@
-"""Implementations of attention: plain, fused, and by cuDNN."""
+"""Implementations of attention: plain, fused, blocked, and by cuDNN."""

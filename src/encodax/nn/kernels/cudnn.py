@@ -1,9 +1,9 @@
-"""Attention by cuDNN on NVIDIA GPUs, the segments of packed rows given as lengths and offsets.
+"""Attention by cuDNN on NVIDIA GPUs; segments of packed rows are given as lengths and offsets.
 
-JAX's public function hands cuDNN no packed rows; the function below it does, and is private to
-JAX. So it is looked up carefully, and where it is missing or has changed this form is refused.
-Not measured: it has been lowered for CUDA, forward and backward, and held against an emulation of
-the kernel on the CPU. It has not run on a GPU yet.
+JAX's public function passes no packed rows to cuDNN; a function private to JAX does. So it is
+looked up carefully, and where it is missing or has changed, this implementation is refused.
+Not measured: it has been lowered for CUDA, forward and backward, and compared with an emulation
+of the kernel on the CPU. It has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from jaxtyping import Array, Bool, Float, Int
 from encodax.nn.kernels.plain import AttentionOptions
 
 KERNEL_WIDTH = 128
-"""Widest head that the kernel takes, forward and backward; a multiple of 8."""
+"""Largest width of a head in this kernel, forward and backward; widths are multiples of 8."""
 
 CUDNN_VERSION = 90600
-"""The first cuDNN that takes packed rows, as JAX's own tests have it."""
+"""Oldest cuDNN version that takes packed rows, according to JAX's tests."""
 
 NAMED = frozenset({"q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type"})
-"""Arguments of JAX's function that this form gives by name."""
+"""Arguments of JAX's function that are passed by name here."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Where the segments of each row stand, as the kernel takes it; -1 in slots that are empty."""
+    """Positions of the segments of each row, as the kernel takes them; -1 in empty slots."""
 
     lengths: Int[Array, "B N"]
     offsets: Int[Array, "B N+1"]
-    """Row index of each segment's first token. The last column is -1: lengths say where it ends."""
+    """Row index of each segment's first token. The last column is -1: lengths give the ends."""
     tokens: Bool[Array, "B T"]
-    """Which tokens belong to a slot."""
+    """Whether a token belongs to a slot."""
 
 
 def cudnn_attention(
@@ -46,22 +46,22 @@ def cudnn_attention(
     v: Float[Array, "B S H K"],
     options: AttentionOptions,
 ) -> Float[Array, "B T H K"]:
-    """Attention of each segment by itself, in cuDNN's fused kernel (Dao et al. 2022).
+    """Attend inside each segment, in cuDNN's fused kernel (Dao et al. 2022).
 
     Time and memory of a kernel call grow with the slots of a row, `max_segments`: in training it
-    keeps a float32 for each slot, head and token of a row. It is not to be lifted by `jax.vmap`,
-    which JAX refuses.
+    keeps a float32 for each slot, head and token of a row. `jax.vmap` over this function is
+    refused by JAX.
 
     Raises:
-        ValueError: the device, the dtype or an option is not one the kernel takes.
+            ValueError: the kernel does not take this device, dtype or option.
     """
     if reason := why_unsupported(q, k, v, options):
         raise ValueError(f"attention implementation 'cudnn' is not possible here: {reason}")
     queries, keys = packed_segments(
         options.query_segments, options.key_segments, _slots(options, q.shape[1], k.shape[1])
     )
-    # The kernel writes nothing at tokens of no segment, neither outputs nor gradients, so what
-    # memory held would stand there: the first `where` cuts the gradients, the last the outputs.
+    # The kernel writes neither outputs nor gradients at tokens of no segment: old contents of the
+    # memory would stay there. The first `where` clears the gradients, the last one the outputs.
     q = jnp.where(queries.tokens[..., None, None], q, 0)
     k, v = (jnp.where(keys.tokens[..., None, None], z, 0) for z in (k, v))
     jax_cudnn = _jax_cudnn()
@@ -83,9 +83,9 @@ def cudnn_attention(
 def packed_segments(
     query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"], slots: int
 ) -> tuple[Segments, Segments]:
-    """Lengths and offsets of queries and of keys.
+    """Return the lengths and offsets of the segments of queries and of keys.
 
-    A segment that has no queries, or no keys, is an empty slot of both: the kernel pairs the
+    A segment without queries, or without keys, is an empty slot of both: the kernel pairs the
     n-th segment of the queries with the n-th of the keys.
     """
     both = _lengths(query_segments, slots), _lengths(key_segments, slots)  # (B, N) each
@@ -119,7 +119,7 @@ def _placed(
 
 
 def _slots(options: AttentionOptions, queries: int, keys: int) -> int:
-    """How many segments a row may have: as many as tokens where nobody says."""
+    """Return the most segments a row may have: its number of tokens where none is given."""
     most = min(queries, keys)
     if options.max_segments is not None:
         most = min(most, options.max_segments)
@@ -132,7 +132,7 @@ def why_unsupported(
     v: Float[Array, "B S H K"],
     options: AttentionOptions,
 ) -> str | None:
-    """Why the kernel cannot do this; None where it can."""
+    """Return the reason why the kernel cannot be used; None where it can."""
     width = q.shape[-1]
     reasons = {
         f"it takes bfloat16 and float16, not {q.dtype}": q.dtype not in (jnp.bfloat16, jnp.float16),
@@ -141,11 +141,11 @@ def why_unsupported(
             width % 8 != 0 or width > KERNEL_WIDTH
         ),
         "it has no dropout of these keys": options.dropout_keys is not None,
-        # It would want the whole bias of every row, and the segments beside it.
+        # It would need the whole bias of every row, together with the segments.
         "it takes no bias with packed rows": options.bias is not None,
-        # Its window looks back only, and wants a causal mask; ours looks both ways.
+        # Its window looks back only and needs a causal mask; here windows look both ways.
         "its window is of another kind": options.window is not None,
-        # Its index is inside a segment, ours inside a row: the same for one sequence alone.
+        # Its causal index is inside a segment, here inside a row: equal for a single sequence only.
         "it is causal in self-attention alone": (
             options.causal and options.query_segments is not options.key_segments
         ),
@@ -155,7 +155,7 @@ def why_unsupported(
 
 
 def why_device_unsupported() -> str | None:
-    """Why the device or this JAX cannot run the kernel; None where they can."""
+    """Return the reason why the device or this JAX cannot run the kernel; None where they can."""
     if platform() not in ("gpu", "cuda"):
         return f"it wants an NVIDIA GPU, and the device is {platform()}"
     device = jax.local_devices(backend="gpu")[0]
@@ -175,7 +175,7 @@ def why_device_unsupported() -> str | None:
 
 
 def platform() -> str:
-    """Where a computation will run: the device of `jax.default_device`, or the default backend."""
+    """Return the platform of computations: that of `jax.default_device` or the default backend."""
     device = jax.config.jax_default_device
     if device is None:
         return jax.default_backend()
@@ -183,10 +183,10 @@ def platform() -> str:
 
 
 def _jax_cudnn() -> ModuleType:
-    """JAX's private module, with the function and the arguments that this form needs.
+    """Return JAX's private module, with the function and the arguments needed here.
 
     Raises:
-        ImportError: they are not there in this version of JAX.
+        ImportError: this version of JAX lacks one of them.
     """
     module = importlib.import_module("jax._src.cudnn.fused_attention_stablehlo")
     known = inspect.signature(module.dot_product_attention).parameters

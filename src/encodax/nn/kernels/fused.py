@@ -1,11 +1,11 @@
-"""Attention of all heads and rows at once, for devices without a kernel of their own.
+"""Attention of all heads and rows at once, for devices without a special kernel.
 
-`fused_attention` builds the scores (H, B, T, S) whole; `blocked_attention` builds those of a block
-of queries at a time, for long rows. Both are the formula of `attention_plain` in an order that XLA
-runs faster: heads lead, so that each product is one batch of contiguous matrices; the mask is
-added, not chosen by; and where v is narrow the sum of a softmax divides after the product with v,
-over K numbers rather than S. (In float32 that gains nothing, and a text packed differs more from
-the same alone.)
+`fused_attention` builds all scores (H, B, T, S) at once; `blocked_attention` builds those of one
+block of queries at a time, for long rows. Both compute `plain_attention` in an order that XLA runs
+faster: heads come first, so that each product is one batch of contiguous matrices; the mask is
+added, not selected by; and where v is narrow, the sum of the softmax divides after the product
+with v, over K numbers rather than S. (In float32 that gains nothing, and a packed text differs
+more from the same text alone.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from encodax.nn import functional
 from encodax.nn.kernels.plain import AttentionOptions, masks_of_rows
 
 BLOCK_SCORES = 1 << 22
-"""Scores that a block of queries should not exceed, measured: 16 MB in float32."""
+"""Largest number of scores in a block of queries, found by measurement: 16 MB in float32."""
 
 
 def fused_attention(
@@ -30,7 +30,7 @@ def fused_attention(
     v: Float[Array, "B S H K"],
     options: AttentionOptions,
 ) -> Float[Array, "B T H K"]:
-    """The formula of `attention` over heads and rows together; dropout draws the plain form's."""
+    """Compute `attention` over heads and rows at once; dropout draws as `plain_attention`."""
     q, k, v = (jnp.moveaxis(z, 2, 0) for z in (q, k, v))  # (H, B, T or S, K)
     mask = masks_of_rows(options.query_segments, options.key_segments, options)  # (B, T, S)
     heads = _attend(
@@ -49,11 +49,11 @@ def _attend(
     scale: float,
     dropout_rate: float,
 ) -> Float[Array, "H B T K"]:
-    """(sum_s e_ts v_s) / (sum_s e_ts), with e_ts = exp(score_ts - max_s score_ts)."""
+    """Return (sum_s e_ts v_s) / (sum_s e_ts), with e_ts = exp(score_ts - max_s score_ts)."""
     scores = _products(q, k) * scale
     if bias is not None:
         scores += jnp.swapaxes(bias, 0, 1)
-    # A score of any size is lost in functional.MASK_VALUE, and to add is cheaper than to choose.
+    # MASK_VALUE absorbs a score of any size, and adding is cheaper than selecting.
     scores += jnp.where(mask, 0.0, functional.MASK_VALUE)  # (H, B, T, S)
     highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))  # (H, B, T, 1)
     exponentials = jnp.exp(scores - highest)  # (H, B, T, S)
@@ -70,14 +70,14 @@ def _attend(
 
 
 def _products(q: Float[Array, "H B T K"], k: Float[Array, "H B S K"]) -> Float[Array, "H B T S"]:
-    """Of each query with each key. A single query is no matrix: XLA is slow at making it one."""
+    """Return query-key products; a single query is summed: its einsum is slow in XLA."""
     if q.shape[2] == 1:
         return jnp.sum(q * k, axis=-1, dtype=jnp.float32)[:, :, None]
     return jnp.einsum("hbtk,hbsk->hbts", q, k, preferred_element_type=jnp.float32)
 
 
 def _sums(weights: Float[Array, "H B T S"], v: Float[Array, "H B S K"]) -> Float[Array, "H B T K"]:
-    """The values, weighted for each query."""
+    """Return the sum of the values, weighted for each query."""
     if weights.shape[2] == 1:
         by_key = jnp.swapaxes(weights, 2, 3)  # (H, B, S, 1)
         return jnp.sum(by_key * v, axis=2, keepdims=True, dtype=jnp.float32)
@@ -85,7 +85,7 @@ def _sums(weights: Float[Array, "H B T S"], v: Float[Array, "H B S K"]) -> Float
 
 
 def _drop(weights: Float[Array, "H B T S"], keys: Array, rate: float) -> Float[Array, "H B T S"]:
-    """Dropout of each head and row with its own key, the same bits as one at a time."""
+    """Drop weights of each head and row with its key: the same bits as one row at a time."""
     one_row = jax.vmap(functional.drop, in_axes=(0, None, 0))
     return jax.vmap(one_row, in_axes=(1, None, 0))(keys, rate, weights)
 
@@ -97,17 +97,18 @@ def blocked_attention(
     options: AttentionOptions,
     block: int | None = None,
 ) -> Float[Array, "B T H K"]:
-    """The same a block of queries at a time: memory in T, where a whole matrix would take T * S.
+    """Compute `attention` in blocks of queries: memory grows with T, not T * S.
 
-    Backward, the scores of a block are computed again (Rabe and Staats 2021, section 3). With a
-    window, a block of queries meets the blocks of keys around it alone, and time is linear in T.
-    Dropout is the plain form's in distribution, with other bits: each block draws its own.
+    In the backward pass, the scores of a block are computed again (Rabe and Staats 2021, section
+    3). With a window, a block of queries meets only the blocks of keys around it, and time is
+    linear in T. Dropout has the distribution of the plain implementation, with other bits: each
+    block draws its own.
 
     Args:
         q: queries of each head.
         k: keys of each head.
         v: values of each head.
-        options: as `attention` takes them.
+            options: options of `attention`.
         block: queries in a block; None to choose by `BLOCK_SCORES`.
     """
     rows, tokens, heads, _ = q.shape
@@ -115,7 +116,7 @@ def blocked_attention(
     count = -(-tokens // block)
     around = None if options.window is None else -(-options.window // block)
     if around is not None and (2 * around + 1) * block >= k.shape[1]:
-        around = None  # the blocks of a window would be all keys, and more
+            around = None  # the blocks of a window would cover all keys, and more
     keys = _Keys(jnp.moveaxis(k, 2, 0), jnp.moveaxis(v, 2, 0), options.key_segments)
     parts = _Block(
         jnp.arange(count),
@@ -139,7 +140,7 @@ class _Keys(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A block of t queries, or n of them along a leading axis."""
+    """Block of t queries, or n blocks along a leading axis."""
 
     number: Int[Array, "*n"]
     q: Float[Array, "*n H B t K"]
@@ -151,7 +152,7 @@ class _Block(NamedTuple):
 def _one_block(
     part: _Block, keys: _Keys, around: int | None, options: AttentionOptions
 ) -> Float[Array, "H B t K"]:
-    """The queries of a block, with the keys near it where there are such, else with all."""
+    """Attend from the queries of a block to the keys near it where given, else to all."""
     k, v, key_segments = part.nearby or keys
     block = part.q.shape[2]
     before = part.number * block if around is None else around * block  # keys before the block
@@ -167,7 +168,7 @@ def _one_block(
 
 
 def _block_size(matrices: int, keys: int, window: int | None) -> int:
-    """Queries in a block of so many rows and heads; others than these two were slower."""
+    """Return the queries in a block of `matrices` rows and heads; other sizes were slower."""
     met = keys if window is None else min(keys, 2 * window + 128)
     return 128 if 128 * met * matrices <= BLOCK_SCORES else 64
 
@@ -180,9 +181,9 @@ def _in_blocks(x: Array, block: int, count: int, *, axis: int) -> Array:
 
 
 def _neighbours(keys: _Keys, block: int, count: int, around: int) -> _Keys:
-    """For each block of queries the keys of `around` blocks before, its own, and after.
+    """Return, for each block of queries, its keys and those of `around` blocks on each side.
 
-    Slices of whole blocks side by side, because their gradients are sums of slices: those of
+    Concatenated slices of whole blocks, because their gradients are sums of slices: those of
     indexing would be a scatter.
     """
 
@@ -200,7 +201,7 @@ def _neighbours(keys: _Keys, block: int, count: int, around: int) -> _Keys:
 def _columns(
     bias: Float[Array, "#B H T S"], first: Int[Array, ""], count: int, before: int
 ) -> Float[Array, "#B H T C"]:
-    """The columns of a block's bias that belong to its neighbours, `before` keys in front."""
+    """Return the columns of a block's bias for its nearby keys, from `before` keys in front."""
     bias = _padded(bias, 3, before, count)
     return jax.lax.dynamic_slice_in_dim(bias, first, count, axis=3)
 

@@ -1,6 +1,6 @@
-"""Attention as it is written in the paper: one head of one sequence, lifted over heads and rows.
+"""Attention as in the paper: one head of one sequence, mapped over heads and rows.
 
-This is the form to read, and what every other form is held against.
+Read this implementation first; every other one is compared with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from encodax.nn import functional
 
 @dataclass(frozen=True)
 class AttentionOptions:
-    """What a form of attention is told beside q, k and v; `attention` says what each means."""
+    """Arguments of an attention implementation besides q, k and v; `attention` explains them."""
 
     query_segments: Int[Array, "B T"]
     key_segments: Int[Array, "B S"]
@@ -26,7 +26,7 @@ class AttentionOptions:
     window: int | None = None
     bias: Float[Array, "#B H T S"] | None = None
     dropout_keys: Array | None = None
-    """(B, H): each row and head draws with its own."""
+    """(B, H), a key for each row and head."""
     dropout_rate: float = 0.0
     max_segments: int | None = None
 
@@ -39,12 +39,12 @@ def attention_mask(
     window: int | None = None,
     offset: int | Int[Array, ""] = 0,
 ) -> Bool[Array, "T S"]:
-    """Which query may attend to which key, in one row.
+    """Return the mask of one row: True where a query may attend to a key.
 
     A query attends to a key if and only if their segments are equal and not 0; with `causal`
-    only to itself and what is before, with `window` only up to that distance. Sequences are
+    only to itself and earlier keys, with `window` only up to that distance. Sequences are
     contiguous, so a difference of row indices is a difference of positions. For a part of a row,
-    `offset` is how far its first query stands after its first key.
+    `offset` is the distance from its first key to its first query.
     """
     mask = (query_segments[:, None] == key_segments[None]) & (key_segments[None] != 0)  # (T, S)
     distance = jnp.arange(query_segments.shape[0])[:, None] - jnp.arange(key_segments.shape[0])
@@ -62,7 +62,7 @@ def masks_of_rows(
     options: AttentionOptions,
     offset: int | Int[Array, ""] = 0,
 ) -> Bool[Array, "B T S"]:
-    """`attention_mask` of every row."""
+    """Return `attention_mask` of every row."""
     one_row = functools.partial(
         attention_mask, causal=options.causal, window=options.window, offset=offset
     )
@@ -70,7 +70,7 @@ def masks_of_rows(
 
 
 def masked_softmax(scores: Float[Array, "T S"], mask: Bool[Array, "T S"]) -> Float[Array, "T S"]:
-    """Softmax over the keys that the mask allows, in float32; zeros where it allows none."""
+    """Return the softmax over unmasked keys, in float32; zeros where all are masked."""
     weights = jax.nn.softmax(
         jnp.where(mask, scores.astype(jnp.float32), functional.MASK_VALUE), axis=-1
     )
@@ -84,7 +84,7 @@ def one_head_weights(
     mask: Bool[Array, "T S"],
     scale: float,
 ) -> Float[Array, "T S"]:
-    """softmax(scale * q k^T + bias) of one head of one sequence, in float32."""
+    """Return softmax(scale * q k^T + bias) of one head of one sequence, in float32."""
     scores = jnp.einsum("tk,sk->ts", q, k, preferred_element_type=jnp.float32) * scale  # (T, S)
     return masked_softmax(scores if bias is None else scores + bias, mask)
 
@@ -99,9 +99,10 @@ def one_head_attention(
     scale: float,
     dropout_rate: float,
 ) -> Float[Array, "T K"]:
-    """Scaled dot-product attention: softmax(scale * q k^T + bias) v, of one head of one sequence.
+    """Return softmax(scale * q k^T + bias) v of one head of one sequence.
 
-    Vaswani et al. 2017, section 3.2.1. `plain_attention` lifts it over heads and rows.
+    Scaled dot-product attention: Vaswani et al. 2017, section 3.2.1. `plain_attention` maps it
+    over heads and rows.
     """
     weights = one_head_weights(q, k, bias, mask, scale)  # (T, S)
     if dropout_key is not None:
@@ -115,7 +116,7 @@ def plain_attention(
     v: Float[Array, "B S H K"],
     options: AttentionOptions,
 ) -> Float[Array, "B T H K"]:
-    """`one_head_attention` lifted with `jax.vmap`, over the heads of a row and over the rows."""
+    """Map `one_head_attention` with `jax.vmap` over the heads of a row and over the rows."""
     one_head = functools.partial(
         one_head_attention, scale=options.scale, dropout_rate=options.dropout_rate
     )
@@ -128,7 +129,7 @@ def plain_attention(
 def plain_weights(
     q: Float[Array, "B T H K"], k: Float[Array, "B S H K"], options: AttentionOptions
 ) -> Float[Array, "B H T S"]:
-    """`one_head_weights` lifted likewise."""
+    """Map `one_head_weights` over heads and rows."""
     one_head = functools.partial(one_head_weights, scale=options.scale)
     heads = jax.vmap(one_head, in_axes=(1, 1, 0, None))  # (H, T, S)
     masks = masks_of_rows(options.query_segments, options.key_segments, options)  # (B, T, S)
