@@ -5,7 +5,7 @@ import jaxtyping
 import pytest
 
 from encodax.nn import pool, position_encoding, sinusoidal_table
-from encodax.nn.attention import attention
+from encodax.nn.kernels.dispatch import attention
 from encodax.text.tokenizer import Tokenizer
 
 

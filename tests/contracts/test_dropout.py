@@ -16,7 +16,7 @@ from zoo import BATCH, EMBEDDINGS, LAYER, SEQUENCE_HEAD
 from encodax.config import EncoderConfig
 from encodax.models.encoder_model import Model
 from encodax.nn import Encoder, Head, MultiHeadAttention
-from encodax.nn.attention import attention
+from encodax.nn.kernels.dispatch import attention
 
 RATE = 0.4
 

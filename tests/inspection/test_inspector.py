@@ -166,7 +166,7 @@ def test_numbers_do_not_depend_on_the_form_of_attention(
     found = []
     for form in ("plain", "xla", "blocked"):
         chosen = functools.partial(lambda form, *_: form, form)
-        monkeypatch.setattr(encodax.nn.attention, "best_implementation", chosen)
+        monkeypatch.setattr(encodax.nn.kernels.dispatch, "best_implementation", chosen)
         found.append(Inspector(tiny_model, steps=3).inspect(TEXT))
     wanted, *others = found
     for each in others:

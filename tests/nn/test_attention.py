@@ -12,13 +12,13 @@ from blocks import assert_close, built, normal
 
 from encodax.config import EncoderConfig, RotaryConfig
 from encodax.nn import Encoder, MultiHeadAttention
-from encodax.nn.attention import (
+from encodax.nn.kernels import cudnn
+from encodax.nn.kernels.dispatch import (
     SHORT_ROW_IMPLEMENTATION,
     attention,
     attention_weights,
     best_implementation,
 )
-from encodax.nn.kernels import cudnn
 from encodax.nn.kernels.plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)

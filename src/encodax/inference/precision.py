@@ -33,7 +33,7 @@ def cast(params: Params, precision: Precision) -> Params:
     - `float32`: as they are.
     - `bfloat16`: the weights of dense products are in bfloat16, and so products are; their sums
       are in float32.
-    - `int8`: the products of the layers are in integers (`functional.int8_product`), except those
+    - `int8`: the products of the layers are in integers (`numerics.int8_product`), except those
       that make the values of attention; these, and the others, are in bfloat16.
 
     Tables of embeddings, norms and biases stay in float32.

@@ -18,9 +18,9 @@ import pytest
 from blocks import assert_close, normal
 from jax._src.cudnn import fused_attention_stablehlo as jax_cudnn
 
-from encodax.nn.attention import attention, attention_weights
 from encodax.nn.kernels import cudnn
 from encodax.nn.kernels.cudnn import cudnn_attention, packed_segments, why_device_unsupported
+from encodax.nn.kernels.dispatch import attention, attention_weights
 from encodax.nn.kernels.plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 3, 0], [1, 2, 2, 0, 4, 4, 4], [0] * 7])  # (B, T)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from blocks import assert_close, normal
 
-from encodax.nn.attention import attention
 from encodax.nn.kernels import fused as attention_fused
+from encodax.nn.kernels.dispatch import attention
 from encodax.nn.kernels.plain import AttentionOptions
 
 TOKENS = 11  # no multiple of a block
