@@ -15,6 +15,7 @@ from encodax.nn import Encoder, MultiHeadAttention
 from encodax.nn.kernels import cudnn
 from encodax.nn.kernels.dispatch import (
     SHORT_ROW_IMPLEMENTATION,
+    attend,
     attention,
     attention_weights,
     best_implementation,
@@ -219,11 +220,12 @@ def test_the_encoder_says_how_many_segments_there_can_be(
 ) -> None:
     said = []
 
-    def recorded(*args: Any, max_segments: int | None, **options: Any) -> jax.Array:
-        said.append(max_segments)
-        return attention(*args, **options)
+    def recorded(*heads: jax.Array) -> jax.Array:
+        *qkv, options = heads
+        said.append(options.max_segments)
+        return attend(*qkv, options)
 
-    monkeypatch.setattr("encodax.nn.attention.attention", recorded)
+    monkeypatch.setattr("encodax.nn.attention.attend", recorded)
     config = EncoderConfig(zoo.EMBEDDINGS, (zoo.LAYER, zoo.LAYER))
     built(lambda batch: Encoder(config)(batch).hidden, zoo.BATCH)
     built(lambda x: MultiHeadAttention(3, 4)(x), normal(2, 6, 12))
