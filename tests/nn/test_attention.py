@@ -343,7 +343,7 @@ def test_rotary_attention_knows_differences_of_positions_alone() -> None:
 
 def test_rotary_positions_of_another_sequence_are_wanted() -> None:
     x, y = normal(2, 6, 12), normal(2, 8, 12)
-    with pytest.raises(ValueError, match="are wanted: key_position_ids"):
+    with pytest.raises(ValueError, match="need key_position_ids"):
         built(lambda x, y: MultiHeadAttention(3, 4, rotary=RotaryConfig())(x, y), x, y)
 
 
