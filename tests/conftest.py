@@ -26,6 +26,7 @@ import pytest
 
 jaxtyping.install_import_hook("encodax", "typechecking.check")
 
+import compiled  # noqa: E402
 from blocks import drawn  # noqa: E402
 from minutes import Minutes  # noqa: E402
 
@@ -67,17 +68,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps each program for the session.
-
-    Processes that tests start take it from there, and add nothing: JAX warns where it reads what is
-    half written.
-    """
-    folder = str(tmp_path_factory.getbasetemp() / "compiled")
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
+def compiled_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps each program for all processes of a run, and for the next one."""
+    kept = getattr(request.config, "cache", None)
+    compiled.choose(kept.mkdir("compiled") if kept else tmp_path_factory.getbasetemp() / "compiled")
 
 
 @pytest.fixture

@@ -20,10 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ADDS = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05"}
-"""Variables of a process that leaves what it compiles to those that follow: one that runs alone, to
-its end."""
-
 TOY: dict[str, Any] = {
     "layers": 1, "width": 16, "heads": 2, "ffn": 32, "max_positions": 32, "dropout_rate": 0.1,
     "learning_rate": 1e-2,
@@ -80,7 +76,11 @@ def choices_of(task: str) -> dict[str, Any]:
 
 def run(given: dict[str, Any]) -> None:
     """Run a job in this process."""
+    import compiled
+
     from encodax.training.loop import checkpoint, distributed
+
+    compiled.install()
 
     joined = given.pop("join", None)
     if joined is not None:

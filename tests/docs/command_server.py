@@ -73,4 +73,8 @@ def _replace(streams: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import compiled
+
+    compiled.install()
     serve(Path(sys.argv[1]))

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jobs
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -55,7 +54,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(cache: Path) -> dict[str, str]:
-    """Variables of whoever follows a page; what two pages compile is compiled once."""
+    """Variables of whoever follows a page."""
     scripts = Path(sys.executable).parent
     own = {name: value for name, value in os.environ.items() if not name.startswith("JAX_DISABLE")}
     return {
@@ -63,7 +62,6 @@ def environment(cache: Path) -> dict[str, str]:
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "HF_HOME": str(cache),
         "HF_HUB_OFFLINE": "1",
-        **jobs.ADDS,
     }
 
 

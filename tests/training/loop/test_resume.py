@@ -42,7 +42,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Halves]:
         {"task": name, "out": str(own.resumed), "resume": True, **common}
         for name, own in found.items()
     ]
-    jobs.done(jobs.start(straight, jobs.ADDS))
+    jobs.done(jobs.start(straight))
     for own in found.values():
         shutil.copytree(own.straight, own.resumed)
         half = own.resumed.with_name("b.checkpoints")
@@ -117,7 +117,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int) -> None:
     job = {**LONG, "steps": steps, "evaluate_every": steps, "out": str(out), "save_every": every,
            "batch_tokens": 256, "seen": str(seen)}  # fmt: skip
     straight = {**job, "out": str(folder / "whole" / "model"), "seen": None, "save_every": steps}
-    jobs.done(jobs.start(straight, jobs.ADDS))
+    jobs.done(jobs.start(straight))
     trained: list[tuple[int, list[int]]] = []
     for number in range(kills + 1):
         saved = steps_in(checkpoints)

@@ -28,14 +28,16 @@ def of_task(task: str, **choices: Any) -> dict[str, Any]:
     return {**JOB, "task": task, **rows, **choices}
 
 
-def losses(given: list[dict[str, Any]], variables: dict[str, str]) -> list[np.ndarray]:
+def losses(
+    given: list[dict[str, Any]], variables: dict[str, str] | None = None
+) -> list[np.ndarray]:
     """Of each of these jobs, one after another in one process."""
     return [np.asarray(told["losses"]) for told in jobs.all_done(jobs.start(given, variables))]
 
 
 @pytest.fixture(scope="module")
 def on_one_device() -> dict[str, np.ndarray]:
-    found = losses([of_task(task) for task in TASKS], jobs.ADDS)
+    found = losses([of_task(task) for task in TASKS])
     return dict(zip(TASKS, found, strict=True))
 
 
