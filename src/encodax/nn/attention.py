@@ -61,26 +61,26 @@ def attention(
         q: queries of each head.
         k: keys of each head.
         v: values of each head.
-            query_segments: segments of the queries, as in `PackedBatch.segment_ids`; the mask is
-                derived from them.
-            key_segments: segments of the keys.
-            causal: attend only to the same and earlier positions.
-            window: largest distance in tokens; None for no limit.
-            bias: added to the scaled scores, one for all rows or one for each row.
-            scale: factor of the scores; None for 1 / sqrt(K).
-            dropout_key: key for dropout of attention weights, split for rows and heads; None for no
-                dropout.
-            dropout_rate: share of weights that are dropped.
-            max_segments: the highest possible segment, a batch's N; None for T. It makes `cudnn`
-                cheaper and changes nothing else.
-            implementation: a name in `IMPLEMENTATIONS`, or `auto` to choose by device, dtype and
-                length.
+        query_segments: segments of the queries, as in `PackedBatch.segment_ids`; the mask is
+            derived from them.
+        key_segments: segments of the keys.
+        causal: attend only to the same and earlier positions.
+        window: largest distance in tokens; None for no limit.
+        bias: added to the scaled scores, one for all rows or one for each row.
+        scale: factor of the scores; None for 1 / sqrt(K).
+        dropout_key: key for dropout of attention weights, split for rows and heads; None for no
+            dropout.
+        dropout_rate: share of weights that are dropped.
+        max_segments: the highest possible segment, a batch's N; None for T. It makes `cudnn`
+            cheaper and changes nothing else.
+        implementation: a name in `IMPLEMENTATIONS`, or `auto` to choose by device, dtype and
+            length.
 
     Returns:
         (B, T, H, K) in the dtype of v. A query with nothing to attend to gets zeros.
 
     Raises:
-            ValueError: the implementation is unknown or does not support this call.
+        ValueError: the implementation is unknown or does not support this call.
     """
     if implementation not in ("auto", *IMPLEMENTATIONS):
         known = ", ".join(("auto", *IMPLEMENTATIONS))
@@ -219,15 +219,15 @@ class MultiHeadAttention(hk.Module):
         """Attend from x to y, or from x to itself where no y is given.
 
         Args:
-                x: (B, T, D), source of the queries.
-                y: (B, S, E), source of the keys and values, or these themselves.
+            x: (B, T, D), source of the queries.
+            y: (B, S, E), source of the keys and values, or these themselves.
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
-                key_position_ids: (B, S), positions of y; required with rotary positions.
+            key_position_ids: (B, S), positions of y; required with rotary positions.
             bias: added to the scaled scores.
             relative: embeddings of relative positions, for disentangled attention.
-                max_segments: the highest possible segment, where it is known: a batch's N.
+            max_segments: the highest possible segment, where it is known: a batch's N.
             is_training: drop attention weights.
         """
         q, attended = self._attended(x, y, position_ids, key_position_ids)
@@ -272,7 +272,7 @@ class MultiHeadAttention(hk.Module):
         heads = self._project({"key": y, "value": y}, position_ids)
         k, v = heads["key"], heads["value"]
         if functional.is_narrow(self._weights("value", y.shape[-1])["w"]):
-                    k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # makes products with them narrow too
+            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # makes products with them narrow too
         return KeysValues(k, v)
 
     @hk.name_like("__call__")

@@ -90,14 +90,14 @@ class DecoderLayer(Layer):
 
         Args:
             x: (B, T, D), the target.
-                source: (B, S, D), output of the encoder.
+            source: (B, S, D), output of the encoder.
             segment_ids: (B, T).
             source_segments: (B, S).
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
-                bias: added to the scores of the target's self-attention.
-                max_segments: the highest possible segment, where it is known: a batch's N.
+            bias: added to the scores of the target's self-attention.
+            max_segments: the highest possible segment, where it is known: a batch's N.
             is_training: apply dropout.
-                kept: lists, by stage, that the weights of both attentions are appended to.
+            kept: lists, by stage, that the weights of both attentions are appended to.
         """
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
         to_itself: dict[str, Any] = {
@@ -217,9 +217,9 @@ class Decoder(hk.Module):
 
         Args:
             batch: the target.
-                source: (B, S, D), output of the encoder for rows with the same segments.
+            source: (B, S, D), output of the encoder for rows with the same segments.
             source_segments: (B, S).
-                token_table: token embeddings shared with the source; None for those of the decoder.
+            token_table: token embeddings shared with the source; None for those of the decoder.
             is_training: apply dropout.
             record: stages to keep: `target_attention` (B, H, T, T) and `cross_attention`
                 (B, H, T, S) of each layer; `target_hidden` (B, T, D), the embeddings first.

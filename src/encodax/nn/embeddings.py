@@ -61,10 +61,10 @@ class Embeddings(hk.Module):
         """Embed a packed batch, or plain (B, T) ids with one sequence a row.
 
         Args:
-                batch: packed batch or token ids.
-                token_table: shared token embeddings of another module; None for those of this one.
-                positions: one more than the highest position; None for T, the tokens of a row.
-                is_training: apply dropout.
+            batch: packed batch or token ids.
+            token_table: shared token embeddings of another module; None for those of this one.
+            positions: one more than the highest position; None for T, the tokens of a row.
+            is_training: apply dropout.
 
         Raises:
             ValueError: an id outside the vocabulary, or a position beyond the table, named with

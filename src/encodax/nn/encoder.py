@@ -56,9 +56,9 @@ class EncoderLayer(Layer):
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             bias: added to the scores of attention.
             relative: embeddings of relative positions, for disentangled attention.
-                max_segments: the highest possible segment, where it is known: a batch's N.
-                tokens: row indices of the only tokens to compute; all are attended to. Not with a
-                    window, a bias or relative positions, which depend on indices in a row.
+            max_segments: the highest possible segment, where it is known: a batch's N.
+            tokens: row indices of the only tokens to compute; all are attended to. Not with a
+                window, a bias or relative positions, which depend on indices in a row.
             is_training: apply dropout.
         """
         keys: dict[str, Array] = {}
@@ -132,14 +132,14 @@ class Encoder(hk.Module):
         """Encode a packed batch, or plain (B, T) token ids with one sequence a row.
 
         Args:
-                batch: packed batch or token ids.
-                    tokens: row indices of the only tokens to return: `hidden` is (B, M, D) then. None for
-                    all.
+            batch: packed batch or token ids.
+            tokens: row indices of the only tokens to return; `hidden` is then (B, M, D). None for
+                all.
             is_training: apply dropout.
             record: stages to keep: `attention`, `hidden`.
 
         Raises:
-                ValueError: an unknown stage, or an id out of range (see `Embeddings`).
+            ValueError: an unknown stage, or an id out of range (see `Embeddings`).
         """
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
         x = self.embed(batch, is_training=is_training)

@@ -239,7 +239,7 @@ def sinusoidal_table(positions: int, width: int, *, halves: bool = False) -> Flo
     Args:
         positions: T.
         width: D.
-            halves: all sines first, then the cosines (Marian), instead of alternating.
+        halves: all sines first, then the cosines (Marian), instead of alternating.
     """
     table = jax.vmap(position_encoding, in_axes=(0, None))(jnp.arange(positions), width)  # (T, D)
     return jnp.concatenate([table[:, 0::2], table[:, 1::2]], axis=1) if halves else table

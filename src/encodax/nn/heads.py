@@ -38,9 +38,9 @@ class Head(hk.Module):
         """Return scores (B, N, C), one for each slot, or (B, T, C), one for each token; or vectors.
 
         Args:
-                hidden: (B, T, D), output of the encoder.
-                batch: input of the encoder.
-                token_table: function that returns the token embeddings, for a tied output.
+            hidden: (B, T, D), output of the encoder.
+            batch: input of the encoder.
+            token_table: function that returns the token embeddings, for a tied output.
             is_training: apply dropout.
         """
         config = self.config

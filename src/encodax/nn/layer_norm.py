@@ -36,10 +36,10 @@ class LayerNorm(hk.Module):
 
         Args:
             axis: the feature axis; counted from the end where negative.
-                eps: number added to the variance before the root.
+            eps: number added to the variance before the root.
             bias: whether there is a beta.
-                centred: whether the mean is subtracted.
-                name: last part of the parameters' path.
+            centred: whether the mean is subtracted.
+            name: last part of the parameters' path.
         """
         super().__init__(name=name)
         self.axis = axis

@@ -82,13 +82,13 @@ def pool(
     """Return one vector for each slot, zeros for an empty one; E is D times the poolings joined.
 
     Args:
-            hidden: (B, T, D), output of the encoder.
-            batch: input of the encoder.
-            pooling: a name in `POOLINGS`, or several, whose vectors are concatenated in that order.
+        hidden: (B, T, D), output of the encoder.
+        batch: input of the encoder.
+        pooling: a name in `POOLINGS`, or several, whose vectors are concatenated in that order.
         skipped: leading tokens of each sequence that are left out.
 
     Raises:
-            ValueError: an unknown pooling.
+        ValueError: an unknown pooling.
     """
     if skipped:
         batch = without_leading(batch, skipped)

@@ -51,7 +51,7 @@ class Transformer:
                 `source_hidden` (B, S, D), `target_hidden` (B, T, D), the embeddings first.
 
         Raises:
-                ValueError: an unknown stage, or an id out of range (see `Embeddings`).
+            ValueError: an unknown stage, or an id out of range (see `Embeddings`).
         """
         if unknown := record - STAGES:
             known = ", ".join(sorted(STAGES))

@@ -53,7 +53,7 @@ def cudnn_attention(
     refused by JAX.
 
     Raises:
-            ValueError: the kernel does not take this device, dtype or option.
+        ValueError: the kernel does not take this device, dtype or option.
     """
     if reason := why_unsupported(q, k, v, options):
         raise ValueError(f"attention implementation 'cudnn' is not possible here: {reason}")

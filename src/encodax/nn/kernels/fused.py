@@ -108,7 +108,7 @@ def blocked_attention(
         q: queries of each head.
         k: keys of each head.
         v: values of each head.
-            options: options of `attention`.
+        options: options of `attention`.
         block: queries in a block; None to choose by `BLOCK_SCORES`.
     """
     rows, tokens, heads, _ = q.shape
@@ -116,7 +116,7 @@ def blocked_attention(
     count = -(-tokens // block)
     around = None if options.window is None else -(-options.window // block)
     if around is not None and (2 * around + 1) * block >= k.shape[1]:
-            around = None  # the blocks of a window would cover all keys, and more
+        around = None  # the blocks of a window would cover all keys, and more
     keys = _Keys(jnp.moveaxis(k, 2, 0), jnp.moveaxis(v, 2, 0), options.key_segments)
     parts = _Block(
         jnp.arange(count),
