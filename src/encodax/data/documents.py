@@ -30,7 +30,7 @@ wrong."""
 
 
 def is_document(first: bytes) -> bool:
-    """Return True where a file that begins with this line, or a part of it, is not JSON Lines."""
+    """Return True if a file that begins with this line, or a part of it, is not JSON Lines."""
     try:
         line = first.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:

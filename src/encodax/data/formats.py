@@ -202,7 +202,7 @@ def is_stream(path: Path | str) -> bool:
 
 
 def is_live(path: Path | str) -> bool:
-    """Return True where more may come after a silence: from a pipe or a terminal, not a file."""
+    """Return True if more may come after a silence: from a pipe or a terminal, not a file."""
     if str(path) != "-":
         return is_stream(path)
     try:
@@ -343,7 +343,7 @@ def _count_of_cells(line: str, mark: str) -> int:
 
 
 def is_known(path: Path | str) -> bool:
-    """Return True where the ending of a file gives a format."""
+    """Return True if the ending of a file gives a format."""
     return _by_ending(path) in NAMES
 
 

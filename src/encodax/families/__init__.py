@@ -59,7 +59,7 @@ class Family(TensorNames, Protocol):
         """Convert a configuration to the published keys, as closely as the family can."""
 
     def has(self, kind: HeadKind | None) -> bool:
-        """Return True where the family has a head of this kind; None is the bare encoder."""
+        """Return True if the family has a head of this kind; None is the bare encoder."""
 
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
         """Return the head of this kind that the family puts on such an encoder."""

@@ -81,7 +81,7 @@ def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
 
 
 def known(names: list[Any]) -> bool:
-    """Return True where all names are kinds of layers."""
+    """Return True if all names are kinds of layers."""
     return all(isinstance(name, str) and name in KINDS for name in names)
 
 

@@ -471,7 +471,7 @@ class PublishedFamily:
         return head
 
     def has(self, kind: HeadKind | None) -> bool:
-        """Return True where the family has a class with such a head."""
+        """Return True if the family has a class with such a head."""
         return kind in self.classes
 
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
@@ -543,7 +543,7 @@ class PublishedFamily:
         return tuple(own for own in found if not own.startswith(prefix))
 
     def is_ignored(self, config: ModelConfig, name: str) -> bool:
-        """Return True where such a model's file may hold this tensor in addition to its own.
+        """Return True if such a model's file may hold this tensor in addition to its own.
 
         With a bare encoder, from which embedders are made, that may be any head of the family.
         """

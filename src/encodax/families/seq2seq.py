@@ -156,7 +156,7 @@ class Seq2SeqFamily:
         return name if config.transformer.output_bias else name.removeprefix(self.prefix)
 
     def is_ignored(self, config: Seq2SeqConfig, name: str) -> bool:
-        """Return True where such a model's file may hold this tensor in addition to its own."""
+        """Return True if such a model's file may hold this tensor in addition to its own."""
         return any(re.fullmatch(pattern, name) for pattern in self.ignored_tensors)
 
 

@@ -69,7 +69,7 @@ class TensorNames(Protocol):
         """Return the name in this model's file of a tensor with a canonical name."""
 
     def is_ignored(self, config: Any, name: str) -> bool:
-        """Return True where such a model's file may hold this tensor in addition to its own."""
+        """Return True if such a model's file may hold this tensor in addition to its own."""
 
 
 Leaves = Mapping[str, Tensor]

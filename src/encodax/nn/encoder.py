@@ -212,7 +212,7 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def _can_skip_tokens(self, record: AbstractSet[str]) -> bool:
-        """Return True where the last layer can skip tokens: nothing in it needs row indices."""
+        """Return True if the last layer can skip tokens: nothing in it needs row indices."""
         config = self.config
         if not config.layers or config.relative_positions is not None:
             return False

@@ -119,7 +119,7 @@ product.defvjp(_product_forward, _product_backward)
 
 
 def is_narrow(w: Weight) -> bool:
-    """Return True where products with this weight have fewer bits than float32."""
+    """Return True if products with this weight have fewer bits than float32."""
     return isinstance(w, Int8Weight) or w.dtype == jnp.bfloat16
 
 

@@ -129,7 +129,7 @@ class Listener:
 
 
 def _is_ours(number: signal.Signals) -> bool:
-    """Return True where a handler may be set: the present one is Python's, and not to ignore."""
+    """Return True if a handler may be set: the present one is Python's, and not to ignore."""
     return signal.getsignal(number) not in (None, signal.SIG_IGN)
 
 

@@ -74,7 +74,7 @@ def lock_of(directory: Path) -> Path:
 
 
 def may_be_written(folder: Path) -> bool:
-    """Return True where this process has the right to create files in a folder."""
+    """Return True if this process has the right to create files in a folder."""
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 

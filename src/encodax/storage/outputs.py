@@ -518,7 +518,7 @@ def _link_others(old: Path, new: Path, is_gone: Names) -> None:
     device, room = old.lstat().st_dev, iter(range(MOST_LINKS))
 
     def bring(folder: Path, start: str) -> bool:
-        """Return True where a folder stays: it has foreign files, or it was empty."""
+        """Return True if a folder stays: it has foreign files, or it was empty."""
         with os.scandir(folder) as found:
             entries = list(found)
         stays = not entries
@@ -610,7 +610,7 @@ def _flush_folders(folder: Path) -> None:
 
 
 def is_being_replaced(directory: Path) -> bool:
-    """Return True where files are being replaced one by one, or a killed writer left them so."""
+    """Return True if files are being replaced one by one, or a killed writer left them so."""
     return os.path.lexists(directory / REPLACING)
 
 

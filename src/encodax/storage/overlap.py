@@ -54,7 +54,7 @@ def _relation(first: Path, second: Path) -> str | None:
 
 
 def is_within(path: Path, folder: Path) -> bool:
-    """Return True where a path is a folder or in it, whatever their names; neither must exist."""
+    """Return True if a path is a folder or in it, whatever their names; neither must exist."""
     place, above = path.resolve(), folder.resolve()
     if place.is_relative_to(above):
         return True

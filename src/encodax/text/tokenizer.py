@@ -431,7 +431,7 @@ class Tokenizer:
         return sentencepiece.CLASSES["marian" if is_marian else "t5"]
 
     def _is_a_list_of_words(self) -> bool:
-        """Return True where EsmTokenizer, which reads each line of `vocab.txt` as a word, agrees.
+        """Return True if EsmTokenizer, which reads each line of `vocab.txt` as a word, agrees.
 
         Except for unknown characters: several of them together are one token to it.
         """
