@@ -76,7 +76,7 @@ def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> Rows:
         row_tokens: T, tokens of a row.
         slots: N, largest number of sequences in a row.
 
-        Returns:
+    Returns:
         Rows of indices into `lengths`; each index is in exactly one row. Equal lengths keep
         their order, so that shuffled input gives shuffled rows.
 
@@ -276,7 +276,7 @@ def refuse_empty(encodings: Sequence[Encoding], names: Sequence[str]) -> None:
         encodings: the sequences.
         names: name of each in error messages.
 
-        Raises:
+    Raises:
         EmptyText: some are empty; the message names the first, `places` holds all.
     """
     empty = [place for place, encoding in enumerate(encodings) if encoding.is_special.all()]

@@ -43,7 +43,7 @@ def read(
             of fields, with their names in the file: `{"text": "content"}`.
         format: a name in `formats.NAMES`, whatever the ending is.
 
-        Raises:
+    Raises:
         EncodaxError: the file is missing, of an unknown format, not UTF-8, or has a line that
             cannot be read; the message gives the line's number.
     """

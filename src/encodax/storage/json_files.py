@@ -282,7 +282,7 @@ class Settings(Mapping[str, Any]):
             harmless: key -> reason why it changes no answer.
             unknown: reason why any other key changes none; None to refuse other keys.
 
-            Raises:
+        Raises:
             EncodaxError: a key is neither read nor harmless; the message gives the first one, with
                 its value. A key whose value is null, false or empty is off, and always harmless.
         """
