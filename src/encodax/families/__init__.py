@@ -1,7 +1,8 @@
-"""Published model families: how their configurations and tensors map to ours.
+"""Published model families: conversion of their configurations and tensors.
 
-A family is a value of `PublishedFamily`, or of `Seq2SeqFamily` where there is a decoder; adding one
-is adding a file here and a line to `FAMILIES` or `SEQ2SEQ_FAMILIES`. None has layers of its own.
+A family is a value of `PublishedFamily`, or of `Seq2SeqFamily` where there is a decoder; to add
+one, add a file here and a line to `FAMILIES` or `SEQ2SEQ_FAMILIES`. No family has layers of its
+own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from encodax.storage.json_files import FileKeys, Settings
 
 @runtime_checkable
 class Family(TensorNames, Protocol):
-    """What each family of encoders offers."""
+    """Interface of a family of encoders."""
 
     @property
     def MODEL_TYPE(self) -> str:
@@ -46,40 +47,40 @@ class Family(TensorNames, Protocol):
     def read_config(
         self, published: Mapping[str, Any], *, encoder_only: bool = False
     ) -> ModelConfig:
-        """The published configuration as ours; refuses what our blocks would not compute alike.
+        """Convert a published configuration; refuse what Encodax would compute differently.
 
-        With `encoder_only`, it is that of the encoder, whatever head the model has.
+        With `encoder_only`, convert only the encoder, whatever head the model has.
         """
 
     def account(self, settings: Settings) -> FileKeys:
-        """Account for the keys of a configuration that has been read; refuses unknown ones."""
+        """Account for the keys of a configuration that has been read; refuse unknown ones."""
 
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
-        """Ours as the published one, as near as the family comes."""
+        """Convert a configuration to the published keys, as closely as the family can."""
 
     def has(self, kind: HeadKind | None) -> bool:
-        """Whether the family has such a head; None is the bare encoder."""
+        """Return True if the family has a head of this kind; None is the bare encoder."""
 
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
-        """The head of that kind that the family puts on such an encoder."""
+        """Return the head of this kind that the family puts on such an encoder."""
 
 
 @runtime_checkable
 class FamilyOfSeq2Seq(TensorNames, Protocol):
-    """What each family of sequence-to-sequence models offers."""
+    """Interface of a family of sequence-to-sequence models."""
 
     @property
     def MODEL_TYPE(self) -> str:
         """`model_type` in `config.json`."""
 
     def read_config(self, published: Mapping[str, Any]) -> Seq2SeqConfig:
-        """The published configuration as ours; refuses what our blocks would not compute alike."""
+        """Convert a published configuration; refuse what Encodax would compute differently."""
 
     def account(self, settings: Settings) -> FileKeys:
-        """Account for the keys of a configuration that has been read; refuses unknown ones."""
+        """Account for the keys of a configuration that has been read; refuse unknown ones."""
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
-        """Ours as the published one, as near as the family comes."""
+        """Convert a configuration to the published keys, as closely as the family can."""
 
 
 _ALL: tuple[Family, ...] = (
@@ -113,14 +114,14 @@ SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
 
 
 def family_named(model_type: object, architectures: object = None) -> Family:
-    """The family of that `model_type`.
+    """Return the family of encoders with this `model_type`.
 
     Args:
-        model_type: of `config.json`.
-        architectures: of `config.json`, to say what is wrong with them.
+        model_type: `model_type` of `config.json`.
+        architectures: `architectures` of `config.json`, for error messages.
 
     Raises:
-        EncodaxError: it is not known, or of sequence-to-sequence models.
+        EncodaxError: it is unknown, or a family of sequence-to-sequence models.
     """
     if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
         _check_whole(model_type, architectures)
@@ -138,9 +139,9 @@ def family_named(model_type: object, architectures: object = None) -> Family:
 
 
 def family_for(config: ModelConfig) -> Family:
-    """The family that can hold this configuration exactly: `native` where no published one can.
+    """Return the family that can hold this configuration exactly; `native` where none can.
 
-    That is the one it was read from, while nothing has changed that it cannot hold.
+    The family it was read from is tried first.
     """
     first = [FAMILIES[config.family]] if config.family in FAMILIES else []
     for family in [*first, *FAMILIES.values()]:
@@ -150,7 +151,7 @@ def family_for(config: ModelConfig) -> Family:
 
 
 def _check_whole(model_type: str, architectures: object) -> None:
-    """Refuse a part of a sequence-to-sequence model, or one with a head: T5EncoderModel, say."""
+    """Refuse parts of a sequence-to-sequence model, or one with a head, like T5EncoderModel."""
     family = SEQ2SEQ_FAMILIES[model_type]
     known = getattr(family, "architecture", None), *getattr(family, "other_architectures", ())
     named = architectures if isinstance(architectures, list) else []
@@ -165,14 +166,14 @@ def _check_whole(model_type: str, architectures: object) -> None:
 
 
 def seq2seq_family_named(model_type: object, architectures: object = None) -> FamilyOfSeq2Seq:
-    """The family of sequence-to-sequence models of that `model_type`.
+    """Return the family of sequence-to-sequence models with this `model_type`.
 
     Args:
-        model_type: of `config.json`.
-        architectures: of `config.json`, to say what is wrong with them.
+        model_type: `model_type` of `config.json`.
+        architectures: `architectures` of `config.json`, for error messages.
 
     Raises:
-        EncodaxError: it is not known, or of encoders; or the architecture is no whole model.
+        EncodaxError: it is unknown or of encoders; or the architecture is not a whole model.
     """
     if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
         _check_whole(model_type, architectures)
@@ -191,9 +192,9 @@ def seq2seq_family_named(model_type: object, architectures: object = None) -> Fa
 
 
 def seq2seq_family_for(config: Seq2SeqConfig) -> FamilyOfSeq2Seq:
-    """The family that can hold this configuration exactly: the native one where none other can.
+    """Return the family that can hold this configuration exactly; the native one if none can.
 
-    That is the one it was read from, while nothing has changed that it cannot hold.
+    The family it was read from is tried first.
     """
     first = [SEQ2SEQ_FAMILIES[config.family]] if config.family in SEQ2SEQ_FAMILIES else []
     for family in [*first, *SEQ2SEQ_FAMILIES.values()]:

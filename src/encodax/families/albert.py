@@ -1,4 +1,4 @@
-"""ALBERT (Lan et al. 2020, arXiv:1909.11942): narrow embeddings, and layers that share."""
+"""ALBERT (Lan et al. 2020, arXiv:1909.11942): narrow embeddings; layers share parameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DROPOUT = "classifier_dropout_prob", "hidden_dropout_prob"
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """BERT's, in groups of layers with the same parameters; always with the widening layer."""
+    """Return BERT's encoder, with shared layers in groups and a projection of the embeddings."""
     groups = published.integer("num_hidden_groups", least=1)
     if shape.layers % groups:
         raise EncodaxError(
@@ -47,7 +47,7 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """BERT's; the masked LM's dense layer goes to the width of the embeddings."""
+    """Return BERT's head; the dense layer for masked LM has the width of the embeddings."""
     plain = plain_head(kind, classes, shape, published.rate(*DROPOUT))
     if kind == "vocabulary":
         plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
@@ -55,7 +55,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The width of the embeddings, the groups, and the dropout of the head."""
+    """Return the published keys of the embeddings' width, the groups, and the head's dropout."""
     groups = config.encoder.parameter_groups
     if groups is None:
         raise EncodaxError("the layers of ALBERT share parameters")

@@ -16,7 +16,7 @@ from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
 
 
 def encoder_under(prefix: str) -> Table:
-    """Where BERT, and what descends from its code, keeps the encoder."""
+    """Return the encoder's names in the file, for BERT and models derived from its code."""
     layer = f"{prefix}encoder.layer.{{}}."
     return {
         "encoder/embeddings/token": (f"{prefix}embeddings.word_embeddings", TABLE),
@@ -35,7 +35,7 @@ def encoder_under(prefix: str) -> Table:
 
 
 CLASSIFIER: Table = {"head/output": ("classifier", LINEAR)}
-"""The output of heads on sequences and tokens in most families."""
+"""Output of sequence and token heads in most families."""
 SPAN: Table = {"head/output": ("qa_outputs", LINEAR)}
 PREDICTIONS: Table = {
     "head/dense": ("cls.predictions.transform.dense", LINEAR),
@@ -45,7 +45,7 @@ PREDICTIONS: Table = {
 
 
 def classes_of(name: str, *, span: bool = True, **others: str) -> dict[HeadKind | None, str]:
-    """The published classes of a family whose classes are named as BERT's."""
+    """Return the published classes of a family that names its classes as BERT does."""
     classes: dict[HeadKind | None, str] = {
         None: f"{name}Model",
         "vocabulary": f"{name}ForMaskedLM",
@@ -56,12 +56,12 @@ def classes_of(name: str, *, span: bool = True, **others: str) -> dict[HeadKind 
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """The encoder."""
+    """Return the encoder."""
     return shape.encoder()
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """The head of a kind."""
+    """Return the head of this kind."""
     return plain_head(kind, classes, shape, published.rate(*DROPOUT))
 
 
@@ -69,7 +69,7 @@ DROPOUT = "classifier_dropout", "hidden_dropout_prob"
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The dropout of the head."""
+    """Return the published key of the head's dropout."""
     return dropout_of_head("classifier_dropout", config)
 
 

@@ -1,6 +1,6 @@
 """DeBERTa v2 and v3 (He et al. 2021, arXiv:2006.03654; He et al. 2023, arXiv:2111.09543).
 
-BERT with disentangled attention, in which positions are relative and have vectors of their own.
+BERT with disentangled attention, in which positions are relative and have separate vectors.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _relative(shape: BaseSpec, published: ConfigReader) -> DisentangledConfig | 
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """BERT's; absolute positions are left out where the configuration says so."""
+    """Return BERT's encoder; without absolute positions where the configuration says so."""
     if published.integer("conv_kernel_size"):
         raise EncodaxError("config.json: the convolution (conv_kernel_size) is not supported")
     if published["embedding_size"] not in (None, shape.width):
@@ -81,7 +81,7 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """BERT's, with a GELU and a dropout before it."""
+    """Return BERT's head, with GELU and a dropout before it for sequences."""
     rate = DROPOUT if kind == "sequence" else ("hidden_dropout_prob",)
     plain = plain_head(kind, classes, shape, published.rate(*rate))
     if kind == "sequence":
@@ -99,7 +99,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """Relative positions, and the head."""
+    """Return the published keys of relative positions and the head."""
     relative, head = config.encoder.relative_positions, config.head
     published: dict[str, Any] = {
         "position_biased_input": config.encoder.embeddings.positions == "learned",
@@ -162,7 +162,7 @@ FAMILY = PublishedFamily(
         "legacy": "the tensors' names say which head of the two it is",
         "pooler_hidden_size": harmless.OTHER_HEAD,
     },
-    # Its authors' name for the masked LM; transformers chooses between the two by `legacy`.
+    # The authors' name for the masked LM head; transformers chooses between the two by `legacy`.
     renames=(
         (r"^lm_predictions\.lm_head\.(dense|LayerNorm)", r"cls.predictions.transform.\1"),
         (r"^lm_predictions\.lm_head", "cls.predictions"),

@@ -29,12 +29,15 @@ DROPOUTS = {"sequence": "seq_classif_dropout", "span": "qa_dropout"}
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """BERT's; dropout follows the feed-forward network alone, and sinusoids are a table too."""
+    """Return BERT's encoder, with dropout only after the feed-forward network.
+
+    Sinusoidal positions are stored as a table too.
+    """
     return shape.encoder(layer={"dropout_on": "feed_forward"})
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """BERT's, with a ReLU, and each its own dropout."""
+    """Return BERT's head, with ReLU for sequences, and a dropout for each kind of head."""
     plain = plain_head(kind, classes, shape, published.rate("dropout"))
     if kind in DROPOUTS:
         plain = replace(plain, dropout_rate=published.rate(DROPOUTS[kind]))
@@ -42,7 +45,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The dropout of the head."""
+    """Return the published key of the head's dropout."""
     if config.head is None or config.head.kind not in DROPOUTS:
         return {}
     return {DROPOUTS[config.head.kind]: config.head.dropout_rate}

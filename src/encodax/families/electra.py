@@ -12,18 +12,18 @@ from encodax.families.tensors import LINEAR, NORM
 
 
 def narrow(shape: BaseSpec, published: ConfigReader) -> dict[str, Any]:
-    """Embeddings of width E, and a layer that widens them where E is not D."""
+    """Return settings for embeddings of width E, projected to D where E is not D."""
     width = published.integer("embedding_size", least=1)
     return {"width": width, "projected_width": None if width == shape.width else shape.width}
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """BERT's, with embeddings of their own width."""
+    """Return BERT's encoder, with its own width of the embeddings."""
     return shape.encoder(embeddings=narrow(shape, published))
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """RoBERTa's with a GELU; the masked LM's dense layer goes to the width of the embeddings."""
+    """Return RoBERTa's head with GELU; masked LM's dense layer has the embeddings' width."""
     plain = roberta.twice_dropped(plain_head(kind, classes, shape, published.rate(*bert.DROPOUT)))
     if kind == "vocabulary":
         plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
@@ -31,7 +31,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The width of the embeddings, and the dropout of the head."""
+    """Return the published keys of the embeddings' width and the head's dropout."""
     return {"embedding_size": config.encoder.embeddings.width, **bert.options(config)}
 
 

@@ -37,15 +37,15 @@ ENCODER: Table = {
     "encoder/final_norm": ("esm.encoder.emb_layer_norm_after", NORM),
 }
 OFFSET = 2
-"""`max_position_embeddings` counts two rows that no token takes, as RoBERTa's."""
+"""Number of rows in `max_position_embeddings` that no token takes, as in RoBERTa."""
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """Pre-norm; embeddings have neither norm nor dropout, and masks drop out of them.
+    """Return a pre-norm encoder; embeddings have neither norm nor dropout, but token dropout.
 
     Raises:
-        EncodaxError: `rope_parameters`, which the published class does not read, say something else
-            than `rope_theta`, which it does.
+        EncodaxError: `rope_parameters`, which the published class does not read, contradicts
+            `rope_theta`, which it reads.
     """
     base = published.number("rope_theta")
     if (stated := published["rope_parameters"]) is not None:
@@ -72,13 +72,13 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """RoBERTa's, with the encoder's dropout."""
+    """Return RoBERTa's head, with the encoder's dropout."""
     plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
     return roberta.lm_head(roberta.twice_dropped(plain))
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """Positions and token dropout."""
+    """Return the published keys of positions and token dropout."""
     embeddings, rotated = config.encoder.embeddings, config.encoder.layers[0].attention.rotary
     dropped = embeddings.mask_dropout
     return {

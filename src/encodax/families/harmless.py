@@ -1,7 +1,7 @@
 """Keys of `config.json` that change no answer, each with the reason.
 
-Every key of a published configuration class is read by its family, stands here or in the family's
-own `harmless`, or is refused. A test walks them all.
+Every key of a published configuration class is read by its family, is listed here or in the
+family's `harmless`, or is refused. A test checks all of them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ANY: dict[str, str] = {
     "label2id": "it repeats what id2label says",
     "auto_map": "it names code, and no code of a directory is run",
 }
-"""Keys of every family."""
+"""Harmless keys of every family."""
 OF_GENERATION = (
     "begin_suppress_tokens", "bad_words_ids", "decoder_start_token_id", "diversity_penalty",
     "do_sample", "early_stopping", "encoder_no_repeat_ngram_size",
@@ -59,9 +59,9 @@ OF_GENERATION = (
     "repetition_penalty", "return_dict_in_generate", "suppress_tokens", "task_specific_params",
     "temperature", "top_k", "top_p", "typical_p",
 )  # fmt: skip
-"""Keys that older versions of transformers write into every `config.json`."""
+"""Generation keys that older versions of transformers write into every `config.json`."""
 ENCODERS: dict[str, str] = {**ANY, **dict.fromkeys(OF_GENERATION, GENERATION)}
-"""Keys of every family of encoders."""
+"""Harmless keys of every family of encoders."""
 FIXED_OF_ANY: dict[str, tuple[object, ...]] = {
     "cross_attention_hidden_size": (None,),
     "partial_rotary_factor": (1.0, None),
@@ -69,17 +69,17 @@ FIXED_OF_ANY: dict[str, tuple[object, ...]] = {
     "pruned_heads": ({}, None),
     "tie_encoder_decoder": (False, None),
 }
-"""Keys that files of any family may have, and the values that are computed."""
+"""Keys that files of any family may have, and their supported values."""
 FIXED_OF_ENCODERS: dict[str, tuple[object, ...]] = {
     **FIXED_OF_ANY,
     "is_encoder_decoder": (False, None),
 }
-"""The same of encoders."""
+"""Keys that files of encoders may have, and their supported values."""
 FIXED_OF_SEQ2SEQ: dict[str, tuple[object, ...]] = {
     **FIXED_OF_ANY,
     "is_encoder_decoder": (True, None),
 }
-"""The same of sequence-to-sequence models."""
+"""Keys that files of sequence-to-sequence models may have, and their supported values."""
 
 
 def account(
@@ -93,11 +93,11 @@ def account(
     Args:
         settings: the configuration.
         harmless: keys that change no answer, with the reason.
-        of_family: keys that the family reads for some of its heads.
+        of_family: keys that the family reads for only some of its heads.
 
     Raises:
-        EncodaxError: a key is not known, and the directory names code of its own, which may read
-            it. Without such code it is one that the published class does not read either.
+        EncodaxError: a key is unknown, and the directory has custom code, which may read it.
+            Without such code, the published class does not read the key either.
     """
     code = settings.plain().get("auto_map")
     runs_code = isinstance(code, Mapping) and any(name.startswith("AutoModel") for name in code)

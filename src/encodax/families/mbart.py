@@ -1,7 +1,7 @@
 """mBART: BART with the norms before each sublayer, for many languages.
 
-Liu et al. 2020, arXiv:2001.08210. The tokenizer ends a source with its language, or begins it so;
-which language is written is the first token of the target.
+Liu et al. 2020, arXiv:2001.08210. The tokenizer ends or begins a source with its language token;
+the first token of the target is the language to generate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STACKS: Table = {**bart.STACKS, **marian.FINAL_NORMS}
 
 
 def transformer(published: ConfigReader) -> TransformerConfig:
-    """The stacks."""
+    """Convert a published configuration to that of the stacks."""
     embeddings: dict[str, Any] = {
         "positions": "learned",
         "max_positions": published.integer("max_position_embeddings", least=1),

@@ -1,7 +1,7 @@
 """ModernBERT (Warner et al. 2024, arXiv:2412.13663).
 
 Pre-norm with rotary positions, gated feed-forward networks, no biases, and local attention in two
-layers of three.
+of every three layers.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ ENCODER: Table = {
 HEAD: Table = {"head/dense": ("head.dense", LINEAR), "head/norm": ("head.norm", NORM)}
 CLASSIFIER: Table = {**HEAD, **bert.CLASSIFIER}
 KINDS = {"full_attention": True, "sliding_attention": False}
-"""`layer_types` -> whether the layer attends globally."""
+"""Entry of `layer_types` -> whether the layer's attention is global."""
 POOLINGS = {"cls": "cls", "mean": "mean"}
 
 
 def _rotary(shape: BaseSpec, published: ConfigReader) -> dict[bool, RotaryConfig]:
-    """Rotary positions of global and of local layers: two forms are published."""
+    """Return rotary positions of global and of local layers; two forms of config are published."""
     stated = rope_parameters(published["rope_parameters"] or {})
     if not set(stated) <= set(KINDS):
         raise EncodaxError(f"config.json: rope_parameters {stated!r} are not supported")
@@ -67,7 +67,7 @@ def _rotary(shape: BaseSpec, published: ConfigReader) -> dict[bool, RotaryConfig
 
 
 def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
-    """For each layer, whether it attends globally: two forms are published."""
+    """Return for each layer whether its attention is global; two forms are published."""
     named = published["layer_types"]
     if named is None:
         every = published.integer("global_attn_every_n_layers", least=1)
@@ -81,12 +81,12 @@ def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
 
 
 def known(names: list[Any]) -> bool:
-    """Whether all of them are kinds of layers."""
+    """Return True if all names are kinds of layers."""
     return all(isinstance(name, str) and name in KINDS for name in names)
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """The stack; its first layer has no norm before attention: the embeddings have had one."""
+    """Return the encoder; the first attention has no norm: the embeddings end with one."""
     norm = NormConfig(shape.norm_eps, bias=published.flag("norm_bias"))
     biases = published.flag("attention_bias")
     turned = _rotary(shape, published)
@@ -120,7 +120,7 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """Dense, activation and norm before every output, after pooling where there is one."""
+    """Return a head with dense layer, activation and norm before the output, after any pooling."""
     is_vocabulary = kind == "vocabulary"
     return HeadConfig(
         kind,
@@ -137,7 +137,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """What the layers differ in, and the head."""
+    """Return the published keys of the layers' differences, and of the head."""
     encoder, head = config.encoder, config.head
     rotary = {attention.window: attention.rotary for attention in _attentions(config)}
     if None in rotary.values():
@@ -194,7 +194,7 @@ FAMILY = PublishedFamily(
         "activation": "hidden_activation",
         "max_positions": "max_position_embeddings",
         "norm_eps": "norm_eps",
-        # One rate for attention weights and for what attention adds.
+        # One rate for attention weights and for the output of attention.
         "dropout_rate": "attention_dropout",
         "attention_dropout_rate": "attention_dropout",
         "pad_id": "pad_token_id",

@@ -25,15 +25,15 @@ ENCODER: Table = {
     "encoder/layer_{}/feed_forward_norm": (f"{LAYER}output.LayerNorm", NORM),
 }
 BUCKETS = 32
-"""The published code has no other number, whatever the configuration says."""
+"""Number of buckets in the published code, whatever the configuration says."""
 
 
 PAD_ID = 1
-"""Nor has it another padding for positions."""
+"""Padding id for positions in the published code, whatever the configuration says."""
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """RoBERTa's, with the bias."""
+    """Return RoBERTa's encoder, with the relative bias."""
     return shape.encoder(
         embeddings=roberta.after_padding(shape, PAD_ID),
         relative_positions=RelativeBiasConfig(BUCKETS, 128),
@@ -41,13 +41,13 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """RoBERTa's, with the encoder's dropout."""
+    """Return RoBERTa's head, with the encoder's dropout."""
     plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
     return roberta.lm_head(roberta.twice_dropped(plain))
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The rows of positions."""
+    """Return the published key of the rows of positions."""
     return roberta.rows_of_positions(config)
 
 

@@ -1,4 +1,4 @@
-"""Sequence-to-sequence models that no published family has; only Encodax loads them."""
+"""Family of sequence-to-sequence models that no published family has; only Encodax loads them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODEL_TYPE = "encodax-seq2seq"
 
 
 def write_config(config: Seq2SeqConfig) -> dict[str, Any]:
-    """Our specs as they are, field by field."""
+    """Return the configuration field by field."""
     return {"model_type": MODEL_TYPE, "is_encoder_decoder": True, **asdict(config)}
 
 
@@ -36,17 +36,17 @@ def account(settings: Settings) -> FileKeys:
     """Account for the keys of a configuration, once `read_config` has read it.
 
     Raises:
-        EncodaxError: one is not known.
+        EncodaxError: a key is unknown.
     """
     return settings.settle(harmless.ANY)
 
 
 def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:
-    """The specs that `write_config` wrote.
+    """Read the configuration that `write_config` wrote.
 
     Raises:
-        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
-            type.
+        EncodaxError: a key is missing or unknown, or has a value of another type; the message
+            names it.
     """
     others = ("model_type", "is_encoder_decoder", "dtype")
     specs = {name: value for name, value in published.items() if name not in others}

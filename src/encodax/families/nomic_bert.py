@@ -1,6 +1,7 @@
 """NomicBERT (Nussbaum et al. 2024, arXiv:2402.01613): BERT with rotary positions and SwiGLU.
 
-Two forms are published: that of its authors (`n_embd`, ...), and that of transformers.
+Two forms of `config.json` are published: that of its authors (`n_embd`, ...), and that of
+transformers.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ AUTHORS_KEYS = {
     "resid_pdrop": "hidden_dropout_prob",
     "attn_pdrop": "attention_probs_dropout_prob",
 }
-"""The authors' key -> that of transformers."""
+"""Key in the authors' form -> key in transformers."""
 AUTHORS_FIXED = {
     "activation_function": "swiglu",
     "causal": False,
@@ -64,11 +65,11 @@ AUTHORS_FIXED = {
     "scale_attn_weights": True,
     "use_rms_norm": False,
 }
-"""Options of the authors' form that are computed in one form only."""
+"""Options of the authors' form for which only one value is supported."""
 
 
 def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The authors' form to that of transformers."""
+    """Convert the authors' form of a configuration to that of transformers."""
     if "n_embd" not in published:
         return published
     as_published = ConfigReader(published, {})
@@ -83,7 +84,7 @@ BASE = 1000.0
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
-    """BERT's, with rotary positions and gates in place of learned positions and biases."""
+    """Return BERT's encoder, with rotary positions and gates, without biases."""
     turned = rotary(shape, published, published["rope_parameters"], published["rope_theta"])
     return shape.encoder(
         embeddings={"positions": None},
@@ -93,12 +94,12 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
 
 
 def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
-    """BERT's."""
+    """Return BERT's head."""
     return plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The base of rotary positions, and the dropout of the head."""
+    """Return the published keys of the rotary base and the head's dropout."""
     turned = config.encoder.layers[0].attention.rotary
     if turned is None:
         raise EncodaxError("NomicBERT has rotary positions")

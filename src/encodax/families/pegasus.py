@@ -1,4 +1,4 @@
-"""PEGASUS: Marian with the norms before each sublayer, for summaries.
+"""PEGASUS: Marian with the norms before each sublayer, for summarization.
 
 Zhang et al. 2020, arXiv:1912.08777.
 """
@@ -16,7 +16,7 @@ STACKS: Table = {**marian.STACKS, **marian.FINAL_NORMS}
 
 
 def transformer(published: ConfigReader) -> TransformerConfig:
-    """The stacks."""
+    """Convert a published configuration to that of the stacks."""
     positions = published.integer("max_position_embeddings", least=1)
     embeddings = {"positions": "sinusoidal_halves", "max_positions": positions}
     return marian.stacks(published, embeddings, pre_norm=True)

@@ -1,7 +1,7 @@
-"""What published families share: reading and writing `config.json`, and naming tensors.
+"""Parts shared by published families: reading and writing `config.json`, and naming tensors.
 
-A family is a `PublishedFamily`: key names, options, tables. `BaseSpec` is what nearly all published
-configurations say, under one name or another.
+A family is a `PublishedFamily`: key names, options, tables. `BaseSpec` holds the fields that nearly
+all published configurations have, under one name or another.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-"""Published name -> ours."""
+"""Published name of an activation -> name in Encodax."""
 
 PROBLEMS: dict[str, Problem] = {
     "single_label_classification": "single_label",
     "multi_label_classification": "multi_label",
     "regression": "regression",
 }
-"""`problem_type` -> ours."""
+"""`problem_type` -> name in Encodax."""
 
 DTYPES = (None, "float32", "float16", "bfloat16")
-"""Types of published weights; all are computed in float32."""
+"""Supported types of published weights; all are computed in float32."""
 
 KEYS = {
     "vocabulary_size": "vocab_size",
@@ -69,12 +69,12 @@ KEYS = {
     "attention_dropout_rate": "attention_probs_dropout_prob",
     "pad_id": "pad_token_id",
 }
-"""Field of `BaseSpec` -> its key in BERT's configuration, and in that of most."""
+"""Field of `BaseSpec` -> its key in BERT's configuration and most others."""
 
 
 @dataclass(frozen=True)
 class BaseSpec:
-    """What the configurations of nearly all families say."""
+    """Fields that the configurations of nearly all families have."""
 
     vocabulary_size: int
     width: int
@@ -91,7 +91,7 @@ class BaseSpec:
 
     @property
     def norm(self) -> NormConfig:
-        """The layer norm of the family's usual places."""
+        """Layer norm in the family's usual places."""
         return NormConfig(self.norm_eps)
 
     def encoder(
@@ -103,7 +103,7 @@ class BaseSpec:
         layer: Mapping[str, Any] | None = None,
         **stack: Any,
     ) -> EncoderConfig:
-        """The encoder of this shape as BERT has it, but for the fields given for each block."""
+        """Return BERT's encoder of this shape, with other values for the given fields of blocks."""
         each = {
             "attention": AttentionConfig(
                 self.heads,
@@ -133,10 +133,10 @@ class BaseSpec:
 
 
 def shape_of(config: ModelConfig) -> BaseSpec:
-    """The shape of a model.
+    """Return the shape of a model.
 
     Raises:
-        EncodaxError: it has no layer.
+        EncodaxError: the model has no layer.
     """
     encoder = config.encoder
     if not encoder.layers:
@@ -159,10 +159,10 @@ def shape_of(config: ModelConfig) -> BaseSpec:
 
 
 class ConfigReader:
-    """A published configuration, read with the class's own defaults, and checked."""
+    """Published configuration, read with the defaults of its class and checked."""
 
     def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]):
-        """`defaults` are what the published class takes for a key that is left out."""
+        """Set the values, and the published class's defaults for missing keys."""
         self._values = values
         self._defaults = defaults
 
@@ -170,7 +170,7 @@ class ConfigReader:
         return key in self._values
 
     def get(self, key: str) -> Any:
-        """The value of a key, or None where it is left out and has no default."""
+        """Return the value of a key, or None where it is missing and has no default."""
         return self._values.get(key, self._defaults.get(key))
 
     def __getitem__(self, key: str) -> Any:
@@ -181,7 +181,7 @@ class ConfigReader:
         return self._defaults[key]
 
     def integer(self, key: str, least: int = 0, most: int = 2**31 - 1) -> int:
-        """A whole number, from `least` to `most`: JAX counts in int32."""
+        """Return an integer from `least` to `most`: JAX counts in int32."""
         value = self[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise EncodaxError(f"config.json: {key} = {value!r} is not a whole number >= {least}")
@@ -190,7 +190,7 @@ class ConfigReader:
         return value
 
     def number(self, key: str) -> float:
-        """A finite number, not below 0."""
+        """Return a finite number, not below 0."""
         value = self[key]
         if (
             isinstance(value, bool)
@@ -201,7 +201,7 @@ class ConfigReader:
         return float(value)
 
     def rate(self, key: str, otherwise: str | None = None) -> float:
-        """A dropout rate; where it is null, that of the key `otherwise`."""
+        """Return a dropout rate; where it is null, that of the key `otherwise`."""
         if otherwise is not None and self[key] is None:
             return self.rate(otherwise)
         value = self.number(key)
@@ -210,14 +210,14 @@ class ConfigReader:
         return value
 
     def flag(self, key: str) -> bool:
-        """True or false."""
+        """Return a boolean."""
         value = self[key]
         if not isinstance(value, bool):
             raise EncodaxError(f"config.json: {key} = {value!r} is not true or false")
         return value
 
     def one_of(self, key: str, known: Mapping[str, Any]) -> Any:
-        """What a known name stands for."""
+        """Return the value that `known` has for the name at `key`."""
         value = self[key]
         if not isinstance(value, str) or value not in known:
             names = ", ".join(known)
@@ -225,7 +225,7 @@ class ConfigReader:
         return known[value]
 
     def shape(self, keys: Mapping[str, str]) -> BaseSpec:
-        """The shape, under these keys."""
+        """Return the shape; `keys` maps its fields to keys."""
         readers: dict[str, Callable[[str], Any]] = {
             "activation": lambda key: self.one_of(key, ACTIVATIONS),
             "layers": lambda key: self.integer(key, least=1, most=1_000),
@@ -252,17 +252,17 @@ class ConfigReader:
 def rotary(
     shape: BaseSpec, published: ConfigReader, stated: Mapping[str, Any] | None, base: Any
 ) -> RotaryConfig:
-    """Rotary positions for heads of this shape.
+    """Return rotary positions for heads of this shape.
 
     Args:
-        shape: of the model.
+        shape: shape of the model.
         published: the configuration.
-        stated: `rope_parameters`, or what of it is of one kind of layer; None where there is none.
-        base: where `stated` has none.
+        stated: `rope_parameters`, or its part for one kind of layer; None where there is none.
+        base: base where `stated` has none.
 
     Raises:
-        EncodaxError: they are scaled, or of a part of each head; or heads have an odd width, which
-            has no pairs to turn.
+        EncodaxError: positions are scaled, or only a part of each head is rotated; or the width
+            of heads is odd, so that features do not form pairs.
     """
     stated = rope_parameters({} if stated is None else stated)
     for key, plain in PLAIN_ROPE.items():
@@ -293,14 +293,14 @@ PLAIN_ROPE: dict[str, tuple[Any, ...]] = {
     "type": (None, "default"),
     "partial_rotary_factor": (None, 1.0),
 }
-"""Keys of `rope_parameters`, and the values that turn every head whole, and no position scaled."""
+"""Keys of `rope_parameters` -> values for which whole heads are rotated and nothing is scaled."""
 
 
 def rope_parameters(stated: Any) -> Mapping[str, Any]:
-    """Rotary parameters, which are an object.
+    """Return rotary parameters, checked to be an object.
 
     Raises:
-        EncodaxError: they are none.
+        EncodaxError: they are not an object.
     """
     if not isinstance(stated, Mapping):
         raise EncodaxError(f"config.json: rope_parameters = {stated!r} is not supported")
@@ -308,15 +308,15 @@ def rope_parameters(stated: Any) -> Mapping[str, Any]:
 
 
 def scores_of(kind: HeadKind, classes: int, shape: BaseSpec) -> int:
-    """The number of scores of a head: of kinds that leave no choice, what they always have."""
+    """Return the number of scores of a head: `classes`, or the fixed number of its kind."""
     return {"span": 2, "vocabulary": shape.vocabulary_size}.get(kind, classes)
 
 
 def plain_head(kind: HeadKind, classes: int, shape: BaseSpec, dropout_rate: float) -> HeadConfig:
-    """BERT's heads, which most families have.
+    """Return BERT's heads, which most families have.
 
-    A sequence's first token goes through a dense layer and tanh; a token is taken as it is; an
-    entry of the vocabulary has a dense layer, an activation and a norm, and is tied.
+    A sequence's first token goes through a dense layer and tanh; a token has only an output layer;
+    the vocabulary head has a dense layer, an activation and a norm, and is tied.
     """
     if kind == "sequence":
         return HeadConfig(kind, classes, "cls", dense_width=shape.width, dropout_rate=dropout_rate)
@@ -333,7 +333,7 @@ def plain_head(kind: HeadKind, classes: int, shape: BaseSpec, dropout_rate: floa
 
 
 def dropout_of_head(key: str, config: ModelConfig) -> dict[str, Any]:
-    """The dropout of a head on sequences or tokens under its published key."""
+    """Return the dropout of a sequence or token head under its published key."""
     head = config.head
     return {key: head.dropout_rate} if head and head.kind in ("sequence", "token") else {}
 
@@ -343,54 +343,54 @@ Names = Mapping[str, str]
 
 @dataclass(frozen=True)
 class PublishedFamily:
-    """One family: how its `config.json` and its tensors map to ours. It has no layer of its own."""
+    """Published family: conversion of its `config.json` and its tensors; it has no layers."""
 
     MODEL_TYPE: str
     """`model_type` in `config.json`."""
     prefix: str
-    """What stands before the encoder's tensors in a file of a model with a head."""
+    """Prefix of the encoder's tensors in a file of a model with a head."""
     classes: Mapping[HeadKind | None, str]
     """Kind of head -> the published class; None for the bare encoder."""
     encoder: Callable[[BaseSpec, ConfigReader], EncoderConfig]
-    """The stacks, from what the configuration says."""
+    """Function that returns the encoder from the shape and the configuration."""
     head: Callable[[HeadKind, int, BaseSpec, ConfigReader], HeadConfig]
-    """The head of a kind."""
+    """Function that returns a head of a kind."""
     tables: Mapping[str, Table]
-    """Where the tensors of the `encoder` stand, and of each kind of head."""
+    """Names in the file of the parameters of the `encoder`, and of each kind of head."""
     options: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
-    """The keys of a configuration that `BaseSpec` does not have, or says in another way."""
+    """Function that returns published keys that `BaseSpec` lacks or expresses differently."""
     keys: Names = field(default_factory=lambda: KEYS)
     """Field of `BaseSpec` -> published key."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What the published class takes for keys that are left out."""
+    """Defaults of the published class for missing keys."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """Options that our blocks have in one form only: any other value is refused."""
+    """Options for which only one value is supported: any other value is refused."""
     harmless: Mapping[str, str] = field(default_factory=dict)
     """Keys of this family that change no answer -> the reason."""
     other_classes: Mapping[str, HeadKind | None] = field(default_factory=dict)
-    """Published classes that hold more than a head of ours -> the kind that is read of them."""
+    """Published classes with more than one head -> the kind of head that is read."""
     ignored_tensors: tuple[str, ...] = ()
-    """Tensors that published files carry and the model does not compute with; kept as they are."""
+    """Tensors that published files hold and the model does not compute with; kept as they are."""
     tensor_aliases: Names = field(default_factory=dict)
     """Tensors that repeat another where files store both -> that other one."""
     renames: tuple[tuple[str, str], ...] = ()
-    """Other names that files have, as regular expressions -> the names of `tables`."""
+    """Other names in files, as regular expressions -> the names of `tables`."""
     translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda published: published
-    """An older configuration to the present keys."""
+    """Function that converts an older configuration to the present keys."""
     aliases: Names = field(default_factory=dict)
     """Other names that the published class has for a key -> that key."""
 
     def read_config(
         self, published: Mapping[str, Any], *, encoder_only: bool = False
     ) -> ModelConfig:
-        """The published configuration as ours.
+        """Convert a published configuration.
 
         Args:
             published: the configuration.
-            encoder_only: leave the head out, whatever it is.
+            encoder_only: drop the head, whatever it is.
 
         Raises:
-            EncodaxError: a key is missing, or asks for what our blocks do not compute.
+            EncodaxError: a key is missing, or has a value that Encodax does not support.
         """
         try:
             named = by_their_names(self.translate(published), self.aliases)
@@ -423,7 +423,7 @@ class PublishedFamily:
         """Account for the keys of a configuration, once `read_config` has read it.
 
         Raises:
-            EncodaxError: one is not known, and may change the answers.
+            EncodaxError: a key is unknown and may change the answers.
         """
         of_family = {
             *COMMON_DEFAULTS,
@@ -471,18 +471,18 @@ class PublishedFamily:
         return head
 
     def has(self, kind: HeadKind | None) -> bool:
-        """Whether the family has a class with such a head."""
+        """Return True if the family has a class with such a head."""
         return kind in self.classes
 
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
-        """The head that this family has by default on such an encoder."""
+        """Return the head that this family has by default on such an encoder."""
         bare = self.write_config(replace(config, head=None, labels=()))
         published = ConfigReader(bare, {**COMMON_DEFAULTS, **self.defaults})
         shape = shape_of(config)
         return self.head(kind, scores_of(kind, classes, shape), shape, published)
 
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
-        """Ours as the published configuration, as near as the family comes.
+        """Convert a configuration to the published keys, as closely as the family can.
 
         Raises:
             EncodaxError: the family has no such head or activation.
@@ -509,12 +509,12 @@ class PublishedFamily:
         }
 
     def tensor(self, config: ModelConfig, path: str, leaf: str) -> Tensor:
-        """Where a parameter stands in the weights file, with the family's prefix."""
+        """Return the tensor of a parameter in the weights file, with the family's prefix."""
         table = "encoder" if path.startswith("encoder/") or not config.head else config.head.kind
         return look_up(self.tables[table], path, leaf)
 
     def canonical(self, stored: str) -> str:
-        """A tensor's name in a file as `tables` have it: new names for old, and the prefix."""
+        """Return a tensor's name as in `tables`: old names replaced, and the prefix added."""
         name = re.sub(r"(LayerNorm|layer_norm)\.gamma$", r"\1.weight", stored)
         name = re.sub(r"(LayerNorm|layer_norm)\.beta$", r"\1.bias", name)
         for old, new in self.renames:
@@ -524,12 +524,12 @@ class PublishedFamily:
         return self.prefix + name
 
     def file_name(self, config: ModelConfig, name: str) -> str:
-        """A name of `tables` as this model's file has it: a bare encoder has no prefix there."""
+        """Return a name of `tables` as in this model's file: a bare encoder has no prefix there."""
         return name if config.head else name.removeprefix(self.prefix)
 
     @functools.cached_property
     def _of_heads(self) -> tuple[str, ...]:
-        """Expressions for the tensors that have no prefix, because they are of heads."""
+        """Expressions for tensors without the prefix, because they belong to heads."""
         modules = {name for table in self.tables.values() for name, _ in table.values()}
         modules |= {
             tensor.name.removeprefix("=")
@@ -543,9 +543,9 @@ class PublishedFamily:
         return tuple(own for own in found if not own.startswith(prefix))
 
     def is_ignored(self, config: ModelConfig, name: str) -> bool:
-        """Whether the file of such a model may carry this tensor beside those of the model.
+        """Return True if such a model's file may hold this tensor in addition to its own.
 
-        Beside a bare encoder, what embedders are made of, that may be any head of the family.
+        With a bare encoder, from which embedders are made, that may be any head of the family.
         """
         of_head = config.head is None and any(re.match(own, name) for own in self._of_heads)
         return of_head or any(re.fullmatch(pattern, name) for pattern in self.ignored_tensors)
@@ -559,14 +559,14 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "tie_word_embeddings": True,
     "torch_dtype": None,
 }
-"""What every published class takes for a key that is left out."""
+"""Defaults of every published class for missing keys."""
 
 
 def architectures_of(published: ConfigReader) -> list[str]:
-    """The published classes that a configuration names; none where it names none.
+    """Return the published classes that a configuration names, if any.
 
     Raises:
-        EncodaxError: it is no list of names.
+        EncodaxError: `architectures` is not a list of names.
     """
     named = published["architectures"]
     if named is None:
@@ -579,10 +579,10 @@ def architectures_of(published: ConfigReader) -> list[str]:
 
 
 def by_their_names(values: Mapping[str, Any], aliases: Names) -> Mapping[str, Any]:
-    """The same configuration, with the keys that stand under another name under their own, too.
+    """Return the configuration with every key that has an alias also under its main name.
 
     Raises:
-        EncodaxError: a key and its other name say different things.
+        EncodaxError: a key and its alias have different values.
     """
     found: dict[str, Any] = {}
     for alias, key in aliases.items():
@@ -598,14 +598,14 @@ def by_their_names(values: Mapping[str, Any], aliases: Names) -> Mapping[str, An
 
 
 def check_fixed(published: ConfigReader, fixed: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse options that our blocks have in one form only, where they ask for another.
+    """Refuse unsupported values of options for which only some values are supported.
 
     Args:
         published: the configuration.
-        fixed: key -> the values that are computed alike.
+        fixed: key -> its supported values.
 
     Raises:
-        EncodaxError: names the first one.
+        EncodaxError: an option has another value; the message names the first one.
     """
     for key, allowed in fixed.items():
         if key in published or published.get(key) is not None:
@@ -615,10 +615,10 @@ def check_fixed(published: ConfigReader, fixed: Mapping[str, tuple[Any, ...]]) -
 
 
 def check_dtype(published: ConfigReader) -> None:
-    """Refuse weights, or scaled positions, that are not read.
+    """Refuse weights of unsupported types, and scaled positions.
 
     Raises:
-        EncodaxError: the configuration asks for such.
+        EncodaxError: the configuration asks for one of these.
     """
     for key in ("dtype", "torch_dtype"):
         if published[key] not in DTYPES:
@@ -630,10 +630,10 @@ def check_dtype(published: ConfigReader) -> None:
 
 
 def published_name(activation: str) -> str:
-    """The published name of an activation of ours.
+    """Return the published name of an activation.
 
     Raises:
-        EncodaxError: published families have none such.
+        EncodaxError: published families have no such activation.
     """
     for name, ours in ACTIVATIONS.items():
         if ours == activation:
@@ -642,17 +642,17 @@ def published_name(activation: str) -> str:
 
 
 def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple[str, ...]:
-    """The names of the classes, in order.
+    """Return the names of the classes, in order.
 
     Published configurations leave out the names of two classes, their default.
 
     Args:
-        published: has `id2label`; or `num_labels`, or neither.
-        where: the file, for errors.
+        published: configuration with `id2label`, or `num_labels`, or neither.
+        where: the file, for error messages.
 
     Raises:
-        EncodaxError: numbers are not 0, 1, ...; a name is missing, is no text or stands there
-            twice; or `label2id` says something else.
+        EncodaxError: numbers are not 0, 1, ...; a name is missing, not text, or repeated; or
+            `label2id` contradicts `id2label`.
     """
     names = published.get("id2label")
     if names is None:
@@ -689,16 +689,16 @@ def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple
 
 
 def count_of_labels(published: Mapping[str, Any]) -> Any:
-    """The number of classes that a configuration says."""
+    """Return the number of classes in a configuration."""
     names = published.get("id2label")
     return len(names) if isinstance(names, Mapping) else published.get("num_labels", 2)
 
 
 def _check_numbers(numbers: Any, places: Mapping[str, int], where: str) -> None:
-    """Refuse a `label2id` that contradicts `id2label`; one of numbered names is a default.
+    """Refuse a `label2id` that contradicts `id2label`; default names like LABEL_0 are ignored.
 
     Raises:
-        EncodaxError: it is no object, or names another number.
+        EncodaxError: it is not an object, or has another number for a name.
     """
     if numbers is None:
         return

@@ -1,1 +1,1 @@
-"""The process that runs: its signals, forks, memory and terminal."""
+"""The running process: its signals, forks, memory and terminal."""

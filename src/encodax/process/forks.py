@@ -1,6 +1,6 @@
-"""What belongs to one process: JAX does not run in a fork of one that it has run in.
+"""Objects of one process: JAX does not run in a fork of a process in which it has run.
 
-Its threads do not come along, and what waits for them waits for ever.
+JAX's threads are not in the fork, and code that waits for them waits for ever.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _is_forked = False
 
 
 def check() -> None:
-    """Refuse to run in a process that was forked after JAX had begun; it costs a look at a flag.
+    """Refuse to run in a process that was forked after JAX had started; it only reads a flag.
 
     Raises:
-        EncodaxError: with the ways out.
+        EncodaxError: it was; the message names the ways out.
     """
     if _is_forked:
         raise EncodaxError(
@@ -30,22 +30,22 @@ def check() -> None:
 def _after_fork() -> None:
     global _is_forked
     bridge = sys.modules.get("jax._src.xla_bridge")
-    # The public word for it takes a lock, which a thread that is gone may hold.
+    # The public function takes a lock, which a thread that no longer exists may hold.
     _is_forked = _is_forked or bool(getattr(bridge, "_backends", False))
 
 
-if hasattr(os, "register_at_fork"):  # where there are forks
+if hasattr(os, "register_at_fork"):  # on systems with forks
     os.register_at_fork(after_in_child=_after_fork)
 
 
 class OfOneProcess:
-    """What holds compiled programs and places on devices, and so cannot be pickled."""
+    """Object that holds compiled programs and device buffers, and so cannot be pickled."""
 
     def __getstate__(self) -> object:
-        """Refuse it by name.
+        """Refuse to pickle the object, by its name.
 
         Raises:
-            EncodaxError: with the way out.
+            EncodaxError: always; the message names the way out.
         """
         name = type(self).__name__
         raise EncodaxError(

@@ -1,8 +1,8 @@
-"""SIGTERM, SIGHUP and SIGINT, heard at once, also while the main thread compiles.
+"""SIGTERM, SIGHUP and SIGINT, handled at once, even while the main thread compiles.
 
-Python runs a handler in the main thread, between two instructions of its own: not while XLA
-compiles, a step runs or a file is written. So a thread reads the numbers of signals from a pipe
-(`signal.set_wakeup_fd`), and ends a process that does not come to end by itself.
+Python runs a handler in the main thread, between two of its instructions: not while XLA compiles,
+a step runs or a file is written. So a thread reads the numbers of signals from a pipe
+(`signal.set_wakeup_fd`), and ends a process that does not end in time.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 GRACE = 4.0
-"""Seconds from a signal to the end by force: whoever sends SIGKILL after it waits 5 or more."""
+"""Seconds from a signal to a forced end: schedulers wait 5 or more before they send SIGKILL."""
 CLOSED = 0
-"""In the pipe: no more is to be read. No signal has this number."""
+"""Byte in the pipe after which no more is read. No signal has this number."""
 
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What asks a process to end, beside Ctrl-C: a scheduler, or a terminal that is closed."""
+"""Signals other than Ctrl-C that ask a process to end: of a scheduler, or a closed terminal."""
 
 
 class Terminated(KeyboardInterrupt):
-    """One of `ENDING` has come: what is done then is what Ctrl-C does, with its own exit code."""
+    """One of `ENDING` has come: handled as Ctrl-C is, with its own exit code."""
 
     def __init__(self, number: signal.Signals):
-        """Say which one."""
+        """Set the signal, and the message."""
         super().__init__(f"stopped by {number.name}")
         self.signal = number
 
 
 class Listener:
-    """Hears signals while it is open; outside the main thread, where none arrives, it hears none.
+    """Listener for signals while it is open; outside the main thread it receives none.
 
-    What handlers there were before are there again after it, and are given a signal that has come
-    without any effect. A signal that was ignored stays so.
+    On exit the earlier handlers are restored, and are given a signal that came and was not acted
+    on. A signal that was ignored stays ignored.
     """
 
     def __init__(
@@ -50,23 +50,23 @@ class Listener:
         act: Callable[[signal.Signals], None],
         leave: Callable[[signal.Signals], None],
     ):
-        """Hear nothing yet.
+        """Set the signals and handlers; listening starts on entry.
 
         Args:
-            signals: which ones.
-            act: called in the main thread, as soon as that runs Python; what it raises is raised
+            signals: signals to handle.
+            act: called in the main thread, as soon as that runs Python; its exceptions are raised
                 there.
-            leave: called on another thread where `GRACE` has passed since the first signal, and at
-                once where SIGINT comes again.
+            leave: called on another thread when `GRACE` has passed since the first signal, and at
+                once when SIGINT comes again.
         """
         self._signals, self._act, self._leave = signals, act, leave
         self._before: dict[signal.Signals, Any] = {}
         self._thread: threading.Thread | None = None
         self._read = self._write = self._wakeup = -1
         self.first: signal.Signals | None = None
-        """The first that has come."""
+        """First signal that has come."""
         self.is_answered = False
-        """Whether somebody ends what is done because of it."""
+        """Whether some code ends the work because of it."""
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -107,7 +107,7 @@ class Listener:
         self._act(signal.Signals(number))
 
     def _watch(self) -> None:
-        """Read numbers of signals until it is closed, or time is up."""
+        """Read numbers of signals until the listener is closed, or time is up."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         first, end = None, 0.0
@@ -129,7 +129,7 @@ class Listener:
 
 
 def _is_ours(number: signal.Signals) -> bool:
-    """Whether a handler may be put there: none of C is, nor is the signal ignored (`nohup`)."""
+    """Return True if a handler may be set: the present one is Python's, and not to ignore."""
     return signal.getsignal(number) not in (None, signal.SIG_IGN)
 
 
@@ -137,7 +137,7 @@ _open: list[Listener] = []
 
 
 def _forget() -> None:
-    """In a process that was forked: a signal to it is not one to its parent, whose pipe it has."""
+    """Drop the handlers in a fork: it shares the pipe of its parent, whose signals are separate."""
     if _open:
         signal.set_wakeup_fd(-1)
         for number in {number for listener in _open for number in listener._before}:
@@ -148,7 +148,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def exit_code(number: signal.Signals) -> int:
-    """What a shell says of a process that a signal has ended."""
+    """Return the exit code that a shell gives a process ended by this signal."""
     return 128 + number
 
 
@@ -157,7 +157,7 @@ def terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does.
 
     Raises:
-        Terminated: one has come. Where this does not come to its end in time, the process does.
+        Terminated: one has come. Where the block does not end in time, the process is ended.
     """
 
     def act(number: signal.Signals) -> None:
@@ -166,7 +166,7 @@ def terminable() -> Iterator[None]:
             raise Terminated(number)
 
     def leave(number: signal.Signals) -> None:
-        # What was raised may have been dropped where Python drops all, as in a finalizer.
+        # The exception may have been dropped where Python drops all of them, as in a finalizer.
         leave_at_once(number, str(Terminated(number)))
 
     listener = Listener(ENDING, act, leave)
@@ -175,10 +175,10 @@ def terminable() -> Iterator[None]:
 
 
 def end(code: int) -> None:
-    """End this process with an exit code, after all is put away and told.
+    """End this process with an exit code, after all output is flushed.
 
-    Python would take JAX down first, a second's work that whoever waits to send SIGKILL does not
-    give. Processes of one run take leave of each other: there nothing is done.
+    Python would shut JAX down first, which takes a second: longer than some schedulers wait before
+    SIGKILL. The processes of a distributed run must shut down together: there nothing is done.
     """
     jax = sys.modules.get("jax")
     if jax is not None and jax.distributed.is_initialized():
@@ -190,9 +190,9 @@ def end(code: int) -> None:
 
 
 def leave_at_once(number: signal.Signals, message: str) -> None:
-    """Say a line on standard error, and end the process here; but not a session of somebody's.
+    """Print a line to standard error and end the process; not on Ctrl-C in an interactive session.
 
-    Whoever sits before an interpreter or a notebook and stops what it does wants to go on with it.
+    The user of an interpreter or a notebook who interrupts a command wants to continue with it.
     """
     if number == signal.SIGINT and hasattr(sys, "ps1"):
         return

@@ -1,4 +1,4 @@
-"""What is shown on a terminal: labels, paths and texts as they stand, whatever is in them."""
+"""Output on a terminal: labels, paths and texts exactly as they are, whatever they contain."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from encodax.errors import plain
 
 
 class Terminal(Console):
-    """A console on which a string is one line of plain text.
+    """Console on which a string is one line of plain text.
 
-    Square brackets are no markup, and control characters are shown as escapes, also those in cells
-    of tables. Several lines are several strings.
+    Square brackets are not markup, and control characters are shown as escapes, also in cells of
+    tables. Several lines are several strings.
     """
 
     def __init__(self, **options: Any):
-        """Take the options of rich's console, such as `stderr` and `width`."""
+        """Set the options of rich's console, such as `stderr` and `width`."""
         super().__init__(**options, markup=False, highlight=False, emoji=False)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """A string as rich has it, in one line."""
+        """Return rich's text of a string, in one line."""
         return super().render_str(plain(text), **how)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Pieces of a line; what is a text of rich by now is made plain here."""
+        """Yield segments of a line; rich texts are made plain here."""
         for piece in super().render(renderable, options):
             text = "\n".join(map(plain, piece.text.split("\n")))
             yield piece if piece.control or text == piece.text else piece._replace(text=text)
 
 
 class Screen(io.FileIO):
-    """A terminal to write to. Of one that has been closed nothing is said: SIGHUP tells that."""
+    """Terminal to write to. Errors of a closed one are dropped: SIGHUP reports it."""
 
     def write(self, content: Any, /) -> int:
-        """The bytes that were written, or would have been."""
+        """Write bytes; return the number written, or that would have been."""
         try:
             return super().write(content)
         except OSError as error:
@@ -53,12 +53,12 @@ class Screen(io.FileIO):
 
 
 def table(*heads: str, numbers: int = 0, **options: Any) -> Table:
-    """A table in which nothing is cut: what is too wide goes on in the next line of its cell.
+    """Return a table in which nothing is cut: long text wraps inside its cell.
 
     Args:
-        *heads: of the columns.
-        numbers: how many of the last columns are numbers: they stand at the right, unbroken.
-        **options: of rich's table, such as `title`.
+        *heads: titles of the columns.
+        numbers: number of columns, the last ones, that hold numbers: aligned right, unbroken.
+        **options: options of rich's table, such as `title`.
     """
     made = Table(**options)
     words = len(heads) - numbers

@@ -1,4 +1,4 @@
-"""JSON files of a model directory, read with errors of one line, and every key accounted for."""
+"""JSON files of a model directory: errors of one line, and every key accounted for."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any, Literal, TypeVar
 from encodax.errors import EncodaxError
 
 LARGEST = 1 << 28
-"""Bytes of a JSON file or a vocabulary that is read whole; a million tokens take a quarter."""
+"""Largest number of bytes of a JSON file or vocabulary; a million tokens take a quarter of it."""
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file stands at a path; False where nothing does.
+    """Return whether there is a file at a path; False where there is nothing.
 
     Raises:
-        EncodaxError: something stands there that is no file, or cannot be read: a folder, a pipe, a
-            link to nothing. It would be wrong to go on as if there were nothing.
+        EncodaxError: there is something other than a file (a folder, a pipe, a broken link), or it
+            cannot be read. It would be wrong to continue as if there were nothing.
     """
     try:
-        os.lstat(path)  # which says why it cannot be seen, where that is so
+        os.lstat(path)  # its error says why it cannot be seen
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -46,7 +46,7 @@ def is_there(path: Path) -> bool:
 
 
 def names_in(directory: Path) -> list[str]:
-    """Names of what stands in a folder, some thousand at most; none where it cannot be read."""
+    """Return the names in a folder, a thousand at most; none where it cannot be read."""
     try:
         return sorted(path.name for path in itertools.islice(directory.iterdir(), 1_000))
     except OSError:
@@ -54,14 +54,14 @@ def names_in(directory: Path) -> list[str]:
 
 
 def check_content(path: Path, *, may_be_empty: bool = False) -> None:
-    """Refuse a file that holds something else than it is named for, where that is plain to see.
+    """Refuse a file that clearly holds something other than its name says.
 
     Args:
-        path: a file that is there.
-        may_be_empty: whether nothing is something, too.
+        path: an existing file.
+        may_be_empty: whether an empty file is accepted.
 
     Raises:
-        EncodaxError: it is empty, a pointer of git-lfs, or a page of the web; with the way out.
+        EncodaxError: it is empty, a git-lfs pointer, or an HTML page; with the way out.
     """
     try:
         with path.open("rb") as file:
@@ -99,12 +99,12 @@ def read_whole(path: Path) -> bytes:
 
 
 def read(path: Path, kind: type = dict, *, hint: str) -> Any:
-    """Read a file that holds an object or a list.
+    """Read a JSON file that holds an object or a list.
 
     Args:
         path: the file.
         kind: `dict` or `list`.
-        hint: what an error adds where the file is missing.
+        hint: text that the error adds where the file is missing.
 
     Raises:
         EncodaxError: it is missing, not JSON, or not of that kind.
@@ -135,34 +135,34 @@ def parse(content: bytes, path: Path, kind: type = dict) -> Any:
 
 
 def write(path: Path, content: Any) -> None:
-    """Write an object or a list."""
+    """Write an object or a list as JSON."""
     path.write_text(written(content), encoding="utf-8")
 
 
 def written(content: Any) -> str:
-    """Return an object or a list as it is written."""
+    """Return the JSON text of an object or a list, as it is written."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    # Half a character, as a label or the name of a file may hold, becomes its escape in JSON.
+    # Half of a surrogate pair, as a label or a file name may hold, becomes its escape in JSON.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# Objects that stand for dataclasses: every key and the type of every value are checked.
+# Objects that represent dataclasses: every key and the type of every value are checked.
 
 Spec = TypeVar("Spec")
 
 
 def built(spec: type[Spec], values: Any, where: Path | str, key: str = "") -> Spec:
-    """Make a dataclass of what `dataclasses.asdict` has written of one.
+    """Make a dataclass from the JSON form of its `dataclasses.asdict`.
 
     Args:
         spec: the dataclass. Its fields are numbers, strings, flags, literals, lists, objects, and
-            such dataclasses; a union of these is the one that fits.
-        values: of JSON.
-        where: the file, for errors.
-        key: under which the values stand there.
+            such dataclasses; of a union of these, the type that fits is chosen.
+        values: JSON values.
+        where: the file, for error messages.
+        key: key of the values in the file.
 
     Raises:
-        EncodaxError: names the key that is missing, not known, or of another type.
+        EncodaxError: a key is missing, unknown, or of another type; the message names it.
     """
     values = _of_type(values, dict, where, key)
     hints, inside = typing.get_type_hints(spec), f"{key}." if key else ""
@@ -179,7 +179,7 @@ def built(spec: type[Spec], values: Any, where: Path | str, key: str = "") -> Sp
 
 
 def _value(hint: Any, value: Any, where: Path | str, key: str) -> Any:
-    """A value of JSON as the type says: dataclasses from objects, tuples from lists."""
+    """Convert a JSON value to the type: dataclasses from objects, tuples from lists."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -205,7 +205,7 @@ def _value(hint: Any, value: Any, where: Path | str, key: str) -> Any:
 
 
 def _option(options: tuple[Any, ...], value: Any) -> Any:
-    """Which type of a union is meant: of several dataclasses the one that has these fields."""
+    """Return the type of a union that fits: of several dataclasses, the one with these fields."""
     if value is None and type(None) in options:
         return type(None)
     others = [option for option in options if option is not type(None)]
@@ -231,7 +231,7 @@ NAMES_OF_TYPES = {
 def _of_type(value: Any, kind: type, where: Path | str, key: str) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**53:
         return float(value)
-    if kind is list and type(value) is tuple:  # of what has not been written yet
+    if kind is list and type(value) is tuple:  # of values that have not been written yet
         return list(value)
     is_finite = not isinstance(value, float) or math.isfinite(value)
     if type(value) is not kind or not is_finite:
@@ -244,14 +244,14 @@ def _of_type(value: Any, kind: type, where: Path | str, key: str) -> Any:
 
 
 class Settings(Mapping[str, Any]):
-    """The object of a JSON file, which notes the keys that are read."""
+    """Object of a JSON file, which records the keys that are read."""
 
     def __init__(self, values: Mapping[str, Any], *, where: Path | str):
-        """Note nothing yet.
+        """Set the values; no key is recorded yet.
 
         Args:
             values: the object.
-            where: the file, for errors.
+            where: the file, for error messages.
         """
         self._values = dict(values)
         self._used: dict[str, None] = {}  # in order
@@ -272,19 +272,19 @@ class Settings(Mapping[str, Any]):
         return len(self._values)
 
     def plain(self) -> dict[str, Any]:
-        """Return the object itself; nothing is noted."""
+        """Return a copy of the object; no key is recorded."""
         return dict(self._values)
 
     def settle(self, harmless: Mapping[str, str], *, unknown: str | None = None) -> FileKeys:
         """Account for every key, once all has been read.
 
         Args:
-            harmless: key -> why it changes no answer.
-            unknown: why any other key changes none; None to refuse it.
+            harmless: key -> reason why it changes no answer.
+            unknown: reason why any other key changes none; None to refuse other keys.
 
         Raises:
-            EncodaxError: names the first key that is neither read nor harmless, with its value. One
-                whose value is null, false or empty is off, and harmless whatever it means.
+            EncodaxError: a key is neither read nor harmless; the message gives the first one, with
+                its value. A key whose value is null, false or empty is off, and always harmless.
         """
         kept, reasons = {}, {}
         for key, value in self._values.items():
@@ -301,26 +301,26 @@ class Settings(Mapping[str, Any]):
 
 
 OFF = "it is off"
-"""Why an unknown key that is null, false or empty is harmless."""
+"""Reason why an unknown key that is null, false or empty is harmless."""
 
 
 @dataclass(frozen=True)
 class FileKeys:
-    """What became of the keys of one JSON file of a model directory."""
+    """Use of the keys of one JSON file of a model directory."""
 
     used: tuple[str, ...] = ()
     """Keys that were read."""
     kept: Mapping[str, Any] = field(default_factory=dict)
     """Keys that change no answer, with their values: they are saved back."""
     reasons: Mapping[str, str] = field(default_factory=dict)
-    """Why each of these changes none."""
+    """Reason why each of these keys changes no answer."""
 
 
 ModelFiles = Mapping[str, FileKeys]
-"""JSON file of a model directory, by its name in there -> what became of its keys."""
+"""Name of a JSON file in a model directory -> use of its keys."""
 
 
 def shown(value: Any) -> str:
-    """Return a value as JSON, cut where it is long."""
+    """Return a value as JSON, shortened where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,13 +1,13 @@
 """Locks on directories, of two kinds.
 
-`held` lets one writer at a time have a directory, on any number of hosts. The lock is a file beside
-the directory, or inside where its neighbours may not be seen by all who write it (a mount point, as
-in containers). It names the process and the host of its owner, who touches it every other second. A
-lock whose owner has died is taken over.
+`held` lets one writer at a time have a directory, on any number of hosts. The lock is a file next
+to the directory, or inside it where not all writers may see the neighbouring files (a mount point,
+as in containers). It names the process and the host of its owner, who touches it every other
+second. A lock whose owner has died is taken over.
 
-`flocked` is the kernel's lock on a folder that is there, which ends with its process. Readers share
-it, as they may have no right to make a file. A writer has it on the folder in which it works: so
-that folder is known to be in use also where two writers do not see one lock of the other kind
+`flocked` is the kernel's lock on an existing folder, which ends with its process. Readers share it,
+as they may have no right to create a file. A writer holds it on the folder in which it works: so
+that folder is known to be in use even where two writers do not see the same lock of the first kind
 (inside and outside of a container), or one was stopped for longer than its lock lasts.
 """
 
@@ -34,28 +34,28 @@ LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 2.0
 """Time between two touches: a second writer is refused as soon as it has seen one."""
 SAVE_SECONDS = 60.0
-"""Time that the save of a model waits for another save of the same directory to end."""
+"""Time that a save of a model waits for another save of the same directory to end."""
 UNSIGNED_SECONDS = 5.0
-"""Age from which a lock that names nobody is of a process killed before it signed."""
+"""Age from which a lock without a name counts as left by a process killed before it signed."""
 READ_SECONDS = 2.0
-"""Time that readers wait for a writer, and it for them: a save must not hang on a stuck one."""
+"""Time that readers and a writer wait for each other: a save must not hang on a stuck reader."""
 SUFFIX = ".encodax-lock"
 
 
 class DirectoryInUse(EncodaxError):
-    """Another process, or another thread of this one, writes the directory."""
+    """Error of a directory that another process, or another thread of this one, is writing."""
 
 
 @contextmanager
 def held(*directories: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the locks of some directories. A thread that has one already goes on with it.
+    """Hold the locks of some directories. A thread that has one already continues with it.
 
     Args:
-        directories: to be written; they need not exist.
+        directories: directories to be written; they need not exist.
         wait: seconds to wait for an owner that is alive.
 
     Raises:
-        DirectoryInUse: another process writes one of them.
+        DirectoryInUse: another process is writing one of them.
         EncodaxError: a lock cannot be made.
     """
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ def held(*directories: Path, wait: float = 0.0) -> Iterator[None]:
 
 
 def lock_of(directory: Path) -> Path:
-    """Path of the lock of a directory."""
+    """Return the path of a directory's lock."""
     place = directory.resolve()
     is_alone = os.path.ismount(place) or not place.name
     if is_alone or (place.is_dir() and not may_be_written(place.parent)):
@@ -74,7 +74,7 @@ def lock_of(directory: Path) -> Path:
 
 
 def may_be_written(folder: Path) -> bool:
-    """Whether we have the right to make something in a folder."""
+    """Return True if this process has the right to create files in a folder."""
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -85,7 +85,7 @@ def _held(place: Path, wait: float) -> Iterator[None]:
         path,
         lease_duration=LEASE_SECONDS,
         heartbeat_interval=HEARTBEAT_SECONDS,
-        is_singleton=True,  # one a path, so that a run that holds it may save a model there
+        is_singleton=True,  # one for each path, so that a run that holds it may save a model there
     )
     is_over = _Patience(path, wait)
     try:
@@ -105,7 +105,7 @@ def _held(place: Path, wait: float) -> Iterator[None]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what processes left beside a lock that is ours: killed while they took it over."""
+    """Remove files that processes killed during a takeover left next to a lock that is now ours."""
     for kind in ("break", "restore"):
         begin = f"{path.name}.{kind}."
         for leftover in path.parent.glob(f"{glob.escape(begin)}*"):
@@ -116,7 +116,7 @@ def _remove_leftovers(path: Path) -> None:
 
 def _runs(process: int) -> bool:
     try:
-        if fcntl is not None:  # on Windows such a look would end the process
+        if fcntl is not None:  # on Windows such a call would end the process
             os.kill(process, 0)
     except ProcessLookupError:
         return False
@@ -126,7 +126,7 @@ def _runs(process: int) -> bool:
 
 
 class _Patience:
-    """Whether to wait no longer: the owner has been seen alive, and the time is up."""
+    """Condition to stop waiting: the owner has been seen alive, and the time is up."""
 
     def __init__(self, path: Path, wait: float):
         self._path, self._until = path, time.monotonic() + wait
@@ -146,7 +146,7 @@ class _Patience:
 
 
 def _remove_unsigned(path: Path) -> None:
-    """Remove a lock that nobody has signed; of many who try, one does it, and not to a new one."""
+    """Remove a lock that no process has signed; of many who try, one does, and never a new one."""
     with flocked(path) as is_ours:
         if is_ours and os.stat(path).st_size == 0:
             path.unlink()
@@ -166,13 +166,13 @@ def flocked(folder: Path, *, shared: bool = False, wait: float = 0.0) -> Iterato
     """Try to lock a folder, or a file, for as long as the context, or the process, lasts.
 
     Args:
-        folder: what has the name now; it may get another one meanwhile.
+        folder: the path; the folder may be renamed meanwhile.
         shared: whether others may share the lock.
         wait: seconds to wait for others.
 
     Yields:
-        Whether the lock is ours: False where another has it, or the folder has gone; None where
-        nobody can tell (no right to read it, a file system without locks, Windows).
+        True where the lock is ours; False where another process has it, or the folder is gone;
+        None where that is unknown (no right to read it, a file system without locks, Windows).
     """
     is_held = None
     with ExitStack() as stack:

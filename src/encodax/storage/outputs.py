@@ -1,19 +1,19 @@
-"""What Encodax writes, and what may be removed of it: all that deletes or replaces comes here.
+"""Writing, replacing and deleting of files and folders: all of Encodax's deletions are done here.
 
-Only names that Encodax gives, and folders that it has marked, are its own. All else is foreign: it
-stays as it is, links and modes included, or the work is refused before it begins.
+Only names that Encodax gives, and folders that it has marked, are its own. Everything else is
+foreign: it stays as it is, links and modes included, or the work is refused before it begins.
 
 A directory is replaced in one of two ways:
 
-- *exchanged*: the new one is made beside it, gets links to what is foreign, and the two names
-  change places in one step;
-- *in place*, where a mount point, the rights of the parent or the file system forbid that: the new
-  files are made in a folder inside, and renamed one by one, while `.encodax-replacing` says what is
-  left to do. Whoever comes after a kill does it (`finish_replacing`).
+- *exchanged*: the new one is made next to it, gets links to the foreign files, and the two names
+  are swapped in one step;
+- *in place*, where a mount point, the rights of the parent or the file system prevent that: the new
+  files are made in a folder inside, and renamed one by one, while `.encodax-replacing` lists the
+  remaining work. After a kill, the next process finishes it (`finish_replacing`).
 
 A directory has one writer at a time (`locks.held`), and the folder in which it works is locked as
-long as its process lives (`locks.flocked`). What nobody has was left by one that was killed, and
-goes.
+long as its process lives (`locks.flocked`). A work folder that no process has locked was left by
+a killed writer, and is removed.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from encodax.errors import EncodaxError
 from encodax.storage import locks
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
-"""New files of a model may be read by those who could read the first of these that was there."""
+"""Configuration files; new files of a model get the mode of the first of these that exists."""
 REPLACING = ".encodax-replacing"
-"""Stands in a directory while its files are replaced one by one, and says what is left to do."""
+"""File that lists the remaining work while a directory's files are replaced one by one."""
 MOST_LINKS = 10_000
-"""Foreign files that are linked into a new directory; where there are more, it is done in place."""
+"""Largest number of foreign files linked into a new directory; beyond it, replace in place."""
 LONGEST_NAME = 255 - len(f".{locks.SUFFIX}")
-"""Bytes of the name of a directory: file systems take 255, and its lock has that and more."""
+"""Largest number of bytes of a directory's name: file systems take 255, and its lock adds some."""
 
 Names = Callable[[str], bool]
-"""Whether a name, relative to a directory, is one that goes."""
+"""Predicate: True for a name, relative to a directory, that is removed."""
 
 
 def write_directory(
@@ -57,17 +57,17 @@ def write_directory(
     overwrite: bool = False,
     replaces: Collection[str] = (),
 ) -> None:
-    """Write a directory whole or not at all: whoever is killed leaves the old one or the new one.
+    """Write a directory whole or not at all: a killed process leaves the old one or the new one.
 
-    What is foreign in a directory that is overwritten stays as it is, and files that are replaced
-    keep their modes.
+    Foreign files in a directory that is overwritten stay as they are, and replaced files keep their
+    modes.
 
     Args:
-        target: the directory to make; where it is a link, what it points to is replaced.
-        write: writes the new files into the directory it is given.
-        overwrite: whether `target` may exist already with something in it.
-        replaces: patterns of files in `target` that go, though nothing new has the name; each part
-            of a path has its own (`*_Pooling/config.json`).
+        target: the directory to make; where it is a link, its target is replaced.
+        write: function that writes the new files into the directory it is given.
+        overwrite: whether `target` may exist already and not be empty.
+        replaces: patterns of files in `target` to remove even without a new file of that name; each
+            part of a path has its own pattern (`*_Pooling/config.json`).
 
     Raises:
         EncodaxError: `target` exists, or something cannot be written (a full disk).
@@ -94,17 +94,17 @@ UNCHANGED = "what was there is unchanged"
 
 
 def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ()) -> None:
-    """Refuse a place where something stands that is not to be replaced.
+    """Refuse a target with contents that must not be replaced.
 
     Args:
         target: the directory to write.
-        overwrite: whether it may hold something.
-        replaces: patterns of the files that will be written or go.
+        overwrite: whether it may have contents.
+        replaces: patterns of the files that will be written or removed.
 
     Raises:
-        EncodaxError: `target` is a file, or a directory that holds something without `overwrite`,
-            or the one we are in, which cannot be replaced under our feet; or something else has the
-            name of a file or a folder that is to be replaced.
+        EncodaxError: `target` is a file, or a directory with contents without `overwrite`, or the
+            current directory, which cannot be replaced while in use; or something else has the name
+            of a file or a folder to be replaced.
     """
     _check_no_file(target)
     check_not_here(target)
@@ -127,17 +127,17 @@ def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ())
 
 
 def check_not_here(target: Path) -> None:
-    """Refuse the directory we are in, or one above it: it cannot be replaced under our feet.
+    """Refuse the current directory, or one above it: it cannot be replaced while in use.
 
     Raises:
-        EncodaxError: it is that, whatever the disk holds.
+        EncodaxError: it is one of these, whatever the disk holds.
     """
     if Path.cwd().is_relative_to(target.resolve()):
         raise EncodaxError(f"{target} is where this runs; choose another place")
 
 
 def check_name(target: Path) -> None:
-    """Refuse a directory beside which nothing could stand that has its name and an ending.
+    """Refuse a directory whose name is too long to be extended for the files next to it.
 
     Raises:
         EncodaxError: its name is too long.
@@ -151,10 +151,10 @@ def check_name(target: Path) -> None:
 
 
 def beside(place: Path, ending: str) -> Path:
-    """The path beside a directory to write that is called as it is, and ends so.
+    """Return the path next to a directory with its name and `ending` added.
 
     Raises:
-        EncodaxError: see `check_not_here`: of such a one there may be no name.
+        EncodaxError: as in `check_not_here`: such a directory may have no name.
     """
     check_not_here(place)
     named = place if place.name not in ("", "..") else place.resolve()
@@ -171,24 +171,24 @@ def _in_the_way(path: Path) -> EncodaxError:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse what is in the way of a folder; where nothing stands, it can be made.
+    """Refuse a path where no folder can be: nothing there is fine, it can be made.
 
     Raises:
-        EncodaxError: a file, a pipe or a link to nothing is there.
+        EncodaxError: there is a file, a pipe or a broken link.
     """
     if os.path.lexists(path) and not path.is_dir():
         raise _in_the_way(path)
 
 
 def check_writable(target: Path, way_out: str = "choose another place") -> None:
-    """Refuse a directory that could not be written, before any work is done for it.
+    """Refuse a directory that cannot be written, before any work is done for it.
 
     Args:
         target: the directory; it need not exist.
-        way_out: what the caller can do then.
+        way_out: advice to the caller in the error.
 
     Raises:
-        EncodaxError: nothing can be made in it, or where it is to be made.
+        EncodaxError: nothing can be created in it, or in the folder where it is to be created.
     """
     try:
         _check_no_file(target)
@@ -206,9 +206,9 @@ def check_writable(target: Path, way_out: str = "choose another place") -> None:
 
 @contextmanager
 def open_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
-    """A file of ours to write, which is there whole or not at all, with the mode that it had.
+    """Open a file of Encodax to write, whole or not at all, with the mode of the old file.
 
-    A link of its name is replaced, and what it points to stays as it is.
+    A link with its name is replaced, and the link's target stays as it is.
 
     Raises:
         OSError: it cannot be written.
@@ -227,7 +227,7 @@ def open_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 
 @contextmanager
 def unfinished_file(place: Path) -> Iterator[Path]:
-    """A new file to write beside a place, locked as long as this lasts and its process lives.
+    """Create a temporary file next to a path, locked until the context or its process ends.
 
     Raises:
         OSError: it cannot be made.
@@ -236,14 +236,14 @@ def unfinished_file(place: Path) -> Iterator[Path]:
         stage = place.with_name(unfinished_name(place.name))
         stage.touch()
         with locks.flocked(stage, wait=locks.READ_SECONDS) as is_held:
-            if is_held is not False:  # else another has taken it for left, as it had no lock yet
+            if is_held is not False:  # else another process took it before it was locked
                 yield stage
                 return
 
 
 def left_unfinished(place: Path) -> Iterator[Path]:
-    """What writers have left of a file that were killed, each locked; not what is being written."""
-    with suppress(OSError):  # whose folder may not be listed
+    """Yield temporary files of a path left by killed writers, each locked; not those in use."""
+    with suppress(OSError):  # the folder may not be listable
         for name in sorted(os.listdir(place.parent)):
             path = place.with_name(name)
             if is_unfinished(name, place.name) and path.is_file() and not path.is_symlink():
@@ -253,22 +253,22 @@ def left_unfinished(place: Path) -> Iterator[Path]:
 
 
 def take_mode(new: Path, old: Path) -> None:
-    """Give a file the mode, and where we may the owner, of the one that it will replace."""
+    """Give a file the mode, and where allowed the owner, of the file that it will replace."""
     if not old.is_file() or old.is_symlink():
         return
     found = old.stat()
     for owner in (found.st_uid, -1):
-        with suppress(OSError):  # a user gives nothing away, but may be of the group
+        with suppress(OSError):  # users may not change the owner, but perhaps the group
             os.chown(new, owner, found.st_gid)
             break
     new.chmod(stat.S_IMODE(found.st_mode))
 
 
 def remove_folder(folder: Path, way_out: str) -> None:
-    """Remove a folder of ours with all that is in it.
+    """Remove a folder of Encodax with all its contents.
 
     Raises:
-        EncodaxError: something of it cannot be removed.
+        EncodaxError: something in it cannot be removed.
     """
     try:
         shutil.rmtree(folder)
@@ -279,7 +279,7 @@ def remove_folder(folder: Path, way_out: str) -> None:
 
 
 def remove_files(folder: Path, own: re.Pattern[str]) -> None:
-    """Remove the files of a folder that have one of our names; links and all else stay.
+    """Remove the files of a folder whose names match `own`; links and all else stay.
 
     Raises:
         OSError: one cannot be removed.
@@ -289,35 +289,35 @@ def remove_files(folder: Path, own: re.Pattern[str]) -> None:
             path.unlink()
 
 
-# Names that are ours.
+# Names that Encodax gives.
 
 
 def unfinished_name(name: str = "encodax") -> str:
-    """Return a name that nothing else has, for what is not finished."""
+    """Return a unique name for an unfinished file or folder."""
     return f".{_short(name)}.{uuid.uuid4().hex}.partial"
 
 
 def _short(name: str) -> str:
-    """A name, or of a long one, to which nothing could be added, a digest and its end."""
+    """Return the name, or for one too long to extend, its digest and its last characters."""
     whole = os.fsencode(name)
     return name if len(whole) < 200 else hashlib.sha256(whole).hexdigest() + name[-8:]
 
 
 def is_ours(name: str) -> bool:
-    """Whether a name in a directory is that of its lock, or of what is not finished there."""
+    """Return True for a name in a directory of its lock, or of an unfinished file of Encodax."""
     return name == locks.SUFFIX or is_unfinished(name, "encodax")
 
 
 def is_unfinished(name: str, of: str) -> bool:
-    """Whether a name is one that Encodax gives to what will be called `of`, before it is whole."""
+    """Return True for a name that Encodax gives to an unfinished file that will be called `of`."""
     return finished_name(name) == _short(of)
 
 
 def finished_name(name: str) -> str | None:
-    """What will be called otherwise once it is whole, or its end if that is long; None for others.
+    """Return the name that an unfinished file will have, shortened if long; None for others.
 
     Args:
-        name: as `unfinished_name` gives one.
+        name: name made by `unfinished_name`.
     """
     found = _UNFINISHED.fullmatch(name)
     return None if found is None else found[1]
@@ -333,7 +333,7 @@ def _matches(patterns: Collection[str], name: str) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(patterns: tuple[str, ...]) -> dict[int, re.Pattern[str]]:
-    """By how many folders deep they reach."""
+    """Return the patterns compiled, by the number of folders in them."""
     by_depth: dict[int, list[str]] = {}
     for pattern in patterns:
         by_depth.setdefault(pattern.count("/"), []).append(fnmatch.translate(pattern))
@@ -341,7 +341,7 @@ def _compiled(patterns: tuple[str, ...]) -> dict[int, re.Pattern[str]]:
 
 
 def _entries(place: Path, patterns: Collection[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """What stands in a directory under names of these patterns; no link is followed."""
+    """Yield the entries of a directory with names of these patterns; no link is followed."""
     depth = max(_compiled(tuple(patterns)), default=-1)
 
     def below(folder: Path, start: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -352,7 +352,7 @@ def _entries(place: Path, patterns: Collection[str]) -> Iterator[tuple[str, os.D
             if _matches(patterns, name):
                 yield name, entry
             elif name.count("/") < depth and entry.is_dir(follow_symlinks=False):
-                with suppress(PermissionError):  # then nothing of ours is in there
+                with suppress(PermissionError):  # then it holds nothing of Encodax
                     yield from below(Path(entry.path), f"{name}/")
 
     if depth >= 0:
@@ -364,25 +364,25 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _files(folder: Path) -> list[str]:
-    """The files that a writer has made, by their names from the folder."""
+    """Return the files that a writer has made, by their paths relative to the folder."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _folders(names: Iterable[str]) -> list[str]:
-    """The folders in which these files stand, outer ones first."""
+    """Return the folders that contain these files, outer ones first."""
     found = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     return sorted(found - {"."})
 
 
-# The folder in which a writer works.
+# Work folder of a writer.
 
 
 @contextmanager
 def _staged(place: Path) -> Iterator[tuple[Path, int]]:
-    """A new folder to write in, beside a place or else inside it, and the mode of a new folder.
+    """Create a folder to write in, next to a path or else inside it; yield it and its usual mode.
 
-    It is beside where it could be moved there from the inside: no mount point is between them.
+    It is next to the path where it could be moved there from inside: no mount point is between.
     """
     with _made(place) as (stage, mode):
         if stage.parent == place:
@@ -408,23 +408,23 @@ def _made(place: Path) -> Iterator[tuple[Path, int]]:
         mode = stat.S_IMODE(stage.stat().st_mode)
         stage.chmod(0o700)
         with locks.flocked(stage) as is_held:
-            if is_held is not False:  # else another has just swept it away
+            if is_held is not False:  # else another process has just removed it
                 yield stage, mode
                 return
 
 
 def _sweep(place: Path, is_gone: Names) -> None:
-    """Remove what writers of this place left that were killed."""
+    """Remove work folders of this path that killed writers have left."""
     for folder, name in ((place.parent, place.name), (place, "encodax")):
         with suppress(OSError):
             for left in sorted(folder.iterdir()):
                 if is_unfinished(left.name, name) and left.is_dir() and not left.is_symlink():
-                    with suppress(OSError):  # what cannot go does not keep the rest
+                    with suppress(OSError):  # one that cannot be removed does not stop the others
                         _remove_left(left, place, is_gone)
 
 
 def _remove_left(left: Path, place: Path, is_gone: Names) -> None:
-    with locks.flocked(left) as is_left:  # where nobody can tell, it stays
+    with locks.flocked(left) as is_left:  # where that is unknown, it stays
         if is_left and left.suffix == ".old":
             _clear(left, place, is_gone, is_late=True)
         elif is_left:
@@ -432,7 +432,7 @@ def _remove_left(left: Path, place: Path, is_gone: Names) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder of a writer; what is foreign in it are links to what stands elsewhere."""
+    """Remove a folder of a writer; foreign files in it are links to files kept elsewhere."""
     if not os.path.lexists(folder):
         return
     for inner, _, _ in os.walk(folder):  # outer ones first, and no links
@@ -440,7 +440,7 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-# Putting it in its place.
+# Moving the new directory to its path.
 
 
 def _put_in_place(stage: Path, place: Path, mode: int, replaces: Collection[str]) -> None:
@@ -460,14 +460,14 @@ def _put_in_place(stage: Path, place: Path, mode: int, replaces: Collection[str]
         return name in written or _matches(replaces, name)
 
     written = frozenset(new)
-    with locks.flocked(place, wait=locks.READ_SECONDS):  # readers end, and none begins
+    with locks.flocked(place, wait=locks.READ_SECONDS):  # wait for readers, and block new ones
         if stage.parent == place or not _exchanged(stage, place, is_gone):
             gone = [name for name, _ in _entries(place, replaces) if name not in written]
             _replace_in_place(stage, place, new, gone)
 
 
 def _check_parents(place: Path, new: Iterable[str]) -> None:
-    """Refuse to write into a folder that is a link, or over what is no file."""
+    """Refuse to write into a folder that is a link, or over something that is not a file."""
     for folder in _folders(new):
         path = place / folder
         if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
@@ -479,9 +479,9 @@ def _check_parents(place: Path, new: Iterable[str]) -> None:
 
 
 def _take_modes(stage: Path, place: Path, new: Iterable[str], mode: int) -> None:
-    """New files have the mode of those they replace, else of the configuration, else the usual one.
+    """Give new files the mode of those they replace, else of the configuration, else the default.
 
-    Libraries make some of them for their owner alone.
+    Libraries create some files with access only for their owner.
     """
     for name in new:
         path = stage / name
@@ -491,12 +491,12 @@ def _take_modes(stage: Path, place: Path, new: Iterable[str], mode: int) -> None
 
 
 def _exchanged(stage: Path, place: Path, is_gone: Names) -> bool:
-    """Let the new directory and the old one change places; False where it cannot be done."""
+    """Swap the new and the old directory; return False where that cannot be done."""
     try:
         _link_others(place, stage, is_gone)
         _like(place, stage)
         os.utime(stage)
-    except OSError:  # another owner's, unreadable, of another file system, or too many
+    except OSError:  # another owner, unreadable, on another file system, or too many
         return False
     _flush_folders(stage)
     if not _exchange(stage, place):
@@ -504,13 +504,13 @@ def _exchanged(stage: Path, place: Path, is_gone: Names) -> bool:
     _flush(place.parent)
     old = stage.with_suffix(".old")
     stage.rename(old)
-    with suppress(OSError):  # what is left goes with the next save
+    with suppress(OSError):  # the rest is removed by the next save
         _clear(old, place, is_gone)
     return True
 
 
 def _link_others(old: Path, new: Path, is_gone: Names) -> None:
-    """Bring what is foreign into the new directory: links to files, and folders like the old ones.
+    """Bring foreign files into the new directory, as hard links, in folders like the old ones.
 
     Raises:
         OSError: something cannot be brought exactly as it is.
@@ -518,7 +518,7 @@ def _link_others(old: Path, new: Path, is_gone: Names) -> None:
     device, room = old.lstat().st_dev, iter(range(MOST_LINKS))
 
     def bring(folder: Path, start: str) -> bool:
-        """Whether something of it stays: what is foreign, or that it was empty."""
+        """Return True if a folder stays: it has foreign files, or it was empty."""
         with os.scandir(folder) as found:
             entries = list(found)
         stays = not entries
@@ -547,7 +547,7 @@ def _like(old: Path, new: Path) -> None:
     """Give a folder the owner, the mode and the times of another.
 
     Raises:
-        OSError: it may not be given away.
+        OSError: its owner may not be changed.
     """
     found, own = old.stat(), new.stat()
     if (found.st_uid, found.st_gid) != (own.st_uid, own.st_gid):
@@ -556,13 +556,13 @@ def _like(old: Path, new: Path) -> None:
 
 
 def _clear(old: Path, place: Path, is_gone: Names, *, is_late: bool = False) -> None:
-    """Remove a directory that has been replaced, and give back what came into it meanwhile.
+    """Remove a replaced directory, and move files that were added to it meanwhile to the new one.
 
-    What is foreign in it is a link to what stands in the new one, unless it is later than that.
-    Much later (`is_late`) what differs stays where it is: nobody knows which is wanted.
+    Foreign files in it are links to files in the new one, unless they were added later. Much later
+    (`is_late`), files that differ stay where they are: it is unknown which are wanted.
 
     Raises:
-        OSError: something stays.
+        OSError: something cannot be removed.
     """
     for inner, _, _ in os.walk(old):
         os.chmod(inner, 0o700)
@@ -579,7 +579,7 @@ def _clear(old: Path, place: Path, is_gone: Names, *, is_late: bool = False) -> 
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Let two names change places in one step, which Python's `os` cannot; False where none can."""
+    """Swap two names in one step, which Python's `os` cannot do; return False where it fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(first), os.fsencode(second)
     if sys.platform == "linux" and hasattr(libc, "renameat2"):
@@ -592,7 +592,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Wait until it is on the disk, so that a rename is not there before it."""
+    """Wait until a path is on the disk, so that a later rename is not there before it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -602,23 +602,23 @@ def _flush(path: Path) -> None:
 
 def _flush_folders(folder: Path) -> None:
     for inner, _, _ in os.walk(folder, topdown=False):
-        with suppress(PermissionError):  # a foreign one that may not be read
+        with suppress(PermissionError):  # a foreign folder that may not be read
             _flush(Path(inner))
 
 
-# File by file.
+# Replacement file by file.
 
 
 def is_being_replaced(directory: Path) -> bool:
-    """Whether its files are replaced one by one now, or were when their writer was killed."""
+    """Return True if files are being replaced one by one, or a killed writer left them so."""
     return os.path.lexists(directory / REPLACING)
 
 
 def finish_replacing(directory: Path) -> None:
-    """Do what a writer has left that was killed while it replaced a directory file by file.
+    """Finish the work of a writer killed while it replaced a directory file by file.
 
     Raises:
-        EncodaxError: it is at work still, or what it has left cannot be read.
+        EncodaxError: it is still at work, or the list of its work cannot be read.
         OSError: a file cannot be renamed.
     """
     if not is_being_replaced(directory):
@@ -646,7 +646,7 @@ def _replace_in_place(stage: Path, place: Path, new: list[str], gone: list[str])
         journal = {"stage": inner.name, "put": new, "remove": gone}
         begun.write_text(json.dumps(journal), encoding="utf-8")
         _flush(begun)
-        begun.rename(place / REPLACING)  # from here on the new files count, wherever they stand
+        begun.rename(place / REPLACING)  # from here on the new files count, wherever they are
         _flush(place)
         _replace_files(place)
     finally:
@@ -667,14 +667,14 @@ def _replace_files(place: Path) -> None:
         if (place / folder).is_dir():
             _flush(place / folder)
     for folder in _folders(journal["remove"])[::-1]:
-        with suppress(OSError):  # something foreign is in it
+        with suppress(OSError):  # it has foreign contents
             (place / folder).rmdir()
     (place / REPLACING).unlink()
     _discard(stage)
 
 
 def _journal(place: Path) -> dict[str, Any]:
-    """What is left to do, which names nothing outside of the directory."""
+    """Return the list of remaining work, which names nothing outside of the directory."""
     path = place / REPLACING
     if path.is_symlink() or not path.is_file():
         raise _damaged(path)

@@ -1,4 +1,4 @@
-"""Paths of one command: nothing that it writes may be, hold or lie in what it reads."""
+"""Paths of one command: an output may not be, contain or lie in an input."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from encodax.errors import EncodaxError
 
 Named = Mapping[str, Path | str | Sequence[Path | str] | None]
-"""Option -> its paths; None and what does not exist are left out."""
+"""Option -> its paths; None and nonexistent paths are left out."""
 
 
 def check_apart(written: Named, read: Named) -> None:
     """Refuse outputs that overlap with an input, or with one another.
 
-    Links are followed, so that another name of the same place is no way round.
+    Links are followed, so that another name of the same place does not evade the check.
 
     Args:
-        written: what the command writes, by option.
-        read: what it reads, by option; of paths that do not exist, such as ids of the hub, nothing
-            is lost.
+        written: outputs of the command, by option.
+        read: inputs, by option; those that do not exist, such as ids of the hub, cannot be
+            overwritten.
 
     Raises:
-        EncodaxError: names both.
+        EncodaxError: two paths overlap; the message names both.
     """
     outputs = [(name, path) for name, paths in written.items() for path in _paths(paths)]
     inputs = [(name, path) for name, paths in read.items() for path in _paths(paths)]
@@ -46,7 +46,7 @@ def _paths(paths: Path | str | Sequence[Path | str] | None) -> list[Path]:
 
 
 def _relation(first: Path, second: Path) -> str | None:
-    """How two paths overlap, in words; None where they do not."""
+    """Return in words how two paths overlap; None where they do not."""
     is_in, holds = is_within(first, second), is_within(second, first)
     if is_in and holds:
         return "is the same as"
@@ -54,7 +54,7 @@ def _relation(first: Path, second: Path) -> str | None:
 
 
 def is_within(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or in it, whatever their names; neither needs to exist."""
+    """Return True if a path is a folder or in it, whatever their names; neither must exist."""
     place, above = path.resolve(), folder.resolve()
     if place.is_relative_to(above):
         return True

@@ -1,9 +1,9 @@
-"""One consistent reading of a directory that another process may be replacing.
+"""Consistent reading of a directory that another process may be replacing.
 
-A reader shares a lock on the directory itself (`locks.flocked`), for which our own writers wait a
-moment. Whatever writes without it is noticed, as files change when they are written, and the
-directory is read again. What a writer has left that was killed while it replaced files one by one
-is done first, by whoever may write there.
+A reader shares a lock on the directory itself (`locks.flocked`), for which Encodax's writers wait a
+moment. Changes by writers without the lock are noticed, as files change when they are written, and
+the directory is read again. Work left by a writer that was killed while it replaced files one by
+one is finished first, by any process that may write there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from encodax.errors import EncodaxError
 from encodax.storage import locks, outputs
 
 ENDINGS = (".json", ".safetensors", ".txt", ".model", ".spm")
-"""Of the files that a model is read from; others, such as the log of a run, may grow meanwhile."""
+"""Endings of the files that a model is read from; others, such as logs, may grow meanwhile."""
 WAITS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, *7 * (1.0,))
 """Seconds between attempts."""
 
@@ -33,16 +33,16 @@ _held: ContextVar[tuple[Path, ...]] = ContextVar("directories that are being rea
 def whole(directory: Path, read: Callable[[], Result]) -> Result:
     """Read a directory as it was at one time, before or after it was replaced.
 
-    What was read while it changed is thrown away, errors too, and read again. Inside the reading
-    of a directory, another of it or of a folder in it is a plain call.
+    Results and errors of a reading during which it changed are discarded, and it is read again.
+    While a directory is being read, a nested call for it or for a folder in it just calls `read`.
 
     Args:
-        directory: what is read.
-        read: reads it.
+        directory: the directory.
+        read: function that reads it.
 
     Raises:
-        EncodaxError: it was never at rest, or is half replaced and may not be written; or what
-            `read` raises when it was at rest.
+        EncodaxError: it kept changing, or is half replaced and may not be written; or the error of
+            `read` when it did not change.
     """
     place = Path(os.path.abspath(directory))
     held = _held.get()
@@ -75,7 +75,7 @@ def whole(directory: Path, read: Callable[[], Result]) -> Result:
 
 
 def _finish(place: Path) -> EncodaxError | None:
-    """Do what a killed writer of a directory has left, where we may; what stands against it."""
+    """Finish the work of a killed writer, where we may; return the error that prevents it."""
     if not outputs.is_being_replaced(place):
         return None
     if not locks.may_be_written(place):
@@ -97,11 +97,11 @@ def _finish(place: Path) -> EncodaxError | None:
 
 
 def state_of(directory: Path) -> State:
-    """What differs when a model's files do: name, size, and when content and entry changed.
+    """Return a state that differs when a model's files do: names, sizes and times of change.
 
-    Of the directory and of the folders in it. Links count, on the way there too, and so does what
-    they lead to, as the hub's cache has them. The time at which an entry changed cannot be set
-    back; the numbers of inodes are used again.
+    It covers the directory and the folders in it. Links count, also on the way there, and so do
+    their targets, as in the hub's cache. The time at which an entry changed cannot be set back;
+    the numbers of inodes are reused.
     """
     found = [
         _seen(path, os.lstat(path)) for path in (directory, *directory.parents) if path.is_symlink()

@@ -1,1 +1,1 @@
-"""Text to token ids and back, for every tokenizer that a model directory may have."""
+"""Tokenizers: from text to token ids and back, for all that a model directory may have."""

@@ -1,7 +1,7 @@
-"""The tokenizer's files of a model directory: what they hold, and what became of each key.
+"""Tokenizer files of a model directory: their contents, and the use of each key.
 
-Which tokenizer they make, with the classes of transformers, is in `published_classes.py`. No code
-of a directory is ever run.
+The tokenizer they make, with the classes of transformers, is in `published_classes.py`. No code of
+a directory is ever run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from encodax.storage.json_files import (
 Token = tuple[str, int]
 """A token and its id."""
 Named = str | AddedToken | None
-"""A special token, as the files name it; None where they say that there is none."""
+"""Special token, as the files name it; None where they say that there is none."""
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -47,7 +47,7 @@ ROBERTA_TOKENS = {
     "cls_token": "<s>",
     "mask_token": "<mask>",
 }
-"""RoBERTa's special tokens. As in transformers, what stands between two texts has two roles."""
+"""RoBERTa's special tokens. As in transformers, the token between two texts has two roles."""
 
 ESM_TOKENS = {
     "eos_token": "<eos>",
@@ -96,7 +96,8 @@ CARRIED_FILES = (
     MERGES_FILE,
     *SENTENCEPIECE_FILES,
 )
-"""What transformers' tokenizers read besides `tokenizer.json`: kept from load to save."""
+"""Files that transformers' tokenizers read in addition to `tokenizer.json`: kept from load to
+save."""
 FOREIGN_FILES = (
     "chat_template.json",
     "additional_chat_templates/*.jinja",
@@ -108,8 +109,8 @@ FOREIGN_FILES = (
     "bpe.codes",
     "normalizer.json",
 )
-"""What transformers' tokenizers of other families read: never written here, and never left beside
-another tokenizer."""
+"""Files of transformers' tokenizers of other families: never written here, and never left
+together with another tokenizer."""
 
 UNREAD = "the tokenizer's class does not read it"
 CHAT = "it is of chats"
@@ -169,7 +170,7 @@ REFUSED = (
     "tokenizer_object", "tokenizer_padding", "tokenizer_truncation", "vocab",
     "_json_padding", "_json_truncation", "_spm_precompiled_charsmap",
 )  # fmt: skip
-"""Keys that put other things in the place of the directory's files."""
+"""Keys that replace the directory's files by other contents."""
 METHODS = (
     "add_special_tokens", "add_tokens", "apply_chat_template", "batch_decode",
     "clean_up_tokenization", "convert_ids_to_tokens", "convert_tokens_to_ids",
@@ -177,11 +178,11 @@ METHODS = (
     "get_chat_template", "get_special_tokens_mask", "get_vocab", "num_special_tokens_to_add", "pad",
     "push_to_hub", "save_pretrained", "save_vocabulary", "tokenize",
 )  # fmt: skip
-"""Keys that transformers refuses: they have the names of its tokenizers' methods."""
+"""Keys that transformers refuses: names of methods of its tokenizers."""
 
 
 def frame(begin: Token | None, end: Token) -> processors.PostProcessor:
-    """Put a token before each text or pair, where there is one for it, and one after each text."""
+    """Return a processor: `begin`, if any, before each text or pair, and `end` after each text."""
     first = f"{begin[0]} " if begin else ""
     return processors.TemplateProcessing(
         single=f"{first}$A {end[0]}",
@@ -191,7 +192,7 @@ def frame(begin: Token | None, end: Token) -> processors.PostProcessor:
 
 
 class TokenizerFiles:
-    """The tokenizer's files of a model directory, as bytes, and the keys that were read of them."""
+    """Tokenizer files of a model directory, as bytes, with a record of the keys that were read."""
 
     def __init__(self, path: Path):
         names = (TOKENIZER_FILE, MODEL_CONFIG_FILE, *CARRIED_FILES)
@@ -202,54 +203,54 @@ class TokenizerFiles:
         self.content = self.settings(TOKENIZER_FILE)
         self.token_map = self.settings(SPECIAL_TOKENS_FILE)
         self.model = self.settings(MODEL_CONFIG_FILE).plain()
-        # As in transformers, the map is of old: it counts unless the configuration lists tokens.
+        # As in transformers, the older map counts unless the configuration lists tokens.
         self._map_counts = "added_tokens_decoder" not in self.config
 
     def carried_files(self) -> dict[str, bytes]:
-        """What is kept from load to save."""
+        """Return the files that are kept from load to save."""
         kept = (TOKENIZER_FILE, *CARRIED_FILES)
         return {name: self.files[name] for name in kept if name in self.files}
 
     def text(self, name: str) -> str:
-        """What a file says, as UTF-8."""
+        """Return the text of a UTF-8 file."""
         try:
             return self.files[name].decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise EncodaxError(f"{self.path / name} is not UTF-8: {error}") from error
 
     def json_object(self, name: str) -> dict[str, Any]:
-        """What a JSON file holds; nothing where there is no file."""
+        """Return the contents of a JSON file; an empty object where there is no file."""
         if name not in self.files:
             return {}
         found: dict[str, Any] = json_files.parse(self.text(name).encode(), self.path / name)
         return found
 
     def settings(self, name: str) -> Settings:
-        """The same, with the keys that are read noted."""
+        """Return the contents of a JSON file, with a record of the keys that are read."""
         return Settings(self.json_object(name), where=self.path / name)
 
     def family(self, model_type: str | None) -> str:
-        """Whose tokenizer it is, in words: RobertaTokenizerFast is of `roberta`."""
+        """Return the tokenizer's family in words: `roberta` for RobertaTokenizerFast."""
         if named := self.named_class():
             return named.removesuffix("Fast").removesuffix("Tokenizer").lower()
         return str(model_type or self.model.get("model_type"))
 
     def named_class(self) -> str | None:
-        """The class that the files name."""
+        """Return the class that the files name."""
         named = self.config.get("tokenizer_class") or self.model.get("tokenizer_class")
         return str(named) if named else None
 
     def argument(self, key: str, default: Any = None) -> Any:
-        """What the tokenizer's class is given under a name: the map of old wins where it counts."""
+        """Return an argument of the tokenizer's class; the older map wins where it counts."""
         if self._map_counts and key in self.token_map:
             return self.token_map[key]
         return self.config.get(key, default)
 
     def flag(self, key: str, default: bool) -> bool:
-        """An argument that is on or off.
+        """Return a boolean argument.
 
         Raises:
-            EncodaxError: it is neither.
+            EncodaxError: it is neither true nor false.
         """
         value = self.argument(key, default)
         if not isinstance(value, bool):
@@ -257,7 +258,7 @@ class TokenizerFiles:
         return value
 
     def named_tokens(self) -> dict[str, Named]:
-        """The special tokens that the files name: by role, those with a usual role first."""
+        """Return the special tokens that the files name: by role, usual roles first."""
         given = [*self.config, *(self.token_map if self._map_counts else ())]
         roles = [role for role in ROLES if role in given]
         others = sorted({key for key in given if key.endswith("_token")} - {*ROLES, *SWITCHES})
@@ -268,7 +269,7 @@ class TokenizerFiles:
         return named
 
     def extra_tokens(self) -> list[Named] | None:
-        """Special tokens that have no role; None where no file says which."""
+        """Return special tokens that have no role; None where no file lists any."""
         old, new = "additional_special_tokens", "extra_special_tokens"
         found = self.config.get(new) or self.config.get(old) or self.config.get(new)
         if self._map_counts:
@@ -292,15 +293,15 @@ class TokenizerFiles:
         raise EncodaxError(f"{self.path}: {role} = {shown(value)} is no token")
 
     def added_token(self, flags: Any) -> AddedToken:
-        """A token and how it is matched: `{"content": "[MASK]", "lstrip": true}`."""
+        """Return a token and how it is matched: `{"content": "[MASK]", "lstrip": true}`."""
         with library_errors(f"{self.path}: {shown(flags)} is no token"):
             return AddedToken(**{key: flags[key] for key in flags if key not in ("__type", "id")})
 
     def added_tokens(self) -> dict[int, AddedToken]:
-        """The tokens that the files add to the vocabulary, or match in their own way, by id.
+        """Return the tokens that the files add to the vocabulary, or match specially, by id.
 
         Raises:
-            EncodaxError: an id is no number, or a token none.
+            EncodaxError: an id is not a number, or a token is not one.
         """
         listed: Any
         if not self._map_counts:
@@ -338,7 +339,7 @@ class TokenizerFiles:
         """Account for the keys of every file, once all has been read.
 
         Raises:
-            EncodaxError: a key puts other things in the place of the files, or has a name that
+            EncodaxError: a key replaces the directory's files by other contents, or has a name that
                 transformers refuses.
         """
         for key, value in self.config.plain().items():
@@ -367,20 +368,20 @@ class TokenizerFiles:
 
 
 SWITCHES = ("add_bos_token", "add_eos_token")
-"""Keys that end as the names of special tokens do, and name none."""
+"""Keys that end like names of special tokens, but name none."""
 MADE_ANEW = "the tokenizer's class makes it anew of the vocabulary and tokenizer_config.json"
 
 
 def text_of(token: str | AddedToken) -> str:
-    """The characters of a special token."""
+    """Return the characters of a special token."""
     return token if isinstance(token, str) else str(token.content)
 
 
 def _read(path: Path) -> bytes | None:
-    """A file's bytes, or None where there is none.
+    """Return a file's bytes, or None where there is none.
 
     Raises:
-        EncodaxError: it is a link out of its directory, no file, or cannot be read.
+        EncodaxError: it is a link out of its directory, not a file, or cannot be read.
     """
     try:
         if not is_there(path):
@@ -397,11 +398,11 @@ def _read(path: Path) -> bytes | None:
 
 
 MOST_IDS = 2**31
-"""Ids are below it: batches hold them in 32 bits."""
+"""Number above every id: batches hold ids in 32 bits."""
 
 
 def check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:
-    """Refuse an id that two tokens have, or that is none."""
+    """Refuse an id that two tokens share, or that is out of range."""
     tokens: dict[int, str] = {}
     for token, index in vocabulary.items():
         if not 0 <= index < MOST_IDS:
@@ -411,7 +412,7 @@ def check_ids(path: Path, vocabulary: Mapping[str, int]) -> None:
 
 
 def json_vocabulary(source: TokenizerFiles) -> dict[str, int]:
-    """`vocab.json`: every token and its id."""
+    """Read `vocab.json`: every token and its id."""
     vocabulary = source.json_object(BPE_VOCABULARY_FILE)
     for token, index in vocabulary.items():
         if type(index) is not int or index < 0:

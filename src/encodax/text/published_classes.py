@@ -1,8 +1,9 @@
-"""The tokenizer classes of transformers: which one a directory has, and what it makes of its files.
+"""Tokenizer classes of transformers: the class of a directory, and the tokenizer it makes.
 
-A class of `CLASSES` takes the vocabulary alone of `tokenizer.json`, or of vocabulary files, and
-makes the rest anew by `tokenizer_config.json`: there the configuration wins. For any other class
-`tokenizer.json` says all. Written from what `AutoTokenizer` of transformers 5.23 does.
+A class of `CLASSES` takes only the vocabulary of `tokenizer.json`, or of vocabulary files, and
+builds the rest from `tokenizer_config.json`: there the configuration wins. For any other class
+`tokenizer.json` decides everything. Written from the behaviour of `AutoTokenizer` of transformers
+5.23.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ from encodax.text.published import (
 )
 
 BACKEND = "TokenizersBackend"
-"""The class for which `tokenizer.json` says all."""
+"""Class for which `tokenizer.json` decides everything."""
 CUT_IN_PYTHON = frozenset({"EsmTokenizer"})
-"""Classes whose pairs transformers cuts itself: the first text then keeps the odd token."""
+"""Classes whose pairs transformers cuts itself: the first text then keeps an odd token."""
 OF_MODELS = {
     "albert": "AlbertTokenizer",
     "bart": "RobertaTokenizer",
@@ -72,7 +73,7 @@ OF_MODELS = {
     "xlm-roberta": "XLMRobertaTokenizer",
     "xlm-roberta-xl": BACKEND,
 }
-"""The class of a `model_type`, where no file names one."""
+"""Class of each `model_type`, where no file names one."""
 ALIASES = {
     "BartTokenizer": "RobertaTokenizer",
     "ElectraTokenizer": "BertTokenizer",
@@ -82,64 +83,67 @@ ALIASES = {
     "SqueezeBertTokenizer": "BertTokenizer",
     **dict.fromkeys(("PreTrainedTokenizer", "PreTrainedTokenizerFast", "BloomTokenizer"), BACKEND),
 }
-"""Other names of a class."""
+"""Other names of classes."""
 WITHOUT_TOKENIZER_FILE = (
     "Bartpho", "BertGeneration", "BertJapanese", "Bertweet", "BioGpt", "BlenderbotSmall",
     "ByT5", "CTRL", "Canine", "CpmAnt", "FSMT", "Flaubert", "GPTNeoXJapanese", "GPTSw3",
     "M2M100", "Mgpstr", "MyT5", "PLBart", "Perceiver", "Phobert", "ProphetNet", "RoCBert",
     "Siglip", "Speech2Text", "SpeechT5", "Tapas", "XLM",
 )  # fmt: skip
-"""Classes (without `Tokenizer`) that are of Python, and do not read `tokenizer.json`."""
+"""Classes (without `Tokenizer`) written in Python, which do not read `tokenizer.json`."""
 SWITCHES = (
     "add_prefix_space", "do_lower_case", "do_remove_accents", "keep_accents", "remove_space",
     "split_by_punct", "strip_accents", "tokenize_chinese_chars", "trim_offsets",
 )  # fmt: skip
-"""Keys by which classes make a tokenizer anew."""
+"""Keys of `tokenizer_config.json` by which classes build a tokenizer."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a class takes of `tokenizer.json`, or of vocabulary files."""
+    """Vocabulary that a class takes from `tokenizer.json` or from vocabulary files."""
 
     tokens: Any
     """Token -> id; of a unigram model, [(piece, score), ...] in the order of their ids."""
     merges: list[tuple[str, str]]
     charsmap: bytes | None = None
-    """How SentencePiece normalizes."""
+    """Map of SentencePiece's normalization."""
 
 
 @dataclass(frozen=True)
 class TokenizerClass:
-    """How a class of transformers makes a tokenizer."""
+    """Tokenizer class of transformers: how it makes a tokenizer."""
 
     special_tokens: Mapping[str, str | Mapping[str, Any]]
-    """Those it has where no file names any, by role: a token, or how it is matched too."""
+    """Default special tokens, by role: a token, or a token and how it is matched."""
     make: Callable[[TokenizerFiles, Vocabulary, Mapping[str, str]], tokenizers.Tokenizer]
-    """Makes the tokenizer of the vocabulary and its special tokens, without a frame."""
+    """Function that makes the tokenizer from the vocabulary and its special tokens, without those
+    around a text."""
     processor: Callable[[TokenizerFiles, Token, Token], processors.PostProcessor | None]
-    """Puts a token before a text and one after it; None leaves what `tokenizer.json` has."""
+    """Function for the processor that puts a token before a text and one after it; None keeps that
+    of `tokenizer.json`."""
     frame: tuple[str, str] = ("cls_token", "sep_token")
-    """The roles of these two."""
+    """Roles of these two tokens."""
     files: tuple[str, ...] = ()
-    """The vocabulary files of which it can be made."""
+    """Vocabulary files that it can be made from."""
     read: Callable[[TokenizerFiles], Vocabulary] | None = None
-    """Reads them."""
+    """Function that reads these files."""
     extra_tokens: Callable[[TokenizerFiles], list[Named]] = lambda source: (
         source.extra_tokens() or []
     )
-    """Its special tokens without a role."""
+    """Function that returns its special tokens without a role."""
     has_types: bool = False
-    """Whether it tells the texts of a pair apart, where no file says which inputs there are."""
+    """Whether it gives token types that tell the texts of a pair apart, where no file lists the
+    model's inputs."""
     reads_tokenizer_file: bool = True
 
 
 def class_of(source: TokenizerFiles, model_type: str | None) -> str:
-    """The class that reads a directory, of a model of that type."""
+    """Return the class that reads a directory of a model of type `model_type`."""
     return class_named(source.named_class(), source.model.get("model_type") or model_type)
 
 
 def class_named(named: str | None, model_type: object) -> str:
-    """The class of a name in the files, or without one, of a model of that type."""
+    """Return the class by its name in the files, or without one by the model's type."""
     registered = OF_MODELS.get(str(model_type))
     if named is None or registered == BACKEND:
         return registered or BACKEND
@@ -148,7 +152,7 @@ def class_named(named: str | None, model_type: object) -> str:
 
 
 def has_types(source: TokenizerFiles, class_name: str) -> bool:
-    """Whether the model is told the texts of a pair apart."""
+    """Return whether the model gets token types that tell the texts of a pair apart."""
     known = CLASSES.get(class_name)
     default = ["token_type_ids"] if known is not None and known.has_types else []
     inputs = source.argument("model_input_names", default)
@@ -158,7 +162,7 @@ def has_types(source: TokenizerFiles, class_name: str) -> bool:
 
 
 def special_tokens(source: TokenizerFiles, class_name: str) -> dict[str, Named]:
-    """Special tokens by role: those that the files name, and the class's own."""
+    """Return special tokens by role: those that the files name, and the class's defaults."""
     known = CLASSES.get(class_name)
     given = known.special_tokens if known is not None else {}
     own: dict[str, Named] = {
@@ -181,24 +185,24 @@ def special_tokens(source: TokenizerFiles, class_name: str) -> dict[str, Named]:
 
 
 def _place_of_role(role: str) -> int:
-    """Roles stand in the order of transformers, then those that are of one model."""
+    """Return the place of a role: in transformers' order, then roles of single models."""
     return ROLES.index(role) if role in ROLES else len(ROLES)
 
 
 def build(
     source: TokenizerFiles, class_name: str, family: str, rows: int | None
 ) -> tokenizers.Tokenizer:
-    """The tokenizer that transformers makes of a directory.
+    """Return the tokenizer that transformers makes of a directory.
 
     Args:
-        source: its files.
-        class_name: the class that reads them.
-        family: what an error calls it.
-        rows: rows of the model's table, where it is known.
+        source: files of the directory.
+        class_name: class that reads them.
+        family: name of the family in error messages.
+        rows: rows of the model's token table, where it is known.
 
     Raises:
-        EncodaxError: a file is missing or broken, or the class is not known here and the files may
-            mean something else to it.
+        EncodaxError: a file is missing or broken, or the class is unknown here and may read the
+            files differently.
     """
     known = CLASSES.get(class_name)
     if TOKENIZER_FILE not in source.files:
@@ -225,7 +229,7 @@ OF_THE_LIBRARY = ("normalizer", "pre_tokenizer", "model", "post_processor", "dec
 
 
 def _check_other_class(source: TokenizerFiles, class_name: str) -> None:
-    """Refuse what a class that is not known here would make anew, or not read at all."""
+    """Refuse settings that a class unknown here would apply, or files it would not read."""
     way_out = (
         f"where {TOKENIZER_FILE} is right as it stands, set tokenizer_class to "
         "PreTrainedTokenizerFast in tokenizer_config.json"
@@ -262,11 +266,11 @@ OTHERS = (
     "RemBert", "RoFormer", "SeamlessM4T", "Siglip2", "Splinter", "Tipsv2", "Udop",
     "VideoPrism", "Whisper", "XGLM", "XLNet",
 )  # fmt: skip
-"""Others that make a tokenizer anew: published ones make what `tokenizer.json` has."""
+"""Other classes that build a tokenizer: for published models as in `tokenizer.json`."""
 
 
 def _of_tokenizer_file(source: TokenizerFiles) -> Vocabulary:
-    """The vocabulary of `tokenizer.json`."""
+    """Return the vocabulary of `tokenizer.json`."""
     model = source.content["model"]
     tokens = model["vocab"]
     if isinstance(tokens, list):
@@ -279,7 +283,7 @@ def _of_tokenizer_file(source: TokenizerFiles) -> Vocabulary:
     charsmap = next(charsmaps, None)
     if charsmap is None:
         return Vocabulary(tokens, merges)
-    source.content.get("normalizer")  # it is used
+    source.content.get("normalizer")  # records that it is used
     return Vocabulary(tokens, merges, base64.b64decode(charsmap))
 
 
@@ -291,7 +295,7 @@ def _made(
     framed: processors.PostProcessor | None,
     rows: int | None,
 ) -> tokenizers.Tokenizer:
-    """The tokenizer that a class makes."""
+    """Return the tokenizer that a class makes."""
     named = special_tokens(source, class_name)
     tokens = {role: text_of(token) for role, token in named.items() if token is not None}
     backend = known.make(source, vocabulary, tokens)
@@ -317,10 +321,10 @@ def _add_tokens(
     extra: list[Named],
     rows: int | None,
 ) -> None:
-    """Let special tokens be found in a text, and add those that the vocabulary has not.
+    """Make special tokens match in a text, and add those that the vocabulary lacks.
 
-    In the order of transformers, since a token that the vocabulary has not gets the next id. One
-    that no file gives an id, and that the model's table has no row for, is left out.
+    In the order of transformers, since a token that the vocabulary lacks gets the next id. A token
+    without an id in any file, and without a row in the model's table, is left out.
     """
     with library_errors(f"{source.path}: the added tokens"):
         there = backend.get_added_tokens_decoder()
@@ -360,13 +364,13 @@ WITHOUT_FILES = {
     "PerceiverTokenizer": "bytes",
     "CanineTokenizer": "characters",
 }
-"""Classes that have no vocabulary, and what their tokens are."""
+"""Classes without a vocabulary -> what their tokens are."""
 
 
 def _of_vocabulary_files(
     source: TokenizerFiles, known: TokenizerClass | None, family: str, rows: int | None
 ) -> tokenizers.Tokenizer:
-    """The tokenizer of a directory without `tokenizer.json`.
+    """Return the tokenizer of a directory without `tokenizer.json`.
 
     Raises:
         EncodaxError: there are no such files, they are broken, or the class has none.
@@ -411,12 +415,12 @@ def _of_vocabulary_files(
 
 
 def _lines(source: TokenizerFiles) -> Vocabulary:
-    """`vocab.txt`: a token a line, whose id is the number of the line."""
+    """Read `vocab.txt`: one token on each line, whose id is the line's index."""
     return _numbered(source, source.text(VOCABULARY_FILE).rstrip("\n").split("\n"))
 
 
 def _words(source: TokenizerFiles) -> Vocabulary:
-    """The same as EsmTokenizer reads it: without spaces around the token."""
+    """Read `vocab.txt` as EsmTokenizer does: without spaces around the token."""
     return _numbered(source, [line.strip() for line in source.text(VOCABULARY_FILE).splitlines()])
 
 
@@ -432,7 +436,7 @@ def _numbered(source: TokenizerFiles, tokens: list[str]) -> Vocabulary:
 
 
 def _vocabulary_and_merges(source: TokenizerFiles) -> Vocabulary:
-    """`vocab.json`, and `merges.txt`: two tokens a line that become one."""
+    """Read `vocab.json`, and `merges.txt`: on each line two tokens that are merged."""
     lines = source.text(MERGES_FILE).split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     for merge in merges:
@@ -461,7 +465,7 @@ def _wordpiece(
 
 
 def _flag_or_none(source: TokenizerFiles, key: str) -> bool | None:
-    """On, off, or what another flag says."""
+    """Return a boolean, or None where it depends on another flag."""
     return None if source.argument(key) is None else source.flag(key, False)
 
 
@@ -479,16 +483,16 @@ def _byte_level_bpe(
 
 
 def _ids(vocabulary: Vocabulary) -> dict[str, int]:
-    """The id of each token, of a vocabulary of any kind."""
+    """Return the id of each token, for a vocabulary of any kind."""
     if isinstance(vocabulary.tokens, dict):
         return vocabulary.tokens
     return {piece: index for index, (piece, _) in enumerate(vocabulary.tokens)}
 
 
 def _esm(source: TokenizerFiles, vocabulary: Vocabulary, tokens: Mapping[str, str]) -> Any:
-    """Every entry of the vocabulary is found anywhere in a text, the longest first.
+    """Return a tokenizer that finds vocabulary entries anywhere in a text, the longest first.
 
-    What is between two of them, or spaces, is one unknown token.
+    Text between two of them, or between spaces, is one unknown token.
     """
     if source.flag("split_special_tokens", False):
         raise EncodaxError("split_special_tokens = true is not supported")
@@ -496,7 +500,7 @@ def _esm(source: TokenizerFiles, vocabulary: Vocabulary, tokens: Mapping[str, st
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary.tokens, unk_token=unknown))
     words = sorted(filter(None, vocabulary.tokens), key=len, reverse=True)
     entry = Regex("|".join(map(re.escape, words)))
-    # Python's idea of a space, which EsmTokenizer splits at: the library's lacks \x1c to \x1f.
+    # Python's definition of a space, at which EsmTokenizer splits: the library lacks \x1c to \x1f.
     space = Regex(r"[\s\x1c-\x1f]+")
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -510,7 +514,7 @@ def _esm(source: TokenizerFiles, vocabulary: Vocabulary, tokens: Mapping[str, st
 def _unigram(
     vocabulary: Vocabulary, unknown: int, scheme: str, normalizer: normalizers.Normalizer | None
 ) -> tokenizers.Tokenizer:
-    """Pieces of words, a space at the head of each (SentencePiece)."""
+    """Return a tokenizer of pieces of words, with a space at the head of each (SentencePiece)."""
     model = models.Unigram(_pieces(vocabulary), unk_id=unknown, byte_fallback=False)
     backend = tokenizers.Tokenizer(model)
     if normalizer is not None:
@@ -538,11 +542,11 @@ def _charsmap(vocabulary: Vocabulary) -> list[normalizers.Normalizer]:
 def _sentencepiece(
     unknown: Callable[[Vocabulary, Mapping[str, str]], int], has_switch: bool = True
 ) -> Callable[[TokenizerFiles, Vocabulary, Mapping[str, str]], tokenizers.Tokenizer]:
-    """What XLM-R, CamemBERT and T5 have in common.
+    """Return the `make` function of XLM-R, CamemBERT and T5.
 
     Args:
-        unknown: gives the id of the unknown token.
-        has_switch: whether the configuration says if a text begins with a space.
+        unknown: function that returns the id of the unknown token.
+        has_switch: whether the configuration decides if a text begins with a space.
     """
 
     def make(
@@ -565,7 +569,7 @@ def _albert(
     source: TokenizerFiles, vocabulary: Vocabulary, tokens: Mapping[str, str]
 ) -> tokenizers.Tokenizer:
     pieces = {piece for piece, _ in _pieces(vocabulary)}
-    for role in ("cls_token", "sep_token"):  # transformers asks before it adds any
+    for role in ("cls_token", "sep_token"):  # transformers checks before it adds tokens
         if tokens[role] not in pieces:
             raise EncodaxError(f"the vocabulary has no {tokens[role]!r}, which is the {role}")
     steps: list[normalizers.Normalizer] = [
@@ -604,7 +608,7 @@ def _deberta_v2(
     return backend
 
 
-# What stands around a text.
+# Special tokens around a text.
 
 
 def _bert_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.PostProcessor:
@@ -625,7 +629,7 @@ def _mpnet_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.Post
 
 
 def _double_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.PostProcessor:
-    """Two ends between the texts of a pair."""
+    """Return a processor with two end tokens between the texts of a pair."""
     return processors.TemplateProcessing(
         single=[begin[0], "$A", end[0]],
         pair=[begin[0], "$A", end[0], end[0], "$B", end[0]],
@@ -636,14 +640,14 @@ def _double_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.Pos
 def _albert_frame(
     source: TokenizerFiles, begin: Token, end: Token
 ) -> processors.PostProcessor | None:
-    """What `tokenizer.json` has, if it has any."""
+    """Return None to keep the processor of `tokenizer.json`, or BERT's where it has none."""
     if source.content.get("post_processor") is not None:
         return None
     return frame(("[CLS]", begin[1]), ("[SEP]", end[1]))
 
 
 def _t5_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.PostProcessor:
-    """The end alone, whatever it is called."""
+    """Return a processor that adds only the end token, always written `</s>`."""
     close = "</s>"
     return processors.TemplateProcessing(
         single=["$A", close], pair=["$A", close, "$B", close], special_tokens=[(close, end[1])]
@@ -651,26 +655,26 @@ def _t5_frame(_: TokenizerFiles, begin: Token, end: Token) -> processors.PostPro
 
 
 MASK = {"content": "<mask>", "lstrip": True}
-"""A mask that takes the space before it, as a word does."""
+"""Mask token that includes the space before it, as a word does."""
 MPNET_TOKENS: dict[str, str | Mapping[str, Any]] = {
     **{role: {"content": token} for role, token in ROBERTA_TOKENS.items()},
     "unk_token": {"content": "[UNK]"},
     "mask_token": MASK,
 }
-"""MPNet's: its vocabulary is BERT's, between RoBERTa's."""
+"""MPNet's special tokens: its vocabulary is BERT's, with RoBERTa's tokens around texts."""
 ALBERT_TOKENS = {**SPECIAL_TOKENS, "unk_token": "<unk>", "pad_token": "<pad>"}
 ENDS = {"bos_token": "[CLS]", "eos_token": "[SEP]"}
 T5_TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 def _camembert_extra(source: TokenizerFiles) -> list[Named]:
-    """What no file lists is what fairseq left in its vocabulary."""
+    """Return listed tokens; where no file lists any, those that fairseq left in the vocabulary."""
     listed = source.extra_tokens()
     return ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"] if listed is None else listed
 
 
 def _t5_extra(source: TokenizerFiles) -> list[Named]:
-    """T5's tokens for hidden spans, where no file lists any."""
+    """Return listed tokens; where no file lists any, T5's tokens for hidden spans."""
     count = source.argument("extra_ids", EXTRA_IDS)
     if type(count) is not int or count < 0:
         raise EncodaxError(f"{source.path}: extra_ids = {shown(count)} is not a number of tokens")
@@ -679,7 +683,7 @@ def _t5_extra(source: TokenizerFiles) -> list[Named]:
 
 
 EXTRA_IDS = 100
-"""How many tokens for hidden spans T5 has, where nothing says otherwise."""
+"""Default number of T5's tokens for hidden spans."""
 
 BERT = TokenizerClass(
     SPECIAL_TOKENS,
@@ -738,4 +742,4 @@ CLASSES: dict[str, TokenizerClass] = {
         extra_tokens=_t5_extra,
     ),
 }
-"""The classes whose tokenizers are made anew, by name."""
+"""Classes that build their tokenizers from a vocabulary, by name."""

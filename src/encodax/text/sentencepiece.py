@@ -1,8 +1,8 @@
 """Tokenizers of SentencePiece models (Kudo & Richardson 2018, arXiv:1808.06226): Marian's and T5's.
 
-Marian has a model for the source, one for the target, and one vocabulary for both that is none of
-theirs; T5 has one, whose pieces are the vocabulary. The `sentencepiece` package cuts texts into
-pieces; what stands here is which id a piece has.
+Marian has one model for the source, one for the target, and a common vocabulary that is that of
+neither; T5 has one model, whose pieces are the vocabulary. The `sentencepiece` package cuts texts
+into pieces; this module gives the pieces their ids.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ T5_FILE = "spiece.model"
 TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 """Special tokens of both families, by role."""
 LANGUAGE = re.compile(r">>([^<>]+)<<")
-"""Before a source: the language of its target, in Marian's models of several."""
+"""Language of the target, before a source, in Marian's multilingual models."""
 HIDDEN = re.compile(r"<extra_id_\d+>")
-"""T5's tokens for hidden spans."""
+"""Tokens of T5 for hidden spans."""
 CLASSES = {"marian": "MarianTokenizer", "t5": "T5Tokenizer"}
-"""Of transformers, by family."""
+"""Class of transformers, by family."""
 NEEDED = {"marian": (SOURCE_FILE, TARGET_FILE, BPE_VOCABULARY_FILE), "t5": (T5_FILE,)}
-"""Files of which a tokenizer is made, by family."""
+"""Files that a tokenizer is made from, by family."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """A text as tokens, under the names of `tokenizers.Encoding`."""
+    """Tokens of a text, with the attribute names of `tokenizers.Encoding`."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -50,17 +50,17 @@ class Pieces:
 
     @property
     def type_ids(self) -> list[int]:
-        """All 0: no such model has pairs of texts."""
+        """Token types, all 0: no such model takes pairs of texts."""
         return [0] * len(self.ids)
 
     @property
     def sequence_ids(self) -> list[int | None]:
-        """0, or None for what stands for no text."""
+        """Index of the text of each token: 0, or None for tokens of no text."""
         return [None if special else 0 for special in self.special_tokens_mask]
 
 
 class SentencePieceBackend:
-    """A SentencePiece model and a vocabulary, under the names of `tokenizers.Tokenizer`."""
+    """SentencePiece model with a vocabulary, with the method names of `tokenizers.Tokenizer`."""
 
     def __init__(
         self,
@@ -71,15 +71,15 @@ class SentencePieceBackend:
         unwritten: Collection[str],
         write: Callable[[list[str]], str],
     ):
-        """Choose the vocabulary.
+        """Set the vocabulary.
 
         Args:
-            processor: cuts texts into pieces.
-            vocabulary: the id of each piece; what is not there is unknown.
+            processor: SentencePiece processor that cuts texts into pieces.
+            vocabulary: the id of each piece; other pieces are unknown.
             special_tokens: `eos_token` ends each text, `unk_token` stands for unknown pieces.
-            whole: regular expression of what else is a token wherever it stands in a text.
+            whole: regular expression of other tokens, found anywhere in a text.
             unwritten: tokens that decoding leaves out.
-            write: makes a text of pieces.
+            write: function that makes a text from pieces.
         """
         self._processor = processor
         self._vocabulary = dict(vocabulary)
@@ -93,23 +93,23 @@ class SentencePieceBackend:
         self._write = write
 
     def get_vocab(self) -> dict[str, int]:
-        """Every token and its id."""
+        """Return every token and its id."""
         return self._vocabulary
 
     def get_added_tokens_decoder(self) -> dict[int, Any]:
-        """None: special tokens are named by their roles."""
+        """Return no added tokens: special tokens are named by their roles."""
         return {}
 
     def token_to_id(self, token: str) -> int | None:
-        """Its id, or None where there is no such token."""
+        """Return the id of a token, or None where there is no such token."""
         return self._vocabulary.get(token)
 
     def id_to_token(self, index: int) -> str | None:
-        """The token of an id, or None where none has it."""
+        """Return the token with an id, or None where there is none."""
         return self._tokens.get(index)
 
     def encode_batch(self, texts: Sequence[Any]) -> list[Pieces]:
-        """Encode texts, each with the end after it.
+        """Encode texts, each followed by the end token.
 
         Raises:
             EncodaxError: a pair is given.
@@ -143,7 +143,7 @@ class SentencePieceBackend:
             found.special_tokens_mask.append(0)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Token ids back to text, without special tokens."""
+        """Convert token ids to text, without special tokens."""
         known = (i for i in token_ids if i in self._tokens and i not in self._special)
         return self._write([self._tokens[i] for i in known])
 
@@ -151,15 +151,15 @@ class SentencePieceBackend:
 def read(
     source: TokenizerFiles, family: str, rows: int | None = None
 ) -> tuple[SentencePieceBackend, SentencePieceBackend] | None:
-    """The tokenizers of sources and of targets, where the directory has what the family needs.
+    """Return the tokenizers of sources and of targets; None where no needed file is there.
 
     Args:
-        source: the directory's files.
+        source: files of the directory.
         family: `marian` or `t5`; no other has such tokenizers.
-        rows: rows of the model's table, where it is known.
+        rows: rows of the model's token table, where it is known.
 
     Raises:
-        EncodaxError: a file is broken, or `sentencepiece` is not installed.
+        EncodaxError: a file is broken or missing, or `sentencepiece` is not installed.
     """
     needed = NEEDED.get(family, ())
     missing = [name for name in needed if name not in source.files]
@@ -197,12 +197,12 @@ def read(
 
 
 def _written(processor: Any, pieces: list[str]) -> str:
-    """Pieces as a text of Marian's."""
+    """Make a text from pieces of Marian."""
     return str(processor.decode(pieces)).replace("\u2581", " ").strip()
 
 
 def roles(source: TokenizerFiles) -> dict[str, str]:
-    """The special tokens by role: those that the files name, and both families' own."""
+    """Return the special tokens by role: those that the files name, and both families' own."""
     named = {**TOKENS, **source.named_tokens()}.items()
     return {role: text_of(token) for role, token in named if token is not None}
 
@@ -236,8 +236,8 @@ def _backend(
     vocabulary = vocabulary | added
     extra = [text_of(token) for token in source.extra_tokens() or () if token is not None]
     for token in [*roles(source).values(), *extra]:
-        # As in transformers, what the vocabulary has not gets the next id; where the model's table
-        # has no row for it, it is left out.
+        # As in transformers, a token missing from the vocabulary gets the next id; where the
+        # model's table has no row for it, it is left out.
         following = max(vocabulary.values()) + 1
         if token not in vocabulary and (rows is None or following < rows):
             vocabulary[token] = following
@@ -265,7 +265,7 @@ def _processor(source: TokenizerFiles, name: str) -> Any:
 
 
 def _t5_vocabulary(source: TokenizerFiles, processor: Any) -> dict[str, int]:
-    """Its pieces, then the tokens for hidden spans, counted from the end."""
+    """Return the model's pieces, then the tokens for hidden spans, counted from the end."""
     pieces = processor.get_piece_size()
     vocabulary = {processor.id_to_piece(index): index for index in range(pieces)}
     count = source.argument("extra_ids", EXTRA_IDS)

@@ -1,6 +1,6 @@
-"""Text to token ids and back: a small class over the `tokenizers` library.
+"""Tokenizer: from text to token ids and back, on top of the `tokenizers` library.
 
-Published directories load too: `published.py` reads what they hold.
+Published directories load too: `published.py` reads their files.
 """
 
 from __future__ import annotations
@@ -39,47 +39,48 @@ from encodax.text.words import WordRule
 
 Kind = Literal["wordpiece", "bpe", "char"]
 Joint = Literal["begins a word", "goes on", "as it stands"]
-"""How a token's characters meet what stands before them: after a space, without one, or as a text
-happens to have them."""
+"""Join of a token to the characters before it: with a space (`begins a word`), without one (`goes
+on`), or as in the text (`as it stands`)."""
 Text = str | tuple[str, str]
 """One text, or a pair of texts."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One text (or pair) as tokens."""
+    """Tokens of one text or pair."""
 
     token_ids: Int[np.ndarray, " tokens"]
     """Vocabulary index of each token, special tokens included."""
     type_ids: Int[np.ndarray, " tokens"]
-    """What the model embeds: in BERT 0 for the first text, 1 for the second; in RoBERTa all 0.
+    """Token type of each token: in BERT 0 for the first text, 1 for the second; in RoBERTa all 0.
 
     All 0, too, where `model_input_names` of the tokenizer's files has no `token_type_ids`.
     """
     offsets: Int[np.ndarray, "tokens 2"]
-    """Where each token begins and ends in its own text, in characters: `words.seen_offsets`."""
+    """Start and end of each token in its text, in characters: see `words.seen_offsets`."""
     is_special: Bool[np.ndarray, " tokens"]
-    """True for the tokens that stand for no text, such as [CLS]."""
+    """True for tokens that stand for no text, such as [CLS]."""
     sequence_ids: Int[np.ndarray, " tokens"]
-    """0 for the tokens of the first text, 1 for those of the second, -1 for those of no text."""
+    """0 for tokens of the first text, 1 for those of the second, -1 for tokens of no text."""
     cuts_left: bool = False
     """Whether `truncated` keeps the last tokens of a text: `truncation_side` of the files."""
     odd_goes_first: bool = False
-    """Whether the first of two texts that are both cut keeps a token more where their room is odd,
-    and not the longer one."""
+    """Whether the first text, and not the longer one, keeps one token more where both texts of a
+    pair are cut to an odd number of tokens."""
     word_ids: Int[np.ndarray, " tokens"] | None = None
-    """The pre-tokenizer's word of each token, -1 for none; None where it has no words."""
+    """Index of each token's pre-tokenizer word, -1 for none; None where there are no words."""
     word_rule: WordRule = "spaces"
-    """What a word is to the tokenizer."""
+    """Rule that says what a word is to the tokenizer."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
     def truncated(self, length: int) -> Encoding:
-        """Its first tokens, with all special tokens kept; of a pair, the longer text is cut first.
+        """Return at most `length` tokens, special tokens included; cut a pair's longer text first.
 
-        Its last tokens instead, where the tokenizer's files say `truncation_side: left`. Where not
-        even the special tokens have room, the last of them ends what is left.
+        The first tokens are kept, or the last ones where the tokenizer's files say
+        `truncation_side: left`. Without room for all special tokens, the result ends with the last
+        of them.
         """
         if len(self) <= length:
             return self
@@ -89,7 +90,7 @@ class Encoding:
             keep = np.r_[frame[: length - 1], frame[-1:]]
         else:
             shorter, longer = sorted((first, second), key=len)
-            # The odd token goes to the longer text.
+            # An odd token goes to the longer text.
             share = min(len(shorter), room // 2)
             if self.odd_goes_first and share < len(shorter) and shorter is first:
                 share = room - share
@@ -98,12 +99,12 @@ class Encoding:
         return self.taken(keep)
 
     def taken(self, index: Int[np.ndarray, " kept"]) -> Encoding:
-        """The tokens at these places."""
+        """Return the tokens at these indices."""
         taken: dict[str, Any] = {name: each[index] for name, each in self._by_token().items()}
         return replace(self, **taken)
 
     def followed_by(self, others: Sequence[Encoding]) -> Encoding:
-        """The tokens of this and of others, parts of the same text, one after another."""
+        """Concatenate this and others, which are parts of the same text."""
         parts = [part._by_token() for part in (self, *others)]
         joined: dict[str, Any] = {
             name: np.concatenate([part[name] for part in parts]) for name in parts[0]
@@ -111,17 +112,19 @@ class Encoding:
         return replace(self, **joined)
 
     def _by_token(self) -> dict[str, Any]:
-        """What is known of each token, by the name of the field."""
+        """Return the arrays with one entry for each token, by the name of the field."""
         names = ("token_ids", "type_ids", "offsets", "is_special", "sequence_ids", "word_ids")
         return {name: found for name in names if (found := getattr(self, name)) is not None}
 
     def pieces(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
-        """Pieces that each hold at most so many tokens of one text, and all of no or another text.
+        """Return windows of at most `room` tokens of one text.
+
+        Special tokens and the other text are repeated in each window.
 
         Args:
-            text: which one is cut: 0 for the first, 1 for the second.
-            room: most tokens of it in a piece.
-            overlap: tokens of it that a piece shares with the one before.
+            text: text that is cut: 0 for the first, 1 for the second.
+            room: largest number of its tokens in a window.
+            overlap: number of its tokens that a window shares with the one before.
         """
         of_text = np.flatnonzero(self.sequence_ids == text)
         if len(of_text) <= room:
@@ -131,12 +134,12 @@ class Encoding:
         return [self.taken(np.sort(np.r_[others, of_text[at : at + room]])) for at in starts]
 
     def words(self, text: str) -> Int[np.ndarray, " tokens"]:
-        """The number of each token's word, from 1; 0 for special tokens.
+        """Return the number of each token's word, from 1; 0 for special tokens.
 
-        A space that is a token, and does not begin a word, has a number of its own.
+        A space that is a token, and does not begin a word, has a separate number.
 
         Args:
-            text: what was encoded.
+            text: text that was encoded.
         """
         found = np.zeros(len(self), np.int32)
         kept = np.flatnonzero(~self.is_special)
@@ -155,17 +158,17 @@ def _last(places: np.ndarray, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """A source and its target as tokens, to learn from."""
+    """Source and target as tokens, for training."""
 
     source: Encoding
     given: Encoding
-    """What the decoder is given: the token that begins, and the target but for its last token."""
+    """Input of the decoder: the start token, then the target without its last token."""
     wanted: Int[np.ndarray, " tokens"]
-    """The token after each of these, which together are the target."""
+    """Labels: the token after each token of `given`; together they are the target."""
 
     @classmethod
     def of(cls, source: Encoding, target: Encoding, decoder_start_id: int) -> EncodedPair:
-        """A pair whose decoder begins with this token."""
+        """Return a pair whose decoder input begins with `decoder_start_id`."""
         given = replace(target, token_ids=np.r_[np.int32(decoder_start_id), target.token_ids[:-1]])
         return cls(source, given, target.token_ids)
 
@@ -175,38 +178,38 @@ CLEANED = (
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"),
     (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
 )  # fmt: skip
-"""Spaces that go where a configuration says `clean_up_tokenization_spaces`."""
+"""Replacements of spaces before punctuation, for `clean_up_tokenization_spaces`."""
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """What a tokenizer's files say besides the ids of a text."""
+    """Settings in a tokenizer's files other than the ids of a text."""
 
     class_name: str = published_classes.BACKEND
-    """The class of transformers that reads the files."""
+    """Class of transformers that reads the files."""
     cuts_left: bool = False
     """Whether a text that is too long loses its first words."""
     has_types: bool = True
-    """Whether the model is told the texts of a pair apart."""
+    """Whether the model gets token types that tell the texts of a pair apart."""
     cleans_spaces: bool = False
-    """Whether decoding takes the spaces before punctuation away."""
+    """Whether decoding removes the spaces before punctuation."""
 
 
 class Tokenizer:
-    """A tokenizer, trained here or published: encodes texts and pairs with offsets, and decodes.
+    """Tokenizer, trained here or published: encodes texts and pairs with offsets, and decodes.
 
-    One that is trained here makes `[CLS] text [SEP]` of a text, and `[CLS] first [SEP] second
-    [SEP]` of a pair.
+    One that is trained here encodes a text as `[CLS] text [SEP]`, and a pair as `[CLS] first [SEP]
+    second [SEP]`.
     """
 
     vocabulary_size: int
-    """Ids are below it. A published vocabulary may leave some out."""
+    """Number above every id. A published vocabulary may leave out some ids below it."""
     special_tokens: dict[str, str]
-    """The special tokens that the vocabulary has, by role: `cls_token`, `mask_token`, ..."""
+    """Special tokens of the vocabulary, by role: `cls_token`, `mask_token`, ..."""
     files: Mapping[str, bytes]
-    """The files of the directory it was loaded from that `save` writes again, by name."""
+    """Files of the directory it was loaded from that `save` writes again, by name."""
     keys: ModelFiles
-    """What became of the keys of each JSON file it was loaded from."""
+    """Use of the keys of each JSON file it was loaded from."""
 
     def __init__(
         self,
@@ -218,16 +221,17 @@ class Tokenizer:
         keys: ModelFiles | None = None,
         conventions: Conventions | None = None,
     ):
-        """Wrap a tokenizer of the `tokenizers` library; its truncation and padding go off.
+        """Wrap a tokenizer of the `tokenizers` library; its truncation and padding are turned off.
 
         Args:
-            backend: the tokenizer, or what stands for one.
-            targets: what tokenizes targets, where that is another.
-            special_tokens: its special tokens by role; for roles that are not named, BERT's,
-                RoBERTa's or ESM's, whichever the vocabulary has.
-            files: what `save` writes besides `tokenizer.json`.
-            keys: what became of the keys of the JSON files it was loaded from.
-            conventions: what else its files say; by default, as transformers does without them.
+            backend: the tokenizer, or an object with the same methods.
+            targets: tokenizer of targets, where that is another.
+            special_tokens: its special tokens by role; for other roles, BERT's, RoBERTa's or
+                ESM's, whichever the vocabulary has.
+            files: files that `save` writes in addition to `tokenizer.json`.
+            keys: use of the keys of the JSON files it was loaded from.
+            conventions: other settings of its files; by default, those of transformers without
+                them.
         """
         self._conventions = conventions or Conventions()
         if isinstance(backend, tokenizers.Tokenizer):
@@ -263,14 +267,14 @@ class Tokenizer:
         """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
         Args:
-            texts: what to learn from, gone through twice (wordpiece); an iterator is made a list.
+            texts: training texts, read twice (wordpiece); an iterator is made a list.
             kind: `wordpiece` (BERT), `bpe` (byte-level, as GPT-2: no text is ever unknown), or
-                `char` (one token a character, spaces too).
+                `char` (one token for each character, spaces too).
             vocabulary_size: largest number of tokens, special tokens included. Every character
                 (wordpiece) or byte (bpe) of the alphabet is in, even if that makes more.
-            lowercase: whether case and accents are dropped (wordpiece alone).
-            begins: whether a text begins with [CLS]; sequence-to-sequence models want the end
-                alone.
+            lowercase: whether case and accents are dropped (wordpiece only).
+            begins: whether a text begins with [CLS]; sequence-to-sequence models need only the
+                end.
 
         Raises:
             EncodaxError: an unknown kind, or an option that the kind does not have.
@@ -291,22 +295,23 @@ class Tokenizer:
     ) -> Tokenizer:
         """Read the tokenizer of a model directory, as `AutoTokenizer` of transformers 5 does.
 
-        That is `tokenizer.json`, or else `vocab.txt` (BERT and its kin, MPNet, ESM), `vocab.json`
-        and `merges.txt` (RoBERTa, BART), or SentencePiece models (Marian, T5). What these mean
-        depends on `tokenizer_class` in the directory's files, or on the family of the model. Most
-        classes take the vocabulary alone and make the rest by `tokenizer_config.json`, which wins
-        over `tokenizer.json`; for `PreTrainedTokenizerFast` that file says all.
+        That is `tokenizer.json`, or else `vocab.txt` (BERT and similar models, MPNet, ESM),
+        `vocab.json` and `merges.txt` (RoBERTa, BART), or SentencePiece models (Marian, T5). Their
+        meaning depends on `tokenizer_class` in the directory's files, or on the family of the
+        model. Most classes take only the vocabulary and build the rest from
+        `tokenizer_config.json`, which wins over `tokenizer.json`; for `PreTrainedTokenizerFast`,
+        `tokenizer.json` decides everything.
 
         Args:
-            directory: the model directory. A link out of it is refused, but for those of the
+            directory: the model directory. A link out of it is refused, except those of the
                 Hugging Face cache.
             model_type: the family of the model, where `config.json` does not say.
-            rows: tokens that the model has vectors of. A special token that the files only name,
-                and that would come after them, is left out.
+            rows: number of tokens that the model has vectors for. A special token that the files
+                only name, and whose id would be beyond them, is left out.
 
         Raises:
-            EncodaxError: there is no such file, it is broken, it is of a kind that is not read, or
-                a key of it asks for what is not supported.
+            EncodaxError: there is no such file, it is broken or of an unsupported kind, or a key of
+                it has an unsupported value.
         """
         place = Path(directory)
         return reading.whole(place, lambda: cls._read(place, model_type, rows))
@@ -361,20 +366,21 @@ class Tokenizer:
     ) -> None:
         """Write `tokenizer.json` and the files that transformers reads.
 
-        What was loaded is written again unchanged, except that `tokenizer_config.json` names no
-        code (`auto_map`), has a `model_max_length`, and names the tokenizer's class where the
-        family of the model would not say which it is.
+        Loaded files are written unchanged, except that `tokenizer_config.json` names no code
+        (`auto_map`), has a `model_max_length`, and names the tokenizer's class where the family of
+        the model does not determine it.
 
         Args:
             directory: an existing directory.
-            max_length: the longest sequence of the model, in tokens; a published one is kept.
-            model_type: the family of the model. For `esm` there is a `vocab.txt`, all that
-                transformers' EsmTokenizer reads.
-            has_types: whether the model tells the texts of a pair apart: transformers gives it no
-                token types unless the configuration asks for them. A published one is kept.
+            max_length: length of the longest sequence of the model, in tokens; a published one is
+                kept.
+            model_type: the family of the model. For `esm` there is a `vocab.txt`, the only file
+                that transformers' EsmTokenizer reads.
+            has_types: whether the model uses token types: transformers gives it none unless the
+                configuration asks for them. A published setting is kept.
         """
         config, changed = self._config(max_length, has_types, model_type)
-        # Not the library's own save: it reports a full disk as a bare Exception.
+        # Not with the library's own save: it reports a full disk as a bare Exception.
         files = dict(self.files)
         if isinstance(self._backend, tokenizers.Tokenizer) and TOKENIZER_FILE not in files:
             files[TOKENIZER_FILE] = self._backend.to_str(pretty=True).encode()
@@ -392,7 +398,7 @@ class Tokenizer:
     def _config(
         self, max_length: int | None, has_types: bool, model_type: str | None
     ) -> tuple[dict[str, Any], bool]:
-        """What `tokenizer_config.json` is to hold, and whether that is not what was loaded."""
+        """Return the new `tokenizer_config.json`, and whether it differs from the loaded one."""
         if TOKENIZER_CONFIG_FILE in self.files:
             loaded: dict[str, Any] = json.loads(self.files[TOKENIZER_CONFIG_FILE])
         else:
@@ -415,7 +421,7 @@ class Tokenizer:
 
     @property
     def _published_class(self) -> str:
-        """The class of transformers that reads what `save` writes."""
+        """Name of the transformers class that reads what `save` writes."""
         own = self._conventions.class_name
         if TOKENIZER_FILE in self.files and own != published_classes.BACKEND:
             return own
@@ -425,9 +431,9 @@ class Tokenizer:
         return sentencepiece.CLASSES["marian" if is_marian else "t5"]
 
     def _is_a_list_of_words(self) -> bool:
-        """Whether EsmTokenizer, for which each line of `vocab.txt` is a word, tokenizes alike.
+        """Return True if EsmTokenizer, which reads each line of `vocab.txt` as a word, agrees.
 
-        But for what is unknown: several such characters together are one token to it.
+        Except for unknown characters: several of them together are one token to it.
         """
         words = self._backend.get_vocab()
         return (
@@ -438,10 +444,10 @@ class Tokenizer:
         )
 
     def lowered(self) -> Tokenizer:
-        """The same tokenizer, which lowers texts before it does anything else.
+        """Return the same tokenizer, which lowercases texts before anything else.
 
         Raises:
-            EncodaxError: it is not one of the `tokenizers` library.
+            EncodaxError: the tokenizer is not one of the `tokenizers` library.
         """
         if not isinstance(self._backend, tokenizers.Tokenizer):
             raise EncodaxError(
@@ -467,7 +473,7 @@ class Tokenizer:
 
     @property
     def mask_token(self) -> str | None:
-        """The token that stands for a hidden one, or None for a vocabulary without one."""
+        """Mask token, or None for a vocabulary without one."""
         return self.special_tokens.get("mask_token")
 
     @property
@@ -477,19 +483,19 @@ class Tokenizer:
 
     @functools.cached_property
     def languages(self) -> tuple[str, ...] | None:
-        """Codes of the languages of targets that a text may ask for; None where it cannot."""
+        """Codes of the target languages that a text may ask for; None where it cannot."""
         if self._of_targets is self._backend:
             return None
         codes = map(sentencepiece.LANGUAGE.fullmatch, sorted(self.vocabulary()))
         return tuple(code[1] for code in codes if code)
 
     def vocabulary(self) -> dict[str, int]:
-        """Every token and its id."""
+        """Return every token and its id."""
         return dict(self._backend.get_vocab())
 
     @functools.cached_property
     def ordinary_ids(self) -> Int[np.ndarray, " ordinary"]:
-        """Ids of the vocabulary, without those of special tokens, in order."""
+        """Ids of the vocabulary without those of special tokens, in order."""
         added = self._backend.get_added_tokens_decoder()
         special = {number for number, token in added.items() if token.special}
         vocabulary = self.vocabulary()
@@ -498,7 +504,7 @@ class Tokenizer:
 
     @functools.cached_property
     def least_rows(self) -> int:
-        """Rows that an embedding has at least: added and special tokens may go without one."""
+        """Smallest number of embedding rows: added and special tokens may go without one."""
         added = set(self._backend.get_added_tokens_decoder())
         return max((int(i) + 1 for i in self.ordinary_ids if int(i) not in added), default=0)
 
@@ -510,12 +516,12 @@ class Tokenizer:
         """Refuse a token that the tokenizer has and the model does not, such as BART's mask.
 
         Args:
-            encodings: the texts' tokens.
-            rows: of the model's embedding.
-            names: what each text is called in an error.
+            encodings: tokens of the texts.
+            rows: number of rows of the model's embedding.
+            names: name of each text in error messages.
 
         Raises:
-            EncodaxError: names the text and the token.
+            EncodaxError: a token has no row; the message names the text and the token.
         """
         if self._most_rows <= rows:
             return
@@ -539,8 +545,8 @@ class Tokenizer:
         """Encode texts and pairs, in parallel, in order.
 
         Args:
-            texts: what to encode.
-            names: what each is called in an error; `text 0` and so on when not given.
+            texts: texts or pairs.
+            names: name of each in error messages; `text 0` and so on when not given.
 
         Raises:
             EncodaxError: the tokenizer fails at a text.
@@ -550,7 +556,7 @@ class Tokenizer:
     def encode_targets(
         self, texts: Sequence[str], names: Sequence[str] | None = None
     ) -> list[Encoding]:
-        """Encode texts as what is generated, which Marian has a model of its own for."""
+        """Encode texts as targets of generation, for which Marian has a separate model."""
         return self._encoded(texts, names, self._of_targets)
 
     def _encoded(
@@ -589,7 +595,7 @@ class Tokenizer:
         )
 
     def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
-        """Token ids back to text, without special tokens."""
+        """Convert token ids to text, without special tokens."""
         with library_errors("the tokens cannot be decoded"):
             text = str(self._of_targets.decode([int(i) for i in token_ids]))
         if self._conventions.cleans_spaces:
@@ -599,7 +605,7 @@ class Tokenizer:
 
     @property
     def continues_words(self) -> bool:
-        """Whether tokens that go on with a word are marked so (`##ehr`), and no others."""
+        """Whether all tokens that continue a word, and only these, are marked (`##ehr`)."""
         backend = self._backend
         return isinstance(backend, tokenizers.Tokenizer) and isinstance(
             backend.model, models.WordPiece
@@ -607,14 +613,14 @@ class Tokenizer:
 
     @functools.cached_property
     def mask_takes_space(self) -> bool:
-        """Whether the mask token holds the space before it, as the words of RoBERTa's kin do."""
+        """Whether the mask token includes the space before it, as words do in RoBERTa."""
         added = self._backend.get_added_tokens_decoder().get(
             -1 if self.mask_id is None else self.mask_id
         )
         return added is not None and bool(added.lstrip)
 
     def written(self, token_id: SupportsIndex) -> tuple[str, Joint]:
-        """The characters of a token alone, and how they meet what stands before them."""
+        """Return the characters of a token, and their join to the characters before it."""
         (token,) = self.tokens([token_id])
         backend = self._backend
         special = int(token_id) in backend.get_added_tokens_decoder()
@@ -629,14 +635,14 @@ class Tokenizer:
             text = backend.decode([int(token_id)], skip_special_tokens=False)
         if not self._spaces_are_of_tokens:
             return text, "as it stands"
-        # A decoder may drop the first space of a text; it is no part of the word.
+        # A decoder may drop the first space of a text; it is not part of the word.
         begins = text.startswith(" ") or token.startswith("\u2581")
         return text.removeprefix(" "), "begins a word" if begins else "goes on"
 
     def shown(self, token_id: SupportsIndex) -> str:
-        """A token as a reader knows it: `out` for `Ġout`, and `…ing` for one that goes on a word.
+        """Return a token for display: `out` for `Ġout`, and `…ing` for one that continues a word.
 
-        Tokens that are no characters by themselves, such as a part of one, are shown as they are.
+        Tokens that are not whole characters, such as a part of one, are shown as they are.
         """
         word, joint = self.written(token_id)
         if not word.strip() or "\ufffd" in word:
@@ -645,13 +651,13 @@ class Tokenizer:
 
     @functools.cached_property
     def _spaces_are_of_tokens(self) -> bool:
-        """Whether a word's first token holds the space before it: byte-level BPE, SentencePiece."""
+        """Whether a word's first token includes its space: byte-level BPE, SentencePiece."""
         backend = self._backend
         if not isinstance(backend, tokenizers.Tokenizer) or backend.decoder is None:
             return False
         decoder = json.loads(backend.decoder.__getstate__())
         steps = decoder.get("decoders", [decoder])
-        # Some write SentencePiece's spaces with a replacement.
+        # Some decoders write SentencePiece's spaces with a replacement.
         replaced = {"String": "\u2581"}
         return any(
             step["type"] in ("ByteLevel", "Metaspace") or step.get("pattern") == replaced
@@ -659,19 +665,19 @@ class Tokenizer:
         )
 
     def id_of(self, entry: str) -> int | None:
-        """The number of an entry of the vocabulary; None where there is no such one."""
+        """Return the id of an entry of the vocabulary; None where there is none."""
         found: int | None = self._backend.token_to_id(entry)
         return found
 
     def tokens(self, token_ids: Iterable[SupportsIndex]) -> list[str]:
-        """The vocabulary entries of those ids."""
+        """Return the vocabulary entries of the ids."""
         return [self._backend.id_to_token(int(i)) or "" for i in token_ids]
 
 
 def cleans_spaces(
     source: TokenizerFiles, backend: tokenizers.Tokenizer | SentencePieceBackend
 ) -> bool:
-    """Whether decoding takes the spaces before punctuation away: in BPE they are of the text."""
+    """Return whether decoding removes spaces before punctuation: in BPE they belong to the text."""
     asked = bool(source.argument("clean_up_tokenization_spaces", False))
     forced = source.argument(
         "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False
@@ -686,7 +692,7 @@ def _encode_batch(
     """Encode texts.
 
     Raises:
-        EncodaxError: the library fails; names the first text with which it does.
+        EncodaxError: the library fails; the message names the first text for which it does.
     """
     try:
         with library_errors("texts"):
@@ -699,12 +705,12 @@ def _encode_batch(
 
 
 def _numbers(found: Sequence[int | None]) -> Int[np.ndarray, " tokens"]:
-    """Numbers of tokens, -1 where there is none."""
+    """Return an array of the numbers, with -1 for None."""
     return np.asarray([-1 if number is None else number for number in found], np.int32)
 
 
 def numbered(texts: Sequence[Text]) -> list[str]:
-    """What texts are called in errors, where nobody has named them."""
+    """Return default names of texts for error messages."""
     return [f"text {index}" for index in range(len(texts))]
 
 
@@ -712,7 +718,7 @@ def check_unicode(text: str, where: str) -> None:
     """Refuse half of a surrogate pair: an escape in JSON can write one, no tokenizer takes it.
 
     Raises:
-        EncodaxError: names the text and the character.
+        EncodaxError: there is one; the message names the text and the character.
     """
     try:
         text.encode()
@@ -723,10 +729,10 @@ def check_unicode(text: str, where: str) -> None:
 
 
 def _wordpiece(texts: Iterable[str], vocabulary_size: int, lowercase: bool) -> tokenizers.Tokenizer:
-    """WordPiece with a vocabulary that is the same from run to run.
+    """Train WordPiece with a vocabulary that is the same in every run.
 
     The library's trainer numbers the continuing characters (`##a`) in an order that changes from
-    process to process, and that order settles ties. So they are found first, and numbered here.
+    process to process, and that order settles ties. So they are found first and numbered here.
     """
     specials = list(SPECIAL_TOKENS.values())
 
@@ -784,10 +790,10 @@ def _characters(texts: Iterable[str], vocabulary_size: int, _: bool) -> tokenize
 def _frame_with_special_tokens(
     backend: tokenizers.Tokenizer, *, trim_offsets: bool, begins: bool
 ) -> None:
-    """Put [CLS] before what is encoded, where it begins so, and [SEP] after it."""
+    """Put [CLS] before each encoded text or pair if `begins`, and [SEP] after each text."""
     begin, end = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
     ids = backend.get_vocab()
     framed = frame((begin, ids[begin]) if begins else None, (end, ids[end]))
-    # Byte-level tokens carry the space before a word; trimmed offsets leave it out.
+    # Byte-level tokens include the space before a word; trimmed offsets leave it out.
     trim = processors.ByteLevel(trim_offsets=True)
     backend.post_processor = processors.Sequence([trim, framed]) if trim_offsets else framed

@@ -1,8 +1,9 @@
-"""Which characters a token is of, and which tokens are one word: what every task reads off a text.
+"""Characters of each token, and words of tokens, for every task that marks parts of a text.
 
-Tokenizers mean several things by an offset. Byte-level BPE and SentencePiece count the space before
-a word as a part of it, and normalizers that compose or drop accents lose them. Here a token begins
-and ends at what is seen: no space at its edges, and no accent of its last letter left behind.
+Tokenizers mean different things by an offset. Byte-level BPE and SentencePiece count the space
+before a word as part of it, and normalizers that compose or drop accents lose them. Here a token
+begins and ends at visible characters: without spaces at its edges, and with the accents of its last
+letter.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 WordRule = Literal["pieces", "regex", "spaces", "letters"]
-"""What a word is to a tokenizer. `pieces`: a piece of its pre-tokenizer, as in BERT. `regex`: the
-same, but that the expression takes marks for punctuation and knows no Chinese (byte-level BPE).
-`spaces`: what stands between spaces (SentencePiece). `letters`: letters and digits that meet, where
-each character is a token."""
+"""Rule of a tokenizer's words. `pieces`: a piece of its pre-tokenizer, as in BERT. `regex`: a piece
+too, but the expression takes marks for punctuation and knows no Chinese (byte-level BPE). `spaces`:
+text between spaces (SentencePiece). `letters`: adjacent letters and digits, where each character is
+a token."""
 
 OTHER, LETTER, NUMBER, MARK, SPACE = range(5)
 _JOINERS = ("\u200c", "\u200d")
@@ -38,9 +39,9 @@ _UNSPACED = np.asarray(
         (0x20000, 0x2FA1F),
     ]
 )
-"""Code points of scripts without spaces between words, first and last."""
+"""First and last code points of scripts without spaces between words."""
 _CHARACTERS = frozenset({r"[\s\S]", ".", "(?s).", ""})
-"""Expressions of which every character is a match."""
+"""Regular expressions that match every single character."""
 
 
 def _class_of(code: int) -> int:
@@ -62,9 +63,9 @@ def _all_classes() -> UInt8[np.ndarray, " codes"]:
 
 
 def _classes(codes: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
-    """The class of each code point."""
+    """Return the class of each code point."""
     found: np.ndarray
-    if not len(codes) or codes.max() < _LATIN:  # no table of all for what most texts are
+    if not len(codes) or codes.max() < _LATIN:  # most texts: the full table is not built
         found = _LATIN_CLASSES[codes]
         return found
     found = _all_classes()[np.minimum(codes, _TABLE_END - 1)]
@@ -74,7 +75,7 @@ def _classes(codes: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
 
 
 def _codes(*texts: str) -> Int[np.ndarray, " n"]:
-    """Code points, and after each text a 0, which is neither a space nor a mark."""
+    """Return code points, and after each text a 0, which is neither a space nor a mark."""
     ended = "".join(f"{text}\0" for text in texts)
     return np.frombuffer(ended.encode("utf-32-le", "surrogatepass"), np.int32)
 
@@ -85,14 +86,14 @@ def seen_offsets(
     is_blank: Bool[np.ndarray, " tokens"],
     texts: tuple[str, ...],
 ) -> Int[np.ndarray, "tokens 2"]:
-    """Offsets without spaces at their edges, and with the marks that follow the last letter.
+    """Return offsets without spaces at the edges, and with the marks after the last letter.
 
-    A token of spaces alone is of no character: it begins and ends where they end.
+    A token of spaces only has no characters: it begins and ends where they end.
 
     Args:
-        offsets: as the tokenizer has them.
-        sequence_ids: which text each token is of, from 0; -1 for none.
-        is_blank: tokens that stand for a space, which a tokenizer may have put there.
+        offsets: offsets of the tokenizer.
+        sequence_ids: index of the text of each token, from 0; -1 for none.
+        is_blank: whether a token stands for a space, which the tokenizer may have added.
         texts: the text, or both of a pair.
     """
     codes = _codes(*texts)
@@ -131,16 +132,16 @@ def numbers(
     text: str,
     rule: WordRule,
 ) -> Int[np.ndarray, " tokens"]:
-    """The number of each token's word, from 1.
+    """Return the number of each token's word, from 1.
 
-    A word never goes on beyond a space, and marks belong to the letter before. In scripts without
-    spaces each token is a word of its own, but for what `pieces` says.
+    A word never continues beyond a space, and marks belong to the letter before. In scripts without
+    spaces each token is a separate word, except by the rule `pieces`.
 
     Args:
-        offsets: of the tokens of one text, as `seen_offsets` has them.
+        offsets: offsets of the tokens of one text, from `seen_offsets`.
         word_ids: the pre-tokenizer's word of each; None where it has none.
-        text: what was encoded.
-        rule: what a word is.
+        text: text that was encoded.
+        rule: rule that says what a word is.
     """
     if not len(offsets):
         return np.zeros(0, np.int32)
@@ -158,7 +159,7 @@ def _goes_on(
     text: str,
     rule: WordRule,
 ) -> Bool[np.ndarray, " others"]:
-    """Whether each token but the first goes on with the word of the one before."""
+    """Return for each token but the first whether it continues the word of the one before."""
     codes = _codes(text)
     kinds = _classes(codes)
     base = np.maximum.accumulate(np.where(kinds == MARK, 0, np.arange(len(codes))))
@@ -188,7 +189,7 @@ def _is_unspaced(codes: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
 
 
 def rule_of(pre_tokenizer: Any) -> WordRule:
-    """What a word is to a tokenizer with this pre-tokenizer of the `tokenizers` library."""
+    """Return the word rule of a tokenizer, by its pre-tokenizer of the `tokenizers` library."""
     if pre_tokenizer is None:
         return "spaces"
     try:
@@ -207,7 +208,7 @@ def rule_of(pre_tokenizer: Any) -> WordRule:
 
 
 def blank_of(pre_tokenizer: Any) -> str:
-    """The token that stands for a space alone, in a vocabulary that has one."""
+    """Return the token that stands for a single space, where a vocabulary has one."""
     return "Ġ" if "ByteLevel" in repr(pre_tokenizer) else "▁"
 
 

@@ -6,10 +6,10 @@ Glossary of dimensions, one letter each, the same in every file:
     T  tokens in a row (queries)    K  width of one head
     S  tokens attended to (keys)    F  feed-forward width
     N  slots (sequences) in a row   L  layers
-        M  selected tokens              C  classes
-        D  model width                  R  relative positions
-        P  positions with a vector
-        V  vocabulary                   E  width of a text's vector, or of the attended states
+    M  selected tokens              C  classes
+    D  model width                  R  relative positions
+    P  positions with a vector
+    V  vocabulary                   E  width of a text's vector, or of the attended states
 """
 
 from __future__ import annotations
