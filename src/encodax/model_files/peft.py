@@ -323,8 +323,7 @@ class Adapter:
     place: Path
     settings: PeftConfig
     modules: SentenceModules | None
-    """Sentence-transformers modules, which make an embedder or a cross-encoder; None without
-    them."""
+    """Sentence-transformers modules of an embedder or a cross-encoder; None without them."""
     has_base: bool
     """Whether the base model is in the same directory."""
     config: ModelConfig | None

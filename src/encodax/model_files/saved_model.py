@@ -69,8 +69,7 @@ MODEL_FILES = (
         for name in (_OF_MODEL if kind == "Transformer" else (CONFIG_FILE, weights.WEIGHTS_FILE))
     ),
 )
-"""Files of an older model that would affect a newer one; saving over the older model removes
-them."""
+"""Files of an older model that would affect a newer one; saving over the old one removes them."""
 
 
 def is_of_model(path: Path, directory: Path) -> bool:

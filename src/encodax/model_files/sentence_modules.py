@@ -41,11 +41,9 @@ LENGTH_FILES = (
         for family in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
     ),
 )
-"""Names of the file that holds the maximum sequence length, in the order in which they are
-tried."""
+"""Names of the file with the maximum sequence length, in the order in which they are tried."""
 PACKAGE = "sentence_transformers."
-"""Package of the known modules; a module of another package needs its own code, which is not
-run."""
+"""Package of the known modules; others need code of their own, which is not run."""
 CROSS_ENCODER = "CrossEncoder"
 """`model_type` of a model that scores pairs."""
 ORDER = re.compile(
@@ -72,8 +70,7 @@ POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""Flags of older files -> `Pooling`; the vectors of several modes are concatenated in this
-order."""
+"""Flags of older files -> `Pooling`; vectors of several modes are concatenated in this order."""
 ACTIVATIONS = {
     "Tanh": "tanh",
     "Identity": "linear",
@@ -157,8 +154,7 @@ class SentenceModules:
     max_length: int | None
     usage: Usage
     widths: tuple[tuple[str, int, bool], ...] = ()
-    """Widths that the files state: source, width, and whether it is the width of the pooling's
-    input."""
+    """Widths in the files: source, width, and whether it is that of the pooling's input."""
     files: ModelFiles = field(default_factory=dict)
     """Keys of each of these files: used, or kept with a reason; by file name in the directory."""
 
