@@ -1,12 +1,12 @@
-// The explorer's page. Everything that comes from a text is put in as text, never as HTML.
+// Script of the explorer page. Content of texts is inserted as text, never as HTML.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
 const names = JSON.parse(byId("names").textContent);
-const WINDOW = 40; // tokens the lines view shows on either side
-const SIDE = 640; // the large map's longer side, in pixels
-const SHOWN = 10; // rows of a table of tokens
-const NOISE = 1e-4; // of a number: what differs by less is a matter of rounding, and drawn as equal
+const WINDOW = 40; // number of tokens on each side of the lines view
+const SIDE = 640; // longer side of the large map, in pixels
+const SHOWN = 10; // number of rows in a table of tokens
+const NOISE = 1e-4; // smaller differences of numbers are rounding errors, and drawn as equal
 
 const state = { stack: 0, layer: 0, view: 0, query: 0, key: 0, mode: "map", target: 0, mask: 0 };
 
@@ -42,13 +42,13 @@ function readAll(bytes) {
   }
 }
 
-/** Thousandths that a cell has: of a query's attention, what is on a key (or a block of keys). */
+/** Return the thousandths of a cell: the share of a query's attention on a key (or block of keys). */
 function weight(stack, layer, view, row, column) {
   const map = layer * stack.views.length + view;
   return stack.cells[(map * stack.columns + column) * stack.rows + row];
 }
 
-/** [key, thousandths] of a query, the strongest first; of a long text, those that are kept. */
+/** Return [key, thousandths] of a query, the strongest first; for a long text, those that were kept. */
 function looksAt(stack, layer, view, query) {
   const pairs = [];
   if (stack.strongest) {
@@ -64,7 +64,7 @@ function looksAt(stack, layer, view, query) {
 // --- words
 
 const percent = (thousandths) => `${(thousandths / 10).toFixed(1)} %`;
-const quoted = (token) => `“\u2068${token[0]}\u2069”`; // isolated: a right-to-left word turns nothing else around
+const quoted = (token) => `“\u2068${token[0]}\u2069”`; // isolated: a right-to-left word does not affect its surroundings
 
 const shortened = (text, length = 24) => ([...text].length > length ? `${[...text].slice(0, length - 1).join("")}…` : text);
 const written = (tokens) => tokens.map((token) => shortened(token[0], 14));
@@ -91,7 +91,7 @@ function fill(select, options, onChange) {
   select.onchange = () => onChange(Number(select.value));
 }
 
-/** A row of a table: a name, with what is said of it outside the name's own direction. */
+/** Return a table row: a name, and a note that is outside the name's text direction. */
 function row(name, note, ...cells) {
   const line = make("tr"), first = make("th", "", { scope: "row" });
   first.append(isolated(shortened(name, 40)), note);
@@ -101,7 +101,7 @@ function row(name, note, ...cells) {
 
 // --- colours
 
-let ramp; // 256 colours, from the least to the most
+let ramp; // 256 colours, from the smallest to the largest number
 
 function colour(name) {
   const probe = make("span");
@@ -126,10 +126,10 @@ function readRamp() {
   legend.putImageData(image, 0, 0);
 }
 
-// Roots, so that small weights are seen too.
+// Square roots make small weights visible.
 const shade = (share) => ramp[Math.round(Math.sqrt(share) * 255)];
 
-// --- a heat map on a canvas, with names beside it where there is room
+// --- a heat map on a canvas, with names at its sides if they fit
 
 function painted(heat) {
   const canvas = make("canvas");
@@ -143,7 +143,7 @@ function painted(heat) {
   return canvas;
 }
 
-/** Where the cells of a heat map lie in so wide a picture; names only where a line of text fits. */
+/** Return the layout of a heat map of this width; it has names only if a cell is as high as a line of text. */
 function laidOut(heat, width) {
   const context = make("canvas").getContext("2d");
   const font = "system-ui, sans-serif";
@@ -209,7 +209,7 @@ function drawHeat(canvas, heat, width, chosen, scale = window.devicePixelRatio |
   heat.plan = plan;
 }
 
-/** The cell under the pointer, or nothing beside the map. */
+/** Return the cell under the pointer; null outside the map. */
 function cellAt(heat, canvas, event) {
   const box = canvas.getBoundingClientRect();
   const column = Math.floor((event.clientX - box.left - heat.plan.left) / heat.plan.width);
@@ -223,7 +223,7 @@ const STEPS = {
   PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -Infinity], End: [0, Infinity],
 };
 
-/** The key's step from a place, kept inside; nothing for any other key. */
+/** Return the place after an arrow or similar key, clipped to the map; null for other keys. */
 function stepped(event, place, rows, columns) {
   const step = STEPS[event.key];
   if (!step || event.ctrlKey || event.metaKey || event.altKey) return null;
@@ -236,7 +236,7 @@ function stepped(event, place, rows, columns) {
 
 const stackNow = () => names.attention[state.stack];
 const viewName = (stack, view) => stack.views[view];
-let large; // the heat map that is shown large
+let large; // the heat map that is shown enlarged
 
 function heatOf(stack, layer, view) {
   const own = stack.block === 1, start = (layer * stack.views.length + view) * stack.rows * stack.columns;
@@ -281,7 +281,7 @@ function buildGrid() {
   paintGrid(stack);
 }
 
-/** A layer a frame, so that the page answers meanwhile. */
+/** Paint one layer per frame, so that the page stays responsive. */
 async function paintGrid(stack) {
   for (let layer = 0; layer < stack.layers; layer++) {
     if (stack !== stackNow()) return;
@@ -310,7 +310,7 @@ function drawLarge() {
   else drawLines(byId("lines"), stack, width);
 }
 
-/** The first token of a window of so many around this one. */
+/** Return the first of the WINDOW tokens around this one. */
 const windowAt = (token, count) => Math.max(0, Math.min(count - WINDOW, token - WINDOW / 2));
 
 function drawLines(svg, stack, width) {
@@ -427,7 +427,7 @@ function listen() {
     const isQuery = event.clientX - box.left < box.width / 2;
     const [from, count, name] = isQuery ? [svg.rowsFrom, stack.queries.length, "query"] : [svg.keysFrom, stack.keys.length, "key"];
     if (index >= WINDOW || from + index >= count) return;
-    // The window moves with the chosen token: only a click may move it, or it would run from the pointer.
+    // The window moves with the chosen token: only a click may move it, or it would escape the pointer.
     if (event.type === "pointerdown" || count <= WINDOW || name === "key") choose({ [name]: from + index });
   };
   frame.onkeydown = (event) => {
@@ -471,7 +471,7 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-// --- the text, and what each token has to do with a score
+// --- the text, and the contribution of each token to a score
 
 const sign = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toPrecision(3);
 
@@ -486,7 +486,7 @@ function buildText() {
   }));
 }
 
-/** Whether the stack's queries (or else keys) are the tokens of the text: a translation's are not. */
+/** Return whether a stack's queries (or keys) are the tokens of the text: a translation's are not. */
 const readsText = (tokens) => tokens.length === names.tokens.length && tokens.every((token, i) => token[2] === names.tokens[i][2]);
 
 function chooseToken(index) {
@@ -590,7 +590,7 @@ function buildNorms(norms) {
   };
 }
 
-// --- all together
+// --- the complete page
 
 function build() {
   if (names.attributions.length > 0) {
@@ -639,7 +639,7 @@ function build() {
   });
 }
 
-/** For the console: the numbers as they came. */
+/** For the browser's console: the original numbers. */
 window.explorer = { names, weight };
 
 unpacked().then((bytes) => {
