@@ -4,7 +4,7 @@ The rows of the Ray dataset are the missing partitions, not the texts. One actor
 takes a partition, reads it a few rows at a time, and writes its file atomically
 (`partitions.Writer`). Ray schedules the work and restarts dead actors; a repeated attempt gives a
 file of the same name and content. `Dataset.write_parquet` is unsuitable: its blocks and names
-differ from run to run, so a killed run could neither be resumed nor be told from a complete one.
+differ from run to run, so a killed run could not be resumed, nor distinguished from a complete one.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def banned(
 
 
 def forced(scores: Array, history: History, *, tokens: Sequence[int], place: int) -> Array:
-    """At one position, set the scores of `tokens` to 0, and of all others to `MASK_VALUE`."""
+    """Set the scores of `tokens` to 0 and mask all others, at one position."""
     only = jnp.where(is_among(tokens, scores), 0.0, MASK_VALUE)
     return jnp.where(history.generated == place, only, scores)
 

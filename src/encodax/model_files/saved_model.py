@@ -356,7 +356,7 @@ def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite
 
 
 NOT_KEPT = ("auto_map", "label2id")
-"""Keys that are not saved again: the model has no code of its own, and labels may have changed."""
+"""Keys that are not saved again: no code is saved, and labels may have changed."""
 
 
 def kept(files: ModelFiles, name: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ LENGTH_FILES = (
 )
 """Names of the file with the maximum sequence length, in the order in which they are tried."""
 PACKAGE = "sentence_transformers."
-"""Package of the known modules; others need code of their own, which is not run."""
+"""Package of the known modules; others need separate code, which is not run."""
 CROSS_ENCODER = "CrossEncoder"
 """`model_type` of a model that scores pairs."""
 ORDER = re.compile(

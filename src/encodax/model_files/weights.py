@@ -207,7 +207,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def has_own(directory: Path, name: str, original: str) -> bool:
-    """Return whether the weights have a tensor `name` that differs from `original`.
+    """Return whether the weights have a tensor `name` that is not a copy of `original`.
 
     Raises:
         EncodaxError: a file is missing or broken.

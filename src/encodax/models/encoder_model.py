@@ -291,7 +291,7 @@ class Model:
         return replace(self, config=replace(self.config, head=head))
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
-        """Write a model directory, whole or not at all.
+        """Write a model directory, atomically.
 
         The layout is Hugging Face's, under the names of the published family with this combination
         of blocks; an embedder also has the module files of sentence-transformers. If the family has
@@ -480,7 +480,7 @@ class Model:
         return min(width, usage.truncate_dim or width)
 
     def parameter_count(self) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 

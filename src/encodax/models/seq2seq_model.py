@@ -161,7 +161,7 @@ class Seq2SeqModel:
         )
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
-        """Write a model directory, whole or not at all.
+        """Write a model directory, atomically.
 
         The layout is Hugging Face's, under the names of the published family with this combination
         of blocks. If there is no such family, `model_type` says so, and only Encodax can load it.
@@ -406,7 +406,7 @@ class Seq2SeqModel:
         return len(self.config.transformer.encoder.layers)
 
     def parameter_count(self) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
@@ -471,7 +471,7 @@ IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 def _position_tables(
     config: Seq2SeqConfig, family: families.FamilyOfSeq2Seq
 ) -> dict[str, np.ndarray]:
-    """Return sinusoidal position tables for the weights file, if the published class wants them."""
+    """Return sinusoidal position tables for the weights file, if the published class has them."""
     if not isinstance(family, Seq2SeqFamily) or not family.position_tables:
         return {}
     embeddings = config.transformer.encoder.embeddings

@@ -155,7 +155,7 @@ def _thinned(steps: Any, values: Any) -> Series:
 
 
 def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False) -> str:
-    """Return a chart of horizontal bars from top to bottom, with the number beside each.
+    """Return a chart of horizontal bars from top to bottom, each with its number.
 
     Args:
         values: values by name; none is negative.
@@ -255,7 +255,7 @@ def flow_diagram(
     skips: Sequence[tuple[int, int]] = (),
     others: Mapping[int, str] = MappingProxyType({}),
 ) -> str:
-    """Return boxes from top to bottom, with the data between them written beside the arrows.
+    """Return boxes from top to bottom, with the data between them at the arrows.
 
     Args:
         steps: names of the boxes.

@@ -50,9 +50,9 @@ class Classification:
     """Answer for one text."""
 
     label: str
-    """The most probable label."""
+    """Most probable label."""
     score: float
-    """Its probability."""
+    """Probability of this label."""
     scores: dict[str, float]
     """Probability of every label. They sum to 1, unless several labels may be right
     (`multi_label`); for `regression` they are quantities."""

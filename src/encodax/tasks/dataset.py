@@ -127,7 +127,7 @@ class Dataset:
 
     @property
     def targets(self) -> list[Targets]:
-        """The targets of all token sequences."""
+        """Targets of all token sequences."""
         return [targets for _, targets in self._all()]
 
     @property

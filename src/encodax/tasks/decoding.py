@@ -22,7 +22,7 @@ OWNERS = {field.name: name for name, decoding in DECODINGS.items() for field in 
 
 
 class DecodingOptions(TypedDict, total=False):
-    """Fields of all classes in `DECODINGS`, which document them; None stands for the default."""
+    """Fields of all classes in `DECODINGS`, which document them; None is the default."""
 
     aggregation: Aggregation | None
     """Token classification: how tokens are aggregated into spans or words."""

@@ -223,7 +223,7 @@ corrupt = no_corruption
 def loss(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compute the cross entropy of start and end, each over the tokens of its own sequence."""
+    """Compute the cross entropy of start and end, over the tokens of the same sequence."""
     logits = output.logits
     assert logits is not None
     member = membership(batch)[..., None] > 0  # (B, N, T, 1)

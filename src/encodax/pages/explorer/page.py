@@ -116,7 +116,7 @@ def _tokens(tokens: Sequence[Token]) -> list[tuple[str, str, int]]:
 
 
 def _words(tokens: Sequence[Token]) -> list[str]:
-    """Return the tokens that stand for a piece of the text, unlike special ones such as [CLS]."""
+    """Return the tokens that represent a piece of the text, unlike special ones such as [CLS]."""
     return [token.text for token in tokens if token.text != token.entry or token.text.isalpha()]
 
 
