@@ -1,1 +1,1 @@
-"""Vectors of a corpus that one machine cannot hold: Parquet in, Parquet out, on Ray Data."""
+"""Vectors of corpora too large for one machine: from Parquet to Parquet, on Ray Data."""

@@ -1,11 +1,10 @@
-"""A corpus that one machine cannot hold: Parquet in, Parquet out, on Ray Data.
+"""Embed a corpus too large for one machine: from Parquet to Parquet, on Ray Data.
 
-The rows of the Ray dataset are the partitions that are still missing, not the texts. An actor a
-device takes one, reads it a few rows at a time, and puts its file in place in one step
-(`partitions.Writer`). Ray gives out the work and starts again what dies; what is tried twice has
-the same name and the same content. `Dataset.write_parquet` would not do: its blocks and names
-differ from run to run, so a run that was killed could neither be resumed nor be told from a
-finished one.
+The rows of the Ray dataset are the missing partitions, not the texts. One actor for each device
+takes a partition, reads it a few rows at a time, and writes its file atomically
+(`partitions.Writer`). Ray schedules the work and restarts dead actors; a repeated attempt gives a
+file of the same name and content. `Dataset.write_parquet` is unsuitable: its blocks and names
+differ from run to run, so a killed run could not be resumed, nor distinguished from a complete one.
 """
 
 from __future__ import annotations
@@ -29,25 +28,26 @@ if TYPE_CHECKING:
     from encodax.corpus.partitions import CorpusJob, Partition, Written
 
 PARTITION_ROWS = 65_536
-"""About a minute of a CPU with a small model: what a kill may cost."""
+"""Default number of rows of a partition: about a minute on a CPU with a small model, which is the
+work that a kill may lose."""
 CPUS = 0.5
-"""What Ray counts for an actor on CPU: on a whole one each, nothing would be left to Ray itself."""
+"""CPUs that Ray reserves for an actor on CPU: with 1, nothing would be left for Ray itself."""
 
 
 @dataclass(frozen=True)
 class CorpusResult:
-    """What a run did."""
+    """Result of a run."""
 
     rows: int
-    """Vectors that are there now: one for each row of the corpus."""
+    """Number of vectors in the output: one for each row of the corpus."""
     embedded: int
-    """Those of this run."""
+    """Number of vectors of this run."""
     partitions: int
-    """Output files."""
+    """Number of output files."""
     kept: int
-    """Output files that an earlier run had written."""
+    """Number of output files that an earlier run had written."""
     cut: int
-    """Texts of this run that were longer than the model takes."""
+    """Number of texts of this run that were truncated."""
     seconds: float
 
 
@@ -67,39 +67,39 @@ def embed_corpus(
     progress: bool | None = None,
     each: Callable[[Any], object] | None = None,
 ) -> CorpusResult:
-    """Give each row of Parquet files a vector, on as many devices as Ray has.
+    """Compute a vector for each row of Parquet files, on all devices of Ray.
 
-    Each block of `partition_rows` rows of an input file becomes an output file of the same rows and
-    columns in the same order, and `vector` (a list of E float32). Run again after it was stopped,
-    it writes the files that are missing, and anew those whose input rows have changed; another
-    model or other choices are refused, and so is an output with vectors of rows that the input has
-    no more.
+    Each block of `partition_rows` rows of an input file becomes an output file with the same rows
+    and columns in the same order, and `vector` (a list of E float32). A run after an interruption
+    writes the missing files, and rewrites those whose input rows have changed; another model or
+    other options are refused, and so is an output with vectors of rows that the input lacks.
 
-    It runs on the Ray that is there (`ray.init`, or RAY_ADDRESS), or else on one of its own on this
-    machine. Every machine of a cluster has to reach the files and the model by the same names.
+    It runs on the existing Ray (`ray.init`, or RAY_ADDRESS), or else starts one on this machine.
+    Every machine of a cluster must reach the files and the model by the same names.
 
     Args:
-        model: a model directory, or an id of the hub.
+        model: a model directory, or an id on the hub.
         source: a folder, a glob or a file (.parquet); or the URI of a folder or a file, such as
             s3://bucket/corpus.
         out: a folder, or its URI.
-        column: the column of texts.
-        actors: how many embed at the same time; None for one a GPU, or one a machine without any.
-        prompt: name of the model's prompt that goes before each text; None for that of documents,
-            as `Embedder.encode_document` has it.
-        truncate: cut what is longer than the model takes; how many were cut is counted.
-        precision: of the model's arithmetic, as `Embedder` takes it; None for its default.
-        revision: a branch, tag or commit of the hub's repository.
-        partition_rows: rows of an output file: what is done again after a kill.
-        on_empty: what becomes of empty texts and nulls: `error` refuses them, and `keep` gives them
+        column: name of the column of texts.
+        actors: number of parallel actors; None for one for each GPU, or for each machine without
+            GPUs.
+        prompt: name of the model's prompt that is put before each text; None for the prompt of
+            documents, as in `Embedder.encode_document`.
+        truncate: truncate texts longer than the model's limit, and count them.
+        precision: precision of the computation, as in `Embedder`; None for its default.
+        revision: branch, tag or commit of the repository on the hub.
+        partition_rows: number of rows of an output file, which are repeated after a kill.
+        on_empty: rule for empty texts and nulls: `error` refuses them, and `keep` gives them
             vectors of zeros.
-        progress: show a progress bar; None for where standard error is a terminal.
-        each: is called with each partition that is written (`partitions.Written`).
+        progress: show a progress bar; None to show it if standard error is a terminal.
+        each: function called with each partition that is written (`partitions.Written`).
 
     Raises:
-        EncodaxError: an input file, or a text in it, is bad, named by file and row (from 0); the
-            output was begun with other choices; or Ray is not installed. Partitions that were
-            written stay.
+        EncodaxError: an input file, or a text in it, is invalid (the error names the file and the
+            row, from 0); the output was begun with other options; or Ray is not installed.
+            Partitions that were written remain.
     """
     begun = time.monotonic()
     try:
@@ -149,7 +149,7 @@ def embed_corpus(
 
 
 def _note_scores(directory: Path) -> None:
-    """Say here what actors say where nobody hears them; of an adapter nothing is known yet."""
+    """Log in this process what actors would log unseen; nothing if the model is an adapter."""
     from encodax.inference.embedder import note_scores
     from encodax.model_files import peft, saved_model
 
@@ -158,10 +158,10 @@ def _note_scores(directory: Path) -> None:
 
 
 def _output(out: str, source: str) -> str:
-    """The output's address, which must not be where a later run would read it as input."""
+    """Return the output's address; refuse one that a later run would read as input."""
     is_local = "://" not in out
     out = os.path.abspath(out) if is_local else out.rstrip("/")
-    if is_local and "://" not in source:  # whatever links lead there
+    if is_local and "://" not in source:  # also through links
         is_inside = overlap.is_within(Path(out), Path(source))
     else:
         is_inside = f"{out}/".startswith(f"{source.rstrip('/')}/")
@@ -171,10 +171,10 @@ def _output(out: str, source: str) -> str:
 
 
 def _run(job: CorpusJob, todo: list[Partition], actors: int | None) -> Generator[Written]:
-    """The partitions as they get written, in any order.
+    """Yield the partitions as they are written, in any order.
 
     Raises:
-        EncodaxError: one cannot be; the rest is left.
+        EncodaxError: a partition cannot be written; the remaining ones are not tried.
     """
     from encodax.corpus.partitions import Written
 
@@ -189,7 +189,7 @@ def _run(job: CorpusJob, todo: list[Partition], actors: int | None) -> Generator
 def _answers(
     job: CorpusJob, rows: list[dict[str, Any]], actors: int | None
 ) -> Generator[dict[str, Any]]:
-    """What `Writer` says of each row, by actors of Ray Data."""
+    """Yield the result of `Writer` for each row, computed by actors of Ray Data."""
     if not rows:
         return
     from encodax.corpus.partitions import Writer
@@ -197,7 +197,7 @@ def _answers(
     with _ray(actors) as ray:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = actors or gpus or sum(node["Alive"] for node in ray.nodes())
-        # One row a block, and one block an actor: a death costs one, and none waits in a line.
+        # One row for each block, and one block for each actor: a death costs one, and none waits.
         pool = ray.data.ActorPoolStrategy(
             size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1
         )
@@ -209,18 +209,18 @@ def _answers(
 
 
 def _dataset(ray: Any, rows: list[dict[str, Any]]) -> Any:
-    """A Ray dataset of a row a block."""
+    """Return a Ray dataset with one block for each row."""
     with warnings.catch_warnings():
-        # Ray warns of old fields of its own settings when it first fills them in.
+        # Ray warns about deprecated fields of its own settings when it fills them in.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ray\.data\.context")
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset.context.enable_progress_bars = False  # they count blocks; ours counts texts
+    dataset.context.enable_progress_bars = False  # they count blocks, ours counts texts
     return dataset
 
 
 @contextmanager
 def _ray(actors: int | None) -> Iterator[Any]:
-    """Ray as it is running, or one that ends with the work."""
+    """Use a running Ray, or start one that ends with the work."""
     import ray
     import ray.data
 
@@ -238,12 +238,12 @@ def _ray(actors: int | None) -> Iterator[Any]:
 
 
 def _start(ray: Any, actors: int | None) -> None:
-    """Ray on this machine alone: quiet, and with room for the actors that were asked for."""
+    """Start Ray on this machine only: quiet, and with room for the given number of actors."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # JAX, where this process has used it, warns of a fork. Ray's run an exec at once.
+        # JAX, if this process has used it, warns of a fork. Ray's forks call exec at once.
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         ray.init(
             address="local",
@@ -251,5 +251,5 @@ def _start(ray: Any, actors: int | None) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            object_store_memory=100 * 2**20,  # names of partitions travel, not texts
+            object_store_memory=100 * 2**20,  # only names of partitions are transferred, not texts
         )

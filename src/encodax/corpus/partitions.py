@@ -1,8 +1,8 @@
-"""A Parquet corpus in partitions, each of which is embedded and written whole or not at all.
+"""Partitions of a Parquet corpus; each is embedded and written atomically.
 
-A partition is a block of rows of one input file, and one output file whose name follows from it. So
-whoever writes it a second time writes the same. In its footer stands what it was made of: the
-model's files, the choices, and a digest of its rows. Nothing here knows of Ray.
+A partition is a block of rows of one input file, and one output file with a name derived from it.
+So a repeated attempt writes the same file. Its footer holds its origin: a digest of the model's
+files, the options, and a digest of its rows. This module is independent of Ray.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from encodax.tasks.task import Example
 logger = logging.getLogger(__name__)
 
 VECTOR = "vector"
-MANIFEST = "_encodax.json"  # readers of Parquet folders pass over what begins with _ or .
+MANIFEST = "_encodax.json"  # readers of Parquet folders skip names that begin with _ or .
 CHOICES = ("column", "prompt", "precision", "partition_rows")
-"""Fields of a job that an output is begun with, and gone on with."""
+"""Fields of a job that must not change while an output is written over several runs."""
 MARK = b"encodax"
-"""Key of a footer: what the file was made of."""
+"""Key in a footer for the origin of the file."""
 MARKED = ("digest", "column", "prompt", "precision", "rows")
-"""What stands there; the precision is what it was, and not what was asked for."""
+"""Keys of the origin; `precision` is the actual one, not the one asked for."""
 DEATHS = 5
-"""Attempts at one partition that may end with their process, before it is given up."""
+"""Number of attempts at one partition that may kill their process before it is given up."""
 ROWS = 4096
-"""Rows that are read and written together: bounds the memory of an actor."""
+"""Number of rows that are read and written together, which bounds the memory of an actor."""
 READERS = 16
-"""Footers that are read at once: on an object store each is a wait."""
+"""Number of footers that are read in parallel: on an object store each read has a latency."""
 MENDABLE = (EncodaxError, OSError, pyarrow.ArrowException)
 
 
 @dataclass(frozen=True)
 class CorpusJob:
-    """What is embedded, with what, and where to; it travels to the actors."""
+    """Model, input, output and options of a run; it is sent to the actors."""
 
     model: str
     digest: str
     source: str
-    """The folder that the names of input files start from: an absolute path or a URI."""
+    """Folder that the names of input files are relative to: an absolute path or a URI."""
     out: str
     column: str
     prompt: str | None
@@ -71,46 +71,46 @@ class CorpusJob:
     revision: str | None
     partition_rows: int
     on_empty: str = "error"
-    """What becomes of empty texts; a text that is none has the same vector with either."""
+    """Rule for empty texts; other texts have the same vector under every rule."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Rows of an input file, and the output file they make."""
+    """Rows of an input file, and the output file for them."""
 
     name: str
     source: str
-    """The input file, from the folder of the job."""
+    """Name of the input file, relative to the folder of the job."""
     start: int
     stop: int
 
     @property
     def rows(self) -> int:
-        """How many vectors it has."""
+        """Number of vectors."""
         return self.stop - self.start
 
     def row(self, index: int) -> str:
-        """What a row of it is called in an error; rows of a file are counted from 0."""
+        """Return the name of a row in errors; rows of a file are counted from 0."""
         return f"{self.source}, row {self.start + index}"
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a partition."""
+    """Result of one partition."""
 
     name: str
     rows: int
     cut: int
-    """Texts that were longer than the model takes."""
+    """Number of texts that were truncated."""
     node: str
     pid: int
-    """The process that wrote it, and its machine."""
+    """Process that wrote the partition, on the machine `node`."""
     error: str
-    """What the caller can mend, where it was not written."""
+    """Error that the user can fix, if the partition was not written; else empty."""
 
 
 def check_on_empty(rule: str) -> Empties:
-    """What becomes of empty texts; each row has a vector, so that none is left out.
+    """Return the rule for empty texts; each row has a vector, so `skip` is not allowed.
 
     Raises:
         EncodaxError: there is no such rule.
@@ -118,14 +118,14 @@ def check_on_empty(rule: str) -> Empties:
     return Empties(rule, ("error", "keep"))
 
 
-# The input.
+# Input.
 
 
 def place(address: str) -> tuple[fs.FileSystem, str]:
-    """The file system of an address, and the path there.
+    """Return the file system of an address, and the path in it.
 
     Raises:
-        EncodaxError: it is a URI that pyarrow does not know.
+        EncodaxError: it is a URI that pyarrow does not support.
     """
     if "://" not in address:
         return fs.LocalFileSystem(), os.path.abspath(address)
@@ -137,13 +137,13 @@ def place(address: str) -> tuple[fs.FileSystem, str]:
 
 
 def find(source: str) -> tuple[str, list[str]]:
-    """The Parquet files of a folder and its folders, of a glob, or one file, in order of names.
+    """Find the Parquet files of a folder and its subfolders, of a glob, or one file, by name.
 
     Returns:
-        The folder that the names start from, and the names.
+        The folder that the names are relative to, and the names.
 
     Raises:
-        EncodaxError: there are none.
+        EncodaxError: there are no such files.
     """
     system, path = place(source)
     kind = system.get_file_info(path).type
@@ -169,7 +169,7 @@ def _listed(system: fs.FileSystem, path: str) -> list[str]:
 
 
 def _of_output(system: fs.FileSystem, path: str) -> list[str]:
-    """The files of an output; what is behind links in it is not ours."""
+    """Return the files of an output; files behind links in it belong to others."""
     if not isinstance(system, fs.LocalFileSystem):
         return _listed(system, path)
     return [f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names]
@@ -180,10 +180,10 @@ def _hidden(name: str) -> bool:
 
 
 def measure(folder: str, names: list[str], column: str) -> dict[str, int]:
-    """Rows of each input file, by its footer.
+    """Return the number of rows of each input file, from its footer.
 
     Raises:
-        EncodaxError: a file is no Parquet, has no such column of texts, or has vectors already.
+        EncodaxError: a file is not Parquet, has no such column of texts, or has vectors already.
     """
     system, root = place(folder)
 
@@ -202,10 +202,10 @@ def measure(folder: str, names: list[str], column: str) -> dict[str, int]:
 
 
 def check_schema(name: str, schema: pyarrow.Schema, column: str) -> None:
-    """Refuse a file without texts in that column, or with a column where the vectors would be.
+    """Refuse a file without texts in the column, or with a column of the name of the vectors.
 
     Raises:
-        EncodaxError: for the reason it says.
+        EncodaxError: the file has such a fault.
     """
     if schema.names.count(column) != 1:
         known = ", ".join(schema.names)
@@ -219,7 +219,7 @@ def check_schema(name: str, schema: pyarrow.Schema, column: str) -> None:
 
 
 def partitions_of(files: Mapping[str, int], rows: int) -> list[Partition]:
-    """Blocks of `rows` rows of each file; the last of a file may have fewer."""
+    """Return blocks of `rows` rows of each file; the last block of a file may have fewer."""
     return [
         Partition(f"{name.removesuffix('.parquet')}-{number:05}.parquet", name, start, stop)
         for name, count in files.items()
@@ -228,17 +228,17 @@ def partitions_of(files: Mapping[str, int], rows: int) -> list[Partition]:
     ]
 
 
-# The output, and what it was begun with.
+# Output, and the settings it was begun with.
 
 
 Result = TypeVar("Result")
 
 
 def digest(directory: Path) -> str:
-    """SHA-256 of the files of a model: what decides its vectors. Of an adapter, its base's too.
+    """Return the SHA-256 of a model's files, which determine its vectors, and of an adapter's base.
 
     Raises:
-        EncodaxError: a file cannot be read, or the base of an adapter is not there.
+        EncodaxError: a file cannot be read, or the base of an adapter is missing.
     """
     whole = hashlib.sha256()
     for folder in peft.directories_of(directory):
@@ -255,23 +255,23 @@ def digest(directory: Path) -> str:
 
 
 def at_rest(directory: Path, read: Callable[[], Result]) -> Result:
-    """Read a model while nothing replaces its directory, nor that of its base."""
+    """Read a model while nothing replaces its directory or that of its base."""
     for folder in peft.directories_of(directory):
         read = functools.partial(reading.whole, folder, read)
     return read()
 
 
 def plan(job: CorpusJob, names: list[str]) -> tuple[CorpusJob, list[Partition], list[Partition]]:
-    """All partitions of the input files, and those that are to be written.
+    """Return all partitions of the input files, and those to be written.
 
-    That are those which are not there, and those whose rows have changed since they were written:
-    the input is read for it.
+    To be written are those that are missing, and those whose rows have changed since they were
+    written; this reads the input.
 
     Returns:
-        The job, in the precision that was gone on with; all partitions; and those to be written.
+        The job, with the precision of existing files; all partitions; and those to be written.
 
     Raises:
-        EncodaxError: a file cannot be embedded, or the output was begun with other choices.
+        EncodaxError: a file cannot be embedded, or the output was begun with other options.
     """
     try:
         planned = partitions_of(measure(job.source, names, job.column), job.partition_rows)
@@ -282,14 +282,14 @@ def plan(job: CorpusJob, names: list[str]) -> tuple[CorpusJob, list[Partition], 
         raise EncodaxError(str(error)) from error
     if changed:
         logger.warning("%d output files are written anew: their rows have changed", len(changed))
-    for mark in marks.values():  # all in the same precision
+    for mark in marks.values():  # all have the same precision
         job = replace(job, precision=mark["precision"])
     todo = [part for part in planned if part.name not in marks or part.name in changed]
     return job, planned, todo
 
 
 def begin(job: CorpusJob) -> None:
-    """Write down what an output is made with, unless that was done."""
+    """Write the settings of an output to its manifest, unless they are there."""
     system, out = place(job.out)
     path = f"{out}/{MANIFEST}"
     if system.get_file_info(path).type == fs.FileType.File and _parquets(job):
@@ -301,14 +301,14 @@ def begin(job: CorpusJob) -> None:
 
 
 def check_output(job: CorpusJob, planned: Iterable[Partition]) -> dict[str, dict[str, Any]]:
-    """What each partition that is there, with all its rows, was made of.
+    """Return the origin of each existing partition with the right number of rows.
 
-    `truncate` may differ from the run before: a text that fits has the same vector with it. While
-    no partition is written, every choice is free.
+    `truncate` may differ from the previous run: it does not change the vector of a text that fits.
+    Before the first partition is written, all options may change.
 
     Raises:
-        EncodaxError: the output holds something else, or vectors of other choices, or of rows that
-            the input has no more.
+        EncodaxError: the output holds other files, or vectors with other options, or of rows that
+            the input lacks.
     """
     there = _parquets(job)
     if not there:
@@ -327,7 +327,7 @@ def check_output(job: CorpusJob, planned: Iterable[Partition]) -> dict[str, dict
                 f"{job.out} holds other Parquet files; choose another output ({name} does not say "
                 "what it was made of)"
             )
-        if mark is None:  # of a disk that lost what was written last
+        if mark is None:  # a broken file, from a disk that lost its last writes
             continue
         if name not in rows:
             raise EncodaxError(
@@ -345,7 +345,7 @@ def _check_precision(job: CorpusJob, made: set[str]) -> None:
     """Refuse to mix vectors of two precisions.
 
     Raises:
-        EncodaxError: names them.
+        EncodaxError: there are two precisions; the error names them.
     """
     if len(made) > 1:
         raise EncodaxError(
@@ -359,14 +359,14 @@ def _check_precision(job: CorpusJob, made: set[str]) -> None:
 
 
 def _parquets(job: CorpusJob) -> list[str]:
-    """The names of the Parquet files of the output."""
+    """Return the names of the Parquet files of the output."""
     system, out = place(job.out)
     names = sorted(os.path.relpath(path, out) for path in _of_output(system, out))
     return [name for name in names if name.endswith(".parquet") and not _hidden(name)]
 
 
 def _manifest(job: CorpusJob) -> dict[str, Any] | None:
-    """What the output was begun with; None where that is not said."""
+    """Return the content of the output's manifest; None if there is none."""
     system, out = place(job.out)
     path = f"{out}/{MANIFEST}"
     if system.get_file_info(path).type == fs.FileType.NotFound:
@@ -384,7 +384,7 @@ def _manifest(job: CorpusJob) -> dict[str, Any] | None:
 
 
 def _footer(job: CorpusJob, name: str) -> tuple[int, dict[str, Any] | None] | None:
-    """Rows of an output file, and what it says it was made of; None where it is broken."""
+    """Return the number of rows of an output file, and its origin; None if the file is broken."""
     system, out = place(job.out)
     try:
         with system.open_input_file(f"{out}/{name}") as stream:
@@ -399,10 +399,10 @@ def _footer(job: CorpusJob, name: str) -> tuple[int, dict[str, Any] | None] | No
 
 
 def _compare(job: CorpusJob, old: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Refuse to go on with what was begun with other choices.
+    """Refuse to continue an output that was begun with other options.
 
     Raises:
-        EncodaxError: names the first.
+        EncodaxError: an option differs; the error names the first one.
     """
     for key in keys:
         now = getattr(job, key)
@@ -419,17 +419,17 @@ def _compare(job: CorpusJob, old: Mapping[str, Any], keys: Iterable[str]) -> Non
         )
 
 
-# Rows, and whether they have changed.
+# Rows, and their changes.
 
 
 class Rows:
-    """SHA-256 of rows, with the names and types of their columns, however they are stored."""
+    """SHA-256 of rows, with names and types of their columns, independent of their storage."""
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
 
     def add(self, batch: pyarrow.RecordBatch) -> None:
-        """Rows that come next; always so many, but for the last."""
+        """Add the next rows; all batches but the last must have the same size."""
         columns = [_alone(column) for column in batch.columns]
         plain = pyarrow.RecordBatch.from_arrays(columns, batch.schema.names)
         sink = pyarrow.BufferOutputStream()
@@ -438,24 +438,24 @@ class Rows:
         self._sha.update(sink.getvalue())
 
     def digest(self) -> str:
-        """Of all that came."""
+        """Return the hash of all rows added."""
         return self._sha.hexdigest()
 
 
 def _alone(column: pyarrow.Array) -> pyarrow.Array:
-    """The same values, without others that they lie among."""
+    """Return a copy of the values, independent of the array that they are a slice of."""
     if pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     try:
         return column.take(pyarrow.array(np.arange(len(column))))
-    except pyarrow.ArrowNotImplementedError:  # of views
+    except pyarrow.ArrowNotImplementedError:  # for views
         return pyarrow.array(column.to_pylist(), column.type)
 
 
 def changed_since(
     job: CorpusJob, planned: Iterable[Partition], marks: Mapping[str, Mapping[str, Any]]
 ) -> list[Partition]:
-    """The partitions whose rows are others than those they were made of."""
+    """Return the partitions whose rows differ from those they were made of."""
     of_file = {
         source: list(own) for source, own in itertools.groupby(planned, lambda part: part.source)
     }
@@ -475,7 +475,7 @@ def changed_since(
 
 
 def _digests(job: CorpusJob, parts: list[Partition]) -> list[str]:
-    """The digests of the first partitions of one file, read once."""
+    """Return the digests of the first partitions of one file, which is read once."""
     system, source = place(job.source)
     found = [Rows() for _ in parts]
     with system.open_input_file(f"{source}/{parts[0].source}") as file:
@@ -488,14 +488,14 @@ def _digests(job: CorpusJob, parts: list[Partition]) -> list[str]:
 
 
 def blocks_of(rows: int) -> list[int]:
-    """Rows that are read, hashed and written together: `ROWS`, and what is left."""
+    """Return the sizes of the batches that are read, hashed and written: `ROWS`, and the rest."""
     return [min(ROWS, rows - start) for start in range(0, rows, ROWS)]
 
 
 def cut(
     batches: Iterator[pyarrow.RecordBatch], sizes: Iterable[int]
 ) -> Iterator[pyarrow.RecordBatch]:
-    """Rows in batches of other sizes; how they came makes no difference."""
+    """Yield rows in batches of the given sizes, independent of the input batches."""
     left: pyarrow.Table | None = None
     for size in sizes:
         while left is None or len(left) < size:
@@ -511,7 +511,7 @@ def cut(
 
 @contextmanager
 def swept(job: CorpusJob) -> Iterator[None]:
-    """Remove, before and after, what attempts left that were killed."""
+    """Remove, before and after the run, temporary files of killed attempts."""
     _sweep(job)
     try:
         yield
@@ -524,13 +524,13 @@ def _sweep(job: CorpusJob) -> None:
     for path in _of_output(system, out):
         whole = outputs.finished_name(path.rpartition("/")[2])
         if whole is not None and (whole.endswith(".parquet") or whole == MANIFEST):
-            system.delete_file(path)  # any other is not ours
+            system.delete_file(path)  # other files belong to others
 
 
 def _write_whole(system: fs.FileSystem, path: str, write: Callable[[Any], object]) -> None:
-    """Write beside the place and move it there: no name ever stands for half a file.
+    """Write to a temporary file and rename it, so that `path` is never an incomplete file.
 
-    The name of the half is its own each time: an actor that was given up for lost may write still.
+    The temporary name is unique: an actor that Ray considers lost may still be writing.
     """
     folder, _, name = path.rpartition("/")
     partial = f"{folder}/{outputs.unfinished_name(name)}"
@@ -544,22 +544,22 @@ def _write_whole(system: fs.FileSystem, path: str, write: Callable[[Any], object
         raise
 
 
-# What an actor does.
+# Actors.
 
 
 class Writer:
-    """Embeds the partitions of a job, one at a time; each actor is one."""
+    """Actor that embeds and writes the partitions of a job, one at a time."""
 
     def __init__(self, job: CorpusJob):
-        """Load nothing yet, so that what is wrong with the model is an answer, not a death."""
+        """Load nothing yet, so that an error of the model is a result, not a dead actor."""
         self.job = job
 
     @functools.cached_property
     def embedder(self) -> Embedder:
-        """The model, read once a process.
+        """Embedder, loaded once in each process.
 
         Raises:
-            EncodaxError: its files here are others than where the job was begun.
+            EncodaxError: the model's files differ from those where the job was begun.
         """
         job = self.job
         directory = hub.directory_of(job.model, revision=job.revision)
@@ -575,7 +575,7 @@ class Writer:
         return at_rest(directory, load)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Write the partition that a row of Ray Data names; the row says what became of it."""
+        """Write the partition that a row of Ray Data names, and return its result as a row."""
         partition, error = Partition(**row), ""
         with _Cuts() as cuts:
             try:
@@ -586,17 +586,18 @@ class Writer:
         return asdict(Written(name, rows, cuts.count, platform.node(), os.getpid(), error))
 
     def write(self, partition: Partition) -> None:
-        """Embed a partition and put its file there.
+        """Embed a partition and write its file.
 
         Raises:
-            EncodaxError: a text is null, empty or too long, named by file and row; the input has
-                changed; or too many attempts at it have died.
+            EncodaxError: a text is null, empty or too long (the error names file and row); the
+                input has changed; or too many attempts have died.
         """
         system, out = place(self.job.out)
         path = f"{out}/{partition.name}"
         folder, _, name = path.rpartition("/")
         system.create_dir(folder, recursive=True)
-        # Ray tries for ever, and memory that is too small stays so. A killed attempt left its file.
+        # Ray retries forever, even if memory is too small. A killed attempt leaves its temporary
+        # file.
         there = (other.rpartition("/")[2] for other in _of_output(system, folder))
         if sum(outputs.is_unfinished(other, name) for other in there) >= DEATHS:
             raise EncodaxError(
@@ -609,7 +610,7 @@ class Writer:
         system, source = place(self.job.source)
         kind = pyarrow.list_(pyarrow.float32(), self.embedder.width)
         waiting: deque[pyarrow.RecordBatch] = deque()  # read, and not yet written
-        found: list[np.ndarray] = []  # vectors of the first of them
+        found: list[np.ndarray] = []  # vectors of the first rows in `waiting`
         rows, made_of = 0, Rows()
         with system.open_input_file(f"{source}/{partition.source}") as file:
             reader = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
@@ -632,7 +633,7 @@ class Writer:
             raise EncodaxError(f"{partition.source} has changed while it was read")
 
     def _vectors(self, texts: Iterator[str], partition: Partition) -> Iterator[np.ndarray]:
-        """One for each text; an error names the row."""
+        """Yield a vector for each text; an error names the row."""
         prompt = self.job.prompt
         if prompt is None:
             before = self.embedder.prompt_of("document")
@@ -653,7 +654,7 @@ class Writer:
         partition: Partition,
         waiting: deque[pyarrow.RecordBatch],
     ) -> Iterator[str]:
-        """The texts of a partition; the rows they stand in go to `waiting`."""
+        """Yield the texts of a partition; append their rows to `waiting`."""
         number = itertools.count()
         for batch in _batches(reader, partition):
             waiting.append(batch)
@@ -670,7 +671,7 @@ class Writer:
 
 
 class _Cuts(logging.Handler):
-    """Counts the texts that the engine says it has cut, as long as it is entered."""
+    """Counter of the texts that the engine logs as truncated, while in use as a context."""
 
     count = 0
 
@@ -693,9 +694,9 @@ def _column(vectors: list[np.ndarray]) -> pyarrow.Array:
 def _batches(
     reader: pyarrow.parquet.ParquetFile, partition: Partition
 ) -> Iterator[pyarrow.RecordBatch]:
-    """The rows of a partition, in blocks.
+    """Yield the rows of a partition, in blocks.
 
-    Rows that stand before it in its row group have to be decoded, which takes little beside
+    Rows before the partition in its row group must be decoded, which costs little compared to
     embedding; other row groups are not read.
     """
     groups: list[int] = []

@@ -1,12 +1,11 @@
-"""What a model directory says of generation: generation_config.json, or config.json before it.
+"""Generation settings of a model directory: `generation_config.json`, or `config.json` without it.
 
 Each field of transformers' `GenerationConfig` is applied, harmless, or refused by name. As in
-transformers, a directory with a generation_config.json is not asked for such keys in config.json.
+transformers, if there is a `generation_config.json`, such keys in `config.json` are ignored.
 
-A directory that says anything of how sequences are found, or that transformers wrote, is taken at
-its word, and what it leaves out is what transformers takes: no beams, 20 tokens. Of one that is
-silent, as those that Encodax makes, the defaults are Encodax's: 4 beams, the paper's penalty, 50
-tokens more than the source.
+If a directory has any setting of the search, or was written by transformers, missing settings take
+transformers' defaults: greedy search, 20 tokens. Otherwise, as in directories that Encodax writes,
+the defaults are Encodax's: 4 beams, the paper's length penalty, 50 tokens more than the source.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from encodax.storage.json_files import FileKeys, Settings, shown
 
 FILE = "generation_config.json"
 MOST_LENGTH = 1_000_000
-"""Beyond it a number of tokens is a mistake."""
+"""Largest number of tokens accepted; a larger one is a mistake."""
 TOKENS = 20
-"""Tokens that transformers generates where nothing says how many."""
+"""Default number of tokens that transformers generates."""
 TOP_K = 50
-"""Tokens that transformers draws from where nothing says how many."""
+"""Default `top_k` of transformers."""
 
 ASSISTED = "it is another way to the same tokens"
 HARMLESS: dict[str, str] = {
@@ -59,7 +58,7 @@ HARMLESS: dict[str, str] = {
     "transformers_version": PROVENANCE,
     "bos_token_id": TOKEN_ID,
 }  # fmt: skip
-"""Fields that change no token, with the reason."""
+"""Fields that do not change any token -> the reason."""
 REFUSED: dict[str, tuple[Any, ...]] = {
     "assistant_ensemble_weight": (),
     "constraints": (),
@@ -82,7 +81,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         (),
     ),
 }  # fmt: skip
-"""Fields that nothing here computes -> values beside null that turn them off."""
+"""Fields that are not supported -> values, besides null, that turn them off."""
 IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 OF_RULES = (
     "bad_words_ids", "begin_suppress_tokens", "encoder_no_repeat_ngram_size",
@@ -99,7 +98,7 @@ OF_LENGTH = ("max_length", "max_new_tokens")
 APPLIED = (*IDS, *OF_LENGTH, *OF_SEARCH, *OF_RULES, *OF_SAMPLING)
 """Fields that are read."""
 SILENT = {*IDS, "bad_words_ids", "forced_bos_token_id", "max_length"}
-"""Fields that Encodax writes of any model; they say nothing of how sequences are found."""
+"""Fields that Encodax writes for every model; they do not set the search."""
 OFF: dict[str, Any] = {
     "do_sample": False, "early_stopping": False, "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
@@ -107,39 +106,39 @@ OFF: dict[str, Any] = {
     "num_return_sequences": 1, "remove_invalid_values": False, "repetition_penalty": 1.0,
     "temperature": 1.0, "top_k": TOP_K, "top_p": 1.0, "typical_p": 1.0,
 }  # fmt: skip
-"""What transformers takes for fields that are left out, where it is not null."""
+"""Defaults of transformers that are not null."""
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How a model generates where nobody asks for anything else."""
+    """Generation settings used by default."""
 
     decoder_start_id: int
     eos_ids: tuple[int, ...]
     pad_id: int
     rules: LogitsRules = field(default_factory=LogitsRules)
     beams: BeamSearch = field(default_factory=BeamSearch)
-    """One beam is no search: the most probable token each time."""
+    """Beam search; with one beam, greedy search."""
     do_sample: bool = False
     sampling: Sampling = field(default_factory=Sampling)
-    """How tokens are drawn, where they are."""
+    """Sampling settings, used if `do_sample`."""
     n_best: int = 1
     max_tokens: int | None = None
-    """Longest sequence, the end included; None for a number that depends on the source."""
+    """Maximum number of tokens, EOS included; None for a number that depends on the source."""
     is_silent: bool = True
-    """Whether the directory says nothing of how sequences are found."""
+    """Whether the directory has no setting of the search."""
     said: tuple[tuple[str, Any], ...] = ()
-    """What the directory says of it, as it says it."""
+    """Settings of the directory, as they are written there."""
 
     @classmethod
     def of(cls, config: Seq2SeqConfig) -> GenerationConfig:
-        """That of a model of which nothing is said."""
+        """Return the default settings of a model."""
         ends = DecodingLimits.of(config, 1)
         return cls(ends.decoder_start_id, ends.eos_ids, ends.pad_id, ends.rules)
 
 
 def values_of(directory: Path, published: Mapping[str, Any]) -> Settings:
-    """What a directory says: `generation_config.json`, or such keys of `config.json`.
+    """Read the settings of a directory from `generation_config.json`, or from `config.json`.
 
     Raises:
         EncodaxError: the file cannot be read.
@@ -157,19 +156,19 @@ def values_of(directory: Path, published: Mapping[str, Any]) -> Settings:
 def read(
     values: Settings, config: Seq2SeqConfig, *, longest: int, is_published: bool
 ) -> tuple[GenerationConfig, FileKeys]:
-    """Take what a directory says.
+    """Parse the settings of a directory.
 
     Args:
-        values: of `values_of`.
-        config: the model's.
-        longest: most tokens of a sequence.
-        is_published: whether `config.json` is of transformers.
+        values: result of `values_of`.
+        config: configuration of the model.
+        longest: maximum number of tokens of a sequence.
+        is_published: whether transformers wrote `config.json`.
 
     Returns:
-        What it says, and what became of the keys.
+        The settings, and the keys of the file: used, or kept with a reason.
 
     Raises:
-        EncodaxError: a value is no such value, or asks for what is not computed here.
+        EncodaxError: a value is invalid, or needs a feature that is not supported.
     """
     rows = config.transformer.decoder.embeddings.vocabulary_size
     fields = _Fields(values, rows)
@@ -225,7 +224,7 @@ def _beams(fields: _Fields) -> BeamSearch:
 def _sampling(fields: _Fields) -> Sampling:
     values = {key: fields.number(key) for key in OF_SAMPLING if key != "top_k"}
     top_k = fields.count("top_k")
-    if values["top_p"] == 0:  # of which the most probable token is left
+    if values["top_p"] == 0:  # only the most probable token is left
         values["top_p"], top_k = None, 1
     given = {key: value for key, value in values.items() if value is not None}
     sampling: Sampling = fields.made(
@@ -235,7 +234,7 @@ def _sampling(fields: _Fields) -> Sampling:
 
 
 def _max_tokens(fields: _Fields, length: int | None, config: Seq2SeqConfig, longest: int) -> int:
-    """Tokens of a sequence; `max_length` counts the one that the decoder begins with."""
+    """Return the maximum number of tokens; `max_length` also counts the decoder start token."""
     new = fields.count("max_new_tokens", least=1)
     if new is not None:
         return min(new, longest)
@@ -277,10 +276,10 @@ def _rules(fields: _Fields, otherwise: LogitsRules) -> LogitsRules:
 
 
 def _check(fields: _Fields, found: GenerationConfig) -> None:
-    """Refuse values that do not go together.
+    """Refuse values that contradict each other.
 
     Raises:
-        EncodaxError: names them.
+        EncodaxError: there are such values; the error names them.
     """
     count, many = found.beams.size, found.n_best
     if found.do_sample and count > 1:
@@ -304,7 +303,7 @@ def _is_count(value: Any) -> bool:
 
 
 class _Fields:
-    """Values of the file, checked; None for those that are null or left out."""
+    """Checked values of the file; None for those that are null or missing."""
 
     def __init__(self, values: Settings, vocabulary: int):
         self._values = values
@@ -317,7 +316,7 @@ class _Fields:
         return EncodaxError(f"{self._values.where}: {key} = {shown(self[key])} {problem}")
 
     def made(self, kind: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Make a thing of values that it checks itself."""
+        """Create an object that checks its own values; add the file's name to its error."""
         try:
             return kind(*arguments, **options)
         except EncodaxError as error:
@@ -365,7 +364,7 @@ class _Fields:
         return None if self[key] is None else self.id(key, self[key])
 
     def tokens(self, key: str) -> tuple[int, ...] | None:
-        """One token, or a list of them."""
+        """Return one token id, or a list of them, as a tuple."""
         value = self[key]
         if value is None:
             return None

@@ -1,8 +1,9 @@
-"""What may come next, beside what the model says: repetitions, lengths, forced and banned tokens.
+"""Rules for the next token: changes to its scores for repetitions, lengths, and fixed tokens.
 
-Each rule is a pure function (scores, history) -> scores, in the order in which transformers applies
-them (`GenerationMixin._get_logits_processor`); names are those of its `generation_config.json`. All
-run under `jax.jit`: shapes do not depend on how long a sequence has become.
+Each rule is a pure function (scores, history) -> scores, a logits processor in transformers. Names
+are those of `generation_config.json`, and the order is that of transformers
+(`GenerationMixin._get_logits_processor`). All run under `jax.jit`: shapes do not depend on the
+current length of a sequence.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ FLOAT32 = np.finfo(np.float32)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class History:
-    """What each row has so far."""
+    """Tokens of each row so far."""
 
     token_ids: Int[Array, "R M"]
-    """The token that the decoder begins with, those generated, then whatever is there."""
+    """Decoder start token, then the generated tokens; the rest is undefined."""
     generated: Int[Array, ""]
-    """How many were generated."""
+    """Number of generated tokens."""
     source_ids: Int[Array, "R S"]
     is_source: Bool[Array, "R S"]
-    """Whether it is a token of the source, not padding."""
+    """Whether it is a token of the source rather than padding."""
 
     @property
     def length(self) -> Int[Array, ""]:
-        """Tokens so far, the first one included."""
+        """Number of tokens so far, the decoder start token included."""
         return self.generated + 1
 
 
@@ -54,37 +55,37 @@ Processor = Callable[[Float[Array, "R V"], History], Float[Array, "R V"]]
 
 @dataclass(frozen=True)
 class LogitsRules:
-    """Changes to the scores of the next token; the values here change none."""
+    """Changes to the scores of the next token; by default there are none."""
 
     sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = ()
-    """(tokens, what is added to the score of the last one after the others)."""
+    """(tokens, bias): added to the score of the last token if the others precede it."""
     encoder_repetition_penalty: float = 1.0
-    """Beyond 1, tokens of the source become likelier."""
+    """Penalty; above 1, tokens of the source become more likely."""
     repetition_penalty: float = 1.0
-    """Beyond 1, tokens that are there become less likely (Keskar et al. 2019, arXiv:1909.05858,
-    section 4.1)."""
+    """Penalty; above 1, tokens that occurred become less likely (Keskar et al. 2019,
+    arXiv:1909.05858, section 4.1)."""
     no_repeat_ngram_size: int = 0
-    """No so many tokens in a row come twice; 0 for any."""
+    """Size of the n-grams that occur only once; 0 for no limit."""
     encoder_no_repeat_ngram_size: int = 0
-    """No so many tokens in a row are those of the source; 0 for any."""
+    """Size of the n-grams of the source that never occur; 0 for no limit."""
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
-    """Sequences of tokens that never come."""
+    """Sequences of tokens that never occur."""
     min_tokens: int = 0
-    """No sequence ends before so many tokens, the end not counted."""
+    """Minimum number of tokens before EOS."""
     forced_bos_token_id: int | None = None
-    """What every sequence begins with, with probability 1."""
+    """First token of every sequence, with probability 1."""
     forced_eos_token_id: tuple[int, ...] = ()
-    """What stands last in a sequence that is as long as it may become."""
+    """Last token of a sequence that reaches the maximum length."""
     remove_invalid_values: bool = False
-    """Scores that are no number count as 0, and infinite ones as the largest number."""
+    """Replace NaN scores by 0, and infinite ones by the largest number."""
     exponential_decay_length_penalty: tuple[int, float] | None = None
-    """(tokens, factor): from then on the end gains by powers of the factor."""
+    """(tokens, factor): after `tokens` tokens, the score of EOS grows by powers of `factor`."""
     suppress_tokens: tuple[int, ...] = ()
-    """Tokens that no sequence has."""
+    """Tokens that never occur."""
     begin_suppress_tokens: tuple[int, ...] = ()
     """Tokens that no sequence begins with."""
     renormalize_logits: bool = False
-    """Probabilities of what is left add up to 1 again."""
+    """Normalise the remaining probabilities to sum to 1."""
 
     def __post_init__(self) -> None:
         for name in ("repetition_penalty", "encoder_repetition_penalty"):
@@ -96,10 +97,10 @@ class LogitsRules:
                 raise EncodaxError(f"{name} = {value!r} is no whole number from 0 on")
 
     def changed(self, **fields: Any) -> LogitsRules:
-        """The same with other values, but where these are None; lists count as tuples.
+        """Return a copy with other values; None keeps a value, and lists become tuples.
 
         Raises:
-            EncodaxError: there is no such field, or its value is none.
+            EncodaxError: there is no such field, or its value is invalid.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in fields:
@@ -110,7 +111,7 @@ class LogitsRules:
 
     @property
     def only_bans(self) -> bool:
-        """Whether scores stay as they are, but for tokens that are out of the question."""
+        """Whether the rules change no scores except those of banned tokens."""
         return (
             self.encoder_repetition_penalty == self.repetition_penalty == 1.0
             and not self.sequence_bias
@@ -122,12 +123,12 @@ class LogitsRules:
         )
 
     def is_forced(self, generated: Int[Array, ""], max_tokens: int) -> Bool[Array, ""]:
-        """Whether the next token is chosen by a rule, not by the model."""
+        """Return whether the next token is chosen by a rule rather than by the model."""
         first = (generated == 0) & (self.forced_bos_token_id is not None)
         return first | ((generated == max_tokens - 1) & bool(self.forced_eos_token_id))
 
     def token_ids(self) -> dict[str, tuple[int, ...]]:
-        """Every token that is named, by the rule that names it."""
+        """Return the token ids that each rule names, by the name of the rule."""
         first = self.forced_bos_token_id
         return {
             "sequence_bias": tuple(i for tokens, _ in self.sequence_bias for i in tokens),
@@ -139,11 +140,11 @@ class LogitsRules:
         }
 
     def processors(self, eos_ids: tuple[int, ...], max_tokens: int) -> list[Processor]:
-        """The rules that change something, in order.
+        """Return the rules that change something, in order.
 
         Args:
             eos_ids: tokens that end a sequence.
-            max_tokens: most tokens of a sequence.
+            max_tokens: maximum number of tokens of a sequence.
         """
         found: list[Processor] = []
         partial = functools.partial
@@ -159,7 +160,7 @@ class LogitsRules:
         if self.encoder_no_repeat_ngram_size:
             size = self.encoder_no_repeat_ngram_size
             found.append(partial(without_repeats, size=size, of_source=True))
-        ends = {(end,) for end in eos_ids}  # to end is never forbidden
+        ends = {(end,) for end in eos_ids}  # an EOS token is never banned
         if words := [word for word in self.bad_words_ids if word not in ends]:
             found.append(partial(biased, biases=dict.fromkeys(words, MASK_VALUE)))
         if self.min_tokens:
@@ -184,14 +185,14 @@ class LogitsRules:
 
 
 def applied(processors: Sequence[Processor], scores: Array, history: History) -> Array:
-    """The scores after every rule, one after another."""
+    """Return the scores after applying every rule in order."""
     for process in processors:
         scores = process(scores, history)
     return scores
 
 
 def is_among(tokens: Sequence[int], scores: Float[Array, "R V"]) -> Bool[np.ndarray, " V"]:
-    """Which tokens of the vocabulary these are."""
+    """Return a mask of `tokens` in the vocabulary."""
     found = np.zeros(scores.shape[-1], bool)
     found[list(tokens)] = True
     return found
@@ -200,7 +201,7 @@ def is_among(tokens: Sequence[int], scores: Float[Array, "R V"]) -> Bool[np.ndar
 def seen_ids(
     token_ids: Int[Array, "R M"], counts: Bool[Array, "#R M"], vocabulary: int
 ) -> Bool[Array, "R V"]:
-    """Which tokens of the vocabulary are in each row, at the places that count."""
+    """Return a mask of the tokens of each row, counting only the positions in `counts`."""
     rows = jnp.arange(token_ids.shape[0])[:, None]
     places = jnp.where(counts, token_ids, vocabulary)
     none = jnp.zeros((token_ids.shape[0], vocabulary), bool)
@@ -215,7 +216,7 @@ def banned(
     before: int | None = None,
     at: int | None = None,
 ) -> Array:
-    """`MASK_VALUE` for these tokens: always, at one place, or before so many were generated."""
+    """Mask `tokens`: always, at position `at`, or before `before` tokens were generated."""
     out = jnp.asarray(is_among(tokens, scores))
     if before is not None:
         out &= history.generated < before
@@ -225,18 +226,18 @@ def banned(
 
 
 def forced(scores: Array, history: History, *, tokens: Sequence[int], place: int) -> Array:
-    """At one place a score of 0 for these tokens, and `MASK_VALUE` for all others."""
+    """Set the scores of `tokens` to 0 and mask all others, at one position."""
     only = jnp.where(is_among(tokens, scores), 0.0, MASK_VALUE)
     return jnp.where(history.generated == place, only, scores)
 
 
 def biased(scores: Array, history: History, *, biases: Mapping[tuple[int, ...], float]) -> Array:
-    """What is added to the last token of a sequence where the others stand before it."""
+    """Add a bias to the last token of each sequence whose other tokens precede it."""
     by_length: dict[int, list[tuple[int, ...]]] = {}
     for sequence in biases:
         by_length.setdefault(len(sequence) - 1, []).append(sequence)
     added = jnp.zeros_like(scores)
-    for before, sequences in by_length.items():  # of one length all at once
+    for before, sequences in by_length.items():  # all sequences of one length at once
         if before > history.token_ids.shape[1]:
             continue
         table, start = np.asarray(sequences), history.length - before
@@ -248,14 +249,14 @@ def biased(scores: Array, history: History, *, biases: Mapping[tuple[int, ...], 
 
 
 def penalized(scores: Array, history: History, *, penalty: float, of_source: bool = False) -> Array:
-    """Scores of tokens that are there, divided by the penalty; multiplied where below 0."""
+    """Divide the scores of tokens that occurred by the penalty; multiply those below 0."""
     if of_source:
         there, counts = history.source_ids, history.is_source
     else:
         there = history.token_ids
         counts = jnp.arange(there.shape[1])[None] < history.length
     seen = seen_ids(there, counts, scores.shape[-1])
-    # What is out of the question stays so.
+    # Masked scores stay masked.
     lower = jnp.where(scores > MASK_VALUE / 2, scores * penalty, scores)
     return jnp.where(seen, jnp.where(scores < 0, lower, scores / penalty), scores)
 
@@ -263,7 +264,7 @@ def penalized(scores: Array, history: History, *, penalty: float, of_source: boo
 def without_repeats(
     scores: Array, history: History, *, size: int, of_source: bool = False
 ) -> Array:
-    """`MASK_VALUE` for what would make a row of so many tokens that is there, or in the source."""
+    """Mask tokens that would repeat an n-gram of `size` tokens, of the target or of the source."""
     if of_source:
         there, counts = history.source_ids, history.is_source
     else:
@@ -283,7 +284,7 @@ def without_repeats(
 
 
 def made_finite(scores: Array, history: History) -> Array:
-    """0 for what is no number, the largest number for infinity."""
+    """Replace NaN by 0, and infinity by the largest number."""
     scores = jnp.where(jnp.isnan(scores), 0.0, scores)
     return jnp.clip(scores, MASK_VALUE, FLOAT32.max.item())
 
@@ -291,7 +292,7 @@ def made_finite(scores: Array, history: History) -> Array:
 def urged_to_end(
     scores: Array, history: History, *, eos_ids: Sequence[int], start: int, factor: float
 ) -> Array:
-    """Scores of the end, raised by |score| (factor^n - 1), n tokens after the start."""
+    """Raise the scores of EOS by |score| (factor^n - 1), n tokens after `start`."""
     beyond = history.generated - start
     urge = jnp.power(factor, jnp.maximum(beyond, 0).astype(jnp.float32)) - 1
     raised = is_among(eos_ids, scores) & (beyond > 0) & (scores > MASK_VALUE / 2)
@@ -299,6 +300,6 @@ def urged_to_end(
 
 
 def renormalized(scores: Array, history: History) -> Array:
-    """Log-probabilities among what is left."""
+    """Return log-probabilities among the tokens that are not masked."""
     logs = scores - jax.nn.logsumexp(scores, axis=-1, keepdims=True)
     return jnp.where(scores > MASK_VALUE / 2, logs, MASK_VALUE)

@@ -1,6 +1,6 @@
-"""Which tokens are drawn, and how likely: temperature, and where the unlikely ones are cut off.
+"""Sampling: temperature, and restrictions to the more probable tokens.
 
-The restrictions stand in the order in which transformers applies them.
+The restrictions are applied in the order of transformers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from encodax.generation.logits import FLOAT32
 from encodax.nn.functional import MASK_VALUE
 
 MOST_OF_TOP_H = 100
-"""Tokens that `top_h` looks at."""
+"""Number of the most probable tokens that `top_h` considers."""
 
 
 def check_count(name: str, count: Any) -> None:
-    """Refuse what cannot be a number of things.
+    """Check that a value is a positive integer.
 
     Raises:
-        EncodaxError: it is no whole number, or below 1.
+        EncodaxError: it is not an integer, or is below 1.
     """
     if not isinstance(count, Integral):
         raise EncodaxError(f"{name} = {count!r} is no whole number")
@@ -37,25 +37,25 @@ def check_count(name: str, count: Any) -> None:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn (Holtzman et al. 2020, arXiv:1904.09751, section 3)."""
+    """Settings for sampling a token (Holtzman et al. 2020, arXiv:1904.09751, section 3)."""
 
     temperature: float = 1.0
-    """Divides the scores; towards 0 the most probable token is all there is."""
+    """Divisor of the scores; towards 0, only the most probable token is left."""
     top_k: int | None = None
-    """Draw from so many, the most probable ones."""
+    """Number of the most probable tokens to sample from."""
     top_p: float = 1.0
-    """Draw from the fewest whose probabilities reach this."""
+    """Sample from the fewest, most probable tokens whose probabilities sum to at least this."""
     min_p: float | None = None
-    """Draw from those that have at least this share of the largest probability."""
+    """Sample from tokens with at least this fraction of the largest probability."""
     typical_p: float = 1.0
-    """Draw from those nearest to the entropy whose probabilities reach this (Meister et al. 2023,
-    arXiv:2202.00666)."""
+    """Sample from the tokens whose information is nearest to the entropy, and whose probabilities
+    sum to at least this (Meister et al. 2023, arXiv:2202.00666)."""
     epsilon_cutoff: float = 0.0
-    """Draw from those at least so probable (Hewitt et al. 2022, arXiv:2210.15191)."""
+    """Sample from tokens of at least this probability (Hewitt et al. 2022, arXiv:2210.15191)."""
     eta_cutoff: float = 0.0
-    """The same, and less where the entropy is high."""
+    """Minimum probability like `epsilon_cutoff`, but lower where the entropy is high."""
     top_h: float | None = None
-    """Draw from the most probable whose share of the entropy stays within this."""
+    """Sample from the most probable tokens whose share of the entropy is at most this."""
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -73,9 +73,9 @@ class Sampling:
 
 
 def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-    """Scores over the temperature, and `MASK_VALUE` for tokens that are not to be drawn.
+    """Return the scores divided by the temperature, with `MASK_VALUE` for excluded tokens.
 
-    0 is that of the most probable token, so that no temperature leaves nothing to draw from.
+    The score of the most probable token becomes 0, so that some token is left at any temperature.
     """
     best = jnp.max(scores, axis=-1, keepdims=True)
     temperature = np.clip(sampling.temperature, FLOAT32.tiny, FLOAT32.max).item()
@@ -96,7 +96,7 @@ def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, 
         chances = jax.nn.softmax(scores)
         scores = _kept(scores, chances >= sampling.min_p * jnp.max(chances, -1, keepdims=True))
     if sampling.typical_p < 1:
-        # The nearest one stays in any case, be it the most probable or not.
+        # The token nearest to the entropy always stays, even if it is not the most probable.
         scores = jnp.where(_is_typical(scores, sampling.typical_p), scores, MASK_VALUE)
     if 0 < sampling.epsilon_cutoff < 1:
         scores = _kept(scores, jax.nn.softmax(scores) >= sampling.epsilon_cutoff)
@@ -107,7 +107,7 @@ def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, 
 
 
 def _kept(scores: Float[Array, "B V"], keep: Bool[Array, "B V"]) -> Float[Array, "B V"]:
-    """These tokens, and the most probable one in any case."""
+    """Return the scores with all but these tokens and the most probable one masked."""
     keep |= scores >= jnp.max(scores, axis=-1, keepdims=True)
     return jnp.where(keep, scores, MASK_VALUE)
 
@@ -119,7 +119,7 @@ def _entropy(scores: Float[Array, "B V"]) -> Float[Array, "B 1"]:
 
 
 def _is_typical(scores: Float[Array, "B V"], mass: float) -> Bool[Array, "B V"]:
-    """Nearest to the entropy first, until their probabilities reach the mass."""
+    """Return a mask of the tokens nearest to the entropy, whose probabilities sum to `mass`."""
     logs = jax.nn.log_softmax(scores)
     away = jnp.abs(-logs - _entropy(scores))
     order = jnp.argsort(away, axis=-1)
@@ -130,7 +130,7 @@ def _is_typical(scores: Float[Array, "B V"], mass: float) -> Bool[Array, "B V"]:
 
 
 def _within_entropy(scores: Float[Array, "B V"], share: float) -> Bool[Array, "B V"]:
-    """The most probable first, while what they add to the entropy is within a share of it."""
+    """Return a mask of the most probable tokens whose share of the entropy is at most `share`."""
     top, ids = jax.lax.top_k(scores, min(MOST_OF_TOP_H, scores.shape[-1]))
     logs = jax.nn.log_softmax(top)
     terms = -jnp.where(jnp.exp(logs) > 0, jnp.exp(logs) * logs, 0.0)

@@ -1,7 +1,7 @@
-"""Sequences from a decoder: the most probable token at a time, drawn, or the best of several beams.
+"""Sequences from a decoder: greedy search, sampling, or beam search.
 
-All of it runs under `jax.jit`, with shapes that are fixed by how long a sequence may become: one
-program for each number of rows, however long they turn out. The decoder is a function
+All functions run under `jax.jit`, with shapes fixed by the maximum length: one compiled program
+for each number of rows, whatever the lengths. The decoder is a function
 (tokens, cache) -> (scores of the next token, cache), such as `Transformer.step`.
 """
 
@@ -27,59 +27,59 @@ from encodax.nn.decoder import DecoderCache
 from encodax.nn.functional import MASK_VALUE, at_tokens
 
 Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
-"""(R,) tokens and a cache of R rows -> (R, V) scores before softmax, and the next cache."""
+"""(R,) tokens and a cache of R rows -> (R, V) logits, and the next cache."""
 
 MOST_LENGTH_PENALTY = 5
-"""Beyond it, on either side, scores of long sequences leave the range of float32."""
+"""Maximum absolute length penalty; beyond it, scores of long sequences overflow float32."""
 MOST_OFFSET = 1_000_000
-"""So much longer than any sequence that its length makes no difference."""
+"""Offset so large that the length of a sequence makes no difference."""
 
 EarlyStopping = bool | Literal["never"]
 
 
 @dataclass(frozen=True)
 class DecodingLimits:
-    """Where a sequence begins, and where it ends."""
+    """Start, end and maximum length of sequences."""
 
     decoder_start_id: int
-    """What the decoder is given first; it is no part of the sequence."""
+    """First decoder input; it is not part of the sequence."""
     eos_id: int | tuple[int, ...]
-    """What ends a sequence; where there are several, each of them does."""
+    """Token that ends a sequence; several tokens may do so."""
     pad_id: int
-    """What stands after the end."""
+    """Token after the end."""
     max_tokens: int
-    """A sequence that has not ended by then is cut, the end included."""
+    """Maximum number of tokens, EOS included; longer sequences are cut."""
     rules: LogitsRules = field(default_factory=LogitsRules)
-    """What may come next, beside what the model says."""
+    """Rules that change the scores of the next token."""
     room: int | None = None
-    """L, tokens that there is room for, where it is less than they may become: whoever has not
-    ended by then is left open. None for `max_tokens`."""
+    """L, number of tokens there is memory for, if less than `max_tokens`; sequences that have not
+    ended by then are left unfinished. None for `max_tokens`."""
 
     def __post_init__(self) -> None:
         check_count("max_tokens", self.max_tokens)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every token that ends a sequence."""
+        """All tokens that end a sequence."""
         return (self.eos_id,) if isinstance(self.eos_id, int) else self.eos_id
 
     @property
     def held(self) -> int:
-        """L."""
+        """L, number of tokens there is memory for."""
         return min(self.room or self.max_tokens, self.max_tokens)
 
     @property
     def processors(self) -> list[Processor]:
-        """The rules that change something, in order."""
+        """Rules that change something, in order."""
         return self.rules.processors(self.eos_ids, self.max_tokens)
 
     def is_end(self, tokens: Int[Array, "*rows"]) -> Bool[Array, "*rows"]:
-        """Which of these end a sequence."""
+        """Return which of these tokens end a sequence."""
         return jnp.isin(tokens, jnp.asarray(self.eos_ids))
 
     @classmethod
     def of(cls, config: Seq2SeqConfig, max_tokens: int) -> DecodingLimits:
-        """Those of a model."""
+        """Return the limits of a model."""
         return cls(
             config.decoder_start_id,
             config.eos_id,
@@ -92,10 +92,10 @@ class DecodingLimits:
         )
 
     def check(self, cache: DecoderCache) -> None:
-        """Refuse a cache without room: the last keys would be written over, again and again.
+        """Refuse a cache that is too small: its last keys would be overwritten repeatedly.
 
         Raises:
-            EncodaxError: names both numbers.
+            EncodaxError: the cache is too small; the error names both sizes.
         """
         room = cache.layers[0].own.keys.shape[1] if cache.layers else self.held
         if self.held > room:
@@ -104,22 +104,22 @@ class DecodingLimits:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """How beams are searched, and compared when they have different lengths.
+    """Settings of beam search, and the score that compares sequences of different lengths.
 
     score(Y) = log P(Y) / ((offset + |Y|) / (offset + 1))^alpha
     """
 
     size: int = 4
-    """k."""
+    """k, the number of beams."""
     length_penalty: float = 0.6
-    """0 compares log-probabilities, 1 their means where the offset is 0."""
+    """alpha; 0 compares log-probabilities, 1 with an offset of 0 their means."""
     offset: float = 5.0
-    """5 is the penalty of Wu et al. 2016 (arXiv:1609.08144, equation 14), as in Vaswani et al.
-    2017, section 6.1; 0 is |Y|^alpha, as transformers has it."""
+    """5 gives the penalty of Wu et al. 2016 (arXiv:1609.08144, equation 14), as in Vaswani et al.
+    2017, section 6.1; 0 gives |Y|^alpha, as in transformers."""
     early_stopping: EarlyStopping = False
-    """When k sequences have ended: stop at once (True), once no open one, scored at its present
-    length, would be among them (False), or once none can become one of them ("never"); as
-    transformers names it."""
+    """Condition to stop when k sequences have ended: at once (True); when no unfinished sequence,
+    at its current length, scores among the best k (False); or when none can ever do so ("never").
+    Names are those of transformers."""
 
     def __post_init__(self) -> None:
         check_count("beams", self.size)
@@ -136,23 +136,23 @@ class BeamSearch:
             )
 
     def penalty(self, tokens: Any) -> Any:
-        """The divisor of sequences of so many tokens."""
+        """Return the divisor of the score of sequences of `tokens` tokens."""
         return ((self.offset + tokens) / (self.offset + 1)) ** self.length_penalty
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Generated:
-    """Sequences of each row: of beams best first, of draws in their order."""
+    """Generated sequences of each row: from beam search best first, from sampling in order."""
 
     token_ids: Int[Array, "B n L"]
-    """The end included, padding after it."""
+    """Token ids, EOS included, then padding."""
     lengths: Int[Array, "B n"]
-    """Tokens of each, the end included."""
+    """Number of tokens of each sequence, EOS included."""
     scores: Float[Array, "B n"]
-    """The sum of log-probabilities; of beams, divided by the penalty."""
+    """Sum of log-probabilities; in beam search divided by the length penalty."""
     is_open: Bool[Array, " B"]
-    """Rows for which `DecodingLimits.room` did not suffice: what was found does not count."""
+    """Rows for which `DecodingLimits.room` was too small; their result is not valid."""
 
 
 def decode(
@@ -165,16 +165,16 @@ def decode(
     count: int = 1,
     source_ids: Int[Array, "B S"] | None = None,
 ) -> Generated:
-    """One sequence a row of the most probable token each time, or sequences of tokens drawn.
+    """Generate one sequence for each row by greedy search, or `count` sequences by sampling.
 
     Args:
         step: the decoder.
-        cache: before the first token, of B rows, with room for L tokens.
-        ends: where sequences begin and end, and what may stand in them.
-        sampling: how tokens are drawn; None for the most probable.
-        keys: what each row draws with; with the same one it draws the same in any company.
-        count: n, sequences of each row that are drawn, the first of them as if it were alone.
-        source_ids: of each row, for rules that look at them.
+        cache: cache of B rows before the first token, with room for L tokens.
+        ends: start, end and rules of sequences.
+        sampling: sampling settings; None for greedy search.
+        keys: random key of each row; its result does not depend on the other rows.
+        count: n, number of sequences to sample for each row; the first is the same for every n.
+        source_ids: tokens of the source of each row, for rules that read them.
     """
     ends.check(cache)
     if count > 1:
@@ -236,7 +236,7 @@ def decode(
 
 
 def _of_draws(keys: Key[Array, " B"], count: int) -> Key[Array, " R"]:
-    """The keys of n draws of each row: its own, then others that no place of a sequence has."""
+    """Return the keys of n samples of each row: its own, then n - 1 that no position uses."""
     numbers = np.uint32(2**32 - 1) - np.arange(count - 1, dtype=np.uint32)
     fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
     return jnp.concatenate([keys[:, None], fold(keys, numbers)], axis=1).reshape(-1)
@@ -249,7 +249,7 @@ def _history(
     cache: DecoderCache,
     source_ids: Int[Array, "R S"] | None,
 ) -> History:
-    """What each row has so far, with the token that the decoder begins with."""
+    """Return the tokens of each row so far, the decoder start token included."""
     first = jnp.full((token_ids.shape[0], 1), ends.decoder_start_id, jnp.int32)
     segments = cache.source_segments
     needs = ends.rules.encoder_repetition_penalty != 1 or ends.rules.encoder_no_repeat_ngram_size
@@ -259,7 +259,7 @@ def _history(
 
 
 class _Open(NamedTuple):
-    """Rows that grow by a token at a time."""
+    """State of greedy search or sampling: rows that grow by one token at a time."""
 
     place: Int[Array, ""]
     last: Int[Array, " B"]
@@ -278,19 +278,19 @@ def beam_search(
     *,
     source_ids: Int[Array, "B S"] | None = None,
 ) -> Generated:
-    """The k best sequences of each row that a beam search finds.
+    """Find the k best sequences of each row by beam search.
 
-    Each open sequence is lengthened by every token, and of all these the 2 k most probable are
-    looked at: those among the first k that end are kept if they are among the k best ended ones;
-    the k most probable others stay open. With 2 k, k stay open whatever ends; where n tokens end a
-    sequence, these are (n + 1) k.
+    Each unfinished sequence is extended by every token, and the 2 k most probable extensions are
+    considered: of the first k, those that end are kept if they are among the k best ended
+    sequences; of the others, the k most probable stay unfinished. With 2 k extensions, k stay
+    unfinished even if k end; if n tokens are EOS, (n + 1) k extensions are considered.
 
     Args:
         step: the decoder.
-        cache: before the first token, of B rows, with room for L tokens.
-        ends: where sequences begin and end, and what may stand in them.
-        beams: how many, and how they are compared.
-        source_ids: of each row, for rules that look at them.
+        cache: cache of B rows before the first token, with room for L tokens.
+        ends: start, end and rules of sequences.
+        beams: number of beams, and how they are compared.
+        source_ids: tokens of the source of each row, for rules that read them.
     """
     ends.check(cache)
     rows, count, most = cache.source_segments.shape[0], beams.size, ends.max_tokens
@@ -302,7 +302,7 @@ def beam_search(
     def body(state: _Beams) -> _Beams:
         scores, kept = step(state.last.reshape(-1), state.cache)
         scores = scores.astype(jnp.float32)
-        # The difference is the log-probability, made for a whole vocabulary where a rule wants it.
+        # Log-probability is score - total; it is computed for all tokens only if a rule needs it.
         total = jax.nn.logsumexp(scores, axis=-1)
         if processors:
             if not ends.rules.only_bans:
@@ -310,7 +310,7 @@ def beam_search(
             tokens = state.token_ids.reshape(rows * count, -1)
             history = _history(tokens, state.place, ends, state.cache, source_ids)
             scores = applied(processors, scores, history)
-        # None but the best of a beam can be among those of all.
+        # Only the best of each beam can be among the best of all.
         each = min(looked_at, scores.shape[-1])
         scores, token = jax.lax.top_k(scores, each)  # (B * k, 2 k)
         sums = state.sums[..., None] + (scores - total[:, None]).reshape(rows, count, each)
@@ -322,7 +322,7 @@ def beam_search(
         ends_here = ends.is_end(token) | (length == most)
 
         may_end = ends_here & (jnp.arange(both) < count) & state.searching[:, None]
-        may_end &= sums > MASK_VALUE / 2  # of the first token, only one open sequence is real
+        may_end &= sums > MASK_VALUE / 2  # at the first token, only one of the k sequences is real
         found = jnp.where(may_end, sums / beams.penalty(length), MASK_VALUE)
         ended_scores = jnp.concatenate([state.ended_scores, found], axis=1)
         ended_scores, best = jax.lax.top_k(ended_scores, count)
@@ -332,7 +332,7 @@ def beam_search(
 
         open_sums, best = jax.lax.top_k(jnp.where(ends_here, MASK_VALUE, sums), count)
         origin = at_tokens(parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
-        # Of a row that has stopped nothing changes, so that it does not depend on the others.
+        # A row that has stopped does not change, so that it does not depend on the other rows.
         reach = most if beams.early_stopping == "never" and beams.length_penalty > 0 else length
         hope = open_sums[:, 0] / beams.penalty(reach)
         searching = (
@@ -355,7 +355,7 @@ def beam_search(
     empty = jnp.full((rows, count, ends.held), ends.pad_id, jnp.int32)
     first = jnp.where(
         jnp.arange(count) == 0, 0.0, MASK_VALUE
-    )  # the others would be the same sequence
+    )  # the other beams would be copies of the first
     start = _Beams(
         jnp.zeros((), jnp.int32),
         jnp.ones((rows,), bool),
@@ -375,23 +375,23 @@ def beam_search(
 
 
 class _Beams(NamedTuple):
-    """Of each row k open sequences, and the k best that have ended."""
+    """State of beam search: of each row, k unfinished sequences and the k best ended ones."""
 
     place: Int[Array, ""]
     searching: Bool[Array, " B"]
-    """Whether an open sequence may still be among the k best."""
+    """Whether an unfinished sequence may still become one of the k best."""
     cache: DecoderCache
     token_ids: Int[Array, "B k L"]
     last: Int[Array, "B k"]
     sums: Float[Array, "B k"]
-    """Of log-probabilities, best first."""
+    """Sums of log-probabilities, best first."""
     ended_ids: Int[Array, "B k L"]
     ended_lengths: Int[Array, "B k"]
     ended_scores: Float[Array, "B k"]
 
 
 def _largest(scores: Float[Array, "R V"]) -> Int[Array, " R"]:
-    """The first place of the largest score: `jnp.argmax`, which XLA on CPU is slow at."""
+    """Return the first index of the largest score: `jnp.argmax`, which is slow in XLA on CPU."""
     places = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
     last = scores.shape[1] - 1
     is_largest = scores == jnp.max(scores, axis=1, keepdims=True)

@@ -1,1 +1,1 @@
-"""A look inside a model: attention, attribution, and what each layer would answer."""
+"""Model inspection: attention, attribution, and predictions of each layer."""

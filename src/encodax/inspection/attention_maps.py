@@ -1,4 +1,4 @@
-"""Attention weights as maps that a page can hold: whole, or of a long text in blocks."""
+"""Attention weights as maps for a page: in full, or in blocks for a long text."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 CELLS = 6_000_000
-"""Cells of all maps of a stack, at most: of MiniLM, every weight of 256 tokens."""
+"""Maximum number of cells in all maps of a stack: for MiniLM, every weight of 256 tokens."""
 STRONGEST = 1_500_000
-"""The same for the weights that are kept beside blocks, unless `FEWEST` a row are more."""
+"""Maximum number of exact weights kept besides blocks, unless `FEWEST` in a row are more."""
 FEWEST, MOST = 4, 32
-"""Of those, a row."""
+"""Minimum and maximum number of these in a row."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """How much of the weights is kept."""
+    """Resolution at which weights are kept."""
 
     block: int
-    """b, tokens a cell stands for, either way."""
+    """b, number of tokens in a cell, in both directions."""
     strongest: int
-    """k, exact weights of a row; 0 where cells are exact."""
+    """k, number of exact weights in a row; 0 if cells are exact."""
 
     @classmethod
     def of(cls, maps: int, queries: int, keys: int) -> Resolution:
-        """The finest that so many maps have room for.
+        """Return the finest resolution at which all maps have at most `CELLS` cells.
 
         Args:
-            maps: L x M, of all layers.
+            maps: L x M, number of maps in all layers.
             queries: T of each map.
             keys: S of each map.
         """
@@ -46,7 +46,7 @@ class Resolution:
 
 
 def view_names(heads: int, *, rolls: bool) -> tuple[str, ...]:
-    """Names of the maps of a layer."""
+    """Return the names of the maps of a layer."""
     names = [f"head {head + 1}" for head in range(heads)]
     return (*names, "mean of heads", *(("rollout",) if rolls else ()))
 
@@ -54,14 +54,14 @@ def view_names(heads: int, *, rolls: bool) -> tuple[str, ...]:
 def reduced(
     layers: Sequence[Float[Array, "1 H T S"]], *, rolls: bool
 ) -> tuple[Float[Array, "L M _ _"], Int[Array, "L M T k"], Float[Array, "L M T k"]]:
-    """Cells of every map, and the strongest keys of every row with their weights. To be compiled.
+    """Return the cells of every map, and the strongest keys and weights of every row. To be jitted.
 
-    A layer's weights are let go before the next layer's are made, so that memory holds those of
-    one layer, (H, T, S), and not of all.
+    A layer's weights are freed before the next layer's are computed, so that memory holds those of
+    one layer, (H, T, S), not of all.
 
     Args:
-        layers: of each layer, the weights of one row.
-        rolls: add the rollout.
+        layers: weights of one row, for each layer.
+        rolls: whether to add the rollout.
     """
     cells, keys, weights = [], [], []
     heads, queries = layers[0].shape[1:3]
@@ -83,20 +83,20 @@ def reduced(
 
 
 def rollout(mean: Float[Array, "T T"], below: Float[Array, "T T"]) -> Float[Array, "T T"]:
-    """How much each token of this layer comes from each token of the text, by attention alone.
+    """Return how much each token of this layer comes from each token of the text, by attention.
 
-    R_l = (A_l + I) / 2 @ R_{l-1}, with R_0 = I and A_l the mean of the heads: half of what leaves a
-    layer came by the residual connection. Abnar & Zuidema 2020, section 3.
+    R_l = (A_l + I) / 2 @ R_{l-1}, with R_0 = I and A_l the mean of the heads: half of a layer's
+    output comes through the residual connection. Abnar & Zuidema 2020, section 3.
 
     Args:
-        mean: A_l, each row adds up to 1.
+        mean: A_l, each row sums to 1.
         below: R_{l-1}.
     """
     return (mean + jnp.eye(len(mean))) / 2 @ below
 
 
 def blocks(maps: Float[Array, "M T S"], size: int) -> Float[Array, "M _ _"]:
-    """Maps with a cell for each block: what one of its queries, on the average, gives its keys."""
+    """Return maps with a cell for each block: the weight of its keys, averaged over its queries."""
     if size == 1:
         return maps
     queries, keys = maps.shape[1:]

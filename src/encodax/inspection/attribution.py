@@ -1,4 +1,4 @@
-"""Gradients, and guesses, from the embeddings on: a model as a function of its embedded text."""
+"""Gradients and predictions from the embeddings on: a model as a function of its embedded text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from encodax.types.batches import ModelOutput, Params, sides_of
 
 Scores = Callable[[ModelOutput], Float[Array, " M"]]
 TOGETHER = 512
-"""Tokens that slopes are computed for at once: of a short text, those of several scores."""
+"""Maximum number of tokens whose gradients are computed at once, over several scores."""
 
 
 def from_embeddings(
@@ -31,16 +31,16 @@ def from_embeddings(
     layers: bool = True,
     **options: Any,
 ) -> ModelOutput:
-    """What the model gives for a text that was embedded as this.
+    """Run the model with other embeddings in place of the text's own.
 
     Args:
-        model: the model; of one with a decoder, the source's embeddings are meant.
+        model: the model; in one with a decoder, the source's embeddings are replaced.
         params: its parameters.
         batch: the text, for its shape and its segments.
-        embedded: what stands for its embeddings.
-        layers: whether the encoder's layers are run; without them, what is embedded goes to the
-            head at once.
-        **options: what `apply` takes.
+        embedded: the embeddings to use.
+        layers: whether the encoder's layers are run; otherwise the embeddings go directly to the
+            head.
+        **options: arguments of `apply`.
     """
 
     def replace(
@@ -59,7 +59,7 @@ def from_embeddings(
 
 
 def embeddings(model: AnyModel, params: Params, batch: Any) -> Float[Array, "B T D"]:
-    """A text (of a model with a decoder, the source) as its embeddings."""
+    """Return the embeddings of a text; in a model with a decoder, of the source."""
     stage = "hidden" if isinstance(model, Model) else "source_hidden"
     return model.apply(params, batch, record=frozenset({stage})).records[stage][0]
 
@@ -73,25 +73,25 @@ def integrated_gradients(
     steps: int,
     **options: Any,
 ) -> tuple[Float[Array, "M T"], Float[Array, " M"], Float[Array, " M"]]:
-    """How much each token has to do with each score, and the scores with and without the text.
+    """Return how much each token contributes to each score, and the scores with and without text.
 
     (x - x') . mean over a of d score(x' + a (x - x')) / dx, summed over the features of a token:
-    x is the embedded text, x' the same with its tokens hidden, and a the middles of `steps` equal
-    parts of 0 .. 1. As steps grow, the sum over the tokens goes to score(x) - score(x').
+    x is the embedded text, x' the same with its tokens masked, and a the midpoints of `steps` equal
+    parts of 0 .. 1. As `steps` grows, the sum over the tokens tends to score(x) - score(x').
     Sundararajan et al. 2017, section 3 and equation 3.
 
     Args:
         model: the model.
         params: its parameters.
         batch: the text, one row.
-        hidden: the same with tokens hidden; those that are not have no share.
-        scores: what of the output is meant.
-        steps: points of the integral.
-        **options: what `apply` takes.
+        hidden: the same with tokens masked; tokens that are not masked contribute 0.
+        scores: function from the output to the scores.
+        steps: number of points of the integral.
+        **options: arguments of `apply`.
     """
     x = embeddings(model, params, batch)
     is_hidden = jnp.asarray(sides_of(batch)[0].token_ids != sides_of(hidden)[0].token_ids)
-    # ESM scales the embeddings of all tokens by how many are masked: the others stay as they are.
+    # ESM scales all embeddings by the share of masked tokens: those of other tokens are restored.
     base = jnp.where(is_hidden[..., None], embeddings(model, params, hidden), x)
 
     def at(x: Float[Array, "1 T D"]) -> Float[Array, " M"]:
@@ -100,7 +100,7 @@ def integrated_gradients(
     with_text, without = at(x), at(base)
 
     def add(total: Array, part: Array) -> tuple[Array, None]:
-        _, pull = jax.vjp(at, base + part * (x - base))  # the way there is one for all scores
+        _, pull = jax.vjp(at, base + part * (x - base))  # one forward pass for all scores
         slopes = jax.lax.map(
             lambda chosen: pull(chosen)[0],
             jnp.eye(len(with_text)),
@@ -121,18 +121,18 @@ def guesses_by_layer(
     places: Int[Array, " M"],
     top_k: int,
 ) -> tuple[Float[Array, "states M k"], Int[Array, "states M k"]]:
-    """What the model would fill each mask with if it ended after each layer, and how sure it is.
+    """Return the predictions for each mask if the model ended after each layer, with probabilities.
 
-    The state after a layer goes to the final norm and the head at once (the "logit lens",
+    The hidden state after a layer goes directly to the final norm and the head (the "logit lens",
     nostalgebraist 2020).
 
     Args:
-        model: a model that fills masks.
+        model: a masked language model.
         params: its parameters.
         batch: the text, one row.
-        states: what `hidden` records of it: L + 1, the embeddings first.
-        places: of the masks, M of them.
-        top_k: guesses for each.
+        states: its `hidden` records: L + 1, the embeddings first.
+        places: positions of the M masks.
+        top_k: number of predictions for each mask.
     """
 
     def guess(state: Float[Array, "1 T D"]) -> tuple[Array, Array]:

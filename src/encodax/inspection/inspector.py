@@ -1,4 +1,4 @@
-"""Looks inside a model: attention, what an answer comes from, what each layer would say."""
+"""Inspector: attention, attribution of an answer to tokens, and predictions of each layer."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from encodax.types.inspection import (
 )
 
 LONGEST = 4_096
-"""Tokens that are looked at, at most: the weights of one layer take H x T x T numbers."""
+"""Maximum number of tokens: the attention weights of one layer are H x T x T numbers."""
 MOST_TARGETS = 16
-"""Scores that are attributed, at most."""
+"""Maximum number of scores that are attributed."""
 STEPS = 16
-"""Points of the integral in attributions."""
+"""Default number of points of the integral in attributions."""
 GUESSES = 5
-"""For each mask."""
+"""Default number of predictions for each mask."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """An attention of the model: what it is, who looks at whom, and where its weights are."""
+    """Attention of the model: its name, its queries and keys, and the stage with its weights."""
 
     name: str
     stage: str
@@ -58,25 +58,25 @@ class Stack:
 
     @property
     def rolls(self) -> bool:
-        """Whether layers build on one another, token by token: the rollout is of such alone."""
+        """Whether layers build on one another, token by token: only then there is a rollout."""
         return self.stage != "cross_attention"
 
 
 class Inspector:
-    """What a model does with one text at a time.
+    """Inspector of a model, for one text at a time.
 
-    It runs in float32. Attention weights are computed apart from the model's own attention, from
-    the same states, so they are there whatever implementation the model runs with.
+    It runs in float32. Attention weights are computed separately from the model's own attention,
+    from the same hidden states, so they are available with every attention implementation.
     """
 
     def __init__(self, model: AnyModel, *, steps: int = STEPS, top_k: int = GUESSES):
-        """Take a model of any family, with any head or none.
+        """Set the model, of any family, with any head or none.
 
         Args:
-            model: the model; a sequence-to-sequence model too.
-            steps: points of the integral in attributions; more is closer, and takes longer. With
-                0 there are no attributions.
-            top_k: guesses for each mask.
+            model: the model, which may be a sequence-to-sequence model.
+            steps: number of points of the integral in attributions; more are more precise and take
+                longer. With 0 there are no attributions.
+            top_k: number of predictions for each mask.
 
         Raises:
             EncodaxError: `steps` is negative, or `top_k` not positive.
@@ -99,33 +99,32 @@ class Inspector:
         token: str | None = None,
         **options: Any,
     ) -> Inspector:
-        """Read a model of either kind, and look inside it.
+        """Read a model of either kind.
 
         Args:
             path_or_id: a model directory, or the id of a model on the hub.
-            revision: a branch, tag or commit, of a model on the hub.
-            token: for a private model on the hub.
-            **options: what the class takes beside a model.
+            revision: branch, tag or commit of a model on the hub.
+            token: access token for a private model on the hub.
+            **options: further arguments of the class.
         """
         return cls(load_any(path_or_id, revision=revision, token=token), **options)
 
     def inspect(
         self, text: str, second: str | None = None, *, truncate: bool = False
     ) -> Inspection:
-        """Everything of a text, or of a pair.
+        """Inspect a text, or a pair.
 
         Args:
             text: the text; for a question-answering model, the question.
-            second: the other text of a pair, or the context. Of a model for embeddings, a text to
-                compare with. Of one for translation, the translation that is looked at; its own
-                when not given.
-            truncate: cut what is longer than the model takes.
+            second: the other text of a pair, or the context. For an embedder, a text to compare
+                with. For a translation model, the translation to inspect; by default, the model's.
+            truncate: truncate texts longer than the model's limit.
 
         Raises:
-            EncodaxError: a text is empty or too long, or the model takes no pair or wants one.
+            EncodaxError: a text is empty or too long, or the model takes no pair or needs one.
         """
         forks.check()
-        with jax.default_matmul_precision("highest"):  # no TF32 in what is shown as float32
+        with jax.default_matmul_precision("highest"):  # no TF32, as results are shown as float32
             if isinstance(self.model, Model):
                 return self._of_encoder(self.model, text, second, truncate)
             return self._of_transformer(self.model, text, second, truncate)
@@ -145,7 +144,7 @@ class Inspector:
         model.check(batch)
         stack = Stack("text to text", "attention", tokens, tokens)
         masks = scored_answer.masks_of(model, encodings[0])
-        # Scores of the whole vocabulary are asked for where they are wanted alone.
+        # Scores of the whole vocabulary are computed only where they are needed.
         options = (
             {"tokens": jnp.asarray([masks or (0,)])} if scored_answer.fills_masks(model) else {}
         )
@@ -206,7 +205,7 @@ class Inspector:
         states: Sequence[str],
         **options: Any,
     ) -> tuple[ModelOutput, tuple[AttentionMaps, ...]]:
-        """The model's output with the states asked for, and the maps of each attention."""
+        """Return the output with the recorded hidden states, and the maps of each attention."""
         record = frozenset({*states, *(stack.stage for stack in stacks)})
 
         @jax.jit
@@ -229,7 +228,7 @@ class Inspector:
         encodings: Sequence[Encoding],
         targets: Sequence[scored_answer.Target],
     ) -> tuple[Attribution, ...]:
-        """How much each token has to do with each target."""
+        """Return how much each token contributes to each target."""
         targets = targets[:MOST_TARGETS]
         if not targets or not self.steps:
             return ()
@@ -239,7 +238,7 @@ class Inspector:
         @jax.jit
         def attribute(params: Any, batch: Any, hidden: Any, places: Array, classes: Array) -> Any:
             options: dict[str, Any] = {}
-            if scored_answer.scores_tokens(self.model):  # then those that are meant alone
+            if scored_answer.scores_tokens(self.model):  # then only these tokens are scored
                 options = {"tokens": places.reshape(1, -1)}
                 places = jnp.arange(places.size).reshape(places.shape)
             scores = functools.partial(scored_answer.scores_of, places=places, classes=classes)
@@ -263,9 +262,9 @@ class Inspector:
     def _hidden(
         self, source: PackedBatch, is_special: Bool[np.ndarray, " T"], segment: int | None
     ) -> Int[np.ndarray, " T"]:
-        """The text with its tokens masked, but for special ones; padded, where there is no mask.
+        """Return the text with all but special tokens masked; by padding if there is no mask token.
 
-        A tokenizer may know a mask that the model has no row for, as BART's can.
+        A tokenizer may have a mask token without a row in the embedding, as for BART.
         """
         stand_in, rows = self.model.tokenizer.mask_id, _embeddings(self.model).vocabulary_size
         if stand_in is None or stand_in >= rows:
@@ -277,7 +276,7 @@ class Inspector:
     def _guessed(
         self, model: Model, batch: PackedBatch, states: Sequence[Array], masks: Sequence[int]
     ) -> tuple[MaskGuesses, ...]:
-        """What each mask would be filled with after each layer."""
+        """Return the predictions for each mask after each layer."""
         if not masks:
             return ()
         assert model.config.head is not None
@@ -306,10 +305,10 @@ class Inspector:
 def _encoded(
     model: Model, text: str, second: str | None, truncate: bool
 ) -> tuple[list[Encoding], list[tuple[str, ...]]]:
-    """The sequences of the row, and what each was made of.
+    """Return the token sequences of the row, and the texts of each.
 
-    A model for embeddings reads one text at a time: a second one is a sequence of its own, to which
-    the first does not attend. Its default prompt goes before each.
+    An embedder reads one text at a time: the second one is a separate sequence, to which the first
+    does not attend. The default prompt is put before each.
     """
     head = model.config.head
     kind = None if head is None else head.kind
@@ -351,29 +350,29 @@ def _tokens(model: AnyModel, encoding: Encoding, texts: Sequence[str]) -> tuple[
 
 
 def _entries(model: AnyModel, token_ids: Int[np.ndarray, " T"]) -> tuple[Token, ...]:
-    """Tokens that no text was cut into: what was generated.
+    """Return tokens without offsets in a text: generated ones.
 
-    Each is decoded beside the one before it, as a decoder tells the pieces of a word by that.
+    Each is decoded together with the previous token, on which its leading space may depend.
     """
     decode, tokens = model.tokenizer.decode, []
     for place, entry in enumerate(model.tokenizer.tokens(token_ids)):
         before, token_id = token_ids[:place][-1:], int(token_ids[place])
         start, both = decode(before), decode([*before, token_id])
         piece = both.removeprefix(start).strip() if both.startswith(start) else ""
-        is_whole = "\ufffd" not in start + both  # no part of a character
+        is_whole = "\ufffd" not in start + both  # not a part of a character
         tokens.append(Token(piece if piece and is_whole else entry, entry, token_id))
     return tuple(tokens)
 
 
 def _embeddings(model: AnyModel) -> EmbeddingsConfig:
-    """Of the text; of a model with a decoder, of the source."""
+    """Return the embeddings configuration of the text; in a model with a decoder, of the source."""
     config = model.config
     stack = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
     return stack.embeddings
 
 
 def _with_tokens(batch: Any, token_ids: Int[np.ndarray, "1 T"]) -> Any:
-    """The batch with other tokens; of a pair, in the source."""
+    """Return the batch with other tokens; for a pair, in the source."""
     if isinstance(batch, PackedBatch):
         return replace(batch, token_ids=token_ids)
     return replace(batch, source=replace(batch.source, token_ids=token_ids))

@@ -1,4 +1,4 @@
-"""What a model answers to one text, and the scores that it chose the answer by."""
+"""Answer of a model to one text, and the scores behind the answer."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from encodax.types.batches import ModelOutput
 from encodax.types.inspection import Token
 
 BEST = 5
-"""Labels of an answer."""
+"""Number of labels in an answer."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A score of the model: the sum of the logits at some places, each of one class."""
+    """Score of the model: the sum of the logits at some places, each of one class."""
 
     name: str
     places: tuple[int, ...]
-    """Which slot or token of the row; none for the likeness of two vectors."""
+    """Slots or tokens of the row; empty for the similarity of two vectors."""
     classes: tuple[int, ...]
     segment: int | None = None
-    """The sequence whose tokens it is attributed to; None for all."""
+    """Sequence whose tokens the score is attributed to; None for all."""
 
 
 def scores_of(
     output: ModelOutput, *, places: Int[Array, "M _"], classes: Int[Array, "M _"]
 ) -> Float[Array, " M"]:
-    """The sum of the logits of each target; of two vectors, their cosine similarity."""
+    """Return the sum of the logits of each target; for two vectors, their cosine similarity."""
     if output.vectors is not None:
         return _similarity(output.vectors[0])[None]
     assert output.logits is not None
@@ -47,13 +47,13 @@ def scores_of(
 
 
 def _similarity(vectors: Float[Array, "2 D"]) -> Float[Array, ""]:
-    """The cosine of the angle between two vectors."""
+    """Return the cosine of the angle between two vectors."""
     first, second = functional.unit(vectors.astype(jnp.float32))
     return first @ second
 
 
 Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
-"""What the model says, in lines of a name and a value, and the scores that it said it by."""
+"""Answer in lines of a name and a value, and the scores behind it."""
 
 
 def answered(
@@ -62,7 +62,7 @@ def answered(
     encodings: Sequence[Encoding],
     texts: Sequence[tuple[str, ...]],
 ) -> Answer:
-    """The answer of a head; one that fills masks has `filled` instead."""
+    """Return the answer of a head; for masked language models there is `filled`."""
     head = model.config.head
     if head is None or head.kind == "vocabulary":
         return (), ()
@@ -96,7 +96,7 @@ def _of_sequence(
 
 
 def _is_quantity(head: HeadConfig) -> bool:
-    """Whether scores are no probabilities: softmax would make 1 of every single one."""
+    """Return whether scores are not probabilities: softmax of a single score would always be 1."""
     return head.problem == "regression" or (head.classes == 1 and head.problem == "single_label")
 
 
@@ -111,7 +111,7 @@ def _of_tokens(
     best, targets = scores.argmax(axis=-1), []
     for span in spans:
         inside = token_classification.tokens_in(span, encoding)
-        # A lone space of byte-level BPE is a token of no character: a span of it has none.
+        # A single space in byte-level BPE is a token without characters: a span of it is empty.
         for place in inside[np.argsort(-scores[inside].max(axis=-1))][:1].tolist():
             start, end = encoding.offsets[place]
             name = f"{model.labels[best[place]]} at “{texts[0][start:end]}”"
@@ -143,26 +143,26 @@ _BY_KIND: dict[str, Callable[[Model, np.ndarray, Encoding, tuple[str, ...]], Ans
 
 
 def fills_masks(model: Model) -> bool:
-    """Whether the model fills masks."""
+    """Return whether the model is a masked language model."""
     return model.config.head is not None and model.config.head.kind == "vocabulary"
 
 
 def scores_tokens(model: AnyModel) -> bool:
-    """Whether the logits are of tokens, and can be asked for some alone."""
+    """Return whether logits are of tokens, so that they can be computed for some tokens only."""
     if not isinstance(model, Model) or model.config.head is None:
         return False
     return model.config.head.kind in ("token", "span", "vocabulary")
 
 
 def masks_of(model: Model, encoding: Encoding) -> tuple[int, ...]:
-    """Where the masks are, of a model that fills them."""
+    """Return the positions of the masks; empty if the model is not a masked language model."""
     if not fills_masks(model) or model.tokenizer.mask_id is None:
         return ()
     return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
 
 
 def filled(model: Model, output: ModelOutput, masks: Sequence[int]) -> Answer:
-    """What each mask is filled with, and the scores of that; the output is of the masks alone."""
+    """Return the prediction for each mask, and its score; the output has only the masks."""
     assert output.logits is not None
     shares = np.asarray(jax.nn.softmax(output.logits[0].astype(jnp.float32)))  # (M, V)
     best = shares.argmax(axis=-1)
@@ -175,7 +175,7 @@ def filled(model: Model, output: ModelOutput, masks: Sequence[int]) -> Answer:
 
 
 def written_targets(pair: EncodedPair, written: Sequence[Token]) -> tuple[Target, ...]:
-    """The score of each token of a translation."""
+    """Return the score of each token of a translation."""
     return tuple(
         Target(f"{place + 1}: “{token.text}”", (place,), (token.token_id,))
         for place, token in enumerate(written)

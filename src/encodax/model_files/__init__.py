@@ -1,1 +1,1 @@
-"""The files of a model directory, read strictly and written whole."""
+"""Files of a model directory: strict reading, atomic writing."""

@@ -1,4 +1,4 @@
-"""A directory, or the id of a model on the Hugging Face hub, to files on this machine."""
+"""Model directories: local, or fetched from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from encodax.errors import EncodaxError
 from encodax.storage import reading
 
 FILES = tuple(f"*{ending}" for ending in reading.ENDINGS)
-"""What is fetched: never code, never a pickle."""
+"""Patterns of the files that are fetched: no code, no pickles."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -24,30 +24,30 @@ def directory_of(
     token: str | None = None,
     files: Sequence[str] = FILES,
 ) -> Path:
-    """The directory that holds a model's files.
+    """Return the directory that holds a model's files.
 
-    An existing path is taken as it is. All else is an id such as `intfloat/e5-small-v2`: its files
-    are fetched into the cache of `huggingface_hub` (HF_HOME), or taken from there when it is
+    An existing path is returned as it is. Anything else is an id such as `intfloat/e5-small-v2`,
+    whose files are fetched into the cache of `huggingface_hub` (HF_HOME), or read from there when
     offline (HF_HUB_OFFLINE=1).
 
     Args:
-        path_or_id: a directory, or an id.
-        revision: a branch, tag or commit of the hub's repository.
-        token: for private repositories; HF_TOKEN or the one that was logged in with otherwise.
-        files: patterns of what is fetched.
+        path_or_id: a directory, or an id on the hub.
+        revision: branch, tag or commit of the repository on the hub.
+        token: access token for private repositories; by default HF_TOKEN, or that of the stored
+            login.
+        files: patterns of the files to fetch.
 
     Raises:
-        EncodaxError: there is neither such a directory nor such a repository, or the hub cannot be
-            reached.
+        EncodaxError: there is no such directory or repository, or the hub cannot be reached.
     """
     path, name = Path(path_or_id), str(path_or_id)
     if not name:
         raise EncodaxError("the model's path is empty: give a model directory, or an id of the hub")
-    if os.path.isdir(path):  # also where the name is too long for a path
+    if os.path.isdir(path):  # also correct if the name is too long for a path
         return path
     if os.path.exists(path) or not HUB_ID.fullmatch(name) or name.startswith("."):
         raise EncodaxError(f"{name} {_wrong_with(path)}")
-    from huggingface_hub import snapshot_download  # it takes a while to import
+    from huggingface_hub import snapshot_download  # slow to import
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -59,7 +59,7 @@ def directory_of(
             f"{name} is neither a directory here nor a repository of the hub that this token may "
             "read (HF_TOKEN, or token=)"
         ) from error
-    except Exception as error:  # of the library, or of what it reaches the network with
+    except Exception as error:  # raised by the library or by its network code
         raise EncodaxError(
             f"{name} is no directory here, and cannot be fetched from the hub ({_reason(error)}); "
             "give the path of a model directory that you have"
@@ -67,14 +67,14 @@ def directory_of(
 
 
 def revision_of(directory: Path) -> str | None:
-    """The commit that a directory of the hub's cache holds; None of any other directory."""
+    """Return the commit that a directory of the hub's cache holds; None for other directories."""
     place = directory.absolute()
     is_commit = re.fullmatch(r"[0-9a-f]{40}", place.name) is not None
     return place.name if is_commit and place.parent.name == "snapshots" else None
 
 
 def _wrong_with(path: Path) -> str:
-    """What is wrong with a path that is no directory, and what to give instead."""
+    """Return why a path is not a usable directory, and what to give instead."""
     if os.path.exists(path):
         if path.with_name("config.json").exists():
             return f"is a file: give its directory, {path.parent}"
@@ -87,7 +87,7 @@ def _wrong_with(path: Path) -> str:
 
 
 def upload(directory: Path, name: str, *, private: bool, token: str | None) -> str:
-    """Put a model directory on the hub, and give its address.
+    """Upload a model directory to the hub, and return its address.
 
     Raises:
         EncodaxError: the hub refuses it or cannot be reached.
@@ -98,11 +98,11 @@ def upload(directory: Path, name: str, *, private: bool, token: str | None) -> s
     try:
         repository = api.create_repo(name, private=private, exist_ok=True).repo_id
         return str(api.upload_folder(repo_id=repository, folder_path=directory))
-    except Exception as error:  # the same
+    except Exception as error:  # as above
         raise EncodaxError(f"{name} cannot be put on the hub: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """Its first line, without the full stop."""
+    """Return the first line of an error, without the full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""The model card: the README.md of a model directory, as the hub shows it."""
+"""Model card: the README.md of a model directory, shown on the hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from encodax.storage import outputs
 
 CARD_FILE = "README.md"
 SAVED_BY = "[Encodax](https://pypi.org/project/encodax)"
-"""In every card of ours."""
+"""Text in every card that Encodax writes."""
 
 PIPELINES = {
     None: "feature-extraction",
@@ -25,7 +25,7 @@ PIPELINES = {
     "span": "question-answering",
     "vocabulary": "fill-mask",
 }
-"""Kind of head -> the hub's name of the task."""
+"""Kind of head -> the hub's `pipeline_tag`."""
 PREDICTORS = {
     "embedding": 'encodax.Embedder.load({0}).encode(["some text"])',
     "sequence": 'encodax.Classifier.load({0}).predict(["some text"])',
@@ -37,7 +37,7 @@ PREDICTORS = {
 
 
 def text(config: ModelConfig, model_type: str, name: str) -> str:
-    """The card of a model: what the hub reads, what the model is, and how to use it."""
+    """Return the card of a model: metadata for the hub, a description, and how to use it."""
     kind = config.head.kind if config.head else None
     is_embedder = kind == "embedding"
     encoder = config.encoder
@@ -57,7 +57,7 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
 
 
 def text_of_seq2seq(config: Seq2SeqConfig, model_type: str, name: str) -> str:
-    """The card of a sequence-to-sequence model."""
+    """Return the card of a sequence-to-sequence model."""
     encoder, decoder = config.transformer.encoder, config.transformer.decoder
     embeddings = encoder.embeddings
     native = model_type.startswith("encodax")
@@ -72,15 +72,15 @@ def text_of_seq2seq(config: Seq2SeqConfig, model_type: str, name: str) -> str:
 
 
 BEGIN, END = "<!-- encodax: training -->", "<!-- encodax: end of training -->"
-"""What stands between them in a card is written anew by each run."""
+"""Marks around the section of a card that each run rewrites."""
 
 
 def tell_origin(card: Path, origin: Mapping[str, Any]) -> None:
-    """Say in the card of a trained model what it is made of; a card of one's own stays as it is.
+    """Write the origin of a trained model into its card, unless a user wrote the card.
 
     Args:
-        card: the file.
-        origin: of a run, as its `run.json` has it: `data`, `base`, `teacher`.
+        card: path of the card.
+        origin: `data`, `base` and `teacher` of the run, as in `run.json`.
 
     Raises:
         EncodaxError: the file cannot be read or written.
@@ -98,7 +98,7 @@ def tell_origin(card: Path, origin: Mapping[str, Any]) -> None:
         if after != before:
             with outputs.open_file(card) as stream:
                 stream.write(after)
-    except UnicodeError:  # no card of ours
+    except UnicodeError:  # not a card of Encodax
         return
     except OSError as error:
         raise EncodaxError(f"{card} cannot be written: {error.strerror}") from error
@@ -125,8 +125,8 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _code(text: str) -> str:
-    """A name as Markdown shows it unchanged."""
-    shown = json.dumps(text, ensure_ascii=False)[1:-1]  # no line ends
+    """Return a name as Markdown code that shows it unchanged."""
+    shown = json.dumps(text, ensure_ascii=False)[1:-1]  # no line breaks
     fence = "``" if "`" in shown else "`"
     return f"{fence} {shown} {fence}" if fence == "``" else f"`{shown}`"
 
@@ -152,16 +152,16 @@ import encodax
 
 
 SEAL = re.compile(r"\n<!-- Written by Encodax, and not changed since: ([0-9a-f]{16}) -->\n\Z")
-"""How a card ends: with a digest of what stands before it."""
+"""End of a card: a digest of the text before it."""
 
 
 def write(directory: Path, card: str) -> None:
-    """Write a card, so that it can be told whether anybody has changed it."""
+    """Write a card with a digest, so that later changes can be detected."""
     (directory / CARD_FILE).write_text(_sealed(card), encoding="utf-8")
 
 
 def is_free(directory: Path) -> bool:
-    """Whether a card may be written to a directory: there is none, or Encodax alone wrote it."""
+    """Return whether a card may be written: there is none, or it is an unchanged one of Encodax."""
     path = directory / CARD_FILE
     if not path.is_file() or path.is_symlink():
         return not path.is_symlink() and not path.exists()
@@ -176,7 +176,7 @@ def _sealed(card: str) -> str:
 
 
 def _own_part(found: str) -> str | None:
-    """A card without its seal, or None where somebody has changed it."""
+    """Return a card without its seal, or None if it was changed."""
     seal = SEAL.search(found)
     is_own = seal is not None and seal[1] == _digest(found[: seal.start()])
     return found[: seal.start()] if seal is not None and is_own else None

@@ -1,17 +1,17 @@
-"""Low-rank adapters (LoRA): what they add to parameters, and the files that PEFT keeps them in.
+"""Low-rank adapters (LoRA): their parameters, and their files in PEFT's layout.
 
-Beside its weight `w` a module has the leaves `lora_a` (in, r), `lora_b` (r, *out) and the number
-`lora_scale`. `merge` makes ordinary parameters of them.
+An adapted module has, besides its weight `w`, the leaves `lora_a` (in, r), `lora_b` (r, *out) and
+the scalar `lora_scale`. `merge` returns ordinary parameters.
 
-adapter_config.json         which model they are for, ranks and scales, as PEFT has it
-adapter_model.safetensors   lora_A (r, in) and lora_B (out, r) of each module, and whole modules
-adapted_config.json         config.json of the model that it gives: its head, and names of classes
-tokenizer.json, ...         the tokenizer's files
+adapter_config.json         base model, ranks and scales, in PEFT's format
+adapter_model.safetensors   lora_A (r, in) and lora_B (out, r) of each module; fully saved modules
+adapted_config.json         config.json of the adapted model: its head, and the class names
+tokenizer.json, ...         tokenizer files
 modules.json, 1_Pooling/... of an embedder (`sentence_modules.py`)
 
-There is no `config.json`: transformers would take the directory for a whole model. Where one stands
-beside an adapter, with weights, the base is the directory itself; without, it is read as
-`adapted_config.json`.
+There is no `config.json`: transformers would take the directory for a full model. If a directory
+holds an adapter, `config.json` and full weights, the base model is that directory itself; without
+the weights, `config.json` is read as `adapted_config.json`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from encodax.storage.json_files import ModelFiles, Settings, is_there
 from encodax.types.batches import Params
 
 A, B, SCALE = "lora_a", "lora_b", "lora_scale"
-"""The leaves of an adapter."""
+"""Names of the leaves of an adapter."""
 
 PEFT_PREFIX = "base_model.model."
-"""What PEFT writes before the names of the model that it wraps."""
+"""Prefix that PEFT puts before the names of the model it wraps."""
 FACTORS = {".lora_A.weight": A, ".lora_B.weight": B}
-"""How PEFT's names of the two factors end."""
+"""Suffixes of PEFT's names of the two low-rank factors."""
 
 TASKS: dict[HeadKind | None, str | None] = {
     "sequence": "SEQ_CLS",
@@ -66,21 +66,21 @@ TASKS: dict[HeadKind | None, str | None] = {
 }
 """Kind of head -> PEFT's `task_type`."""
 SAVED_WHOLE = ("classifier", "score")
-"""Modules that PEFT trains and saves with all that is in them, of these tasks."""
+"""Modules that PEFT trains and saves in full, for `SEQ_CLS` and `TOKEN_CLS`."""
 
 UNMAPPED_FAMILIES = ("nomic_bert",)
-"""Families whose modules transformers names otherwise than their files do."""
+"""Families whose module names in transformers differ from those in their files."""
 
 
 def merge(params: Params) -> Params:
-    """Ordinary parameters: W = W_0 + s A B in place of each module that has an adapter.
+    """Merge adapters into ordinary parameters: W = W_0 + s A B for each adapted module.
 
-    With s = alpha / r (Hu et al. 2021, arXiv:2106.09685, section 4.1). It is a pure function, and
-    gradients of a loss of what it gives reach A and B.
+    Here s = alpha / r (Hu et al. 2021, arXiv:2106.09685, section 4.1). The function is pure and
+    differentiable: gradients of a loss on the merged parameters reach A and B.
 
     Args:
-        params: modules with `w` (in, *out), and of some also `lora_a` (in, r), `lora_b` (r, *out)
-            and `lora_scale`.
+        params: modules with `w` (in, *out); adapted ones also have `lora_a` (in, r),
+            `lora_b` (r, *out) and `lora_scale`.
     """
     return {path: _merged(leaves) if A in leaves else leaves for path, leaves in params.items()}
 
@@ -105,35 +105,34 @@ def write(
     max_length: int | None,
     overwrite: bool = False,
 ) -> None:
-    """Write an adapter as PEFT does, whole or not at all.
+    """Write an adapter in PEFT's layout, atomically.
 
     Args:
-        directory: where to.
-        parts: the model that is adapted, with its head, which is saved whole; of the encoder's
-            parameters none is used.
-        adapter: `lora_a` and `lora_b` of the modules that have them; every other leaf is saved
-            whole.
+        directory: output directory.
+        parts: adapted model with its head, which is saved in full; its encoder parameters are
+            not used.
+        adapter: `lora_a` and `lora_b` of the adapted modules; every other leaf is saved in full.
         rank: r.
-        alpha: the scale is alpha / r.
-        base: the model that it is added to: a directory, or an id of the hub.
-        max_length: most tokens of a sequence.
+        alpha: alpha; the scale is alpha / r.
+        base: base model: a directory, or an id on the hub.
+        max_length: maximum number of tokens of a sequence.
         overwrite: whether the directory may exist.
 
     Raises:
-        EncodaxError: PEFT's layout has no place for a leaf; the directory is the base, exists and
-            is not to be overwritten, or cannot be written.
+        EncodaxError: PEFT's layout has no place for a leaf; the directory is that of the base
+            model, exists and `overwrite` is False, or cannot be written.
     """
     overlap.check_apart({"the adapter": directory}, {"its base": base})
     config = parts.config
     family, stored = family_and_config(config)
-    bare = replace(stored, head=None, labels=())  # such names are found with any head, and none
+    bare = replace(stored, head=None, labels=())  # these names are the same for every head, or none
     is_embedder = config.head is not None and config.head.kind == "embedding"
     trained = {path: own for path, own in adapter.items() if of_encoder(path) or not is_embedder}
     head = {
         p: {**own, **adapter.get(p, {})} for p, own in parts.params.items() if not of_encoder(p)
     }
     if stored.head is not None and stored.head.kind in peft_config.KINDS.values():
-        trained |= head  # PEFT wants all of it, whatever was trained
+        trained |= head  # PEFT expects the full head, whether trained or not
     tensors: dict[str, np.ndarray] = {}
     targets, whole = set(), set()
     for path, leaves in trained.items():
@@ -183,7 +182,7 @@ MERGE_HINT = "merge the adapter and save the whole model"
 
 
 def check_savable(config: ModelConfig, adapter: Params) -> None:
-    """Refuse, before it is trained, an adapter that `write` would refuse.
+    """Refuse, before training, an adapter that `write` would refuse.
 
     Raises:
         EncodaxError: PEFT's layout has no place for a leaf.
@@ -199,7 +198,7 @@ def check_savable(config: ModelConfig, adapter: Params) -> None:
                 f"{MERGE_HINT}"
             )
         if is_embedder and not of_encoder(path):
-            continue  # it stands in the module files
+            continue  # the module files hold it
         if A in leaves:
             _module(family, stored, path)
         for leaf in leaves.keys() - {A, B}:
@@ -207,10 +206,10 @@ def check_savable(config: ModelConfig, adapter: Params) -> None:
 
 
 def check_base(directory: Path) -> None:
-    """Refuse a base that is an adapter itself.
+    """Refuse a base model that is itself an adapter.
 
     Raises:
-        EncodaxError: it is one.
+        EncodaxError: the base model is an adapter.
     """
     if is_adapter(directory):
         raise EncodaxError(
@@ -220,7 +219,7 @@ def check_base(directory: Path) -> None:
 
 
 def _module(family: Family, stored: ModelConfig, path: str) -> str:
-    """The name in the file of a module that has an adapter."""
+    """Return the name in the weights file of an adapted module."""
     if family.MODEL_TYPE == native.MODEL_TYPE:
         raise EncodaxError(f"no published family has this model, and so PEFT cannot: {MERGE_HINT}")
     if family.MODEL_TYPE in UNMAPPED_FAMILIES:
@@ -238,7 +237,7 @@ def _module(family: Family, stored: ModelConfig, path: str) -> str:
 
 
 def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> Tensor:
-    """Where a leaf stands that is saved whole."""
+    """Return the place in the weights file of a leaf that is saved in full."""
     of_head = path.startswith("head/")
     has_place = stored.head is not None and stored.head.kind != "vocabulary"
     if family.MODEL_TYPE == native.MODEL_TYPE or (of_head and not has_place):
@@ -253,12 +252,12 @@ def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> 
 
 
 def place_of(directory: Path) -> Path | None:
-    """Where the adapter of a directory stands; None where it holds a model of its own.
+    """Return the directory of the adapter files; None if the directory holds a full model.
 
-    That is the directory, or the folder of the encoder among modules of sentence-transformers.
+    This is the directory itself, or the folder of the encoder among sentence-transformers modules.
 
     Raises:
-        EncodaxError: the list of modules is broken.
+        EncodaxError: `modules.json` is broken.
     """
     if is_there(directory / ADAPTER_CONFIG_FILE):
         return directory
@@ -270,19 +269,19 @@ def place_of(directory: Path) -> Path | None:
 
 
 def is_adapter(directory: Path) -> bool:
-    """Whether a directory holds an adapter, and so no model of its own."""
+    """Return whether a directory holds an adapter rather than a full model."""
     return place_of(directory) is not None
 
 
 def base_directory(settings: PeftConfig, token: str | None = None) -> Path:
-    """The directory of the model that an adapter names as the one it is for.
+    """Return the directory of an adapter's base model.
 
     Args:
-        settings: of the adapter.
-        token: for a private model on the hub.
+        settings: settings of the adapter.
+        token: access token for a private model on the hub.
 
     Raises:
-        EncodaxError: it names none, or there is no such model.
+        EncodaxError: the settings name no base model, or it does not exist.
     """
     if settings.base is None:
         raise EncodaxError(
@@ -299,10 +298,10 @@ def base_directory(settings: PeftConfig, token: str | None = None) -> Path:
 
 
 def directories_of(directory: Path) -> list[Path]:
-    """The directories that a model is read from: its own, and of an adapter that of its base.
+    """Return the directories that a model is read from; for an adapter, that of its base as well.
 
     Raises:
-        EncodaxError: the adapter's settings are broken, or its base is not there.
+        EncodaxError: the adapter's settings are broken, or its base model does not exist.
     """
     place = place_of(directory)
     if place is None or _has_base(place):
@@ -311,7 +310,7 @@ def directories_of(directory: Path) -> list[Path]:
 
 
 def _has_base(place: Path) -> bool:
-    """Whether the base of an adapter stands beside it."""
+    """Return whether the base model of an adapter is in the same directory."""
     return is_there(place / CONFIG_FILE) and any(
         is_there(place / name) for name in (weights.WEIGHTS_FILE, weights.INDEX_FILE)
     )
@@ -319,35 +318,35 @@ def _has_base(place: Path) -> bool:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter's directory, read and not yet put on a model."""
+    """Adapter that was read from its directory, and is not yet merged into a model."""
 
     place: Path
     settings: PeftConfig
     modules: SentenceModules | None
-    """What makes an embedder or a cross-encoder of it; None where nothing is said."""
+    """Sentence-transformers modules of an embedder or a cross-encoder; None without them."""
     has_base: bool
-    """Whether the base stands in the same directory."""
+    """Whether the base model is in the same directory."""
     config: ModelConfig | None
-    """Of the model that it gives; None where PEFT wrote it."""
+    """Configuration of the adapted model; None if PEFT wrote the adapter."""
     tensors: Mapping[str, np.ndarray]
-    """By their names in the file, without PEFT's beginning."""
+    """Tensors by their names in the file, without PEFT's prefix."""
     files: ModelFiles
-    """What became of the keys of each JSON file."""
+    """Keys of each JSON file: used, or kept with a reason."""
 
     @property
     def makes_embedder(self) -> bool:
-        """Whether its modules make an embedder of the bare encoder."""
+        """Whether the modules make an embedder of the encoder."""
         return self.modules is not None and self.modules.head is not None
 
     @property
     def kind(self) -> HeadKind | None:
-        """Of the head that it is for; None where it says nothing."""
+        """Kind of the head that the adapter was trained with; None if unknown."""
         if self.modules is not None:
             return "sequence" if self.modules.head is None else None
         return self.settings.kind
 
     def classes(self, base: ModelConfig, kind: HeadKind) -> int | None:
-        """The number of scores of the head that stands in the file; None where none does."""
+        """Return the number of classes of the head in the file; None if it has no head."""
         family = family_of(base)
         head = family.new_head(base, kind, 1)
         name = family.tensor(replace(base, head=head), "head/output", "w").name
@@ -355,11 +354,11 @@ class Adapter:
         return None if found is None or found[1].ndim == 0 else len(found[1])
 
     def leaves(self, config: ModelConfig, params: Params) -> dict[str, dict[str, jax.Array]]:
-        """The leaves that it adds to the parameters of a model, or puts in place of some.
+        """Return the leaves that the adapter adds to a model's parameters, or replaces in them.
 
         Raises:
-            EncodaxError: a tensor has no place in the model, or the wrong shape; or it is not one
-                that the settings ask for.
+            EncodaxError: a tensor has no place in the model, or the wrong shape; or the settings do
+                not ask for it.
         """
         family, stored = family_and_config(config)
         found = self._by_place(family)
@@ -393,7 +392,7 @@ class Adapter:
         return self.place / ADAPTER_WEIGHTS_FILE
 
     def _by_place(self, family: Family) -> dict[tuple[str, str], tuple[str, np.ndarray]]:
-        """(canonical name of the weight, `lora_a`, `lora_b` or `w`) -> (name in the file, it)."""
+        """Return (canonical weight name, `lora_a`, `lora_b` or `w`) -> (file name, array)."""
         places: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         for name, array in self.tensors.items():
             factor = next((end for end in FACTORS if name.endswith(end)), None)
@@ -411,13 +410,13 @@ class Adapter:
         found: Mapping[tuple[str, str], tuple[str, np.ndarray]],
         known: Collection[str],
     ) -> None:
-        """Refuse tensors that the model or the settings have no place for, and missing ones.
+        """Refuse missing tensors, and tensors that do not fit the model or the settings.
 
         Raises:
-            EncodaxError: names the tensor.
+            EncodaxError: there is such a tensor; the error names it.
         """
         table = family.tensor(stored, "encoder/embeddings/token", "w").name
-        # What adapts a tensor that the model does not compute with changes nothing.
+        # An adapter of a tensor that the model does not use has no effect.
         strange = [
             name for (at, _), (name, _) in found.items()
             if at not in known and not family.is_ignored(stored, at)
@@ -454,7 +453,7 @@ class Adapter:
     def _parameter(
         self, name: str, array: np.ndarray, kind: str, tensor: Tensor, shape: tuple[int, ...]
     ) -> np.ndarray:
-        """A tensor of the file as ours: of a fused weight, what concerns this part of it."""
+        """Convert a tensor of the file to a parameter; of a fused weight, to this part of it."""
         rank = self.settings.rank_of(_module_of(name))
         if kind == "w":
             wanted = tensor.file_shape(shape)
@@ -463,7 +462,7 @@ class Adapter:
             raise EncodaxError(f"{self._file}: {name}: only linear layers take an adapter")
         elif kind == A:
             wanted, shape_of_it = (rank, shape[0]), (shape[0], rank)
-            tensor = replace(tensor, part=0, parts=1)  # all parts see the same
+            tensor = replace(tensor, part=0, parts=1)  # A is shared by all parts
         else:
             shape_of_it = (rank, *shape[1:])
             wanted = tensor.file_shape(shape_of_it)
@@ -477,7 +476,7 @@ class Adapter:
     def _starts(
         self, name: str, parts: Mapping[tuple[str, str], Tensor], params: Params
     ) -> dict[tuple[str, str], jax.Array]:
-        """The weights that PEFT adds A B to, where it changed those of the base when it began."""
+        """Return the weights that A B is added to, if PEFT changed those of the base at first."""
         if self.settings.start == "as it is":
             return {}
         module = _module_of(name)
@@ -495,7 +494,7 @@ class Adapter:
                 "is not supported: its singular vectors are too sensitive to rounding to be found "
                 f"again; {peft_config.MERGE_HINT}"
             )
-        else:  # U_r S_r V_r: s is a factor of neither more nor less
+        else:  # U_r S_r V_r: the scale s does not apply here
             u, values, v = np.linalg.svd(weight, full_matrices=False)
             weight = weight - (u[:, :rank] * values[:rank]) @ v[:rank]
         weight = weight.astype(np.float32)
@@ -506,16 +505,16 @@ class Adapter:
 
 
 def _module_of(name: str) -> str:
-    """The module of a tensor, by its name in the file."""
+    """Return the module of a tensor, from its name in the file."""
     factor = next((end for end in FACTORS if name.endswith(end)), None)
     return name.removesuffix(factor) if factor else name.rpartition(".")[0]
 
 
 def read(directory: Path) -> Adapter:
-    """Read an adapter that PEFT, sentence-transformers or `write` wrote.
+    """Read an adapter written by PEFT, sentence-transformers or `write`.
 
     Raises:
-        EncodaxError: a file is missing or broken, or asks for what is not computed here.
+        EncodaxError: a file is missing or broken, or needs a feature that is not supported.
     """
     place = place_of(directory) or directory
     settings = peft_config.read(place / ADAPTER_CONFIG_FILE)
@@ -546,7 +545,7 @@ def read(directory: Path) -> Adapter:
 
 
 def _adapted(place: Path) -> tuple[ModelConfig | None, ModelFiles]:
-    """The configuration of the model that an adapter gives, where its directory has one."""
+    """Return the configuration of the adapted model, if the directory has one."""
     for name in (ADAPTED_CONFIG_FILE, CONFIG_FILE):
         if is_there(place / name):
             settings = Settings(json_files.read(place / name, hint=""), where=place / name)
@@ -557,11 +556,11 @@ def _adapted(place: Path) -> tuple[ModelConfig | None, ModelFiles]:
 
 
 def head_of(adapter: Adapter, base: ModelConfig) -> tuple[HeadConfig, tuple[str, ...]] | None:
-    """The head that an adapter wants, with its labels, where the base has another one.
+    """Return the head of an adapter, with its labels, if it differs from the base's head.
 
     Raises:
-        EncodaxError: the adapter was made for another encoder; or neither it nor its base has the
-            head.
+        EncodaxError: the adapter was made for another encoder; or neither it nor its base has
+            such a head.
     """
     if adapter.config is not None and adapter.config.encoder != base.encoder:
         raise EncodaxError(f"{adapter.place}: it was made for another encoder than its base's")
@@ -583,5 +582,5 @@ def head_of(adapter: Adapter, base: ModelConfig) -> tuple[HeadConfig, tuple[str,
     labels = tuple(f"LABEL_{index}" for index in range(classes))
     head = family_of(base).new_head(base, adapter.kind, classes)
     if adapter.kind == "sequence" and classes == 1:
-        head = replace(head, problem="regression")  # as transformers has it
+        head = replace(head, problem="regression")  # as in transformers
     return head, labels if adapter.kind != "span" else ()

@@ -1,7 +1,7 @@
-"""The settings of an adapter, `adapter_config.json`: every key is used, harmless, or refused.
+"""Settings of an adapter, `adapter_config.json`: every key is used, harmless, or refused.
 
-What PEFT computes of a file depends on both its tensors and its settings: a module has an adapter
-where the settings choose it, with the rank and the scale that they give it.
+Tensors and settings together define the adapter: a module is adapted if the settings select it,
+with the rank and the scale that they give it.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from encodax.storage.json_files import FileKeys, Settings, shown
 
 Number = TypeVar("Number", int, float)
 Start = Literal["as it is", "less QR", "less SVD"]
-"""What PEFT makes of a weight when it loads an adapter, before it adds A B."""
+"""Change that PEFT makes to a weight when it loads an adapter, before it adds A B."""
 
 KINDS: dict[str, HeadKind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token", "QUESTION_ANS": "span"}
-"""`task_type` -> the kind of head that it asks for."""
+"""`task_type` -> the kind of head that it needs."""
 OTHER_TASKS = ("CAUSAL_LM", "FEATURE_EXTRACTION")
-"""Those that ask for none."""
+"""Values of `task_type` that need no head."""
 SEQ2SEQ_TASK = "SEQ_2_SEQ_LM"
 
 ALL_LINEAR = "all-linear"
-"""`target_modules` that choose every linear layer."""
+"""Value of `target_modules` that selects every linear layer."""
 
 PLAIN_STARTS = ("", "gaussian", "eva", "orthogonal", "mica")
-"""`init_lora_weights` after which the base is as it was: the file has what became of A and B."""
+"""Values of `init_lora_weights` that leave the base unchanged; the file has the trained A and B."""
 UNKNOWN_STARTS = {
     "corda": "took a product from the base that depends on texts, and the file does not have it",
     "loftq": "rounded the base to few bits",
     "lora_ga": "took a product from the base that depends on texts, and the file does not have it",
     "pissa_niter": "took a product from the base that PEFT draws anew each time",
 }
-"""Beginnings of `init_lora_weights` that change the base, by what cannot be computed again."""
+"""Prefixes of `init_lora_weights` that change the base -> why the change cannot be recomputed."""
 
 MERGE_HINT = (
     "where it was trained, take model.merge_and_unload().save_pretrained(directory) of PEFT, "
     "save the tokenizer there too, and load that"
 )
-"""What gives a whole model in the place of an adapter."""
+"""Advice for getting a full model in place of an adapter."""
 MERGED: dict[str, str] = {
     "kasa_config": "it narrows the base, and puts singular values between A and B",
     "lora_bias": "it adds biases of A B",
@@ -55,7 +55,7 @@ MERGED: dict[str, str] = {
     "use_dora": "it scales each row of the sum (DoRA)",
     "velora_config": "it keeps projections of gradients beside A and B",
 }
-"""Keys of what is not computed here, but stands in a merged model."""
+"""Keys of features that are not supported here, but that a merged model contains."""
 NEVER_MERGED: dict[str, str] = {
     "alora_invocation_tokens": "it adapts the tokens after these alone",
     "arrow_config": "it chooses among adapters for each token",
@@ -64,16 +64,16 @@ NEVER_MERGED: dict[str, str] = {
     "monteclora_config": "it draws weights at random",
     "use_qalora": "it averages groups of inputs",
 }
-"""Keys of what no merged model holds."""
+"""Keys of features that no merged model can contain."""
 
 ENDING = r"(.*\.)?({})$"
-"""How a key of `rank_pattern` and `alpha_pattern` is sought in the name of a module."""
+"""Regular expression for a key of `rank_pattern` or `alpha_pattern` in a module's name."""
 PART = r"(^|.*\.){}($|\..*)"
-"""How one of `modules_to_save` is."""
+"""Regular expression for one of `modules_to_save`."""
 NUMBERED = r"(?:^|.*?\.){}\.(?P<number>\d+)\."
-"""How one of `layers_pattern` is, and the number of the layer."""
+"""Regular expression for one of `layers_pattern`, with the number of the layer."""
 ANY_NUMBERED = r".*?\.[^.]*\.(?P<number>\d+)\."
-"""The same where nothing is said: the first number."""
+"""Regular expression for the number of the layer without `layers_pattern`: the first number."""
 
 HOW_TRAINED = "it says how the adapter was trained, and not what is computed with it"
 BEGUN = "it says how init_lora_weights began, and that is accounted for"
@@ -91,55 +91,55 @@ HARMLESS: dict[str, str] = {
     "qalora_group_size": "it is of use_qalora, which is off",
     "runtime_config": "PEFT does not read it from a file",
 }
-"""Keys that change no answer, each with the reason."""
+"""Keys that do not change any output -> the reason."""
 
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What `adapter_config.json` says."""
+    """Content of `adapter_config.json`."""
 
     where: Path
     base: str | None
-    """The model that it is for: a directory, or an id of the hub."""
+    """Base model: a directory, or an id on the hub."""
     revision: str | None
-    """Of that model on the hub."""
+    """Branch, tag or commit of the base model on the hub."""
     kind: HeadKind | None
-    """Of the head that it is for; None where it says nothing."""
+    """Kind of the head that the adapter was trained with; None if unknown."""
     rank: int
     alpha: float
     is_stable: bool
-    """Whether the scale is alpha / sqrt(r), not alpha / r (rsLoRA)."""
+    """Whether the scale is alpha / sqrt(r) rather than alpha / r (rsLoRA)."""
     ranks: Mapping[str, int]
-    """Regular expression of modules -> their rank, where it is another."""
+    """Regular expression of modules -> their rank, if it is not `rank`."""
     alphas: Mapping[str, float]
-    """The same, for alpha."""
+    """Regular expression of modules -> their alpha, if it is not `alpha`."""
     targets: str | tuple[str, ...]
-    """A regular expression of the adapted modules, or how their names end."""
+    """Regular expression of the adapted modules, or suffixes of their names."""
     excluded: str | tuple[str, ...]
     layers: tuple[int, ...]
-    """Numbers of the layers that alone are adapted; () for all."""
+    """Indices of the only layers that are adapted; () for all."""
     layers_pattern: tuple[str, ...]
-    """What stands before those numbers; () for anything."""
+    """Names that precede these indices in a module's name; () for any name."""
     whole: tuple[str, ...]
-    """Modules that are saved whole, by parts of their names."""
+    """Modules that are saved in full, as parts of their names."""
     is_tied: bool
-    """Whether an embedding that is saved whole is that of a tied head too."""
+    """Whether an embedding that is saved in full is shared with a tied head."""
     start: Start
     keys: FileKeys = field(default_factory=FileKeys)
-    """What became of the keys of the file."""
+    """Keys of the file: used, or kept with a reason."""
 
     def rank_of(self, module: str) -> int:
-        """Return r of a module, by its name in PEFT's model."""
+        """Return the rank r of a module, by its name in PEFT's model."""
         return _of_pattern(self.ranks, module, self.rank)
 
     def scale_of(self, module: str) -> float:
-        """Return s of a module: how much of A B is added."""
+        """Return the scale s of a module, the factor of A B."""
         rank = self.rank_of(module)
         alpha = _of_pattern(self.alphas, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.is_stable else rank)
 
     def adapts(self, module: str) -> bool:
-        """Whether PEFT gives a linear layer of this name an adapter."""
+        """Return whether PEFT adapts a linear layer of this name."""
         if _names(self.excluded, module) or self.saves(module):
             return False
         if isinstance(self.targets, str):
@@ -147,11 +147,11 @@ class PeftConfig:
         return _names(self.targets, module) and self._is_in_a_chosen_layer(module)
 
     def saves(self, module: str) -> bool:
-        """Whether PEFT saves a module whole, or one that it is a part of."""
+        """Return whether PEFT saves a module in full, by itself or as a part of another."""
         return any(re.match(PART.format(name), module) for name in self.whole)
 
     def wants(self, module: str) -> bool:
-        """Whether PEFT wants the tensors of a module in the file, as `modules_to_save` has it."""
+        """Return whether `modules_to_save` requires the tensors of a module in the file."""
         parts = module.split(".")
         above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
         return bool(self.whole) and any(name.endswith(self.whole) for name in above)
@@ -166,23 +166,23 @@ class PeftConfig:
 
 
 def _of_pattern(patterns: Mapping[str, Number], module: str, otherwise: Number) -> Number:
-    """What the first expression says that matches a module's name, or the end of it."""
+    """Return the value of the first pattern that matches a module's name, or its end."""
     found = (value for key, value in patterns.items() if re.match(ENDING.format(key), module))
     return next(found, otherwise)
 
 
 def _names(names: str | tuple[str, ...], module: str) -> bool:
-    """Whether an expression matches a module's name, or one of several is how it ends."""
+    """Return whether a regular expression, or one of several suffixes, matches a module's name."""
     if isinstance(names, str):
         return bool(names) and re.fullmatch(names, module) is not None
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
 def read(path: Path) -> PeftConfig:
-    """Read `adapter_config.json` whole.
+    """Read and check `adapter_config.json`.
 
     Raises:
-        EncodaxError: it is missing or broken, or a key asks for what is not computed here.
+        EncodaxError: the file is missing or broken, or a key needs an unsupported feature.
     """
     content = json_files.read(path, hint=": is it the directory of an adapter?")
     settings = Settings(content, where=path)
@@ -231,7 +231,7 @@ def read(path: Path) -> PeftConfig:
 
 
 class _Values:
-    """Reads values of a file, and refuses those of another kind."""
+    """Reader of values that refuses those of a wrong type."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -239,14 +239,14 @@ class _Values:
     def checked(
         self, key: str, is_valid: Callable[[Any], bool], wanted: str, otherwise: Any = None
     ) -> Any:
-        """Return a value that is wanted."""
+        """Return a valid value, or raise."""
         value = self._settings.get(key, otherwise)
         if not is_valid(value):
             raise EncodaxError(f"{self._settings.where}: {key} = {shown(value)} is not {wanted}")
         return value
 
     def optional(self, key: str, is_valid: Callable[[Any], bool], wanted: str) -> Any:
-        """Return a value, or None where there is none."""
+        """Return a valid value, or None if the key is missing or empty."""
         if self._settings.get(key) in (None, ""):
             return None
         return self.checked(key, is_valid, wanted)
@@ -255,7 +255,7 @@ class _Values:
 def _is_number(value: object) -> bool:
     try:
         return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    except OverflowError:  # a whole number that is no float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -300,10 +300,10 @@ def _tuple(names: str | list[str] | None) -> str | tuple[str, ...]:
 
 
 def _refuse_where_on(settings: Settings, key: str) -> None:
-    """Refuse what is not computed here, with the way out where there is one.
+    """Refuse a key of an unsupported feature, with advice where possible.
 
     Raises:
-        EncodaxError: the key is on.
+        EncodaxError: the key is set.
     """
     if value := settings.plain().get(key):
         is_merged = key in MERGED
@@ -315,10 +315,10 @@ def _refuse_where_on(settings: Settings, key: str) -> None:
 
 
 def _start(settings: Settings) -> Start:
-    """What PEFT makes of the base's weights when it loads such an adapter.
+    """Return the change that PEFT makes to the base's weights when it loads the adapter.
 
     Raises:
-        EncodaxError: that cannot be computed again, or is not known.
+        EncodaxError: the change cannot be recomputed, or is unknown.
     """
     value = settings.get("init_lora_weights", True)
     name = value.lower() if isinstance(value, str) else value
@@ -337,10 +337,10 @@ def _start(settings: Settings) -> Start:
 
 
 def _check(config: PeftConfig) -> None:
-    """Refuse expressions that are none.
+    """Refuse invalid regular expressions.
 
     Raises:
-        EncodaxError: names the key.
+        EncodaxError: a regular expression is invalid; the error names the key.
     """
     named = {
         "rank_pattern": map(ENDING.format, config.ranks),

@@ -1,7 +1,7 @@
-"""What a training run writes beside its model, for whoever looks at it: what it is, and its curve.
+"""Files that a training run writes for its reader: a description of the run, and its curve.
 
-OUT/run.json         once: task, choices, batches, machine, versions
-OUT/metrics.jsonl    the learning curve: an entry a step, and one an evaluation
+OUT/run.json         written once: task, choices, batches, machine, versions
+OUT/metrics.jsonl    learning curve: one entry for each step and each evaluation
 OUT/report.html      both as a page, made by `run_report`
 """
 
@@ -22,41 +22,41 @@ METRICS_FILE = "metrics.jsonl"
 RUN_FILE = "run.json"
 REPORT_FILE = "report.html"
 EVALUATION = "eval_"
-"""What the names of an evaluation's metrics begin with."""
+"""Prefix of the metrics of an evaluation."""
 
 AVERAGE = "average"
-"""Of how many checkpoints parameters are the mean, in the entry of their evaluation: the last one
-of a run that ends with such a mean (`--average`)."""
+"""Number of checkpoints whose parameters were averaged, in the entry of their evaluation: the last
+entry of a run with `--average`."""
 
 Entry = dict[str, Any]
-"""Of a learning curve: `step`, and numbers by name."""
+"""Entry of a learning curve: `step`, and numbers by name."""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What does not change while a run goes on, all of it JSON."""
+    """Facts about a run that do not change while it goes on; all are JSON values."""
 
     task: str
     metric: str
-    """By which one model is better than another."""
+    """Metric by which models are compared."""
     larger_is_better: bool
     steps: int
-    """That the run is to have."""
+    """Number of steps of the complete run."""
     choices: dict[str, Any]
-    """Those that have a value."""
+    """Options that have a value."""
     model: dict[str, Any]
     batch: dict[str, Any]
     surroundings: dict[str, str]
     versions: dict[str, str]
     data: dict[str, Any] = field(default_factory=dict)
-    """Of `train` and `eval` the files, each with path, sha256 and rows, and how many examples."""
+    """For `train` and `eval`: the files with path, sha256 and rows, and the number of examples."""
     base: dict[str, Any] | None = None
-    """The model that it began from: name, commit on the hub, sha256 of its content."""
+    """Model that training started from: name, commit on the hub, sha256 of its content."""
     teacher: dict[str, Any] | None = None
-    """The same of the model that it learns from."""
+    """Teacher in distillation, with the same entries."""
 
     def write(self, path: Path) -> None:
-        """Write them as a file."""
+        """Write the facts to a file."""
         with outputs.open_file(path) as stream:
             stream.write(json_files.written(asdict(self)))
 
@@ -64,14 +64,14 @@ class RunFacts:
 def standing(
     found: Mapping[str, Any], metric: str, *, larger_is_better: bool
 ) -> tuple[float, float]:
-    """How good an evaluation is: the larger is the better one, and of equal ones the later.
+    """Return a sort key for evaluations: the larger, the better; of equal ones the later wins.
 
-    The metric decides, and of equal ones the lower loss; what is no number is the worst.
+    The metric decides, then the lower loss; values that are not numbers rank last.
 
     Args:
-        found: numbers by name, the `loss` among them.
-        metric: by which models are compared.
-        larger_is_better: which way.
+        found: numbers by name, `loss` among them.
+        metric: name of the metric by which models are compared.
+        larger_is_better: whether a larger metric is better.
     """
     value = found[metric] if larger_is_better else -found[metric]
     loss = found.get("loss", math.inf)
@@ -83,20 +83,20 @@ def _or_worst(value: float) -> float:
 
 
 def read_facts(path: Path) -> RunFacts:
-    """What a run is.
+    """Read the facts about a run.
 
     Raises:
-        EncodaxError: the file is missing, or names a key that no run would write so.
+        EncodaxError: the file is missing, or a key or value is not one that a run writes.
     """
     content = json_files.read(path, hint=": a training run writes it")
     return json_files.built(RunFacts, content, path)
 
 
 def read_curve(path: Path) -> list[Entry]:
-    """A learning curve, also while a run writes it: a last line without its end is left out.
+    """Read a learning curve, even of an unfinished run: an incomplete last line is skipped.
 
     Raises:
-        EncodaxError: the file is missing, or a line is no entry.
+        EncodaxError: the file is missing, or a line is not an entry.
     """
     if not path.is_file():
         raise EncodaxError(f"{path} does not exist: a training run writes it")
@@ -120,5 +120,5 @@ def _entry(line: bytes, where: str) -> Entry:
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is one, and not beyond those that a picture has a place for."""
+    """Return whether a value is a number, and small enough for a chart."""
     return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)

@@ -1,12 +1,12 @@
-"""A model directory: its files to the parts of a model, and back.
+"""Model directory: reading and writing the parts of a model.
 
-config.json, model.safetensors, tokenizer files   as transformers has them
+config.json, model.safetensors, tokenizer files    as in transformers
 modules.json, 1_Pooling/...                        of an embedder (`sentence_modules.py`)
 head.json, head.safetensors                        a head that the published family lacks
-adapter_config.json, adapter_model.safetensors     what is added to another model (`peft.py`),
-adapted_config.json                                 and config.json of what that gives
-generation_config.json                             how transformers generates (`seq2seq_model.py`)
-README.md                                          the model card
+adapter_config.json, adapter_model.safetensors     adapter of another model (`peft.py`),
+adapted_config.json                                 and config.json of the adapted model
+generation_config.json                             generation settings (`seq2seq_model.py`)
+README.md                                          model card
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ MODEL_FILES = (
         for name in (_OF_MODEL if kind == "Transformer" else (CONFIG_FILE, weights.WEIGHTS_FILE))
     ),
 )
-"""What of an older model would be read with a newer one: it goes when that is saved over it."""
+"""Files of an older model that would affect a newer one; saving over the old one removes them."""
 
 
 def is_of_model(path: Path, directory: Path) -> bool:
-    """Whether a path is a file that a model is read from, whose directory that is."""
+    """Return whether `path` is a file that a model in `directory` is read from."""
     place, folder = path.resolve(), directory.resolve()
     if not directory.is_dir() or not place.exists() or not place.is_relative_to(folder):
         return False
@@ -83,14 +83,14 @@ def is_of_model(path: Path, directory: Path) -> bool:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a model directory holds."""
+    """Parts of a model, as a model directory holds them."""
 
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
     extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: ModelFiles = field(default_factory=dict)
-    """What became of the keys of each JSON file; keys that change no answer are saved back."""
+    """Keys of each JSON file: used, or kept with a reason and saved again."""
 
 
 def read(
@@ -103,16 +103,16 @@ def read(
 
     Args:
         directory: the directory.
-        shapes_of: gives the parameter tree of a configuration, without values.
-        encoder_only: leave the head out, whatever it is; not that of an embedder.
+        shapes_of: function from a configuration to the shapes of its parameters.
+        encoder_only: drop the head, of any kind; no effect on an embedder.
 
     Raises:
-        EncodaxError: a file is missing or broken, or asks for what is not supported.
+        EncodaxError: a file is missing or broken, or needs a feature that is not supported.
     """
     modules = sentence_modules.read(directory)
     place = directory if modules is None else modules.encoder
     is_embedder = modules is not None and modules.head is not None
-    # Of an embedder, whatever head the file has: sentence-transformers takes the encoder of it.
+    # An embedder's file may have any head: sentence-transformers uses only its encoder.
     encoder_only = encoder_only or is_embedder
     family, config, published = _published(place, encoder_only=encoder_only)
     activation = sentence_modules.activation_of(published) if _is_sequence(config) else None
@@ -140,20 +140,21 @@ def read(
 
 
 SEQUENCE = "ForSequenceClassification"
-"""How the published class of a sequence classifier ends."""
+"""Suffix of the published classes of sequence classifiers."""
 
 
 def _limited(config: ModelConfig, length: int | None) -> ModelConfig:
-    """A configuration with that limit in tokens, where its positions allow more."""
+    """Return a configuration with `max_length`, if that is below its number of positions."""
     positions = config.encoder.embeddings.max_positions
     is_shorter = length is not None and (positions is None or length < positions)
     return replace(config, max_length=length if is_shorter else None)
 
 
 def _bare(config: ModelConfig, modules: SentenceModules | None, published: Settings) -> ModelConfig:
-    """The configuration of an encoder, and whether its files have a head that gives scores.
+    """Return the configuration of an encoder, and whether a head that gives scores was dropped.
 
-    They do where they are those of a cross-encoder, of any version, or where there is one score.
+    The files have such a head if they are those of a cross-encoder of any version, or if the head
+    has one score.
     """
     if modules is not None:
         return replace(config, usage=Usage(lost_scores=modules.head is None))
@@ -169,10 +170,10 @@ def _is_sequence(config: ModelConfig) -> bool:
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """The encoder that a model directory describes, with no head: no weights are read.
+    """Return the configuration of the encoder in a model directory, without a head or weights.
 
     Raises:
-        EncodaxError: a file is missing or broken, or asks for what is not supported.
+        EncodaxError: a file is missing or broken, or needs a feature that is not supported.
     """
 
     def read_whole() -> ModelConfig:
@@ -185,7 +186,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig, Settings]:
-    """Read `config.json`: the family, the configuration as ours, and as it stands there."""
+    """Read `config.json`: the family, the configuration, and the original settings."""
     path = place / CONFIG_FILE
     published = Settings(_object(path), where=path)
     if "model_type" not in published:
@@ -199,7 +200,7 @@ def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig,
 
 @contextmanager
 def named_as(path: Path) -> Iterator[None]:
-    """Errors of a configuration, which begin with `config.json`, begin with the file's path."""
+    """Replace the prefix `config.json` of errors by the path of the file."""
     try:
         yield
     except EncodaxError as error:
@@ -222,10 +223,10 @@ def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
 def _as_cross_encoder(
     parts: Parts, place: Path, modules: SentenceModules | None, activation: str | None
 ) -> Parts:
-    """What is known of the scores of a sequence classifier.
+    """Return a sequence classifier with the known settings of its scores.
 
-    As sentence-transformers has it, without a word they go through the sigmoid where there is one.
-    A directory of no module files may be a cross-encoder of an older version, or none at all.
+    By default scores go through the sigmoid if there is one class, as in sentence-transformers. A
+    directory without module files may hold a cross-encoder of an older version, or none.
     """
     config = parts.config
     if modules is None:
@@ -250,15 +251,15 @@ def _lowered(parts: Parts) -> Parts:
 
 
 def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts:
-    """A model with what stands beside its adapter: its tokenizer, and its modules.
+    """Return a model with the tokenizer and the modules of its adapter's directory.
 
     Args:
-        parts: the base, with the adapter merged; without a head where they make an embedder.
-        place: the adapter's directory.
-        modules: of sentence-transformers, where it has them.
+        parts: base model with the adapter merged; without a head if the modules make an embedder.
+        place: directory of the adapter.
+        modules: its sentence-transformers modules, if any.
 
     Raises:
-        EncodaxError: a file is broken, or the tokenizer is not the model's.
+        EncodaxError: a file is broken, or the tokenizer does not fit the model.
     """
     names = (tokenizer_files.TOKENIZER_FILE, *tokenizer_files.CARRIED_FILES)
     if any(is_there(place / name) for name in names):
@@ -274,7 +275,7 @@ def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts
 
 
 def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
-    """The head of `head.json`, with its weights under our own names."""
+    """Return the model with the head of `head.json`, whose weights have Encodax's names."""
     content = _object(place / HEAD_FILE)
     head = native.read_head(content, str(place / HEAD_FILE))
     config = replace(parts.config, head=head, labels=labels_of(content, str(place / HEAD_FILE)))
@@ -290,16 +291,16 @@ def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig],
 
 
 def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: bool) -> None:
-    """Write a model directory, whole or not at all.
+    """Write a model directory, atomically.
 
     Args:
-        directory: where to.
-        parts: what to write.
-        max_length: most tokens of a sequence.
+        directory: output directory.
+        parts: model to write.
+        max_length: maximum number of tokens of a sequence.
         overwrite: whether the directory may exist.
 
     Raises:
-        EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+        EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
     """
     family, stored = family_and_config(parts.config)
     if family.MODEL_TYPE == native.MODEL_TYPE:
@@ -338,15 +339,15 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
 
 
 def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite: bool) -> None:
-    """Write a model directory of any kind, of which no file of an older model is left.
+    """Write a model directory of any kind, and remove all files of an older model in it.
 
     Args:
-        directory: where to.
-        write_to: writes the files into the directory that it is given.
+        directory: output directory.
+        write_to: function that writes the files into the directory it is given.
         overwrite: whether the directory may exist.
 
     Raises:
-        EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+        EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
     """
     card = (model_card.CARD_FILE,) if model_card.is_free(directory) else ()
     outputs.write_directory(
@@ -355,26 +356,26 @@ def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite
 
 
 NOT_KEPT = ("auto_map", "label2id")
-"""Keys that are not saved back: no code comes along, and labels may have changed."""
+"""Keys that are not saved again: no code is saved, and labels may have changed."""
 
 
 def kept(files: ModelFiles, name: str) -> dict[str, Any]:
-    """Return the keys of a file that change no answer, to be saved back."""
+    """Return the keys of a file that do not change any output, to be saved again."""
     found = files.get(name, json_files.FileKeys()).kept
     return {key: value for key, value in found.items() if key not in NOT_KEPT}
 
 
 def with_kept(published: Mapping[str, Any], files: ModelFiles, name: str) -> dict[str, Any]:
-    """Return a configuration to be saved, with the keys of its file that change no answer."""
+    """Return a configuration to be saved, with the keys of its file that change no output."""
     others = {key: value for key, value in kept(files, name).items() if key not in published}
     return {**published, **others, "dtype": "float32"}
 
 
 def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
-    """The family that a model is saved as, and what its `config.json` says.
+    """Return the family that a model is saved as, and the configuration for `config.json`.
 
-    Of an embedder that is the bare encoder. So it is where the family has the encoder, but no such
-    head: then the head stands in files of its own.
+    For an embedder this is the encoder without a head. The same holds if the family has the encoder
+    but no such head: the head then has separate files.
     """
     plain = replace(config, max_length=None, usage=Usage())
     bare = replace(plain, head=None, labels=())
@@ -390,26 +391,26 @@ def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family whose encoder it is."""
+    """Return the family of the encoder."""
     return families.family_for(
         replace(config, head=None, labels=(), max_length=None, usage=Usage())
     )
 
 
 def of_encoder(path: str) -> bool:
-    """Whether a module is of the encoder, not of the head."""
+    """Return whether a module belongs to the encoder rather than the head."""
     return path.startswith("encoder/")
 
 
 def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
-    """Refuse a tokenizer that is not the model's, as far as it shows.
+    """Refuse a tokenizer that visibly belongs to another model.
 
-    Special and added tokens may have no row: texts that hold them are refused, one by one. Nor
-    does it matter which id pads, where positions do not follow it: nothing attends to padding.
+    Special and added tokens may lack a row: only texts that contain them are refused. The padding
+    id is checked only where positions depend on it, since nothing attends to padding.
 
     Raises:
-        EncodaxError: it has more tokens than the embedding; or positions are counted by another
-            padding.
+        EncodaxError: the tokenizer has more tokens than the embedding; or positions depend on
+            another padding id.
     """
     embeddings = config.encoder.embeddings
     rows, counted = embeddings.vocabulary_size, embeddings.uncounted_id
@@ -433,7 +434,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def what_is_there(directory: Path) -> str:
-    """What an error adds where a directory holds no model: what it holds, and the way out."""
+    """Return an addition to an error about a directory without a model: its content, and advice."""
     names = json_files.names_in(directory)
     inside = [p.parent for depth in ("*", "*/*") for p in directory.glob(f"{depth}/{CONFIG_FILE}")]
     converted = next((name for name in names if name.endswith(weights.CONVERTED)), None)

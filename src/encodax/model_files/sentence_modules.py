@@ -1,8 +1,8 @@
-"""The module files of sentence-transformers: how an encoder becomes an embedder or a cross-encoder.
+"""Module files of sentence-transformers, which make an embedder or a cross-encoder of an encoder.
 
-`modules.json` lists the modules in order. An embedder has Transformer, Pooling, and then Dense,
-LayerNorm, Dropout and Normalize where it wants them; a cross-encoder has Transformer alone. Any
-other is refused.
+`modules.json` lists the modules in order. An embedder has Transformer and Pooling, then optionally
+Dense, LayerNorm, Dropout and Normalize; a cross-encoder has only Transformer. Any other module is
+refused.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ LENGTH_FILES = (
         for family in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
     ),
 )
-"""Names of the file with the longest sequence, in the order in which they are tried."""
+"""Names of the file with the maximum sequence length, in the order in which they are tried."""
 PACKAGE = "sentence_transformers."
-"""Whose modules are known; others bring code of their own, which is not run."""
+"""Package of the known modules; others need separate code, which is not run."""
 CROSS_ENCODER = "CrossEncoder"
-"""`model_type` of what scores pairs."""
+"""`model_type` of a model that scores pairs."""
 ORDER = re.compile(
     "Transformer Pooling (Dropout )?(?P<dense>(Dense )*)(LayerNorm )?(Dropout )?(Normalize )?"
 )
-"""The modules of an embedder, as they may follow each other."""
+"""Allowed order of the modules of an embedder."""
 KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dropout", "Normalize")
 TORCH_NORM = NormConfig(eps=1e-5)
 
@@ -61,7 +61,7 @@ POOLINGS: dict[str, Pooling] = {
     "weightedmean": "weighted_mean",
     "lasttoken": "last",
 }
-"""`pooling_mode` -> ours."""
+"""`pooling_mode` -> `Pooling`."""
 POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -70,7 +70,7 @@ POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""The older form: a flag a mode, whose vectors are joined in this order."""
+"""Flags of older files -> `Pooling`; vectors of several modes are concatenated in this order."""
 ACTIVATIONS = {
     "Tanh": "tanh",
     "Identity": "linear",
@@ -90,9 +90,9 @@ ACTIVATIONS = {
     "Softplus": "softplus",
     "Softsign": "softsign",
 }
-"""Class of torch, as it is without arguments -> ours."""
+"""Class of torch with its default arguments -> activation."""
 SCORE_ACTIVATIONS = {**ACTIVATIONS, "LogSoftmax": "log_softmax", "Softmax": "softmax"}
-"""The same for the scores of a cross-encoder."""
+"""Class of torch -> activation of a cross-encoder's scores."""
 SIMILARITIES: dict[str, Similarity] = {
     "cosine": "cosine",
     "dot": "dot",
@@ -100,11 +100,11 @@ SIMILARITIES: dict[str, Similarity] = {
     "manhattan": "manhattan",
 }
 SIDES = ("query", "document")
-"""Prompts that every embedder has for sentence-transformers, empty where no file names them."""
+"""Prompts that every embedder of sentence-transformers has; empty if no file defines them."""
 
 ACTIVATION_PLACE = "sentence_transformers"
 OLD_ACTIVATION = "sbert_ce_default_activation_function"
-"""Keys of `config.json` where older versions keep the activation of a cross-encoder's scores."""
+"""Keys of `config.json` in which older versions keep the activation of a cross-encoder's scores."""
 
 UNREAD = "sentence-transformers does not read it"
 LOADING = "it says where and how files are found, not what is computed"
@@ -131,7 +131,7 @@ OF_ARGUMENTS = {
     "trust_remote_code": "no code of a directory is run",
     "use_fast": "both give the same tokens",
 }
-"""What the libraries can be told when they load the parts of the Transformer."""
+"""Loading arguments of transformers that a module file may hold -> why they change no number."""
 ARGUMENTS = (
     "model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args",
     "config_kwargs",
@@ -141,48 +141,48 @@ REMOVE = "remove the key if the answers are to be without it"
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """What the module files say."""
+    """Content of the module files."""
 
     encoder: Path
-    """Where the encoder's own files are."""
+    """Directory of the encoder's files."""
     head: HeadConfig | None
-    """None of a cross-encoder, whose head is that of the encoder's files."""
+    """Head of an embedder; None for a cross-encoder, whose head is in the encoder's files."""
     dense: tuple[Path, ...]
-    """Where the weights of dense layers are."""
+    """Paths of the weights of dense layers."""
     norm: Path | None
-    """Where those of a layer norm are; None where there is no such layer."""
+    """Path of the weights of the layer norm; None without a layer norm."""
     max_length: int | None
     usage: Usage
     widths: tuple[tuple[str, int, bool], ...] = ()
-    """What is said of widths: where, how many, and whether it is of the pooling's input."""
+    """Widths in the files: source, width, and whether it is that of the pooling's input."""
     files: ModelFiles = field(default_factory=dict)
-    """What became of the keys of each of these files, by its name in the directory."""
+    """Keys of each of these files: used, or kept with a reason; by file name in the directory."""
 
 
 class _Files:
-    """Reads the files of a directory, and keeps what became of their keys."""
+    """Reader of the files of a directory that records which keys are used."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.keys: dict[str, FileKeys] = {}
 
     def read(self, path: Path) -> Settings:
-        """A file that `modules.json` wants."""
+        """Read a file that `modules.json` requires."""
         return Settings(_json(path, dict), where=path)
 
     def settle(
         self, settings: Settings, harmless: Mapping[str, str], unknown: str | None = None
     ) -> None:
-        """Account for the keys of a file that has been read."""
+        """Check that every key of a file was used or is known to be harmless."""
         name = str(Path(settings.where).relative_to(self.directory))
         self.keys[name] = settings.settle(harmless, unknown=unknown)
 
 
 def read(directory: Path) -> SentenceModules | None:
-    """Read the module files of a directory; None where it has none.
+    """Read the module files of a directory; return None if it has none.
 
     Raises:
-        EncodaxError: a file is broken, or asks for a module or option that is not known.
+        EncodaxError: a file is broken, or needs an unknown module or option.
     """
     path = directory / MODULES_FILE
     if not is_there(path):
@@ -230,7 +230,7 @@ def read(directory: Path) -> SentenceModules | None:
 
 
 def _modules(files: _Files, path: Path) -> list[tuple[str, Path]]:
-    """The kind of each module, and its folder."""
+    """Return the kind and the folder of each module."""
     found: list[tuple[str, Path]] = []
     kept: dict[str, Any] = {}
     reasons: dict[str, str] = {}
@@ -260,7 +260,7 @@ def _kind(name: str) -> str:
 
 
 def _inside(directory: Path, place: str) -> Path:
-    """A module's folder: a plain name in the directory, or the directory itself."""
+    """Return a module's folder: directly inside the directory, or the directory itself."""
     is_plain = Path(place).name == place and place != ".." and place.isprintable()
     if place not in ("", ".") and not is_plain:
         raise EncodaxError(f"{directory / MODULES_FILE}: {place!r} leaves the directory")
@@ -287,13 +287,13 @@ def _check_cross_encoder(path: Path, kinds: list[str]) -> None:
     )
 
 
-# --- what each module says
+# --- settings of each module
 
 
 def _pooling(
     files: _Files, folder: Path, widths: list[tuple[str, int, bool]]
 ) -> tuple[Pooling | tuple[Pooling, ...], bool]:
-    """The poolings, and whether the tokens of a prompt enter them."""
+    """Return the pooling modes, and whether prompt tokens are pooled."""
     settings = files.read(folder / "config.json")
     path = settings.where
     pools_prompt = _flag(settings, "include_prompt", True)
@@ -334,7 +334,7 @@ def _dense(files: _Files, folder: Path, widths: list[tuple[str, int, bool]]) -> 
 
 
 def _with_dropout(files: _Files, head: HeadConfig, modules: list[tuple[str, Path]]) -> HeadConfig:
-    """The head with the dropout of its modules, which acts in training alone."""
+    """Return the head with the dropout of its modules, which acts only in training."""
     kinds = [kind for kind, _ in modules]
     for index, (kind, folder) in enumerate(modules):
         if kind != "Dropout":
@@ -362,7 +362,7 @@ def _with_normalize(files: _Files, folders: list[Path]) -> ModelFiles:
 
 
 def _check_place(settings: Settings) -> None:
-    """Newer modules can work on other things than the vector of the text."""
+    """Refuse modules that work on anything but the vector of the text."""
     for key in ("module_input_name", "module_output_name"):
         if settings.get(key) not in (None, "sentence_embedding"):
             raise EncodaxError(
@@ -381,15 +381,15 @@ def _activation(path: Path | str, key: str, name: object, known: Mapping[str, st
     return known[last]
 
 
-# --- the transformer: lengths
+# --- the Transformer module: lengths
 
 
 def _transformer(
     files: _Files, folder: Path, usage: Usage, *, is_cross_encoder: bool
 ) -> tuple[Usage, int | None]:
-    """What the length file says, and the longest sequence.
+    """Return the settings of the length file, and the maximum sequence length.
 
-    That is `max_seq_length`, or the tokenizer's own limit: newer files keep it there.
+    This is `max_seq_length`, or the tokenizer's limit, where newer files keep it.
     """
     length = None
     for name in LENGTH_FILES:
@@ -447,10 +447,10 @@ def _lengths(settings: Settings, usage: Usage, is_cross_encoder: bool) -> tuple[
 
 
 def tokenizer_length(folder: Path) -> int | None:
-    """`model_max_length` of `tokenizer_config.json`.
+    """Return `model_max_length` of `tokenizer_config.json`.
 
     Raises:
-        EncodaxError: it is no length.
+        EncodaxError: the value is not a length.
     """
     path = folder / "tokenizer_config.json"
     if not is_there(path):
@@ -459,22 +459,22 @@ def tokenizer_length(folder: Path) -> int | None:
 
 
 def _tokenizer_length(settings: Settings) -> int | None:
-    """`model_max_length`, which files of old call `max_len`."""
+    """Return `model_max_length`, which is `max_len` in old files."""
     return _length(settings, "model_max_length" if "model_max_length" in settings else "max_len")
 
 
 def _length(settings: Settings, key: str) -> int | None:
     value = settings.get(key)
-    if value is None or value == int(1e30):  # transformers writes it for none
+    if value is None or value == int(1e30):  # transformers writes this for "no limit"
         return None
     return _whole(settings, key)
 
 
-# --- the settings of the whole
+# --- settings of the directory
 
 
 def _usage(files: _Files) -> tuple[Usage, str]:
-    """How texts become answers, and what the model is for."""
+    """Return how scores are computed from texts, and the kind of the model."""
     path = files.directory / SETTINGS_FILE
     if not is_there(path):
         return Usage(), "SentenceTransformer"
@@ -525,12 +525,12 @@ def _prompts(settings: Settings, always: tuple[str, ...]) -> Usage:
 
 
 def activation_of(published: Settings) -> str | None:
-    """The activation that `config.json` names for the scores of a cross-encoder; None for none.
+    """Return the activation in `config.json` of a cross-encoder's scores; None without one.
 
-    Before version 5.4 sentence-transformers kept it there, and before 4.0 under a longer name.
+    Versions of sentence-transformers before 5.4 kept it there, before 4.0 under a longer name.
 
     Raises:
-        EncodaxError: it is not known.
+        EncodaxError: the activation is unknown.
     """
     own = _object(published, ACTIVATION_PLACE)
     if "activation_fn" in own:
@@ -542,19 +542,19 @@ def activation_of(published: Settings) -> str | None:
 
 
 def names_activation(published: Mapping[str, Any]) -> bool:
-    """Whether `config.json` says what a cross-encoder's scores go through."""
+    """Return whether `config.json` names the activation of a cross-encoder's scores."""
     return ACTIVATION_PLACE in published or OLD_ACTIVATION in published
 
 
 def usual_activation(classes: int) -> str:
-    """What sentence-transformers puts the scores of a cross-encoder through, where no file says."""
+    """Return the default activation of sentence-transformers for a cross-encoder's scores."""
     return "sigmoid" if classes == 1 else "linear"
 
 
 def put_activation(published: dict[str, Any], activation: str | None) -> None:
-    """Put the activation where versions before 5.4 look for it, in `config.json`."""
+    """Put the activation into `config.json`, where versions before 5.4 look for it."""
     for key in (ACTIVATION_PLACE, OLD_ACTIVATION):
-        published.pop(key, None)  # of another head
+        published.pop(key, None)  # may belong to another head
     if activation is not None:
         published[ACTIVATION_PLACE] = {"activation_fn": published_activation(activation)}
 
@@ -584,7 +584,7 @@ def _whole(settings: Settings, key: str) -> int:
 
 
 def _object(settings: Settings, key: str) -> Settings:
-    """An object in an object; an empty one where there is none."""
+    """Return an object in an object; an empty one if the key is missing."""
     value = settings.get(key) or {}
     if not isinstance(value, dict):
         raise EncodaxError(f"{settings.where}: {key} = {shown(value)} is no object")
@@ -595,7 +595,7 @@ def check_widths(modules: SentenceModules, model_width: int) -> None:
     """Refuse modules that were made for vectors of another width.
 
     Raises:
-        EncodaxError: names the key, what it says, and what the encoder or the module before gives.
+        EncodaxError: widths differ; the error names the key, its value and the actual width.
     """
     if modules.head is None:
         return
@@ -603,7 +603,7 @@ def check_widths(modules: SentenceModules, model_width: int) -> None:
     given = model_width * (1 if isinstance(poolings, str) else len(poolings or ()))
     for where, width, is_of_pooling in modules.widths:
         wanted = model_width if is_of_pooling else given
-        if not where:  # a dense layer gives this to what comes after
+        if not where:  # an entry without a source sets the width of the next input
             given = width
         elif width != wanted:
             raise EncodaxError(
@@ -616,10 +616,10 @@ def check_widths(modules: SentenceModules, model_width: int) -> None:
 
 
 def read_parameters(modules: SentenceModules, model_width: int) -> dict[str, dict[str, Any]]:
-    """The parameters of the head, by their paths.
+    """Read the parameters of the head, by their paths.
 
     Raises:
-        EncodaxError: a file is missing or broken, or its tensors are not those of the layer.
+        EncodaxError: a file is missing or broken, or has other tensors than the layer.
     """
     check_widths(modules, model_width)
     head, params = modules.head, {}
@@ -639,7 +639,7 @@ def read_parameters(modules: SentenceModules, model_width: int) -> dict[str, dic
 
 
 def dense_layers(head: HeadConfig) -> dict[str, DenseConfig]:
-    """The dense layers of an embedder, by the paths of their parameters."""
+    """Return the dense layers of an embedder, by the paths of their parameters."""
     if head.dense_width is None:
         return {}
     first = DenseConfig(head.dense_width, head.dense_bias, head.activation)
@@ -661,21 +661,21 @@ def _stored(
     }
 
 
-# --- and back
+# --- writing
 
 
 def is_cross_encoder(config: ModelConfig) -> bool:
-    """Whether a model is saved as a cross-encoder: something is known of what its scores mean."""
+    """Return whether a model is saved as a cross-encoder: its `sequence` head has a `usage`."""
     return config.head is not None and config.head.kind == "sequence" and config.usage != Usage()
 
 
 def write_cross_encoder(directory: Path, config: ModelConfig, files: ModelFiles) -> None:
-    """Write the module files of a cross-encoder beside the encoder's own files.
+    """Write the module files of a cross-encoder.
 
     Args:
-        directory: the model directory.
-        config: of the model.
-        files: keys that change no answer, which are saved back.
+        directory: model directory.
+        config: configuration of the model.
+        files: keys that do not change any output, which are saved again.
     """
     kind = "base.modules.transformer.Transformer"
     _write_modules(directory, [("", kind)], files)
@@ -694,19 +694,19 @@ def write_cross_encoder(directory: Path, config: ModelConfig, files: ModelFiles)
 
 
 def published_activation(activation: str) -> str:
-    """The class of torch for an activation of ours."""
+    """Return the class of torch for an activation."""
     name = {ours: name for name, ours in SCORE_ACTIVATIONS.items()}[activation]
     return f"torch.nn.modules.{'linear' if name == 'Identity' else 'activation'}.{name}"
 
 
 def write(directory: Path, config: ModelConfig, params: Params, files: ModelFiles) -> None:
-    """Write the module files of an embedder beside the encoder's own files.
+    """Write the module files of an embedder.
 
     Args:
-        directory: the model directory.
-        config: of the model.
-        params: of the model.
-        files: keys that change no answer, which are saved back.
+        directory: model directory.
+        config: configuration of the model.
+        params: parameters of the model.
+        files: keys that do not change any output, which are saved again.
     """
     head = config.head
     assert head is not None and head.pooling is not None
@@ -806,7 +806,7 @@ def _write_settings(
 
 
 def kept(files: ModelFiles, name: str) -> dict[str, Any]:
-    """The keys of a file that change no answer, to be saved back."""
+    """Return the keys of a file that do not change any output, to be saved again."""
     return dict(files.get(name, FileKeys()).kept)
 
 

@@ -1,7 +1,8 @@
-"""Safetensors files, read without being mapped into memory.
+"""Safetensors files, read without memory mapping.
 
-The library maps them. A file that somebody writes anew in its place (`cp`, `rsync --inplace`) is
-shorter for a moment, and a look at what was mapped beyond its end kills the process (SIGBUS).
+The safetensors library maps files into memory. A file that is being overwritten in place (`cp`,
+`rsync --inplace`) is shorter for a moment, and reading mapped memory beyond its end kills the
+process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ import numpy as np
 from safetensors import SafetensorError
 
 LONGEST_HEADER = 100_000_000
-"""Bytes, as the library has it."""
+"""Maximum number of bytes of a header, as in the safetensors library."""
 NUMPY: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
-"""Types that are read."""
+"""Supported types, by their names in the format."""
 BITS = {
     **{name: 8 * np.dtype(kind).itemsize for name, kind in NUMPY.items()},
     **dict.fromkeys(("F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
     "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
-"""Of a number of every type that there is."""
+"""Bits of one number, for every type of the format."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Where a tensor stands, and what it is."""
+    """Type, shape and position of a tensor in its file."""
 
     dtype: str
     shape: tuple[int, ...]
     start: int
-    """Bytes from the beginning of the file."""
+    """Offset in bytes from the beginning of the file."""
 
     @property
     def count(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     def get_dtype(self) -> str:
-        """Return the type, by the format's name."""
+        """Return the name of the type in the format."""
         return self.dtype
 
     def get_shape(self) -> list[int]:
@@ -60,7 +61,7 @@ class Slice:
 
 
 class TensorFile:
-    """An open file, with the methods of the library's `safe_open`."""
+    """Open safetensors file, with the methods of the library's `safe_open`."""
 
     def __init__(self, file: BinaryIO, slices: dict[str, Slice]):
         self._file, self._slices = file, slices
@@ -70,14 +71,14 @@ class TensorFile:
         return list(self._slices)
 
     def get_slice(self, name: str) -> Slice:
-        """Return what a tensor is, and no number of it."""
+        """Return the type, shape and position of a tensor, without reading it."""
         return self._slices[name]
 
     def get_tensor(self, name: str) -> np.ndarray:
         """Read a tensor.
 
         Raises:
-            SafetensorError: NumPy has no such type, or the file has become shorter.
+            SafetensorError: NumPy has no such type, or the file was truncated.
         """
         slice = self._slices[name]
         if slice.dtype not in NUMPY:
@@ -91,10 +92,10 @@ class TensorFile:
 
 @contextmanager
 def opened(path: Path) -> Iterator[TensorFile]:
-    """Open a file, once its header has been checked.
+    """Open a file after checking its header.
 
     Raises:
-        SafetensorError: it is no such file, or not whole.
+        SafetensorError: it is not a safetensors file, or is incomplete.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -104,7 +105,7 @@ def opened(path: Path) -> Iterator[TensorFile]:
 
 @functools.lru_cache(maxsize=4)
 def _slices(path: Path, size: int, *_: int) -> dict[str, Slice]:
-    """The tensors that the header of a file of this size and time names."""
+    """Return the tensors that the header names; size and times of the file are the cache key."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(LONGEST_HEADER, size - 8):

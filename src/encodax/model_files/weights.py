@@ -1,4 +1,4 @@
-"""Weights files: safetensors to parameters and back, strictly."""
+"""Weights files: strict conversion between safetensors and parameters."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
-"""Formats that are never read: most of them run code when they are opened."""
+"""Patterns of files that are never read: most of these formats run code on opening."""
 FLOATS = ("F32", "F16", "BF16")
-"""Types that are read; all become float32."""
+"""Supported types; all are converted to float32."""
 BUFFER = re.compile(r".*(position_ids|inv_freq)")
-"""Stray tensors that PyTorch computes again."""
+"""Pattern of buffers in the file that the model computes itself."""
 MOST_PROBLEMS = 20
-"""Named in one error; files have hundreds of tensors."""
+"""Maximum number of problems listed in one error, as files have hundreds of tensors."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a weights file holds."""
+    """Content of a weights file."""
 
     params: Params
     extra_tensors: Mapping[str, np.ndarray]
-    """Tensors that belong to no parameter, of those that the family lets a file carry."""
+    """Tensors that belong to no parameter, and that the family allows in the file."""
 
 
 def load(
@@ -57,18 +57,18 @@ def load(
     *,
     file: str = WEIGHTS_FILE,
 ) -> Loaded:
-    """Read parameters; every tensor of the file must be wanted, and every one wanted be there.
+    """Read parameters; the file must have exactly the expected tensors.
 
     Args:
-        directory: holds the file, or an index of several such files.
-        shapes: the parameter tree, with anything that has a `shape` for leaves.
-        family: says where each parameter stands.
-        config: of the model.
-        file: its name.
+        directory: directory with the file, or with an index of several files.
+        shapes: parameter tree whose leaves have a `shape`.
+        family: family, which maps parameters to tensors of the file.
+        config: configuration of the model.
+        file: name of the file.
 
     Raises:
-        EncodaxError: a file is missing or broken, or tensors are missing, too many, not finite, of
-            another shape or dtype; such problems together in one line.
+        EncodaxError: a file is missing or broken, or tensors are missing, unexpected, not finite,
+            or of another shape or dtype; all such problems are listed in one line.
     """
     files = _files(directory / file)
     reader = _Reader(_places(files), family, config)
@@ -92,18 +92,18 @@ def checked_shapes(
     stacks: Mapping[str, EncoderConfig | DecoderConfig],
     shapes_of: Callable[[Any], Shapes],
 ) -> Shapes:
-    """The parameter tree of a configuration, without values, once its sizes are known to fit.
+    """Return the shapes of a configuration's parameters, after checking its sizes.
 
     Args:
-        directory: of the model.
-        family: says where each parameter stands.
-        config: of the model.
-        stacks: as `check_sizes` has them.
-        shapes_of: gives the tree of a configuration.
+        directory: model directory.
+        family: family, which maps parameters to tensors of the file.
+        config: configuration of the model.
+        stacks: as in `check_sizes`.
+        shapes_of: function from a configuration to the shapes of its parameters.
 
     Raises:
-        EncodaxError: the weights have another size; or the configuration is of no model, such as
-            one whose heads do not fit its width.
+        EncodaxError: the weights have other sizes; or the configuration is invalid, such as heads
+            that do not fit the width.
     """
     with library_errors(f"{directory / 'config.json'}: no model can be made of it"):
         check_sizes(directory, family, config, stacks)
@@ -116,18 +116,18 @@ def check_sizes(
     config: Any,
     stacks: Mapping[str, EncoderConfig | DecoderConfig],
 ) -> None:
-    """Refuse a configuration that is of another size than the weights, before anything is made.
+    """Refuse a configuration whose sizes differ from the weights, before anything is allocated.
 
-    The headers of the files are read, and no tensor. What is missing there is left to `load`.
+    Only the headers of the files are read. Missing tensors are left to `load`.
 
     Args:
-        directory: holds the file, or an index of several such files.
-        family: says where each parameter stands.
-        config: of the model.
-        stacks: `encoder`, and `decoder` where there is one -> its configuration.
+        directory: directory with the file, or with an index of several files.
+        family: family, which maps parameters to tensors of the file.
+        config: configuration of the model.
+        stacks: `encoder`, and `decoder` if there is one -> its configuration.
 
     Raises:
-        EncodaxError: a file is missing or broken; or names a size, with both numbers.
+        EncodaxError: a file is missing or broken; or a size differs, and the error names both.
     """
     files = _files(directory / WEIGHTS_FILE)
     place = files[0][0] if len(files) == 1 else _index(directory / WEIGHTS_FILE)
@@ -143,14 +143,14 @@ def check_sizes(
         for (path, leaf), shape in sizes_of(side, stack).items():
             try:
                 tensor = family.tensor(config, path, leaf)
-            except KeyError:  # the family has it elsewhere, or not at all
+            except KeyError:  # the family has another tensor for it, or none
                 continue
             reader.check_shape(tensor.name, tensor.file_shape(shape))
     reader.check(place)
 
 
 def layers_of(stack: EncoderConfig | DecoderConfig) -> int:
-    """Layers that have parameters of their own."""
+    """Return the number of layers that have their own parameters."""
     groups = getattr(stack, "parameter_groups", None)
     return len(set(groups or range(len(stack.layers))))
 
@@ -158,7 +158,7 @@ def layers_of(stack: EncoderConfig | DecoderConfig) -> int:
 def sizes_of(
     side: str, stack: EncoderConfig | DecoderConfig
 ) -> dict[tuple[str, str], tuple[int, ...]]:
-    """The parameters that say how large a stack is: (path, leaf) -> its shape."""
+    """Return the parameters that determine the sizes of a stack: (path, leaf) -> shape."""
     embeddings, layer, relative = stack.embeddings, stack.layers[0], stack.relative_positions
     attention, width = layer.attention, embeddings.model_width
     found = {
@@ -180,10 +180,10 @@ def sizes_of(
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The tensors of one file, in float32: these names with these shapes, and no others.
+    """Read the tensors of one file in float32; it must have exactly these names and shapes.
 
     Raises:
-        EncodaxError: as `load`.
+        EncodaxError: as in `load`.
     """
     if not is_there(path):
         raise EncodaxError(_missing(path))
@@ -195,10 +195,10 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndar
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of one file.
+    """Return the shape of every tensor of one file.
 
     Raises:
-        EncodaxError: it is missing or broken.
+        EncodaxError: the file is missing or broken.
     """
     if not is_there(path):
         raise EncodaxError(_missing(path))
@@ -207,7 +207,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def has_own(directory: Path, name: str, original: str) -> bool:
-    """Whether the weights have a tensor that is no copy of another.
+    """Return whether the weights have a tensor `name` that is not a copy of `original`.
 
     Raises:
         EncodaxError: a file is missing or broken.
@@ -224,7 +224,7 @@ def has_own(directory: Path, name: str, original: str) -> bool:
 
 
 class _Reader:
-    """Takes tensors out of files, and notes what is wrong with each."""
+    """Reader of tensors that collects all problems it meets."""
 
     def __init__(
         self,
@@ -237,39 +237,39 @@ class _Reader:
         self._stored: dict[str, tuple[str, Path]] = {}
         self._taken: set[str] = set()
         self._last: tuple[str, np.ndarray | None] = ("", None)
-        self._problems: dict[str, None] = {}  # in order, each once
+        self._problems: dict[str, None] = {}  # used as an ordered set
         for name, path in places.items():
             canonical = family.canonical(name) if family else name
             if canonical in self._stored:
                 other = self._stored[canonical][0]
                 self._note(f"{name} and {other} are the same tensor")
             self._stored[canonical] = name, path
-        # Files of transformers keep a table that is shared under any of its names.
+        # Files of transformers hold a shared table under any of its names.
         for copy, original in family.tensor_aliases.items() if family else ():
             if "embed" in copy and copy in self._stored and original not in self._stored:
                 self._stored[original] = self._stored.pop(copy)
 
     def take(self, canonical: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """A tensor in float32, or None where something is wrong with it."""
-        if self._last[0] != canonical:  # one of several parts has been read before the others
+        """Return a tensor in float32, or None if it has a problem."""
+        if self._last[0] != canonical:  # parts of a fused tensor are taken one after another
             self._last = canonical, self._read(canonical, shape)
         return self._last[1]
 
     def layers(self, of_first: str) -> int:
-        """Number of layers that have any tensor, by the name of one of the first layer's."""
+        """Return the number of layers in the file, given the name of a tensor of layer 0."""
         before = of_first[: re.search("0", of_first).start()]  # type: ignore[union-attr]
         numbers = (re.match(re.escape(before) + r"(\d+)\b", name) for name in self._stored)
         return max((int(number[1]) + 1 for number in numbers if number), default=0)
 
     def check_shape(self, canonical: str, shape: tuple[int, ...]) -> None:
-        """Note a tensor that is of another shape, from its file's header."""
+        """Record a tensor of another shape as a problem, from its file's header."""
         if canonical in self._stored:
             name, path = self._stored[canonical]
             with _opened(path) as file:
                 self._has_form(name, file.get_slice(name), shape)
 
     def _has_form(self, name: str, view: Any, shape: tuple[int, ...] | None) -> bool:
-        """Whether a tensor is of a type that is read, and of this shape; else it is noted."""
+        """Return whether a tensor has a supported type and this shape; else record a problem."""
         dtype, found = view.get_dtype(), tuple(view.get_shape())
         if dtype in FLOATS and (shape is None or found == shape):
             return True
@@ -283,7 +283,7 @@ class _Reader:
             return None
         self._taken.add(canonical)
         name, path = self._stored[canonical]
-        with _opened(path) as file:  # anew for each: what has been read then leaves the memory
+        with _opened(path) as file:  # reopened for each tensor, which frees memory
             if not self._has_form(name, file.get_slice(name), shape):
                 return None
             array = np.asarray(file.get_tensor(name), np.float32)
@@ -293,7 +293,7 @@ class _Reader:
         return array
 
     def rest(self) -> dict[str, np.ndarray]:
-        """What nobody took: copies are checked, strays are kept, all else is a problem."""
+        """Return the tensors not taken: copies are checked, extra ones kept, others reported."""
         carried: dict[str, np.ndarray] = {}
         for canonical in sorted(self._stored.keys() - self._taken):
             name = self._stored[canonical][0]
@@ -311,7 +311,7 @@ class _Reader:
         return carried
 
     def _tell_of_rounded_buffers(self) -> None:
-        """Say so where frequencies that are computed anew were rounded in the file."""
+        """Warn if frequencies that are recomputed were rounded in the file."""
         names = (name for name in sorted(self._stored) if name.endswith("inv_freq"))
         for stored, path in map(self._stored.__getitem__, itertools.islice(names, 1)):
             with _opened(path) as file:
@@ -328,10 +328,10 @@ class _Reader:
         return family is not None and config is not None and family.is_ignored(config, canonical)
 
     def check(self, place: Path) -> None:
-        """Raise what has been noted.
+        """Raise the recorded problems as one error.
 
         Raises:
-            EncodaxError: something has.
+            EncodaxError: there is a problem.
         """
         problems = list(self._problems)
         if (more := len(problems) - MOST_PROBLEMS) > 0:
@@ -344,7 +344,7 @@ class _Reader:
 
 
 def _places(files: Sequence[tuple[Path, set[str] | None]]) -> dict[str, Path]:
-    """Every tensor's name -> the file that has it."""
+    """Return the file of every tensor, by the tensor's name."""
     places: dict[str, Path] = {}
     for path, expected in files:
         with _opened(path) as file:
@@ -365,7 +365,7 @@ def _opened(path: Path) -> Iterator[TensorFile]:
         with tensor_file.opened(path) as file:
             yield file
     except (safetensors.SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())  # it repeats parts of the file
+        reason = " ".join(str(error).split())  # the message quotes the file, with line breaks
         raise EncodaxError(
             f"{path} cannot be read: {reason}; if it was fetched, it may not be whole: fetch it "
             "again"
@@ -377,7 +377,7 @@ def _index(single: Path) -> Path:
 
 
 def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
-    """That file, or those of its index, each with the tensors that the index says it has."""
+    """Return the file, or those of its index, each with its tensors according to the index."""
     directory, index = single.parent, _index(single)
     if is_there(single):
         return [(single, None)]
@@ -402,11 +402,11 @@ def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
 
 
 CONVERTED = (".gguf", ".onnx", ".tflite", ".mlmodel", ".mlpackage", ".ot", ".msgpack", ".h5")
-"""Endings of files that others have made of a model's weights."""
+"""Suffixes of files that were converted from a model's weights for other programs."""
 
 
 def way_out_of(converted: str) -> str:
-    """What to do where there is such a file, and no other."""
+    """Return advice for a directory that holds only such a converted file."""
     return (
         f"{converted} is made of a model for other programs: fetch the model that it was made of, "
         f"with its config.json and {WEIGHTS_FILE}"
@@ -434,7 +434,7 @@ def save(
     config: Any,
     extra_tensors: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write parameters, in the names and layouts of the family.
+    """Write parameters, with the names and layouts of the family.
 
     Raises:
         OSError: the file cannot be written.
@@ -456,7 +456,7 @@ def save(
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write one file, in float32.
+    """Write tensors to one file, in float32.
 
     Raises:
         OSError: the file cannot be written.

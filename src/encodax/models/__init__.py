@@ -1,1 +1,1 @@
-"""Models: a configuration, parameters and a tokenizer, with the calls to compute."""
+"""Models: a configuration, parameters and a tokenizer, with methods that compute."""

@@ -1,4 +1,4 @@
-"""A model: configuration, parameters and tokenizer. The one `hk.transform` is here."""
+"""Encoder model: configuration, parameters and tokenizer. It is run through one `hk.transform`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _haiku_transformed(config: ModelConfig, execution: Execution = UNROLLED) -> 
 
 
 def initial_params(config: ModelConfig, key: Array) -> Params:
-    """Fresh parameters, drawn from a random key.
+    """Initialise parameters from a random key.
 
     Not compiled: it runs once, over two tokens, and compiling would take longer.
     """
@@ -93,20 +93,23 @@ def initial_params(config: ModelConfig, key: Array) -> Params:
 
 @dataclass(frozen=True)
 class Model:
-    """What is loaded, trained and saved. `apply` is pure: it works under jit, grad and Optax."""
+    """Encoder model that is loaded, trained and saved.
+
+    `apply` is pure: it works under `jax.jit`, `jax.grad` and with Optax.
+    """
 
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
     extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Tensors of the file that the model does not compute with, such as BERT's pooler beside an
-    embedder; saved back."""
+    """Tensors of the weights file that the model does not use, such as BERT's pooler in an
+    embedder; they are saved again."""
     files: ModelFiles = field(default_factory=dict)
-    """What became of the keys of each JSON file it was read from (`encodax info --files`)."""
+    """Keys of each JSON file read: used, or kept with a reason (`encodax info --files`)."""
 
     @classmethod
     def create(cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Model:
-        """A model with fresh parameters."""
+        """Create a model with random parameters."""
         forks.check()
         return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
 
@@ -121,19 +124,19 @@ class Model:
     ) -> Model:
         """Read a model: `config.json`, safetensors, tokenizer files, sentence-transformers modules.
 
-        Of an adapter (`adapter_config.json`, as PEFT writes it) that is the model it was made for,
-        with the adapter merged.
+        If the directory holds an adapter (`adapter_config.json`, as PEFT writes it), load its base
+        model and merge the adapter.
 
         Args:
-            path_or_id: a directory in the Hugging Face layout, or an id on its hub.
-            revision: a branch, tag or commit, of a model on the hub.
-            token: for a private model on the hub.
-            encoder_only: leave the head out, whatever it is, and whether it is known; not that of
-                an embedder, nor of an adapter.
+            path_or_id: a directory in the Hugging Face layout, or an id on the Hugging Face hub.
+            revision: branch, tag or commit of a model on the hub.
+            token: access token for a private model on the hub.
+            encoder_only: drop the head, even one of an unknown kind. No effect on the head of an
+                embedder or of an adapter.
 
         Raises:
-            EncodaxError: a file is missing or broken, or asks for what is not supported; or the
-                hub cannot be reached.
+            EncodaxError: a file is missing or broken, or needs a feature that is not supported; or
+                the hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         return reading.whole(directory, lambda: cls._read(directory, token, encoder_only))
@@ -152,7 +155,7 @@ class Model:
 
     @classmethod
     def _adapted(cls, directory: Path, token: str | None) -> Model:
-        """The model that an adapter names, with the adapter merged."""
+        """Load the base model of an adapter, and merge the adapter."""
         adapter = peft.read(directory)
         if adapter.has_base:
             return cls._whole(adapter.place)._with(adapter)
@@ -169,14 +172,14 @@ class Model:
         return cls._whole(base)._with(adapter)
 
     def with_adapter(self, directory: Path | str) -> Model:
-        """The same model with an adapter of PEFT's layout merged (LoRA).
+        """Return this model with a LoRA adapter in PEFT's layout merged.
 
-        It has the head that the adapter wants, which stands in the adapter's file; and the
-        tokenizer and the modules of sentence-transformers that stand beside it, where they do.
+        The head is the one that the adapter file holds. If the adapter's directory has a tokenizer
+        or module files of sentence-transformers, these are used too.
 
         Raises:
-            EncodaxError: a file is missing or broken; the adapter is of another model, or computes
-                what is not supported.
+            EncodaxError: a file is missing or broken; the adapter was made for another model, or
+                needs a feature that is not supported.
         """
         place = Path(directory)
         return reading.whole(place, lambda: self._with(peft.read(place)))
@@ -195,7 +198,7 @@ class Model:
         return model._replaced(saved_model.adapted(model._parts(), adapter.place, adapter.modules))
 
     def _without_head(self) -> Model:
-        """The bare encoder."""
+        """Return the encoder without its head."""
         params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         return replace(self, config=replace(self.config, head=None, labels=()), params=params)
 
@@ -223,20 +226,20 @@ class Model:
         problem: Problem = "single_label",
         seed: int = 0,
     ) -> Model:
-        """The same encoder with a head of another kind, as its family has it.
+        """Return the same encoder with a head of another kind, as its family defines it.
 
-        Parameters of the head that the file carried beside the encoder (BERT's pooler) are taken
-        from there; the others are drawn from `seed`.
+        Head parameters that the weights file holds (BERT's pooler) are taken from there; the others
+        are initialised from `seed`.
 
         Args:
-            kind: of the head.
-            classes: C of a head on sequences or tokens, where there are no labels.
+            kind: kind of the new head.
+            classes: C, the number of classes of a `sequence` or `token` head without `labels`.
             labels: names of the classes; `LABEL_0`, ... when not given.
-            problem: what the scores of a `sequence` head mean.
-            seed: of the fresh parameters.
+            problem: problem type of a `sequence` head, which says how its scores are read.
+            seed: random seed of the new parameters.
 
         Raises:
-            EncodaxError: the family has no such head.
+            EncodaxError: the family has no head of this kind.
         """
         if kind in ("sequence", "token"):
             labels = labels or [f"LABEL_{index}" for index in range(classes)]
@@ -262,20 +265,20 @@ class Model:
         return replace(self, config=config, params=params, extra_tensors=carried)
 
     def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:
-        """The same encoder, giving one vector for each text: the head has no parameters."""
+        """Return the same encoder as an embedder, one vector for each text, without parameters."""
         old, head = self.config.head, HeadConfig("embedding", pooling=pooling, normalize=normalize)
         params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         is_embedder = old is not None and old.kind == "embedding"
-        # The prompts of a cross-encoder are none for vectors.
+        # Prompts of a cross-encoder do not apply to vectors.
         usage = self.config.usage if is_embedder else Usage()
         config = replace(self.config, head=head, labels=(), usage=usage)
         return replace(self, config=config, params=params)
 
     def pooled_after(self, prompt: str) -> Model:
-        """The same model as it reads texts with that prompt before them.
+        """Return the model for texts that begin with `prompt`.
 
-        Where the tokens of a prompt are not to enter the pooling, it leaves out as many as the
-        prompt alone has, with what the tokenizer puts before a text.
+        If prompt tokens are excluded from pooling, the head skips as many tokens as the prompt has,
+        special tokens at the start included.
         """
         head = self.config.head
         if self.config.usage.pools_prompt or not prompt or head is None:
@@ -288,16 +291,16 @@ class Model:
         return replace(self, config=replace(self.config, head=head))
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
-        """Write a model directory, whole or not at all.
+        """Write a model directory, atomically.
 
-        It is in the Hugging Face layout, under the names of the published family that has this
-        combination of blocks; an embedder has the module files of sentence-transformers too. Where
-        a family has the encoder but no such head, the head stands in files of its own
-        (`head.json`, `head.safetensors`). Where none has the encoder either, the family is
-        `encodax`, with a warning: only Encodax loads it then.
+        The layout is Hugging Face's, under the names of the published family with this combination
+        of blocks; an embedder also has the module files of sentence-transformers. If the family has
+        the encoder but no such head, the head goes into separate files (`head.json`,
+        `head.safetensors`). If no family has the encoder, `model_type` is `encodax`, with a
+        warning: only Encodax can load it.
 
         Raises:
-            EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+            EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
         """
         parts = saved_model.Parts(
             self.config, self.params, self.tokenizer, self.extra_tensors, self.files
@@ -305,12 +308,12 @@ class Model:
         saved_model.write(Path(directory), parts, max_length=self.max_length, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
-        """Save, and put the directory on the Hugging Face hub; gives its address there.
+        """Save the model, upload it to the Hugging Face hub, and return its address there.
 
         Args:
-            name: of the repository, such as `me/my-encoder`.
-            private: whether only its owner sees it.
-            token: the hub's; HF_TOKEN or the one that was logged in with otherwise.
+            name: name of the repository, such as `me/my-encoder`.
+            private: whether only its owner can see it.
+            token: access token of the hub; by default HF_TOKEN, or that of the stored login.
 
         Raises:
             EncodaxError: the hub refuses it or cannot be reached.
@@ -322,31 +325,31 @@ class Model:
 
     @property
     def max_length(self) -> int | None:
-        """Most tokens of a sequence, special tokens included; None where there is no limit."""
+        """Maximum number of tokens of a sequence, special tokens included; None if unlimited."""
         limits = self.config.max_length, self.config.encoder.embeddings.max_positions
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def longest_sequence(self) -> int:
-        """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
+        """Maximum number of tokens of a sequence that is run: `max_length`, or the longest row."""
         return min(self.max_length or ROW_TOKENS[-1], ROW_TOKENS[-1])
 
     def encode(
         self, texts: Sequence[Text], *, truncate: bool = False, names: Sequence[str] | None = None
     ) -> tuple[list[Encoding], int]:
-        """Tokenize texts (or pairs) that the model can take.
+        """Tokenize texts (or pairs), within the model's length limit.
 
         Args:
-            texts: what to tokenize.
-            truncate: cut what is longer than the model takes.
-            names: what each text is called in an error.
+            texts: texts to tokenize.
+            truncate: truncate texts longer than `longest_sequence`.
+            names: names of the texts in error messages.
 
         Returns:
-            The token sequences, and how many of them were cut.
+            The token sequences, and the number of truncated ones.
 
         Raises:
-            EncodaxError: a text is empty, or longer than the model without `truncate`; or one
-                string is given where a list is wanted.
+            EncodaxError: a text is empty, or is too long and `truncate` is False; or `texts` is a
+                single string.
         """
         names = names or numbered(texts)
         encodings = self._tokenized(texts, names)
@@ -355,12 +358,12 @@ class Model:
     def windows(
         self, texts: Sequence[str], overlap: int, *, names: Sequence[str] | None = None
     ) -> list[list[Encoding]]:
-        """Tokenize texts of any length, each cut into windows that the model can take.
+        """Tokenize texts of any length, split into windows that fit the model.
 
         Args:
-            texts: what to tokenize.
-            overlap: tokens of a text that a window shares with the one before; below `room`.
-            names: what each text is called in an error.
+            texts: texts to tokenize.
+            overlap: number of tokens of a text that two consecutive windows share; below `room`.
+            names: names of the texts in error messages.
 
         Raises:
             EncodaxError: a text is empty.
@@ -372,12 +375,12 @@ class Model:
 
     @property
     def room(self) -> int:
-        """Most tokens of one text in a sequence, beside those that stand for no text."""
+        """Maximum number of tokens of one text in a sequence, special tokens not counted."""
         (frame,) = self.tokenizer.encode(["a"])
         return self.longest_sequence - int(np.count_nonzero(frame.sequence_ids != 0))
 
     def _tokenized(self, texts: Sequence[Text], names: Sequence[str]) -> list[Encoding]:
-        """Texts (or pairs) of any length as tokens that the model has rows of."""
+        """Tokenize texts (or pairs) of any length; refuse tokens outside the embedding."""
         if isinstance(texts, str):
             raise EncodaxError("a list of texts is wanted, not one string")
         for name, text in zip(names, texts, strict=True):
@@ -389,13 +392,13 @@ class Model:
         return encodings
 
     def batch(self, texts: Sequence[Text], *, truncate: bool = False) -> PackedBatch:
-        """Texts (or pairs) as a batch of one text a row, in order.
+        """Return a batch with one text (or pair) in each row, in order.
 
-        The number of tokens in a row is rounded up to a power of two, so that `apply` under jit
-        compiles a few times only.
+        The row length is rounded up to a power of two, so that `apply` under `jax.jit` compiles
+        only a few times.
 
         Raises:
-            EncodaxError: a text is empty, or longer than the model without `truncate`.
+            EncodaxError: a text is empty, or is too long and `truncate` is False.
         """
         encodings, _ = self.encode(texts, truncate=truncate)
         batch = packing.assemble(
@@ -408,10 +411,10 @@ class Model:
         return batch
 
     def check(self, batch: PackedBatch) -> None:
-        """Refuse, on the host, what JAX would clamp without a word.
+        """Check, on the host, indices that JAX would silently clamp.
 
         Raises:
-            EncodaxError: an id outside the vocabulary, or a position beyond the table.
+            EncodaxError: a token id is outside the vocabulary, or a position beyond the table.
         """
         embeddings = self.config.encoder.embeddings
         functional.check_below("token id", batch.token_ids, embeddings.vocabulary_size)
@@ -434,16 +437,15 @@ class Model:
 
         Args:
             params: `self.params`, or others of the same shapes.
-            batch: what to run on.
+            batch: the batch to run on.
             is_training: apply dropout.
-            rng: the random key that dropout draws from; needed in training alone.
-            record: stages to keep, as `Encoder` says.
-            tokens: row indices of the tokens that alone a head on tokens is to score: the logits
-                are (B, M, C) then, and `hidden` is (B, M, D). None for all.
-            head_only: `hidden` is not wanted for its own sake. Where the head reads the first
-                token of each sequence alone, the last layer then computes no other, and `hidden` is
-                (B, N, D).
-            execution: how the stack is run; the numbers are the same.
+            rng: random key for dropout; needed only in training.
+            record: names of the stages to record, as in `Encoder`.
+            tokens: row indices of the only tokens that a `token` head scores: the logits are
+                (B, M, C), and `hidden` is (B, M, D). None for all tokens.
+            head_only: `hidden` is not needed. If the head reads only the first token of each
+                sequence, the last layer computes only these tokens, and `hidden` is (B, N, D).
+            execution: how the layers are run; the numbers are the same.
         """
         forks.check()
         forward = _haiku_transformed(self.config, execution).apply
@@ -465,25 +467,25 @@ class Model:
 
     @property
     def depth(self) -> int:
-        """Layers that have parameters of their own."""
+        """Number of layers that have their own parameters."""
         encoder = self.config.encoder
         return len(set(encoder.parameter_groups or range(len(encoder.layers))))
 
     @property
     def vector_width(self) -> int:
-        """E: numbers in the vector of an `embedding` head."""
+        """E: width of the vector of an `embedding` head."""
         head, usage = self.config.head, self.config.usage
         model_width = self.config.encoder.embeddings.model_width
         width = model_width if head is None else width_of(head, model_width)
         return min(width, usage.truncate_dim or width)
 
     def parameter_count(self) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
 def width_of(head: HeadConfig, model_width: int) -> int:
-    """Numbers in the vector of an `embedding` head, before any are cut off."""
+    """Return the width of the vector of an `embedding` head, before truncation."""
     if head.further_dense:
         return head.further_dense[-1].width
     poolings = 1 if head.pooling is None or isinstance(head.pooling, str) else len(head.pooling)
@@ -491,10 +493,10 @@ def width_of(head: HeadConfig, model_width: int) -> int:
 
 
 def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:
-    """Refuse a head of which a part is neither in the base's file nor in the adapter's.
+    """Refuse a head with a parameter that is neither in the base's file nor in the adapter's.
 
     Raises:
-        EncodaxError: there is such a part; it would be drawn at random.
+        EncodaxError: there is such a parameter; it would be random.
     """
     for path, own in model.params.items():
         for leaf in own if not of_encoder(path) else ():
@@ -507,8 +509,8 @@ def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """The parameter tree without its values."""
+    """Return the shapes of the parameters, without values."""
     shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
-    # The key is made inside, where making it compiles nothing.
+    # The key is made inside `eval_shape`, where making it compiles nothing.
     shapes = jax.eval_shape(lambda: initial_params(config, jax.random.key(0)))
     return shapes

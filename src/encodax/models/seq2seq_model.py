@@ -1,4 +1,4 @@
-"""A sequence-to-sequence model: configuration, parameters and tokenizer."""
+"""Sequence-to-sequence model: configuration, parameters and tokenizer."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer, check_unico
 from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
 
 WITH_LANGUAGES = ("mbart",)
-"""Families whose targets begin with a token for their language."""
+"""Families whose targets begin with a token for the target language."""
 CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
-"""Such a token, as `de_DE`."""
+"""Pattern of such a token, such as `de_DE`."""
 
 
 @functools.cache
 def _haiku_transformed(
     config: Seq2SeqConfig, execution: Execution = UNROLLED
 ) -> hk.MultiTransformed:
-    """The model's functions: the whole, and a token at a time."""
+    """Return the model's functions: the full forward pass, and decoding one token at a time."""
 
     def functions() -> Any:
         model = Transformer(config.transformer, execution)
@@ -65,23 +65,26 @@ def _haiku_transformed(
 
 @dataclass(frozen=True)
 class Seq2SeqModel:
-    """What is loaded, trained and saved. `apply` is pure: it works under jit, grad and Optax."""
+    """Sequence-to-sequence model that is loaded, trained and saved.
+
+    `apply` is pure: it works under `jax.jit`, `jax.grad` and with Optax.
+    """
 
     config: Seq2SeqConfig
     params: Params
     tokenizer: Tokenizer
     extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Tensors of the file that the model does not compute with; saved back."""
+    """Tensors of the weights file that the model does not use; they are saved again."""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """What the directory said of generation, as it was loaded: saved back."""
+    """Generation settings of the directory as they were loaded; they are saved again."""
     generation_config: GenerationConfig | None = None
-    """The same, read; None for what follows from `config`."""
+    """Parsed generation settings; None for the defaults of `config`."""
     files: ModelFiles = field(default_factory=dict)
-    """What became of the keys of each JSON file; keys that change no answer are saved back."""
+    """Keys of each JSON file that was read: used, or kept with a reason and saved again."""
 
     @classmethod
     def create(cls, config: Seq2SeqConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Seq2SeqModel:
-        """A model with fresh parameters."""
+        """Create a model with random parameters."""
         forks.check()
         return cls(config, initial_params(config, jax.random.key(seed)), tokenizer)
 
@@ -92,13 +95,13 @@ class Seq2SeqModel:
         """Read a model: `config.json`, safetensors, tokenizer files.
 
         Args:
-            path_or_id: a directory in the Hugging Face layout, or an id on its hub.
-            revision: a branch, tag or commit, of a model on the hub.
-            token: for a private model on the hub.
+            path_or_id: a directory in the Hugging Face layout, or an id on the Hugging Face hub.
+            revision: branch, tag or commit of a model on the hub.
+            token: access token for a private model on the hub.
 
         Raises:
-            EncodaxError: a file is missing or broken, or asks for what is not supported; or the
-                hub cannot be reached.
+            EncodaxError: a file is missing or broken, or needs a feature that is not supported; or
+                the hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
         return reading.whole(directory, lambda: cls._read(directory))
@@ -134,14 +137,14 @@ class Seq2SeqModel:
         files: dict[str, FileKeys] = {}
         if said.where == directory / GENERATION_FILE:
             files[GENERATION_FILE] = keys
-        else:  # what was said there moves to a file of its own
+        else:  # these settings move to generation_config.json
             for key in keys.used:
                 published.get(key)
         files[CONFIG_FILE] = family.account(published)
         loaded = weights.load(directory, shapes, family, config)
         tokenizer = Tokenizer.load(directory, model_type=family.MODEL_TYPE)
         rows = config.transformer.encoder.embeddings.vocabulary_size
-        if tokenizer.least_rows > rows:  # BART has no row for its mask
+        if tokenizer.least_rows > rows:  # BART's embedding has no row for the mask token
             raise EncodaxError(
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
                 f"embedding {rows} rows; they are not of one model"
@@ -158,13 +161,13 @@ class Seq2SeqModel:
         )
 
     def save(self, directory: Path | str, *, overwrite: bool = False) -> None:
-        """Write a model directory, whole or not at all.
+        """Write a model directory, atomically.
 
-        It is in the Hugging Face layout, under the names of the published family that has this
-        combination of blocks. Where none has it, `model_type` says so, and only Encodax loads it.
+        The layout is Hugging Face's, under the names of the published family with this combination
+        of blocks. If there is no such family, `model_type` says so, and only Encodax can load it.
 
         Raises:
-            EncodaxError: the directory exists and is not to be overwritten, or cannot be written.
+            EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
         """
         directory = Path(directory)
         config = replace(self.config, max_length=None)
@@ -195,11 +198,11 @@ class Seq2SeqModel:
 
     @property
     def generates_by(self) -> GenerationConfig:
-        """How it generates where nobody asks for anything else."""
+        """Generation settings used by default."""
         return self.generation_config or GenerationConfig.of(self.config)
 
     def _generation(self) -> dict[str, Any]:
-        """What transformers generates by: what the directory said, and the least that it wants."""
+        """Return `generation_config.json`: the loaded settings and the ids transformers needs."""
         never, first = (
             [[number] for number in self.config.suppressed_ids],
             self.config.forced_bos_id,
@@ -217,17 +220,17 @@ class Seq2SeqModel:
 
     @property
     def max_length(self) -> int | None:
-        """Most tokens of a source or a target; None where there is no limit."""
+        """Maximum number of tokens of a source or a target; None if unlimited."""
         return _max_length(self.config)
 
     @property
     def longest_sequence(self) -> int:
-        """Most tokens of a sequence that is run: `max_length`, or what the longest row holds."""
+        """Maximum number of tokens of a sequence that is run: `max_length`, or the longest row."""
         return _longest(self.config)
 
     @functools.cached_property
     def language_ids(self) -> dict[str, int]:
-        """Code of a language -> the token that a target in it begins with, of mBART."""
+        """Language code -> token id that a target in this language begins with (mBART)."""
         if self.config.family not in WITH_LANGUAGES:
             return {}
         vocabulary = self.tokenizer.vocabulary()
@@ -241,21 +244,20 @@ class Seq2SeqModel:
         truncate: bool = False,
         names: Sequence[str] | None = None,
     ) -> tuple[list[Encoding], int]:
-        """Tokenize sources that the model can take.
+        """Tokenize sources, within the model's length limit.
 
         Args:
-            texts: what to tokenize.
-            to: the code of the language that is wanted, of a model that has several.
-            truncate: cut what is longer than the model takes.
-            names: what each text is called in an error.
+            texts: texts to tokenize.
+            to: code of the target language, for a model with several.
+            truncate: truncate texts longer than `longest_sequence`.
+            names: names of the texts in error messages.
 
         Returns:
-            The token sequences, and how many of them were cut.
+            The token sequences, and the number of truncated ones.
 
         Raises:
-            EncodaxError: a text is empty, or longer than the model takes without `truncate`, or
-                asks for a language that the model does not have; or one string is given where a
-                list is wanted.
+            EncodaxError: a text is empty, or is too long and `truncate` is False, or asks for a
+                language that the model does not have; or `texts` is a single string.
         """
         if isinstance(texts, str):
             raise EncodaxError("a list of texts is wanted, not one string")
@@ -276,10 +278,10 @@ class Seq2SeqModel:
         return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
 
     def _check_language(self, text: str, name: str) -> None:
-        """Refuse what asks for a language that the model does not have.
+        """Refuse a text that asks for a language that the model does not have.
 
         Raises:
-            EncodaxError: names it, and those there are.
+            EncodaxError: the text asks for such a language; the error names it and the known ones.
         """
         languages, asked = self.tokenizer.languages, LANGUAGE.match(text)
         if languages is None or asked is None or asked[1] in languages:
@@ -294,7 +296,7 @@ class Seq2SeqModel:
     def encode_pairs(
         self, pairs: Sequence[tuple[str, str]], *, truncate: bool = False, names: Sequence[str]
     ) -> tuple[list[EncodedPair], int]:
-        """Tokenize sources and their targets, to learn from; arguments as `encode` has them."""
+        """Tokenize sources and their targets for training; the arguments are those of `encode`."""
         sources, cut = self.encode([pair[0] for pair in pairs], truncate=truncate, names=names)
         names = [f"the target of {name}" for name in names]
         for name, (_, target) in zip(names, pairs, strict=True):
@@ -320,10 +322,10 @@ class Seq2SeqModel:
         ], cut + cut_targets
 
     def check(self, batch: AnyBatch) -> None:
-        """Refuse, on the host, what JAX would clamp without a word.
+        """Check, on the host, indices that JAX would silently clamp.
 
         Raises:
-            EncodaxError: an id outside the vocabulary, or a position beyond the table.
+            EncodaxError: a token id is outside the vocabulary, or a position beyond the table.
         """
         stacks = self.config.transformer.encoder, self.config.transformer.decoder
         tables = [stack.embeddings for stack in stacks]
@@ -342,15 +344,15 @@ class Seq2SeqModel:
         record: AbstractSet[str] = frozenset(),
         execution: Execution = UNROLLED,
     ) -> ModelOutput:
-        """Scores of the token after each of the targets: a pure function of its arguments.
+        """Return the logits of the next token after each target token: a pure function.
 
         Args:
             params: `self.params`, or others of the same shapes.
-            batch: sources, and what the decoder is given.
+            batch: sources, and decoder inputs.
             is_training: apply dropout.
-            rng: the random key that dropout draws from; needed in training alone.
-            record: stages to keep, as `Transformer` says.
-            execution: how the stacks are run; the numbers are the same.
+            rng: random key for dropout; needed only in training.
+            record: names of the stages to record, as in `Transformer`.
+            execution: how the layers are run; the numbers are the same.
         """
         forks.check()
         whole, *_ = _haiku_transformed(self.config, execution).apply
@@ -358,15 +360,15 @@ class Seq2SeqModel:
         return output
 
     def begin(self, params: Params, source: PackedBatch, room: int) -> DecoderCache:
-        """Encode one source a row, and what is kept before the first token of its target.
+        """Encode one source in each row, and return the decoder cache for an empty target.
 
         Args:
-            params: as `apply` has them.
-            source: (B, S), one segment a row.
-            room: tokens that a target may have.
+            params: as in `apply`.
+            source: (B, S), one segment in each row.
+            room: maximum number of tokens of a target.
 
         Raises:
-            EncodaxError: that is more than the decoder has positions for.
+            EncodaxError: `room` is more than the decoder has positions for.
         """
         limit = self.config.transformer.decoder.embeddings.max_positions
         if limit is not None and room > limit:
@@ -378,7 +380,7 @@ class Seq2SeqModel:
         return cache
 
     def encoded(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
-        """The encoder's states of every token of packed sources; arguments as `apply` has them."""
+        """Return the encoder's hidden states of packed sources; arguments as in `apply`."""
         forks.check()
         _, encode, *_ = _haiku_transformed(self.config).apply
         hidden: Array = encode(params, None, source)
@@ -387,7 +389,7 @@ class Seq2SeqModel:
     def step(
         self, params: Params, token_ids: Int[Array, " B"], cache: DecoderCache
     ) -> tuple[Float[Array, "B V"], DecoderCache]:
-        """Scores of the token after this one of each row, and what is kept with it."""
+        """Return the logits of the token after `token_ids`, and the cache that includes it."""
         forks.check()
         *_, step = _haiku_transformed(self.config).apply
         found: tuple[Array, DecoderCache] = step(params, None, token_ids, cache)
@@ -395,23 +397,23 @@ class Seq2SeqModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """None: its classes are tokens."""
+        """Names of the classes: none, as the classes are tokens."""
         return ()
 
     @property
     def depth(self) -> int:
-        """Layers of the encoder."""
+        """Number of encoder layers."""
         return len(self.config.transformer.encoder.layers)
 
     def parameter_count(self) -> int:
-        """Number of trained values."""
+        """Return the number of trained values."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
 def is_seq2seq(
     path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
 ) -> bool:
-    """Whether a model directory, or a model of the hub, is a sequence-to-sequence model.
+    """Return whether a model directory, or a model on the hub, is a sequence-to-sequence model.
 
     Raises:
         EncodaxError: there is no such model.
@@ -425,14 +427,14 @@ def is_seq2seq(
 
 
 def _max_length(config: Seq2SeqConfig) -> int | None:
-    """Most tokens of a source or a target; None where there is no limit."""
+    """Return the maximum number of tokens of a source or a target; None if unlimited."""
     stacks = config.transformer.encoder, config.transformer.decoder
     limits = [config.max_length, *(stack.embeddings.max_positions for stack in stacks)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _longest(config: Seq2SeqConfig) -> int:
-    """Most tokens of a sequence that is run."""
+    """Return the maximum number of tokens of a sequence that is run."""
     return min(_max_length(config) or ROW_TOKENS[-1], ROW_TOKENS[-1])
 
 
@@ -442,9 +444,12 @@ def _published(
     directory: Path,
     family: families.FamilyOfSeq2Seq,
 ) -> dict[str, Any]:
-    """`config.json`, with ids that newer files have elsewhere, and what the weights say of it."""
+    """Return `config.json`, with token ids of `generation_config.json` and the tying of weights.
+
+    Newer files keep the token ids there; whether the output is tied follows from the weights file.
+    """
     if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
-        return dict(stored)  # it says all itself
+        return dict(stored)  # it is complete
     published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
     words = said.get(BAD_WORDS)
     has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
@@ -460,13 +465,13 @@ def _published(
 
 
 IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
-"""Keys that count as left out where they are null."""
+"""Keys for which null counts as missing."""
 
 
 def _position_tables(
     config: Seq2SeqConfig, family: families.FamilyOfSeq2Seq
 ) -> dict[str, np.ndarray]:
-    """Positions that are computed, where the published class wants them in the file, too."""
+    """Return sinusoidal position tables for the weights file, if the published class has them."""
     if not isinstance(family, Seq2SeqFamily) or not family.position_tables:
         return {}
     embeddings = config.transformer.encoder.embeddings
@@ -478,10 +483,10 @@ def _position_tables(
 def _check_positions(
     config: Seq2SeqConfig, carried: Mapping[str, np.ndarray], directory: Path
 ) -> None:
-    """Refuse a table of positions that is none of sinusoids, where the model computes these.
+    """Refuse a stored position table that is not sinusoidal, if the model computes sinusoids.
 
     Raises:
-        EncodaxError: names it.
+        EncodaxError: there is such a table; the error names it.
     """
     embeddings = config.transformer.encoder.embeddings
     for name, table in carried.items():
@@ -497,14 +502,14 @@ def _check_positions(
 
 
 HALF_PRECISION = 5e-3
-"""How far a number in -1..1 may be off that was stored in 16 bits."""
+"""Tolerance for a number in -1..1 that was stored in 16 bits."""
 
 
 def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
-    """Refuse tokens that the decoder has no row for, which JAX would clamp.
+    """Refuse special token ids outside the decoder's embedding, which JAX would clamp.
 
     Raises:
-        EncodaxError: names the first of them.
+        EncodaxError: there is such an id; the error names the first one.
     """
     rows = config.transformer.decoder.embeddings.vocabulary_size
     ids = {"begins": config.decoder_start_id, "ends": config.eos_id, "pads": config.pad_id}
@@ -517,12 +522,12 @@ def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
 
 
 def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
-    """Fresh parameters, drawn from a random key; not compiled, as it runs once.
+    """Initialise parameters from a random key; not compiled, as it runs once.
 
-    Queries, keys and values are drawn as one layer D -> 3 H K is by Glorot & Bengio 2010, which is
-    how PyTorch and fairseq draw them, not as a layer a head, which is how `Linear` does. Scores
-    of embeddings that are scaled by sqrt(D) are large from the first step otherwise, and under the
-    high learning rates of section 5.3 of the paper the encoder's attention then saturates.
+    Queries, keys and values are drawn as one layer D -> 3 H K by Glorot & Bengio 2010, as PyTorch
+    and fairseq draw them, not as one layer for each head, as `Linear` does. Otherwise, scores of
+    embeddings that are scaled by sqrt(D) are large from the first step, and the encoder's attention
+    saturates under the high learning rates of section 5.3 of the paper.
     """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
     params: dict[str, dict[str, Array]] = _haiku_transformed(config).init(
@@ -537,7 +542,7 @@ def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
 
 
 def parameter_shapes(config: Seq2SeqConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """The parameter tree without its values."""
+    """Return the shapes of the parameters, without values."""
     shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
     shapes = jax.eval_shape(lambda: initial_params(config, jax.random.key(0)))
     return shapes

@@ -1,1 +1,1 @@
-"""Pictures of arrays, and pages of HTML to show them on. It knows types, and nothing of models."""
+"""Figures of arrays, and HTML pages; independent of models, except for their types."""

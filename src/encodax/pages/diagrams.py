@@ -1,8 +1,8 @@
-"""Arrays to pictures: each function gives one SVG element, to stand in a page or in a file.
+"""Figures of arrays: each function returns one SVG element, for a page or a file.
 
-The same arrays give the same bytes. Colours follow the page where it sets `--ink`, `--paper`,
-`--accent` and `--second` (a dark page, say), and are those of a light page elsewhere. Nothing is
-fetched: text is drawn in the fonts of whoever looks.
+Equal arrays give equal bytes. Colours follow the page if it sets `--ink`, `--paper`, `--accent` and
+`--second` (a dark page, for example), and otherwise suit a light page. Nothing is fetched: text is
+drawn in the fonts of the viewer.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ COLOURS = {
     "#030303": "var(--accent, #0b6bcb)",
     "#040404": "var(--second, #c2410c)",
 }
-"""What matplotlib is given, which takes fixed colours only, and what stands in the picture."""
+"""Fixed colours given to matplotlib -> the CSS variables that replace them in the figure."""
 INK, PAPER, ACCENT, SECOND = COLOURS
 
 FONTS = "system-ui, sans-serif"
 
 STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: small, and found by a search
-    "text.parse_math": False,  # a dollar in a label or a token is one
-    "svg.hashsalt": "encodax",  # the same names from run to run
+    "svg.fonttype": "none",  # text stays text: small and searchable
+    "text.parse_math": False,  # no formulas between dollar signs
+    "svg.hashsalt": "encodax",  # equal ids in every run
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -52,14 +52,14 @@ STYLE: Any = {
     "grid.alpha": 0.15,
 }
 
-CELL = 16  # units a token takes in an attention map
-DENSE = 100  # points of a curve from which on it is smoothed
-MOST = 1_000  # pieces of a curve that are drawn, from the least to the most of each
-FAINTEST = 0.01  # attention that is drawn: below, a cell looks empty anyway
+CELL = 16  # width of a token in an attention map
+DENSE = 100  # minimum number of points of a curve that is smoothed
+MOST = 1_000  # pieces of a curve, drawn as their minimum and maximum
+FAINTEST = 0.01  # minimum attention that is drawn; lower values look empty
 
 
 Series = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
-"""Steps, and a value at each."""
+"""Steps, and a value at each step."""
 
 
 def learning_curve(
@@ -69,13 +69,13 @@ def learning_curve(
     *,
     is_logarithmic: bool = False,
 ) -> str:
-    """One value of a training run at each step that has it, and its running mean where it jumps.
+    """Return one value of a training run at each step that has it, and its running mean if noisy.
 
     Args:
-        curve: entries as a training run logs them: `step`, with `loss` say, or with `eval_f1`.
-        value: which to show.
-        title: what stands above.
-        is_logarithmic: whether the scale is, for what shrinks by powers of ten.
+        curve: entries of a learning curve: `step`, and values such as `loss` or `eval_f1`.
+        value: name of the value.
+        title: title of the figure.
+        is_logarithmic: whether the scale is logarithmic, for values that span powers of ten.
     """
     return line_chart({"": series_of(curve, value)}, title, is_logarithmic=is_logarithmic)
 
@@ -90,17 +90,17 @@ def line_chart(
     across: str = "step",
     doubles: bool = False,
 ) -> str:
-    """Values over the steps of a run, or over something else.
+    """Return a chart of values over the steps of a run, or over another quantity.
 
     Args:
-        series: by the names that the legend has; without a name it has none. At most two.
-        title: what stands above.
-        is_logarithmic: whether the scale is; values that are not above 0 are left out then.
-        is_share: whether values are shares, told in percent.
-        is_noisy: whether a series of many points is drawn pale, under its running mean: of the
-            logarithms where the scale is logarithmic.
-        across: what the steps are.
-        doubles: whether each step is twice the one before: then they stand equally far apart.
+        series: at most two series, by their names in the legend; "" for no legend.
+        title: title of the figure.
+        is_logarithmic: whether the scale is logarithmic; values not above 0 are left out.
+        is_share: whether values are shares, shown in percent.
+        is_noisy: whether a series of many points is drawn pale, under its running mean (of the
+            logarithms on a logarithmic scale).
+        across: label of the horizontal axis.
+        doubles: whether each step is twice the previous one: they are then equally spaced.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
@@ -138,14 +138,14 @@ def line_chart(
 
 
 def series_of(curve: Sequence[Mapping[str, int | float]], name: str) -> Series:
-    """Steps and values of the entries of a learning curve that have such a value."""
+    """Return steps and values of the entries of a learning curve that have this value."""
     entries = [(entry["step"], entry[name]) for entry in curve if name in entry]
     steps, values = np.array(entries, float).reshape(-1, 2).T
     return steps, values
 
 
 def _thinned(steps: Any, values: Any) -> Series:
-    """At most 2 `MOST` points: the least and the most of each piece, so that no peak is lost."""
+    """Return at most 2 `MOST` points, minimum and maximum of each piece: no peak is lost."""
     if len(steps) <= 2 * MOST:
         return steps, values
     pieces = np.array_split(np.arange(len(steps)), MOST)
@@ -155,12 +155,12 @@ def _thinned(steps: Any, values: Any) -> Series:
 
 
 def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False) -> str:
-    """A bar for each value, from above to below, with its number beside it.
+    """Return a chart of horizontal bars from top to bottom, each with its number.
 
     Args:
-        values: by their names; none is negative.
-        title: what stands above.
-        is_share: whether values are shares, told in percent.
+        values: values by name; none is negative.
+        title: title of the figure.
+        is_share: whether values are shares, shown in percent.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.7 + 0.3 * len(values)), layout="constrained")
@@ -176,12 +176,12 @@ def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False
 
 
 def positional_encodings(table: Float[np.ndarray, "T D"], title: str) -> str:
-    """A table of positional encodings as a heat map: a row for each position."""
+    """Return a heat map of a table of positional encodings, with a row for each position."""
     return heat_map(table, title, across="feature", down="position")
 
 
 def position_similarity(table: Float[np.ndarray, "T D"], title: str) -> str:
-    """How alike the encodings of two positions are: the cosine of the angle between them."""
+    """Return a heat map of the cosine similarity of the encodings of every two positions."""
     lengths = np.linalg.norm(table, axis=1, keepdims=True)  # (T, 1)
     directions = table / np.where(lengths == 0, 1, lengths)  # (T, D)
     cosines = directions @ directions.T
@@ -199,18 +199,18 @@ def heat_map(
     most: float | None = None,
     has_scale: bool = True,
 ) -> str:
-    """Numbers as colours: white at 0, red up to `most`, blue down to -`most`.
+    """Return numbers as colours: white at 0, red up to `most`, blue down to -`most`.
 
     Args:
-        table: what is shown.
-        title: what stands above.
-        across: what the columns are.
-        down: what the rows are.
-        rows: a name for each row; their numbers when not given.
-        columns: a name for each column; their numbers when not given.
-        most: the number of the deepest colour, larger ones have it too; by default the largest of
-            the table, whatever its sign.
-        has_scale: whether the scale of colours stands beside it.
+        table: the numbers.
+        title: title of the figure.
+        across: label of the columns.
+        down: label of the rows.
+        rows: a name for each row; by default their numbers.
+        columns: a name for each column; by default their numbers.
+        most: number of the deepest colour, which larger ones have too; by default the largest
+            absolute value in the table.
+        has_scale: whether to draw the colour scale.
 
     Raises:
         ValueError: there are not as many names as rows or columns.
@@ -239,12 +239,12 @@ def heat_map(
 
 
 BOX_WIDTH, BOX_HEIGHT, GAP = 150, 28, 34
-"""Of the boxes of a diagram, and how far each stands below the one before."""
+"""Sizes of the boxes of a diagram, and the vertical gap between them."""
 PACE = BOX_HEIGHT + GAP
 MARGIN = 40
 """Room for the lines that lead around boxes, on their left."""
 CHARACTER = 7
-"""About how wide one is drawn."""
+"""Approximate width of a character."""
 
 
 def flow_diagram(
@@ -255,15 +255,14 @@ def flow_diagram(
     skips: Sequence[tuple[int, int]] = (),
     others: Mapping[int, str] = MappingProxyType({}),
 ) -> str:
-    """Boxes from top to bottom, with what goes from each to the next written beside its arrow.
+    """Return boxes from top to bottom, with the data between them at the arrows.
 
     Args:
-        steps: the names of the boxes.
-        title: what stands above.
-        shapes: one more than there are boxes: what goes in, and what comes out of each.
-        skips: (i, j) where a line leads from arrow i around boxes to box j, as a residual
-            connection does.
-        others: what else goes into a box, by the box's number.
+        steps: names of the boxes.
+        title: title of the figure.
+        shapes: one more than there are boxes: the input, and the output of each box.
+        skips: (i, j) for a line from arrow i around boxes to box j, as in a residual connection.
+        others: further input of a box, by the box's number.
 
     Raises:
         ValueError: there are not as many shapes as arrows.
@@ -297,7 +296,7 @@ def _box(top: int, name: str) -> str:
 
 
 def _arrow(top: int, shape: str) -> str:
-    """From a box down to the next one, with the shape of what goes along it."""
+    """Return an arrow from a box down to the next one, with the shape of the data."""
     middle = BOX_WIDTH / 2
     return (
         f'<path d="M{middle} {top}v{GAP - 6}" stroke="{COLOURS[INK]}"/>'
@@ -307,7 +306,7 @@ def _arrow(top: int, shape: str) -> str:
 
 
 def _way_around(arrow: int, box: int) -> str:
-    """From an arrow around boxes, on their left, into a box below."""
+    """Return a line from an arrow around boxes, on their left, into a box below."""
     start, end = PACE * arrow + GAP / 3, PACE * box + GAP + BOX_HEIGHT / 2
     return (
         f'<path d="M{BOX_WIDTH / 2} {start:.0f}H-24V{end:.0f}H-6" fill="none" '
@@ -317,7 +316,7 @@ def _way_around(arrow: int, box: int) -> str:
 
 
 def _from_the_side(top: int, name: str) -> str:
-    """Into a box from the right."""
+    """Return an arrow into a box from the right."""
     middle = top + BOX_HEIGHT / 2
     return (
         f'<path d="M{BOX_WIDTH + 24} {middle}h-18" stroke="{COLOURS[INK]}"/>'
@@ -333,15 +332,15 @@ def attention_map(
     *,
     keys: Sequence[str] | None = None,
 ) -> str:
-    """The weights of one head: each token of the rows looks at the tokens of the columns.
+    """Return the attention weights of one head: rows are queries, columns are keys.
 
-    It is drawn here and not by matplotlib, so that the browser finds a font for every script.
+    It is drawn without matplotlib, so that the browser finds a font for every script.
 
     Args:
         weights: (T, S), each row sums to 1.
-        tokens: the T tokens that look.
-        title: what stands above.
-        keys: the S tokens that are looked at; the same ones when not given.
+        tokens: the T query tokens.
+        title: title of the figure.
+        keys: the S key tokens; by default, the query tokens.
 
     Raises:
         ValueError: there are not as many tokens as rows and columns.
@@ -379,12 +378,12 @@ def packed_rows(
     *,
     tokens: Sequence[Sequence[str]] | None = None,
 ) -> str:
-    """Rows of a packed batch: each token with the number of its segment, padding left empty.
+    """Return the rows of a packed batch: each token with its segment's number, padding empty.
 
     Args:
-        segment_ids: as `PackedBatch` has them, 0 at padding.
-        title: what stands above.
-        tokens: the T tokens of each row, written into their cells where given.
+        segment_ids: as in `PackedBatch`, 0 at padding.
+        title: title of the figure.
+        tokens: the T tokens of each row, written into their cells if given.
     """
     segment_ids = np.asarray(segment_ids)
     rows, columns = segment_ids.shape
@@ -414,7 +413,7 @@ def packed_rows(
 
 
 def _segment_cell(index: int, height: float, segment: int, name: str) -> str:
-    """A token of a packed row: its segment's number at the foot, its name upwards above it."""
+    """Return a token of a packed row: its segment's number at the bottom, its text above."""
     middle, foot = CELL * (index + 0.5), height - CELL
     colour = COLOURS[ACCENT if segment % 2 else SECOND]
     return (
@@ -429,7 +428,7 @@ def _segment_cell(index: int, height: float, segment: int, name: str) -> str:
 
 
 def _drawn_here(width: float, height: float) -> str:
-    """The tag that begins a picture that matplotlib has no part in."""
+    """Return the start tag of a figure that is drawn without matplotlib."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
@@ -438,13 +437,13 @@ def _drawn_here(width: float, height: float) -> str:
 
 
 def _row_label(index: int, name: str) -> str:
-    """A token's name, left of its row."""
+    """Return a token's text, left of its row."""
     middle = CELL * (index + 0.5)
     return f'<text x="-5" y="{middle:.0f}" dy="0.35em" text-anchor="end">{name}</text>'
 
 
 def _column_label(index: int, name: str) -> str:
-    """A token's name above its column, turned where it is long."""
+    """Return a token's text above its column, rotated if it is long."""
     middle = CELL * (index + 0.5)
     turned = f' transform="rotate(-90 {middle:.0f} -4)"' if len(name) > 1 else ""
     anchor, down = ("start", ' dy="0.35em"') if turned else ("middle", "")
@@ -454,7 +453,7 @@ def _column_label(index: int, name: str) -> str:
 def _cells(
     weights: Float[np.ndarray, "T S"], rows: Sequence[str], columns: Sequence[str]
 ) -> list[str]:
-    """A square for each pair, as strong as its weight; its title says the number."""
+    """Return a square for each pair, as opaque as its weight, which its title shows."""
     return [
         f'<rect x="{CELL * s}" y="{CELL * t}" width="{CELL}" height="{CELL}" '
         f'fill="{COLOURS[ACCENT]}" fill-opacity="{weights[t, s]:.2f}">'
@@ -464,12 +463,12 @@ def _cells(
 
 
 def escape(text: str) -> str:
-    """A text inside an element: XML has no place for control characters."""
+    """Escape a text for an XML element; control characters are made visible."""
     return saxutils.escape(plain(text))
 
 
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
-    """A mean of 20 or so values, or 2 %, on each side of each one, far ones counting less."""
+    """Return a running mean over about 20 values, or 2 %, on each side; far ones weigh less."""
     before, after = _mean_so_far(values), _mean_so_far(values[::-1])[::-1]
     return np.asarray((before + after) / 2)
 
@@ -485,7 +484,7 @@ def _mean_so_far(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " ste
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """The figure as one SVG element, without XML declaration, document type and metadata."""
+    """Return the figure as one SVG element, without XML declaration, document type and metadata."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
@@ -494,8 +493,8 @@ def _svg(figure: Figure, description: str) -> str:
     for given, shown in COLOURS.items():
         text = text.replace(given, shown)
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", rf"font: \1 {FONTS}", text)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # figures on one page would share these names
-    # Its rule for `*` would be one for the whole page.
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # ids would repeat on a page
+    # matplotlib's CSS rule for `*` would apply to the whole page.
     text, _ = re.subn(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
     title = f"<title>{escape(description)}</title>"
     return text.replace(">", f' role="img" stroke-linejoin="round">\n {title}', 1)

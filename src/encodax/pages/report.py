@@ -1,7 +1,7 @@
-"""A page of HTML from data: sections of numbers, tables, bars, pictures, tagged texts, quotations.
+"""HTML page from data: sections of numbers, tables, bars, figures, tagged texts, quotations.
 
-The page is one file and fetches nothing. It knows nothing of what it shows: whoever has something
-to report makes the sections. All text is escaped, but for pictures, which come from `figures`.
+The page is one file and fetches nothing. This module knows nothing of the content: its callers make
+the sections. All text is escaped, except figures, which come from `diagrams`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from encodax.types.batches import Span
 
 TEMPLATE = "report.html.jinja"
 COLOURS = 6
-"""Colours of tags in the template; kinds of label beyond take them again."""
+"""Number of tag colours in the template; further kinds of labels reuse them."""
 
-_STRONG = frozenset({"L", "R", "AL"})  # Unicode's classes of letters that have a direction
+_STRONG = frozenset({"L", "R", "AL"})  # Unicode classes of letters that have a direction
 
 
 def direction_of(text: str) -> str:
-    """Whether a text runs as `ltr` or `rtl`: the way of its first letter.
+    """Return the direction of a text, `ltr` or `rtl`: that of its first letter.
 
-    A browser that looks for itself would take labels, in Latin letters, for a part of it.
+    A browser's own detection would include labels, in Latin letters, in the text.
     """
     kinds = (unicodedata.bidirectional(character) for character in text)
     return "rtl" if next((kind for kind in kinds if kind in _STRONG), "L") != "L" else "ltr"
@@ -35,50 +35,50 @@ def direction_of(text: str) -> str:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A few numbers that matter most, large."""
+    """Most important numbers, in large print."""
 
     kind: ClassVar[str] = "numbers"
     items: tuple[tuple[str, str], ...]
-    """(what, number) of each."""
+    """(name, number) of each."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; the first cell of a row names it."""
+    """Rows under a head; the first cell of a row is its name."""
 
     kind: ClassVar[str] = "table"
     caption: str
     head: tuple[str, ...]
-    """Empty for a table of names and values, which needs none."""
+    """Column titles; empty for a table of names and values."""
     rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of bars."""
+    """Row of bars."""
 
     name: str
     own_name: str
-    """The name in the language itself, or nothing."""
+    """Name of the language in the language itself, or empty."""
     language: str
-    """Its code, for whoever reads the page aloud."""
+    """Code of the language, for screen readers."""
     shares: tuple[float | None, ...]
-    """From 0 to 1, one for each series; None for what was not measured."""
+    """Shares from 0 to 1, one for each series; None if it was not measured."""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Shares of several series beside each other, for many things."""
+    """Bar chart of many things, with one bar for each of several series."""
 
     kind: ClassVar[str] = "bars"
     caption: str
     head: tuple[str, ...]
-    """What is named, and each series."""
+    """Title of the names, and of each series."""
     rows: tuple[Bar, ...]
 
     @property
     def halves(self) -> tuple[tuple[Bar, ...], ...]:
-        """The rows in the two columns that a wide page has room for."""
+        """Rows in two columns, for a wide page."""
         middle = (len(self.rows) + 1) // 2
         return tuple(half for half in (self.rows[:middle], self.rows[middle:]) if half)
 
@@ -90,39 +90,39 @@ class Pictures:
     kind: ClassVar[str] = "pictures"
     caption: str
     svgs: tuple[str, ...]
-    """From `encodax.pages.diagrams`: they are not escaped."""
+    """SVG elements from `encodax.pages.diagrams`; they are not escaped."""
     is_small: bool = False
-    """Whether four of them have room in a row, rather than two."""
+    """Whether four of them fit in a row, rather than two."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What is said of a text."""
+    """Remark about a text."""
 
     who: str
     text: str
     is_good: bool | None = None
-    """Right or wrong; None for neither."""
+    """Judgement: True for right, False for wrong, None for neither."""
 
 
 @dataclass(frozen=True)
 class TaggedText:
-    """A text with its spans in colour."""
+    """Text with coloured spans."""
 
     text: str
     spans: tuple[Span, ...]
-    """Of characters, in order, without overlap."""
+    """Character spans, in order, without overlap."""
     heading: str = ""
     language: str = ""
     remarks: tuple[Remark, ...] = ()
 
     @property
     def direction(self) -> str:
-        """Whether it runs as `ltr` or `rtl`."""
+        """Direction of the text, `ltr` or `rtl`."""
         return direction_of(self.text)
 
     def pieces(self) -> Iterator[tuple[str, str | None]]:
-        """The text in order, each piece with its label, or None outside of spans."""
+        """Yield the pieces of the text in order, each with its label, or None outside spans."""
         end = 0
         for span in self.spans:
             if span.start > end:
@@ -135,23 +135,23 @@ class TaggedText:
 
 @dataclass(frozen=True)
 class TaggedTexts:
-    """Texts under each other, with one colour for each kind of label."""
+    """Texts below each other, with one colour for each kind of label."""
 
     kind: ClassVar[str] = "texts"
     caption: str
     items: tuple[TaggedText, ...]
     kinds: tuple[str, ...]
-    """What comes before the hyphen of a label, in the order of the colours."""
+    """Kinds of labels (the part before the hyphen), in the order of the colours."""
 
     def colour(self, label: str) -> int:
-        """Which colour a label has: `month-1` and `month-2` have the same."""
+        """Return the colour of a label, by its kind: `month-1` and `month-2` have the same."""
         name = label.partition("-")[0]
         return (self.kinds.index(name) if name in self.kinds else len(self.kinds)) % COLOURS
 
 
 @dataclass(frozen=True)
 class Quotation:
-    """A piece of some text: one sentence of it at once, the rest for whoever asks."""
+    """Piece of a text: the snippet is visible at once, the rest on request."""
 
     source: str
     note: str
@@ -161,7 +161,7 @@ class Quotation:
 
 @dataclass(frozen=True)
 class Quotations:
-    """Pieces of text under each other, in order, under a heading of their own."""
+    """Pieces of texts below each other, in order, with their own heading."""
 
     kind: ClassVar[str] = "quotations"
     title: str
@@ -173,7 +173,7 @@ Block = Numbers | Table | Bars | Pictures | TaggedTexts | Quotations
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, and what they speak of."""
+    """Heading, paragraphs, and the blocks they describe."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -182,7 +182,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page."""
+    """Complete page."""
 
     title: str
     introduction: str
@@ -192,19 +192,19 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; the same data give the same bytes."""
+    """Return the page as HTML; equal data give equal bytes."""
     return from_template(TEMPLATE, page=page)
 
 
 def _shown(value: Any) -> Any:
-    """A text with escapes for what is no character to see; what is HTML already stays so."""
+    """Make invisible characters of a text visible by escapes; HTML stays unchanged."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "\n".join(map(plain, value.split("\n")))
 
 
 def from_template(template: str, **values: Any) -> str:
-    """A template that stands beside this file, with texts escaped and no value left out."""
+    """Render a template of this folder, with texts escaped; a missing value is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The report of a training run: a page made of what the run writes, also while it goes on."""
+"""Report of a training run: a page made of the run's files, even before the run has ended."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from encodax.pages.report import Numbers, Page, Pictures, Section, Table
 from encodax.storage import outputs
 
 EVALUATIONS = 20
-"""That the table shows, the last ones."""
+"""Maximum number of evaluations in the table; the last ones are kept."""
 OF_A_STEP = ("tokens_per_second", "padding", "learning_rate")
-"""What the curve has of each step, beside its loss."""
+"""Names of the values of each step in the curve, besides its loss."""
 SKIPPED = 20
-"""Steps that were skipped of which the number is told, the last ones."""
+"""Maximum number of skipped steps that are listed; the last ones are kept."""
 
 
 def write_report(out: Path) -> Path:
-    """Make `report.html` of a run, from its `run.json` and `metrics.jsonl` beside it.
+    """Write `report.html` of a run, from its `run.json` and `metrics.jsonl`.
 
     Args:
-        out: the directory of the run, which may still go on.
+        out: directory of the run, which may not have ended.
 
     Returns:
-        Where the page is.
+        The path of the page.
 
     Raises:
         EncodaxError: a file is missing or damaged, or the page cannot be written.
@@ -66,7 +66,7 @@ def write_report(out: Path) -> Path:
 
 
 def render(facts: RunFacts, curve: Sequence[Entry]) -> str:
-    """The page as HTML; the same data give the same bytes."""
+    """Return the page as HTML; equal data give equal bytes."""
     history = _History(facts, curve)
     last = history.steps[-1]["step"]
     return report.render(
@@ -95,29 +95,29 @@ def render(facts: RunFacts, curve: Sequence[Entry]) -> str:
 
 @dataclass(frozen=True)
 class _History:
-    """A learning curve, and what is read from it."""
+    """Learning curve, and values derived from it."""
 
     facts: RunFacts
     curve: Sequence[Entry]
 
     @cached_property
     def steps(self) -> list[Entry]:
-        """Of the entries those of training steps."""
+        """Entries of training steps."""
         return [entry for entry in self.curve if "loss" in entry]
 
     @cached_property
     def evaluations(self) -> list[Entry]:
-        """Of the entries those of evaluations that have the run's metric."""
+        """Entries of evaluations that have the run's metric."""
         return [entry for entry in self.curve if self.metric in entry]
 
     @property
     def metric(self) -> str:
-        """By which models are compared, as the curve names it."""
+        """Name in the curve of the metric by which models are compared."""
         return EVALUATION + self.facts.metric
 
     @cached_property
     def best(self) -> Entry | None:
-        """The evaluation whose model was kept: of equal ones the last."""
+        """Evaluation of the model that was kept; of equal ones the last."""
         return max(reversed(self.evaluations), key=self._standing, default=None)
 
     def _standing(self, entry: Entry) -> tuple[float, float]:
@@ -126,7 +126,7 @@ class _History:
         return standing(found, facts.metric, larger_is_better=facts.larger_is_better)
 
     def series(self, name: str) -> diagrams.Series:
-        """Of a value that is known from the second step on: the first compiles."""
+        """Return a value over the steps, without the first step, which compiles."""
         return diagrams.series_of(self.steps[1:], name)
 
 
@@ -245,7 +245,7 @@ def _choices(facts: RunFacts) -> Section:
 
 
 def _origins(facts: RunFacts) -> list[Section]:
-    """Data and models; nothing of a run that did not note them."""
+    """Return the section on data and models; empty for a run that did not record them."""
     blocks = []
     for name, title in (("train", "Training data"), ("eval", "Evaluation data")):
         if own := facts.data.get(name):

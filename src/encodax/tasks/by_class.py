@@ -1,4 +1,4 @@
-"""How right the answers are, class by class, of the tasks that tell classes apart."""
+"""Precision and recall for each class, for tasks with classes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from encodax.tasks import classification, multi_label, token_classification
 from encodax.tasks.task import Example, Task
 
 Told = Set[tuple[Any, str]]
-"""Of one example: (where, label) pairs that are right, or that were given."""
+"""Labels of one example, (position, label), either the right or the predicted ones."""
 Reading = Callable[[Any, Example], tuple[Told, Told]]
-"""What is right of an example, and what its answer gives."""
+"""(answer, example) -> the right labels, and the predicted ones."""
 
 
 class ByClass:
-    """Counts what is right and what is given of each class; answers are not kept."""
+    """Counters of right and predicted labels of each class; answers are not kept."""
 
     def __init__(self, task: Task):
-        """Nothing is counted yet.
+        """Start with all counts at zero.
 
         Args:
-            task: whose answers will be counted; nothing is of one that has no classes.
+            task: task of the answers; without classes, nothing is counted.
         """
         self._reading = OF_TASKS.get(task.NAME)
         if isinstance(task, token_classification.Reading) and task.is_of_words:
@@ -42,10 +42,10 @@ class ByClass:
             counter.update(label for _, label in told)
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """Precision, recall, F1 and support (how often it is right) of each class.
+        """Return precision, recall, F1 and support (number of right labels) of each class.
 
-        As scikit-learn has them: classes are those that are right or given somewhere, and a figure
-        is 0 where there is nothing to divide by.
+        Values are those of scikit-learn: classes are those that are right or predicted somewhere,
+        and a value is 0 where its denominator is 0.
         """
         return {label: self._of_class(label) for label in sorted(self._right | self._given)}
 
@@ -87,4 +87,4 @@ OF_TASKS: dict[str, Reading] = {
     multi_label.NAME: _of_labels,
     token_classification.NAME: _of_spans,
 }
-"""Tasks that have classes."""
+"""Functions for the tasks that have classes."""

@@ -32,7 +32,7 @@ NAME = "classification"
 HEAD: HeadKind = "sequence"
 FIELDS = ("text", "text_pair")
 METRIC = "f1"
-"""Averaged over the labels, so that a rare one counts as much as the others."""
+"""Metric averaged over the labels, so that rare labels count as much as frequent ones."""
 METRICS: tuple[str, ...] = ("f1", "accuracy")
 PROBLEM: Problem = "single_label"
 OPTIONS = frozenset({"label_smoothing", "class_weights"})
@@ -47,22 +47,22 @@ corrupt = no_corruption
 
 @dataclass(frozen=True)
 class Classification:
-    """The answer for one text."""
+    """Answer for one text."""
 
     label: str
-    """The most probable label."""
+    """Most probable label."""
     score: float
-    """Its probability."""
+    """Probability of this label."""
     scores: dict[str, float]
-    """The probability of every label. They add up to 1, unless several labels may be right
-    (`multi_label`); of a `regression` they are quantities."""
+    """Probability of every label. They sum to 1, unless several labels may be right
+    (`multi_label`); for `regression` they are quantities."""
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ..., "label": ...}`, with `text_pair` for pairs.
+    """Parse `{"text": ..., "label": ...}`, with `text_pair` for pairs.
 
     Raises:
-        EncodaxError: a field is missing or of another kind.
+        EncodaxError: a field is missing or has a wrong type.
     """
     text = text_of(record)
     if not labelled:
@@ -75,10 +75,10 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """The labels of the examples.
+    """Return the labels of the examples.
 
     Raises:
-        EncodaxError: there are fewer than two.
+        EncodaxError: there are fewer than two labels.
     """
     found = as_classes(checked_labels((example.target, example.where) for example in examples))
     if len(found) == 1:
@@ -87,7 +87,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """The class of the text."""
+    """Return the class of the text."""
     index = index_of(example.target, labels, example.where)
     return Targets(np.asarray(index, np.int32), np.asarray(1.0, np.float32))
 
@@ -95,14 +95,14 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 def decode(
     scores: Float[np.ndarray, " C"], encoding: Encoding, labels: tuple[str, ...]
 ) -> Classification:
-    """The most probable label."""
+    """Return the most probable label."""
     best = int(np.argmax(scores))
     by_label = {label: float(score) for label, score in zip(labels, scores, strict=True)}
     return Classification(labels[best], float(scores[best]), by_label)
 
 
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
-    """Accuracy, and F1 averaged over the labels (macro)."""
+    """Return accuracy, and F1 averaged over the labels (macro)."""
     pairs = zip(answers, examples, strict=True)
     return measured(Counter((meaning(e.target), meaning(answer.label)) for answer, e in pairs))
 
@@ -110,13 +110,13 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
 def measured(
     counts: Mapping[tuple[str, str], int], labels: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Accuracy and macro F1 of how often each label was right and another, or the same, was given.
+    """Return accuracy and macro F1 from a confusion matrix.
 
     Args:
-        counts: of each (right, given).
-        labels: that F1 is averaged over; None for all that there are.
+        counts: (right label, predicted label) -> number of examples.
+        labels: labels that F1 is averaged over; None for all that occur.
     """
-    from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
+    from sklearn.metrics import accuracy_score, f1_score  # slow to import (a second)
 
     right, given = zip(*counts, strict=True)
     times = list(counts.values())
@@ -128,5 +128,5 @@ def measured(
 
 
 def to_json(answer: Classification) -> dict[str, Any]:
-    """`label`, `score`, `scores`."""
+    """Return the JSON fields `label`, `score` and `scores`."""
     return asdict(answer)

@@ -1,4 +1,4 @@
-"""Labelled examples, tokenized and checked, ready to train on or to be measured on."""
+"""Labelled examples, tokenized and checked, for training or evaluation."""
 
 from __future__ import annotations
 
@@ -38,45 +38,45 @@ from encodax.types.batches import AnyBatch, PairBatch
 logger = logging.getLogger(__name__)
 
 READ_TOGETHER = 1024
-"""Examples that are tokenized in one call."""
+"""Number of examples that are tokenized in one call."""
 KEPT_BYTES = 32 << 20
-"""Of sequences that are kept in memory; others are tokenized when needed."""
+"""Maximum bytes of sequences kept in memory; others are tokenized when needed."""
 BYTES_OF_ONE = 1_500
-"""Of a sequence and its targets, as objects, ..."""
+"""Bytes of a sequence and its targets, as Python objects, ..."""
 BYTES_OF_TOKEN = 50
-"""... and of each of its tokens."""
+"""... and bytes of each of its tokens."""
 
 Sequences = list[tuple[Sequence_, Targets]]
-"""Of one example: the token sequences that it makes, with their targets."""
+"""Token sequences of one example, with their targets."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples, and the token sequences that they make, with their targets.
+    """Examples with their token sequences and targets.
 
-    Of each sequence the length and the owner are always known, so that a run can be planned. The
-    tokens of a large data set are made anew when a batch wants them: it need not fit in memory,
-    and neither need `examples`, which are asked for by index.
+    Length and example of every sequence are always known, so that a run can be planned. The tokens
+    of a large data set are made again when a batch needs them: neither they nor `examples`, which
+    are accessed by index, need to fit in memory.
     """
 
     task: Task
     model: AnyModel
     examples: Sequence[Example]
     lengths: Int[np.ndarray, "sequences *sides"]
-    """Tokens of each sequence; of pairs (sequences, 2), those of the source and of the target."""
+    """Number of tokens of each sequence; for pairs (sequences, 2), of the source and the target."""
     example_of: Int[np.ndarray, " sequences"]
-    """For each sequence, the index of its example: a long text may make several."""
+    """Index of the example of each sequence: a long text may have several sequences."""
     truncate: bool
     kept: dict[int, Sequences] = field(repr=False)
-    """Sequences of the examples that are in memory."""
+    """Sequences that are in memory, by the index of their example."""
     digest: str = ""
-    """Of all tokens and targets: equal data sets have equal ones."""
+    """Hash of all tokens and targets: equal data sets have equal hashes."""
 
     @classmethod
     def prepare(
         cls, task: Task, model: AnyModel, examples: Sequence[Example], *, truncate: bool = False
     ) -> Dataset:
-        """Tokenize examples and find their targets, all of them once.
+        """Tokenize all examples once, and compute their targets.
 
         Raises:
             EncodaxError: there is no example, a text is empty or too long, or a label is unknown.
@@ -127,18 +127,18 @@ class Dataset:
 
     @property
     def targets(self) -> list[Targets]:
-        """The targets of all token sequences."""
+        """Targets of all token sequences."""
         return [targets for _, targets in self._all()]
 
     @property
     def batch_units(self) -> Units:
-        """Sequences that belong in one batch: those of an example where the task is coupled."""
+        """Sequences that belong in one batch: all of an example if the loss compares examples."""
         if not self.task.COMPARES_EXAMPLES:
             return Units(np.arange(len(self)), len(self))
         return Units(np.flatnonzero(np.diff(self.example_of, prepend=-1)), len(self))
 
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[AnyBatch, Targets]:
-        """The batch that holds these rows of sequences, and the targets in the same places."""
+        """Return the batch with these rows of sequences, and its targets."""
         found = self._sequences([index for row in rows for index in row])
         members: list[list[Any]] = [[found[index][0] for index in row] for row in rows]
         batch = _assembled(members, shape)
@@ -162,26 +162,26 @@ class Dataset:
         return batch, Targets(values, weights, groups, pieces, texts)
 
     def encodings_of(self, indices: Sequence[int]) -> list[Any]:
-        """These token sequences."""
+        """Return these token sequences."""
         found = self._sequences(indices)
         return [found[index][0] for index in indices]
 
     def where(self, index: int) -> str:
-        """Where the example of a sequence came from."""
+        """Return the source of a sequence's example, for error messages."""
         return self.examples[int(self.example_of[index])].where
 
     def _piece(self, index: int) -> int:
-        """Which of its example's sequences it is."""
+        """Return the index of a sequence among those of its example."""
         return index - int(np.searchsorted(self.example_of, self.example_of[index]))
 
     def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Sequence_, Targets]]:
-        """Sequences by their index; what is not in memory is tokenized together."""
+        """Return sequences by their index; those not in memory are tokenized together."""
         owners = list(dict.fromkeys(self.example_of[list(indices)].tolist()))
         by_owner = dict(zip(owners, self._all_of(owners), strict=True))
         return {i: by_owner[int(self.example_of[i])][self._piece(i)] for i in indices}
 
     def _all_of(self, owners: Sequence[int]) -> list[Sequences]:
-        """The sequences of these examples."""
+        """Return the sequences of these examples."""
         missing = [owner for owner in owners if owner not in self.kept]
         made = dict(zip(missing, self._tokenized(missing)[0], strict=True))
         return [self.kept[owner] if owner in self.kept else made[owner] for owner in owners]
@@ -195,7 +195,7 @@ class Dataset:
     def _tokenized(
         self, indices: Sequence[int], losses: Losses | None = None
     ) -> tuple[list[Sequences], int]:
-        """The sequences of examples, and how many examples were cut; what is lost is counted."""
+        """Return the sequences of examples and the number of truncated ones; count what is lost."""
         losses = losses or Losses()
         examples = [self.examples[index] for index in indices]
         encode = functools.partial(self.task.encode, self.model, truncate=self.truncate)
@@ -208,7 +208,7 @@ class Dataset:
     def _with_targets(
         self, example: Example, encodings: Sequence[Any], losses: Losses
     ) -> Sequences:
-        """Each sequence of an example with its targets; none where nothing can be learned of it."""
+        """Return each sequence of an example with its targets; none if it has nothing to learn."""
         found, pieces = seen(self.task, example, encodings)
         for piece in pieces:
             losses.pieces.meet(example.where, piece)
@@ -231,7 +231,7 @@ class Dataset:
 
 @dataclass
 class Lost:
-    """How many pieces of text are lost, and the first of them."""
+    """Count of lost texts or parts of texts, and the first of them."""
 
     count: int = 0
     where: str = ""
@@ -246,19 +246,19 @@ class Lost:
 
 @dataclass
 class Losses:
-    """What of a data set cannot be learned, each with where it stands."""
+    """Parts of a data set that cannot be learned, with their sources."""
 
     texts: Lost = field(default_factory=Lost)
-    """Examples of which a text gives no token."""
+    """Examples with a text that has no tokens."""
     pieces: Lost = field(default_factory=Lost)
-    """Tagged words, spans and answers that no token shows."""
+    """Tagged words, spans and answers without tokens."""
     unknown: Counter[str] | None = None
-    """Labels that the model does not know, with their records; None to refuse the first."""
+    """Labels that the model does not know, with their number of records; None to raise at once."""
     where: str = ""
-    """Of the first of these labels."""
+    """Source of the first of these labels."""
 
     def note(self) -> None:
-        """Say how much is left out, and where that begins."""
+        """Log the number of dropped examples and parts, and the first of each."""
         for found, what in (
             (self.texts, "examples are left out, as a text of theirs gives no token"),
             (self.pieces, "tagged pieces and answers are left out, as they give no token"),
@@ -273,32 +273,33 @@ SEEN: dict[str, Seen] = {
     token_classification.NAME: token_classification.seen,
     question_answering.NAME: question_answering.seen,
 }
-"""Tasks whose targets are in the text: what tokens show of an example, and what none shows."""
+"""Tasks with targets inside the text -> function that splits an example into what has tokens, and
+what has none."""
 
 
 def seen(
     task: Task, example: Example, encodings: Sequence[Any]
 ) -> tuple[Example | None, tuple[str, ...]]:
-    """What the token sequences of an example show of it, if anything; and what they do not."""
+    """Return the part of an example that has tokens, if any; and the parts that have none."""
     if not encodings:
         return None, ()
     return SEEN[task.NAME](example, encodings) if task.NAME in SEEN else (example, ())
 
 
 def _ids_of(sequence: Sequence_) -> tuple[np.ndarray, ...]:
-    """The tokens that a model is given."""
+    """Return the token ids that a model is given."""
     if isinstance(sequence, EncodedPair):
         return sequence.source.token_ids, sequence.given.token_ids
     return (sequence.token_ids,)
 
 
 def text_number(sequence: Sequence_) -> int:
-    """A number of 31 bits that equal sequences of tokens share, whichever process makes it."""
+    """Return a number of 31 bits, equal for equal token sequences, and in every process."""
     return zlib.crc32(b"".join(ids.tobytes() for ids in _ids_of(sequence))) >> 1
 
 
 def _lengths_of(sequence: Sequence_) -> tuple[int, ...]:
-    """Its tokens, or those of both sides of a pair."""
+    """Return the number of tokens, or those of both sides of a pair."""
     if isinstance(sequence, EncodedPair):
         return len(sequence.source), len(sequence.given)
     return (len(sequence),)
@@ -318,9 +319,9 @@ def perturbed_by_row(
     objective: LossOptions,
     seeds: Sequence[tuple[int, ...]],
 ) -> tuple[AnyBatch, Targets]:
-    """A batch of this data changed at random, as its task does it, each row by a seed of its own.
+    """Apply the task's random corruption to a batch, with a separate seed for each row.
 
-    So a row is changed alike, whichever batch and process it is in.
+    So a row is changed in the same way, whichever batch and process it is in.
     """
     if data.task.corrupt is no_corruption:
         return batch, targets

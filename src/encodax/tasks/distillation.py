@@ -1,9 +1,9 @@
-"""Distillation: a small model learns what a large one says of texts that nobody has labelled.
+"""Distillation: a small model learns the outputs of a large one on unlabelled texts.
 
 The student has the teacher's kind of head: scores of classes (Hinton et al. 2015, arXiv:1503.02531,
-section 2), or vectors. Where it is as wide as the teacher, it learns the states of the teacher's
-layers too, each from the layer at the same share of the depth (Jiao et al. 2020, arXiv:1909.10351,
-section 3).
+section 2), or vectors. If it has the teacher's width, it also learns the hidden states of the
+teacher's layers, each from the layer at the same relative depth (Jiao et al. 2020,
+arXiv:1909.10351, section 3).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from encodax.types.batches import ModelOutput, PackedBatch
 
 NAME = "distillation"
 HEAD: HeadKind = "embedding"
-"""Of slots, as the targets are; the head itself is as the teacher's."""
+"""Kind of head with one target for each sequence; the actual head is that of the teacher."""
 FIELDS = ("text", "text_pair")
 METRIC = "similarity"
 METRICS: tuple[str, ...] = ("similarity",)
@@ -52,11 +52,11 @@ corrupt = no_corruption
 
 
 def student_of(teacher: Model, layers: Sequence[int]) -> Model:
-    """A model of some of the teacher's layers, with their parameters, and all else of it.
+    """Return a copy of the teacher with only some of its layers.
 
     Args:
-        teacher: the model.
-        layers: which of its layers, from 0, in the order in which they are to stand.
+        teacher: the teacher.
+        layers: indices of its layers, from 0, in the order of the student's layers.
 
     Raises:
         EncodaxError: there is no such layer, or its layers share parameters.
@@ -83,7 +83,7 @@ def check_student(student: Model, teacher: Model) -> None:
     """Refuse a student that cannot learn from this teacher.
 
     Raises:
-        EncodaxError: they read other tokens, or their answers cannot be compared.
+        EncodaxError: their tokens differ, or their outputs cannot be compared.
     """
     own, taught = student.config, teacher.config
     if taught.head is None or taught.head.kind not in ("sequence", "embedding"):
@@ -104,7 +104,7 @@ def check_student(student: Model, teacher: Model) -> None:
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ...}`, with `text_pair` for pairs; a label is not looked at.
+    """Parse `{"text": ...}`, with `text_pair` for pairs; a label is ignored.
 
     Raises:
         EncodaxError: there is no text.
@@ -113,22 +113,22 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """None: the classes are the teacher's."""
+    """Return no labels: the classes are the teacher's."""
     return ()
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """None but a place: what is learned is what the teacher says (`Targets.teacher`)."""
+    """Return a placeholder: the real targets are the teacher's outputs (`Targets.teacher`)."""
     return Targets(np.asarray(0, np.int32), np.asarray(1.0, np.float32))
 
 
 def loss(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """How far the student is from the teacher: of answers, and of states.
+    """Return the distance of the student's outputs and hidden states from the teacher's.
 
-    Of scores s and t with temperature c it is c^2 KL(softmax(t/c) || softmax(s/c)), of vectors 1
-    minus their cosine; to it comes `hidden_weight` times the mean square of what states differ by.
+    For scores s and t with temperature c it is c^2 KL(softmax(t/c) || softmax(s/c)), for vectors 1
+    minus their cosine; `hidden_weight` times the mean squared difference of hidden states is added.
     """
     teacher = targets.teacher
     assert teacher is not None
@@ -153,7 +153,7 @@ def _answer_loss(
 def _hidden_loss(
     output: ModelOutput, teacher: ModelOutput, batch: PackedBatch
 ) -> Float[Array, "B N"]:
-    """Mean square over features, over the tokens of each sequence, and over the states."""
+    """Return the mean square over features, tokens of each sequence, and hidden states."""
     own, taught = (each.records.get("hidden") or (each.hidden,) for each in (output, teacher))
     pairs = [(state, taught[place]) for state, place in zip(own, _beside(own, taught), strict=True)]
     squares = [
@@ -165,7 +165,7 @@ def _hidden_loss(
 
 
 def _beside(own: Sequence[Array], taught: Sequence[Array]) -> list[int]:
-    """For each of the student's states the teacher's at the same share of the depth."""
+    """Return, for each hidden state of the student, the teacher's at the same relative depth."""
     share = (len(taught) - 1) / max(1, len(own) - 1)
     return [round(place * share) for place in range(len(own))]
 
@@ -187,7 +187,7 @@ def _scores(output: ModelOutput) -> Float[Array, "B N C"]:
 def sums(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
-    """What an evaluation adds up over batches."""
+    """Return the quantities that an evaluation sums over batches."""
     assert targets.teacher is not None
     if output.vectors is not None:
         alike = _cosine(output, targets.teacher)  # (B, N)
@@ -199,7 +199,7 @@ def sums(
 
 
 def summary(sums: Mapping[str, float]) -> dict[str, float]:
-    """The mean cosine with the teacher's vectors, or how often the label is the teacher's."""
+    """Return the mean cosine with the teacher's vectors, or the share of equal labels."""
     return {
         "similarity": sums["alike"] / sums["weight"],
         "loss": sums["loss"] / sums["weight"],
@@ -207,15 +207,15 @@ def summary(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def decode(scores: Float[np.ndarray, " C"], encoding: Encoding, labels: tuple[str, ...]) -> Any:
-    """The scores or the vector as they are: the task of the head itself answers with them."""
+    """Return the scores or the vector unchanged: the head's own task decodes them."""
     return scores
 
 
 def metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-    """None: it is measured beside the teacher (`summary`)."""
+    """Return no metrics: the student is compared to the teacher (`summary`)."""
     return {}
 
 
 def to_json(answer: Any) -> dict[str, Any]:
-    """`scores`."""
+    """Return the JSON field `scores`."""
     return {"scores": np.asarray(answer).tolist()}

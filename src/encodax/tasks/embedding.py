@@ -1,8 +1,8 @@
-"""Sentence embeddings: texts that belong together get vectors that are near each other.
+"""Sentence embeddings: similar texts get vectors that are close to each other.
 
-What is learned from is either texts with what belongs to them, and what does not, or pairs with a
-score. Vectors are compared by their cosine, each with those of the whole batch: the losses take
-the slots of all micro-batches and devices, wherever a sequence is packed; empty slots do not count.
+Training data are anchors with positives and optional negatives, or pairs with a score. Vectors are
+compared by cosine within the whole batch: the losses take the slots of all micro-batches and
+devices; empty slots do not count.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ HEAD: HeadKind = "embedding"
 PROBLEM: Problem = "single_label"
 FIELDS = ("anchor", "positive")
 METRIC = "score"
-"""Spearman's correlation of cosines and scores, or, of texts with what belongs to them, MRR."""
+"""Spearman's correlation of cosines and scores; for anchors with positives, the mean reciprocal
+rank."""
 METRICS: tuple[str, ...] = ("score", "spearman", "pearson", "mrr", "accuracy")
-"""Of which those are there that `metrics_of` the loss says."""
+"""Metrics that may occur; `metrics_of` returns those of a data set."""
 OPTIONS = frozenset({"similarity_loss", "similarity_scale", "widths"})
 COMPARES_EXAMPLES = True
 RECORDED_STAGES: frozenset[str] = frozenset()
 
 ANCHOR, POSITIVE = 0, 1
-"""Which of its example's sequences a text is; from 2 on they are hard negatives."""
+"""Indices of the anchor and the positive in an example; from 2 on there are hard negatives."""
 MEASURED_TOGETHER = 32
-"""Examples of a batch whose loss an evaluation tells."""
+"""Number of examples in a batch when an evaluation computes the loss."""
 
 corrupt = no_corruption
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"anchor", "positive", "negatives": [...]}` or `{"text", "text_pair", "score"}`.
+    """Parse `{"anchor", "positive", "negatives": [...]}` or `{"text", "text_pair", "score"}`.
 
-    `negatives` are texts that are near and yet do not belong to the anchor; `negative` is one of
-    them. A score says how alike a pair is, in whatever unit: its order counts, and for the loss
-    `cosine` its value, from -1 to 1.
+    `negatives` are hard negatives; `negative` is a single one. A score is the similarity of a pair
+    in any unit: only its order counts, and for the loss `cosine` its value, from -1 to 1.
 
     Raises:
-        EncodaxError: a field is missing or of another kind.
+        EncodaxError: a field is missing or has a wrong type.
     """
     fields, where = record.fields, record.where
     if "anchor" in fields or "positive" in fields:
@@ -83,17 +83,17 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 @dataclass(frozen=True)
 class Document(Example):
-    """A text of a corpus."""
+    """Text of a corpus."""
 
     id: str | None = None
-    """What the corpus calls it, where it does."""
+    """Identifier in the corpus, if there is one."""
 
 
 def document_of(record: Record) -> Document:
-    """A text of a corpus: its `text`; of BEIR, which has an `_id`, title and text as one.
+    """Parse a text of a corpus: its `text`; in BEIR records with `_id`, title and text joined.
 
     Raises:
-        EncodaxError: there is none, or a pair, or it is no string.
+        EncodaxError: there is no text, or a pair, or it is not a string.
     """
     name = record.fields.get("_id")
     if name is not None:
@@ -128,10 +128,10 @@ def _negatives(record: Record) -> tuple[str, ...]:
 
 
 def objective_for(objective: LossOptions, examples: Sequence[Example], width: int) -> LossOptions:
-    """The objective with the loss that the data suits, where none is chosen.
+    """Choose the loss by the data, if none is given.
 
     Raises:
-        EncodaxError: the loss is not for this data, or a width is none of these vectors.
+        EncodaxError: the loss does not fit the data, or a width does not fit the vectors.
     """
     check_widths(objective.widths, width)
     is_scored = examples[0].target is not None
@@ -150,7 +150,7 @@ def objective_for(objective: LossOptions, examples: Sequence[Example], width: in
 
 
 def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
-    """The loss that suits data, where none is chosen."""
+    """Return the default loss for data."""
     return "ranking" if examples[0].target is None else "cosent"
 
 
@@ -160,16 +160,16 @@ def check_comparable(
     batch_size: int | None,
     read: Callable[[str], object] = str,
 ) -> None:
-    """Refuse data and batches in which there is nothing to tell apart: the loss would stay at 0.
+    """Refuse data and batches with nothing to compare, where the loss would stay at 0.
 
     Args:
-        objective: with its loss.
-        examples: what is learned.
-        batch_size: examples of a batch, where it is given.
-        read: what the model sees of a text.
+        objective: loss options, with the loss chosen.
+        examples: training examples.
+        batch_size: number of examples in a batch, if given.
+        read: function to a text as the model sees it.
 
     Raises:
-        EncodaxError: names what is alike, or the example that would stand alone.
+        EncodaxError: all examples are alike, or an example would be alone in its batch.
     """
     if objective.similarity_loss == "cosine":
         return
@@ -197,20 +197,20 @@ def check_comparable(
 
 
 def as_read(encoding: Encoding) -> str:
-    """What stands for a text: the same for texts that the model reads alike, as "a" and "A "."""
+    """Return a string that is equal for texts that the model cannot tell apart, as "a" and "A "."""
     return encoding.token_ids.tobytes().hex()
 
 
 def all_alike(values: Iterable[Any]) -> bool:
-    """Whether there are no two that differ; it looks no further than these."""
+    """Return whether all values are equal; stops at the first difference."""
     return all(first == second for first, second in itertools.pairwise(values))
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """None.
+    """Return no labels.
 
     Raises:
-        EncodaxError: some examples have scores, and others none.
+        EncodaxError: only some of the examples have scores.
     """
     is_scored = None
     for example in examples:
@@ -225,13 +225,13 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
 def encode(
     model: Model, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[Encoding]], int]:
-    """A sequence for each text of an example: the anchor, the positive, the negatives."""
+    """Return a sequence for each text of an example: the anchor, the positive, the negatives."""
     texts = [text for example in examples for text in (example.text, *example.others)]
     names = [example.where for example in examples for _ in (example.text, *example.others)]
     owners = [i for i, example in enumerate(examples) for _ in (example.text, *example.others)]
     try:
         encodings, cut = model.encode(texts, truncate=truncate, names=names)
-    except EmptyText as error:  # of these texts; told of the examples
+    except EmptyText as error:  # the index is that of a text, not of an example
         error.places = tuple(dict.fromkeys(owners[place] for place in error.places))
         raise
     rest = iter(encodings)
@@ -239,7 +239,7 @@ def encode(
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """The score of the pair that a text is of; NaN where there is none."""
+    """Return the score of the pair that a text belongs to; NaN if there is none."""
     score = np.nan if example.target is None else example.target
     return Targets(np.asarray(score, np.float32), np.asarray(1.0, np.float32))
 
@@ -247,10 +247,10 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 def loss(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The loss over the slots of a whole batch; leaves (A, B, N, ...).
+    """Compute the loss over the slots of a whole batch; leaves are (A, B, N, ...).
 
-    With Matryoshka widths (Kusupati et al. 2022, section 3) it is the mean of the loss of the
-    whole vectors and of those of their leading features alone.
+    With Matryoshka widths (Kusupati et al. 2022, section 3) it is the mean of the losses of the
+    full vectors and of their truncations.
     """
     assert output.vectors is not None
     return _loss_of_slots(output.vectors, targets, objective)
@@ -276,10 +276,10 @@ def _loss_of_slots(
 
 
 def check_widths(widths: Sequence[int], width: int) -> None:
-    """Refuse widths that leading features cannot have.
+    """Refuse widths that vectors cannot be truncated to.
 
     Raises:
-        EncodaxError: one is not below the vectors' own.
+        EncodaxError: a width is not below that of the vectors.
     """
     for own in widths:
         if not 0 < own < width:
@@ -305,18 +305,18 @@ def _loss_of(
 def ranking(
     vectors: Float[Array, "S E"], groups: Array, pieces: Array, texts: Array, scale: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Each anchor finds what belongs to it among all positives and hard negatives of the batch.
+    """Rank the positive of each anchor first among all positives and hard negatives of the batch.
 
     -log exp(c s(a, p)) / sum_q exp(c s(a, q)),  s the cosine, c the scale
 
     as (sum over anchors, number of anchors). Henderson et al. 2017, arXiv:1705.00652, section 4.4.
-    What belongs to the anchor too, by another example of the batch, is no negative (`_belongs`).
+    A positive of the same anchor in another example of the batch is no negative (`_belongs`).
 
     Args:
-        vectors: of length 1.
-        groups: which example a slot is of, 0 for an empty slot.
-        pieces: which of its texts.
-        texts: a number that equal texts share.
+        vectors: vectors of length 1.
+        groups: number of the example of each slot, 0 for an empty slot.
+        pieces: index of the text in its example.
+        texts: number that equal texts share.
         scale: c.
     """
     similarity = scale * jnp.matmul(vectors, vectors.T, precision="highest")  # (S, S)
@@ -332,7 +332,7 @@ def ranking(
 def _belongs(
     is_right: Bool[Array, "S S"], is_anchor: Bool[Array, " S"], texts: Array
 ) -> Bool[Array, "S S"]:
-    """Whether the text of a slot is that of an anchor, or of any positive that it has in the batch.
+    """Return whether a slot's text equals an anchor, or one of its positives in the batch.
 
     Equal anchors share their positives, and equal positives count once.
     """
@@ -344,9 +344,9 @@ def _belongs(
 def paired(
     vectors: Float[Array, "S E"], groups: Array, pieces: Array, scores: Array
 ) -> tuple[Float[Array, " S"], Float[Array, " S"], Bool[Array, " S"]]:
-    """Of each slot the cosine with the other text of its pair, the score, and whether it is one.
+    """Return for each slot the cosine with its partner, the score, and whether it has a pair.
 
-    A pair is told once, at its first text.
+    A pair is counted once, at its first text.
     """
     is_other = (groups[:, None] == groups) & (pieces == POSITIVE)  # (S, S)
     similarity = jnp.matmul(vectors, vectors.T, precision="highest")  # (S, S)
@@ -358,11 +358,11 @@ def paired(
 def cosent(
     cosines: Float[Array, " S"], scores: Float[Array, " S"], is_pair: Array, scale: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Pairs with higher scores are to have higher cosines: only the order of scores counts.
+    """Compute CoSENT: pairs with higher scores should have higher cosines; only the order counts.
 
     log(1 + sum_{i, j: y_i > y_j} exp(c (s_j - s_i)))
 
-    It is one number for a batch; it counts as often as there are pairs (Su 2022, CoSENT).
+    It is one number for a batch, weighted by the number of pairs (Su 2022, CoSENT).
     """
     is_wrong_way = (scores[:, None] > scores) & is_pair[:, None] & is_pair  # (S, S)
     excess = jnp.where(
@@ -376,7 +376,7 @@ def cosent(
 def cosine(
     cosines: Float[Array, " S"], scores: Float[Array, " S"], is_pair: Array
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The squared difference of cosine and score (Reimers & Gurevych 2019, section 3)."""
+    """Compute the squared difference of cosine and score (Reimers & Gurevych 2019, section 3)."""
     squares = jnp.where(is_pair, jnp.square(cosines - scores), 0.0)
     return jnp.sum(squares), jnp.sum(is_pair.astype(jnp.float32))
 
@@ -384,12 +384,12 @@ def cosine(
 def decode(
     scores: Float[np.ndarray, " E"], encoding: Encoding, labels: tuple[str, ...]
 ) -> Float[np.ndarray, " E"]:
-    """The vector itself."""
+    """Return the vector itself."""
     return np.asarray(scores)
 
 
 def merge(example: Example, answers: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The vectors of all texts of an example."""
+    """Return the vectors of all texts of an example."""
     return list(answers)
 
 
@@ -398,13 +398,13 @@ def metrics(
     examples: Iterable[Example],
     widths: Sequence[int] = (),
 ) -> dict[str, float]:
-    """How well cosines tell what belongs together, also those of leading features alone.
+    """Return metrics of the cosines, for the full vectors and for truncated ones.
 
-    Of pairs with scores: Spearman's and Pearson's correlation of the cosines with the scores. Of
-    texts with what belongs to them: the share of anchors whose positive is nearest among those of
-    all examples (`accuracy`), and the mean of 1 / its rank among them (`mrr`). A text counts once,
-    other positives of the same anchor are left out, and of equal cosines half count as nearer, so
-    that vectors that are all alike are not the best.
+    For pairs with scores: Spearman's and Pearson's correlation of cosines and scores. For anchors
+    with positives: the share of anchors whose positive is nearest among the positives of all
+    examples (`accuracy`), and the mean of 1 / its rank (`mrr`). Equal texts count once, other
+    positives of the same anchor are left out, and of equal cosines half count as nearer, so that
+    constant vectors do not score best.
     """
     pairs = zip(answers, examples, strict=True)
     first = next(pairs)
@@ -431,33 +431,33 @@ def _correlations(pairs: Answered, widths: Sequence[int]) -> dict[str, float]:
 
 
 def metrics_of(examples: Sequence[Example], widths: Sequence[int] = ()) -> tuple[str, ...]:
-    """The names of what `metrics` gives of such data."""
+    """Return the names of the metrics of a data set."""
     rest = ("mrr", "accuracy") if examples[0].target is None else ("spearman", "pearson")
     names = (METRIC, *rest)
     return (*names, *(f"{name}_{width}" for width in widths for name in names))
 
 
 class MeanLoss:
-    """The loss of vectors that are known, over batches of examples in the order in which they come.
+    """Mean loss of computed vectors, over batches of consecutive examples.
 
-    Data of another kind than what was learned has the loss that suits it.
+    Data of another kind than the training data (with or without scores) gets its default loss.
     """
 
     def __init__(self, objective: LossOptions):
-        """None is known yet."""
+        """Start without any vectors."""
         self._objective = objective
         self._waiting: list[tuple[Sequence[np.ndarray], Example]] = []
         self._sums = np.zeros(2)
 
     def add(self, vectors: Sequence[np.ndarray], example: Example) -> None:
-        """Take the vectors of an example: the anchor, the positive, the negatives."""
+        """Add the vectors of an example: the anchor, the positive, the negatives."""
         self._waiting.append((vectors, example))
-        if len(self._waiting) == MEASURED_TOGETHER + 2:  # so that a last one has company
+        if len(self._waiting) == MEASURED_TOGETHER + 2:  # the last batch then has at least 2
             self._measure(self._waiting[:MEASURED_TOGETHER])
             del self._waiting[:MEASURED_TOGETHER]
 
     def value(self) -> float:
-        """Of all that were taken."""
+        """Return the mean loss of all vectors added."""
         if self._waiting:
             self._measure(self._waiting)
             self._waiting = []
@@ -478,7 +478,7 @@ _compiled_loss = jax.jit(_loss_of_slots, static_argnames="objective")
 def _slots_of(
     answers: Sequence[Sequence[np.ndarray]], examples: Sequence[Example]
 ) -> tuple[Float[np.ndarray, "S E"], Targets]:
-    """The vectors of examples in slots, whose number is a power of two, and what they are of."""
+    """Return vectors in slots, padded to a power of two, with their examples and texts."""
     texts = [text for example in examples for text in (example.text, *example.others)]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     slots = 1 << (len(texts) - 1).bit_length()
@@ -497,7 +497,7 @@ def _slots_of(
 
 
 def _ranks(pairs: Answered, widths: Sequence[int]) -> dict[str, float]:
-    """Of each pair two vectors are held, and two numbers that stand for its texts."""
+    """Compute the ranking metrics, keeping two vectors and two hashes of texts for each pair."""
     anchors, positives = array("f"), array("f")
     askers, texts = array("q"), array("q")
     for vectors, example in pairs:
@@ -522,8 +522,8 @@ def _ranks_of(
     width: int | None,
 ) -> dict[str, float]:
     _, rows, places = np.unique(texts, return_index=True, return_inverse=True)
-    candidates = _units(positives[rows], width)  # (candidates, E): a text counts once
-    order = np.argsort(askers, kind="stable")  # those of one anchor stand together
+    candidates = _units(positives[rows], width)  # (candidates, E): equal texts count once
+    order = np.argsort(askers, kind="stable")  # examples of one anchor become adjacent
     begins, ends = (np.searchsorted(askers[order], askers, side) for side in ("left", "right"))
     ranks = np.empty(len(anchors))
     for index, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
@@ -536,16 +536,16 @@ def _ranks_of(
 
 
 def _named(found: dict[str, float], width: int | None) -> dict[str, float]:
-    """The names of metrics, with the width where it is not the whole one."""
+    """Return metrics under their names, with the width as a suffix for truncated vectors."""
     return {name if width is None else f"{name}_{width}": value for name, value in found.items()}
 
 
 def _units(vectors: Any, width: int | None) -> Float[np.ndarray, "n E"]:
-    """Leading features, or all, at length 1."""
+    """Return vectors, truncated to `width` if given, scaled to length 1."""
     rows = np.asarray(vectors, np.float64)[:, :width]
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def to_json(answer: Sequence[np.ndarray]) -> dict[str, Any]:
-    """`vectors`."""
+    """Return the JSON field `vectors`."""
     return {"vectors": [vector.tolist() for vector in answer]}

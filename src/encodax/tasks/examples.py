@@ -1,4 +1,4 @@
-"""The examples of records, understood when they are asked for: none is held."""
+"""Examples of records, parsed on access: none is kept in memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from encodax.tasks.task import Example, Task
 
 
 class Part(Sequence[Record]):
-    """Some of the records of files."""
+    """Subset of the records of files."""
 
     def __init__(self, records: Sequence[Record], places: Sequence[int] | np.ndarray):
-        """Choose them by their numbers."""
+        """Select records by their indices."""
         self.whole, self._places = records, places
 
     @property
     def paths(self) -> list[str]:
-        """The files they are read from, and the folders that were named."""
+        """Paths of the files and folders that the records are read from."""
         return getattr(self.whole, "paths", [])
 
     def __len__(self) -> int:
@@ -37,14 +37,14 @@ class Part(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        """The record of that number among the chosen ones."""
+        """Return the selected record at this index."""
         if isinstance(index, slice):
             return [self.whole[int(place)] for place in self._places[index]]
         return self.whole[int(self._places[index])]
 
 
 class Examples(Sequence[Example]):
-    """The examples of records, each made anew when it is asked for."""
+    """Examples of records, parsed again at each access."""
 
     def __init__(
         self,
@@ -53,24 +53,24 @@ class Examples(Sequence[Example]):
         change: Callable[[Example], Example] | None = None,
         sha256: str = "",
     ):
-        """Understand none yet.
+        """Wrap records without parsing them.
 
         Args:
-            task: gives the records a meaning.
-            records: a sequence of them. It is not said so, as checking would read one.
-            change: what is done with each example, such as a prompt before its text.
-            sha256: of what the records hold, wherever they stand.
+            task: task that parses the records.
+            records: a sequence of records. It has no precise type, as type checking would read one.
+            change: function applied to each example, such as adding a prompt.
+            sha256: hash of the content of the records.
         """
         self._task, self._records, self._change, self.sha256 = task, records, change, sha256
 
     @property
     def records(self) -> Iterator[Record]:
-        """What they are made of."""
+        """Records of the examples."""
         yield from self._records
 
     @property
     def files(self) -> list[Records]:
-        """The files that they are read from; none where they are in memory."""
+        """Files that the records are read from; empty if they are in memory."""
         source = self._records
         while isinstance(source, Part):
             source = source.whole
@@ -79,11 +79,11 @@ class Examples(Sequence[Example]):
         return [source] if isinstance(source, Records) else []
 
     def read_by(self, task: Task) -> Examples:
-        """The same records, as another task understands them."""
+        """Return the same records, parsed by another task."""
         return Examples(task, self._records, self._change, self.sha256)
 
     def changed(self, change: Callable[[Example], Example]) -> Examples:
-        """The same examples, each after this."""
+        """Return the same examples with a change applied to each."""
         return Examples(self._task, self._records, change, self.sha256)
 
     def __len__(self) -> int:
@@ -94,10 +94,10 @@ class Examples(Sequence[Example]):
     @overload
     def __getitem__(self, index: slice) -> list[Example]: ...
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        """The example of that number.
+        """Return the example at this index.
 
         Raises:
-            EncodaxError: its record is none of the task, or cannot be read.
+            EncodaxError: its record is invalid for the task, or cannot be read.
         """
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
@@ -112,18 +112,18 @@ class Examples(Sequence[Example]):
 
 
 def examples_of_records(task: Task, records: Any, on_empty: OnEmptyInData = "error") -> Examples:
-    """The examples of a sequence of records, all of which have been understood once.
+    """Return the examples of a sequence of records, after parsing all of them once.
 
-    So whatever cannot be is told before anything begins, the first of it first.
+    So an invalid record is reported before any work begins.
 
     Args:
-        task: gives the records a meaning.
-        records: a sequence of them; it is not said so, as checking would read one.
-        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
+        task: task that parses the records.
+        records: a sequence of records. It has no precise type, as type checking would read one.
+        on_empty: rule for records with an empty text: `error` refuses them, and `skip` leaves
             them out.
 
     Raises:
-        EncodaxError: one cannot be understood, or its text is empty and that is refused.
+        EncodaxError: a record is invalid, or its text is empty and `on_empty` is `error`.
     """
     parse = functools.partial(task.parse, labelled=True)
     filled, digest = array("q"), hashlib.sha256()
@@ -135,15 +135,15 @@ def examples_of_records(task: Task, records: Any, on_empty: OnEmptyInData = "err
 
 
 def _content(example: Example) -> bytes:
-    """All that an example says, but for where it stands."""
+    """Return the content of an example without its source, as bytes."""
     return repr((example.text, example.others, example.words, example.target)).encode(
         errors="surrogatepass"
     )
 
 
 def at_hand(records: Any) -> Any:
-    """Records that can be gone through again: as they are where they can, else in a list.
+    """Return records that can be iterated again: a sequence as it is, anything else as a list.
 
-    What they are is not said, as checking would read one.
+    `records` has no precise type, as type checking would read one.
     """
     return records if isinstance(records, Sequence) else list(records)

@@ -1,4 +1,4 @@
-"""Data that models are measured on, and whether it can tell one from another."""
+"""Check that evaluation data can tell a better model from a worse one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ logger = logging.getLogger(__name__)
 
 
 def check_judged(task: Task, examples: Iterable[Example]) -> None:
-    """Refuse data by which no model is better than another; what says little is noted.
+    """Refuse data by which no model is better than another; warn of data that says little.
 
     Args:
         task: the task.
-        examples: read no further than is wanted to tell.
+        examples: the examples; they are read only as far as needed.
 
     Raises:
         EncodaxError: no query has a relevant text.
     """
     if task.NAME == reranking.NAME:
         reranking.check_relevant(examples)
-        if all(example.target >= reranking.RELEVANT for example in examples):  # so there is one
+        if all(example.target >= reranking.RELEVANT for example in examples):  # never empty here
             _note("every text is relevant")
     elif task.NAME in (classification.NAME, regression.NAME):
         _note_alike(examples)

@@ -1,7 +1,7 @@
-"""Labels as files have them: strings, numbers, true and false, and when two of them mean one class.
+"""Labels in files: strings, numbers or booleans; labels that mean the same are one class.
 
-CSV knows strings alone, JSON and Parquet also numbers and booleans, and pandas writes whole numbers
-as `1.0` where one of the column is missing.
+CSV has only strings, JSON and Parquet also numbers and booleans, and pandas writes integers as
+`1.0` if a value of the column is missing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")
-_NUMBER = re.compile(r"-?\d{1,4000}")  # Python reads none of more digits
+_NUMBER = re.compile(r"-?\d{1,4000}")  # Python parses no more digits
 BOOLEANS = ("true", "false")
-"""What JSON's booleans are as labels."""
+"""Booleans of JSON as labels."""
 
 
 def label_of(value: Any) -> str | None:
-    """The label that a value is: `x`, 1, 1.0, true; None of all that is none, such as NaN."""
+    """Return the label of a value, such as `x`, 1, 1.0 or true; None for no label, such as NaN."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
@@ -34,7 +34,7 @@ def label_of(value: Any) -> str | None:
 
 
 def meaning(label: str) -> str:
-    """The same for labels that mean one thing: `1.0` and `1`, `True` and `true`."""
+    """Return a form that is equal for labels with one meaning: `1.0` and `1`, `True` and `true`."""
     if label.lower() in BOOLEANS:
         return label.lower()
     whole = _WHOLE.fullmatch(label)
@@ -42,9 +42,9 @@ def meaning(label: str) -> str:
 
 
 def as_classes(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes that labels are of, where those that mean one thing are one; in order.
+    """Return the classes of labels, in order; labels with one meaning are one class.
 
-    A class is spelled as its label is, where that is the only one.
+    A class is spelled like its labels if all have the same spelling.
     """
     spellings: dict[str, set[str]] = defaultdict(set)
     for label in labels:
@@ -53,18 +53,18 @@ def as_classes(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Labels by name, or in numeric order where all are whole numbers."""
+    """Return labels by name, or in numeric order if all are integers."""
     found = set(labels)
     by_number = all(_NUMBER.fullmatch(label) for label in found)
     return tuple(sorted(found, key=(lambda label: int(label)) if by_number else None))
 
 
 def place_of(label: str, labels: Sequence[str]) -> int | None:
-    """Where a label stands among a model's, as it is or by what it means; None where it does not.
+    """Return the index of a label among a model's, by spelling or by meaning; None if missing.
 
     Args:
-        label: of the data.
-        labels: of the model.
+        label: label in the data.
+        labels: labels of the model.
     """
     if label in labels:
         return labels.index(label)

@@ -1,7 +1,7 @@
-"""Masked language modelling: a model learns a language by guessing hidden tokens of its texts.
+"""Masked language modelling: a model learns a language by predicting masked tokens.
 
-Devlin et al. 2019, section 3.1 and appendix A.1. What is hidden is drawn anew each time that a
-text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
+Devlin et al. 2019, section 3.1 and appendix A.1. The masked tokens are drawn again each time that
+a text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RECORDED_STAGES: frozenset[str] = frozenset()
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ...}`, or a line of a text file; one without text is none to learn from.
+    """Parse `{"text": ...}`, or a line of a text file; an empty text gives nothing to learn.
 
     Raises:
         EncodaxError: there is no text, or it is a pair.
@@ -53,16 +53,16 @@ def _one(text: object, where: str) -> str:
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """None: the classes are the tokens."""
+    """Return no labels: the classes are the tokens."""
     return ()
 
 
 def encode(
     model: Model, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[Encoding]], int]:
-    """Each text in pieces that the model takes, one after another: nothing is ever cut off.
+    """Split each text into consecutive pieces that fit the model: nothing is truncated.
 
-    Of an example without text there is none.
+    An example without text has no pieces.
 
     Raises:
         EncodaxError: the tokenizer has no mask token.
@@ -85,9 +85,9 @@ def _has_text(encoding: Encoding) -> bool:
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """The number of each token's word, from 1; 0 for what is not to be hidden.
+    """Return the number of each token's word, from 1; 0 for tokens that are never masked.
 
-    `corrupt` makes the tokens that are to be guessed of it.
+    `corrupt` chooses the tokens to predict from it.
     """
     words = encoding.words(_one(example.text, example.where))
     return Targets(words, np.ones(len(encoding), np.float32))
@@ -100,7 +100,7 @@ def corrupt(
     objective: LossOptions,
     random: np.random.Generator,
 ) -> tuple[PackedBatch, Targets]:
-    """Hide tokens, and give what stood there as the targets."""
+    """Mask tokens, and return the original ones as targets."""
     assert model.tokenizer.mask_id is not None
     masked = masking.mask(
         batch,
@@ -117,8 +117,8 @@ def corrupt(
 def loss(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy of the hidden tokens."""
-    import optax  # here: whoever only predicts should not wait for it
+    """Compute the cross entropy of the masked tokens."""
+    import optax  # not needed for prediction, and slow to import
 
     assert output.logits is not None
     logits = output.logits.astype(jnp.float32)  # (B, M, V)
@@ -129,7 +129,7 @@ def loss(
 def sums(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
-    """What an evaluation adds up over batches."""
+    """Return the quantities that an evaluation sums over batches."""
     assert output.logits is not None
     total, weight = loss(output, targets, batch, objective)
     is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, M)
@@ -137,7 +137,7 @@ def sums(
 
 
 def summary(sums: Mapping[str, float]) -> dict[str, float]:
-    """Perplexity, exp of the mean loss, and the share of hidden tokens that are guessed."""
+    """Return perplexity (exp of the mean loss), and the share of masked tokens predicted right."""
     loss = sums["loss"] / sums["weight"]
     return {
         "perplexity": math.exp(loss) if loss < 700 else math.inf,
@@ -149,20 +149,20 @@ def summary(sums: Mapping[str, float]) -> dict[str, float]:
 def decode(
     scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
 ) -> np.ndarray:
-    """The most probable token at each place."""
+    """Return the most probable token at each position."""
     return np.argmax(scores, axis=-1)
 
 
 def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:
-    """The tokens of all pieces."""
+    """Return the tokens of all pieces."""
     return [int(token) for answer in answers for token in answer]
 
 
 def metrics(answers: Iterable[list[int]], examples: Iterable[Example]) -> dict[str, float]:
-    """None: it is measured by what it makes of hidden tokens (`summary`)."""
+    """Return no metrics: the prediction of masked tokens is measured (`summary`)."""
     return {}
 
 
 def to_json(answer: list[int]) -> dict[str, Any]:
-    """`token_ids`."""
+    """Return the JSON field `token_ids`."""
     return {"token_ids": answer}

@@ -1,4 +1,4 @@
-"""Text classification where any number of labels may be right: none, one or several of a text."""
+"""Multi-label text classification: none, one or several labels for each text."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COMPARES_EXAMPLES = False
 RECORDED_STAGES: frozenset[str] = frozenset()
 
 THRESHOLD = 0.5
-"""Probability from which a label is given."""
+"""Minimum probability of a predicted label."""
 
 encode = encode_whole
 merge = single_answer
@@ -53,13 +53,13 @@ decode = classification.decode
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ..., "labels": ["...", ...]}`, with `text_pair` for pairs; no label is `[]`.
+    """Parse `{"text": ..., "labels": ["...", ...]}`, with `text_pair` for pairs; `[]` is no label.
 
-    `labels` may be one string too, as a table has it: labels with commas between them, or a list as
-    JSON, Python or NumPy write it.
+    In a table, `labels` may be one string: labels separated by commas, or a list as written by
+    JSON, Python or NumPy.
 
     Raises:
-        EncodaxError: a field is missing or of another kind.
+        EncodaxError: a field is missing or has a wrong type.
     """
     text = text_of(record)
     if not labelled:
@@ -75,10 +75,10 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """The labels of the examples.
+    """Return the labels of the examples.
 
     Raises:
-        EncodaxError: there is none, or all examples have the same.
+        EncodaxError: there are no labels, or all examples have the same ones.
     """
     seen = ((label, each.where) for each in examples for label in each.target)
     found = as_classes(checked_labels(seen))
@@ -90,7 +90,7 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """1 for each label of the text, 0 for the others: (C,)."""
+    """Return 1 for each label of the text, 0 for the others: (C,)."""
     check_known(example.target, labels, example.where)
     values = np.zeros(len(labels), np.float32)  # (C,)
     values[[index_of(label, labels, example.where) for label in example.target]] = 1
@@ -100,14 +100,14 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 def loss(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Binary cross entropy of the sigmoid of each score, the mean over the labels.
+    """Compute the binary cross entropy of the sigmoid of each score, the mean over the labels.
 
     1/C * sum_c -(y_c log s(z_c) + (1 - y_c) log(1 - s(z_c))), as (weighted sum, weight).
 
-    With class weights, what has a label counts so many times as much as what does not, in the sum
-    and in the weight.
+    A class weight multiplies the texts that have the label, not those that lack it, in the sum and
+    in the weight.
     """
-    import optax  # here: whoever only predicts should not wait for it
+    import optax  # not needed for prediction, and slow to import
 
     assert output.logits is not None
     logits = output.logits.astype(jnp.float32)  # (B, N, C)
@@ -121,10 +121,10 @@ def loss(
 
 
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
-    """F1 over all labels together (micro) and averaged over them (macro), and exact match.
+    """Return F1 over all labels together (micro) and averaged over them (macro), and exact match.
 
-    F1 = 2 * hits / (given + right), and 0 for a label that is neither given nor right. An exact
-    match has all its labels right, and no other.
+    F1 = 2 * hits / (predicted + right), and 0 for a label that is neither. An exact match predicts
+    all right labels, and no other.
     """
     exact = total = 0
     hits: np.ndarray = np.zeros((), np.int64)  # (C,)
@@ -145,10 +145,10 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
 
 
 def given(answer: Classification) -> list[str]:
-    """The labels that an answer gives."""
+    """Return the predicted labels of an answer."""
     return [label for label, score in answer.scores.items() if score >= THRESHOLD]
 
 
 def to_json(answer: Classification) -> dict[str, Any]:
-    """`labels`, those that are given, beside `label`, the most probable, `score`, `scores`."""
+    """Return the JSON fields `labels` (predicted), `label` (most probable), `score`, `scores`."""
     return {"labels": given(answer), **classification.to_json(answer)}

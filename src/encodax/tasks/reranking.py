@@ -1,8 +1,8 @@
-"""Reranking: how well a text answers a query, by a cross-encoder that reads both together.
+"""Reranking: a cross-encoder reads a query and a text together and scores how relevant the text is.
 
 One score for each pair (Nogueira & Cho 2019, arXiv:1901.04085). The head is that of a regression,
-as published cross-encoders have it, so that `Reranker` takes them all; it is learned as the logit
-of a sigmoid, which the score goes through.
+as in published cross-encoders, so that `Reranker` accepts all of them; its score is the logit of a
+sigmoid in training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAME = "reranking"
 HEAD: HeadKind = "sequence"
 FIELDS = ("query", "text")
 DEPTH = 10
-"""How many of the best texts the reciprocal rank and the gain look at."""
+"""Number of the best texts that the reciprocal rank and the gain take into account."""
 METRIC = "map"
 METRICS: tuple[str, ...] = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
 PROBLEM: Problem = "regression"
@@ -46,7 +46,7 @@ COMPARES_EXAMPLES = False
 RECORDED_STAGES: frozenset[str] = frozenset()
 
 RELEVANT = 0.5
-"""Label from which a text is relevant, where texts are either that or not."""
+"""Minimum label of a relevant text, for metrics that need a yes or no."""
 
 encode = encode_whole
 merge = single_answer
@@ -58,12 +58,12 @@ to_json = regression.to_json
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"query": ..., "text": ..., "label": 1}`: 1 where the text answers the query, 0 where not.
+    """Parse `{"query": ..., "text": ..., "label": 1}`: 1 for a relevant text, 0 for another.
 
-    Any number between the two may be the label, for how well it does; or true and false.
+    The label may also be a number in between, for partial relevance; or true or false.
 
     Raises:
-        EncodaxError: a field is missing or of another kind, or the label is not in 0..1.
+        EncodaxError: a field is missing or has a wrong type, or the label is not in 0..1.
     """
     text = text_of(record, FIELDS)
     if isinstance(text, str):
@@ -80,8 +80,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
 def loss(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Binary cross entropy of the sigmoid of the score, as (weighted sum, weight)."""
-    import optax  # here: whoever only predicts should not wait for it
+    """Compute the binary cross entropy of the score's sigmoid, as (weighted sum, weight)."""
+    import optax  # not needed for prediction, and slow to import
 
     scores = regression.score_of(output)
     losses = optax.sigmoid_binary_cross_entropy(scores, targets.values)  # (B, N)
@@ -89,12 +89,12 @@ def loss(
 
 
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
-    """How high the relevant texts of each query are ranked, the mean over the queries.
+    """Return ranking metrics of the relevant texts, the means over the queries.
 
     Average precision (`map`), the reciprocal rank of the first relevant text (`mrr@10`) and the
     normalized discounted cumulative gain (`ndcg@10`; Järvelin & Kekäläinen 2002, section 2.2, with
     the label as the gain). Queries without a relevant text are left out. Of texts with equal scores
-    the less relevant one counts as ranked higher: who tells nothing apart earns nothing.
+    the less relevant one is ranked higher, so that constant scores earn nothing.
 
     Raises:
         EncodaxError: no query has a relevant text.
@@ -105,7 +105,7 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
         scores.append(answer.score)
         labels.append(example.target)
     asked, gained = np.asarray(queries), np.asarray(labels)  # (texts,)
-    order = np.lexsort((gained, -np.asarray(scores), asked))  # a query after another, best first
+    order = np.lexsort((gained, -np.asarray(scores), asked))  # by query, best first
     _, begins = np.unique(asked[order], return_index=True)
     of_queries = np.split(gained[order], begins[1:])  # each (texts,)
     measured = [_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT]
@@ -115,7 +115,7 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
 
 
 def check_relevant(examples: Iterable[Example]) -> None:
-    """Refuse data by which no order is better than another.
+    """Refuse data by which no order of texts is better than another.
 
     Raises:
         EncodaxError: no query has a relevant text.
@@ -136,7 +136,7 @@ def _nothing_relevant(queries: int) -> EncodaxError:
 
 
 def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:
-    """Average precision, reciprocal rank and gain of texts in the order of their ranks."""
+    """Return average precision, reciprocal rank and gain of texts in the order of their ranks."""
     places = np.flatnonzero(gains >= RELEVANT) + 1  # (relevant,), ranks from 1
     precision = np.arange(1, len(places) + 1) / places  # (relevant,)
     first = 1 / places[0] if places[0] <= DEPTH else 0.0
@@ -145,6 +145,6 @@ def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:
 
 
 def _discounted(gains: Float[np.ndarray, " texts"]) -> float:
-    """Sum of gain / log2(rank + 1) over the first texts."""
+    """Return the sum of gain / log2(rank + 1) over the first texts."""
     best = gains[:DEPTH]
     return float(np.sum(best / np.log2(np.arange(2, len(best) + 2))))

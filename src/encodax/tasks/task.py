@@ -1,4 +1,4 @@
-"""What a task is: from records to targets, from logits to a loss and to answers."""
+"""Tasks: from records to targets, from logits to a loss and to answers."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from encodax.types.batches import AnyArray, AnyBatch, ModelOutput
 logger = logging.getLogger(__name__)
 
 SOME_NAMES = 50
-"""Labels that an error or a note lists, as they are to be mended."""
+"""Maximum number of labels to mend that an error or a log message lists."""
 SOME_KNOWN = 20
-"""Labels of a model that an error lists."""
+"""Maximum number of a model's labels that an error lists."""
 LONGEST_SHOWN = 80
-"""Characters of a value that an error shows."""
+"""Maximum number of characters of a value that an error shows."""
 
 AnyModel = Model | Seq2SeqModel
-"""What a task trains: an encoder with a head, or an encoder with a decoder."""
+"""Model that a task trains: an encoder with a head, or an encoder with a decoder."""
 Sequence_ = Encoding | EncodedPair
-"""What such a model is run on."""
+"""Input of such a model."""
 
 
 def load_any(
     path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
 ) -> AnyModel:
-    """Read a model of either kind, all of it in one reading of its directory.
+    """Read a model of either kind, reading its directory once.
 
     Raises:
-        EncodaxError: as `Model.load` and `Seq2SeqModel.load`.
+        EncodaxError: as in `Model.load` and `Seq2SeqModel.load`.
     """
     directory = hub.directory_of(path_or_id, revision=revision, token=token)
 
@@ -64,51 +64,52 @@ def load_any(
 
 @dataclass(frozen=True)
 class Example:
-    """A record that a task has understood."""
+    """Record that a task has parsed."""
 
     text: Text
     target: Any
-    """The right answer, in the form that the task's `decode` gives; None where none was asked."""
+    """Right answer, in the form that the task's `decode` returns; None if there is no label."""
     where: str
-    """Where it came from, for errors."""
+    """Source of the record, for error messages."""
     others: tuple[str, ...] = ()
-    """Texts beside it that are read apart: what is similar to it, and what is not (embedding)."""
+    """Further texts that are encoded separately: the positive and the negatives (embedding)."""
     words: tuple[tuple[int, int], ...] = field(default=(), compare=False)
-    """Where its words stand in the text, of a record that has words (token classification)."""
+    """Character offsets of the words in the text, if the record has words (token
+    classification)."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Its text, or both of a pair."""
+        """The text, or both texts of a pair, as a tuple."""
         return (self.text,) if isinstance(self.text, str) else self.text
 
     def characters(self) -> int:
-        """How long its texts are."""
+        """Return the number of characters of all texts."""
         return sum(map(len, (*self.parts, *self.others)))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Targets:
-    """What a loss wants, and how much each counts in it: one a slot or one a token.
+    """Targets of a loss and their weights, one for each slot or token.
 
-    Of one sequence the places are () or (tokens,); in a batch (B, N) or (B, T).
+    For one sequence the places are () or (tokens,); in a batch (B, N) or (B, T).
     """
 
     values: Int[AnyArray, "*places"] | Float[AnyArray, "*places"]
-    """Indices of classes, or quantities; where several are wanted of a place, on an axis more."""
+    """Class indices, or quantities; several for one place are on an additional axis."""
     weights: Float[AnyArray, "*places"]
     example_numbers: Int[AnyArray, "B N"] | None = None
-    """In batches of a `COMPARES_EXAMPLES` task: the number, from 1, of the example that a slot's
-    sequence is of; 0 for an empty slot."""
+    """Number, from 1, of the example of each slot; 0 for an empty slot. Only in batches of a
+    `COMPARES_EXAMPLES` task."""
     text_numbers: Int[AnyArray, "B N"] | None = None
-    """The same: which of its example's sequences it is, from 0."""
+    """Index, from 0, of each slot's sequence among those of its example. Only in such batches."""
     texts: Int[AnyArray, "B N"] | None = None
-    """The same: a number that equal sequences share. None where no two are known to be equal."""
+    """Number that equal sequences share, in such batches; None if no two are known to be equal."""
     tokens: Int[AnyArray, "B M"] | None = None
-    """Row indices of the tokens that alone are scored, where these are few: then values and weights
-    are (B, M). None for all."""
+    """Row indices of the only tokens that are scored, if these are few: values and weights are then
+    (B, M). None for all tokens."""
     teacher: ModelOutput | None = None
-    """What another model says of the same batch, in distillation."""
+    """Teacher's output for the same batch, in distillation."""
 
 
 SimilarityLoss = Literal["ranking", "cosent", "cosine"]
@@ -116,32 +117,34 @@ SimilarityLoss = Literal["ranking", "cosent", "cosine"]
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What a loss can be told; each task takes the few that its `OPTIONS` name."""
+    """Options of losses; each task accepts those that its `OPTIONS` name."""
 
     label_smoothing: float = 0.0
-    """Share of the probability that is spread over all classes (of texts, of tokens)."""
+    """Share of the probability that is spread over all classes (classification of texts or
+    tokens)."""
     class_weights: str | Mapping[str, int | float] | Sequence[int | float] | None = None
-    """How much each label counts (classification, multi-label): `balanced`, which is n / (C n_c) as
-    in scikit-learn; a number for each label, 1 for others; or a list in the order of the labels."""
+    """Weight of each label (classification, multi-label): `balanced`, which is n / (C n_c) as in
+    scikit-learn; a number for some labels, 1 for the others; or a list in the order of the
+    labels."""
     tag_scheme: SchemeName | None = None
-    """How tags say where a span ends (token-classification); None for what they say together."""
+    """Tag scheme (token-classification); None to infer it from all tags."""
     mask_rate: float = 0.15
-    """Share of tokens that are hidden (masked-lm): 0.15 in BERT, 0.3 in later work (Wettig et al.
+    """Share of tokens that are masked (masked-lm): 0.15 in BERT, 0.3 in later work (Wettig et al.
     2023, arXiv:2202.08005)."""
     whole_words: bool = False
-    """Hide all tokens of a word or none (masked-lm)."""
+    """Mask all tokens of a word or none (masked-lm)."""
     similarity_loss: SimilarityLoss | None = None
-    """How vectors are compared (embedding); None for `cosent` where pairs are scored, else
-    `ranking`."""
+    """Loss on vectors (embedding); None for `cosent` with scored pairs, else `ranking`."""
     similarity_scale: float = 20.0
     """Factor of the cosines, the inverse of a temperature (embedding)."""
     widths: tuple[int, ...] = ()
-    """Leading features that are to be vectors of their own, beside the whole (embedding;
+    """Widths to which vectors may be truncated, trained in addition to the full width (embedding;
     Matryoshka, Kusupati et al. 2022, arXiv:2205.13147)."""
     temperature: float = 2.0
-    """Softens both models' probabilities (distillation; Hinton et al. 2015, arXiv:1503.02531)."""
+    """Temperature of both models' probabilities (distillation; Hinton et al. 2015,
+    arXiv:1503.02531)."""
     hidden_weight: float = 1.0
-    """How much the states of layers count beside the answers (distillation)."""
+    """Weight of the loss on hidden states, relative to that on outputs (distillation)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -160,46 +163,51 @@ class LossOptions:
 
 
 SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
-"""Metrics of which the smaller value is the better one."""
+"""Metrics for which a smaller value is better."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """One file of this folder."""
+    """Task: the names that every file of this folder defines."""
 
     NAME: str
-    """As users write it."""
+    """Name of the task for users."""
     PROBLEM: Problem
-    """What the scores of a `sequence` head mean."""
+    """Problem type of a `sequence` head."""
     FIELDS: tuple[str, str]
-    """What a record calls the text, and the second of a pair."""
+    """Names of the field with the text, and of that with the second text of a pair."""
     METRIC: str
-    """The metric that says which model is best, unless another is chosen."""
+    """Default metric for choosing the best model."""
     METRICS: tuple[str, ...]
-    """All that an evaluation gives, beside the loss."""
+    """Names of all metrics of an evaluation, besides the loss."""
     OPTIONS: frozenset[str]
-    """Fields of `LossOptions` that the loss takes."""
+    """Fields of `LossOptions` that the loss uses."""
     COMPARES_EXAMPLES: bool
-    """Whether the loss compares examples with each other, so that it wants the outputs of a whole
+    """Whether the loss compares examples with each other, so that it needs the outputs of a whole
     batch at once, and all sequences of an example in one batch."""
     RECORDED_STAGES: frozenset[str]
-    """Stages of the encoder that the loss looks at, as `Encoder` says."""
+    """Stages of the encoder that the loss needs, as named in `Encoder`."""
 
     @property
     def HEAD(self) -> HeadKind | None:
-        """Kind of head; the level of the targets follows: a slot (sequence, embedding) or a token.
+        """Kind of head.
 
-        None for sequence-to-sequence models, which score each token of a target.
+        There is one target for each slot (sequence, embedding) or for each token. None for
+        sequence-to-sequence models, which score each token of a target.
         """
 
     def parse(self, record: Record, *, labelled: bool) -> Example:
-        """Understand a record; EncodaxError where it is not one of this task."""
+        """Parse a record.
+
+        Raises:
+            EncodaxError: the record is not one of this task.
+        """
 
     def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """The classes that these examples teach, in order."""
+        """Return the classes of these examples, in order."""
 
     def targets(self, example: Example, encoding: Any, labels: tuple[str, ...]) -> Targets:
-        """Values and weights of one token sequence: of shape (), or (tokens,)."""
+        """Return values and weights for one token sequence: of shape (), or (tokens,)."""
 
     def corrupt(
         self,
@@ -209,56 +217,56 @@ class Task(Protocol):
         objective: LossOptions,
         random: np.random.Generator,
     ) -> tuple[Any, Targets]:
-        """What is changed at random, on the host, each time that a batch is seen (masks)."""
+        """Change a batch at random, on the host, each time that it is seen (masking)."""
 
     def encode(
         self, model: Any, examples: Sequence[Example], *, truncate: bool
     ) -> tuple[list[list[Any]], int]:
-        """The token sequences that answer each example, and how many examples were cut."""
+        """Return the token sequences of each example, and the number of truncated examples."""
 
     def loss(
         self, output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The loss as (weighted sum, weight).
+        """Compute the loss as (weighted sum, weight).
 
-        Of a `COMPARES_EXAMPLES` task, the leaves of all three have an axis of micro-batches before
-        theirs.
+        For a `COMPARES_EXAMPLES` task, the leaves of the first three arguments have an additional
+        first axis, of micro-batches.
         """
 
     def merge(self, example: Example, answers: Sequence[Any]) -> Any:
-        """One answer of those of an example's token sequences."""
+        """Merge the answers of an example's token sequences into one."""
 
     def decode(
         self, scores: Float[np.ndarray, "*places C"], encoding: Any, labels: tuple[str, ...]
     ) -> Any:
-        """What the head says of one token sequence, (C,) or (tokens, C), to its answer."""
+        """Decode the head's output for one token sequence, (C,) or (tokens, C), to an answer."""
 
     def metrics(self, answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-        """How right the answers are; gone through once, side by side, so that none is held."""
+        """Compute the metrics; both arguments are iterated once, in parallel, so none is kept."""
 
     def to_json(self, answer: Any) -> dict[str, Any]:
-        """An answer as the fields of a JSON object."""
+        """Return an answer as the fields of a JSON object."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are made of scores: its fields are a task's options, and most tasks have none."""
+    """Decoding of scores to answers, with its options as fields; most tasks have none."""
 
     def check(self, model: Model) -> None:
-        """Refuse what cannot be had of this model.
+        """Refuse options that this model cannot fulfil.
 
         Raises:
-            EncodaxError: names the option, and the limit.
+            EncodaxError: there is such an option; the error names it, and the limit.
         """
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
-        """The task as these records, and a model of these labels, are measured by it."""
+        """Return the task for evaluating a model with these labels on these records."""
         return task
 
     def encode(
         self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
     ) -> tuple[list[list[Any]], int]:
-        """The token sequences that answer each example, and how many examples were cut."""
+        """Return the token sequences of each example, and the number of truncated examples."""
         return task.encode(model, examples, truncate=truncate)
 
     def answer(
@@ -269,23 +277,23 @@ class Decoding:
         scores: Sequence[Float[np.ndarray, "... C"]],
         labels: tuple[str, ...],
     ) -> Any:
-        """The answer to an example, of the scores of all its token sequences."""
+        """Return the answer to an example, from the scores of all its token sequences."""
         pairs = zip(scores, sequences, strict=True)
         return task.merge(example, [task.decode(own, encoding, labels) for own, encoding in pairs])
 
 
 def apply_options(task: Task, targets: Targets) -> dict[str, Any]:
-    """What a task's loss looks at in an output, as `apply` of its model is told it."""
+    """Return the arguments of the model's `apply` that request what the loss needs."""
     if task.HEAD is None:
         return {"record": task.RECORDED_STAGES}
     return {"record": task.RECORDED_STAGES, "tokens": targets.tokens, "head_only": True}
 
 
 def check_objective(task: Task, objective: LossOptions) -> None:
-    """Refuse what a task's loss cannot be told.
+    """Refuse options that the task's loss does not have.
 
     Raises:
-        EncodaxError: names the option, and the ones that the task takes.
+        EncodaxError: there is such an option; the error names it, and those of the task.
     """
     for option in fields(LossOptions):
         is_given = getattr(objective, option.name) != option.default
@@ -297,25 +305,25 @@ def check_objective(task: Task, objective: LossOptions) -> None:
 def side_by_side(
     pairs: Iterable[tuple[Any, Example]],
 ) -> tuple[Iterator[Any], Iterator[Example]]:
-    """Answers and examples, each apart, as `metrics` takes them: of a stream of pairs."""
+    """Split a stream of pairs into answers and examples, as `metrics` takes them."""
     first, second = itertools.tee(pairs)
     return (answer for answer, _ in first), (example for _, example in second)
 
 
 def number_of_text(text: str) -> int:
-    """A whole number of 64 bits that stands for a text where texts are told apart, not kept."""
+    """Return a 64-bit hash of a text, to compare texts without keeping them."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
 def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:
-    """Texts as examples, called by their numbers in errors."""
+    """Return texts as examples, which are named by their index in errors."""
     return (Example(text, None, f"text {index}") for index, text in enumerate(texts))
 
 
 def encode_whole(
     model: Model, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[Encoding]], int]:
-    """Every example as one token sequence, refused or cut where it is too long."""
+    """Encode every example as one token sequence; one that is too long is refused or truncated."""
     encodings, cut = model.encode(
         [example.text for example in examples],
         truncate=truncate,
@@ -325,7 +333,7 @@ def encode_whole(
 
 
 def single_answer(example: Example, answers: Sequence[Any]) -> Any:
-    """The answer of an example that is one token sequence."""
+    """Return the answer of an example with one token sequence."""
     (answer,) = answers
     return answer
 
@@ -337,14 +345,14 @@ def no_corruption(
     objective: LossOptions,
     random: np.random.Generator,
 ) -> tuple[Any, Targets]:
-    """The `corrupt` of a task that changes nothing."""
+    """Return the batch unchanged: `corrupt` of tasks without random corruption."""
     return batch, targets
 
 
 def classes_loss(
     output: ModelOutput, targets: Targets, batch: AnyBatch, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy of the head's scores."""
+    """Compute the cross entropy of the head's scores."""
     assert output.logits is not None
     return cross_entropy(
         output.logits, targets, objective.label_smoothing, weights_of(objective.class_weights)
@@ -352,7 +360,7 @@ def classes_loss(
 
 
 def weights_of(weights: Any) -> Float[np.ndarray, " C"] | None:
-    """The weight of each class, as `class_weights.objective_for` has found them."""
+    """Return the weight of each class, as computed by `class_weights.objective_for`."""
     return None if weights is None else np.asarray([*weights.values()], np.float32)
 
 
@@ -362,17 +370,18 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: Float[np.ndarray, " C"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
+    """Compute cross entropy as (weighted sum, weight): sum both over all batches, then divide.
 
     log sum_c exp(z_c) - (1 - e) z_right - (e / C) sum_c z_c
 
     With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
-    al. 2016, arXiv:1512.00567, section 7). With class weights a place counts as its right class.
+    al. 2016, arXiv:1512.00567, section 7). With class weights a place has the weight of its right
+    class.
     """
     scores = logits.astype(jnp.float32)
     total = jax.nn.logsumexp(scores, axis=-1)  # (*places)
     right = jnp.take_along_axis(scores, jnp.asarray(targets.values)[..., None], axis=-1)[..., 0]
-    if label_smoothing:  # over all classes without an array of what is wanted of each
+    if label_smoothing:  # for all classes without an array of smoothed targets
         right = (1 - label_smoothing) * right + label_smoothing * jnp.mean(scores, axis=-1)
     weights = jnp.asarray(targets.weights)  # (*places)
     if class_weights is not None:
@@ -381,10 +390,10 @@ def cross_entropy(
 
 
 def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> Text:
-    """The text, or pair of texts, of a record, in the fields of these names.
+    """Return the text, or pair of texts, of a record, from the fields with these names.
 
     Raises:
-        EncodaxError: there is none, or it is not a string, or one of no text.
+        EncodaxError: there is no text, or it is not a string, or is empty.
     """
     first, second = names
     text = string_of(record, first)
@@ -392,10 +401,10 @@ def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> T
 
 
 def string_of(record: Record, name: str) -> str:
-    """The text of a record in the field of this name.
+    """Return the text in the field `name` of a record.
 
     Raises:
-        EncodaxError: there is none, or it is not a string, or one of no text.
+        EncodaxError: there is no text, or it is not a string, or is empty.
     """
     if name not in record.fields:
         raise EncodaxError(f"{record.where}: no field {name!r}{instead_of(record, name)}")
@@ -412,7 +421,7 @@ def string_of(record: Record, name: str) -> str:
 
 
 def instead_of(record: Record, name: str) -> str:
-    """What a record has instead of what a field of it should be, for the end of an error."""
+    """Return the end of an error about a missing field or a wrong value: what the record has."""
     if name in record.fields:
         return f", not {_shortened(repr(record.fields[name]))}"
     known = ", ".join(map(str, record.fields)) or "nothing"
@@ -424,12 +433,12 @@ def _shortened(text: str) -> str:
 
 
 def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The classes among (label, where) pairs, numbers in numeric order, else by name.
+    """Return the classes in (label, where) pairs, in numeric order or by name.
 
-    Those that are seen once are told: little can be learned of them.
+    Labels that occur once are logged: little can be learned about them.
 
     Raises:
-        EncodaxError: there is none.
+        EncodaxError: there are no labels.
     """
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
@@ -456,12 +465,12 @@ class UnknownLabels(EncodaxError):
 
     @classmethod
     def of(cls, where: str, counts: Mapping[str, int], known: Sequence[str]) -> UnknownLabels:
-        """The error that names them, each with the number of its records where that is above 1.
+        """Create the error that lists the labels, with their numbers of records if above 1.
 
         Args:
-            where: the first of them stands.
-            counts: the records of each.
-            known: the labels of the model.
+            where: source of the first label.
+            counts: number of records of each label.
+            known: labels of the model.
         """
         named = [
             repr(label) + (f" ({count:,} records)" if count > 1 else "")
@@ -475,16 +484,16 @@ class UnknownLabels(EncodaxError):
 
 
 def _first_of(names: Sequence[str]) -> str:
-    """Names for an error: the first of many."""
+    """Return names for an error; only the first ones if there are many."""
     left = len(names) - SOME_NAMES
     return ", ".join(names[:SOME_NAMES]) + (f", ... ({left:,} more)" if left > 0 else "")
 
 
 def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> None:
-    """Refuse labels that a model does not know, all that a record has at once.
+    """Refuse labels that a model does not know, all those of a record at once.
 
     Raises:
-        UnknownLabels: names them.
+        UnknownLabels: there are such labels; the error names them.
     """
     unknown = {label: 1 for label in wanted if place_of(label, labels) is None}
     if unknown:
@@ -492,10 +501,10 @@ def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> N
 
 
 def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
-    """The class of a label.
+    """Return the class of a label.
 
     Raises:
-        UnknownLabels: the model does not know it.
+        UnknownLabels: the model does not know the label.
     """
     place = place_of(label, labels)
     if place is None:

@@ -1,10 +1,10 @@
-"""Token classification: labelled spans of a text (names, dates), or a label of each word.
+"""Token classification: labelled spans of a text (names, dates), or a label for each word.
 
-Inside, every span becomes tags over tokens, by default `B-label` for its first token, `I-label` for
-the others, `O` for what no span holds (Ramshaw & Marcus 1995, section 4.2, in the form IOB2); a
-model whose labels are of another scheme keeps it. So the same path serves character spans and
-tagged words, and answers are spans of the source text. Labels without a scheme and without `O` are
-of words (parts of speech): a word has that of its first token, and each is a span.
+Internally, every span becomes tags of tokens, by default `B-label` for its first token, `I-label`
+for the others, and `O` for tokens outside spans (Ramshaw & Marcus 1995, section 4.2, in the form
+IOB2); a model keeps the scheme of its labels. So character spans and tagged words are treated
+alike, and answers are spans of the source text. Labels without a scheme and without `O` are labels
+of words (parts of speech): each word is a span with the label of its first token.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ COMPARES_EXAMPLES = False
 RECORDED_STAGES: frozenset[str] = frozenset()
 
 TOGETHER = 1024
-"""Texts whose spans are compared in one call."""
+"""Number of texts whose spans are compared in one call."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "average": lambda scores: scores.mean(axis=0),
     "max": lambda scores: scores[scores.max(axis=-1).argmax()],
 }
-"""(tokens, C) probabilities of a word -> (C,)."""
+"""Aggregation -> function from the (tokens, C) probabilities of a word to (C,)."""
 
 encode = encode_whole
 loss = classes_loss
@@ -78,18 +78,18 @@ corrupt = no_corruption
 
 
 def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) -> Example:
-    """`{"text": ..., "spans": [{"start", "end", "label"}]}` or `{"tokens": [...], "tags": [...]}`.
+    """Parse `{"text", "spans": [{"start", "end", "label"}]}` or `{"tokens": [...], "tags": [...]}`.
 
-    Words are joined by a space into the text that spans refer to. Spaces at the ends of a span are
-    left out of it.
+    Words are joined by spaces into the text that spans refer to. Spaces at the ends of a span are
+    stripped.
 
     Args:
-        record: the record; a table may hold its lists as text.
-        labelled: whether spans or tags are wanted.
-        scheme: of the tags; by default what the record's own tags say (see `tag_schemes`).
+        record: the record; in a table, its lists may be strings.
+        labelled: whether spans or tags are required.
+        scheme: scheme of the tags; by default inferred from the record (see `tag_schemes`).
 
     Raises:
-        EncodaxError: a field is missing or of another kind, or spans overlap or leave the text.
+        EncodaxError: a field is missing or has a wrong type, or spans overlap or exceed the text.
     """
     where, fields = record.where, record.fields
     if "tokens" in fields:
@@ -118,12 +118,12 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
 
 
 def tags_of(record: Record) -> Any:
-    """The tags of a record of words; None of one that has none."""
+    """Return the tags of a record of words; None if it has none."""
     return list_of(record, "tags", wants='["O", "B-name"]')
 
 
 def labels(examples: Sequence[Example], scheme: TagScheme = IOB) -> tuple[str, ...]:
-    """The tags of each label, after `O` where the scheme has one.
+    """Return the tags of each label, after `O` if the scheme has it.
 
     Raises:
         EncodaxError: no example has a span.
@@ -139,11 +139,11 @@ def targets(
     labels: tuple[str, ...],
     scheme_name: SchemeName | None = None,
 ) -> Targets:
-    """The class of every token; special tokens do not count.
+    """Return the class of every token; special tokens have weight 0.
 
-    A token that a span covers in part belongs to it. Spans of no token are left out: those that
-    `seen` tells of, and where a text was cut those beyond the cut. Of labels of words, the first
-    token of each word alone counts; without an `O`, so do only tokens of spans.
+    A token that a span covers in part belongs to it. Spans without a token are left out: those that
+    `seen` reports, and those in a truncated part of the text. For labels of words, only the first
+    token of each word counts; in a scheme without `O`, only tokens of spans count.
 
     Raises:
         EncodaxError: the model does not know a label.
@@ -166,9 +166,9 @@ def targets(
 
 
 def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
-    """The example without the spans that no token shows, such as a zero width space; and these.
+    """Return the example without spans that have no token, such as a zero-width space; and these.
 
-    What is beyond the cut of a text that was cut is none of them.
+    Spans in a truncated part of the text are kept.
     """
     last = max(int(encoding.offsets.max()) for encoding in encodings)
     shown: list[Span] = []
@@ -192,31 +192,30 @@ def decode(
     scheme_name: SchemeName | None = None,
     words: Sequence[tuple[int, int]] = (),
 ) -> tuple[Span, ...]:
-    """Spans from the probabilities of every token's tags.
+    """Return spans from the tag probabilities of every token.
 
-    A span begins at a `B-` tag (or one that is alone), after one that ends, or where another label
-    (or none) comes before; its score is the mean probability of the tags of its parts. Tags without
-    a letter are read as `I-`. Parts of no character make no span.
+    A span begins at a `B-` tag (or a single-token tag), after a tag that ends a span, or where the
+    label changes; its score is the mean probability of the tags of its parts. Tags without a letter
+    are read as `I-`. Parts without characters make no span.
 
     Args:
-        scores: probabilities of each token.
+        scores: tag probabilities of each token.
         encoding: the tokens.
         labels: the tags.
-        aggregation: what has one tag. `none`: a token, and each is a span of its own; `simple`: a
-            token. Or a word: `first` has the tag of its first token, `max` that of its surest,
-            `average` the most probable one in the mean of its tokens. By default `simple`; of
-            labels of words, each word with the label of its first token, none joined.
-        text: what was encoded, which tells words.
-        scheme_name: the scheme of the labels; by default, what they say themselves.
-        words: where the words stand that labels of words are wanted of; by default, those of the
-            tokenizer.
+        aggregation: unit that is tagged. `none`: a token, and each is a span; `simple`: a token.
+            Or a word: `first` has the tag of its first token, `max` that of its most confident
+            token, `average` the most probable tag in the mean over its tokens. By default `simple`;
+            for labels of words, each word with the label of its first token, without joining.
+        text: the encoded text, which is needed to find words.
+        scheme_name: scheme of the labels; by default inferred from them.
+        words: offsets of the words that get labels of words; by default, those of the tokenizer.
     """
     scheme = tag_schemes.of_labels(labels, scheme_name)
     of_words = aggregation is None and scheme.name == "none"
     each_alone = of_words or aggregation == "none"
     if of_words and len(words):
         return _of_given_words(scores, encoding, labels, words)
-    # Without the text no words are known: then each token has its label.
+    # Words are known only with the text; without it, each token has its label.
     by_default: Aggregation = ("first" if text else "none") if of_words else "simple"
     spans: list[list[Tagged]] = []
     previous = ("O", "")
@@ -234,16 +233,16 @@ def decode(
 
 @dataclass(frozen=True)
 class TokenDecoding(Decoding):
-    """How spans are made of the scores of tokens."""
+    """Options for spans from the scores of tokens."""
 
     aggregation: Aggregation | None = None
-    """What has one tag: a token (`none`, `simple`) or a word (`first`, `average`, `max`), as
-    `decode` says. By default `simple`, or each word where labels are of words."""
+    """Unit that is tagged: a token (`none`, `simple`) or a word (`first`, `average`, `max`), as in
+    `decode`. By default `simple`, or each word if labels are labels of words."""
     tag_scheme: SchemeName | None = None
-    """The scheme of the labels; by default, what they say themselves."""
+    """Scheme of the labels; by default inferred from them."""
     stride: int | None = None
-    """A text longer than the model takes is read in windows, each of which shares so many tokens
-    with the one before; None to refuse such a text, or to cut it."""
+    """Number of tokens that consecutive windows of a text longer than the model's limit share; None
+    to refuse or truncate such a text."""
 
     def __post_init__(self) -> None:
         known = get_args(Aggregation)
@@ -254,10 +253,10 @@ class TokenDecoding(Decoding):
             raise EncodaxError(f"stride {self.stride} is below 0")
 
     def check(self, model: Model) -> None:
-        """Refuse a scheme that is none of the labels, and a stride that fills whole windows.
+        """Refuse a scheme that does not fit the labels, and a stride as long as a window.
 
         Raises:
-            EncodaxError: names the option, and the limit.
+            EncodaxError: there is such an option; the error names it, and the limit.
         """
         tag_schemes.of_labels(model.config.labels, self.tag_scheme)
         if self.stride is not None and self.stride >= model.room:
@@ -267,16 +266,17 @@ class TokenDecoding(Decoding):
             )
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
-        """The task by the scheme of the tags of all records, with texts cut as they are here."""
+        """Return the task with the scheme of all records' tags, and windows as in these options."""
         return replace(reading(records, labels, self.tag_scheme), decoding=self)
 
     def encode(
         self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
     ) -> tuple[list[list[Encoding]], int]:
-        """Each text as one token sequence, or as windows; with windows nothing is ever cut.
+        """Encode each text as one token sequence, or as windows, which need no truncation.
 
         Raises:
-            EncodaxError: a text is empty, or a pair; or too long, without `truncate` and windows.
+            EncodaxError: a text is empty, or a pair; or is too long and neither truncated nor
+                split.
         """
         for example in examples:
             if not isinstance(example.text, str):
@@ -299,7 +299,7 @@ class TokenDecoding(Decoding):
         scores: Sequence[Float[np.ndarray, "_ C"]],
         labels: tuple[str, ...],
     ) -> tuple[Span, ...]:
-        """The spans of a text: those that stand in two windows are whole."""
+        """Return the spans of a text; spans that cross windows are complete."""
         encoding, own = joined(sequences, scores, self.stride or 0)
         return decode(
             own,
@@ -318,7 +318,7 @@ class TokenDecoding(Decoding):
         scores: Sequence[Float[np.ndarray, "_ C"]],
         labels: tuple[str, ...],
     ) -> tuple[Span, ...]:
-        """Every word of a text with its label, `O` too."""
+        """Return every word of a text with its label, `O` included."""
         by_words = self.aggregation if self.aggregation in ("average", "max") else "first"
         scheme = tag_schemes.of_labels(labels, self.tag_scheme)
         encoding, own = joined(sequences, scores, self.stride or 0)
@@ -331,10 +331,10 @@ class TokenDecoding(Decoding):
 def joined(
     windows: Sequence[Encoding], scores: Sequence[Float[np.ndarray, "_ C"]], overlap: int
 ) -> tuple[Encoding, Float[np.ndarray, "tokens C"]]:
-    """The windows of a text, as `Encoding.pieces` makes them, as one sequence with its scores.
+    """Join the windows of a text from `Encoding.pieces` to one sequence with its scores.
 
-    Each overlap is cut in its middle, so that a token has the scores of the window in which it has
-    most context.
+    Each overlap is split in its middle, so that a token has the scores of the window in which it
+    has most context.
     """
     if len(windows) == 1:
         return windows[0], scores[0]
@@ -345,9 +345,9 @@ def joined(
 
 
 def _own_tokens(windows: Sequence[Encoding], overlap: int) -> list[Int[np.ndarray, " kept"]]:
-    """Which tokens are kept of each window: those of the text each once, special ones at its ends.
+    """Return the tokens kept of each window: each text token once, special tokens at the ends.
 
-    Of an overlap of n tokens the first n // 2 are of the window before.
+    Of an overlap of n tokens the first n // 2 are taken from the earlier window.
     """
     before, last = overlap // 2, len(windows) - 1
     found = []
@@ -365,7 +365,7 @@ def _of_given_words(
     labels: tuple[str, ...],
     words: Sequence[tuple[int, int]],
 ) -> tuple[Span, ...]:
-    """Each word that has a token, with the label of its first."""
+    """Return each word that has a token, with the label of its first token."""
     found = []
     for start, end in words:
         for token in tokens_in(Span(start, end, ""), encoding)[:1].tolist():
@@ -382,13 +382,13 @@ def _span_of(parts: Sequence[Tagged], label: str) -> Span:
 
 @dataclass(frozen=True)
 class Tagged:
-    """A token or a word, and its tag."""
+    """Token or word with its tag."""
 
     start: int
     end: int
     tag: str
     score: float
-    """The tag's probability."""
+    """Probability of the tag."""
 
 
 def tagged(
@@ -398,7 +398,7 @@ def tagged(
     aggregation: Aggregation,
     text: str,
 ) -> list[Tagged]:
-    """Every token, or every word, with its most probable tag, `O` too; arguments as `decode`."""
+    """Return every token or word with its most probable tag, even `O`; arguments as in `decode`."""
     if aggregation in ("none", "simple"):
         parts = [[token] for token in np.flatnonzero(~encoding.is_special).tolist()]
     else:
@@ -417,9 +417,9 @@ def tagged(
 
 
 def tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
-    """Indices of the tokens that share a character with the span, or are of none inside of it.
+    """Return the indices of tokens that share a character with the span, or are blank inside it.
 
-    A space before a word is one of these where it is a token: it belongs to the word.
+    A space before a word that is a token is one of these: it belongs to the word.
     """
     starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
     shares = (starts < span.end) & (ends > span.start)
@@ -428,7 +428,7 @@ def tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
 
 
 def words_of(text: str, encoding: Encoding) -> list[list[int]]:
-    """Tokens by words, as `Encoding.words` tells them, but for spaces that stand alone."""
+    """Return tokens grouped by `Encoding.words`, without words of spaces only."""
     words: dict[int, list[int]] = {}
     for token, word in enumerate(encoding.words(text).tolist()):
         if word:
@@ -438,7 +438,7 @@ def words_of(text: str, encoding: Encoding) -> list[list[int]]:
 
 
 def metrics(answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]) -> dict[str, float]:
-    """Precision, recall and F1 over spans: right where start, end and label are."""
+    """Return precision, recall and F1 over spans, which match if start, end and label are equal."""
     correct = given = wanted = 0
     pairs = zip(answers, examples, strict=True)
     while some := list(itertools.islice(pairs, TOGETHER)):
@@ -453,8 +453,8 @@ def metrics(answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]) ->
 
 
 def _strict(right: list[list[dict[str, Any]]], found: list[list[dict[str, Any]]]) -> Any:
-    """What nervaluate counts of a few texts."""
-    from nervaluate import Evaluator  # with the training extra
+    """Return the counts of nervaluate for a few texts."""
+    from nervaluate import Evaluator  # from the training extra
 
     names = sorted({span["label"] for spans in right + found for span in spans})
     return Evaluator(right, found, tags=names, loader="dict").evaluate()["overall"]["strict"]
@@ -463,7 +463,7 @@ def _strict(right: list[list[dict[str, Any]]], found: list[list[dict[str, Any]]]
 def word_metrics(
     answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
 ) -> dict[str, float]:
-    """Accuracy over words, and F1 averaged over the labels (macro)."""
+    """Return accuracy over words, and F1 averaged over the labels (macro)."""
     counts: Counter[tuple[str, str]] = Counter()
     for answer, example in zip(answers, examples, strict=True):
         found = labels_of_words(answer, example)
@@ -475,7 +475,7 @@ def word_metrics(
 
 
 def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
-    """What an answer says of each word that has a label; empty where it says nothing."""
+    """Return the predicted label of each labelled word; an empty string if there is none."""
     places = [word.start for word in example.target]
     at = np.searchsorted([span.start for span in answer], places, side="right") - 1
     held = (answer[i] if i >= 0 else None for i in at.tolist())
@@ -487,22 +487,22 @@ def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
 
 @dataclass(eq=False)
 class Reading:
-    """This task, for data whose tags are all of one scheme."""
+    """Token classification for data whose tags all have one scheme."""
 
     scheme: TagScheme
-    """Of the tags."""
+    """Scheme of the tags."""
     head_scheme: TagScheme
-    """What a new head's labels are written in: the same, unless spans stand beside tags."""
+    """Scheme of a new head's labels: the same, except if the data has both spans and tags."""
     scheme_name: SchemeName | None
-    """The one that was asked for, which the labels of a model are of too."""
+    """Scheme that was asked for, which also applies to the labels of a model."""
     decoding: TokenDecoding | None = None
-    """How answers are made, where a model is measured; None where one learns."""
+    """Options of the answers in evaluation; None in training."""
 
     NAME: str = NAME
     HEAD: HeadKind = HEAD
     FIELDS: tuple[str, str] = FIELDS
     METRIC: str = METRIC
-    """F1 of spans; of labels of words their accuracy."""
+    """Default metric: F1 of spans, or accuracy of words."""
     METRICS: tuple[str, ...] = METRICS
     PROBLEM: Problem = PROBLEM
     OPTIONS: frozenset[str] = OPTIONS
@@ -519,31 +519,31 @@ class Reading:
 
     @property
     def is_of_words(self) -> bool:
-        """Whether it is words that have labels, each one."""
+        """Whether each word has a label, without spans."""
         return self.scheme.name == "none"
 
     def encode(
         self, model: Any, examples: Sequence[Example], *, truncate: bool
     ) -> tuple[list[list[Encoding]], int]:
-        """As the module's, or in windows where a model is measured so."""
+        """Encode as the module's `encode`, or in windows if `decoding` has them."""
         if self.decoding is None:
             return encode(model, examples, truncate=truncate)
         return self.decoding.encode(self, model, examples, truncate=truncate)
 
     def parse(self, record: Record, *, labelled: bool) -> Example:
-        """As the module's, by this scheme."""
+        """Parse a record as the module's `parse`, with this scheme."""
         return parse(record, labelled=labelled, scheme=self.scheme)
 
     def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """As the module's, in the scheme of the data."""
+        """Return the labels as the module's `labels`, in the scheme for a new head."""
         return labels(examples, self.head_scheme)
 
     def kept_labels(self, labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-        """A model's own labels where they can tell all that these do, else these.
+        """Return a model's labels if they can express these labels, else these.
 
         Args:
-            labels: as `labels` gives them.
-            known: those of the model that is trained on.
+            labels: result of `labels`.
+            known: labels of the model to be trained.
         """
         if not known:
             return labels
@@ -551,13 +551,13 @@ class Reading:
         if (scheme.name == "none") != self.is_of_words:
             return labels
         if scheme.name == "io" != self.head_scheme.name:
-            return labels  # they cannot tell spans apart that touch
+            return labels  # `io` cannot separate adjacent spans
         names = {self.head_scheme.place(label)[1] for label in labels} - {""}
         wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
         return known if wanted <= set(known) else labels
 
     def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-        """As the module's, in the scheme of the labels."""
+        """Return the targets as the module's `targets`, in the scheme of the labels."""
         return targets(example, encoding, labels, self.scheme_name)
 
     def decode(
@@ -568,17 +568,17 @@ class Reading:
         aggregation: Aggregation | None = None,
         text: str = "",
     ) -> tuple[Span, ...]:
-        """As the module's, in the scheme of the labels."""
+        """Return spans as the module's `decode`, in the scheme of the labels."""
         return decode(scores, encoding, labels, aggregation, text, self.scheme_name)
 
     def metrics(
         self, answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
     ) -> dict[str, float]:
-        """Of words (`word_metrics`) or of spans (`metrics`)."""
+        """Return the metrics of words (`word_metrics`) or of spans (`metrics`)."""
         return (word_metrics if self.is_of_words else metrics)(answers, examples)
 
     def to_json(self, answer: tuple[Span, ...]) -> dict[str, Any]:
-        """As the module's."""
+        """Return the JSON fields of an answer, as the module's `to_json`."""
         return to_json(answer)
 
 
@@ -587,22 +587,22 @@ def reading(
     labels: tuple[str, ...] = (),
     scheme_name: SchemeName | None = None,
 ) -> Reading:
-    """The task for these records: their tags all together tell the scheme, or it is given.
+    """Return the task for these records, with the scheme given or inferred from all tags.
 
     Args:
-        records: all that will be read.
-        labels: those of the model, where there is one.
-        scheme_name: the scheme, whatever the tags say.
+        records: all records that will be read.
+        labels: labels of the model, if there is one.
+        scheme_name: scheme of the tags; None to infer it.
 
     Raises:
-        EncodaxError: the tags are not of the scheme that is given.
+        EncodaxError: a tag does not fit the given scheme.
     """
     found: set[str] = set()
     has_spans = False
     for record in records:
         tags = tags_of(record) if "tokens" in record.fields else []
         has_spans |= "spans" in record.fields
-        found |= set(tags if _is_strings(tags) else ())  # `parse` refuses what are none
+        found |= set(tags if _is_strings(tags) else ())  # `parse` refuses other values
     if not found:
         of_model = tag_schemes.of_labels(labels, scheme_name) if labels else IOB
         scheme = of_model if of_model.name == "none" else IOB
@@ -615,12 +615,12 @@ def reading(
 
 
 def to_json(answer: tuple[Span, ...]) -> dict[str, Any]:
-    """`spans`, each with `start`, `end`, `label`, `score`."""
+    """Return the JSON field `spans`, each with `start`, `end`, `label` and `score`."""
     return {"spans": [asdict(span) for span in answer]}
 
 
 def _without_scores(spans: Sequence[Span]) -> list[dict[str, Any]]:
-    # The library takes `end` for the last character: spans that touch would overlap.
+    # In nervaluate, `end` is inclusive: otherwise adjacent spans would overlap.
     return [{"start": span.start, "end": span.end - 1, "label": span.label} for span in spans]
 
 
@@ -631,7 +631,7 @@ def _is_strings(value: Any) -> bool:
 def _spans_of_words(
     words: Sequence[str], tags: Sequence[str], scheme: TagScheme
 ) -> tuple[Span, ...]:
-    """The spans that tagged words stand for, in the text of the words joined by a space."""
+    """Return the spans of tagged words, in the text of the words joined by spaces."""
     spans: list[Span] = []
     previous = ("O", "")
     for (start, end), tag in zip(_places(words), tags, strict=True):
@@ -653,7 +653,7 @@ def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _without_spaces(span: Span, text: str) -> Span:
-    """The span without spaces at its ends, as answers have none; one of spaces as it is."""
+    """Return the span without spaces at its ends, like answers; one of spaces only unchanged."""
     if not 0 <= span.start < span.end <= len(text) or text[span.start : span.end].isspace():
         return span
     piece = text[span.start : span.end]

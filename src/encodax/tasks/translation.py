@@ -1,8 +1,8 @@
-"""Translation: a target sequence for a source sequence, a token at a time.
+"""Translation: generate a target sequence for a source sequence, one token at a time.
 
-Vaswani et al. 2017, section 5. It is the task of every sequence-to-sequence model, whether its two
-sides are languages or not. What it is trained by is how likely the targets are; what the texts that
-it generates are like, `inference/translator.py` measures.
+Vaswani et al. 2017, section 5. It is the task of every sequence-to-sequence model, whether or not
+the two sides are languages. The loss is the likelihood of the targets; the quality of generated
+texts is measured by `inference/translator.py`.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ COMPARES_EXAMPLES = False
 RECORDED_STAGES: frozenset[str] = frozenset()
 
 COUNTED_TOGETHER = 1024
-"""Texts whose n-grams are held at a time."""
+"""Number of texts whose n-grams are in memory at a time."""
 
 corrupt = no_corruption
 loss = classes_loss
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"source": ..., "target": ...}`.
+    """Parse `{"source": ..., "target": ...}`.
 
     Raises:
-        EncodaxError: one of them is missing, or has no text.
+        EncodaxError: a field is missing, or has no text.
     """
     texts = text_of(record, FIELDS)
     if isinstance(texts, str):
@@ -68,24 +68,24 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def source_of(record: Record) -> Example:
-    """What is to be translated: the `source` of a record, or its `text`.
+    """Return the text to translate: the `source` of a record, or its `text`.
 
     Raises:
-        EncodaxError: there is none.
+        EncodaxError: there is no such text.
     """
     name = "source" if "source" in record.fields else "text"
     return Example(string_of(record, name), None, record.where)
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """None: the classes are the tokens."""
+    """Return no labels: the classes are the tokens."""
     return ()
 
 
 def encode(
     model: Seq2SeqModel, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[EncodedPair]], int]:
-    """Each example as one pair, refused or cut where a side of it is too long."""
+    """Encode each example as one pair; one with too long a side is refused or truncated."""
     pairs, cut = model.encode_pairs(
         [(example.parts[0], example.target) for example in examples],
         truncate=truncate,
@@ -95,14 +95,14 @@ def encode(
 
 
 def targets(example: Example, encoding: EncodedPair, labels: tuple[str, ...]) -> Targets:
-    """The token after each that the decoder is given."""
+    """Return the token after each decoder input."""
     return Targets(encoding.wanted, np.ones(len(encoding.wanted), np.float32))
 
 
 def sums(
     output: ModelOutput, targets: Targets, batch: PairBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
-    """What an evaluation adds up over batches: the loss without smoothing."""
+    """Return the quantities that an evaluation sums over batches: the loss without smoothing."""
     assert output.logits is not None
     total, weight = cross_entropy(output.logits, targets)
     is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, T)
@@ -110,7 +110,7 @@ def sums(
 
 
 def summary(sums: Mapping[str, float]) -> dict[str, float]:
-    """Perplexity, exp of the mean loss of a token, and the share of tokens that are guessed."""
+    """Return perplexity (exp of the mean loss of a token), and the share of right tokens."""
     loss = sums["loss"] / sums["weight"]
     return {
         "perplexity": math.exp(loss) if loss < 700 else math.inf,
@@ -122,41 +122,41 @@ def summary(sums: Mapping[str, float]) -> dict[str, float]:
 def decode(
     scores: Float[np.ndarray, "tokens V"], encoding: EncodedPair, labels: tuple[str, ...]
 ) -> np.ndarray:
-    """The most probable token at each place."""
+    """Return the most probable token at each position."""
     return np.argmax(scores, axis=-1)
 
 
 def merge(example: Example, answers: Sequence[Any]) -> Any:
-    """The answer of the one pair."""
+    """Return the answer of the single pair."""
     (answer,) = answers
     return answer
 
 
 def metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-    """None: it is measured by sums over tokens (`summary`)."""
+    """Return no metrics: sums over tokens are measured (`summary`)."""
     return {}
 
 
 def to_json(answer: Any) -> dict[str, Any]:
-    """`token_ids`."""
+    """Return the JSON field `token_ids`."""
     return {"token_ids": [int(token) for token in answer]}
 
 
 def bleu_and_chrf(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") -> dict[str, Any]:
-    """How near texts are to those of translators, by sacrebleu (Post 2018, arXiv:1804.08771).
+    """Compute BLEU and chrF of generated texts, by sacrebleu (Post 2018, arXiv:1804.08771).
 
-    Its `corpus_score` holds the n-grams of all references, some 20 kB each; both scores are of
-    sums over texts, so here a piece of the texts is counted at a time.
+    sacrebleu's `corpus_score` keeps the n-grams of all references, some 20 kB each; both scores
+    depend only on sums over texts, so the texts are counted in chunks here.
 
     Args:
-        pairs: what was generated, and what was wanted; they are read once.
-        tokenize: how BLEU cuts texts: `13a` (its default), `none` where they are tokenized.
+        pairs: (generated text, reference); they are iterated once.
+        tokenize: tokenizer of BLEU: `13a` (its default), or `none` for tokenized texts.
 
     Returns:
-        BLEU (Papineni et al. 2002) and chrF (Popović 2015), of 100, each with its signature.
+        BLEU (Papineni et al. 2002) and chrF (Popović 2015), out of 100, each with its signature.
 
     Raises:
-        EncodaxError: there is no text; or as `scorers`.
+        EncodaxError: there is no text; or as in `scorers`.
     """
     metrics = scorers(tokenize)
     sums: dict[str, Any] = {}
@@ -166,7 +166,7 @@ def bleu_and_chrf(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") ->
         for name, metric in metrics.items():
             counts = metric._extract_corpus_statistics(hypotheses, [references])  # a row a text
             sums[name] = np.sum(counts, axis=0) + sums.get(name, 0)
-            metric._force = True  # it has warned of texts that look tokenized
+            metric._force = True  # it has already warned about texts that look tokenized
     if not sums:
         raise EncodaxError("the data set is empty: it has no example")
     found: dict[str, Any] = {}
@@ -177,11 +177,10 @@ def bleu_and_chrf(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") ->
 
 
 def scorers(tokenize: str) -> dict[str, Any]:
-    """BLEU and chrF of sacrebleu, by name.
+    """Return BLEU and chrF of sacrebleu, by name.
 
     Raises:
-        EncodaxError: sacrebleu is not installed, or has no such tokenizer, or that one wants what
-            is not there.
+        EncodaxError: sacrebleu is not installed, has no such tokenizer, or lacks its dependency.
     """
     try:
         from sacrebleu import BLEU, CHRF
@@ -190,7 +189,7 @@ def scorers(tokenize: str) -> dict[str, Any]:
     if tokenize not in BLEU.TOKENIZERS:
         known = ", ".join(BLEU.TOKENIZERS)
         raise EncodaxError(f"no tokenizer of BLEU is named {tokenize!r}; known: {known}")
-    try:  # unless it is forced, it warns of texts that look tokenized
+    try:  # unless forced, it warns about texts that look tokenized
         bleu = BLEU(tokenize=tokenize, force=tokenize == "none")
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -1,1 +1,1 @@
-"""The explorer: a page of HTML that shows what a model did with a text."""
+"""Explorer: an HTML page that shows how a model processed a text."""

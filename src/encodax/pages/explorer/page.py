@@ -1,8 +1,9 @@
-"""The explorer: one page of HTML that shows what a model did with a text.
+"""Explorer page: one HTML file that shows how a model processed a text.
 
-The page is one file and fetches nothing: its policy forbids it. Names and texts go in as JSON, and
-the page's script puts them in as text; numbers go in as gzip in base64, attention in thousandths.
-The script is in pieces by what they draw, which are joined here.
+The page fetches nothing: its content security policy forbids it. Names and texts are stored as
+JSON, and the page's script inserts them as text; numbers are stored as gzip in base64, attention in
+thousandths.
+The script is in pieces by what they draw, joined here.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ PIECES = (
 )
 """Files of `js/`: first what all use, then the page from its top; the last one starts."""
 PARTS = 1_000
-"""What a whole is counted in: attention is shown to a tenth of a percent, and kept so."""
+"""Units of a whole: attention is stored and shown to a tenth of a percent."""
 
 
 def render(inspection: Inspection, *, model: str) -> str:
-    """The page as HTML; the same arrays give the same bytes.
+    """Return the page as HTML; equal arrays give equal bytes.
 
     Args:
-        inspection: what to show.
-        model: what the model is called.
+        inspection: content of the page.
+        model: name of the model.
     """
     script, style = _script(), STYLE.read_text(encoding="utf-8").rstrip("\n")
     return from_template(
@@ -78,7 +79,7 @@ def _script() -> str:
 
 
 def _names(inspection: Inspection) -> dict[str, Any]:
-    """All but the numbers of maps and norms, whose shapes are there."""
+    """Return all but the numbers of maps and norms, with the shapes of these."""
     return {
         "tokens": _tokens(inspection.tokens),
         "direction": direction_of("".join(_words(inspection.tokens))),
@@ -110,7 +111,7 @@ def _names(inspection: Inspection) -> dict[str, Any]:
 
 
 def _numbers(inspection: Inspection) -> str:
-    """The arrays in the order of the names: of each attention its cells and what is strongest."""
+    """Return the arrays in the order of the names: of attention, cells and strongest keys."""
     pieces = [piece for maps in inspection.attention for piece in _maps(maps)]
     pieces += [norms.values.astype("<f4").tobytes() for norms in inspection.norms]
     packed = gzip.compress(b"".join(pieces), compresslevel=9, mtime=0)
@@ -118,7 +119,7 @@ def _numbers(inspection: Inspection) -> str:
 
 
 def _maps(maps: AttentionMaps) -> list[bytes]:
-    # Cells of a column, one key seen by all, are alike: they compress better side by side.
+    # Cells of a column (one key, all queries) are similar: adjacent, they compress better.
     pieces = _planes(_thousandths(maps.cells).swapaxes(2, 3))
     if maps.strongest is not None:
         pieces += _planes(maps.strongest.keys)
@@ -127,7 +128,7 @@ def _maps(maps: AttentionMaps) -> list[bytes]:
 
 
 def _planes(numbers: Int[np.ndarray, "..."]) -> list[bytes]:
-    """The low bytes of all, then the high bytes, which hardly ever are not zero."""
+    """Return all low bytes, then all high bytes, which are almost always zero."""
     return [(numbers & 255).astype(np.uint8).tobytes(), (numbers >> 8).astype(np.uint8).tobytes()]
 
 
@@ -140,7 +141,7 @@ def _tokens(tokens: Sequence[Token]) -> list[tuple[str, str, int]]:
 
 
 def _words(tokens: Sequence[Token]) -> list[str]:
-    """The tokens that stand for a piece of the text, which special ones such as [CLS] do not."""
+    """Return the tokens that represent a piece of the text, unlike special ones such as [CLS]."""
     return [token.text for token in tokens if token.text != token.entry or token.text.isalpha()]
 
 
@@ -149,7 +150,7 @@ def _rounded(values: Float[np.ndarray, " T"]) -> list[float]:
 
 
 def _json(data: Any) -> str:
-    """JSON that can stand in an element `script`, which nothing in it ends."""
+    """Return JSON that is safe inside a `script` element."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -157,6 +158,6 @@ def _json(data: Any) -> str:
 
 
 def _hash(text: str) -> str:
-    """How the page's policy names what may run."""
+    """Return the hash of a script or style in the form of a content security policy."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
