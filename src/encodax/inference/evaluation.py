@@ -142,7 +142,7 @@ def evaluate(
         **options: see `DecodingOptions`; `tag_scheme` also sets the scheme of the labels.
 
     Raises:
-        EncodaxError: a record is not one of the task, or the model has no head; or an option is of
+        EncodaxError: a record is not one of the task, the model has no head, or an option is for
             another task.
     """
     kind = None if model.config.head is None else model.config.head.kind

@@ -60,8 +60,8 @@ class Predictor(EngineBacked, Generic[Answer]):
             **options: options of the task's decoding, and of the engine.
 
         Raises:
-            EncodaxError: the model has no head, or one for another task, or an option is of another
-                task or out of its range.
+            EncodaxError: the model has no head, or one for another task, or an option is for
+                another task or out of its range.
         """
         self.task = task_of(model.config)
         if self.TASK is not None and task_named(self.TASK).HEAD != self.task.HEAD:

@@ -19,7 +19,7 @@ WEIGHTS = tuple(name for name in MODEL_FILES if name.endswith(".safetensors"))
 
 @dataclass(frozen=True)
 class Kept:
-    """The directory of a run's best model."""
+    """Directory of a run's best model."""
 
     out: Path
     write: Callable[[AnyModel, Params], None]

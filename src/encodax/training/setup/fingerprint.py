@@ -13,7 +13,7 @@ from encodax.training.options.settings import NewModel
 from encodax.training.setup.run import Run
 
 Facts = dict[str, Any]
-"""Facts by name (that of the option, if there is one): the chosen value as JSON, or a `Content`."""
+"""Facts by name (that of the option, if there is one): the chosen value as JSON, or a `content`."""
 
 OF_NO_STEP = (
     "mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge", "average", "patience",

@@ -33,7 +33,7 @@ class LoraConfig:
     rank: int = 8
     """r, the rank: the inner size of the product of the two matrices."""
     alpha: float = 16.0
-    """The product is scaled by alpha / r, so a learning rate that suits one rank suits others."""
+    """Numerator of the product's scale, alpha / r, so that a rate for one rank suits others."""
     targets: str = r"attention/(query|value)$"
     """Regular expression of the modules; queries and values by default (section 4.2, 7.1)."""
 

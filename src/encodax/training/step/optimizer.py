@@ -19,7 +19,7 @@ Schedule = Literal["cosine", "linear", "constant", "inverse_sqrt"]
 def learning_rate_schedule(
     peak: float, steps: int, *, warmup: float, schedule: Schedule
 ) -> optax.Schedule:
-    """Return a schedule: linear warm-up to the peak, then decay to 0 after the last step, or none.
+    """Return a schedule: linear warm-up, then decay to 0 at the step after the last, or constant.
 
     `inverse_sqrt` decays with 1 / sqrt(step) (Vaswani et al. 2017, section 5.3): it does not depend
     on
