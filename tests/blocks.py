@@ -1,4 +1,4 @@
-"""Blocks taken out of their module: a function and parameters that hide nothing."""
+"""Blocks as pure functions with explicit parameters, without their Haiku modules."""
 
 from __future__ import annotations
 

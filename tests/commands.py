@@ -1,4 +1,4 @@
-"""The command line as tests call it: in this process, or in one of its own."""
+"""Helpers to call the command line: in this process, or in a separate one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What all tests share: types that are checked, the CPU, and one tiny model.
+"""Settings and fixtures of all tests: type checks, the CPU, and a tiny model.
 
-The import hook has to be there before anything of `encodax` is imported.
+The import hook must be installed before anything from `encodax` is imported.
 """
 
 from __future__ import annotations

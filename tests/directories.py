@@ -1,4 +1,4 @@
-"""Small model directories: the goldens with a tokenizer, and ways to spoil them."""
+"""Small model directories: the goldens with a tokenizer, and ways to damage them."""
 
 from __future__ import annotations
 

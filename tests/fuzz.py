@@ -1,10 +1,9 @@
-"""Damaged files, by the thousand: each is read, or refused in one line.
+"""Fuzzing with thousands of damaged files: each is read, or refused in one line.
 
     python tests/fuzz.py FIRST LAST [TARGET ...]
 
-makes and reads the cases of these numbers, and writes lines of JSON that say what went wrong. A
-case depends on its number alone. `run` does so in processes of their own, and notices those that
-hang.
+makes and reads the cases with these numbers, and writes lines of JSON that say what went wrong. A
+case depends on its number only. `run` does so in separate processes, and detects those that hang.
 """
 
 from __future__ import annotations

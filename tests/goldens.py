@@ -1,4 +1,4 @@
-"""The published configurations and tensors that the parity tests have stored."""
+"""Published configurations and tensors that the parity tests have stored."""
 
 from __future__ import annotations
 

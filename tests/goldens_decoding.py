@@ -1,4 +1,4 @@
-"""Directories that transformers made and generated from, with what a `Translator` makes of them."""
+"""Directories that transformers made and generated from, with the output of a `Translator`."""
 
 from __future__ import annotations
 

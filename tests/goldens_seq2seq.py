@@ -1,4 +1,4 @@
-"""The stored sequence-to-sequence models of the parity tests."""
+"""Stored sequence-to-sequence models of the parity tests."""
 
 from __future__ import annotations
 

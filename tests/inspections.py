@@ -1,4 +1,4 @@
-"""Inspections with drawn numbers, for pages that want no model."""
+"""Inspections with random numbers, for pages that need no model."""
 
 from __future__ import annotations
 

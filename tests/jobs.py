@@ -1,10 +1,10 @@
-"""Training jobs of toy data in processes of their own: `python jobs.py '{"task": ..., ...}'`.
+"""Training jobs on toy data in separate processes: `python jobs.py '{"task": ..., ...}'`.
 
-What is given is passed to `encodax.train`; beside it:
+The JSON object is passed to `encodax.train`, except for:
 
-    seen         a file that gets a line for each step that begins: its number and its examples
-    file_limit   bytes that no file may exceed, from the first checkpoint on: a full disk
-    join         HOST:PORT, number of processes, which one this is
+    seen         a file that gets a line for each step that starts: its number and its examples
+    file_limit   most bytes of any file, from the first checkpoint on: simulates a full disk
+    join         HOST:PORT, number of processes, index of this process
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tokenizers of the kinds that are published, small, and trained on a few texts."""
+"""Small tokenizers of the published kinds, trained on a few texts."""
 
 from __future__ import annotations
 

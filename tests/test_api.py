@@ -1,4 +1,4 @@
-"""The names that Python users call, as the README shows them."""
+"""Names that Python users call, as in the README."""
 
 from __future__ import annotations
 

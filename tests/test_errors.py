@@ -1,4 +1,4 @@
-"""The one error is one line, whatever has been put into it."""
+"""Errors are one line, whatever text they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user installs: the locks, the wheel and the metadata."""
+"""Installation: the locks, the wheel and the metadata."""
 
 import importlib.metadata
 import re

@@ -1,4 +1,4 @@
-"""Toy sets that a tiny encoder learns in a few steps, and runs over them, each made once."""
+"""Toy data that a tiny encoder learns in a few steps, and runs over them, each made once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of `encodax.nn` with an input of its own, for the contracts that hold for all."""
+"""Every block of `encodax.nn` with an example input, for contracts that hold for all blocks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line, thin over the functions that Python calls."""
+"""Command line: a thin layer over the functions of the Python interface."""

@@ -1,7 +1,7 @@
-"""The command line: thin over the same functions that Python calls.
+"""Command line: a thin layer over the functions of the Python interface.
 
-Answers go to standard output, all else to standard error, so that output pipes. What the caller
-can mend is one line and exit code 2.
+Answers go to standard output, everything else to standard error, so that output can be piped. An
+error that the user can correct is one line, with exit code 2.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from encodax.tasks.empty import Empties
     from encodax.tasks.task import Example
 
-# Imports of JAX stand inside the commands: `encodax --help` should not wait for it.
+# JAX is imported inside the commands, so that `encodax --help` does not wait for it.
 
 
 class _Commands(TyperGroup):
-    """The commands; what is wrong with an argument is told in plain text."""
+    """Group of the commands, whose errors about arguments are printed as plain text."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _plainly():
@@ -57,7 +57,7 @@ class _Commands(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command that takes no empty value: of a path it would be the folder one is in."""
+    """Command that refuses empty values: an empty path would mean the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
@@ -65,7 +65,7 @@ class _Command(TyperCommand):
             name, value = parameter.opts[0], given.get(parameter.name or "")
             if parameter.param_type_name == "argument":
                 name = getattr(parameter, "metavar", None) or name
-                if name not in ("MODEL", "OUT"):  # a text, which is told by its number
+                if name not in ("MODEL", "OUT"):  # a text; its errors name it by its number
                     continue
             if "" in (value if isinstance(value, list) else [value]):
                 raise EncodaxError(
@@ -76,7 +76,7 @@ class _Command(TyperCommand):
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """Errors of click say what the user gave: a name of a file may hold anything."""
+    """Make errors of click plain text: they quote the user's input, which may contain anything."""
     try:
         yield
     except Exception as error:
@@ -97,23 +97,23 @@ command = functools.partial(app.command, cls=_Command)
 errors = Terminal(stderr=True)
 
 LONGEST_READ = 500_000
-"""Characters that `explore` reads from standard input, at most."""
+"""Most characters that `explore` reads from standard input."""
 
 ModelPath = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A model directory, or the id of a model on the hub."),
+    typer.Argument(metavar="MODEL", help="A model directory, or the id of a model on the Hub."),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
 TextInput = Annotated[
     str | None,
-    typer.Option("--input", help="A file of texts (JSON, CSV, TSV, Parquet, .txt), or -."),
+    typer.Option("--input", help="File of texts (JSON, CSV, TSV, Parquet, .txt), or -."),
 ]
-TopK = Annotated[int, typer.Option(help="How many to give.", min=1)]
+TopK = Annotated[int, typer.Option(help="Number of results.", min=1)]
 Columns = Annotated[
     str | None,
     typer.Option(
-        help="Names of all columns of a table without a header: text,label; or of any file, which "
-        "field has what: text=content,label=stars"
+        help="Names of all columns of a table without a header: text,label; or, for any "
+        "file, fields with their names in it: text=content,label=stars"
     ),
 ]
 Truncate = Annotated[
@@ -123,36 +123,36 @@ AggregationKind = Annotated[
     Literal["none", "simple", "first", "average", "max"] | None,
     typer.Option(
         "--aggregation",
-        help="Of a tagger, what has one tag: a token (none, simple) or a word (first, average, "
-        "max).  \\[default: simple; of parts of speech each word]",
+        help="Taggers: the unit with one tag, a token (none, simple) or a word (first, average, "
+        "max).  \\[default: simple; for parts of speech each word]",
     ),
 ]
 TagSchemeName = Annotated[
     Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
     typer.Option(
         "--tag-scheme",
-        help="Of a tagger's labels and tags; none for a label of each word.  "
-        "\\[default: what they say]",
+        help="Taggers: scheme of labels and tags; none for a label of each word.  "
+        "\\[default: inferred]",
     ),
 ]
 Stride = Annotated[
     int | None,
     typer.Option(
-        help="Of a tagger: read a text longer than the model takes in windows that share so many "
-        "tokens, 64 for example; a span in two of them is whole.  \\[default: refuse it]",
+        help="Taggers: read texts longer than the model takes in windows that overlap by this many "
+        "tokens, such as 64; spans across windows are kept whole.  \\[default: refuse them]",
     ),
 ]
 MaxAnswerTokens = Annotated[
     int | None,
     typer.Option(
-        help="Of question answering: most tokens of an answer.  \\[default: 30]",
+        help="Question answering: most tokens of an answer.  \\[default: 30]",
     ),
 ]
 EmptyTexts = Annotated[
     Literal["error", "skip", "keep"],
     typer.Option(
         "--on-empty",
-        help="Empty texts: refuse them, leave them out, or keep their places (null answers).",
+        help="Empty texts: refuse them, leave them out, or keep them with null answers.",
     ),
 ]
 EmptyInputs = Annotated[
@@ -162,18 +162,19 @@ EmptyInputs = Annotated[
 MaxWait = Annotated[
     float | None,
     typer.Option(
-        help="Seconds that a text from a pipe waits for others to share its batch.  "
+        help="Longest wait of a text from a pipe for others in its batch, in seconds.  "
         "\\[default: 0.1]",
         min=0,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Format = Literal["jsonl", "csv", "tsv", "txt", "conll", "conllu", "json", "parquet"]
 VectorType = Literal["float32", "int8", "binary"]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"] | None,
     typer.Option(
-        help="Products in fewer bits are faster, and less exact.  \\[default: float32 on CPU]"
+        help="Number format of products: fewer bits are faster, and less exact.  "
+        "\\[default: float32 on CPU]"
     ),
 ]
 
@@ -190,16 +191,16 @@ def _root(
 @command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Of the dates, the parameters, the order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of dates, parameters and order.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Two acts: an encoder that learns to read dates, and a published one that answers questions.
+    """Run the demo: train an encoder to read dates, then answer questions with published weights.
 
     Act one trains an encoder from scratch on dates in 68 languages, and compares it with
     dateparser. Act two finds answers in Python's own help with all-MiniLM-L6-v2. Together they
     take a few minutes on two cores. Writes OUT/model, OUT/summary.json, OUT/passages.jsonl and
-    OUT/report.html, a page with the learning curve, the accuracy of each language, what the
-    encoder looks at, and the answers.
+    OUT/report.html, a page with the learning curve, the accuracy for each language, attention maps,
+    and the answers.
     """
     keep_freed_memory()
     try:
@@ -210,83 +211,88 @@ def demo(
     run_demo(out, seed=seed, overwrite=overwrite, console=Terminal())
 
 
-# What `train` and `pretrain` share.
-Steps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+# Options shared by `train` and `pretrain`.
+Steps = Annotated[int | None, typer.Option(help="Number of optimizer steps.")]
 Epochs = Annotated[
-    float | None, typer.Option(help="Times every example is seen, as 3 or 0.5.  \\[default: 10]")
+    float | None, typer.Option(help="Passes over the data, such as 3 or 0.5.  \\[default: 10]")
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Examples a batch.")]
-BatchTokens = Annotated[int | None, typer.Option(help="Tokens a batch instead.  \\[default: 2048]")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples in a batch.")]
+BatchTokens = Annotated[
+    int | None, typer.Option(help="Tokens in a batch, instead.  \\[default: 2048]")
+]
 LearningRate = Annotated[
     float | None,
-    typer.Option(help="The highest.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
+    typer.Option(help="Peak rate.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
 ]
 Warmup = Annotated[
     float | None,
-    typer.Option(help="Share of steps in which it rises, or their number.  \\[default: 0.1]"),
+    typer.Option(help="Share of steps that warm up, or their number.  \\[default: 0.1]"),
 ]
 Schedule = Annotated[
     str | None,
     typer.Option(
-        help="Then: cosine, linear, constant, inverse_sqrt.  "
+        help="Decay after warm-up: cosine, linear, constant, inverse_sqrt.  "
         "\\[default: cosine; translation inverse_sqrt]"
     ),
 ]
-WeightDecay = Annotated[float | None, typer.Option(help="\\[default: 0.01]")]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="Weight decay of AdamW.  \\[default: 0.01]")
+]
 EvaluateEvery = Annotated[
-    int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth]")
+    int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth of the run]")
 ]
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="Of the evaluation, which says which model is the best; `loss` is one of each task.  "
-        "\\[default: that of the task; of classes f1, macro]"
+        help="Evaluation metric that selects the best model; every task has `loss`.  "
+        "\\[default: the task's; for classes macro f1]"
     ),
 ]
 Patience = Annotated[
-    int | None, typer.Option(help="Stop after so many evaluations without a better metric.")
+    int | None, typer.Option(help="Stop after this many evaluations without improvement.")
 ]
-Dropout = Annotated[float | None, typer.Option(help="\\[default: 0.1]")]
+Dropout = Annotated[float | None, typer.Option(help="Dropout rate.  \\[default: 0.1]")]
 MaxPositions = Annotated[int | None, typer.Option(help="Longest text in tokens.  \\[default: 512]")]
 TokenizerKind = Annotated[
     str | None,
-    typer.Option(help="wordpiece, bpe, char.  \\[default: wordpiece; translation bpe]"),
+    typer.Option(help="Kind: wordpiece, bpe, char.  \\[default: wordpiece; translation bpe]"),
 ]
-Lowercase = Annotated[bool, typer.Option("--lowercase", help="Drop case and accents.")]
-Seed = Annotated[int, typer.Option(help="Two runs with one seed are equal.")]
-MaskRate = Annotated[float | None, typer.Option(help="Share of tokens hidden.  \\[default: 0.15]")]
+Lowercase = Annotated[bool, typer.Option("--lowercase", help="Remove case and accents.")]
+Seed = Annotated[int, typer.Option(help="Random seed; equal seeds give equal runs.")]
+MaskRate = Annotated[float | None, typer.Option(help="Share of tokens to mask.  \\[default: 0.15]")]
 WholeWords = Annotated[
-    bool, typer.Option("--whole-words", help="Hide all tokens of a word, or none.")
+    bool, typer.Option("--whole-words", help="Mask all tokens of a word, or none.")
 ]
 
 _GOING_ON = "Going on"
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on from the newest checkpoint.", rich_help_panel=_GOING_ON),
+    typer.Option("--resume", help="Resume from the newest checkpoint.", rich_help_panel=_GOING_ON),
 ]
 ResumeStep = Annotated[
     int | None,
-    typer.Option(help="Go on from the checkpoint of this step.", rich_help_panel=_GOING_ON),
+    typer.Option(help="Resume from the checkpoint of this step.", rich_help_panel=_GOING_ON),
 ]
 CheckpointsPath = Annotated[
     Path | None,
     typer.Option(
         "--checkpoints",
-        help="Where they are.  \\[default: OUT.checkpoints]",
+        help="Directory of the checkpoints.  \\[default: OUT.checkpoints]",
         rich_help_panel=_GOING_ON,
     ),
 ]
 SaveEvery = Annotated[
     int | None,
     typer.Option(
-        help="Steps between checkpoints.  \\[default: as evaluations]",
+        help="Steps between checkpoints.  \\[default: --evaluate-every]",
         rich_help_panel=_GOING_ON,
     ),
 ]
 Keep = Annotated[
     int | None,
     typer.Option(
-        help="Newest that stay, beside the best.  \\[default: 2]", rich_help_panel=_GOING_ON
+        help="Newest checkpoints to keep, besides the best.  \\[default: 2]",
+        rich_help_panel=_GOING_ON,
     ),
 ]
 
@@ -294,34 +300,36 @@ _DEVICES = "Devices"
 MeshSizes = Annotated[
     str | None,
     typer.Option(
-        help="data=4,fsdp=2: rows over all, parameters in parts over fsdp.  "
+        help="Mesh, such as data=4,fsdp=2: rows divided over all devices, parameters over fsdp.  "
         "\\[default: all on data]",
         rich_help_panel=_DEVICES,
     ),
 ]
 Accumulate = Annotated[
     int | None,
-    typer.Option(help="Micro-batches a batch.  \\[default: 1]", rich_help_panel=_DEVICES),
+    typer.Option(help="Micro-batches in a batch.  \\[default: 1]", rich_help_panel=_DEVICES),
 ]
 RematKind = Annotated[
     str | None,
     typer.Option(
         "--remat",
-        help="Compute again, keep less: none, dots, full.  \\[default: none]",
+        help="Recompute to save memory: none, dots, full.  \\[default: none]",
         rich_help_panel=_DEVICES,
     ),
 ]
 Scan = Annotated[
     bool,
     typer.Option(
-        "--scan", help="Compile one layer for all: sooner ready.", rich_help_panel=_DEVICES
+        "--scan",
+        help="Compile one layer for all, which is faster to compile.",
+        rich_help_panel=_DEVICES,
     ),
 ]
 TrainPrecision = Annotated[
     Literal["float32", "bfloat16"] | None,
     typer.Option(
         "--precision",
-        help="Of products; the rest is float32.  \\[default: float32 on CPU]",
+        help="Number format of products; all else is float32.  \\[default: float32 on CPU]",
         rich_help_panel=_DEVICES,
     ),
 ]
@@ -329,7 +337,7 @@ Distributed = Annotated[
     bool,
     typer.Option(
         "--distributed",
-        help="Join the other processes that SLURM, Kubernetes, ... have started.",
+        help="Join the other processes started by SLURM, Kubernetes, ...",
         rich_help_panel=_DEVICES,
     ),
 ]
@@ -338,22 +346,24 @@ Coordinator = Annotated[
     typer.Option(help="HOST:PORT of process 0, to join it.", rich_help_panel=_DEVICES),
 ]
 Processes = Annotated[
-    int | None, typer.Option(help="How many there are.", rich_help_panel=_DEVICES)
+    int | None, typer.Option(help="Number of processes.", rich_help_panel=_DEVICES)
 ]
 ProcessIndex = Annotated[
     int | None,
-    typer.Option("--process", help="Which one this is, from 0.", rich_help_panel=_DEVICES),
+    typer.Option("--process", help="Index of this process, from 0.", rich_help_panel=_DEVICES),
 ]
 
 _WATCHING = "Watching"
 ProfileSteps = Annotated[
     str | None,
-    typer.Option(help="10:15 traces steps 10 to 14 to OUT/profile.", rich_help_panel=_WATCHING),
+    typer.Option(
+        help="Steps to profile: 10:15 traces 10 to 14 to OUT/profile.", rich_help_panel=_WATCHING
+    ),
 ]
 BadSteps = Annotated[
     int | None,
     typer.Option(
-        help="Stop after so many steps in a row that are not finite.  \\[default: 10]",
+        help="Stop after this many non-finite steps in a row.  \\[default: 10]",
         rich_help_panel=_WATCHING,
     ),
 ]
@@ -361,7 +371,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Compile, run two steps, tell time and memory; write nothing.",
+        help="Compile, run two steps, print time and memory; write nothing.",
         rich_help_panel=_WATCHING,
     ),
 ]
@@ -380,24 +390,26 @@ def train(
             "question-answering, embedding, reranking, distillation, translation",
         ),
     ],
-    train: Annotated[Path, typer.Option(help="Examples to learn from.")],
-    eval: Annotated[Path, typer.Option(help="Examples that say which model is best.")],
+    train: Annotated[Path, typer.Option(help="Training examples.")],
+    eval: Annotated[Path, typer.Option(help="Evaluation examples, which select the best model.")],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Model (directory or id) to begin from; from scratch without one."),
+        typer.Option(help="Model (directory or id) to fine-tune; a new model by default."),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Model whose answers are learned (distillation).")
+        str | None, typer.Option(help="Model whose output is learned (distillation).")
     ] = None,
     train_target: Annotated[
         Path | None,
         typer.Option(
-            help="Then --train has the sources, a line each, and this the translations; --columns "
-            "and --format are of --eval alone."
+            help="File of translations, one a line, for --train with the sources; --columns and "
+            "--format then apply to --eval only."
         ),
     ] = None,
-    eval_target: Annotated[Path | None, typer.Option(help="The same for --eval.")] = None,
+    eval_target: Annotated[
+        Path | None, typer.Option(help="File of translations for --eval.")
+    ] = None,
     steps: Steps = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -407,63 +419,71 @@ def train(
     schedule: Schedule = None,
     weight_decay: WeightDecay = None,
     beta2: Annotated[
-        float | None, typer.Option(help="Of Adam.  \\[default: 0.999; translation 0.98]")
+        float | None,
+        typer.Option(help="Second-moment decay of Adam.  \\[default: 0.999; translation 0.98]"),
     ] = None,
     adam_eps: Annotated[
-        float | None, typer.Option(help="\\[default: 1e-8; translation 1e-9]")
+        float | None, typer.Option(help="Epsilon of Adam.  \\[default: 1e-8; translation 1e-9]")
     ] = None,
     average: Annotated[
         int | None,
-        typer.Option(help="At the end, try the mean of so many newest checkpoints too."),
+        typer.Option(help="At the end, also try the mean of this many newest checkpoints."),
     ] = None,
     evaluate_every: EvaluateEvery = None,
     metric: Metric = None,
     patience: Patience = None,
     seed: Seed = 0,
     format: Annotated[
-        Format | None, typer.Option(help="Of both files, where their names do not tell.")
+        Format | None, typer.Option(help="Format of both files, if their names do not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
     truncate: Truncate = False,
     overwrite: Overwrite = False,
-    layers: Annotated[int | None, typer.Option(help="\\[default: 2]")] = None,
-    width: Annotated[int | None, typer.Option(help="Model width.  \\[default: 128]")] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of layers.  \\[default: 2]")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Width of the hidden states.  \\[default: 128]")
+    ] = None,
     heads: Annotated[int | None, typer.Option(help="Attention heads.  \\[default: 4]")] = None,
     ffn: Annotated[
         int | None, typer.Option(help="Feed-forward width.  \\[default: 4 x width]")
     ] = None,
     dropout: Dropout = None,
     attention_dropout: Annotated[
-        float | None, typer.Option(help="Of attention weights.  \\[default: as --dropout]")
+        float | None,
+        typer.Option(help="Dropout rate of attention weights.  \\[default: --dropout]"),
     ] = None,
     max_positions: MaxPositions = None,
     tokenizer: TokenizerKind = None,
-    vocabulary_size: Annotated[int | None, typer.Option(help="\\[default: 8000]")] = None,
+    vocabulary_size: Annotated[
+        int | None, typer.Option(help="Largest vocabulary.  \\[default: 8000]")
+    ] = None,
     lowercase: Lowercase = False,
     label_smoothing: Annotated[
         float | None,
-        typer.Option(help="\\[default: 0; translation 0.1]", rich_help_panel=_OBJECTIVE),
+        typer.Option(
+            help="Label smoothing.  \\[default: 0; translation 0.1]", rich_help_panel=_OBJECTIVE
+        ),
     ] = None,
     class_weights: Annotated[
         str | None,
         typer.Option(
-            help="How much labels count: balanced, or LABEL=2.5,... (classification, multi-label).",
+            help="Weights of labels: balanced, or LABEL=2.5,... (classification, multi-label).",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     tag_scheme: Annotated[
         Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
         typer.Option(
-            help="Of tags; none for a label of each word (token-classification).  "
-            "\\[default: what they say]",
+            help="Scheme of the tags; none for a label of each word (token-classification).  "
+            "\\[default: inferred]",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     mask_rate: Annotated[
         float | None,
         typer.Option(
-            help="Share of tokens hidden (masked-lm).  \\[default: 0.15]",
+            help="Share of tokens to mask (masked-lm).  \\[default: 0.15]",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
@@ -471,73 +491,74 @@ def train(
         bool,
         typer.Option(
             "--whole-words",
-            help="Hide all tokens of a word, or none (masked-lm).",
+            help="Mask all tokens of a word, or none (masked-lm).",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = False,
     similarity_loss: Annotated[
         str | None,
         typer.Option(
-            help="ranking, cosent, cosine (embedding).  \\[default: what the data suits]",
+            help="Loss: ranking, cosent, cosine (embedding).  \\[default: by the data]",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     similarity_scale: Annotated[
         float | None,
         typer.Option(
-            help="Factor of cosines (embedding).  \\[default: 20]", rich_help_panel=_OBJECTIVE
+            help="Scale of cosines in the loss (embedding).  \\[default: 20]",
+            rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     widths: Annotated[
         str | None,
         typer.Option(
-            help="192,96: leading features that are vectors too (embedding; Matryoshka).",
+            help="Matryoshka: shorter widths to train too, such as 192,96 (embedding).",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Softens probabilities (distillation).  \\[default: 2]",
+            help="Temperature of probabilities (distillation).  \\[default: 2]",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     hidden_weight: Annotated[
         float | None,
         typer.Option(
-            help="Weight of hidden states (distillation).  \\[default: 1]",
+            help="Weight of the hidden-state loss (distillation).  \\[default: 1]",
             rich_help_panel=_OBJECTIVE,
         ),
     ] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression of parameters that stay, as `encodax info` names them.",
+            help="Regular expression of parameters to freeze, by their names in `encodax info`.",
             rich_help_panel=_TUNING,
         ),
     ] = None,
     layer_decay: Annotated[
         float | None,
         typer.Option(
-            help="Factor of the learning rate a layer further down.  \\[default: 1]",
+            help="Factor of the learning rate from each layer to the one below.  \\[default: 1]",
             rich_help_panel=_TUNING,
         ),
     ] = None,
     lora_rank: Annotated[
         int | None,
         typer.Option(
-            help="Train adapters of this rank (LoRA); OUT is an adapter then.",
+            help="Train LoRA adapters of this rank; OUT is then an adapter.",
             rich_help_panel=_TUNING,
         ),
     ] = None,
     lora_alpha: Annotated[
         float | None,
-        typer.Option(help="Their factor is alpha / rank.", rich_help_panel=_TUNING),
+        typer.Option(help="Adapters are scaled by alpha / rank.", rich_help_panel=_TUNING),
     ] = None,
     lora_targets: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression of the matrices.  \\[default: queries and values]",
+            help="Regular expression of the modules to adapt.  \\[default: queries and values]",
             rich_help_panel=_TUNING,
         ),
     ] = None,
@@ -565,11 +586,11 @@ def train(
     bad_steps: BadSteps = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a model for a task; the best by the evaluation data is kept.
+    """Train a model for a task, and keep the best one by the evaluation data.
 
     Files are JSON Lines, JSON (lists, SQuAD), CSV, TSV, CoNLL, CoNLL-U, Parquet
-    or text, plain or .gz; they need not fit in memory. Fields that have other
-    names there: --columns text=content,label=stars. Records of the tasks:
+    or text, plain or .gz; they need not fit in memory. For fields with other
+    names: --columns text=content,label=stars. Records of the tasks:
 
       masked-lm             {"text": "..."}, or lines of text
       classification        {"text": "...", "label": "..."}
@@ -583,30 +604,30 @@ def train(
                             tags in any scheme, or parts of speech;
                             or .conll and .conllu files
       question-answering    {"question": "...", "context": "...", "answers":
-                            [{"text": "...", "start": 0}, ...]}, or as SQuAD
-                            and the datasets library have them
+                            [{"text": "...", "start": 0}, ...]}, or the form
+                            of SQuAD and of the datasets library
       embedding             {"anchor": "...", "positive": "...",
-                            "negatives": ["...", ...]}, negatives if you have
-                            some; or {"text": ..., "text_pair": ..., "score": 1}
+                            "negatives": ["...", ...]}, negatives optional;
+                            or {"text": ..., "text_pair": ..., "score": 1}
       reranking             {"query": "...", "text": "...", "label": 1},
                             from 0 (no answer) to 1 (an answer)
       distillation          {"text": "..."}
       translation           {"source": "...", "target": "..."}, or two files
-                            whose lines belong together: --train a.en
-                            --train-target a.de, and so for --eval
+                            with matching lines: --train a.en
+                            --train-target a.de, and the same for --eval
 
     The learning curve is in OUT/metrics.jsonl, and as a page in OUT/report.html.
-    A run that was stopped, by a signal or by force, goes on to the same bits:
-    give the same command with --resume. At the end, one JSON object on standard
-    output says how well the best model does.
+    A run that was stopped, by a signal or by force, resumes to the same bits:
+    repeat the command with --resume. At the end, one JSON object on standard
+    output has the metrics of the best model.
 
-    Such as:
+    For example:
 
       encodax train classification --train train.tsv --eval dev.tsv
       --columns text,label --out runs/sentiment
 
     With --model sentence-transformers/all-MiniLM-L6-v2 a published model is
-    trained on (fine-tuning).
+    fine-tuned.
     """
     choices = dict(locals())
     _train(
@@ -622,7 +643,7 @@ def train(
 
 
 def _data(file: Path, target: Path | None) -> Any:
-    """A file of records, or two of lines that belong together."""
+    """Return a file of records, or a pair of files with matching lines."""
     from encodax.data.aligned import Aligned
 
     return file if target is None else Aligned(file, target)
@@ -632,12 +653,12 @@ def _data(file: Path, target: Path | None) -> Any:
 def pretrain(
     corpus: Annotated[
         list[str],
-        typer.Option(help="Files, folders or globs of texts; give it several times for several."),
+        typer.Option(help="Files, folders or globs of texts; may be repeated."),
     ],
     out: Annotated[Path, typer.Option(help="Model directory to write.")],
     eval: Annotated[
         Path | None,
-        typer.Option(help="Texts to measure on.  \\[default: one in a hundred of the corpus]"),
+        typer.Option(help="Evaluation texts.  \\[default: one in a hundred of the corpus]"),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="Size of the encoder: tiny, mini, small, base.")
@@ -662,7 +683,7 @@ def pretrain(
     patience: Patience = None,
     seed: Seed = 0,
     format: Annotated[
-        Format | None, typer.Option(help="Of all files, where their names do not tell.")
+        Format | None, typer.Option(help="Format of all files, if their names do not show it.")
     ] = None,
     columns: Columns = None,
     overwrite: Overwrite = False,
@@ -686,10 +707,10 @@ def pretrain(
 ) -> None:
     """Train a tokenizer and a masked language model from scratch on a corpus.
 
-    It is `encodax train masked-lm` with a model of a published size: what it
-    writes, `encodax train TASK --model OUT` begins from.
+    This is `encodax train masked-lm` with a model of a published size; use the
+    result with `encodax train TASK --model OUT`.
 
-    Such as:
+    For example:
 
       encodax pretrain --corpus texts/ --preset mini --tokenizer-size 16000
       --steps 20000 --out runs/mini
@@ -704,7 +725,7 @@ def pretrain(
 
 
 def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
-    """Run a training job, and say at the end where everything is."""
+    """Run a training job, and print the paths of its files at the end."""
     keep_freed_memory()
     try:
         from encodax import training
@@ -740,7 +761,7 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
 
 
 def _report_if_possible(out: Path) -> None:
-    """The page of a run; without it the model is there all the same."""
+    """Write the page of a run; if that fails, log it: the model is complete without it."""
     try:
         _report(out)
     except EncodaxError as error:
@@ -749,7 +770,7 @@ def _report_if_possible(out: Path) -> None:
 
 @contextmanager
 def _output_to_errors() -> Iterator[None]:
-    """Standard output is for the answer alone: what libraries write there goes beside it."""
+    """Send to standard error what libraries print: standard output is for the answer only."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -761,7 +782,7 @@ def _output_to_errors() -> Iterator[None]:
 
 
 def _widths(text: str | None) -> tuple[int, ...] | None:
-    """`192,96` as numbers."""
+    """Parse `192,96` to numbers."""
     if text is None:
         return None
     try:
@@ -772,12 +793,12 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
 
 @command()
 def report(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory of a training run.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory of a training run.")],
 ) -> None:
-    """Make a page of a training run, OUT/report.html, also while it goes on.
+    """Write a page about a training run, OUT/report.html; also while the run is in progress.
 
-    It shows the learning curve, the gradient, the speed, the evaluations, what was chosen and the
-    machine; `encodax train` makes it at the end. The same curves for TensorBoard are in
+    It shows the learning curve, the gradient, the speed, the evaluations, the settings and the
+    machine; `encodax train` writes it at the end. The same curves for TensorBoard are in
     OUT/tensorboard.
     """
     print(_report(out))
@@ -799,7 +820,7 @@ _LENGTHS = "Lengths and repetitions (what generation_config.json says, where it 
 Beams = Annotated[
     int | None,
     typer.Option(
-        help="How many are searched; 1 is greedy.  \\[default: 4]",
+        help="Number of beams; 1 is greedy search.  \\[default: 4]",
         min=1,
         rich_help_panel=_SEARCHING,
     ),
@@ -807,45 +828,48 @@ Beams = Annotated[
 LengthPenalty = Annotated[
     float | None,
     typer.Option(
-        help="Beams are compared by log-probability / tokens^this.  \\[default: the paper's]",
+        help="Beam score: log-probability / tokens^penalty.  \\[default: the paper's]",
         rich_help_panel=_SEARCHING,
     ),
 ]
 EarlyStopping = Annotated[
     str | None,
     typer.Option(
-        help="Stop once there are enough beams: true, false (none likely to be better), never.",
+        help="When to stop: true (enough beams have ended), false (none better is likely), never.",
         rich_help_panel=_SEARCHING,
     ),
 ]
 MaxTokens = Annotated[
     int | None,
     typer.Option(
-        help="Longest translation.  \\[default: 50 more than the text]", rich_help_panel=_LENGTHS
+        help="Most tokens of a translation.  \\[default: 50 more than the text]",
+        rich_help_panel=_LENGTHS,
     ),
 ]
 MinTokens = Annotated[
     int | None,
-    typer.Option(help="Shortest translation, its end not counted.", rich_help_panel=_LENGTHS),
+    typer.Option(help="Least tokens of a translation, without the end.", rich_help_panel=_LENGTHS),
 ]
 NoRepeatNgram = Annotated[
     int | None,
-    typer.Option(help="No so many tokens in a row come twice.", rich_help_panel=_LENGTHS),
+    typer.Option(help="Size of the n-grams that may not occur twice.", rich_help_panel=_LENGTHS),
 ]
 RepetitionPenalty = Annotated[
     float | None,
     typer.Option(
-        help="Above 1, tokens that are there become less likely.", rich_help_panel=_LENGTHS
+        help="Above 1, tokens that have occurred become less likely.", rich_help_panel=_LENGTHS
     ),
 ]
 Suppress = Annotated[
     list[int] | None,
-    typer.Option(help="A token id that is never generated.", rich_help_panel=_LENGTHS),
+    typer.Option(
+        help="Token id that is never generated; may be repeated.", rich_help_panel=_LENGTHS
+    ),
 ]
 
 
 def _early_stopping(value: str | None) -> bool | str | None:
-    """The option as transformers has it; what is none of these is refused by name later."""
+    """Convert the option to what transformers takes; invalid values are refused later by name."""
     words: dict[str | None, bool] = {"true": True, "false": False}
     return words.get(value, value)
 
@@ -856,14 +880,14 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Labelled examples, or - for standard input.")],
     target: Annotated[
         Path | None,
-        typer.Option(help="Then --data has the sources, a line each, and this the translations."),
+        typer.Option(help="File of translations, one a line, for --data with the sources."),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(help="The code of the language, such as fra, of a model that has several."),
+        typer.Option(help="Code of the target language, such as fra, for a model with several."),
     ] = None,
     format: Annotated[
-        Format | None, typer.Option(help="Of the data, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the data, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
@@ -883,10 +907,10 @@ def evaluate(
     repetition_penalty: RepetitionPenalty = None,
     suppress: Suppress = None,
     bleu_tokenizer: Annotated[
-        str, typer.Option(help="How sacrebleu cuts texts; none where they are tokenized.")
+        str, typer.Option(help="Tokenizer of sacrebleu; none for tokenized texts.")
     ] = "13a",
 ) -> None:
-    """Measure a model on labelled examples: one JSON object.
+    """Measure a model on labelled examples; print one JSON object.
 
     Examples:
       encodax evaluate runs/sentiment --data test.jsonl
@@ -916,7 +940,7 @@ def evaluate(
     if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
 
-        decoding_of(translation, asked)  # it has none
+        decoding_of(translation, asked)  # refuses options: translation has none
         translator = Translator(loaded, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
@@ -956,9 +980,9 @@ def predict(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
-    output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
+    output: Annotated[str, typer.Option(help="File to write, or -.")] = "-",
     format: Annotated[
-        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyTexts = "error",
@@ -972,13 +996,13 @@ def predict(
     top_k: Annotated[
         int | None,
         typer.Option(
-            help="Of question answering: how many answers, the next best under `alternatives`.  "
+            help="Question answering: number of answers, the next best under `alternatives`.  "
             "\\[default: 1]",
         ),
     ] = None,
     max_answer_tokens: MaxAnswerTokens = None,
 ) -> None:
-    """Answer for each text: JSON Lines, a line an input, in order.
+    """Print the answer to each text: JSON Lines, one line for each input, in order.
 
     Examples:
       encodax predict runs/sentiment "a wonderful film"
@@ -991,8 +1015,8 @@ def predict(
 
       encodax predict runs/answers --input ask.jsonl --top-k 3
 
-    Scores of classes are probabilities. A cross-encoder, of records {"query":
-    ..., "text": ...}, scores as its files say; `encodax info` tells how.
+    Class scores are probabilities. A cross-encoder takes records {"query": ...,
+    "text": ...}; its files define its scores: see `encodax info`.
     """
     from encodax.inference.predictors import Predictor
     from encodax.tasks import reranking, task_of_records
@@ -1031,47 +1055,49 @@ def embed(
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
     output: Annotated[
-        str, typer.Option(help="vectors.npy, .parquet or .jsonl to write; - for JSON Lines.")
+        str, typer.Option(help="File to write (.npy, .parquet, .jsonl); - for JSON Lines.")
     ] = "-",
     prompt: Annotated[
-        str | None, typer.Option(help="Name of the model's prompt that goes before each text.")
+        str | None, typer.Option(help="Name of the model's prompt to put before each text.")
     ] = None,
     vector_type: Annotated[
         VectorType,
-        typer.Option("--vectors", help="Numbers to write; int8 or binary take fewer bytes."),
+        typer.Option(
+            "--vectors", help="Number format of the vectors; int8 and binary take fewer bytes."
+        ),
     ] = "float32",
     ranges: Annotated[
         Path | None,
-        typer.Option(help="Of int8: the file of ranges that a corpus and its queries share."),
+        typer.Option(help="File of ranges for int8, the same for a corpus and its queries."),
     ] = None,
     save_ranges: Annotated[
         Path | None,
-        typer.Option(help="Write the ranges of these vectors, for --ranges of int8."),
+        typer.Option(help="File to write the ranges of these vectors to, for --ranges."),
     ] = None,
     precision: Precision = None,
     format: Annotated[
-        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: Annotated[
         Literal["error", "skip", "keep"],
         typer.Option(
             "--on-empty",
-            help="Empty texts: refuse them, leave them out, or keep their places: rows of zeros.",
+            help="Empty texts: refuse them, leave them out, or keep them as rows of zeros.",
         ),
     ] = "error",
     max_wait: MaxWait = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
-    """Turn each text into a vector.
+    """Convert each text to a vector.
 
     Examples:
       encodax embed sentence-transformers/all-MiniLM-L6-v2 "a text" "another"
 
       encodax embed MODEL --input texts.txt --output vectors.npy
 
-    int8 wants the ranges of a corpus, or of a sample of it. Give the same ones
+    int8 needs the ranges of a corpus, or of a sample of it. Use the same ranges
     for the corpus and for its queries:
 
       encodax embed MODEL --input texts.txt --output v.npy --save-ranges r.json
@@ -1113,17 +1139,17 @@ def embed(
 def embed_corpus(
     model: ModelPath,
     input: Annotated[
-        str, typer.Option(help="A folder, a glob or a file (.parquet), or a URI of such.")
+        str, typer.Option(help="A folder, a glob or a file (.parquet), or the URI of one.")
     ],
-    output: Annotated[str, typer.Option(help="Folder to write, or to go on with; or its URI.")],
-    column: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    output: Annotated[str, typer.Option(help="Folder (or URI) to write, or to resume.")],
+    column: Annotated[str, typer.Option(help="Column of texts.")] = "text",
     actors: Annotated[
         int | None,
         typer.Option(
-            help="How many embed at a time.  \\[default: one a GPU, or one a machine without any]"
+            help="Number of workers.  \\[default: one a GPU, or one a machine without any]"
         ),
     ] = None,
-    partition_rows: Annotated[int, typer.Option(help="Rows of an output file.")] = 65_536,
+    partition_rows: Annotated[int, typer.Option(help="Number of rows in an output file.")] = 65_536,
     on_empty: Annotated[
         Literal["error", "keep"],
         typer.Option(
@@ -1133,21 +1159,21 @@ def embed_corpus(
     prompt: Annotated[
         str | None,
         typer.Option(
-            help="Name of the model's prompt that goes before each text.  "
-            "\\[default: that of documents]"
+            help="Name of the model's prompt to put before each text.  "
+            "\\[default: the one for documents]"
         ),
     ] = None,
     precision: Precision = None,
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
-    """Give each row of Parquet files a vector, on all devices of a Ray cluster.
+    """Compute a vector for each row of Parquet files, on all devices of a Ray cluster.
 
-    Without a cluster (RAY_ADDRESS) it runs on this machine. What was stopped
-    goes on where it was: the same command writes the files that are missing,
-    and anew those whose input rows have changed. Another model or other
-    choices are refused, and so is an output with vectors of rows that the
-    input has no more: it names them.
+    Without a cluster (RAY_ADDRESS) it runs on this machine. Repeat the command to
+    resume after a stop: it writes the files that are missing, and rewrites those
+    whose input rows have changed. A different model or different options are
+    refused, and so is an output with vectors of rows that are no longer in the
+    input: these are named.
 
     Example: encodax embed-corpus MODEL --input texts/ --output vectors/
     """
@@ -1155,7 +1181,7 @@ def embed_corpus(
 
     from encodax.corpus import embed as corpus
 
-    with redirect_stdout(sys.stderr):  # where Ray tells of actors that it starts again
+    with redirect_stdout(sys.stderr):  # Ray prints there which actors it restarts
         result = corpus.embed_corpus(
             model,
             input,
@@ -1177,52 +1203,58 @@ def translate(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
-    output: Annotated[str, typer.Option(help="A file to write, or -.")] = "-",
+    output: Annotated[str, typer.Option(help="File to write, or -.")] = "-",
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
     early_stopping: EarlyStopping = None,
     n_best: Annotated[
         int | None,
         typer.Option(
-            help="Translations of each text (with --json): the best ones first, no more than there "
-            "are beams; or with --sample, so many draws.",
+            help="Number of translations of each text (with --json): the best ones, at most one "
+            "for each beam; or with --sample, the number of samples.",
             min=1,
             rich_help_panel=_SEARCHING,
         ),
     ] = None,
     sample: Annotated[
-        bool, typer.Option("--sample", help="Draw tokens instead.", rich_help_panel=_SAMPLING)
+        bool,
+        typer.Option(
+            "--sample", help="Sample tokens instead of beam search.", rich_help_panel=_SAMPLING
+        ),
     ] = False,
     temperature: Annotated[
-        float | None, typer.Option(help="Divides the scores.", rich_help_panel=_SAMPLING)
+        float | None, typer.Option(help="Divisor of the logits.", rich_help_panel=_SAMPLING)
     ] = None,
     sample_top_k: Annotated[
         int | None,
         typer.Option(
-            "--top-k", help="Draw from so many, the most probable.", rich_help_panel=_SAMPLING
+            "--top-k", help="Sample from this many most probable tokens.", rich_help_panel=_SAMPLING
         ),
     ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(
-            help="Draw from the fewest whose probabilities reach this.", rich_help_panel=_SAMPLING
+            help="Sample from the fewest tokens whose probabilities reach this sum.",
+            rich_help_panel=_SAMPLING,
         ),
     ] = None,
     min_p: Annotated[
         float | None,
         typer.Option(
-            help="Draw from those with this share of the largest probability.",
+            help="Sample from tokens with at least this share of the largest probability.",
             rich_help_panel=_SAMPLING,
         ),
     ] = None,
     typical_p: Annotated[
         float | None,
         typer.Option(
-            help="Draw from those nearest to the entropy that reach this.",
+            help="Sample from tokens nearest to the entropy that reach this sum.",
             rich_help_panel=_SAMPLING,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.", rich_help_panel=_SAMPLING)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of sampling.", rich_help_panel=_SAMPLING)
+    ] = 0,
     max_tokens: MaxTokens = None,
     min_tokens: MinTokens = None,
     no_repeat_ngram: NoRepeatNgram = None,
@@ -1230,21 +1262,23 @@ def translate(
     suppress: Suppress = None,
     to: Annotated[
         str | None,
-        typer.Option(help="The code of the language, such as fra, of a model that has several."),
+        typer.Option(help="Code of the target language, such as fra, for a model with several."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="JSON Lines with scores, instead of lines of text.")
+        bool, typer.Option("--json", help="Print JSON Lines with scores, instead of lines of text.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Texts translated together.", min=1)] = 32,
+    batch_size: Annotated[
+        int, typer.Option(help="Number of texts translated together.", min=1)
+    ] = 32,
     format: Annotated[
-        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: Annotated[
         Literal["error", "skip", "keep"],
         typer.Option(
             "--on-empty",
-            help="Empty texts: refuse them, leave them out, or keep their lines: empty ones.",
+            help="Empty texts: refuse them, leave them out, or keep them as empty lines.",
         ),
     ] = "error",
     precision: Precision = None,
@@ -1252,7 +1286,7 @@ def translate(
     truncate: Truncate = False,
     max_wait: MaxWait = None,
 ) -> None:
-    """Translate texts, or whatever else the model makes of a text: a line an input, in order.
+    """Translate texts, or generate what the model is for: one line for each input, in order.
 
     Examples:
       encodax translate runs/en-de "two men are running"
@@ -1263,7 +1297,7 @@ def translate(
 
       encodax translate runs/en-de "two men" --sample --n-best 3 --json
 
-    Records have a "source" or a "text".
+    Records have a field "source" or "text".
     """
     from encodax.inference.translator import Translator
     from encodax.tasks import translation
@@ -1327,12 +1361,12 @@ def fill_mask(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="A word to choose from, one token of the vocabulary; give it several times. "
-            "With RoBERTa's kin ' word' is the one after a space."
+            help="Word to choose from, one token of the vocabulary; may be repeated. For models "
+            "like RoBERTa, ' word' is the one after a space."
         ),
     ] = None,
     format: Annotated[
-        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
@@ -1341,9 +1375,9 @@ def fill_mask(
     truncate: Truncate = False,
     max_wait: MaxWait = None,
 ) -> None:
-    """Guess what stands under the mask: JSON Lines, a line a mask, the best guesses first.
+    """Fill the mask: JSON Lines, one line for each mask, the most probable guesses first.
 
-    The mask is the token of the model's vocabulary, such as [MASK] (BERT) or <mask> (RoBERTa).
+    The mask is a token of the model's vocabulary, such as [MASK] (BERT) or <mask> (RoBERTa).
 
     Example: encodax fill-mask google-bert/bert-base-uncased "Paris is the [MASK] of France."
     """
@@ -1369,11 +1403,11 @@ def search(
     model: ModelPath,
     queries: Annotated[list[str], typer.Argument(metavar="QUERY")],
     corpus: Annotated[
-        str, typer.Option(help="A file of texts (JSON, CSV, TSV, Parquet, .txt; BEIR), or -.")
+        str, typer.Option(help="File of texts (JSON, CSV, TSV, Parquet, .txt; BEIR), or -.")
     ],
     top_k: TopK = 5,
     format: Annotated[
-        Format | None, typer.Option(help="Of the corpus, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the corpus, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
@@ -1383,8 +1417,8 @@ def search(
 ) -> None:
     """Find the texts of a corpus that are most similar to each query: JSON Lines, best first.
 
-    Of a corpus as BEIR has it a text is its title and its text, and answers
-    have its _id.
+    In a corpus in BEIR's format a text is the title and the text, and the results
+    contain its _id.
 
     Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
     """
@@ -1399,7 +1433,7 @@ def search(
     queried, before = embedder.prompt_of("query"), embedder.prompt_of("document")
     nearest = embedder.nearest(queries, top_k=top_k, truncate=truncate)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
-    kept = searched(answers, nearest)  # the texts of hits alone
+    kept = searched(answers, nearest)  # the texts of hits only
     if not kept:
         raise EncodaxError(f"{formats.name_of(corpus)}: there is no text to search")
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
@@ -1421,12 +1455,14 @@ def rerank(
     model: ModelPath,
     query: Annotated[str, typer.Argument(metavar="QUERY")],
     input: TextInput = "-",
-    top_k: Annotated[int | None, typer.Option(help="How many to give; all.", min=1)] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Number of results.  \\[default: all]", min=1)
+    ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Name of the model's prompt that goes before the query.")
+        str | None, typer.Option(help="Name of the model's prompt to put before the query.")
     ] = None,
     format: Annotated[
-        Format | None, typer.Option(help="Of the input, where its name does not tell.")
+        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
@@ -1434,7 +1470,7 @@ def rerank(
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
-    """Order texts by how well they answer a query, by a cross-encoder: JSON Lines, best first.
+    """Rank texts by how well they answer a query, with a cross-encoder: JSON Lines, best first.
 
     Example: encodax rerank cross-encoder/ms-marco-MiniLM-L6-v2 "a question" --input texts.txt
     """
@@ -1452,7 +1488,7 @@ def rerank(
     examples = _examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
     _note_scores(reranker.model.config, is_cross_encoder=True)
-    numbers, scores = array("q"), array("d")  # texts are read again, so that none is held
+    numbers, scores = array("q"), array("d")  # texts are read a second time, so that none is held
     for example, score in reranker.answers(
         query, examples, prompt=prompt, truncate=truncate, empties=empties
     ):
@@ -1467,20 +1503,22 @@ def rerank(
 @command()
 def explore(
     model: ModelPath,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or - to read it.")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="Text, or - to read it from standard input.")
+    ],
     second: Annotated[
         str | None,
         typer.Argument(
             metavar="TEXT_PAIR",
-            help="The other text of a pair: a context, a text to compare with, a translation.",
+            help="Second text of a pair: a context, a text to compare with, a translation.",
         ),
     ] = None,
-    output: Annotated[str, typer.Option(help="The page to write, or -.")] = "explorer.html",
+    output: Annotated[str, typer.Option(help="Page to write, or -.")] = "explorer.html",
     open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
     steps: Annotated[
         int,
         typer.Option(
-            help="Points of the integral in attributions: more is closer, and slower; 0 for none.",
+            help="Integration steps of attributions: more are more exact, and slower; 0 for none.",
             min=0,
         ),
     ] = 16,
@@ -1488,11 +1526,11 @@ def explore(
     revision: Revision = None,
     truncate: Truncate = False,
 ) -> None:
-    """Look inside a model: a page, in one file, with what it does with a text.
+    """Look inside a model: write a page, in one file, about how it processes a text.
 
-    Attention of every layer and head as maps and as lines between words, its mean and rollout; what
-    each token has to do with the answer; the length of states; what each layer would fill a mask
-    with; of a translation, which words it comes from.
+    It shows the attention of every layer and head as maps and as lines between words, with mean and
+    rollout; the attribution of the answer to tokens; the norms of hidden states; the mask fillings
+    of each layer; for a translation, the source words of each target word.
 
     Examples:
       encodax explore sentence-transformers/all-MiniLM-L6-v2 "a cat" "a kitten" --open
@@ -1523,7 +1561,7 @@ def explore(
 
 
 def _whole_input() -> str:
-    """Standard input as one text."""
+    """Read standard input as one text."""
     text = ""
     with sources.opened("-") as content:
         for line in formats.utf8_lines(content, formats.name_of("-")):
@@ -1546,18 +1584,18 @@ def info(
         bool,
         typer.Option(
             "--files",
-            help="Instead: each key of the model's JSON files, and what became of it.",
+            help="Print the keys of the model's JSON files instead, and how each was treated.",
         ),
     ] = False,
 ) -> None:
-    """A table of a model's modules, with their shapes, parameters and bytes.
+    """Print a table of a model's modules, with their shapes, parameters and bytes.
 
-    Below it stand the labels, and what their scores are: logits, or what these
-    go through.
+    Below it are the labels, and the kind of their scores: logits, or the
+    activation applied to them.
 
-    With --files, a table of the keys of its JSON files: those that were used,
-    and those that change no answer, with the reason. A key that is neither is
-    refused when the model is loaded, by its name.
+    With --files, print a table of the keys of its JSON files instead: those that
+    were used, and those that change no answer, with the reason. Any other key is
+    refused by name when the model is loaded.
 
     Example:
       encodax info my-model --files
@@ -1587,12 +1625,12 @@ def info(
 
 
 def _for_tables(width: int) -> Terminal:
-    """Standard output: as wide as the terminal, or as is said where there is none."""
+    """Return a console on standard output; `width` applies if that is not a terminal."""
     return Terminal() if sys.stdout.isatty() else Terminal(width=width)
 
 
 def _print_files(files: ModelFiles) -> None:
-    """A table of the keys of JSON files: those that were used, then those that are kept."""
+    """Print a table of the keys of JSON files: those that were used, then those that are kept."""
     told = table("file", "key", "value", "what became of it")
     for name, keys in files.items():
         rows = [(key, "", "used") for key in sorted(keys.used)]
@@ -1613,31 +1651,33 @@ def plan(
     model: Annotated[
         str | None, typer.Option(help="Or a model (directory or id); its weights are not read.")
     ] = None,
-    task: Annotated[str, typer.Option(help="What would be trained.")] = "masked-lm",
-    mesh: Annotated[str, typer.Option(help="Devices, such as data=64,fsdp=8.")] = "data=1",
-    batch_tokens: Annotated[int, typer.Option(help="Of a step, on all devices.")] = 16_384,
-    row_tokens: Annotated[int, typer.Option(help="Of a row.")] = 512,
+    task: Annotated[str, typer.Option(help="Task to train.")] = "masked-lm",
+    mesh: Annotated[str, typer.Option(help="Mesh of devices, such as data=64,fsdp=8.")] = "data=1",
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step, on all devices.")] = 16_384,
+    row_tokens: Annotated[int, typer.Option(help="Tokens of a row.")] = 512,
     accumulate: Annotated[int, typer.Option(help="Micro-batches of a step.")] = 1,
     remat: Annotated[
-        str, typer.Option(help="What is computed again, to hold less: none, dots, full.")
+        str, typer.Option(help="Recompute to save memory: none, dots, full.")
     ] = "none",
     scan: Annotated[bool, typer.Option("--scan", help="Compile one layer for all.")] = False,
-    precision: Annotated[str, typer.Option(help="Of products: float32, bfloat16.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="Number format of products: float32, bfloat16.")
+    ] = "float32",
     peak_tflops: Annotated[
-        float | None, typer.Option(help="TFLOP/s of a device; gives the time of a step.")
+        float | None, typer.Option(help="Peak TFLOP/s of a device, to estimate the time of a step.")
     ] = None,
     bandwidth_gbs: Annotated[
-        float | None, typer.Option(help="GB/s that a device can send; needed where it sends.")
+        float | None, typer.Option(help="GB/s that a device can send; needed if it sends anything.")
     ] = None,
     share: Annotated[
-        float, typer.Option(help="Of the peak that is reached; 1 for the shortest time.")
+        float, typer.Option(help="Share of the peak that is reached; 1 for the shortest time.")
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Say what each device would hold, compute and send in a training step.
+    """Print what each device would hold, compute and send in a training step.
 
     Nothing is trained or allocated: the step is compiled for simulated
-    devices, and may be one of a model that this machine cannot hold.
+    devices, so the model may be one that this machine cannot hold.
 
     Example:
       encodax plan --preset base --mesh data=64,fsdp=8 --batch-tokens 1048576
@@ -1687,7 +1727,7 @@ def plan(
 def _check_output(
     output: str, model: str, input: str | None = None, *, option: str = "--output"
 ) -> None:
-    """Refuse, before any work, an output that cannot be written, or would replace what is read."""
+    """Refuse, before any work, an output that cannot be written or would replace an input."""
     from encodax.model_files import saved_model
     from encodax.storage import overlap
 
@@ -1698,7 +1738,7 @@ def _check_output(
 
 
 def _names(columns: str | None) -> list[str] | dict[str, str] | None:
-    """`text,label`, the columns in order; or `text=content,label=stars`, fields by other names."""
+    """Parse `text,label` to column names in order, or `text=content,label=stars` to a mapping."""
     if columns is None:
         return None
     pairs = [[name.strip() for name in part.split("=", 1)] for part in columns.split(",")]
@@ -1719,7 +1759,7 @@ def _records(
     columns: str | None = None,
     format: str | None = None,
 ) -> Iterator[sources.Record]:
-    """The texts given on the command line, or those of a file or of standard input."""
+    """Return records of the texts on the command line, in a file, or on standard input."""
     if texts and input:
         raise EncodaxError("give texts or --input, not both")
     if texts:
@@ -1735,9 +1775,9 @@ def _live(
     max_wait: float | None,
     flush: Callable[[], object],
 ) -> Live | None:
-    """How texts are read that come in their own time, and what is done when there are none.
+    """Return the settings for reading a source that may pause, and for flushing when it does.
 
-    It is None where all are there: what is answered together is then always the same.
+    None if the source cannot pause: then the same texts are always answered together.
     """
     from encodax.data.stream import MAX_WAIT, Live
 
@@ -1747,7 +1787,7 @@ def _live(
 
 
 def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterator[Example]:
-    """The text of each record, checked, with the record's number from 0 as the target."""
+    """Yield the text of each record, checked, with the record's number from 0 as the target."""
     from encodax.tasks.embedding import document_of
 
     for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
@@ -1755,7 +1795,7 @@ def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterato
 
 
 def _note_scores(config: ModelConfig, *, is_cross_encoder: bool) -> None:
-    """Say where sentence-transformers would give other scores."""
+    """Log where sentence-transformers would give other scores."""
     from encodax.inference.scores import difference
 
     if told := difference(config, is_cross_encoder=is_cross_encoder):
@@ -1767,39 +1807,39 @@ def _line(fields: dict[str, Any]) -> str:
 
 
 class _Notes(logging.Handler):
-    """Shows what the library has to say, a line each."""
+    """Handler that prints the library's log messages, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
         errors.print(f"note: {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **how: Any) -> None:
-    """A warning of a library, in a line, without the place in its code."""
+    """Print a warning of a library in one line, without its place in the code."""
     errors.print(f"warning: {message}", soft_wrap=True)
 
 
 STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, *signals.ENDING)))
-"""Exit codes of a command that a signal has ended."""
+"""Exit codes of commands that a signal ended."""
 
 
 def main() -> None:
-    """Run the command line, and leave with its exit code."""
+    """Run the command line, and exit with its code."""
     try:
         _run()
-    except (BrokenPipeError, SystemExit) as end:  # Typer and rich make the one into the other
+    except (BrokenPipeError, SystemExit) as end:  # Typer and rich turn one into the other
         if not isinstance(end, BrokenPipeError) and not isinstance(
             end.__context__, BrokenPipeError
         ):
             if end.code in STOPPED:
                 signals.end(end.code)
             raise
-        _forget_output()  # the reader has seen enough, as `head` does
+        _forget_output()  # the reader has closed the pipe, as `head` does
         sys.exit(141)
 
 
 @contextmanager
 def _notes_shown() -> Iterator[None]:
-    """Show notes and warnings; a program that calls `main` has its own ways back afterwards."""
+    """Print log messages and warnings inside this context; restore the previous handlers after."""
     logger, notes, show = logging.getLogger("encodax"), _Notes(), warnings.showwarning
     logger.addHandler(notes)
     warnings.showwarning = _show_warning
@@ -1812,7 +1852,7 @@ def _notes_shown() -> Iterator[None]:
 
 @_notes_shown()
 def _run() -> None:
-    # What Orbax logs, it raises too: a line of our own says it.
+    # Orbax logs what it also raises: only the one-line error is printed.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -1821,7 +1861,7 @@ def _run() -> None:
             with terminable():
                 app()
         finally:
-            sys.stdout.flush()  # here, where what it raises is caught
+            sys.stdout.flush()  # here, where its errors are caught
     except BrokenPipeError:
         raise
     except (EncodaxError, OSError) as error:
@@ -1830,7 +1870,7 @@ def _run() -> None:
         errors.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
         try:
             sys.stdout.flush()
-        except OSError:  # the disk that standard output goes to is full
+        except OSError:  # the disk of standard output is full
             _forget_output()
         sys.exit(code)
     except (KeyboardInterrupt, SystemExit) as end:
@@ -1846,15 +1886,15 @@ def _run() -> None:
 
 
 def _open_streams() -> None:
-    """Have all three standard streams; what is written is UTF-8, whatever the locale.
+    """Ensure that all three standard streams exist; output is UTF-8 in any locale.
 
-    Half a character, as JSON and names of files may hold, is written as its escape.
+    A lone surrogate, which JSON and file names may contain, is written as its escape.
 
     Raises:
         EncodaxError: standard output is closed.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # or the next file that is opened would have the number of one that is closed
+        pass  # otherwise the next file opened would get the number of a closed stream
     os.close(number)
     is_closed = sys.stdout is None
     if sys.stderr is None:
@@ -1863,7 +1903,7 @@ def _open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    shown = sys.__stderr__  # not a stream that stands in for it, as a test's
+    shown = sys.__stderr__  # not a replacement of it, as in tests
     if shown is not None and shown is sys.stderr and shown.isatty():
         raw = io.BufferedWriter(Screen(shown.fileno(), "w", closefd=False))
         sys.stderr = io.TextIOWrapper(raw, shown.encoding, line_buffering=True)
@@ -1874,19 +1914,19 @@ def _open_streams() -> None:
 
 
 def _interrupt_behind(end: BaseException | None) -> KeyboardInterrupt | None:
-    """Ctrl-C, of which Typer makes an exit."""
+    """Return the Ctrl-C that Typer turned into an exit, if there was one."""
     while end is not None and not isinstance(end, KeyboardInterrupt):
         end = end.__cause__ or end.__context__
     return end
 
 
 def _notes_of(error: BaseException) -> list[str]:
-    """What was added to an error on its way: what is kept of the work."""
+    """Return the notes added to an error, such as what is kept of the work."""
     return list(getattr(error, "__notes__", ()))
 
 
 def _forget_output() -> None:
-    """Let nobody try to write again what could not be written."""
+    """Redirect output to nowhere, so that nothing tries to write it again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

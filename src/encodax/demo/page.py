@@ -1,4 +1,4 @@
-"""The demo's report: what was measured, told with pictures."""
+"""Report page of the demo: measurements with pictures."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ from encodax.types.inspection import AttentionMaps
 
 KINDS = ("day", "month", "year")
 SHOWN_LANGUAGES = ("en", "ja", "ar", "fr", "hi", "ru", "th", "he", "ko", "el", "am", "my")
-"""Whose first date that was read right is shown: many scripts and orders."""
+"""Languages whose first date that was read correctly is shown: many scripts and orders."""
 MISTAKES = 5
-MAP_LANGUAGE = "ja"  # short texts, and the same sign as part of two fields
+MAP_LANGUAGE = "ja"  # short texts, and the same character as part of two fields
 PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "babel", "dateparser")
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that the report is made of."""
+    """Contents of the report."""
 
     fitted: FitResult
     dated: Sequence[DatedText]
-    """What the encoder was judged by."""
+    """Evaluation dates."""
     spans: Sequence[tuple[Span, ...]]
-    """The encoder's tags of each."""
+    """Spans that the encoder found in each date."""
     answers: Sequence[str | None]
-    """The date it made of them."""
+    """Date that was read from the spans."""
     encoder: Measurement
     dateparser: Measurement
     told: Measurement
-    """`dateparser`, told the language of each text."""
+    """Measurement of `dateparser` when it is given the language of each text."""
     writing: Writing
-    """The same by sequence to sequence."""
+    """Results of the sequence-to-sequence model on the same dates."""
     choices: dict[str, Any]
-    """How the encoder was trained."""
+    """Settings of the encoder's training."""
     outcome: Outcome
-    """Of act two."""
+    """Result of act two."""
 
 
 def render(material: ReportData) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     encoder, dateparser = material.encoder, material.dateparser
     highlights = (
         ("exact match of the encoder", _percent(encoder.match.overall)),
@@ -208,7 +208,7 @@ def _mistakes(material: ReportData) -> Section:
 
 
 def _right(material: ReportData, language: str) -> list[int]:
-    """Which dates of a language, written in full, the encoder read right."""
+    """Return the indices of a language's dates in the full style that were read correctly."""
     return [
         index
         for index, written in enumerate(material.dated)
@@ -267,7 +267,7 @@ def _learning(material: ReportData) -> Section:
 
 
 def shown_in_maps(dated: Sequence[DatedText]) -> str:
-    """The date whose attention is drawn: the longest in a language of short texts."""
+    """Return the text whose attention is shown: the longest in a language of short texts."""
     in_language = [written.text for written in dated if written.language == MAP_LANGUAGE]
     return max(in_language or [dated[0].text], key=len)
 
@@ -293,7 +293,7 @@ def _attention(material: ReportData) -> Section:
 
 
 def _heads(looks: AttentionMaps) -> tuple[str, ...]:
-    """A picture of every head."""
+    """Return a picture of every head."""
     queries, keys = ([token.text for token in side] for side in (looks.queries, looks.keys))
     others = None if looks.keys is looks.queries else keys
     return tuple(
@@ -438,7 +438,7 @@ def _name(language: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """At most eight names, in a sentence."""
+    """Join at most eight names in a sentence."""
     if len(names) > 8:
         names = [*names[:7], f"{len(names) - 7} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,4 +1,4 @@
-"""A wait that shows how far it is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from encodax.training.loop.progress import SECONDS_BETWEEN_LINES
 
 Report = Callable[[int, int], None]
-"""Called with what is done, and with all that is to do."""
+"""Function that takes the number of items done and of all items."""
 
 
 @contextmanager
 def watch(name: str, console: Console) -> Iterator[Report]:
-    """Show the progress of something that calls what this gives."""
+    """Show the progress that is reported through the function this context yields."""
     if console.is_terminal:
         columns = (
             TextColumn(name, markup=False),
@@ -33,9 +33,9 @@ def watch(name: str, console: Console) -> Iterator[Report]:
 
 
 def _lines(name: str, console: Console) -> Report:
-    """A line every few seconds, and one at the end."""
+    """Return a function that prints a line every few seconds, and one at the end."""
     begin = last = time.monotonic()
-    loaded: int | None = None  # done at the first report, which has the loading in its time
+    loaded: int | None = None  # items at the first report, whose time includes loading
 
     def report(done: int, total: int) -> None:
         nonlocal begin, last, loaded

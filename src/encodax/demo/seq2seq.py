@@ -1,7 +1,7 @@
-"""Dates read once more, as sequence to sequence: a decoder writes the ISO date, a sign at a time.
+"""Sequence to sequence on the same dates: a decoder writes the ISO date, character by character.
 
-The tagger of act one finds characters, and rules make a date of them. Here nothing but pairs of
-texts is given, in any of the languages and in ISO 8601, and the digits of other scripts, the names
+The tagger of act one finds characters, and rules turn them into a date. Here the model learns only
+from pairs of texts, in one of the languages and in ISO 8601: the digits of other scripts, the names
 of months and the order of fields are learned together.
 """
 
@@ -30,8 +30,8 @@ CHOICES: dict[str, Any] = {
     "layers": 2,
     "width": 96,
     "heads": 4,
-    "max_positions": 64,  # the longest of all dates has 48 characters, and the end
-    "dropout_rate": 0.0,  # data are plenty, and time is short
+    "max_positions": 64,  # the longest of all dates has 48 characters, and the end token
+    "dropout_rate": 0.0,  # data are plentiful, and time is short
     "batch_tokens": 1_024,
     "learning_rate": 2e-3,
     "warmup": 0.05,
@@ -39,18 +39,18 @@ CHOICES: dict[str, Any] = {
     "weight_decay": 0.01,
     "label_smoothing": 0.0,
 }
-"""What `encodax.train` is given beside steps and seed."""
+"""Arguments of `encodax.train`, apart from steps and seed."""
 
 
 @dataclass(frozen=True)
 class Writing:
-    """What the decoder wrote."""
+    """Dates written by the decoder."""
 
     fitted: FitResult
     answers: list[str]
     measurement: Measurement
     looks: AttentionMaps
-    """At the characters of a date, for each sign that was written."""
+    """Attention to the characters of a date, for each character that was written."""
 
 
 def train_writer(
@@ -62,7 +62,7 @@ def train_writer(
     out: Path | None = None,
     console: Console | None = None,
 ) -> FitResult:
-    """Train a Transformer from scratch to write ISO dates."""
+    """Train a new Transformer to write ISO dates."""
     return train(
         "translation",
         train=_records(train_on),
@@ -80,17 +80,17 @@ def _records(dated: Sequence[DatedText]) -> list[dict[str, str]]:
 
 
 def write(fitted: FitResult, dated: Sequence[DatedText], shown: str) -> Writing:
-    """Write the ISO dates of texts, greedily. Compilation is left out of the time.
+    """Write the ISO dates of texts by greedy search. The time excludes compilation.
 
     Args:
         fitted: the trained Transformer.
-        dated: what it is judged by.
-        shown: a text whose attention is kept.
+        dated: evaluation dates.
+        shown: text whose attention is kept.
     """
     assert isinstance(fitted.model, Seq2SeqModel)
     translator = Translator(fitted.model, batch_size=128)
     texts = [written.text for written in dated]
-    longest = max(len(written.iso) for written in dated) + 1  # the end included
+    longest = max(len(written.iso) for written in dated) + 1  # the end token included
     translator.translate(texts[:1000], beams=1, max_tokens=longest)
     began = time.perf_counter()
     found = translator.translate(texts, beams=1, max_tokens=longest)

@@ -1,4 +1,4 @@
-"""Runs a model over a stream of sequences: packed, in order, and compiled before it begins."""
+"""Engine: runs a model over a stream of sequences, packed, in order, compiled beforehand."""
 
 from __future__ import annotations
 
@@ -36,25 +36,26 @@ from encodax.types.batches import ModelOutput, PackedBatch, Params
 logger = logging.getLogger(__name__)
 
 BATCH_TOKENS = {"cpu": 1024}
-"""Tokens in a full batch of a device: on CPU more gains nothing, and leaves the cache."""
+"""Tokens in a full batch of one device. On CPU, more gains nothing and exceeds the CPU's caches."""
 BATCH_TOKENS_OF_ACCELERATORS = 32_768
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-"""Of XLA, by platform. Vectors as wide as AVX-512 has: 5 to 8 % in bfloat16 and int8."""
+"""Options of XLA, by platform. Vectors as wide as AVX-512's give 5 to 8 % in bfloat16 and int8."""
 IN_FLIGHT = 2
-"""Batches that a device is given before the answers of the first are fetched."""
+"""Number of batches that a device is given before the answers of the first are fetched."""
 
 Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
 Read = Callable[[ModelOutput], Any]
-"""What is wanted of the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
+"""Selection from the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
 Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
-"""The token sequences of each item of a window, none or several, and how many items were cut."""
+"""Tokenization of a window: the token sequences of each item (none or several), and the number of
+items that were cut."""
 
 
 def head_output(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
-    """What a head's answer is read from, and whether it is one a sequence or one a token.
+    """Return the function that reads a head's answer, and the level of that answer.
 
-    It is a vector, or scores: logits that have gone through what `scores.activation_of` names.
+    The answer is a vector, or scores: logits after the activation of `scores.activation_of`.
     """
     if head.kind == "embedding":
         return (lambda output: output.vectors), "sequence"
@@ -68,19 +69,19 @@ def head_output(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]
 
 
 class EngineOptions(TypedDict, total=False):
-    """How a model runs; every predictor takes these beside the model."""
+    """Options for running a model, which every predictor takes."""
 
     precision: Precision | None
-    """What products are made in; None for float32 on CPU, and bfloat16 on accelerators."""
+    """Number format of products; None for float32 on CPU, and bfloat16 on accelerators."""
     devices: Sequence[jax.Device] | None
-    """What it runs on, each with its share of the rows; None for all there are."""
+    """Devices to run on, each with its share of the rows; None for all local devices."""
     batch_tokens: int | None
-    """Tokens in a full batch of one device; None for what suits it."""
+    """Tokens in a full batch of one device; None for a number that suits the device."""
 
 
 @dataclass(eq=False)
 class _Request(Generic[Item]):
-    """An item with its sequences, until all are answered."""
+    """Item with its sequences, until all are answered."""
 
     item: Item
     jobs: list[PendingSequence]
@@ -88,25 +89,25 @@ class _Request(Generic[Item]):
 
 @dataclass(frozen=True)
 class _Prepared(Generic[Item]):
-    """What a window of the stream became."""
+    """Window of the stream, tokenized and packed."""
 
     requests: list[_Request[Item]]
     batches: list[tuple[list[list[PendingSequence]], PackedBatch]]
     cut: int
     end: BaseException | None
-    """How the stream ended, where this is its last window: StopIteration, or what went wrong."""
+    """End of the stream, if this is its last window: StopIteration, or the error."""
     is_last: bool
-    """Whether nothing comes after it, or not yet."""
+    """Whether no window follows, or none has arrived yet."""
 
 
 class Engine(forks.OfOneProcess):
-    """What a model says of each sequence of a stream.
+    """Engine that answers each sequence of a stream with the model's output.
 
-    Texts are read a window at a time, tokenized and packed on a thread while the device runs what
-    was packed before, and answered in the order in which they came.
+    Texts are read one window at a time. A window is tokenized and packed on a thread while the
+    device runs the one before it. Answers come in the order of the texts.
 
-    Rows have a few lengths, and batches a few heights (`Shapes`), so that after `warm_up` nothing
-    is ever compiled again. Threads may share an engine.
+    Rows have few lengths, and batches few heights (`Shapes`), so that after `warm_up` nothing is
+    compiled again. Threads may share an engine.
     """
 
     def __init__(
@@ -119,15 +120,15 @@ class Engine(forks.OfOneProcess):
         devices: Sequence[jax.Device] | None = None,
         batch_tokens: int | None = None,
     ):
-        """Compile nothing yet.
+        """Set up the engine; nothing is compiled yet.
 
         Args:
-            model: gives the function; parameters may be given to `run`.
-            read: what is wanted of the output; it runs on the device.
-            level: whether that is one a sequence or one a token.
-            precision: as `EngineOptions` says, and the rest too.
-            devices: what it runs on.
-            batch_tokens: tokens in a full batch of one device.
+            model: model to run; `run` may be given other parameters.
+            read: selection from the model's output; it runs on the device.
+            level: level of the selection: one for each sequence, or one for each token.
+            precision: see `EngineOptions`.
+            devices: see `EngineOptions`.
+            batch_tokens: see `EngineOptions`.
 
         Raises:
             EncodaxError: there is no such precision.
@@ -158,20 +159,20 @@ class Engine(forks.OfOneProcess):
         self._compiling = threading.Lock()
 
     def warm_up(self, longest: int | None = None) -> None:
-        """Compile for every shape, so that no text will wait for it.
+        """Compile for every shape, so that no text waits for it.
 
         Args:
-            longest: most tokens that sequences will have; None for what the model takes.
+            longest: most tokens of a sequence; None for the model's limit.
         """
         for shape in self._shapes.all(longest or self._model.longest_sequence):
             self._executable(self._params, shape)
 
     def run(self, encodings: Iterable[Encoding], params: Params | None = None) -> list[Any]:
-        """What was wanted of each sequence, (...) or (tokens, ...) in NumPy, in order.
+        """Return the selection of each sequence, (...) or (tokens, ...) in NumPy, in order.
 
         Args:
             encodings: the sequences.
-            params: others than the model's, in float32.
+            params: parameters in float32; None for the model's own.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
@@ -184,7 +185,7 @@ class Engine(forks.OfOneProcess):
         return [answer for _, _, (answer,) in answers]
 
     def placed(self, params: Params | None) -> Params | None:
-        """Parameters in float32 as `stream` takes them; None for the model's own."""
+        """Convert parameters in float32 to what `stream` takes; None for the model's own."""
         if params is None:
             return None
         found: Params = jax.device_put(cast(params, self.precision), self._replicated)
@@ -199,16 +200,17 @@ class Engine(forks.OfOneProcess):
         params: Params | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
-        """Each item with its sequences and what was wanted of each, in order.
+        """Yield each item with its sequences and the selection of each, in order.
 
         Args:
-            items: may never end.
-            tokenize: makes sequences of a window of items, on another thread if there are more
-                windows than one.
-            size_of: how large an item is, for the size of a window.
-            params: as the engine keeps them; None for the model's.
-            live: for items that come in their own time: they are read on a thread of their own, and
-                wait so long for others. None to read them on the caller's thread, in whole windows.
+            items: the source; it may be endless.
+            tokenize: tokenizes a window of items; on another thread if there is more than one
+                window.
+            size_of: size of an item, which counts towards the size of a window.
+            params: parameters as `placed` returns them; None for the model's own.
+            live: settings for a source that may pause: its items are read on a separate thread and
+                wait at most `live.max_wait` seconds for others. None reads them on the caller's
+                thread, in whole windows.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
@@ -229,7 +231,7 @@ class Engine(forks.OfOneProcess):
                 while window.is_last and in_flight:
                     self._collect(*in_flight.popleft())
                     yield from _answered(open_requests)
-                yield from _answered(open_requests)  # items without a sequence wait for no batch
+                yield from _answered(open_requests)  # items without a sequence need no batch
                 end = window.end
                 if end is not None:
                     break
@@ -245,7 +247,7 @@ class Engine(forks.OfOneProcess):
         size_of: Callable[[Item], int],
         live: Live | None,
     ) -> Generator[_Prepared[Item]]:
-        """The windows of a stream, packed: each while the one before it runs."""
+        """Yield the windows of a stream, packed; each is packed while the one before it runs."""
         packer = Packer(self._shapes)
 
         def prepare(window: Window[Item]) -> _Prepared[Item]:
@@ -269,8 +271,8 @@ class Engine(forks.OfOneProcess):
             ThreadPoolExecutor(1, "encodax-tokenize") as host,
         ):
             for window in pieces:
-                forks.check()  # a fork has no such thread to wait for
-                if ahead is None and window.is_last:  # it has nothing to overlap with: no thread
+                forks.check()  # a forked process does not have the thread
+                if ahead is None and window.is_last:  # nothing runs at the same time: no thread
                     yield prepare(window)
                     continue
                 ready, ahead = ahead, host.submit(prepare, window)
@@ -281,7 +283,7 @@ class Engine(forks.OfOneProcess):
                     ahead = None
 
     def _dispatch(self, params: Params, batch: PackedBatch) -> Any:
-        """Begin to run a batch."""
+        """Start to run a batch."""
         row_count, row_tokens = batch.token_ids.shape
         shape = BatchShape(row_count, row_tokens, batch.starts.shape[1])
         return self._executable(params, shape)(params, batch)
@@ -301,7 +303,7 @@ class Engine(forks.OfOneProcess):
             return lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
 
     def _collect(self, rows: list[list[PendingSequence]], batch: PackedBatch, answers: Any) -> None:
-        """Wait for the answers of a batch, (B, N or T, ...), and give each job its own."""
+        """Wait for the answers of a batch, (B, N or T, ...), and give each sequence its part."""
         leaves: list[np.ndarray]
         form: Any
         leaves, form = jax.tree.flatten(jax.device_get(answers))
@@ -314,10 +316,10 @@ class Engine(forks.OfOneProcess):
 
 
 class EngineBacked(forks.OfOneProcess):
-    """A model with an engine that runs it."""
+    """Base of classes that run a model with an engine."""
 
     ENCODER_ONLY: ClassVar[bool] = False
-    """Whether the head of a model, but of an embedder, is of no use here."""
+    """Whether a head that is not for embeddings is ignored at loading."""
 
     def __init__(self, model: Model, engine: Engine):
         self.model = model
@@ -332,13 +334,13 @@ class EngineBacked(forks.OfOneProcess):
         token: str | None = None,
         **options: Any,
     ) -> Self:
-        """Make it of a model directory, or of a model of the hub, as `Model.load` reads them.
+        """Load a model directory or a model of the Hub, as `Model.load` does, and wrap it.
 
         Args:
-            path_or_id: a directory, or an id.
-            revision: a branch, tag or commit of the hub's repository.
-            token: for a private one.
-            **options: what the class takes beside a model.
+            path_or_id: a directory, or an id on the Hub.
+            revision: a branch, tag or commit of the Hub repository.
+            token: access token for a private repository.
+            **options: keyword arguments of the class.
         """
         model = Model.load(
             path_or_id, revision=revision, token=token, encoder_only=cls.ENCODER_ONLY
@@ -347,14 +349,14 @@ class EngineBacked(forks.OfOneProcess):
 
     @property
     def precision(self) -> Precision:
-        """What products are made in."""
+        """Number format of products."""
         return self._engine.precision
 
     def warm_up(self, longest: int | None = None) -> None:
-        """Compile for every shape of batch, so that no text will wait for it.
+        """Compile for every batch shape, so that no text waits for it.
 
         Args:
-            longest: most tokens that texts will have; None for what the model takes.
+            longest: most tokens of a text; None for the model's limit.
         """
         self._engine.warm_up(longest)
 
@@ -362,7 +364,7 @@ class EngineBacked(forks.OfOneProcess):
 def _answered(
     requests: deque[_Request[Item]],
 ) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
-    """Take from the left what is answered."""
+    """Yield and remove the requests at the front that are answered."""
     while requests and all(job.is_done for job in requests[0].jobs):
         request = requests.popleft()
         yield (
@@ -377,7 +379,7 @@ def _is_ready(answers: Any) -> bool:
 
 
 def _empty(shape: BatchShape) -> PackedBatch:
-    """A batch of that shape, to compile for."""
+    """Return an empty batch of this shape, to compile for."""
     tokens = np.zeros((shape.row_count, shape.row_tokens), np.int32)
     slots = np.zeros((shape.row_count, shape.slots), np.int32)
     return PackedBatch(tokens, tokens, tokens, tokens, slots, slots)

@@ -1,7 +1,7 @@
-"""How good parameters are on data: the one home of it, for every task.
+"""Evaluation of parameters on data, for every task.
 
-Tasks that answer are measured by their answers, and beside these by their loss, added up over
-packed batches without dropout. Where there is no answer to compare with, such sums are all, with
+For tasks with answers, the metrics compare the answers with the labels; the loss is added up over
+packed batches without dropout. For tasks without answers, such sums are the only metrics, with
 masks that are the same each time.
 """
 
@@ -49,14 +49,14 @@ from encodax.tasks.task import (
 from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
-"""From parameters, or None for the model's own, to metrics."""
+"""Function from parameters (None for the model's own) to metrics by name."""
 Sums = Callable[[ModelOutput, Targets, Any, LossOptions], dict[str, Float[Array, ""]]]
-"""What is added up over batches, ..."""
+"""Function that computes the sums of one batch, ..."""
 Summary = Callable[[Mapping[str, float]], dict[str, float]]
-"""... and what the metrics are made of it."""
+"""... and function that computes the metrics from their totals."""
 
 SEED = 0
-"""Of the masks, so that they are the same for all parameters and all runs."""
+"""Seed of the masks, the same for all parameters and all runs."""
 
 
 def evaluator(
@@ -67,15 +67,15 @@ def evaluator(
     *,
     batch_tokens: int | None = None,
 ) -> Evaluator:
-    """The function that measures parameters on this data.
+    """Return the function that measures parameters on this data.
 
     Args:
-        model: gives the function.
-        data: what they are measured on, and the task.
-        objective: what the loss is told.
-        teacher: a model whose answers the loss wants.
-        batch_tokens: tokens in a batch of one device, where batches are of one shape; None for
-            what suits it. It changes no number beyond rounding.
+        model: model that the parameters belong to.
+        data: data to measure on, and its task.
+        objective: options of the loss.
+        teacher: model whose output the loss needs, if any.
+        batch_tokens: tokens in a batch of one device, if batches have one shape; None for a number
+            that suits the device. It changes the metrics by rounding only.
     """
     if data.task.NAME in BY_SUMS:
         return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
@@ -88,13 +88,13 @@ def evaluator(
 
 
 def by_answers(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
-    """Measures the answers of a predictor, with the task's metrics."""
+    """Return a function that measures a predictor's answers with the task's metrics."""
     predictor: Predictor[object] = Predictor(model, tag_scheme=objective.tag_scheme)
     return lambda params: predictor.measure(data, params)
 
 
 def by_vectors(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
-    """Measures what cosines of vectors tell.
+    """Return a function that measures the cosines of vectors.
 
     Raises:
         EncodaxError: some examples have scores, and others none.
@@ -128,21 +128,21 @@ def evaluate(
     on_empty: OnEmptyInData = "error",
     **options: Unpack[DecodingOptions],
 ) -> dict[str, Any]:
-    """Measure a model of any task on labelled records: numbers by name.
+    """Measure a model of any task on labelled records; return numbers by name.
 
-    Of tasks that tell classes apart, `classes` has those of each class.
+    For tasks with classes, `classes` holds the numbers of each class.
 
     Args:
         model: the model.
-        records: what is measured on, each a `Record`; not said so, as checking would read one.
-        truncate: cut texts that are longer than the model takes; how many were cut is logged.
-        precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
-        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
-            them out.
-        **options: what is asked of the answers that are measured; `tag_scheme` is of the tags, too.
+        records: data to measure on, each a `Record`. Not annotated so: a type check would read one.
+        truncate: cut texts that are longer than the model takes; the number of cut texts is logged.
+        precision: number format of products; None for float32 on CPU, and bfloat16 on accelerators.
+        on_empty: treatment of records with an empty text: `error` refuses them, `skip` leaves them
+            out.
+        **options: see `DecodingOptions`; `tag_scheme` also sets the scheme of the labels.
 
     Raises:
-        EncodaxError: a record is not one of the task, or the model has no head; or an option is of
+        EncodaxError: a record is not one of the task, the model has no head, or an option is for
             another task.
     """
     kind = None if model.config.head is None else model.config.head.kind
@@ -150,7 +150,7 @@ def evaluate(
     if own is None:
         predictor: Predictor[object] = Predictor(model, precision=precision, **options)
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
-    decoding_of(own, options)  # it has none
+    decoding_of(own, options)  # refuses options: these tasks have none
     examples = examples_of_records(own, at_hand(records), on_empty)
     check_judged(own, examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
@@ -158,7 +158,7 @@ def evaluate(
 
 
 def of_loss(task: Task) -> tuple[Sums, Summary]:
-    """The sums of a task's loss, and its mean."""
+    """Return the functions for the sums of a task's loss, and for its mean."""
 
     def sums(
         output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
@@ -174,18 +174,18 @@ BY_SUMS: dict[str, tuple[Sums, Summary]] = {
     distillation.NAME: (distillation.sums, distillation.summary),
     translation.NAME: (translation.sums, translation.summary),
 }
-"""Tasks that are measured by sums over batches."""
+"""Tasks that are measured by sums over batches, by name."""
 BY_OTHERS: dict[str, Callable[[Model, Dataset, LossOptions], Evaluator]] = {
     embedding.NAME: by_vectors
 }
-"""Tasks that have a way of their own, by name."""
+"""Tasks with another evaluator, by name."""
 
 
 class BatchEvaluator:
-    """Adds up a task's sums over all of the data, in batches of one shape.
+    """Evaluator that adds up a task's sums over all of the data, in batches of one shape.
 
-    Which sequences share a row, and what is hidden there, depend on the data alone: whichever
-    devices there are, and however many rows a batch has, the numbers are the same.
+    The sequences that share a row, and the masks, depend on the data alone: the numbers are the
+    same for any devices, and for any number of rows in a batch.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class BatchEvaluator:
         *,
         batch_tokens: int | None = None,
     ):
-        """Lay out the batches; nothing is compiled yet. Arguments as `evaluator` has them."""
+        """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
         self._data, self._objective = data, objective
         sums, self._summary = BY_SUMS.get(data.task.NAME) or of_loss(data.task)
         devices = jax.local_devices()
@@ -213,7 +213,7 @@ class BatchEvaluator:
         self._own = self._placed(model.params)
         self._teacher = None if teacher is None else self._placed(teacher.params)
 
-        apply: Callable[..., ModelOutput] = model.apply  # its batch is of the model's kind
+        apply: Callable[..., ModelOutput] = model.apply  # the batch is of the kind that it takes
 
         def added(
             params: Params, taught: Params | None, batch: AnyBatch, targets: Targets
@@ -233,7 +233,7 @@ class BatchEvaluator:
         )
 
     def __call__(self, params: Params | None = None) -> dict[str, float]:
-        """The metrics of these parameters, or of the model's own.
+        """Return the metrics of these parameters, or of the model's own.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
@@ -252,7 +252,7 @@ class BatchEvaluator:
         return self._summary(totals)
 
     def batches(self) -> Iterator[tuple[AnyBatch, Targets]]:
-        """All of the data, the same each time."""
+        """Yield all of the data in batches, the same each time."""
         height = self._shape.row_count
         for start in range(0, len(self._rows), height):
             batch, targets = self._data.batch(self._rows[start : start + height], self._shape)

@@ -1,4 +1,4 @@
-"""Target texts for source texts, by a sequence-to-sequence model."""
+"""Translator: target texts for source texts, by a sequence-to-sequence model."""
 
 from __future__ import annotations
 
@@ -56,35 +56,35 @@ from encodax.types.batches import PackedBatch, Params
 logger = logging.getLogger(__name__)
 
 SOURCE_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192)
-"""Tokens that sources have room for: few, so that few shapes are ever compiled."""
+"""Row lengths for sources, in tokens: few, so that few shapes are ever compiled."""
 EXTRA_TOKENS = 50
-"""Tokens that a target may have more than its source has room for (Vaswani et al. 2017, section
-6.1, where it is the source's own length)."""
+"""Number of tokens that a target may have more than the row of its source (Vaswani et al. 2017,
+section 6.1, where it is more than the source's own length)."""
 LANGUAGES_SHOWN = 8
-"""Languages that a note names."""
+"""Number of languages that a warning names."""
 BATCH_SIZE = 32
-"""Sources that are translated together."""
+"""Number of sources that are translated together."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """What a model makes of a source."""
+    """Translation of a source."""
 
     text: str
     score: float
-    """Log-probability of its tokens; of a search, divided by the length penalty."""
+    """Log-probability of its tokens; for beam search, divided by the length penalty."""
     tokens: int
-    """The end included."""
+    """Number of tokens, the end-of-sequence token included."""
     is_cut: bool = False
-    """Whether it had not ended when it was as long as it may become."""
+    """Whether it reached the maximal length without an end-of-sequence token."""
     others: tuple[Translation, ...] = ()
-    """The next best ones of a search, best first; or what else was drawn."""
+    """Next best translations of beam search, best first; or further samples."""
 
     def __str__(self) -> str:
         return self.text
 
     def to_json(self) -> dict[str, Any]:
-        """`translation`, `score` and `tokens`; `is_cut` and `others` where there is such."""
+        """Return `translation`, `score` and `tokens`; `is_cut` and `others` if they are set."""
         fields: dict[str, Any] = {
             "translation": self.text,
             "score": self.score,
@@ -98,25 +98,26 @@ class Translation:
 
 
 NOTHING = Translation("", 0.0, 0)
-"""What an empty text is translated to."""
+"""Translation of an empty text."""
 
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How targets are generated: by a search, by drawing, or greedily where it is neither."""
+    """Options for generating targets: beam search, sampling, or greedy search without either."""
 
     beams: BeamSearch | None = field(default_factory=BeamSearch)
     sampling: Sampling | None = None
     seed: int = 0
-    """Of what is drawn: what a text draws depends on it and on the text's place in the input."""
+    """Seed of sampling; the samples of a text depend on it and on the text's place in the input."""
     n_best: int = 1
-    """Translations of a source: the best of a search, or so many that are drawn."""
+    """Number of translations of a source: the best of beam search, or samples."""
     max_tokens: int | None = None
-    """Longest target, the end included; None for `EXTRA_TOKENS` than the source."""
+    """Maximal length of a target, the end-of-sequence token included; None for `EXTRA_TOKENS` more
+    than the source."""
     to: str | None = None
-    """The code of the target's language, of a model that has several."""
+    """Code of the target language, for a model with several."""
     rules: LogitsRules | None = None
-    """What may come next, beside what the model says; None for what its directory says."""
+    """Rules for the next token's logits; None for those of the model's directory."""
 
     def __post_init__(self) -> None:
         if self.sampling is not None and self.beams is not None:
@@ -146,23 +147,23 @@ class GenerationOptions:
         to: str | None = None,
         **rules: Any,
     ) -> GenerationOptions:
-        """What a model's directory says, with what is given here in its place.
+        """Merge the settings of a model's directory with options, which take precedence.
 
         Args:
-            said: by the directory.
-            beams: how many, of which 1 is greedy; or all of the search.
-            length_penalty: exponent of the length by which beams are compared, as transformers
-                has it.
-            early_stopping: when beams stop: False, True or "never", as transformers has it.
-            sampling: draw tokens; no beams are searched then.
-            n_best: translations of each source; of a search, no more than there are beams.
-            max_tokens: longest target, the end included.
-            seed: of what is drawn.
-            to: the code of the target's language.
+            said: settings of the directory.
+            beams: number of beams, 1 for greedy search; or all settings of the search.
+            length_penalty: exponent of the length in the scores of beams, as in transformers.
+            early_stopping: when beam search stops: False, True or "never", as in transformers.
+            sampling: settings of sampling, which replaces beam search.
+            n_best: number of translations of each source; for beam search, at most the number of
+                beams.
+            max_tokens: maximal length of a target, the end-of-sequence token included.
+            seed: seed of sampling.
+            to: code of the target language.
             **rules: fields of `LogitsRules`, such as `no_repeat_ngram_size`.
 
         Raises:
-            EncodaxError: there is no such option, or options do not go together.
+            EncodaxError: there is no such option, or options exclude each other.
         """
         if sampling is None and beams is None and said.do_sample:
             sampling = said.sampling
@@ -191,26 +192,26 @@ class GenerationOptions:
 
     @property
     def draws(self) -> int:
-        """Sequences of a source that are drawn; 1 where none are."""
+        """Number of samples of a source; 1 without sampling."""
         return 1 if self.sampling is None else self.n_best
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Sources of one shape that are translated together."""
+    """Sources that are translated together, in one shape."""
 
     places: list[int]
-    """In their window."""
+    """Positions of the sources in their window."""
     room: int
     height: int
 
 
 class Translator(forks.OfOneProcess):
-    """Translates texts, in order: one program for each shape, and few shapes.
+    """Translator of texts, in order; it compiles one program for each shape, and few shapes.
 
     A source of up to S tokens takes a row of S; targets have room for S + `EXTRA_TOKENS`. Rows of a
-    batch do not change each other, so a text is translated alike in whichever company. After
-    `warm_up`, or once each shape has come up, nothing is compiled again.
+    batch do not affect each other, so a text's translation does not depend on its neighbours. After
+    `warm_up`, or once each shape has occurred, nothing is compiled again.
     """
 
     def __init__(
@@ -221,13 +222,14 @@ class Translator(forks.OfOneProcess):
         devices: Sequence[jax.Device] | None = None,
         batch_size: int = BATCH_SIZE,
     ):
-        """Compile nothing yet.
+        """Set up the translator; nothing is compiled yet.
 
         Args:
             model: the model.
-            precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
-            devices: what it runs on, each with its share of the rows; None for all there are.
-            batch_size: sources that one device translates together.
+            precision: number format of products; None for float32 on CPU, and bfloat16 on
+                accelerators.
+            devices: devices to run on, each with its share of the rows; None for all local devices.
+            batch_size: number of sources that one device translates together.
 
         Raises:
             EncodaxError: there is no such precision, or the batch size is below 1.
@@ -256,16 +258,16 @@ class Translator(forks.OfOneProcess):
         token: str | None = None,
         **options: Any,
     ) -> Self:
-        """Make it of a model directory, or of a model of the hub.
+        """Load a model directory or a model of the Hub, and wrap it.
 
         Args:
             path_or_id: a directory, or an id such as `Helsinki-NLP/opus-mt-en-de`.
-            revision: a branch, tag or commit of the hub's repository.
-            token: for a private one.
-            **options: what the class takes beside a model.
+            revision: a branch, tag or commit of the Hub repository.
+            token: access token for a private repository.
+            **options: keyword arguments of the class.
 
         Raises:
-            EncodaxError: as `Seq2SeqModel.load`.
+            EncodaxError: see `Seq2SeqModel.load`.
         """
         return cls(Seq2SeqModel.load(path_or_id, revision=revision, token=token), **options)
 
@@ -278,20 +280,21 @@ class Translator(forks.OfOneProcess):
         progress: bool | None = None,
         **options: Any,
     ) -> list[Translation]:
-        """The translation of each text, in order.
+        """Return the translation of each text, in order.
 
-        What no option says is as the model's directory says it (`generation_config.json`); where
-        that says nothing, 4 beams are searched with the paper's length penalty (`BeamSearch`), and
-        a translation may have 50 tokens more than its source.
+        Options that are not given are those of the model's `generation_config.json`. Without that
+        file, beam search has 4 beams and the paper's length penalty (`BeamSearch`), and a
+        translation
+        may have 50 tokens more than its source.
 
         Args:
             texts: the sources.
             truncate: cut sources that are longer than the model takes.
-            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
-                `keep` has `NOTHING` for them.
-            progress: show a progress bar; None for where standard error is a terminal and the list
-                is long.
-            **options: as `generation` has them.
+            on_empty: treatment of empty texts: `error` refuses them, `skip` leaves them out, `keep`
+                gives them `NOTHING`.
+            progress: show a progress bar; None to show one if standard error is a terminal and the
+                list is long.
+            **options: see `generation_options`.
 
         Raises:
             EncodaxError: a text is empty, or too long without `truncate`; or there are more beams
@@ -311,15 +314,16 @@ class Translator(forks.OfOneProcess):
         max_wait: float | None = MAX_WAIT,
         **options: Any,
     ) -> Iterator[Translation]:
-        """The translations of texts that may never end, in order, as they come.
+        """Yield the translations of texts, in order, as texts arrive; the source may be endless.
 
         Args:
-            texts: the sources; they are read a window ahead.
-            truncate: as `translate` has it.
-            on_empty: what becomes of empty texts.
-            max_wait: seconds that a text waits for others, while the source is silent. It is read
-                on a thread of its own; None to read it on yours, in whole windows.
-            **options: as `generation` has them.
+            texts: the sources; they are read one window ahead.
+            truncate: see `translate`.
+            on_empty: treatment of empty texts, see `translate`.
+            max_wait: longest time in seconds that a text waits for others while the source is
+                silent. The source is read on a separate thread; None reads it on the caller's
+                thread, in whole windows.
+            **options: see `generation_options`.
         """
         found = self.answers(
             unlabelled(texts),
@@ -331,23 +335,24 @@ class Translator(forks.OfOneProcess):
         return (answer for _, answer in found)
 
     def generation_options(self, **options: Any) -> GenerationOptions:
-        """How targets are generated with these options, and by what the directory says.
+        """Return the settings of generation: these options, then those of the model's directory.
 
         Args:
-            **options: `beams`, how many are searched, 1 for the most probable token each time;
-                `length_penalty` and `early_stopping` of beams; `n_best`, translations of each
-                source, the others in `Translation.others`; `sampling`, to draw tokens instead, by
-                `seed` and a text's place, `n_best` times; `max_tokens`, of the longest translation,
-                the end included; `to`, the code of the language that is wanted, of a model that has
-                several (`>>fra<<` before a text of Marian's is the same); and the fields of
+            **options: `beams`, the number of beams, 1 for greedy search; `length_penalty` and
+                `early_stopping` of beam search; `n_best`, the number of translations of each
+                source,
+                the others in `Translation.others`; `sampling`, to sample `n_best` times instead, by
+                `seed` and a text's place; `max_tokens`, the maximal length of a translation, the
+                end-of-sequence token included; `to`, the code of the target language, for a model
+                with several (`>>fra<<` before a text does the same for Marian's); and the fields of
                 `encodax.generation.search.LogitsRules`, such as `min_tokens`,
                 `no_repeat_ngram_size`, `repetition_penalty` and `suppress_tokens`.
 
         Raises:
-            EncodaxError: there is no such option, or options do not go together.
+            EncodaxError: there is no such option, or options exclude each other.
         """
         to, languages = options.get("to"), self.model.language_ids
-        if to in languages:  # an unknown one is refused where texts are encoded
+        if to in languages:  # an unknown language is refused where texts are encoded
             options.setdefault("forced_bos_token_id", languages[to])
         return GenerationOptions.of(self.model.generates_by, **options)
 
@@ -360,14 +365,15 @@ class Translator(forks.OfOneProcess):
         empties: Empties | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, Translation]]:
-        """Each example with the translation of its source, in order.
+        """Yield each example with the translation of its source, in order.
 
         Args:
-            examples: whose texts are translated.
-            generation: how.
+            examples: examples whose texts are translated.
+            generation: settings of generation.
             truncate: cut sources that are longer than the model takes.
-            empties: what becomes of empty texts, where they are not refused.
-            live: for examples that come in their own time: how long one waits for others.
+            empties: treatment of empty texts; None refuses them.
+            live: settings for a source that may pause, such as the longest wait; None for whole
+                windows.
         """
         forks.check()
         empties = empties or Empties("error")
@@ -415,21 +421,21 @@ class Translator(forks.OfOneProcess):
     def _encoded(
         self, examples: list[Example], *, generation: GenerationOptions, truncate: bool
     ) -> tuple[list[list[Encoding]], int]:
-        """The token sequences of sources, and how many were cut."""
+        """Return the token sequences of sources, and the number of sources that were cut."""
         texts, names = [each.parts[0] for each in examples], [each.where for each in examples]
-        if self.model.tokenizer.languages is not None:  # a language would hide that there is none
+        if self.model.tokenizer.languages is not None:  # a language code would hide an empty text
             bare = [LANGUAGE.sub("", text) for text in texts]
             refuse_unseen(bare, names, self.model.tokenizer.encode)
         encodings, cut = self.model.encode(texts, to=generation.to, truncate=truncate, names=names)
         return [[encoding] for encoding in encodings], cut
 
     def _asks_nothing(self, example: Example, generation: GenerationOptions) -> bool:
-        """Whether a model of several languages is not told which."""
+        """Return whether the target language is missing for a model that has several."""
         is_told = generation.to is not None or LANGUAGE.match(example.parts[0])
         return len(self.model.tokenizer.languages or ()) > 1 and not is_told
 
     def _tell(self) -> None:
-        """Say once what the directory says of generation."""
+        """Log once the generation settings of the model's directory."""
         said = self.model.generates_by
         if said.is_silent or self._has_told:
             return
@@ -463,9 +469,9 @@ class Translator(forks.OfOneProcess):
     def _translated(
         self, sequences: Sequence[Sequence[Encoding]], generation: GenerationOptions, before: int
     ) -> list[Translation]:
-        """A window, by groups of sources that are about as long; so many came before it.
+        """Translate a window in groups of sources of similar length; `before` texts precede it.
 
-        Of an empty source there is no sequence, and `NOTHING` is made of it.
+        An empty source has no sequence; its translation is `NOTHING`.
         """
         filled = [place for place, own in enumerate(sequences) if own]
         encodings = [sequences[place][0] for place in filled]
@@ -497,8 +503,8 @@ class Translator(forks.OfOneProcess):
         group: _Group,
         generation: GenerationOptions,
     ) -> Generated:
-        """Targets of one group, in NumPy; the numbers are those of its texts in the input."""
-        # Rows that nobody asked for repeat the first one, so that they end when it does.
+        """Return the targets of one group, in NumPy; `numbers` are the texts' input places."""
+        # Padding rows repeat the first one, so that they end when it does.
         missing = group.height - len(encodings)
         batch = assemble(
             [[encoding] for encoding in [*encodings, *encodings[:1] * missing]],
@@ -514,13 +520,13 @@ class Translator(forks.OfOneProcess):
             found: Generated = jax.device_get(program(self._params, batch, seed, draws))
             if not found.is_open.any():
                 break
-        # A search passes over what is no number, and then finds nothing.
+        # Beam search skips scores that are NaN, and then finds nothing.
         if not (np.isfinite(found.scores).all() and found.lengths[:, 0].all()):
             raise EncodaxError("the model's scores are not finite: its parameters are broken")
         return found
 
     def _read(self, found: Generated, row: int, generation: GenerationOptions) -> Translation:
-        """The translations of a row: the best or first, and the others that were asked for."""
+        """Return the best or first translation of a row, with the others that were asked for."""
         ends, answers = self.model.generates_by.eos_ids, []
         for token_ids, length, score in zip(
             found.token_ids[row], found.lengths[row], found.scores[row], strict=True
@@ -535,11 +541,11 @@ class Translator(forks.OfOneProcess):
         return dataclasses.replace(best, others=tuple(others))
 
     def warm_up(self, longest: int | None = None, **options: Any) -> None:
-        """Compile for every shape, so that no text will wait for it.
+        """Compile for every shape, so that no text waits for it.
 
         Args:
-            longest: most tokens that sources will have; None for what the model takes.
-            **options: as `generation` has them.
+            longest: most tokens of a source; None for the model's limit.
+            **options: see `generation_options`.
         """
         most, chosen = longest or self.model.longest_sequence, self.generation_options(**options)
         self._check(chosen)
@@ -552,11 +558,11 @@ class Translator(forks.OfOneProcess):
                     self._program(height, room, held, chosen)
 
     def _longest(self, room: int, generation: GenerationOptions) -> int:
-        """Most tokens of a target."""
+        """Return the maximal length of a target in tokens."""
         return generation.max_tokens or min(room + EXTRA_TOKENS, self.model.longest_sequence)
 
     def _held(self, room: int, generation: GenerationOptions) -> list[int]:
-        """Tokens that targets have room for: at first for what most want, then for the longest."""
+        """Return the target lengths to allocate in turn: enough for most, then the maximum."""
         longest, usual = self._longest(room, generation), room + EXTRA_TOKENS
         return [usual, longest] if 2 * usual < longest else [longest]
 
@@ -628,21 +634,22 @@ class Translator(forks.OfOneProcess):
         tokenize: str = "13a",
         **options: Any,
     ) -> dict[str, Any]:
-        """BLEU and chrF of the translations of records that have a target.
+        """Return BLEU and chrF of the translations of records with a target.
 
         Args:
-            records: `source` and `target` of each.
-            truncate: as `translate` has it.
-            on_empty: what becomes of records of an empty text: `error` refuses them, and `skip`
-                leaves them out.
-            tokenize: of BLEU, as sacrebleu names it; `none` for texts that are tokenized.
-            **options: as `generation` has them.
+            records: records with a `source` and a `target` each.
+            truncate: see `translate`.
+            on_empty: treatment of records with an empty text: `error` refuses them, `skip` leaves
+                them out.
+            tokenize: tokenizer of BLEU, by its name in sacrebleu; `none` for texts that are
+                tokenized.
+            **options: see `generation_options`.
 
         Raises:
             EncodaxError: there is no record, or one has no target; or sacrebleu is not installed,
                 or has no such tokenizer.
         """
-        translation.scorers(tokenize)  # what is missing is told before the work
+        translation.scorers(tokenize)  # raises its errors before the work
         examples = labelled(translation, records, on_empty)
         empties = Empties(on_empty, IN_DATA)
         generation = dataclasses.replace(self.generation_options(**options), n_best=1)
@@ -651,11 +658,11 @@ class Translator(forks.OfOneProcess):
         return translation.bleu_and_chrf(pairs, tokenize=tokenize)
 
     def translate_tokens(self, source: str, *, truncate: bool = False) -> EncodedPair:
-        """A source and the very tokens that a search finds for it, be they none or cut.
+        """Return a source with the target tokens of its translation, even if these are none or cut.
 
         Args:
             source: the text.
-            truncate: cut what is longer than the model takes.
+            truncate: cut a source that is longer than the model takes.
 
         Raises:
             EncodaxError: the text is empty or too long.
@@ -672,11 +679,11 @@ class Translator(forks.OfOneProcess):
 
 
 def _as_encoding(token_ids: np.ndarray) -> Encoding:
-    """Tokens that no text was cut into."""
+    """Wrap generated tokens, which belong to no text, as an encoding."""
     zeros = np.zeros_like(token_ids)
     return Encoding(token_ids, zeros, np.stack([zeros, zeros], axis=1), zeros.astype(bool), zeros)
 
 
 def _first_of(rooms: Sequence[int], tokens: int) -> list[int]:
-    """The smallest room for so many tokens."""
+    """Return the smallest row length that fits `tokens`, in a list; an empty list if none does."""
     return [room for room in rooms if room >= tokens][:1]

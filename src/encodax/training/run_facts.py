@@ -1,4 +1,4 @@
-"""What a run is, for its `run.json`."""
+"""Description of a run, for its `run.json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("dm-haiku", "optax", "grain", "orbax-checkpoint", "numpy")
 
 
 def about(job: TrainingSetup) -> RunFacts:
-    """What does not change while a run goes on.
+    """Return the facts of a run that do not change while it runs.
 
     Raises:
         EncodaxError: a file of the data has changed.

@@ -32,13 +32,13 @@ from encodax.training.setup.prepare import WRITTEN, prepare
 
 @dataclass(frozen=True)
 class TrainResult(FitResult):
-    """What a run leaves, and where it was written."""
+    """Result of a run, and the places that it was written to."""
 
     out: Path | None
     checkpoints: Path | None
 
     def places(self) -> dict[str, Path]:
-        """What was written, and where."""
+        """Return the paths that were written, by a description of each."""
         if self.out is None:
             return {}
         found = {
@@ -71,40 +71,41 @@ def train(
     console: Console | None = None,
     **choices: Any,
 ) -> TrainResult:
-    """Train a model for a task, from scratch or from another model, and keep the best.
+    """Train a model for a task, from scratch or from another model, and keep the best one.
 
     Args:
         task: a name in `encodax.tasks.TASKS`, such as `classification`.
-        train: a file (JSON Lines, JSON, CSV, TSV, CoNLL, Parquet, text; plain or gzip) or records
-            to learn from. A file need not fit in memory.
-        eval: the same, to choose the best model by.
-        out: the model directory to write; None to write nothing.
-        model: a model (or its directory) to begin from; None for one from scratch.
-        teacher: a model whose answers are learned (`distillation` alone).
-        columns: names of the columns of tables without a header; or, of any files, fields with the
-            names that they have there: `{"text": "content"}`.
-        format: of the files, where their names do not tell.
-        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
-            them out.
+        train: training data: a file (JSON Lines, JSON, CSV, TSV, CoNLL, Parquet, text; plain or
+            gzip) or records. A file need not fit in memory.
+        eval: evaluation data, which choose the best model; the same kinds.
+        out: model directory to write; None to write nothing.
+        model: model (or its directory) to start from; None for a new one.
+        teacher: model whose output is learned (`distillation` only).
+        columns: names of the columns of tables without a header; or, for any files, fields with
+            their names in the files: `{"text": "content"}`.
+        format: format of the files, if their names do not show it.
+        on_empty: treatment of records with an empty text: `error` refuses them, `skip` leaves them
+            out.
         overwrite: whether `out` may exist.
-        checkpoints: where a run is saved that it can go on from; `OUT.checkpoints` when not given.
-        resume: go on from the newest checkpoint, to the bit as if the run had never stopped. What
-            its steps depend on is to be given again as it was; there may be more `steps` where the
-            learning rate of those that are done does not depend on them.
-        resume_step: go on from the checkpoint of this step instead.
-        console: where progress is shown; None for nowhere.
+        checkpoints: directory for the checkpoints, from which a run can resume; `OUT.checkpoints`
+            by default.
+        resume: resume from the newest checkpoint, bit for bit as if the run had never stopped.
+            Everything that the steps depend on must be given as before; `steps` may be larger if
+            the learning rate of the steps already done does not depend on it.
+        resume_step: resume from the checkpoint of this step instead.
+        console: console for the progress display; None for none.
         **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of
-            `LossOptions` (`label_smoothing`, `mask_rate`, ...) and, from scratch, of `NewModel`
+            `LossOptions` (`label_smoothing`, `mask_rate`, ...) and, for a new model, of `NewModel`
             (`layers`, `width`, `tokenizer`, ...).
 
     Returns:
         The best model, its metrics on the evaluation data, and figures of the run.
 
     Raises:
-        EncodaxError: a file, a record or a choice that cannot be used; a place to write to that is
-            also read, or that another process writes; losses that are not finite; or a checkpoint
-            that is damaged, or of another run.
-        encodax.training.Stopped: SIGTERM, SIGHUP or SIGINT has come, and the run is saved.
+        EncodaxError: a file, a record or an option cannot be used; a path to write to is also read,
+            or is being written to by another process; losses are not finite; or a checkpoint is
+            damaged, or belongs to another run.
+        encodax.training.Stopped: SIGTERM, SIGHUP or SIGINT has arrived, and the run is saved.
     """
     place = None if out is None else Path(out)
     kept = _checkpoints(place, checkpoints)
@@ -177,7 +178,7 @@ def _train(
 
 
 def _places_of(model: Any) -> list[Path]:
-    """The directories that a model is read from; none of one in memory, or on the hub."""
+    """Return the directories that a model is read from; none for one in memory or on the Hub."""
     is_read = isinstance(model, str | Path) and os.path.isdir(model)
     return peft.directories_of(Path(model)) if is_read else []
 
@@ -191,10 +192,10 @@ def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
 def _check_places(
     out: Path | None, checkpoints: Path | None, *, overwrite: bool, goes_on: bool
 ) -> None:
-    """Refuse directories that are taken, or in which something foreign could be lost.
+    """Refuse directories that exist already, or in which foreign files could be lost.
 
     Raises:
-        EncodaxError: for the reason it says; or there is nothing to go on from.
+        EncodaxError: says why; or there is no checkpoint to resume from.
     """
     if goes_on and (checkpoints is None or not checkpoints.is_dir()):
         raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to go on from")
@@ -210,10 +211,10 @@ def _check_places(
 
 
 def _make_room(keeping: RunOutput) -> None:
-    """Make the directory of a run; an older run's checkpoints go where a new one replaces it.
+    """Create the directory of a run, and remove an older run's checkpoints if a new run starts.
 
     Raises:
-        EncodaxError: the directory cannot be made, or a checkpoint cannot be removed.
+        EncodaxError: the directory cannot be created, or a checkpoint cannot be removed.
     """
     try:
         if keeping.out is not None:

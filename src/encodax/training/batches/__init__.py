@@ -1,1 +1,1 @@
-"""Batches of a training run: which examples go into each, and how they are read."""
+"""Batches of a training run: the examples of each batch, and how they are read."""

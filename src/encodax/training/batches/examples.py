@@ -1,4 +1,4 @@
-"""The examples of a data set, from files or from memory: understood when they are asked for."""
+"""Examples of a data set, from files or from memory, parsed when they are needed."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def examples_of(
     on_empty: OnEmptyInData = "error",
     format: str | None = None,
 ) -> Examples:
-    """The examples of files or of records in memory; all of them have been understood once.
+    """Return the examples of files or of records in memory, after parsing each once.
 
-    So whatever cannot be is told before anything begins, the first of it first.
+    So an invalid record is reported before anything starts, the first one first.
 
     Args:
-        task: gives the records a meaning.
+        task: task, which defines the meaning of records.
         data: files to read, or records in memory.
-        columns: names of the columns of tables without a header, or fields with the names that
-            they have there.
-        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
-            them out.
-        format: of files, where their names do not tell.
+        columns: names of the columns of tables without a header, or fields with their names in the
+            files.
+        on_empty: treatment of records with an empty text: `error` refuses them, `skip` leaves them
+            out.
+        format: format of the files, if their names do not show it.
 
     Raises:
-        EncodaxError: there is none, or one cannot be understood.
+        EncodaxError: there is no record, or one is invalid.
     """
     records: Any
     if _are_paths(data):
@@ -61,10 +61,10 @@ def examples_of(
 
 
 def check_read_by(train: Data, eval: Data, columns: Columns | None, format: str | None) -> None:
-    """Refuse to be told how records are read, where all data are lines that belong together.
+    """Refuse options for reading records if all data are aligned lines.
 
     Raises:
-        EncodaxError: names what is to be left out.
+        EncodaxError: names the option to leave out.
     """
     if not (isinstance(train, Aligned) and isinstance(eval, Aligned)):
         return
@@ -77,11 +77,11 @@ def check_read_by(train: Data, eval: Data, columns: Columns | None, format: str 
 
 
 def paths_of(data: Data, format: str | None = None) -> list[str]:
-    """The files that data are read from, and the folders that were named; none of data in memory.
+    """Return the files that data are read from, and the named folders; none for data in memory.
 
     Args:
         data: files to read, or records in memory.
-        format: of files, where their names do not tell.
+        format: format of the files, if their names do not show it.
 
     Raises:
         EncodaxError: there is no such file.

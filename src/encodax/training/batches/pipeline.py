@@ -1,10 +1,10 @@
-"""From the plan of a run to its batches: Grain reads ahead while the devices work.
+"""Pipeline from the plan of a run to its batches: Grain reads ahead while the devices work.
 
     step number -> rows of sequences -> tokens -> masks -> micro-batches of arrays
 
 Each stage is a function of the step's number and the seed, so the only state of the pipeline is the
-number of the next step: a checkpoint holds it, and a run that is taken up sees the batches that it
-would have seen. Each process reads the rows that its own devices take.
+number of the next step: a checkpoint stores it, and a run that resumes sees the batches that it
+would have seen. Each process reads the rows for its own devices.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from encodax.training.step.sharding import share_of_rows
 from encodax.types.batches import AnyBatch
 
 READ_AHEAD = 4
-"""Batches that wait for the devices."""
+"""Number of batches that are prepared ahead of the devices."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step takes: leaves (A, B, ...), of this process's rows alone."""
+    """Input of a step: leaves (A, B, ...), with the rows of this process only."""
 
     step: int
     """Number of the step, from 0."""
@@ -40,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Reader:
-    """Makes the batch of a step."""
+    """Reader that makes the batch of a step."""
 
     data: Dataset
     plan: Plan
@@ -48,7 +48,7 @@ class Reader:
     seed: int
 
     def __call__(self, step: int) -> Batch:
-        """The batch of that number."""
+        """Return the batch of this step, counted from 0."""
         shape, micro_batches = self.plan.shape, self.plan.micro_batches
         rows = self.plan.rows(step)
         own = share_of_rows(shape.row_count)
@@ -56,7 +56,7 @@ class Reader:
         mine: list[Row] = [rows[place] if place < len(rows) else [] for place in places]
         whole = replace(shape, row_count=len(mine))
         batch, targets = self.data.batch(mine, whole)
-        check: Callable[[Any], None] = self.data.model.check  # its batch is of the model's kind
+        check: Callable[[Any], None] = self.data.model.check  # the batch is of its kind
         check(batch)
         seeds = [(self.seed, step, place) for place in places]
         batch, targets = perturbed_by_row(self.data, batch, targets, self.objective, seeds)
@@ -68,7 +68,7 @@ class Reader:
 
 
 def batches(reader: Reader, first: int = 0) -> grain.DatasetIterator[Any]:
-    """The batches of a run from step `first` on, read ahead on a thread.
+    """Return the batches of a run from step `first` on, read ahead on a thread.
 
     Close it when the run ends. `get_state` and `set_state` are Grain's.
     """

@@ -1,4 +1,4 @@
-"""The layout of a run: which sequences go into which batch, and the one shape of all of them."""
+"""Layout of a run: the sequences of each batch, and the one shape of all batches."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from encodax.training.options.settings import LARGEST, TrainSettings
 DEFAULT_EPOCHS = 10
 DEFAULT_BATCH_TOKENS = 2_048
 DEFAULT_BATCH_EXAMPLES = 32
-"""Of a loss that compares examples with each other: what counts is how many there are."""
+"""Default number of examples in a batch, for losses that compare examples."""
 SMALLEST_COMPARED = 2
-"""Examples of a last batch of such a loss: of one alone there is nothing to learn."""
+"""Least number of examples in the last batch of such a loss: one alone teaches nothing."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which sequences go into which batch, a function of the step's number alone.
+    """Plan of the sequences in each batch, a function of the step's number alone.
 
-    So a run can be taken up at any step, and each process can read the rows that are its own.
+    So a run can be resumed at any step, and each process can read its own rows.
     """
 
     shape: BatchShape
-    """Of a micro-batch, on all devices together."""
+    """Shape of a micro-batch, on all devices together."""
     micro_batches: int
-    """A: a batch is so many of them."""
+    """A, the number of micro-batches in a batch."""
     steps: int
     steps_of_epoch: int
     epoch: Callable[[int], Sequence[list[Row]]]
-    """Batches of an epoch, the same for the same number."""
+    """Function from the number of an epoch to its batches; it always returns the same ones."""
 
     def rows(self, step: int) -> list[Row]:
-        """The rows of a step's batch; steps are counted from 0."""
+        """Return the rows of a step's batch; steps are counted from 0."""
         epoch, index = divmod(step, self.steps_of_epoch)
         return self.epoch(epoch)[index]
 
     def batches(self) -> Iterator[list[Row]]:
-        """The batches of the whole run."""
+        """Return the batches of the whole run."""
         return map(self.rows, range(self.steps))
 
 
@@ -66,14 +66,14 @@ def make_plan(
     """Lay out a run over sequences of these lengths.
 
     Args:
-        lengths: tokens of each sequence, (n,); or (n, 2) of each source and target.
-        settings: the choices of the run.
-        units: sequences that belong in one batch, where a loss compares them; then batches are of
-            so many units. None for each on its own.
-        devices: the rows of a micro-batch are shared out over so many.
+        lengths: number of tokens of each sequence, (n,); or (n, 2) of each source and target.
+        settings: settings of the run.
+        units: sequences that belong in one batch, if the loss compares them; a batch then has
+            `batch_size` units. None for each sequence on its own.
+        devices: number of devices that share the rows of a micro-batch.
 
     Raises:
-        EncodaxError: a batch of so many tokens cannot be shared out.
+        EncodaxError: a batch of `batch_tokens` cannot be divided among the devices.
     """
     one_row = BatchShape.of(lengths, 1)
     row_tokens = one_row.longest_row
@@ -111,14 +111,14 @@ def make_plan(
     steps_of_epoch = len(parts(len(chosen), examples, smallest))
     steps = steps_in_all(settings, steps_of_epoch)
 
-    roomy = replace(one_row, slots=row_tokens)  # as many in a row as it holds
+    roomy = replace(one_row, slots=row_tokens)  # as many sequences in a row as it can hold
 
     @functools.lru_cache(maxsize=2)
     def epoch_by_examples(epoch: int) -> Batches:
         random = order(epoch)
         return plan_by_examples(lengths, chosen, examples, roomy, random, smallest=smallest)
 
-    # The tallest batch of the whole run gives the shape, so that it never changes.
+    # The tallest batch of the whole run sets the shape, so that it never changes.
     row_count = slots = 1
     for epoch in range(math.ceil(steps / steps_of_epoch)):
         for batch in itertools.islice(epoch_by_examples(epoch), steps - epoch * steps_of_epoch):
@@ -130,15 +130,15 @@ def make_plan(
 
 
 def steps_in_all(settings: TrainSettings, steps_of_epoch: int) -> int:
-    """Steps of a run: those that are asked for, or those of its epochs, the last one begun.
+    """Return the number of steps of a run: as requested, or for its epochs, rounded up.
 
     Raises:
-        EncodaxError: its epochs have more steps than can be counted.
+        EncodaxError: the epochs have more steps than an int32 holds.
     """
     if settings.steps is not None:
         return settings.steps
     epochs = DEFAULT_EPOCHS if settings.epochs is None else settings.epochs
-    steps = max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is a little above 7
+    steps = max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is slightly above 7
     if steps > LARGEST:
         raise EncodaxError(
             f"epochs = {epochs} of {steps_of_epoch} steps are {steps} steps, and {LARGEST} is the "

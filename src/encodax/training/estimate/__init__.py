@@ -1,1 +1,1 @@
-"""Memory and time of a training step, found without training."""
+"""Estimates of the memory and time of a training step, without training."""

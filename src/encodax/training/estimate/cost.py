@@ -1,8 +1,9 @@
-"""What a training step would take, found without taking it: `encodax plan`.
+"""Cost of a training step, estimated without running it: `encodax plan`.
 
-The step of a real run is compiled for as many simulated CPU devices as the mesh has. Shapes stand
-for arrays, so nothing is allocated, and a model may be larger than this machine. The compiler then
-says what each device would hold, compute and send.
+The step of a real run is compiled for simulated CPU devices, one for each device of the mesh.
+Shapes
+stand in for arrays, so nothing is allocated, and a model may be larger than this machine. The
+compiler then reports what each device would hold, compute and send.
 """
 
 from __future__ import annotations
@@ -33,98 +34,99 @@ from encodax.training.step.step import Constants, TrainState, layout_of, make_st
 from encodax.types.batches import PackedBatch, Shapes
 
 PLANNED = ("masked-lm", "classification", "token-classification", "question-answering")
-"""Tasks whose batches have a shape that no data set is needed for."""
+"""Tasks whose batches have a shape that is known without data."""
 
 IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""For the compiler: nobody runs what comes out."""
+"""Compiler options for a quick compilation: the program is never run."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Seconds of a step on one device, at given peaks."""
+    """Time of a step on one device in seconds, at given peak rates."""
 
     compute: float
-    """Of products of matrices."""
+    """Time of matrix products."""
     exchange: float
-    """Of sending."""
+    """Time of communication."""
 
     @property
     def overlapped(self) -> float:
-        """Where it sends while it computes: the shortest that a step can be."""
+        """Time if communication overlaps with computation: the shortest possible."""
         return max(self.compute, self.exchange)
 
     @property
     def apart(self) -> float:
-        """Where it does one after the other."""
+        """Time if communication and computation follow each other."""
         return self.compute + self.exchange
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one device of a mesh would hold and do in a step; all devices are alike."""
+    """Memory and work of one device of a mesh in a step; all devices are alike."""
 
     mesh: Mapping[str, int]
     """Size of each axis."""
     rows: int
-    """Rows of a micro-batch that are the device's own."""
+    """Number of rows of a micro-batch on the device."""
     row_tokens: int
-    """T."""
+    """T, the length of a row in tokens."""
     micro_batches: int
-    """A."""
+    """A, the number of micro-batches in a batch."""
     parameter_count: int
-    """Of the whole model."""
+    """Number of parameters of the whole model."""
     parameter_bytes: int
-    """Parameters that the device keeps, in float32."""
+    """Bytes of the parameters that the device holds, in float32."""
     optimizer_bytes: int
-    """What it keeps of the optimizer's state."""
+    """Bytes of the optimizer state that the device holds."""
     batch_bytes: int
-    """Its rows of the batch and their targets."""
+    """Bytes of the device's rows of the batch, and of their targets."""
     temporary_bytes: int
-    """Most that there is in between: activations kept for the backward pass, gradients, and
-    parameters gathered from other devices, as XLA lays them out for CPU."""
+    """Peak of temporary bytes: activations kept for the backward pass, gradients, and parameters
+    gathered from other devices, as XLA allocates them for CPU."""
     flops: float
-    """Operations of products of matrices in a step; loops count as often as they run."""
+    """Floating-point operations of matrix products in a step; each round of a loop counts."""
     xla_flops: float
-    """XLA's own count: elementwise operations too, and the body of a loop once."""
+    """Count by XLA: includes elementwise operations, and counts the body of a loop once."""
     sent: Mapping[str, int]
-    """Bytes that it sends to others in a step, by kind of collective (`estimate/hlo.py`)."""
+    """Bytes that the device sends in a step, by kind of collective (`estimate/hlo.py`)."""
     unknown_loops: int
-    """Loops that count once in `flops` and `sent`, for nothing says how often they run."""
+    """Number of loops that count once in `flops` and `sent`, because their trip count is
+    unknown."""
     compile_seconds: float
-    """That this took here."""
+    """Duration of this compilation in seconds."""
 
     @property
     def devices(self) -> int:
-        """Of the mesh."""
+        """Number of devices of the mesh."""
         return math.prod(self.mesh.values())
 
     @property
     def tokens(self) -> int:
-        """Of a step, on all devices, padding included."""
+        """Number of tokens of a step, on all devices, padding included."""
         return self.devices * self.micro_batches * self.rows * self.row_tokens
 
     @property
     def held_bytes(self) -> int:
-        """Most that the device holds at a time."""
+        """Peak number of bytes that the device holds."""
         return self.parameter_bytes + self.optimizer_bytes + self.batch_bytes + self.temporary_bytes
 
     @property
     def sent_bytes(self) -> int:
-        """That it sends in a step, of all kinds."""
+        """Number of bytes that the device sends in a step, over all kinds of collectives."""
         return sum(self.sent.values())
 
     def expected(
         self, peak_flops: float, bandwidth: float = math.inf, share: float = 1.0
     ) -> Expected:
-        """The time of a step: flops / (peak * share), and bytes sent / bandwidth.
+        """Return the time of a step: flops / (peak * share), and bytes sent / bandwidth.
 
         Args:
             peak_flops: FLOP/s of one device, in the precision of the products.
             bandwidth: bytes/s that one device can send.
-            share: of the peak that products reach.
+            share: share of the peak that products reach.
 
         Raises:
-            EncodaxError: one of them is not above 0.
+            EncodaxError: an argument is not above 0.
         """
         given = {"peak_flops": peak_flops, "bandwidth": bandwidth, "share": share}
         for name, value in given.items():
@@ -133,35 +135,35 @@ class StepPlan:
         return Expected(self.flops / (peak_flops * share), self.sent_bytes / bandwidth)
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure, by name."""
+        """Return every field and derived number, by name."""
         derived = ("devices", "tokens", "held_bytes", "sent_bytes")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
 def simulate_devices(count: int) -> None:
-    """Give this process so many CPU devices, and no others: to be called before JAX has any.
+    """Give this process `count` CPU devices, and no others; call it before JAX has any.
 
     Raises:
-        EncodaxError: JAX has begun, with fewer.
+        EncodaxError: JAX has been initialized, with fewer devices.
     """
     try:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError:  # it has begun
+    except RuntimeError:  # JAX has been initialized
         pass
     _devices(count)
 
 
 def new_config(shape: NewModel, task: Task, *, classes: int = 2) -> ModelConfig:
-    """The configuration of a model from scratch, whose vocabulary is as large as may be."""
+    """Return the configuration of a new model; its vocabulary has the largest size allowed."""
     return with_head(ModelConfig(shape.encoder(shape.vocabulary_size)), task, classes=classes)
 
 
 def with_head(config: ModelConfig, task: Task, *, classes: int = 2) -> ModelConfig:
-    """The configuration with the head that the task trains, as its family has it.
+    """Return the configuration with the head that the task trains, as its family builds it.
 
     Raises:
-        EncodaxError: the family has no such head, or the task wants a decoder.
+        EncodaxError: the family has no such head, or the task needs a decoder.
     """
     if task.HEAD is None:
         raise EncodaxError(
@@ -181,19 +183,19 @@ def plan_step(
     row_tokens: int = 512,
     objective: LossOptions | None = None,
 ) -> StepPlan:
-    """Find what a step of such a run would take on each device of `settings.mesh`.
+    """Estimate the cost of a step of such a run on each device of `settings.mesh`.
 
     Args:
-        config: of the model, with the head of the task.
-        task: what is learned.
-        settings: as of the run: the mesh (one device when not given), `batch_tokens`, `accumulate`,
-            `remat`, `scan`, `precision` count here.
-        row_tokens: T; rounded up to what a run would have.
-        objective: what the loss is told.
+        config: configuration of the model, with the task's head.
+        task: task to train.
+        settings: settings of the run; only the mesh (one device by default), `batch_tokens`,
+            `accumulate`, `remat`, `scan` and `precision` matter here.
+        row_tokens: T; rounded up to the length that a run would use.
+        objective: options of the loss.
 
     Raises:
-        EncodaxError: the rows cannot be shared out over the devices; the task's batches have no
-            shape without data; or this process has fewer devices (see `simulate_devices`).
+        EncodaxError: the rows cannot be divided among the devices; the shape of the task's batches
+            is not known without data; or this process has fewer devices (see `simulate_devices`).
     """
     began = time.monotonic()
     if task.NAME not in PLANNED:
@@ -203,13 +205,13 @@ def plan_step(
     objective = objective or LossOptions()
     text = settings.mesh or "data=1"
     count = math.prod(sharding.parse_mesh(text).values())
-    # Rows that one sequence fills: the layout of a run over such sequences.
+    # As many rows as such sequences fill: the layout of a run over them.
     rows = max(1, (settings.batch_tokens or 0) // row_tokens)
     run = make_plan(np.full(rows, row_tokens), settings, devices=count)
     mesh = sharding.make_mesh(text, _devices(count))
 
     shapes = parameter_shapes(config)
-    no_text = Tokenizer.train(("a",), "char")  # a model has one; a step reads no text
+    no_text = Tokenizer.train(("a",), "char")  # a model needs a tokenizer; a step reads no text
     recipe, _ = make_recipe(
         Model(config, {}, no_text), task, settings, steps=run.steps, objective=objective
     )
@@ -241,7 +243,7 @@ def plan_step(
 def batch_shapes(
     task: Task, shape: BatchShape, micro_batches: int, objective: LossOptions, mesh: Mesh
 ) -> tuple[Any, Any]:
-    """A batch and its targets as shapes, as `Reader` makes them and `sharding` lays them out."""
+    """Return a batch and its targets as shapes, as `Reader` and `sharding` would lay them out."""
     rows, tokens = (micro_batches, shape.row_count), shape.row_tokens
 
     def of(width: int, dtype: Any = np.int32) -> Any:
@@ -259,7 +261,7 @@ def batch_shapes(
 
 
 def _state_shapes(shapes: Shapes, optimizer: Any, layout: TrainState) -> TrainState:
-    """A state before the first step, as shapes that know how they lie."""
+    """Return the state before the first step as shapes with their shardings."""
     step: Any = jax.ShapeDtypeStruct((), np.int32)
     state = TrainState(
         shapes,
@@ -274,7 +276,7 @@ def _state_shapes(shapes: Shapes, optimizer: Any, layout: TrainState) -> TrainSt
 
 
 def _devices(count: int) -> list[jax.Device]:
-    """So many CPU devices.
+    """Return `count` CPU devices.
 
     Raises:
         EncodaxError: there are fewer.

@@ -1,4 +1,4 @@
-"""A dry run: two steps, to see that a run fits and how fast it will be; nothing is written."""
+"""Dry run: two steps, to see whether a run fits and how fast it is; nothing is written."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from encodax.training.step import sharding
 
 @dataclass(frozen=True)
 class Trial:
-    """What two steps tell; bytes are those on one device."""
+    """Measurements of two steps; bytes are those on one device."""
 
     steps: int
-    """Of the whole run."""
+    """Number of steps of the whole run."""
     batch_tokens: int
-    """Tokens of a batch, padding included."""
+    """Number of tokens in a batch, padding included."""
     parameters: int
     trained_parameters: int
     compile_seconds: float
     step_seconds: float
-    """Of the second step."""
+    """Duration of the second step."""
     loss: float
-    """Of the second step."""
+    """Loss of the second step."""
     parameter_bytes: int
     optimizer_bytes: int
     temporary_bytes: int
-    """What the compiler says that a step needs in between: activations, gradients."""
+    """Temporary bytes of a step by the compiler's analysis: activations, gradients."""
     flops: float
-    """Operations of a step on one device, as XLA counts them: a loop's body once."""
+    """Operations of a step on one device, counted by XLA: the body of a loop counts once."""
     share_of_peak: float
-    """These over what a large product of matrices does in the same time."""
+    """Ratio of `flops` to those of a large matrix product in the same time."""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields."""
         return asdict(self)
 
     def table(self) -> Table:
-        """To be looked at."""
+        """Return a table to print."""
         table = Table("a dry run", "", title=None)
         table.columns[1].justify = "right"
         mebibytes = 2**20
@@ -67,14 +67,14 @@ class Trial:
 
 
 def try_out(task: str, **choices: Any) -> Trial:
-    """Compile a run and take two steps.
+    """Compile a run and do two steps.
 
     Args:
-        task: as `encodax.train` has it, and the rest too; what says where to write is not used.
-        **choices: the arguments of `encodax.train`.
+        task: see `encodax.train`.
+        **choices: arguments of `encodax.train`; those for output paths are not used.
 
     Raises:
-        EncodaxError: as `encodax.train`.
+        EncodaxError: see `encodax.train`.
     """
     for name in ("out", "overwrite", "resume", "resume_step", "checkpoints", "console"):
         choices.pop(name, None)

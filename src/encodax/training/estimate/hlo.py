@@ -1,8 +1,8 @@
-"""What a compiled step does, read from its HLO: products of matrices, and bytes between devices.
+"""Cost of a compiled step from its HLO: matrix products, and bytes between devices.
 
-XLA's own cost analysis counts the body of a loop once, and knows nothing of what is exchanged. Here
-a body counts as often as it runs (scanned layers, micro-batches, blocks of attention), as far as
-the compiler knows how often that is.
+XLA's own cost analysis counts the body of a loop once, and does not count communication. Here a
+body counts as often as it runs (scanned layers, micro-batches, blocks of attention), if the
+compiler knows the trip count.
 """
 
 from __future__ import annotations
@@ -22,28 +22,27 @@ SENT: dict[str, Callable[[float, int], float]] = {
 }
 """Bytes that each of n devices sends, from the bytes of a collective's result.
 
-Of an all-gather, a reduce-scatter, and an all-reduce as one after the other, those are of the ring,
-which are the fewest that there can be (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce
-algorithms for clusters of workstations", section 3): with S bytes whole, (n - 1) / n * S each, and
-2 (n - 1) / n * S. The result of a reduce-scatter is S / n. In an all-to-all each device keeps one
-piece of n, and sends the others.
+For all-gather, reduce-scatter, and all-reduce as one after the other, these are the bytes of the
+ring algorithm, the fewest possible (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce
+algorithms for clusters of workstations", section 3): with S bytes in total, (n - 1) / n * S each,
+and 2 (n - 1) / n * S. The result of a reduce-scatter is S / n. In an all-to-all each device keeps
+one piece of n, and sends the others.
 """
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one run of a program, on one device."""
+    """Cost of one run of a program, on one device."""
 
     flops: float = 0.0
-    """Operations of products of matrices: 2 for each multiplication, and the addition after it."""
+    """Operations of matrix products: 2 for each multiplication and the addition after it."""
     sent: dict[str, float] = field(default_factory=dict)
-    """Bytes that it sends to others, by kind of collective."""
+    """Bytes that the device sends, by kind of collective."""
     unknown_loops: int = 0
-    """Loops with products or collectives in them of which nothing says how often they run: they
-    count once."""
+    """Number of loops with products or collectives whose trip count is unknown: they count once."""
 
     def plus(self, other: Costs, times: int = 1) -> Costs:
-        """These, and the others so many times."""
+        """Return the sum of these costs and `times` the other ones."""
         kinds = [*self.sent, *(kind for kind in other.sent if kind not in self.sent)]
         return Costs(
             self.flops + times * other.flops,
@@ -53,7 +52,7 @@ class Costs:
 
 
 def costs_of(text: str) -> Costs:
-    """The costs of a compiled program, from its HLO as text."""
+    """Return the costs of a compiled program from its HLO text."""
     computations, entry, devices = _parsed(text)
 
     @functools.cache
@@ -79,7 +78,7 @@ def costs_of(text: str) -> Costs:
 class _Instruction:
     name: str
     type: str
-    """Such as `f32[8,16]{1,0}`, or several in parentheses."""
+    """Type such as `f32[8,16]{1,0}`, or several in parentheses."""
     kind: str
     rest: str
     """Operands and attributes."""
@@ -94,7 +93,7 @@ _CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=(\{
 
 
 def _parsed(text: str) -> tuple[dict[str, list[_Instruction]], str, int]:
-    """Computations by name, the name of the first to run, and the number of devices."""
+    """Return the computations by name, the name of the entry, and the number of devices."""
     computations: dict[str, list[_Instruction]] = {}
     entry, current = "", []
     for line in text.splitlines():
@@ -135,7 +134,7 @@ def _bytes(array: tuple[str, str, str]) -> float:
 
 
 def _group_size(rest: str, devices: int) -> int:
-    """How many devices exchange with each other, in any of the forms that HLO has for it."""
+    """Return the number of devices in a replica group, in any of HLO's notations."""
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", rest):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", found[1])}
         axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
@@ -156,7 +155,7 @@ def _called(rest: str) -> list[str]:
 
 
 def _rounds(instruction: _Instruction) -> int | None:
-    """How often what it calls runs; None where that is not known."""
+    """Return how often the called computations run; None if that is unknown."""
     if instruction.kind != "while":
         return 1
     found = re.search(r'known_trip_count":\{"n":"(\d+)"', instruction.rest)

@@ -1,4 +1,4 @@
-"""A plan as a table to read."""
+"""Table of a step's plan for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTES = (
 
 
 def table_of(plan: StepPlan, expected: Expected | None) -> Table:
-    """What a device holds and does in a step, and all of them together."""
+    """Return a table of the memory and work of one device in a step, and of all devices."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
     title = f"a step of {plan.tokens:,} tokens on {plan.devices:,} devices ({mesh})"
     table = Table("", "each device", "all devices", title=title, caption=NOTES)
@@ -51,7 +51,7 @@ def table_of(plan: StepPlan, expected: Expected | None) -> Table:
 
 
 def amount(value: int | float, unit: str) -> str:
-    """Three digits and a prefix: 2,937,328,080 B are `2.94 GB`.
+    """Format a number with three digits and a prefix: 2,937,328,080 B are `2.94 GB`.
 
     >>> amount(2_937_328_080, "B"), amount(0.0031, "s"), amount(12, "B")
     ('2.94 GB', '3.1 ms', '12 B')

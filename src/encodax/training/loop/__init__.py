@@ -1,1 +1,1 @@
-"""The training loop, with its checkpoints, progress and best model."""
+"""Training loop, with its checkpoints, progress and best model."""

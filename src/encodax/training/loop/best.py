@@ -1,4 +1,4 @@
-"""Where a run keeps its best model: written there, told apart from any other, read back."""
+"""Directory of a run's best model: write it, tell it from any other, read it back."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from encodax.tasks.task import AnyModel
 from encodax.types.batches import Params
 
 WEIGHTS = tuple(name for name in MODEL_FILES if name.endswith(".safetensors"))
-"""Names of the files of a model that hold numbers."""
+"""Names of the files of a model that hold its weights."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The directory of a run's best model."""
+    """Directory of a run's best model."""
 
     out: Path
     write: Callable[[AnyModel, Params], None]
-    """Puts a model there, given what was trained of it."""
+    """Function that writes a model to `out`, given its trained parameters."""
     read: Callable[[], AnyModel]
 
     def read_if(self, sha256: str | None) -> AnyModel | None:
-        """The model that is there, if its weights are these; None for another, or none."""
+        """Read the model in the directory if its weights have this digest; None otherwise."""
         if sha256 is None or weights_digest(self.out) != sha256:
             return None
         try:
             return self.read()
-        except EncodaxError:  # another file of it is gone, or damaged
+        except EncodaxError:  # another file of it is missing or damaged
             return None
 
     def has_logged(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Whether the learning curve that is there has this evaluation: it is of the same run."""
+        """Return whether the learning curve there has this evaluation, so is of the same run."""
         wanted = {(EVALUATION + name, repr(value)) for name, value in metrics.items()}  # NaN too
         try:
             curve = read_curve(self.out / METRICS_FILE)
@@ -48,12 +48,12 @@ class Kept:
         return any(wanted <= told for told in found)
 
     def forget_log(self) -> None:
-        """Remove the learning curve that is there, of another run."""
+        """Remove the learning curve of another run."""
         (self.out / METRICS_FILE).unlink(missing_ok=True)
 
 
 def weights_digest(directory: Path) -> str | None:
-    """A sha256 over the weights of a model directory, with the names of its files; None of none."""
+    """Return a sha256 of a model directory's weight files and their names; None without any."""
     digest, found = hashlib.sha256(), False
     for path in sorted({path for name in WEIGHTS for path in directory.glob(name)}):
         with path.open("rb") as stream:

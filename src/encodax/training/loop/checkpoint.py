@@ -1,10 +1,10 @@
-"""Checkpoints of a run, with Orbax: all that a run needs to go on as if it had never stopped.
+"""Checkpoints of a run, with Orbax: all that a run needs to resume as if it had never stopped.
 
-    CHECKPOINTS/120/state      parameters, optimizer, number of the step, random key
+    CHECKPOINTS/120/state      parameters, optimizer state, step, random key
     CHECKPOINTS/120/record     JSON: data position, best model so far, checksum, surroundings
 
-A save is asynchronous (the state is copied, then written while training goes on) and atomic (a
-directory gets its name when it is whole).
+A save is asynchronous (the state is copied, then written while training continues) and atomic (a
+directory gets its name when it is complete).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from encodax.training.step.step import TrainState
 
 
 class DamagedCheckpoint(EncodaxError):
-    """A checkpoint cannot be read, or is not what was saved."""
+    """Error for a checkpoint that cannot be read, or that differs from what was saved."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint gives back."""
+    """Content of a checkpoint."""
 
     step: int
     state: TrainState
@@ -51,17 +51,17 @@ class Restored:
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run, in one directory."""
+    """Checkpoints of one run, in one directory."""
 
     directory: Path
     keep: int = 2
-    """Newest that stay, and the best beside them."""
+    """Number of newest checkpoints to keep, in addition to the best one."""
     best: Callable[[], int] = lambda: 0
-    """The step that is the best so far, as whoever evaluates knows it."""
+    """Function that returns the best step so far."""
 
     @functools.cached_property
     def _manager(self) -> Any:
-        """Orbax's; made with its directory when something is saved or read."""
+        """Orbax's manager; it and its directory are created when first needed."""
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(n=self.keep), _OfStep(self.best)]
@@ -81,28 +81,28 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps that there are checkpoints of, oldest first."""
+        """Steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps()) if self.directory.is_dir() else []
 
     def check(self) -> None:
-        """Raise what went wrong in a save that ran beside the steps.
+        """Raise the error of an asynchronous save, if there was one.
 
         Raises:
-            EncodaxError: it could not be written; older checkpoints are whole.
+            EncodaxError: the checkpoint could not be written; older ones are intact.
         """
         if self._is_used and not self._manager.is_saving_in_progress():
             with self._told():
-                self._manager.wait_until_finished()  # it raises what its thread has met
+                self._manager.wait_until_finished()  # raises the error of its thread
 
     def save(self, state: TrainState, record: dict[str, Any]) -> None:
-        """Begin to write a checkpoint; the state may be given away as soon as this returns.
+        """Start to write a checkpoint; the state may be donated as soon as this returns.
 
         Args:
-            state: of the run.
-            record: what else the run needs, as JSON.
+            state: state of the run.
+            record: everything else that the run needs, as JSON.
 
         Raises:
-            EncodaxError: this one, or one before, could not be written.
+            EncodaxError: this checkpoint, or an earlier one, could not be written.
         """
         step = int(state.step)
         kind = str(jax.random.key_impl(state.key))
@@ -119,10 +119,10 @@ class Checkpoints:
                 )
 
     def _check_room(self, state: TrainState) -> None:
-        """Refuse to begin what the disk cannot hold: TensorStore tells of it in a hundred lines.
+        """Refuse to start a save that exceeds the free disk space: TensorStore's error is long.
 
         Raises:
-            EncodaxError: names both sizes, and the checkpoints that are whole.
+            EncodaxError: names both sizes, and the complete checkpoints.
         """
         place = self.directory.absolute()
         while not place.exists():
@@ -144,15 +144,16 @@ class Checkpoints:
     ) -> Restored:
         """Read the newest checkpoint, or the one of a step.
 
-        Where that goes while it is read, because a run writes here still, it is looked again.
+        If that checkpoint is removed meanwhile, because a run still writes here, the search is
+        repeated.
 
         Args:
-            like: a state of the same shapes, laid out as the restored one is to be.
-            step: which one; None for the newest.
-            check: refuses a record with its step, before the state is read.
+            like: a state with the shapes and shardings of the one to restore.
+            step: step of the checkpoint; None for the newest.
+            check: function that may refuse a record with its step, before the state is read.
 
         Raises:
-            EncodaxError: there is none, or it is damaged; which other ones there are is named.
+            EncodaxError: there is no such checkpoint, or it is damaged; the others are named.
         """
         steps = self.steps
         if not steps:
@@ -175,7 +176,7 @@ class Checkpoints:
         found = self._read(step, record=ocp.args.JsonRestore())
         try:
             record = _unsealed(found["record"])
-        except Exception as error:  # a record of any kind
+        except Exception as error:  # a damaged record can raise anything
             raise self._damaged(step, f": {_first_line(error)}") from error
         check(record, step)
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_arrays(like))
@@ -183,17 +184,17 @@ class Checkpoints:
         try:
             state = _from_arrays(found["state"], record["key"])
             whole = int(checksum(state)) == record["checksum"] and int(state.step) == step
-        except Exception as error:  # whatever is not as it was saved
+        except Exception as error:  # a damaged state can raise anything
             raise self._damaged(step, f": {_first_line(error)}") from error
         if not whole:
             raise self._damaged(step, ": its numbers are not those that were saved")
         return Restored(step, state, record)
 
     def _read(self, step: int, **items: Any) -> Any:
-        """Items of a checkpoint."""
+        """Read items of a checkpoint."""
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # Orbax and TensorStore have many kinds
+        except Exception as error:  # Orbax and TensorStore raise many kinds
             raise self._damaged(step, f": {_first_line(error)}") from error
 
     def _damaged(self, damaged: int, why: str) -> DamagedCheckpoint:
@@ -203,24 +204,24 @@ class Checkpoints:
         return DamagedCheckpoint(f"the checkpoint {place} is damaged{why}; {way}")
 
     def finish(self) -> None:
-        """Wait for what is being written.
+        """Wait until the save in progress is complete.
 
         Raises:
-            EncodaxError: it could not be written.
+            EncodaxError: the checkpoint could not be written.
         """
         if self._is_used:
             with self._told():
                 self._manager.wait_until_finished()
 
     def abandon(self) -> None:
-        """Close; what goes wrong now has been told, or is less than what has."""
+        """Close without raising: an earlier error has been reported, or matters more."""
         if self._is_used:
             with contextlib.suppress(Exception):
                 self._manager.close()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """What Orbax raises, as one line."""
+        """Turn errors of Orbax into one line."""
         try:
             yield
         except Exception as error:
@@ -232,7 +233,7 @@ class Checkpoints:
 
 
 def _is_going(place: Path) -> bool:
-    """Whether a checkpoint is being removed, or has been."""
+    """Return whether a checkpoint is being removed, or has been."""
     for wait in (0.0, 0.05, 0.2):
         time.sleep(wait)
         if not place.is_dir():
@@ -242,17 +243,17 @@ def _is_going(place: Path) -> bool:
 
 @dataclass(frozen=True)
 class _OfStep:
-    """A preservation policy that keeps one step's checkpoint: another whenever it is asked."""
+    """Preservation policy that keeps the checkpoint of one step, asked for each time."""
 
     step: Callable[[], int]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Which ones stay."""
+        """Return for each checkpoint whether it is kept."""
         return [checkpoint.step == self.step() for checkpoint in checkpoints]
 
 
 def steps_on_disk(directory: Path) -> list[int]:
-    """Steps of the checkpoints that are whole, oldest first, asked of no library."""
+    """Return the steps of the complete checkpoints, oldest first, without any library."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
@@ -266,15 +267,15 @@ def _first_line(error: BaseException) -> str:
 
 
 def _sealed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with its own checksum: what reads it need not doubt a key or a type."""
+    """Add a checksum to a record, so that its reader can trust its keys and types."""
     return {**record, "seal": _digest(record)}
 
 
 def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
-    """The record that was sealed.
+    """Check a record's checksum, and remove it.
 
     Raises:
-        ValueError: it is another one.
+        ValueError: the record does not match its checksum.
     """
     found = {name: value for name, value in record.items() if name != "seal"}
     if record.get("seal") != _digest(found):
@@ -283,13 +284,13 @@ def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(record: dict[str, Any]) -> str:
-    """Of what JSON keeps of a record."""
+    """Return a sha256 of a record as JSON stores it."""
     kept = json.dumps(json.loads(json.dumps(record)), sort_keys=True)
     return hashlib.sha256(kept.encode()).hexdigest()
 
 
 def _as_arrays(state: TrainState) -> dict[str, Any]:
-    """The state as a tree of plain arrays."""
+    """Convert the state to a tree of plain arrays."""
     key = jax.random.key_data(state.key)
     return {
         "params": state.params,
@@ -306,12 +307,12 @@ def _from_arrays(arrays: dict[str, Any], implementation: str) -> TrainState:
 
 @jax.jit
 def checksum(state: TrainState) -> UInt32[Array, ""]:
-    """A sum over all bits of a state that depends on where they stand.
+    """Sum all bits of a state, weighted by their positions.
 
     sum_i (2 i + 1) b_i  modulo 2^32, over the words b of each leaf in turn.
 
-    It is made on the devices, and is the same however the state lies on them: sums of integers
-    have no order.
+    It is computed on the devices, and does not depend on the state's sharding: integer sums do not
+    depend on the order.
     """
     total = jnp.zeros((), jnp.uint32)
     plain = replace(state, key=jax.random.key_data(state.key))
@@ -329,7 +330,7 @@ def checksum(state: TrainState) -> UInt32[Array, ""]:
 
 
 def surroundings(mesh: Mesh) -> dict[str, str]:
-    """What the bits of a run may depend on, beside its settings."""
+    """Describe what the bits of a run may depend on, besides its settings."""
     devices = mesh.devices.flatten()
     has_affinity = hasattr(os, "sched_getaffinity")  # Linux
     threads = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
@@ -346,7 +347,7 @@ def surroundings(mesh: Mesh) -> dict[str, str]:
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> str:
-    """What has changed, in words; empty where nothing has."""
+    """Describe what has changed; an empty string if nothing has."""
     return "; ".join(
         f"{name} was {before.get(name) or 'not set'} and is {now.get(name) or 'not set'}"
         for name in sorted(before.keys() | now.keys())

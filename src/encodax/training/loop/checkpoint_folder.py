@@ -1,7 +1,7 @@
-"""The folder of a run's checkpoints: what in it is of Encodax, and what is foreign.
+"""Folder of a run's checkpoints: tells Encodax's files from foreign ones.
 
-Orbax removes old checkpoints by their number, and whatever has the name of an unfinished one. So a
-folder in which anything else could go that way is refused before the first step.
+Orbax removes old checkpoints by their number, and everything named like an unfinished one. So a
+folder in which foreign files could be removed is refused before the first step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from encodax.storage import outputs
 
 OTHER_FOLDER_HINT = "choose another folder for the checkpoints (--checkpoints, checkpoints=)"
 MANIFEST = "_encodax.json"
-"""Stands in a folder of checkpoints, and says that Encodax writes there."""
+"""Name of the file that marks a folder of checkpoints as written by Encodax."""
 _STEP = r"(?:0|[1-9]\d*)"
 _UNFINISHED = r"(?:\.orbax-checkpoint-tmp(?:-\d+)?)"
 CHECKPOINT = re.compile(f"{_STEP}{_UNFINISHED}?")
-"""Names that Orbax takes for its own in there, and may remove."""
+"""Names that Orbax regards as its checkpoints in the folder, and may remove."""
 UNFINISHED_CHECKPOINT = ".orbax-checkpoint-tmp"
-"""Whatever has this in its name Orbax removes when it opens the folder."""
+"""Part of a name: Orbax removes everything with it in its name when it opens the folder."""
 _ARRAYS = r"(?:manifest\.ocdbt|d/[0-9a-f]{32})(?:\.__lock)?"
 OF_CHECKPOINT = re.compile(
     rf"""_CHECKPOINT_METADATA | commit_success\.txt
@@ -33,7 +33,7 @@ OF_CHECKPOINT = re.compile(
         |{_ARRAYS}|ocdbt\.process_\d+/{_ARRAYS})""",
     re.VERBOSE,
 )
-"""The files of a checkpoint."""
+"""Paths of files within a checkpoint."""
 FOLDER_OF_CHECKPOINT = re.compile(
     rf"""(?:metrics|record|state){_UNFINISHED}?
     | state{_UNFINISHED}?/(?:array_metadatas|d|ocdbt\.process_\d+(?:/d)?)""",
@@ -42,7 +42,7 @@ FOLDER_OF_CHECKPOINT = re.compile(
 
 
 def mark(folder: Path) -> None:
-    """Say in a folder that what is there are checkpoints of Encodax."""
+    """Mark a folder as one for checkpoints of Encodax."""
     if not _is_marked(folder):
         content = {"written_by": "encodax", "what": "checkpoints of a training run"}
         with outputs.open_file(folder / MANIFEST) as stream:
@@ -59,14 +59,15 @@ def _is_marked(folder: Path) -> bool:
 
 
 def check(folder: Path, *, goes_on: bool = False) -> None:
-    """Refuse a folder of checkpoints in which something foreign could be lost.
+    """Refuse a folder of checkpoints in which foreign files could be lost.
 
     Args:
-        folder: where checkpoints are, or will be; it need not exist.
-        goes_on: whether a run goes on with them: then what has no name of a checkpoint stays.
+        folder: folder of the checkpoints; it need not exist.
+        goes_on: whether a run resumes from them; then everything not named like a checkpoint is
+            kept.
 
     Raises:
-        EncodaxError: names what is foreign.
+        EncodaxError: names the foreign file.
     """
     try:
         is_marked = _is_marked(folder)
@@ -89,9 +90,9 @@ def check(folder: Path, *, goes_on: bool = False) -> None:
 
 
 def _foreign_in(path: Path, *, is_marked: bool) -> Path | None:
-    """What is foreign in what has the name of a checkpoint, or has none; None for nothing.
+    """Return a foreign path in `path`, or `path` itself if it is no checkpoint; None without any.
 
-    In a folder that is not marked it has to be a whole checkpoint of ours, or an unfinished one.
+    In a folder without the mark, it must be a complete checkpoint of Encodax, or an unfinished one.
     """
     is_folder = path.is_dir() and not path.is_symlink()
     if not is_folder or not CHECKPOINT.fullmatch(path.name):
@@ -109,10 +110,10 @@ def _foreign_in(path: Path, *, is_marked: bool) -> Path | None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints of an older run; where the folder is a link, where it points to.
+    """Remove the checkpoints of an older run; if the folder is a link, those where it points to.
 
     Raises:
-        EncodaxError: something foreign is there, or a checkpoint cannot be removed.
+        EncodaxError: a foreign file is there, or a checkpoint cannot be removed.
     """
     check(folder)
     for path in own(folder):
@@ -120,6 +121,6 @@ def clear(folder: Path) -> None:
 
 
 def own(folder: Path) -> list[Path]:
-    """The checkpoints in a folder that hold nothing foreign, by name."""
+    """Return the checkpoints in a folder that contain nothing foreign, by name."""
     is_marked, paths = _is_marked(folder), sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in paths if _foreign_in(path, is_marked=is_marked) is None]

@@ -1,4 +1,4 @@
-"""What the device can do at best, to say what share of it a run uses."""
+"""Peak speed of the device, to report a run's share of it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 
 SIZES = {"cpu": 1_024}
-"""N of the N x N products, by platform."""
+"""N of the N x N matrix products, by platform."""
 SIZE_OF_ACCELERATORS = 8_192
 ROUNDS = 4
 
 
 @functools.cache
 def matmul_peak(dtype: Any = jnp.float32, *, size: int | None = None) -> float:
-    """FLOP/s of a large product of matrices on one device, the best of a few rounds; measured once.
+    """Return the FLOP/s of a large matrix product on one device, best of a few; measured once.
 
     Args:
-        dtype: of the matrices.
-        size: N of the N x N product; None for what suits the device.
+        dtype: data type of the matrices.
+        size: N of the N x N product; None for a size that suits the device.
     """
     size = size or SIZES.get(jax.default_backend(), SIZE_OF_ACCELERATORS)
     device = jax.local_devices()[0]

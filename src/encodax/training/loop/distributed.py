@@ -1,4 +1,4 @@
-"""Several processes, on one host or on many, as one run: JAX's own engine joins them."""
+"""Several processes, on one host or many, as one run; they are joined by JAX."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from jax.experimental import multihost_utils
 from encodax.errors import EncodaxError
 
 HEARTBEAT_SECONDS = 30
-"""Silence after which a process counts as gone."""
+"""Number of seconds without a sign of life after which a process is considered lost."""
 
 
 def join(
     coordinator: str | None = None, processes: int | None = None, index: int | None = None
 ) -> None:
-    """Join the other processes of a run; before anything else touches a device.
+    """Join the other processes of a run; call it before anything else uses a device.
 
-    What is not given, JAX finds out where SLURM, Kubernetes, Open MPI or a TPU pod tell it; the
-    coordinator also from JAX_COORDINATOR_ADDRESS.
+    JAX finds what is not given under SLURM, Kubernetes, Open MPI or in a TPU pod; the coordinator
+    also from JAX_COORDINATOR_ADDRESS.
 
     Args:
         coordinator: HOST:PORT of the first process, which listens there.
-        processes: how many there are.
-        index: which one this is, from 0.
+        processes: number of processes.
+        index: index of this process, from 0.
 
     Raises:
-        EncodaxError: they cannot be found, or do not come.
+        EncodaxError: the other processes cannot be found, or do not join.
     """
     try:
         jax.distributed.initialize(
@@ -46,12 +46,12 @@ def join(
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes what all have in common."""
+    """Return whether this process is the first, which writes the common files."""
     return jax.process_index() == 0
 
 
 def agreed(value: bool) -> bool:
-    """What the first process says, in all of them, which call this together."""
+    """Return the first process's value in all processes, which must all call this."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
@@ -59,9 +59,9 @@ def agreed(value: bool) -> bool:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Say in one line that another process has gone, and end: what is left cannot go on alone.
+    """Report the loss of another process in one line, and exit: the rest cannot continue alone.
 
-    The process ends here, with exit code 2: JAX would wait for the others in vain.
+    This process exits here, with exit code 2: JAX would wait for the others in vain.
     """
     try:
         yield

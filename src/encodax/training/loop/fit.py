@@ -1,4 +1,4 @@
-"""The training loop: steps, evaluations, checkpoints, the best model kept."""
+"""Training loop: steps, evaluations, checkpoints, and the best model."""
 
 from __future__ import annotations
 
@@ -44,39 +44,39 @@ BAD_BATCH_FILE = "bad_batch.npz"
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a run leaves."""
+    """Result of a run."""
 
     model: AnyModel
-    """With the best parameters seen."""
+    """Model with the best parameters seen."""
     metrics: dict[str, float]
-    """Of the best parameters, on the evaluation data."""
+    """Metrics of the best parameters, on the evaluation data."""
     best_step: int
     steps: int
-    """Steps done: fewer than planned where the run stopped early."""
+    """Number of steps done: fewer than planned if the run stopped early."""
     seconds: float
-    """Of the run, compilation and evaluation included."""
+    """Duration of the run, compilation and evaluation included."""
     tokens_per_second: float
-    """Real tokens trained on in a second of steps, evaluation left out."""
+    """Number of real tokens trained on per second of steps, evaluation excluded."""
     padding: float
     """Share of the rows' tokens that were padding."""
     curve: list[dict[str, int | float]]
-    """The learning curve, as in `metrics.jsonl`."""
+    """Learning curve, as in `metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
 class RunOutput:
-    """Where a run writes, and what it goes on from."""
+    """Output paths of a run, and the checkpoint that it resumes from."""
 
     out: Path | None = None
-    """Directory of the model and of the log; None for nowhere."""
+    """Directory of the model and of the log; None to write neither."""
     checkpoints: Path | None = None
     resume: bool = False
     resume_step: int | None = None
-    """Of the checkpoint to go on from; None for the newest."""
+    """Step of the checkpoint to resume from; None for the newest."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the steps of the run depend on, by name: a run goes on with the same."""
+    """Facts that the steps of the run depend on, by name: they must be the same when it resumes."""
     kept: Kept | None = None
-    """Where every new best model is written; None for nowhere."""
+    """Directory for every new best model; None to write none."""
 
 
 def fit(
@@ -90,16 +90,16 @@ def fit(
     """Train a model.
 
     Args:
-        run: what is trained, how, and where.
-        train: what is learned.
-        evaluate: measures parameters.
-        log: makes the log of a run of so many steps, of which so many are done.
-        keeping: where to write.
+        run: the prepared run.
+        train: training data.
+        evaluate: function that measures parameters.
+        log: function from the number of steps in total and of those done to the log of the run.
+        keeping: output paths.
 
     Raises:
-        EncodaxError: steps in a row had losses that are not finite, or an evaluation scores that
-            are not; or something cannot be written.
-        Stopped: SIGTERM, SIGHUP or SIGINT has come, and all is saved.
+        EncodaxError: several steps in a row had losses that are not finite, or an evaluation had
+            scores that are not; or something cannot be written.
+        Stopped: SIGTERM, SIGHUP or SIGINT has arrived, and everything is saved.
     """
     forks.check()
     state = run.initial_state()
@@ -138,7 +138,7 @@ def fit(
                     profiler.after(step)
                 if is_asked:
                     raise Asked
-                if is_saved:  # before evaluating, which takes its time
+                if is_saved:  # before the evaluation, which takes time
                     with meter.paused():
                         saver.save(state, source.get_state())
                 if is_measured:
@@ -160,7 +160,7 @@ def fit(
                     f"{best.metric} {best.last[best.metric]:.4f}"
                     + (", the best: it is the model" if is_best else ", no better than the best")
                 )
-        except Asked:  # what was left off has changed nothing: the state is that of the step
+        except Asked:  # what was interrupted has changed nothing: the state is that of the step
             if step > first:
                 saver.save(state, source.get_state())
             saver.finish()
@@ -184,14 +184,14 @@ def fit(
 def _evaluate(
     step: int, state: TrainState, best: BestModel, meter: _Meter, run_log: RunLog
 ) -> None:
-    """Measure the parameters of a step, and keep them where they are the best."""
+    """Measure the parameters of a step, and keep them if they are the best."""
     with meter.paused():
         is_best = best.evaluate(step, state.params)
     run_log.evaluation(step, best.last, is_best=is_best)
 
 
 def way_on(checkpoints: Path | None) -> str:
-    """How a run that was stopped goes on."""
+    """Tell how a stopped run can be resumed."""
     if checkpoints is None:
         return "nothing is saved: the run had no place for checkpoints"
     steps = checkpoint.steps_on_disk(checkpoints)
@@ -201,15 +201,15 @@ def way_on(checkpoints: Path | None) -> str:
 
 
 def _peak(run: Run, step: CompiledStep) -> float:
-    """Steps a second that the products of matrices alone would allow, or 0 where not known."""
+    """Return the steps per second at the peak speed of matrix products; 0 if unknown."""
     if run.settings.scan or run.plan.micro_batches > 1 or not step.flops:
-        return 0.0  # XLA counts a loop's body once
+        return 0.0  # XLA counts the body of a loop once
     dtype = np.float32 if run.recipe.precision == "float32" else jax.numpy.bfloat16
     return matmul_peak(dtype) / step.flops
 
 
 class _Reporter:
-    """Reads what a step tells while the next one runs, and acts on it."""
+    """Reporter that reads a step's metrics while the next step runs, and acts on them."""
 
     def __init__(self, run: Run, data: Dataset, meter: _Meter, log: RunLog, out: Path | None):
         self._run, self._data, self._meter, self._log, self._out = run, data, meter, log, out
@@ -217,15 +217,15 @@ class _Reporter:
         self._open: tuple[int, Batch, StepMetrics] | None = None
 
     def dispatched(self, step: int, item: Batch, metrics: StepMetrics) -> None:
-        """A step has begun."""
+        """Report the previous step, after a new one was started."""
         self.flush()
         self._open = (step, item, metrics)
 
     def flush(self) -> None:
-        """Wait for the step that runs.
+        """Wait for the running step, and report it.
 
         Raises:
-            EncodaxError: too many in a row were not finite; the batch is saved.
+            EncodaxError: too many steps in a row were not finite; the batch is saved.
         """
         if self._open is None:
             return
@@ -289,26 +289,27 @@ def _flat(name: str, tree: Any) -> dict[str, np.ndarray]:
 
 
 class BestModel:
-    """Evaluates, and remembers the best parameters."""
+    """Evaluator that keeps the best parameters."""
 
     def __init__(self, run: Run, evaluate: Evaluator, keeping: RunOutput):
         self._run, self._evaluate, self._keeping = run, evaluate, keeping
         self.metric = run.metric
         self._best: AnyModel | None = None
         self._sha256: str | None = None
-        """Of its weights, where they are written."""
+        """Digest of the best model's weights, if they are written."""
         self._is_lost = False
-        """Whether nothing is left of it but its metrics: the next one counts as better."""
+        """Whether only the metrics of the best model are left: the next one then counts as
+        better."""
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
         self.last: dict[str, float] = {}
         self.waited = 0
-        """Evaluations since the metric was better than before."""
+        """Number of evaluations since the metric improved."""
 
     def evaluate(self, step: int, params: Params) -> bool:
-        """Evaluate these parameters; True, and kept, where they are the best so far.
+        """Evaluate these parameters; if they are the best so far, keep them and return True.
 
-        Of equal ones by the metric those of the lower loss are, and of equal losses the later.
+        Ties by the metric are decided by the lower loss, and ties by the loss by the later step.
         """
         trained = sharding.gathered(params, self._run.mesh)
         whole = merged_params(trained, self._frozen)
@@ -337,21 +338,21 @@ class BestModel:
 
     @functools.cached_property
     def _frozen(self) -> Params:
-        """What no step changes, brought together once."""
+        """Frozen parameters, gathered once."""
         return sharding.gathered(self._run.constants.frozen, self._run.mesh)
 
     @property
     def is_over(self) -> bool:
-        """Whether patience has ended."""
+        """Whether the patience is exhausted."""
         patience = self._run.settings.patience
         return patience is not None and self.waited >= patience
 
     def best_model(self) -> AnyModel:
-        """The best model of the run, also where an earlier part of it found it."""
+        """Return the best model of the run, even if an earlier part of it found it."""
         return self._best or self._run.recipe.model
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint says of it."""
+        """Return what a checkpoint stores of this object."""
         return {
             "metrics": self.best_metrics,
             "step": self.best_step,
@@ -360,26 +361,27 @@ class BestModel:
         }
 
     def restore(self, record: dict[str, Any]) -> None:
-        """As it was; `finds` then looks for the best model."""
+        """Restore what a checkpoint stored; `finds` then looks for the best model."""
         self.best_metrics, self.best_step = record["metrics"], record["step"]
         self.waited = record["waited"]
-        self._sha256 = record.get("sha256")  # older versions did not note it
+        self._sha256 = record.get("sha256")  # older versions did not store it
 
     def finds(self, saved: Callable[[int], Params | None], *, is_last: bool) -> str | None:
-        """Have the best model of the steps that are done: from OUT, or else from its checkpoint.
+        """Find the best model of the steps that are done: in OUT, or else in its checkpoint.
 
-        Where it is in neither, a later part of the same run may have put a better one in OUT, whose
-        steps are to be done again: then the best of these will be the model.
+        If it is in neither, a later part of the same run may have written a better one to OUT, from
+        steps
+        that will be repeated: then the best of these becomes the model.
 
         Args:
-            saved: what is trained as the checkpoint of a step has it; None where there is none.
-            is_last: whether no evaluation is to come.
+            saved: function from a step to the trained parameters in its checkpoint, or None.
+            is_last: whether no evaluation follows.
 
         Returns:
-            What is to be told of it.
+            A note to log, or None.
 
         Raises:
-            EncodaxError: it is lost.
+            EncodaxError: the best model is lost.
         """
         kept, step = self._keeping.kept, self.best_step
         if not self.best_metrics or self._reads():
@@ -402,7 +404,7 @@ class BestModel:
         return f"{lost}: the best of the steps from here on will be the model"
 
     def _writes_again(self, trained: Params, *, is_own: bool) -> str | None:
-        """Make the best model of what its checkpoint has, and put it in its place; what is told."""
+        """Rebuild the best model from its checkpoint, write it to its place, and return a note."""
         kept = self._keeping.kept
         trained = sharding.gathered(trained, self._run.mesh)
         self._keep(trained, merged_params(trained, self._frozen))
@@ -414,7 +416,7 @@ class BestModel:
         return f"the best model, of step {step}, is written to {kept.out} from its checkpoint"
 
     def _reads(self) -> bool:
-        """Read the best model back; False where it is not where it was written."""
+        """Read the best model back; return False if it is no longer where it was written."""
         kept = self._keeping.kept
         if kept is None:
             return False
@@ -426,7 +428,7 @@ class BestModel:
 
 
 class _Saver:
-    """Checkpoints of a run, where it has a place for them."""
+    """Checkpoints of a run; it does nothing if the run has no directory for them."""
 
     def __init__(self, run: Run, best: BestModel, meter: _Meter, keeping: RunOutput):
         self._run, self._judge, self._meter, self._keeping = run, best, meter, keeping
@@ -434,7 +436,8 @@ class _Saver:
         self._notes: list[str] = []
         self._unwritten: dict[str, Any] = {}
         self.owes_evaluation = False
-        """Whether the checkpoint was made before an evaluation of its step, which is to come."""
+        """Whether the checkpoint was written before an evaluation of its step, which must
+        follow."""
         self._checkpoints = None
         if keeping.checkpoints is not None:
             kept = max(run.settings.keep, run.settings.average or 0)
@@ -443,7 +446,7 @@ class _Saver:
     @classmethod
     @contextmanager
     def opened(cls, *arguments: Any) -> Iterator[_Saver]:
-        """Closed again, whatever happens."""
+        """Create a saver, and close it on any exit."""
         saver = cls(*arguments)
         try:
             yield saver
@@ -452,10 +455,10 @@ class _Saver:
                 saver._checkpoints.abandon()
 
     def restored(self, state: TrainState) -> TrainState:
-        """The state to go on with: this one, or that of a checkpoint.
+        """Return the state to start from: this one, or that of a checkpoint.
 
         Raises:
-            EncodaxError: there is none, it is damaged, or it is of another run.
+            EncodaxError: there is no checkpoint, it is damaged, or it belongs to another run.
         """
         if not self._keeping.resume:
             return state
@@ -482,7 +485,7 @@ class _Saver:
         return found.state
 
     def _trained_at(self, like: TrainState, step: int) -> Params | None:
-        """What is trained as the checkpoint of a step has it; None where there is no whole one."""
+        """Return the trained parameters in the checkpoint of a step; None without an intact one."""
         assert self._checkpoints is not None
         if step not in self._checkpoints.steps:
             return None
@@ -497,19 +500,19 @@ class _Saver:
         facts.check(before, self._keeping.facts, step, self._keeping.checkpoints)
 
     def tells(self, log: RunLog) -> None:
-        """Give a log what the checkpoint has for it, and ask it what it has not written yet."""
+        """Restore a log from the checkpoint, and store its unwritten part in later ones."""
         self._log = log
         log.restore(self._unwritten)
         for note in self._notes:
             log.note(note)
 
     def save(self, state: TrainState, position: Any, *, is_judged: bool = False) -> None:
-        """Begin to write a checkpoint, where there is a place for them.
+        """Start to write a checkpoint, if there is a directory for them.
 
         Args:
-            state: of the run.
-            position: in its batches.
-            is_judged: whether its parameters have been measured.
+            state: state of the run.
+            position: position in the run's batches.
+            is_judged: whether the parameters have been evaluated.
         """
         if self._checkpoints is None:
             return
@@ -527,17 +530,17 @@ class _Saver:
         self._checkpoints.save(state, record)
 
     def check(self) -> None:
-        """Raise what went wrong in a save."""
+        """Raise the error of a save, if there was one."""
         if self._checkpoints is not None:
             self._checkpoints.check()
 
     def finish(self) -> None:
-        """Wait for what is being written."""
+        """Wait until the save in progress is complete."""
         if self._checkpoints is not None:
             self._checkpoints.finish()
 
     def mean(self, like: TrainState, count: int) -> tuple[list[int], Params]:
-        """The mean of what was trained in the newest checkpoints, and their steps."""
+        """Return the steps of the newest checkpoints, and the mean of their trained parameters."""
         assert self._checkpoints is not None
         steps = self._checkpoints.steps[-count:]
         total: Any = None
@@ -548,7 +551,7 @@ class _Saver:
 
 
 class _Meter:
-    """Counts tokens and seconds of training, without the first step, which compiles."""
+    """Meter of tokens and seconds of training, without the first step, which compiles."""
 
     def __init__(self, shape: BatchShape, micro_batches: int):
         row = shape.row_tokens + (shape.target_tokens or 0)
@@ -559,10 +562,10 @@ class _Meter:
         self._begin = time.monotonic()
         self._timed_from = self._begin
         self.peak = 0.0
-        """Steps a second at the peak of the device; 0 where it is not known."""
+        """Steps per second at the peak speed of the device; 0 if unknown."""
 
     def count(self, tokens: int) -> None:
-        """A step over so many real tokens is done."""
+        """Count a finished step with this number of real tokens."""
         self._tokens += tokens
         self._steps += 1
         if self._steps_timed == 0:
@@ -575,14 +578,14 @@ class _Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what happens meanwhile."""
+        """Exclude the time spent inside this context."""
         before = time.monotonic()
         yield
         self._timed_from += time.monotonic() - before
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time that the devices have no batch to begin with."""
+        """Count the time inside this context as waiting for data."""
         before = time.monotonic()
         yield
         self._waited += time.monotonic() - before
@@ -593,33 +596,33 @@ class _Meter:
 
     @property
     def waited(self) -> float:
-        """Share of the time that went by waiting for data."""
+        """Share of the time that was spent waiting for data."""
         return self._waited / self._seconds if self._steps_timed > 1 else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Real tokens in a second of steps."""
+        """Number of real tokens per second of steps."""
         return self._tokens_timed / self._seconds
 
     @property
     def share_of_peak(self) -> float:
-        """Floating-point operations of the steps, over those of a large product of matrices."""
+        """Ratio of the steps' floating-point operations to those of a large matrix product."""
         return (self._steps_timed - 1) / self._seconds / self.peak
 
     @property
     def padding(self) -> float:
-        """Share of the rows' room that no token filled."""
+        """Share of the rows' tokens that are padding."""
         return 1 - self._tokens / (self._room * max(self._steps, 1))
 
     @property
     def seconds_in_all(self) -> float:
-        """Since the start, compilation and evaluations included."""
+        """Seconds since the start, compilation and evaluations included."""
         return time.monotonic() - self._begin
 
     def record(self) -> dict[str, int]:
-        """What a checkpoint says of it."""
+        """Return what a checkpoint stores of this object."""
         return {"tokens": self._tokens, "steps": self._steps}
 
     def restore(self, record: dict[str, int]) -> None:
-        """As it was."""
+        """Restore what a checkpoint stored."""
         self._tokens, self._steps = record["tokens"], record["steps"]

@@ -1,7 +1,7 @@
-"""What a run watches for: losses that are not finite, and a loss that rises and stays up.
+"""Monitor of the loss: finds losses that are not finite, and a loss that rises and stays up.
 
-The loss of a single batch says little: where most losses are small, one hard example is many times
-the mean. What is watched is the exponential mean of them, against the lowest that it has been.
+The loss of a single batch says little: if most losses are small, one hard example is many times
+the mean. So the exponential mean is monitored, against its lowest value so far.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import math
 from dataclasses import dataclass, field
 
 MEMORY = 50
-"""Steps over which the mean is taken, about."""
+"""Approximate number of steps in the mean."""
 FIRST = 10
-"""Steps whose mean is where it began."""
+"""Number of steps whose mean is the starting value."""
 STAYS = 25
-"""Steps in a row that the mean has to be up before it is told."""
+"""Number of steps in a row that the mean must be up before it is reported."""
 DEVIATIONS = 8.0
-"""Standard deviations of such a mean that count as a rise, ..."""
+"""Number of standard deviations of the mean that count as a rise, ..."""
 SHARE = 0.25
-"""... if they are this share of all that the mean has fallen since the start, too."""
+"""... if they are also this share of the mean's total fall since the start."""
 
 
 @dataclass
 class Guard:
-    """Counts steps that changed nothing, and knows how low the loss has been."""
+    """Monitor that counts skipped steps, and knows how low the loss has been."""
 
     limit: int
-    """Bad steps in a row after which a run is to stop."""
+    """Number of bad steps in a row after which the run stops."""
     bad_in_a_row: int = 0
     skipped: int = 0
-    """Bad steps in all."""
+    """Number of bad steps in total."""
     _curve: Curve = field(default_factory=lambda: Curve(), repr=False)
 
     def sees(self, loss: float, *, is_finite: bool) -> str:
-        """Take note of a step; what is worth saying of it, or nothing."""
+        """Record the loss of a step, and return a note to log, or an empty string."""
         if not is_finite:
             self.bad_in_a_row += 1
             self.skipped += 1
@@ -54,22 +54,22 @@ class Guard:
 
 @dataclass
 class Curve:
-    """The exponential mean of losses: m_t = m_{t-1} + (x_t - m_{t-1}) / min(t, MEMORY)."""
+    """Exponential mean of losses: m_t = m_{t-1} + (x_t - m_{t-1}) / min(t, MEMORY)."""
 
     mean: float = 0.0
     lowest: float = math.inf
-    """That the mean has been, once it was one of many steps."""
+    """Lowest value of the mean, once it covers enough steps."""
     _start: float = 0.0
-    """The mean of the first steps."""
+    """Mean of the first steps."""
     _variance: float = 0.0
-    """Of losses around the mean, of the same memory."""
+    """Variance of losses around the mean, with the same memory."""
     _seen: int = 0
     _up: int = 0
-    """Steps in a row that the mean is up."""
+    """Number of steps in a row that the mean is up."""
     _is_told: bool = False
 
     def rises(self, loss: float) -> bool:
-        """Take a loss in; True where the mean stays up, once until it is down again."""
+        """Add a loss; return True when the mean stays up, once until it is down again."""
         self._seen += 1
         share = 1 / min(self._seen, MEMORY)
         off = loss - self.mean
@@ -89,6 +89,6 @@ class Curve:
 
     @property
     def _rise(self) -> float:
-        """How far above the lowest the mean is up."""
+        """Distance above the lowest mean that counts as a rise."""
         of_mean = math.sqrt(self._variance / (2 * MEMORY - 1))
         return max(DEVIATIONS * of_mean, SHARE * (self._start - self.lowest))

@@ -1,10 +1,10 @@
-"""SIGTERM, SIGHUP or SIGINT asks a run to save and end.
+"""Preemption: SIGTERM, SIGHUP or SIGINT asks a run to save and exit.
 
-Schedulers send SIGTERM before they take a machine; SIGHUP comes where a terminal is closed.
+Schedulers send SIGTERM before they take a machine; SIGHUP arrives when a terminal is closed.
 
-What may be left off at any moment, as it is done again when the run goes on, stops at once; a step
-or a save comes to its end first. Where that takes too long, as compiling may, the process ends in
-time all the same (`signals.Listener`): the newest checkpoint that is whole is what is left.
+Work that is repeated when the run resumes stops at once; a step or a save is completed first. If
+that takes too long, as compiling may, the process still exits in time (`signals.Listener`): the
+newest complete checkpoint is what remains.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ R = TypeVar("R")
 
 
 class Stopped(EncodaxError):
-    """A run was asked to end, and has saved; the message says how to go on."""
+    """Error of a run that was asked to stop, and is saved; its message says how to resume."""
 
     def __init__(self, message: str, number: signal.Signals = signal.SIGTERM):
-        """Say which signal asked for it."""
+        """Create the error for the signal that asked."""
         super().__init__(message)
         self.signal = number
 
     @property
     def EXIT_CODE(self) -> int:
-        """Of the command line: what a shell says of a process that the signal has ended."""
+        """Exit code of the command line: a shell's code for a process that the signal ended."""
         return signals.exit_code(self.signal)
 
 
 class Asked(KeyboardInterrupt):
-    """The run is to end now. Like Ctrl-C, no library takes it for an error of its own."""
+    """Request to end the run now. Like Ctrl-C, it is not caught by libraries as an error."""
 
 
 class Interruption:
-    """Notes SIGTERM, SIGHUP and SIGINT while it is open."""
+    """Listener for SIGTERM, SIGHUP and SIGINT while it is open."""
 
     def __init__(self, way_on: Callable[[], str]) -> None:
-        """Note none yet.
+        """Create a listener; no signal has arrived yet.
 
         Args:
-            way_on: says what is saved, and how to go on with it; called where time is up.
+            way_on: function that tells what is saved and how to resume; called when time is up.
         """
         self._way_on = way_on
         self._may_stop = False
@@ -60,7 +60,7 @@ class Interruption:
         )
 
     def __enter__(self) -> Self:
-        # Of several processes JAX itself listens, so that all of them end at the same step.
+        # With several processes JAX itself listens, so that all of them end at the same step.
         if jax.process_count() == 1:
             self._listener.__enter__()
         return self
@@ -75,26 +75,26 @@ class Interruption:
 
     @property
     def cause(self) -> signal.Signals:
-        """Which one asked; SIGTERM where JAX has heard it."""
+        """Signal that asked; SIGTERM if JAX received it."""
         return self._listener.first or signal.SIGTERM
 
     def is_asked(self, step: int) -> bool:
-        """Whether the run is to end after this step: the same answer in every process."""
+        """Return whether the run must end after this step: the same answer in every process."""
         if jax.process_count() > 1:
             return bool(multihost_utils.reached_preemption_sync_point(step))
         return self._heard()
 
     def _heard(self) -> bool:
-        """Whether a signal has come; whoever asks ends the run then."""
+        """Return whether a signal has arrived; the caller must then end the run."""
         self._listener.is_answered = self._listener.first is not None
         return self._listener.is_answered
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """What is done meanwhile may be left off anywhere: nothing of it is kept.
+        """Allow interruption anywhere inside this context: nothing done in it is kept.
 
         Raises:
-            Asked: a signal has come, before or meanwhile.
+            Asked: a signal arrived before or inside the context.
         """
         self._may_stop = True
         try:
@@ -105,7 +105,7 @@ class Interruption:
             self._may_stop = False
 
     def stops(self, function: Callable[P, R]) -> Callable[P, R]:
-        """A function that may be left off anywhere, as `stoppable` says."""
+        """Wrap a function so that it can be interrupted anywhere, see `stoppable`."""
 
         @functools.wraps(function)
         def stoppable(*arguments: P.args, **named: P.kwargs) -> R:
@@ -116,7 +116,7 @@ class Interruption:
 
     def _act(self, number: signal.Signals) -> None:
         if self._may_stop and self._heard():
-            self._may_stop = False  # once: what follows is the way out
+            self._may_stop = False  # once: the run now shuts down
             raise Asked
 
     def _leave_at_once(self, number: signal.Signals) -> None:

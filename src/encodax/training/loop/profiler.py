@@ -1,4 +1,4 @@
-"""A window of steps under JAX's profiler."""
+"""Profile of a range of steps, by JAX's profiler."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PROFILE_FOLDER = "profile"
 
 
 class Profiler:
-    """Traces a few steps into OUT/profile, for TensorBoard or Perfetto."""
+    """Profiler that traces a few steps into OUT/profile, for TensorBoard or Perfetto."""
 
     def __init__(self, steps: range, out: Path | None):
-        """Choose the steps, from 1; none where there is no place to write."""
+        """Take the steps, counted from 1; without a directory, none is profiled."""
         self._steps = steps if out is not None else range(0)
         self._folder = None if out is None else out / PROFILE_FOLDER
         self.is_open = False
@@ -32,13 +32,13 @@ class Profiler:
         self._close()
 
     def before(self, step: int) -> None:
-        """Begin, where this step is the first of the window."""
+        """Start the trace if this step is the first of the range."""
         if step in self._steps and not self.is_open:
             jax.profiler.start_trace(str(self._folder))
             self.is_open = True
 
     def after(self, step: int) -> None:
-        """End, where this step, which is done, was the last."""
+        """Stop the trace if this step, now done, was the last of the range."""
         if self.is_open and step + 1 not in self._steps:
             self._close()
 

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a live display on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class RunLog:
-    """Writes what a run is and its learning curve, and shows the curve to whoever watches."""
+    """Log that writes a run's description and learning curve, and shows the curve on a console."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class RunLog:
         """Open the log.
 
         Args:
-            directory: where `run.json`, `metrics.jsonl` and events for TensorBoard go; None for
-                nowhere.
-            steps: of the whole run.
-            done: steps of it that an earlier part has done, and logged there.
-            about: what the run is; None to write no `run.json`.
-            console: where to show; None for nowhere.
+            directory: directory for `run.json`, `metrics.jsonl` and TensorBoard events; None to
+                write none of them.
+            steps: number of steps of the whole run.
+            done: number of steps that an earlier part of the run has done and logged there.
+            about: description of the run; None to write no `run.json`.
+            console: console for the display; None for none.
         """
         self._file = None if directory is None else directory / METRICS_FILE
         self._about = about
@@ -70,10 +70,10 @@ class RunLog:
         self._first = done + 1
         self._start = self._last_line = time.monotonic()
         self.curve: list[Entry] = _earlier(self._file, done)
-        """Everything written to `metrics.jsonl`."""
+        """All entries for `metrics.jsonl`."""
         self._began = _begin(self.curve)
         self._written, self._drawn = 0, len(self.curve)
-        # What stands there stays as it is until this run has a model to put there.
+        # Existing files stay as they are until this run has a model to write there.
         self._waits = directory is not None and not done and any(directory.iterdir())
 
     def __enter__(self) -> Self:
@@ -89,7 +89,7 @@ class RunLog:
         self._progress.stop()
 
     def step(self, step: int, entry: dict[str, float]) -> None:
-        """Tell of a training step: loss, learning rate, tokens/s, share of padding.
+        """Log a training step: loss, learning rate, tokens/s, share of padding.
 
         The seconds of the run so far, earlier parts included, are added.
         """
@@ -102,7 +102,7 @@ class RunLog:
             told += f"  {entry['share_of_peak']:.0%} of peak"
         self._progress.update(self._bar, completed=step, told=told)
         now = time.monotonic()
-        if step == self._first:  # it compiled, and says nothing of the time that the others take
+        if step == self._first:  # it compiled, so its time says nothing about the others
             self._start = self._last_line = now
         elif not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -110,7 +110,7 @@ class RunLog:
             self.note(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
 
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
-        """Tell of an evaluation, once its model is saved where it is the best."""
+        """Log an evaluation, after its model is saved if it is the best."""
         self._waits = False
         self._take_back(step)
         self._write({"step": step, **_evaluated(metrics)})
@@ -118,15 +118,15 @@ class RunLog:
         self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
 
     def average(self, step: int, count: int, metrics: dict[str, float]) -> None:
-        """Tell of an evaluation of the mean of so many checkpoints, after the last step."""
+        """Log an evaluation of the mean of `count` checkpoints, after the last step."""
         self._write({"step": step, AVERAGE: count, **_evaluated(metrics)})
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint says of it: the curve, where it is not written yet."""
+        """Return what a checkpoint stores of this log: the curve, if it is not written yet."""
         return {"curve": self.curve} if self._waits else {}
 
     def restore(self, record: dict[str, Any]) -> None:
-        """As it was."""
+        """Restore what a checkpoint stored."""
         if "curve" in record:
             self.curve, self._waits, self._drawn = list(record["curve"]), True, 0
             self._began = _begin(self.curve)
@@ -134,20 +134,20 @@ class RunLog:
                 self._events = Events(self._file.parent)
 
     def _take_back(self, step: int) -> None:
-        """Forget an evaluation of this step: the run was stopped after it, and does it again."""
+        """Remove an evaluation of this step: the run was stopped after it, and repeats it."""
         kept = [entry for entry in self.curve if entry["step"] != step or "loss" in entry]
         self._drawn -= len(self.curve) - len(kept)
         self.curve = kept
 
     def note(self, text: str) -> None:
-        """Say something beside the numbers."""
+        """Print a note beside the numbers."""
         self._progress.console.print(plain(text), highlight=False, markup=False, soft_wrap=True)
 
     def _write(self, entry: Entry) -> None:
         self.curve.append(entry)
         if self._file is None or self._events is None or self._waits:
             return
-        try:  # opened anew: saving a model may have put another in its place
+        try:  # opened each time: saving a model may have replaced the file
             if not self._written:
                 if self._about is not None:
                     self._about.write(self._file.with_name(RUN_FILE))
@@ -166,12 +166,12 @@ def _evaluated(metrics: dict[str, float]) -> Entry:
 
 
 def _begin(curve: list[Entry]) -> float:
-    """When the run would have begun, had it not stopped."""
+    """Return the time at which the run would have started if it had not been stopped."""
     return time.monotonic() - max((entry.get("seconds", 0) for entry in curve), default=0)
 
 
 def _write_whole(file: Path, entries: list[Entry]) -> None:
-    """In one step, so that what an earlier part has logged is never lost."""
+    """Write the file atomically, so that an earlier part's log is never lost."""
     with outputs.open_file(file) as stream:
         stream.writelines(json.dumps(entry) + "\n" for entry in entries)
 
@@ -182,9 +182,9 @@ def _append(file: Path, entries: list[Entry]) -> None:
 
 
 def _earlier(file: Path | None, done: int) -> list[Entry]:
-    """What an earlier part of the run logged of the steps that are done, but for a mean at its end.
+    """Return what an earlier part of the run logged up to step `done`, without averages.
 
-    That is measured again at the end of this one.
+    An average is measured again at the end of this part.
     """
     if file is None or not done or not file.is_file():
         return []

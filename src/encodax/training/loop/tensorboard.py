@@ -1,12 +1,12 @@
-"""The learning curve for TensorBoard, where the library tensorboardX is installed.
+"""Learning curve for TensorBoard, if the library tensorboardX is installed.
 
-An event file is a row of records, each a protocol buffer between its length and its checksum:
+An event file is a sequence of records, each a protocol buffer between its length and its checksum:
 
     uint64 length | uint32 checksum of it | Event | uint32 checksum of that        little-endian
 
-tensorboardX knows the protocol buffers and the checksum. Its own writers keep the file open, which
-would be lost where saving a model puts a copy of it in its place; here it is opened for each write,
-as `metrics.jsonl` is, and a run that is killed has lost nothing.
+tensorboardX provides the protocol buffers and the checksum. Its own writers keep the file open,
+which loses entries when saving a model replaces the file by a copy. Here it is opened for each
+write, like `metrics.jsonl`, and a run that is killed loses nothing.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from encodax.storage import outputs
 
 EVENTS_FOLDER = "tensorboard"
 OWN_FILE = re.compile(r"events\.out\.tfevents\.\d{10}\..*\.encodax", re.DOTALL)
-"""Names of the files that are written here; TensorBoard reads whatever has `tfevents` in it."""
-NOT_DRAWN = frozenset({"step", "seconds"})  # TensorBoard has axes of its own for these
+"""Names of the files that are written here; TensorBoard reads all with `tfevents` in their name."""
+NOT_DRAWN = frozenset({"step", "seconds"})  # TensorBoard has its own axes for these
 
 
 class Events:
-    """Writes entries of a learning curve as scalars, `train/loss` or `eval/f1` say."""
+    """Writer of learning-curve entries as scalars, such as `train/loss` or `eval/f1`."""
 
     def __init__(self, directory: Path, done: int = 0):
-        """Choose the place; nothing is written yet.
+        """Choose the folder; nothing is written yet.
 
         Args:
-            directory: of the run; the events go into a folder in it.
-            done: steps that an earlier part of the run has done: what it drew after them is taken
-                back. With none, what another run has drawn is removed.
+            directory: directory of the run; the events go into a folder in it.
+            done: number of steps that an earlier part of the run has done; its events after them
+                are revoked. With 0, the events of another run are removed.
         """
         self._folder, self._done = directory / EVENTS_FOLDER, done
         self._file: Path | None = None
 
     def write(self, entries: Iterable[Entry]) -> None:
-        """Append some entries; nothing happens where tensorboardX is missing.
+        """Append entries; do nothing if tensorboardX is missing.
 
-        The mean of checkpoints is no point of the curve, and is left out.
+        An average of checkpoints is not a point of the curve, and is left out.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: the events cannot be written.
         """
         try:
             from tensorboardX.proto.event_pb2 import Event, SessionLog
             from tensorboardX.proto.summary_pb2 import Summary
-        except Exception:  # not there, or not of the version of protobuf that is: a run needs none
+        except Exception:  # missing, or for another version of protobuf: a run does not need it
             return
 
         def scalars(entry: Entry) -> Any:
@@ -67,7 +67,7 @@ class Events:
             start = SessionLog(status=SessionLog.START)
             events[:0] = [
                 Event(wall_time=now, file_version="brain.Event:2"),
-                # From this step on TensorBoard forgets what it has seen.
+                # TensorBoard discards all events that it has seen from this step on.
                 Event(wall_time=now, step=self._done + 1, session_log=start),
             ]
         with self._file.open("ab") as stream:

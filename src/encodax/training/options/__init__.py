@@ -1,1 +1,1 @@
-"""Settings of a training run, and published sizes by name."""
+"""Settings of a training run, and published model sizes by name."""

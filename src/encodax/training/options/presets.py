@@ -1,8 +1,8 @@
-"""Published sizes by name, for models that are trained from scratch.
+"""Published sizes by name, for new models.
 
-Of BERT: Devlin et al. 2019, arXiv:1810.04805, section 3 (base); Turc et al. 2019, arXiv:1908.08962,
-section 4.1 (the smaller ones). A head is 64 wide in all of them. Of the Transformer: Vaswani et al.
-2017, table 3 (base and big).
+BERT: Devlin et al. 2019, arXiv:1810.04805, section 3 (base); Turc et al. 2019, arXiv:1908.08962,
+section 4.1 (the smaller ones). A head is 64 wide in all of them. Transformer: Vaswani et al. 2017,
+table 3 (base and big).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from encodax.config import (
 )
 
 VOCABULARY_SIZE = 30_522
-"""V of BERT."""
+"""V, the vocabulary size of BERT."""
 
 
 def _preset(layers: int, width: int) -> dict[str, Any]:
@@ -42,25 +42,25 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": _preset(4, 512),
     "base": _preset(12, 768),
 }
-"""Fields of `NewModel`, by name."""
+"""Fields of `NewModel` for each size."""
 
 
 @dataclass(frozen=True)
 class TransformerSize:
-    """How large an encoder-decoder is, and how much of it is dropped in training."""
+    """Size of an encoder-decoder, and its dropout rates."""
 
     layers: int
-    """Of the encoder, and as many of the decoder."""
+    """Number of layers of the encoder, and of the decoder."""
     width: int
-    """D."""
+    """D, the width of the hidden states."""
     heads: int
-    """H; each is D / H wide."""
+    """H, the number of attention heads; each is D / H wide."""
     feed_forward_width: int
-    """F."""
+    """F, the inner width of the feed-forward layers."""
     dropout_rate: float
-    """Of what a sublayer adds, and of embeddings (section 5.4)."""
+    """Dropout rate of sublayer outputs, and of embeddings (section 5.4)."""
     attention_dropout_rate: float = 0.0
-    """Of attention weights."""
+    """Dropout rate of attention weights."""
 
 
 TRANSFORMERS = {
@@ -68,7 +68,8 @@ TRANSFORMERS = {
     "base": TransformerSize(6, 512, 8, 2_048, 0.1, 0.1),
     "big": TransformerSize(6, 1_024, 16, 4_096, 0.3, 0.1),
 }
-"""`tiny` is that of Wu et al. 2021, arXiv:2105.14462, section 4.2, for 30,000 pairs."""
+"""Transformer sizes; `tiny` is that of Wu et al. 2021, arXiv:2105.14462, section 4.2, for 30,000
+pairs."""
 
 
 def transformer_config(
@@ -80,19 +81,19 @@ def transformer_config(
     max_positions: int | None = None,
     output_bias: bool = False,
 ) -> TransformerConfig:
-    """The Transformer of the paper in a size: one vocabulary for both languages, one table of it.
+    """Return the paper's Transformer in a size, with one vocabulary and one table for both sides.
 
     With 37,000 entries, `base` has 63,082,496 parameters and `big` 214,245,376. The paper's table 3
-    says 65 and 213 million, of "about 37,000" entries: 3 % more than here, and 0.6 % less. No one
-    size of the vocabulary gives both, so that part of the difference is something else.
+    says 65 and 213 million, for "about 37,000" entries: 3 % more than here, and 0.6 % less. No
+    single vocabulary size gives both, so part of the difference has another cause.
 
     Args:
         size: layers and widths.
         vocabulary_size: V.
-        placement: where the norms stand; `pre` has one more at the end of each stack.
-        positions: how they are encoded.
+        placement: placement of the layer norms; `pre` has one more at the end of each stack.
+        positions: kind of position encoding.
         max_positions: longest sequence in tokens; None for no limit.
-        output_bias: whether the scores have one, which the paper's have not.
+        output_bias: whether the logits have a bias; the paper's have none.
     """
     rate = size.dropout_rate
     norm = NormConfig(1e-5)

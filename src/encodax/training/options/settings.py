@@ -1,4 +1,4 @@
-"""How to train: every choice of a run in one frozen place."""
+"""Settings of a training run and of a new model."""
 
 from __future__ import annotations
 
@@ -24,79 +24,86 @@ from encodax.training.step.lora import LoraConfig
 from encodax.training.step.optimizer import Adam, Schedule
 
 LARGEST = 2**31 - 1
-"""Of the number of a step and the sizes of arrays, which are int32."""
+"""Largest number of steps, and largest size of an array: both are int32."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The choices of a training run."""
+    """Settings of a training run."""
 
     steps: int | None = None
-    """Optimizer steps; None to count in epochs."""
+    """Number of optimizer steps; None to count in epochs."""
     epochs: int | float | None = None
-    """Times that every example is seen, such as 3 or 0.5; 10 when neither is given."""
+    """Number of passes over the data, such as 3 or 0.5; 10 if neither `steps` nor this is given."""
     batch_tokens: int | None = None
-    """Tokens of a batch, padding included; 2,048 when `batch_size` is not given either."""
+    """Number of tokens in a batch, padding included; 2,048 if `batch_size` is not given either."""
     batch_size: int | None = None
-    """Examples of a batch, instead of tokens."""
+    """Number of examples in a batch, instead of tokens."""
     learning_rate: float = 1e-3
-    """The highest."""
+    """Peak learning rate."""
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises; above 1, their number."""
+    """Share of the steps that warm up; above 1, the number of warm-up steps."""
     schedule: Schedule = "cosine"
-    """How it falls after that."""
+    """Decay of the learning rate after the warm-up."""
     weight_decay: float = 0.01
     beta1: float = Adam.b1
-    """How much of the mean of gradients stays from step to step."""
+    """Exponential decay rate of the gradient's first moment."""
     beta2: float = Adam.b2
-    """How much of the mean of their squares stays."""
+    """Exponential decay rate of the gradient's second moment."""
     adam_eps: float = Adam.eps
-    """Added to the root of that."""
+    """Term added to the denominator (the root of the second moment) for numerical stability."""
     average: int | None = None
-    """Checkpoints, the newest, whose parameters are averaged at the end (Vaswani et al. 2017,
-    section 6.1); the mean is the model where it is better. None for no average."""
+    """Number of newest checkpoints whose parameters are averaged at the end (Vaswani et al. 2017,
+    section 6.1); the average becomes the model if it is better. None for no average."""
     clip_norm: float = 1.0
-    """Largest norm of the whole gradient."""
+    """Largest global norm of the gradient."""
     accumulate: int = 1
-    """Micro-batches of a batch, one after another: for batches that the devices cannot hold."""
+    """Number of micro-batches in a batch, one after another: for batches that exceed the devices'
+    memory."""
     layer_decay: float = 1.0
-    """Factor of the learning rate from each layer to the one below it (Clark et al. 2020)."""
+    """Factor of the learning rate from each layer to the one below (Clark et al. 2020)."""
     freeze: str | None = None
-    """Regular expression of parameters (`path/leaf`) that are not trained."""
+    """Regular expression of parameters (`path/leaf`) to freeze."""
     lora_rank: int | None = None
-    """Train low-rank adapters of this rank, and the head, instead of all (`step/lora.py`)."""
+    """Rank of LoRA adapters, which are trained together with the head instead of all parameters
+    (`step/lora.py`)."""
     lora_alpha: float = LoraConfig.alpha
-    """What adapters add counts alpha / rank times."""
+    """LoRA's alpha: adapters are scaled by alpha / rank."""
     lora_targets: str = LoraConfig.targets
-    """Regular expression of the modules that have one."""
+    """Regular expression of the modules that get an adapter."""
     merge: bool = False
-    """Write a whole model, adapters merged, instead of an adapter."""
+    """Whether to write a whole model, adapters merged, instead of an adapter."""
     precision: Precision | None = None
-    """Of products; parameters stay float32. None for float32 on CPU, bfloat16 on accelerators."""
+    """Number format of products; parameters stay float32. None for float32 on CPU, bfloat16 on
+    accelerators."""
     mesh: str | None = None
-    """Such as `data=4,fsdp=2`; None for all devices on `data`."""
+    """Mesh of devices, such as `data=4,fsdp=2`; None for all devices on `data`."""
     remat: Remat = "none"
-    """What layers compute again in the backward pass, to save memory, as `Execution` says."""
+    """Rematerialization: what layers recompute in the backward pass to save memory, see
+    `Execution`."""
     scan: bool = False
-    """Compile one layer for all, as `Execution` says."""
+    """Whether to compile one layer for all, see `Execution`."""
     evaluate_every: int | None = None
-    """Steps between evaluations; a tenth of the run when not given."""
+    """Number of steps between evaluations; a tenth of the run by default."""
     save_every: int | None = None
-    """Steps between checkpoints; as often as evaluations when not given."""
+    """Number of steps between checkpoints; as between evaluations by default."""
     keep: int = 2
-    """Checkpoints that stay, the newest, beside the best."""
+    """Number of newest checkpoints to keep, in addition to the best one."""
     bad_steps: int = 10
-    """Steps in a row whose loss or gradient is not finite after which the run stops."""
+    """Number of steps in a row with a loss or gradient that is not finite after which the run
+    stops."""
     profile_steps: str | None = None
-    """Steps that the profiler looks at: `10:15` is 10 to 14."""
+    """Steps to profile: `10:15` is 10 to 14."""
     metric: str | None = None
-    """Of the evaluation data, which says which model is the best; None for that of the task."""
+    """Metric on the evaluation data that decides which model is the best; None for the task's
+    own."""
     patience: int | None = None
-    """Evaluations without a better metric after which the run stops; None to go on."""
+    """Number of evaluations without a better metric after which the run stops; None for no
+    limit."""
     seed: int = 0
-    """Of the parameters, the order of the examples, and dropout."""
+    """Seed of the parameters, the order of the examples, and dropout."""
     truncate: bool = False
-    """Cut texts that are longer than the model takes, instead of refusing them."""
+    """Whether to cut texts that are longer than the model takes, instead of refusing them."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -133,7 +140,7 @@ class TrainSettings:
         if self.precision == "int8":
             raise EncodaxError("precision int8 cannot be trained in: choose float32 or bfloat16")
         if self.epochs is not None and float(self.epochs).is_integer():
-            object.__setattr__(self, "epochs", int(self.epochs))  # 3.0 is the choice that 3 is
+            object.__setattr__(self, "epochs", int(self.epochs))  # 3.0 and 3 are the same setting
         self.profiled()
         _ = self.lora
         if self.steps is not None and self.epochs is not None:
@@ -143,20 +150,20 @@ class TrainSettings:
 
     @property
     def lora(self) -> LoraConfig | None:
-        """The adapters that are trained, if any are.
+        """Settings of the LoRA adapters; None without them.
 
         Raises:
-            EncodaxError: they cannot be.
+            EncodaxError: a setting is invalid.
         """
         if self.lora_rank is None:
             return None
         return LoraConfig(self.lora_rank, self.lora_alpha, self.lora_targets)
 
     def profiled(self) -> range:
-        """The steps that the profiler looks at, from 1.
+        """Return the steps to profile, counted from 1.
 
         Raises:
-            EncodaxError: they are not two numbers, the second larger.
+            EncodaxError: `profile_steps` is not two numbers, the second larger.
         """
         if self.profile_steps is None:
             return range(0)
@@ -168,26 +175,26 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class NewModel:
-    """The shape of a model that is trained from scratch: a small BERT."""
+    """Shape of a new model: by default, a small BERT."""
 
     layers: int = 2
-    """L."""
+    """L, the number of layers."""
     width: int = 128
-    """D."""
+    """D, the width of the hidden states."""
     heads: int = 4
-    """H."""
+    """H, the number of attention heads."""
     ffn: int | None = None
-    """F; four times the width when not given."""
+    """F, the inner width of the feed-forward layers; four times the width by default."""
     max_positions: int = 512
     """Longest sequence in tokens."""
     dropout_rate: float = 0.1
     attention_dropout_rate: float | None = None
-    """Of attention weights; as `dropout_rate` when not given."""
+    """Dropout rate of attention weights; `dropout_rate` by default."""
     tokenizer: Kind = "wordpiece"
     vocabulary_size: int = 8_000
-    """Largest vocabulary of the tokenizer."""
+    """Largest size of the tokenizer's vocabulary."""
     lowercase: bool = False
-    """Whether the tokenizer drops case and accents (wordpiece alone)."""
+    """Whether the tokenizer removes case and accents (wordpiece only)."""
 
     def __post_init__(self) -> None:
         sizes = ("layers", "width", "heads", "ffn", "max_positions", "vocabulary_size")
@@ -207,7 +214,7 @@ class NewModel:
                 raise EncodaxError(f"{name} = {value} is not in 0..1")
 
     def encoder(self, vocabulary_size: int) -> EncoderConfig:
-        """The encoder of that shape, as BERT has it: post-norm, learned positions, biases."""
+        """Return an encoder of this shape, as in BERT: post-norm, learned positions, biases."""
         norm = NormConfig(eps=1e-12)
         layer = LayerConfig(
             AttentionConfig(
@@ -231,11 +238,11 @@ class NewModel:
 
     @property
     def inner_width(self) -> int:
-        """F."""
+        """F, the inner width of the feed-forward layers."""
         return self.ffn or 4 * self.width
 
     def transformer(self, vocabulary_size: int) -> TransformerConfig:
-        """The Transformer of that shape, as Marian has it; L layers on each side."""
+        """Return a Transformer of this shape, as in Marian, with L layers on each side."""
         size = TransformerSize(
             self.layers,
             self.width,
@@ -254,10 +261,10 @@ class NewModel:
 
 
 def _check_sizes(choices: Any, *names: str) -> None:
-    """Refuse what no counter and no array has room for.
+    """Refuse sizes that exceed an int32.
 
     Raises:
-        EncodaxError: names the first that is too large.
+        EncodaxError: names the first one that is too large.
     """
     for name in names:
         if (value := getattr(choices, name)) is not None and value > LARGEST:
@@ -278,5 +285,5 @@ DEFAULTS_OF_TASKS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
     },
 }
-"""What a task has other defaults for (Vaswani et al. 2017, section 5): fields of `TrainSettings`,
+"""Defaults that differ for a task (Vaswani et al. 2017, section 5): fields of `TrainSettings`,
 `NewModel` and `LossOptions`."""

@@ -1,4 +1,4 @@
-"""Weights of classes in a loss, so that those that are rare count as much as the others."""
+"""Class weights in a loss, so that rare classes count as much as the others."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ WANTS = 'wants "balanced", LABEL=2.5,... or a number for each label'
 def objective_for(
     objective: LossOptions, task: Task, examples: Sequence[Example], labels: Sequence[str]
 ) -> LossOptions:
-    """The objective with the weight of each label, in their order, where any are asked for.
+    """Add the weight of each label to the objective, if class weights are requested.
 
-    Balanced weights are those of scikit-learn: of n examples, n_c of them of class c, and C classes
+    Balanced weights are those of scikit-learn: for n examples, n_c of them of class c, and C
+    classes
 
         w_c = n / (C n_c)
 
-    and where several labels may be right, each is a problem of two classes: what has it weighs
-    (n - n_c) / n_c times as much as what does not. A label without examples has the weight 1.
+    If several labels may be right, each is a problem of two classes: examples with the label weigh
+    (n - n_c) / n_c times as much as those without. A label without examples has the weight 1.
 
     Args:
-        objective: may ask for class weights.
-        task: whose classes they are.
-        examples: what is learned.
-        labels: the model's.
+        objective: options of the loss, which may request class weights.
+        task: task of the classes.
+        examples: training examples.
+        labels: labels of the model; the weights are in their order.
 
     Raises:
-        EncodaxError: the weights are none, or of labels that the model does not know.
+        EncodaxError: the weights are invalid, or for labels that the model does not have.
     """
     given = read(objective.class_weights)
     if given is None:
@@ -57,10 +58,10 @@ def objective_for(
 
 
 def read(given: Any) -> Any:
-    """Class weights as a choice gives them: None, `balanced`, numbers by label, or their list.
+    """Parse the option for class weights: None, `balanced`, numbers by label, or a list.
 
     Raises:
-        EncodaxError: they are none of these, or a label has two.
+        EncodaxError: it is none of these, or a label has two weights.
     """
     if isinstance(given, str):
         given = _parsed(given)
@@ -79,7 +80,7 @@ def _check_once(labels: Sequence[str]) -> None:
 
 
 def _of_labels(named: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
-    """Weights by the labels as the model has them."""
+    """Key weights by the labels as the model spells them."""
     if unknown := [label for label in named if place_of(label, labels) is None]:
         hint = ' ("balanced" takes no number)' if BALANCED in unknown else ""
         raise EncodaxError(
@@ -91,7 +92,7 @@ def _of_labels(named: Mapping[str, float], labels: Sequence[str]) -> dict[str, f
 
 
 def _parsed(text: str) -> Any:
-    """`balanced`, `LABEL=2.5,...` as a mapping, or `1,2.5` as a list."""
+    """Parse `balanced`, `LABEL=2.5,...` to a mapping, or `1,2.5` to a list."""
     if text.strip() == BALANCED:
         return BALANCED
     if not text.strip():

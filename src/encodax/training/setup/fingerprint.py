@@ -1,4 +1,4 @@
-"""What the steps of a run depend on, by name: a run goes on with the same, or says what differs."""
+"""Fingerprint of a run: what its steps depend on, by name, compared when the run resumes."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from encodax.training.options.settings import NewModel
 from encodax.training.setup.run import Run
 
 Facts = dict[str, Any]
-"""Name, of an option where there is one -> what was chosen, as JSON; or a `Content`."""
+"""Facts by name (that of the option, if there is one): the chosen value as JSON, or a `content`."""
 
 OF_NO_STEP = (
     "mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge", "average", "patience",
     "evaluate_every", "steps", "epochs",
 )  # fmt: skip
-"""Choices that may differ when a run goes on: they change no step that is done."""
+"""Settings that may differ when a run resumes: they do not change the steps already done."""
 OPTIONS = {
     "dropout_rate": "--dropout",
     "attention_dropout_rate": "--attention-dropout",
     "beta1": "beta1",
     "clip_norm": "clip_norm",
 }
-"""Choices whose options on the command line are called otherwise, or that have none."""
+"""Settings whose command-line options have another name, or that have none."""
 STEPS = "steps (--steps, --epochs)"
 SHAPE = "shape of a batch"
 TOKENS = "tokens of the data"
 PROLONGED = ("constant", "inverse_sqrt")
-"""Schedules of which no step depends on how many there are."""
+"""Schedules whose steps do not depend on the number of steps."""
 
 
 def content(sha256: str | None, name: str | None = None) -> dict[str, Any]:
-    """A fact of which the content counts, and not what it is called.
+    """Return a fact that is compared by its content, not by its name.
 
     Args:
-        sha256: of the content; None where there is nothing.
-        name: by which a message tells it.
+        sha256: sha256 of the content; None if there is none.
+        name: name for messages.
     """
     return {"sha256": sha256, "name": name}
 
@@ -47,14 +47,14 @@ def content(sha256: str | None, name: str | None = None) -> dict[str, Any]:
 def facts_of(
     task: str, run: Run, objective: LossOptions, shape: NewModel | None, contents: Mapping[str, Any]
 ) -> Facts:
-    """What the steps of a run depend on.
+    """Return the facts that the steps of a run depend on.
 
     Args:
-        task: its name.
-        run: how it is trained.
-        objective: what the loss is told.
-        shape: of a model from scratch.
-        contents: data and models, by name.
+        task: name of the task.
+        run: the prepared run.
+        objective: options of the loss.
+        shape: shape of a new model; None otherwise.
+        contents: facts of data and models, by name.
     """
     chosen = {name: v for name, v in asdict(run.settings).items() if name not in OF_NO_STEP}
     chosen |= asdict(objective) | ({} if shape is None else asdict(shape))
@@ -70,26 +70,26 @@ def facts_of(
 
 
 def option_of(name: str) -> str:
-    """What a choice is called on the command line."""
+    """Return the command-line option of a setting."""
     return OPTIONS.get(name, "--" + name.replace("_", "-"))
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
+    """Convert a value to what JSON would return."""
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path | None) -> None:
-    """Refuse to go on with a run that would not be the same.
+    """Refuse to resume a run that would not be the same.
 
     Args:
-        before: what its checkpoint says; None where it is of a version that did not note it.
-        now: what was given.
-        done: its steps that are done.
+        before: facts in its checkpoint; None for a version that did not store them.
+        now: facts of the current arguments.
+        done: number of steps already done.
         place: its checkpoints.
 
     Raises:
-        EncodaxError: names all that has changed, with both values.
+        EncodaxError: names everything that has changed, with both values.
     """
     if before is None:
         raise EncodaxError(
@@ -97,14 +97,14 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
             "run depends on; go on with that version, or begin anew (--overwrite)"
         )
     named = dict.fromkeys([*before, *now])
-    # Other devices may want other rows, without another step.
+    # Other devices may need other rows; the steps stay the same.
     changed = [n for n in named if n != SHAPE and _is_other(before.get(n), now.get(n))]
     why_not = None
     if STEPS in changed:
         why_not = why_not_prolonged(before, now, done)
         if why_not is None:
             changed.remove(STEPS)
-    own = [name for name in changed if name != TOKENS] or changed  # they follow from the others
+    own = [name for name in changed if name != TOKENS] or changed  # tokens follow from the others
     if own:
         told = "; ".join(_told(name, before.get(name), now.get(name)) for name in own)
         reason = f" ({why_not})" if why_not and own == [STEPS] else ""
@@ -115,7 +115,7 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
 
 
 def why_not_prolonged(before: Mapping[str, Any], now: Mapping[str, Any], done: int) -> str | None:
-    """Why a run cannot have another number of steps; None where its steps are the same."""
+    """Return why a run cannot change its number of steps; None if it can."""
     schedule, warmup = now["--schedule"], now["--warmup"]
     if now[STEPS] < done:
         return f"{done} are done already"
@@ -141,7 +141,7 @@ def _is_other(before: Any, now: Any) -> bool:
 
 
 def _told(name: str, before: Any, now: Any) -> str:
-    """A fact that has changed, in words."""
+    """Describe a fact that has changed."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         was, is_ = before["name"], now["name"]
         if was == is_:

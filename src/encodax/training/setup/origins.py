@@ -1,4 +1,4 @@
-"""What a run is made of: the files of its data, the model it begins from, its teacher."""
+"""Origins of a run: the files of its data, the model that it starts from, its teacher."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from encodax.training.setup.fingerprint import content
 
 @dataclass(frozen=True)
 class Begin:
-    """A model that a run begins from, or learns from."""
+    """Model that a run starts from, or its teacher."""
 
     model: AnyModel
     name: str | None = None
-    """Its directory, or its id on the hub; None of one in memory."""
+    """Directory of the model, or its id on the Hub; None for one in memory."""
     revision: str | None = None
-    """Its commit on the hub."""
+    """Commit of the model on the Hub."""
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of its parameters and its configuration."""
+        """Digest of its parameters and its configuration."""
         return digest_of(self.model)
 
     @classmethod
@@ -37,8 +37,8 @@ class Begin:
         """Load a model, or take one that is loaded.
 
         Args:
-            kind: its class.
-            model: a directory, an id of the hub, or the model itself.
+            kind: class of the model.
+            model: a directory, an id on the Hub, or the model itself.
         """
         if not isinstance(model, str | Path):
             return cls(model)
@@ -46,13 +46,13 @@ class Begin:
         return cls(kind.load(directory), str(model), hub.revision_of(directory))
 
     def to_json(self) -> dict[str, Any]:
-        """What tells it apart from others."""
+        """Return what identifies the model."""
         found = {"name": self.name, "revision": self.revision, "sha256": self.sha256}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def digest_of(model: AnyModel) -> str:
-    """A sha256 over the configuration of a model and its parameters, by name."""
+    """Return a sha256 of the configuration of a model and its parameters, with their names."""
     digest = hashlib.sha256(repr(model.config).encode())
     for path, leaf in jax.tree.leaves_with_path(model.params):
         array = np.ascontiguousarray(leaf)
@@ -62,7 +62,7 @@ def digest_of(model: AnyModel) -> str:
 
 
 def facts_of_models(begins: dict[str, Begin | None]) -> dict[str, Any]:
-    """Models as facts of a run: what counts is their content, wherever it lies."""
+    """Return models as facts of a run, compared by their content wherever they are stored."""
     return {
         name: content(None)
         if begin is None
@@ -72,7 +72,7 @@ def facts_of_models(begins: dict[str, Begin | None]) -> dict[str, Any]:
 
 
 def data_of(examples: Examples) -> dict[str, Any]:
-    """The files that examples are read from, with their sha256 and rows, and how many there are.
+    """Return the files of examples, with their sha256 and rows, and the number of examples.
 
     Raises:
         EncodaxError: a file has changed since it was opened.
@@ -82,7 +82,7 @@ def data_of(examples: Examples) -> dict[str, Any]:
 
 
 def fact_of_data(examples: Examples) -> dict[str, Any]:
-    """Examples as a fact of a run: what counts is what they hold, in whatever file."""
+    """Return examples as a fact of a run, compared by their content whatever their files."""
     names = [name for records in examples.files for name in records.names]
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
     return content(examples.sha256, ", ".join(names[:2]) + more or None)

@@ -1,4 +1,4 @@
-"""All that a run begins with: files read, texts checked, choices sorted, the plan laid out."""
+"""Preparation of a run: read files, check texts, sort options, lay out the plan."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ from encodax.types.batches import Params
 logger = logging.getLogger(__name__)
 
 FINE_TUNING_RATE = 5e-5
-"""Learning rate when a trained model is trained on, unless another is given."""
+"""Default learning rate for fine-tuning a trained model."""
 
 WRITTEN = (*MODEL_FILES, METRICS_FILE, RUN_FILE)
-"""What a run replaces in its directory."""
+"""Files that a run replaces in its directory."""
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """All that a run begins with, ready and checked."""
+    """Everything that a run starts with, checked and ready."""
 
     task: Task
     model: AnyModel
@@ -66,19 +66,19 @@ class TrainingSetup:
     learned: Examples
     judged: Examples
     shape: NewModel | None
-    """Of a model from scratch."""
+    """Shape of a new model; None otherwise."""
     begin: Begin | None
-    """The model that it begins from."""
+    """Model that the run starts from; None for a new one."""
     taught_by: Begin | None
 
     @property
     def base(self) -> str | None:
-        """What the model one begins from is called: its directory, or its id on the hub."""
+        """Name of the model that the run starts from: its directory, or its id on the Hub."""
         return None if self.begin is None else self.begin.name
 
     @functools.cached_property
     def facts(self) -> fingerprint.Facts:
-        """What the steps of the run depend on, and the figures of its models."""
+        """Facts that the steps of the run depend on, data and models included."""
         tokens = hashlib.sha256((self.train.digest + self.eval.digest).encode()).hexdigest()
         contents = {
             "training data (--train)": fact_of_data(self.learned),
@@ -90,7 +90,7 @@ class TrainingSetup:
 
     @functools.cached_property
     def provenance(self) -> dict[str, Any]:
-        """Where data and models come from.
+        """Origin of data and models.
 
         Raises:
             EncodaxError: a file of the data has changed.
@@ -102,7 +102,7 @@ class TrainingSetup:
         }
 
     def save(self, out: Path, best: AnyModel, trained: Params) -> None:
-        """Write a new best model, or the adapter that makes it of its base."""
+        """Write a new best model, or the adapter that turns its base model into it."""
         settings = self.run.settings
         if settings.lora is None or settings.merge:
             best.save(out, overwrite=True)
@@ -126,12 +126,12 @@ def prepare(
     overwrite: bool = False,
     **choices: Any,
 ) -> TrainingSetup:
-    """Read, check and lay out all that a run begins with; arguments as `train` has them."""
+    """Read, check and lay out everything that a run starts with; for the arguments, see `train`."""
     forks.check()
     chosen: Task = task_named(task)
     settings, shape, objective = _settings(task, choices, from_scratch=model is None)
     check_objective(chosen, objective)
-    class_weights.read(objective.class_weights)  # here what is none is told before anything loads
+    class_weights.read(objective.class_weights)  # raises its errors before anything loads
     if chosen.HEAD is None:
         _check_seq2seq(settings)
     if out is not None:
@@ -144,7 +144,7 @@ def prepare(
     begin = None if model is None else Begin.of(kind, model)
     given: Any = None if begin is None else begin.model
     if chosen.NAME == token_classification.NAME:
-        known = _labels_of_tokens(given)  # they say, beside all tags, what one means
+        known = _labels_of_tokens(given)  # labels help to find the scheme of the tags
         chosen = _reading([learned, judged], known, objective)
         learned, judged = learned.read_by(chosen), judged.read_by(chosen)
         labels = chosen.kept_labels(chosen.labels(learned), known)
@@ -200,13 +200,13 @@ def prepare(
 
 
 def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: LossOptions) -> Reading:
-    """The task for words whose tags are of one scheme, in all of these data sets."""
+    """Return the task for words whose tags follow one scheme in all of these data sets."""
     records = itertools.chain.from_iterable(examples.records for examples in data)
     return token_classification.reading(records, known, objective.tag_scheme)
 
 
 def _labels_of_tokens(model: Any) -> tuple[str, ...]:
-    """The labels of a model with a head for tokens; none of any other, or of none."""
+    """Return the labels of a model with a head for tokens; none for any other."""
     head = None if model is None else model.config.head
     is_tagger = head is not None and head.kind == token_classification.HEAD
     labels: tuple[str, ...] = model.labels if is_tagger else ()
@@ -214,10 +214,10 @@ def _labels_of_tokens(model: Any) -> tuple[str, ...]:
 
 
 def _check_seq2seq(settings: TrainSettings) -> None:
-    """Refuse what is for encoders alone.
+    """Refuse settings that are for encoders only.
 
     Raises:
-        EncodaxError: names the choice.
+        EncodaxError: names the setting.
     """
     for name, is_given in (
         ("lora_rank", settings.lora is not None),
@@ -231,10 +231,10 @@ def _check_seq2seq(settings: TrainSettings) -> None:
 def check_metric(
     task: Task, examples: Sequence[Example], objective: LossOptions, metric: str | None
 ) -> None:
-    """Refuse a metric that an evaluation of this task on these examples does not give.
+    """Refuse a metric that an evaluation of this task on these examples does not compute.
 
     Raises:
-        EncodaxError: names those that it gives.
+        EncodaxError: names the metrics that it computes.
     """
     is_of_vectors = task.NAME == embedding.NAME
     of_task = embedding.metrics_of(examples, objective.widths) if is_of_vectors else task.METRICS
@@ -248,7 +248,7 @@ Choice = TypeVar("Choice")
 def _settings(
     task: str, choices: dict[str, Any], *, from_scratch: bool
 ) -> tuple[TrainSettings, NewModel, LossOptions]:
-    """Sort the choices into those of the run, of a new model, and of the loss."""
+    """Sort the options into those of the run, of a new model, and of the loss."""
     given = {name: value for name, value in choices.items() if value is not None}
     kinds = (TrainSettings, NewModel, LossOptions)
     names: dict[type, set[str]] = {kind: {field.name for field in fields(kind)} for kind in kinds}

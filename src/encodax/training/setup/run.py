@@ -1,4 +1,4 @@
-"""A run before its first step: the plan, the devices, the compiled step."""
+"""Run before its first step: the plan, the devices, the compiled step."""
 
 from __future__ import annotations
 
@@ -34,55 +34,55 @@ from encodax.types.batches import Params
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is made of, apart from what changes."""
+    """Everything that stays the same during a run."""
 
     recipe: StepSpec
     mesh: Mesh
     layout: TrainState
-    """How the state lies on the mesh."""
+    """Shardings of the state on the mesh."""
     plan: Plan
     reader: Reader
     schedule: optax.Schedule
     trained: Params
-    """Where what is trained begins."""
+    """Initial values of the trained parameters."""
     constants: Constants
     settings: TrainSettings
 
     @property
     def metric(self) -> str:
-        """Of the evaluation data, which says which model is the best."""
+        """Metric on the evaluation data that decides which model is the best."""
         return self.settings.metric or self.recipe.task.METRIC
 
     @property
     def larger_is_better(self) -> bool:
-        """Which way it says so."""
+        """Whether a larger value of the metric is better."""
         return self.metric not in SMALLER_IS_BETTER
 
     @property
     def evaluate_every(self) -> int:
-        """Steps between evaluations."""
+        """Number of steps between evaluations."""
         return self.settings.evaluate_every or math.ceil(self.plan.steps / 10)
 
     def is_measured(self, step: int) -> bool:
-        """Whether the parameters after this step are evaluated."""
+        """Return whether the parameters after this step are evaluated."""
         return step % self.evaluate_every == 0 or step == self.plan.steps
 
     @property
     def save_every(self) -> int:
-        """Steps between checkpoints."""
+        """Number of steps between checkpoints."""
         return self.settings.save_every or self.evaluate_every
 
     def initial_state(self) -> TrainState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         return initial_state(self.trained, self.recipe.optimizer, self.settings.seed, self.mesh)
 
     def on_devices(self, item: Batch) -> tuple[Any, Any]:
-        """A batch and its targets, laid out for the step."""
+        """Put a batch and its targets on the devices, sharded for the step."""
         placed: tuple[Any, Any] = sharding.put_batch((item.batch, item.targets), self.mesh)
         return placed
 
     def compiled(self, state: TrainState) -> CompiledStep:
-        """The step, compiled for the shapes of this run."""
+        """Compile the step for the shapes of this run."""
         began = time.monotonic()
         batch, targets = self.on_devices(self.reader(0))
         step = make_step(self.recipe, self.mesh, self.layout)
@@ -92,21 +92,21 @@ class Run:
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """A step that is ready, and what the compiler says of it."""
+    """Compiled step, with the compiler's analysis."""
 
     run: Step
     seconds: float
-    """That compiling took."""
+    """Duration of the compilation."""
 
     @property
     def flops(self) -> float:
-        """Operations of a step on one device, as XLA counts them; a loop's body counts once."""
+        """Operations of a step on one device, counted by XLA; the body of a loop counts once."""
         costs = self.run.cost_analysis() or {}  # type: ignore[attr-defined]
         return float(costs.get("flops", 0.0))
 
     @property
     def memory(self) -> dict[str, int]:
-        """Bytes on one device: of what goes in, what comes out, and what is there in between."""
+        """Bytes on one device: of arguments, outputs and temporaries."""
         sizes = self.run.memory_analysis()  # type: ignore[attr-defined]
         return {
             "arguments": sizes.argument_size_in_bytes,
@@ -125,16 +125,16 @@ def make_run(
     frozen: Params,
     teacher: Model | None = None,
 ) -> Run:
-    """Plan a run, and bring what it starts from to the devices.
+    """Plan a run, and put its constants on the devices.
 
     Args:
-        model: gives the function.
-        data: what is learned.
-        settings: how.
-        objective: what the loss is told.
-        trained: the parameters that are trained.
-        frozen: the others.
-        teacher: a model whose answers the loss wants.
+        model: model to train.
+        data: training data.
+        settings: settings of the run.
+        objective: options of the loss.
+        trained: the trained parameters.
+        frozen: the frozen parameters.
+        teacher: model whose output the loss needs, if any.
 
     Raises:
         EncodaxError: the mesh or the batches do not fit the devices.
@@ -166,15 +166,15 @@ def make_recipe(
     objective: LossOptions,
     teacher: Model | None = None,
 ) -> tuple[StepSpec, optax.Schedule]:
-    """What a step of a run is, and its learning rate.
+    """Return the specification of a run's step, and its learning-rate schedule.
 
     Args:
-        model: gives the function.
-        task: gives the loss.
-        settings: how.
-        steps: of the run.
-        objective: what the loss is told.
-        teacher: a model whose answers the loss wants.
+        model: model to train.
+        task: task, which defines the loss.
+        settings: settings of the run.
+        steps: number of steps of the run.
+        objective: options of the loss.
+        teacher: model whose output the loss needs, if any.
     """
     schedule = learning_rate_schedule(
         settings.learning_rate, steps, warmup=settings.warmup, schedule=settings.schedule

@@ -1,4 +1,4 @@
-"""Where a run begins: a model from scratch, or one that is trained on, with the task's head."""
+"""Start of a run: a new model, or a trained one with the task's head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def new_model(
     shape: NewModel,
     seed: int,
 ) -> AnyModel:
-    """A model from scratch, with a tokenizer trained on the examples' texts."""
+    """Create a new model, with a tokenizer trained on the examples' texts."""
     tokenizer = Tokenizer.train(
         _Texts(examples),
         shape.tokenizer,
@@ -52,7 +52,7 @@ def new_model(
 
 
 class _Texts:
-    """The texts of examples, as often as they are asked for: a large data set is not held."""
+    """Iterable over the texts of examples, any number of times; they are not held in memory."""
 
     def __init__(self, examples: Sequence[Example]):
         self._examples = examples
@@ -63,9 +63,9 @@ class _Texts:
 
 
 def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2SeqModel:
-    """A Transformer from scratch: one vocabulary for both sides, and decoders begin with padding.
+    """Create a Transformer with one vocabulary for both sides; decoders start with padding.
 
-    So Marian has it.
+    This is as in Marian.
     """
     assert tokenizer.eos_id is not None
     config = Seq2SeqConfig(
@@ -79,15 +79,15 @@ def new_seq2seq_model(tokenizer: Tokenizer, shape: NewModel, seed: int) -> Seq2S
 
 
 def with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
-    """The model itself where its head answers these labels, else its encoder with a new head."""
+    """Return the model itself if its head has these labels, else its encoder with a new head."""
     return scoring(_with_head(model, task, labels, seed), task)
 
 
 def scoring(model: Model, task: Task) -> Model:
-    """The model with what its scores go through, here and in sentence-transformers.
+    """Set the activation of the model's scores, here and in sentence-transformers.
 
-    The loss of reranking is that of the sigmoid, and no other activation changes the order; those
-    of the other tasks are of the scores as they are.
+    The loss of reranking assumes the sigmoid, and other activations do not change the order; the
+    losses of the other tasks are on the scores as they are.
     """
     activation = model.config.usage.activation
     if task.NAME == reranking.NAME:
@@ -109,7 +109,7 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
     if task.HEAD == "embedding":
         return model.with_embeddings("mean")
     if head is not None and (head.kind, head.problem) == (task.HEAD, task.PROBLEM):
-        is_one_score = task.PROBLEM == "regression"  # published ones call it LABEL_0
+        is_one_score = task.PROBLEM == "regression"  # published models name this label LABEL_0
         if len(known) == 1 if is_one_score else set(labels) <= set(known):
             return model
         if not is_one_score and (names := as_named(known, labels)) is not None:
@@ -127,10 +127,10 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
 
 
 def as_named(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
-    """The labels of a head as the data name them; None where it is not plain which is which.
+    """Return the labels of a head as the data name them; None if the matching is ambiguous.
 
-    It is where they are the same but for case and space, or where one side has numbers and the
-    other `LABEL_0`, `LABEL_1`, ..., which is what a head has that nobody named.
+    It is clear if the names are the same except for case and space, or if one side has numbers and
+    the other `LABEL_0`, `LABEL_1`, ..., the default names of a head.
     """
     for form in (_folded, _number):
         places = {form(name): index for index, name in enumerate(known)}
@@ -146,18 +146,18 @@ def _folded(name: str) -> str | None:
 
 
 def _number(name: str) -> str | None:
-    """`3` of `3` and of `LABEL_3`; None of any other name."""
+    """Return `3` for `3` and for `LABEL_3`; None for any other name."""
     digits = _folded(name.strip().removeprefix("LABEL_").removeprefix("label_"))
     return str(int(digits)) if digits and digits.isascii() and digits.isdigit() else None
 
 
 def listed(labels: Sequence[str], most: int = 10) -> str:
-    """Labels in a message: the first of them, where there are many."""
+    """Format labels for a message: the first ones, if there are many."""
     more = f" and {len(labels) - most} more" if len(labels) > most else ""
     return ", ".join(map(repr, labels[:most])) + more
 
 
 def half_of(teacher: Model) -> list[int]:
-    """Layers for a student: every other one, from the first to the last."""
+    """Return the layers for a student: every other one, from the first to the last."""
     layers = len(teacher.config.encoder.layers)
     return sorted({round(place) for place in np.linspace(0, layers - 1, max(1, layers // 2))})

@@ -1,1 +1,1 @@
-"""One training step: loss, gradients, optimizer, and what is on which device."""
+"""One training step: loss, gradients, optimizer, and sharding over devices."""

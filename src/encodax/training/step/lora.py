@@ -1,4 +1,4 @@
-"""LoRA: weights stay, and a product of two narrow matrices is learned beside each of some.
+"""LoRA: weights are frozen, and a product of two narrow matrices is learned for some of them.
 
 Hu et al. 2021, arXiv:2106.09685.
 """
@@ -22,17 +22,18 @@ from encodax.training.step.patterns import compiled, no_match
 from encodax.types.batches import Params
 
 IN_LAYERS = re.compile(r"encoder/layer_\d+/")
-"""What may have an adapter: the linear layers of the stack. Heads are trained whole."""
+"""Pattern of the modules that may have an adapter: linear layers of the stack. Heads are trained
+whole."""
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Which weights are adapted, and how much."""
+    """Rank, scale and target modules of the adapters."""
 
     rank: int = 8
-    """r: how many values pass between the two matrices."""
+    """r, the rank: the inner size of the product of the two matrices."""
     alpha: float = 16.0
-    """The product counts alpha / r times: a rate that is good for one rank is so for others."""
+    """Numerator of the product's scale, alpha / r, so that a rate for one rank suits others."""
     targets: str = r"attention/(query|value)$"
     """Regular expression of the modules; queries and values by default (section 4.2, 7.1)."""
 
@@ -45,20 +46,20 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """Factor of the product: alpha / r."""
+        """Scale of the product: alpha / r."""
         return self.alpha / self.rank
 
 
 def initial_adapter(params: Params, config: LoraConfig, key: Array) -> Params:
-    """A and B of each target, so that A B is 0 and nothing has changed yet.
+    """Create A and B of each target, such that A B is 0 and nothing has changed yet.
 
-    A (in, r) is uniform within +-1/sqrt(in), as PEFT draws it; B (r, *out) is 0 (section 4.1).
-    Each module's A depends on the key and on its place among the targets.
+    A (in, r) is uniform within +-1/sqrt(in), as in PEFT; B (r, *out) is 0 (section 4.1). A of a
+    module depends on the key and on the module's place among the targets.
 
     Args:
-        params: of the model: `w` (in, *out) where it can be a target.
-        config: which modules, and r.
-        key: what A is drawn from.
+        params: parameters of the model: `w` (in, *out) where a module can be a target.
+        config: target modules, and r.
+        key: random key for A.
 
     Raises:
         EncodaxError: no module is a target.
@@ -96,15 +97,14 @@ def save_adapter(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write what was trained as PEFT does: `PeftModel.from_pretrained` and `encodax.load` read it.
+    """Write trained parameters as PEFT does, for `PeftModel.from_pretrained` and `encodax.load`.
 
     Args:
-        directory: where to.
-        model: the model, with its head, which is saved whole; of the parameters of its encoder none
-            is used.
-        trained: `lora_a`, `lora_b`, and what was trained whole, such as the head.
+        directory: directory to write.
+        model: the model with its head, which is saved whole; its encoder's parameters are not used.
+        trained: `lora_a`, `lora_b`, and the parameters trained whole, such as the head.
         config: rank and scale.
-        base_model_name: the model that it is added to, a directory or an id of the hub.
+        base_model_name: base model of the adapter, a directory or an id on the Hub.
         overwrite: whether the directory may exist.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a step trains, and what it leaves."""
+"""Partition of the parameters into trained and frozen ones."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from encodax.types.batches import Params
 def trainable(
     params: Params, *, key: Array, lora: LoraConfig | None = None, freeze: str | None = None
 ) -> tuple[Params, Params]:
-    """Part the parameters into what is trained and what is not; `merged_params` puts them together.
+    """Split the parameters into trained and frozen ones; `merged_params` joins them.
 
-    With `lora` the weights of the encoder are not trained: adapters are, beside them, and the head.
+    With `lora` the weights of the encoder are frozen; their adapters and the head are trained.
 
     Args:
-        params: of the model.
-        key: what adapters are drawn from.
-        lora: which weights are adapted; None to train them all.
-        freeze: regular expression of what else is not trained, over names such as
-            `encoder/layer_3/attention/query/w` or, of an adapter, `.../query/lora_a`.
+        params: parameters of the model.
+        key: random key for the adapters.
+        lora: settings of the adapters; None to train all weights.
+        freeze: regular expression of further parameters to freeze, over names such as
+            `encoder/layer_3/attention/query/w` or, for an adapter, `.../query/lora_a`.
 
     Returns:
-        Two trees. Beside a frozen weight stands the scale of its adapter, `lora_scale`.
+        Two trees, trained and frozen. Next to a frozen weight is the scale of its adapter,
+        `lora_scale`.
 
     Raises:
-        EncodaxError: a pattern matches nothing, or all.
+        EncodaxError: a pattern matches nothing, or everything.
     """
     is_trained = {path: dict.fromkeys(leaves, True) for path, leaves in params.items()}
     if lora is not None:
@@ -58,5 +59,5 @@ def trainable(
 
 
 def merged_params(trained: Params, frozen: Params) -> Params:
-    """The parameters of the model: both trees together, and adapters merged into the weights."""
+    """Return the parameters of the model: both trees joined, adapters merged into the weights."""
     return merge(combine(trained, frozen))

@@ -1,4 +1,4 @@
-"""Choosing parameters by their names, and parting a tree of them in two."""
+"""Selection of parameters by name patterns, and partition of their tree."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from encodax.errors import EncodaxError
 from encodax.types.batches import Params
 
 Flags = Mapping[str, Mapping[str, bool]]
-"""A tree of the shape of parameters, of what is true of each leaf."""
+"""Tree with the structure of parameters and a bool for each leaf."""
 
 EXAMPLES = 3
-"""Names that an error shows."""
+"""Number of names that an error shows."""
 
 
 def matching(params: Params, pattern: str) -> dict[str, dict[str, bool]]:
-    r"""Which leaves have a name in which a regular expression is found.
+    r"""Mark the leaves whose name a regular expression matches.
 
     Args:
-        params: parameters; the name of a leaf is such as `encoder/layer_3/attention/query/w`.
-        pattern: such as `encoder/embeddings`, `layer_[0-3]/` or `/b$`; it is found anywhere in the
-            name unless ^ and $ say where.
+        params: parameters; a leaf has a name such as `encoder/layer_3/attention/query/w`.
+        pattern: such as `encoder/embeddings`, `layer_[0-3]/` or `/b$`; it may match anywhere in
+            the name unless it has ^ or $.
 
     Raises:
-        EncodaxError: it is no regular expression, or is found in no name.
+        EncodaxError: it is not a regular expression, or matches no name.
     """
     found = compiled(pattern)
     flags = {
@@ -38,10 +38,10 @@ def matching(params: Params, pattern: str) -> dict[str, dict[str, bool]]:
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """A regular expression.
+    """Compile a regular expression.
 
     Raises:
-        EncodaxError: it is none.
+        EncodaxError: it is not one.
     """
     try:
         return re.compile(pattern)
@@ -50,14 +50,14 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def no_match(pattern: str, names: list[str]) -> EncodaxError:
-    """What is raised where a pattern is found in none of these names."""
+    """Return the error for a pattern that matches none of these names."""
     step = max(1, len(names) // EXAMPLES)
     shown = ", ".join(itertools.islice(names[::step], EXAMPLES))
     return EncodaxError(f"the pattern {pattern!r} is found in no parameter; there are: {shown}")
 
 
 def partition(params: Params, is_trained: Flags) -> tuple[Params, Params]:
-    """Part a tree in two: leaves that are trained, and the others; neither has empty modules."""
+    """Split a tree into trained leaves and the others; neither part has empty modules."""
     return _where(params, is_trained, True), _where(params, is_trained, False)
 
 
@@ -70,10 +70,10 @@ def _where(params: Params, flags: Flags, wanted: bool) -> Params:
 
 
 def combine(trained: Params, frozen: Params) -> Params:
-    """The tree that was split. Its modules and leaves are in the order of their names.
+    """Join the two parts of a tree; its modules and leaves are sorted by name.
 
-    That is the order that JAX gives a tree which has been through `jit`, so that what is joined
-    does not depend on what was frozen.
+    JAX gives a tree this order when it has been through `jit`, so the result does not depend on
+    what was frozen.
     """
     return {
         path: dict(sorted({**frozen.get(path, {}), **trained.get(path, {})}.items()))

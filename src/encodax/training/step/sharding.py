@@ -1,9 +1,9 @@
-"""Which device holds what: a mesh of devices, and rules from paths of parameters to it.
+"""Sharding: a mesh of devices, and rules from parameter paths to partitions.
 
-A mesh has two axes. Rows of a batch are shared out over both. Parameters, and what the optimizer
-keeps for each, are whole on every device along `data`, and in parts along `fsdp` (fully sharded
-data parallel; Rajbhandari et al. 2020, arXiv:1910.02054, section 5, stage 3): XLA gathers a part
-when a layer needs it.
+A mesh has two axes. The rows of a batch are divided over both. Parameters, and their optimizer
+state, are replicated along `data`, and divided along `fsdp` (fully sharded data parallel;
+Rajbhandari et al. 2020, arXiv:1910.02054, section 5, stage 3): XLA gathers a part when a layer
+needs it.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from encodax.types.batches import Params, Shapes
 AXES = ("data", "fsdp")
 
 Rules = Sequence[tuple[str, P]]
-"""(regular expression of `path/leaf`, how such a parameter lies on the mesh); the first counts."""
+"""(regular expression of `path/leaf`, partition on the mesh) pairs; the first match counts."""
 
 RULES: Rules = (
     (r"encoder/embeddings/(token|position|type)/w", P(None, "fsdp")),  # (V, D): V may be odd
-    (r".*/w", P("fsdp")),  # (D, ...): what goes in
+    (r".*/w", P("fsdp")),  # (D, ...): the input dimension
     (r".*/lora_a", P("fsdp")),
     (r".*", P()),  # biases and norms
 )
-"""Weights are cut along D, which is a multiple of most numbers of devices."""
+"""Default rules: weights are divided along D, a multiple of most numbers of devices."""
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """`data=4,fsdp=2` as sizes of the axes; an axis that is not named has size 1.
+    """Parse `data=4,fsdp=2` to the sizes of the axes; an axis that is not named has size 1.
 
     Raises:
-        EncodaxError: another axis, or a size that is none.
+        EncodaxError: an axis is unknown, or a size is invalid.
     """
     sizes = dict.fromkeys(AXES, 1)
     for part in text.split(","):
@@ -54,10 +54,10 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 
 def make_mesh(text: str | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of that text over all devices of all processes; all of them on `data` without one.
+    """Return the mesh of a text over all devices of all processes; None has all on `data`.
 
     Raises:
-        EncodaxError: the mesh wants another number of devices than there are.
+        EncodaxError: the mesh does not have as many devices as there are.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {"data": len(devices), "fsdp": 1} if text is None else parse_mesh(text)
@@ -69,24 +69,24 @@ def make_mesh(text: str | None = None, devices: Sequence[jax.Device] | None = No
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole on every device."""
+    """Return the sharding that replicates an array on every device."""
     return NamedSharding(mesh, P())
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """Leaves (A, B, ...) of a batch, each micro-batch shared out by rows over all devices."""
+    """Return the sharding of leaves (A, B, ...): rows of each micro-batch over all devices."""
     return NamedSharding(mesh, P(None, AXES))
 
 
 def shardings_of(params: Params | Shapes, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> Any:
-    """How each parameter lies on the mesh: as the first rule says that its path matches.
+    """Return each parameter's sharding on the mesh, by the first rule that matches its path.
 
-    A dimension that its axis does not divide stays whole.
+    A dimension that its axis does not divide is not divided.
 
     Args:
         params: arrays, or their shapes.
         mesh: the devices.
-        rules: a regular expression matches the whole of `path/leaf`.
+        rules: regular expressions that must match the whole `path/leaf`, and partitions.
     """
     return {
         path: {
@@ -110,7 +110,7 @@ def _spec(name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh, rules: R
 def shardings_of_optimizer(
     optimizer: Optimizer, params: Params | Shapes, shardings: Any, mesh: Mesh
 ) -> Any:
-    """How the optimizer's state lies: what it keeps for a parameter, as the parameter."""
+    """Return the shardings of the optimizer state: a parameter's state is sharded like it."""
     state = jax.eval_shape(optimizer.init, params)
     return optax.tree.map_params(
         optimizer.init,
@@ -122,7 +122,7 @@ def shardings_of_optimizer(
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """Arrays on the host of every process, laid out so: each device gets its own part."""
+    """Put arrays from the host of every process on the devices; each device gets its part."""
 
     def place(array: Any, sharding: NamedSharding) -> jax.Array:
         whole = np.asarray(array)
@@ -132,10 +132,10 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def share_of_rows(row_count: int) -> range:
-    """The rows of each micro-batch of B rows that this process reads.
+    """Return the rows of each micro-batch of B rows that this process reads.
 
     Raises:
-        EncodaxError: the rows cannot be shared out evenly.
+        EncodaxError: the rows cannot be divided evenly.
     """
     processes = jax.process_count()
     own, rest = divmod(row_count, processes)
@@ -145,7 +145,7 @@ def share_of_rows(row_count: int) -> range:
 
 
 def put_batch(local: Any, mesh: Mesh) -> Any:
-    """The batch of all processes, of which each has its own rows: (A, B, ...) leaves."""
+    """Assemble the batch of all processes, each with its own rows: leaves (A, B, ...)."""
     sharding, processes = by_row(mesh), jax.process_count()
 
     def place(array: np.ndarray) -> jax.Array:
@@ -158,7 +158,7 @@ def put_batch(local: Any, mesh: Mesh) -> Any:
 
 
 def bytes_of(tree: Any) -> int:
-    """Bytes of one device's part of arrays, or of shapes that say how they lie."""
+    """Return the bytes of one device's part of arrays, or of shapes with shardings."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -166,13 +166,13 @@ def bytes_of(tree: Any) -> int:
 
 
 def gather(params: Params, mesh: Mesh) -> Params:
-    """Under jit: each parameter whole on every device, from here on."""
+    """Replicate each parameter on every device from here on; for use under jit."""
     whole: Params = jax.lax.with_sharding_constraint(params, replicated(mesh))
     return whole
 
 
 def gathered(params: Params, mesh: Mesh) -> Params:
-    """Parameters brought together from all devices of all processes: a copy, on one device."""
+    """Gather parameters from all devices of all processes into a copy on one device."""
     if not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(params)):
         params = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(params)
     copies: Params = jax.tree.map(lambda leaf: jnp.array(leaf.addressable_data(0)), params)

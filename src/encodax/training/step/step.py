@@ -1,4 +1,4 @@
-"""One training step, compiled once for any number of devices and micro-batches."""
+"""Training step, compiled once for any number of devices and micro-batches."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params, Sh
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All that changes from step to step."""
+    """State that changes from step to step."""
 
     params: Params
-    """What is trained; the rest stands beside the state (`Constants`)."""
+    """Trained parameters; the others are in `Constants`."""
     optimizer: optax.OptState
     step: Int[Array, ""]
     """Number of steps done."""
@@ -40,42 +40,42 @@ class TrainState:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Constants:
-    """Parameters that no step changes."""
+    """Parameters that stay the same in all steps."""
 
     frozen: Params
-    """Of the model, where not all of it is trained."""
+    """Frozen parameters of the model."""
     teacher: Params | None = None
-    """Of another model, from which this one learns."""
+    """Parameters of the teacher."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepMetrics:
-    """What a step tells."""
+    """Metrics of a step."""
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
-    """Before clipping."""
+    """Global norm of the gradient before clipping."""
     is_finite: Bool[Array, ""]
-    """Whether both are; if not, the step changed nothing but its own number."""
+    """Whether both are finite; if not, the step changed nothing but the number of steps."""
 
 
 @dataclass(frozen=True)
 class StepSpec:
-    """All that makes a step what it is, beside the arrays that go through it."""
+    """Specification of a step: everything except the arrays that it takes."""
 
     model: AnyModel
-    """Gives the function; its parameters are not used."""
+    """Model to train; its parameters are not used."""
     task: Task
     optimizer: Optimizer
     objective: LossOptions
     execution: Execution = UNROLLED
     precision: Precision = "float32"
-    """Of products; parameters, their gradients and the optimizer are float32 in any case."""
+    """Number format of products; parameters, gradients and optimizer state are always float32."""
     teacher: Model | None = None
-    """Its answers go to the loss as `Targets.teacher`."""
+    """Teacher, whose output goes to the loss as `Targets.teacher`."""
     gather: Callable[[Params], Params] = lambda params: params
-    """Brings the parts of parameters together before they are used."""
+    """Function that gathers the parts of parameters before they are used."""
 
 
 Step = Callable[[TrainState, Constants, AnyBatch, Targets], tuple[TrainState, StepMetrics]]
@@ -84,7 +84,7 @@ Step = Callable[[TrainState, Constants, AnyBatch, Targets], tuple[TrainState, St
 def initial_state(
     params: Params, optimizer: Optimizer, seed: int, mesh: Mesh | None = None
 ) -> TrainState:
-    """The state before the first step, with parameters of its own (a step gives them away)."""
+    """Return the state before the first step, with copied parameters (a step donates them)."""
     mesh = sharding.make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
     layout = layout_of(params, optimizer, mesh)
     params = sharding.put(jax.tree.map(jnp.array, params), layout.params)
@@ -95,7 +95,7 @@ def initial_state(
 
 
 def layout_of(params: Params | Shapes, optimizer: Optimizer, mesh: Mesh) -> TrainState:
-    """How each part of a state lies on the devices: a state of shardings."""
+    """Return the shardings of a state on the devices, as a state."""
     of_params = sharding.shardings_of(params, mesh)
     whole: Any = sharding.replicated(mesh)
     of_optimizer = sharding.shardings_of_optimizer(optimizer, params, of_params, mesh)
@@ -103,16 +103,15 @@ def layout_of(params: Params | Shapes, optimizer: Optimizer, mesh: Mesh) -> Trai
 
 
 def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
-    """The compiled function (state, constants, batch, targets) -> (state, metrics).
+    """Return the compiled function (state, constants, batch, targets) -> (state, metrics).
 
-    The leaves of a batch and its targets have an axis of A micro-batches before theirs: gradients
-    are added up over these, so that a batch may be larger than what the devices hold. The state is
-    donated.
+    The leaves of a batch and its targets have a leading axis of A micro-batches: gradients are
+    summed over these, so that a batch may exceed the devices' memory. The state is donated.
 
     Args:
-        recipe: what a step is.
-        mesh: the devices; None for the first alone.
-        layout: how the state lies on them.
+        recipe: specification of the step.
+        mesh: the devices; None for the first one alone.
+        layout: shardings of the state on them.
     """
 
     def step(
@@ -124,7 +123,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
         )
         sums = _coupled_sums if recipe.task.COMPARES_EXAMPLES else _added_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
-        share = 1 / weight  # the one division
+        share = 1 / weight  # the only division
         loss, norm = total * share, optax.tree.norm(gradient) * share
         is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, optimizer = recipe.optimizer.update(
@@ -135,7 +134,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
         return new, StepMetrics(loss, norm, is_finite)
 
     if mesh is not None and mesh.shape["fsdp"] > 1:
-        # Said, so that XLA does not cut the computing along the parameters instead of the rows.
+        # Stated, so that XLA divides the computation along the rows and not along the parameters.
         recipe = replace(recipe, gather=functools.partial(sharding.gather, mesh=mesh))
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     options = COMPILER_OPTIONS.get(platform)
@@ -150,7 +149,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
 
 
 COMPILER_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-"""Of XLA, by platform."""
+"""Options of XLA, by platform."""
 
 
 def _forward(
@@ -161,10 +160,10 @@ def _forward(
     batch: AnyBatch,
     targets: Targets,
 ) -> tuple[ModelOutput, Targets]:
-    """What the model says of one micro-batch in training, and what its loss wants."""
+    """Run the model on one micro-batch in training; return its output, and the loss's targets."""
     run = apply_options(recipe.task, targets)
     whole = recipe.gather(cast(merged_params(params, constants.frozen), recipe.precision))
-    apply: Callable[..., ModelOutput] = recipe.model.apply  # its batch is of the model's kind
+    apply: Callable[..., ModelOutput] = recipe.model.apply  # the batch is of the kind that it takes
     output = apply(whole, batch, is_training=True, rng=key, execution=recipe.execution, **run)
     if recipe.teacher is not None:
         assert constants.teacher is not None
@@ -176,13 +175,13 @@ def _forward(
 
 
 Sums = tuple[tuple[Float[Array, ""], Float[Array, ""]], Params]
-"""The loss as (weighted sum, weight), and the gradient of the sum."""
+"""Pair of the loss as (weighted sum, weight), and the gradient of the sum."""
 
 
 def _added_sums(
     recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
-    """Micro-batch after micro-batch; what is kept in between is a sum."""
+    """Add up the micro-batches one after another; only the sum is kept in between."""
 
     def summed(
         params: Params, key: Array, batch: AnyBatch, targets: Targets
@@ -192,7 +191,7 @@ def _added_sums(
 
     with_gradient = jax.value_and_grad(summed, has_aux=True)
     inputs = (keys, batch, targets)
-    if keys.shape[0] == 1:  # a loop of one round keeps XLA from using all cores
+    if keys.shape[0] == 1:  # a loop of one round would keep XLA from using all cores
         return with_gradient(params, *jax.tree.map(lambda leaf: leaf[0], inputs))
 
     def add(sums: Sums, own: Any) -> tuple[Sums, None]:
@@ -206,11 +205,11 @@ def _added_sums(
 def _coupled_sums(
     recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
-    """All micro-batches at once, where the loss compares what is in one with what is in another.
+    """Add up all micro-batches at once, for a loss that compares examples across them.
 
-    Of each micro-batch nothing is kept but its vectors; it runs a second time when the gradient at
-    these is known (Gao et al. 2021, arXiv:2101.06983, section 3). So the batch may be as large as
-    its vectors have room.
+    Only the vectors of each micro-batch are kept; it runs a second time when the gradient of these
+    is known (Gao et al. 2021, arXiv:2101.06983, section 3). So the batch size is limited only by
+    the memory for the vectors.
     """
 
     def vectors(params: Params, own: Any) -> tuple[ModelOutput, Targets]:
