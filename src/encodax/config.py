@@ -27,7 +27,7 @@ class NormConfig:
     eps: float = 1e-12
     """Number added to the variance before the root. BERT uses 1e-12, RoBERTa 1e-5."""
     bias: bool = True
-    """Whether there is a shift (beta); ModernBERT has none."""
+    """Whether there is a bias, the shift beta; ModernBERT has none."""
     centred: bool = True
     """Whether the mean is subtracted first; T5 does not (RMSNorm: Zhang & Sennrich 2019,
     arXiv:1910.07467, section 3)."""
@@ -92,7 +92,8 @@ class RotaryConfig:
     """Rotary positions (Su et al. 2021, arXiv:2104.09864, section 3.4.2)."""
 
     base: float = 10_000.0
-    """Base of the angles: pair i of a head's features turns by position * base^(-2i/K) radians."""
+    """Base of the angles: pair i of a head's features is rotated by position * base^(-2i/K)
+    radians."""
 
 
 @dataclass(frozen=True)

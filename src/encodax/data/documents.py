@@ -179,7 +179,7 @@ class _Text:
         self._chunks = iter(chunks)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._at = "", 0
-        self._line = 1  # of the text's beginning
+        self._line = 1  # at the start of the text
         self._decoded_lines, self._is_whole = 0, False
 
     @property

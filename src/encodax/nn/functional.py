@@ -132,7 +132,7 @@ def rotate(
 
 
 def unit(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
-    """Scale to length 1: x / |x| over the last axis; zeros stay zeros."""
+    """Normalize to length 1: x / |x| over the last axis; zeros stay zeros."""
     squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
     # The limit is inside the root, whose slope at 0 is infinite.
     return (x / jnp.sqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)

@@ -32,8 +32,8 @@ _UNSPACED = np.asarray(
         (0x1000, 0x109F),  # Myanmar
         (0x1780, 0x17FF),  # Khmer
         (0x3005, 0x3007),
-        (0x3040, 0x309F),  # Hiragana; Katakana writes single words
-        (0x3400, 0x4DBF),  # Chinese characters, as BERT has them
+        (0x3040, 0x309F),  # Hiragana; not Katakana, which writes single words
+        (0x3400, 0x4DBF),  # Chinese characters, as BERT defines them
         (0x4E00, 0x9FFF),
         (0xF900, 0xFAFF),
         (0x20000, 0x2FA1F),
@@ -167,7 +167,7 @@ def _goes_on(
     spaces = np.append(0, np.cumsum(kinds == SPACE))
     touches = spaces[begins] <= spaces[np.minimum(ends, begins)]
     before, here = np.maximum(begins - 1, 0), begins
-    letter, kind = kinds[base[before]], kinds[here]  # of the letter whose marks may stand between
+    letter, kind = kinds[base[before]], kinds[here]  # of the letter before any marks
     if rule == "letters":
         is_same = np.isin(letter, (LETTER, NUMBER)) & np.isin(kind, (LETTER, NUMBER))
     follows_marks = (kinds[before] == MARK) & (letter == LETTER)
@@ -194,7 +194,7 @@ def rule_of(pre_tokenizer: Any) -> WordRule:
         return "spaces"
     try:
         told = json.loads(pre_tokenizer.__getstate__())
-    except (TypeError, ValueError):  # one that is written in Python says nothing of itself
+    except (TypeError, ValueError):  # one written in Python has no state to read
         return "regex"
     steps = _steps(told)
     kinds = {step["type"] for step in steps}
