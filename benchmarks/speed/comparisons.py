@@ -1,4 +1,4 @@
-"""How many times as fast: ratios of what was measured, beside their targets."""
+"""What is compared with what, how many times as fast each is, and the targets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from benchmarks.harness.ratios import Ratio
 
 Results = dict[str, Any]
 
@@ -17,8 +19,6 @@ EQUAL = 1e-5
 """Differences of float32 vectors below this are rounding."""
 LARGEST_SHARE = 1.2
 """Peak memory over many sentences, over that over few."""
-QUIET = 0.05
-"""Share of the cores that other programs may take before ratios mean little."""
 LEAST_SHARE = 0.8
 """Of the matmul peak that float32 is to reach on sentences."""
 
@@ -60,27 +60,13 @@ COMPARISONS = (
 )
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Of medians over all rounds; smallest and largest of a round."""
-
-    of_medians: float
-    smallest: float
-    largest: float
-
-    def __str__(self) -> str:
-        return f"{self.of_medians:.2f} ({self.smallest:.2f} .. {self.largest:.2f})"
-
-
 def ratios(results: Results) -> Iterator[tuple[Comparison, Ratio]]:
     """Of all comparisons whose sides were both measured."""
     for comparison in COMPARISONS:
         ours = rounds(results, comparison.workload, comparison.ours)
         theirs = rounds(results, comparison.workload, comparison.rival)
         if ours is not None and theirs is not None:
-            each = theirs / ours
-            middle = float(np.median(theirs) / np.median(ours))
-            yield comparison, Ratio(middle, float(each.min()), float(each.max()))
+            yield comparison, Ratio.of(theirs, ours)
 
 
 def rounds(results: Results, workload: str, name: str) -> np.ndarray | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markdown import Markdown
+
+from benchmarks.harness.tables import wide_console
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -31,11 +31,4 @@ def write_measured(page: Path, title: str, command: str, measured: str) -> None:
     partial = page.with_suffix(".partial")
     partial.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}", encoding="utf-8")
     os.replace(partial, page)
-    console = Console() if Console().is_terminal else Console(width=120)
-    console.print(Markdown(measured))
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
-    lines = (heads, ["---"] * len(heads), *rows)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    wide_console().print(Markdown(measured))
