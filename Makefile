@@ -87,4 +87,4 @@ lock: ## lock the dependencies again (UPGRADE=--upgrade for the newest)
 
 clean: ## remove environments, built files and caches (runs/ stays)
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests tools benchmarks interop -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,13 +29,14 @@ def show(
     rows: Iterable[Sequence[str]],
     *,
     markdown: bool = False,
+    end: str = "\n",
     numbers: bool = False,
     title: str | None = None,
     console: Console | None = None,
 ) -> None:
-    """Print a table, to look at or in Markdown."""
+    """Print a table, to look at or in Markdown, which ends in `end`."""
     if markdown:
-        print(in_markdown(heads, rows, numbers=numbers))
+        print(in_markdown(heads, rows, numbers=numbers), end=end)
         return
     table = Table(title=title)
     for index, head in enumerate(heads):

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-import texts
+from interop.directories import texts
 
 Values = dict[str, Any]
 Edit = tuple[str, str | None, Any]

@@ -1,9 +1,9 @@
 """Adapters written here and loaded by PEFT, and written by PEFT and loaded here.
 
-    python benchmarks/adapters.py --reference PYTHON [--families bert roberta] [--model DIRECTORY]
+    python -m interop.adapters --reference PYTHON [--families bert roberta] [--model DIRECTORY]
 
 Run it with the project's Python. PYTHON is that of an environment made of
-`benchmarks/requirements.txt`. For every family and head a small random encoder is saved, and beside
+`interop/requirements.txt`. For every family and head a small random encoder is saved, and beside
 it an adapter with a whole head, as after training: PEFT puts it on the model of transformers, with
 no tensor missing or left over, and transformers finds the base by itself. Then PEFT makes adapters
 of all linear layers, for the same encoder with a head, and saves them: plain, with ranks and scales
@@ -20,25 +20,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import round_trip
-from round_trip import LABELS, SAMPLES, Result
 
+from benchmarks.harness import children, tables
 from encodax import EncodaxError, families
 from encodax.model_files.peft import RENAMED
 from encodax.model_files.saved_model import of_encoder
 from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Text
 from encodax.training.step.lora import LoraConfig, save_adapter
 from encodax.training.step.partition import trainable
 from encodax.types.batches import Params
+from interop import comparing, samples
+from interop.comparing import Result
+from interop.samples import LABELS, SAMPLES
 
-REFERENCE = Path(__file__).parent / "reference" / "adapt.py"
 HEADS = ("sequence", "token", "span")
 REAL = "model"
 """The name of what `--model` gives."""
@@ -84,8 +85,8 @@ class Cell:
 def prepared(cell: Cell, place: Path, real: Path | None) -> Model:
     """Save the encoder, its adapter, and the encoder with a head; give that model."""
     if real is None:
-        encoder = round_trip.bare(cell.family)
-        redrawn = round_trip.redrawn(encoder.params, cell.family)
+        encoder = samples.bare(cell.family)
+        redrawn = samples.redrawn(encoder.params, cell.family)
         encoder = dataclasses.replace(encoder, params=redrawn)
         base = place / "encoder"
         encoder.save(base)
@@ -94,8 +95,8 @@ def prepared(cell: Cell, place: Path, real: Path | None) -> Model:
     model = encoder.with_head(cell.head, labels=LABELS.get(cell.head, ()))
     trained, _ = trainable(model.params, key=jax.random.key(1), lora=cell.config())
     # Near 1 / sqrt(D): wider ones magnify rounding.
-    factor = model.config.encoder.embeddings.model_width**-0.5 / round_trip.SPREAD
-    redrawn = round_trip.redrawn(trained, f"{cell.family}-{cell.head}")
+    factor = model.config.encoder.embeddings.model_width**-0.5 / samples.SPREAD
+    redrawn = samples.redrawn(trained, f"{cell.family}-{cell.head}")
     redrawn = jax.tree.map(lambda leaf: factor * leaf, redrawn)
     save_adapter(place / "ours", model, redrawn, cell.config(), str(base))
     model = dataclasses.replace(model, params=with_new_head(model.params))
@@ -106,7 +107,7 @@ def prepared(cell: Cell, place: Path, real: Path | None) -> Model:
 def with_new_head(params: Params) -> Params:
     """The head drawn anew: no bias is 0."""
     head = {path: leaves for path, leaves in params.items() if not of_encoder(path)}
-    return {**params, **round_trip.redrawn(head, "head")}
+    return {**params, **samples.redrawn(head, "head")}
 
 
 def compared(cell: Cell, place: Path, job: str, directory: str) -> Result:
@@ -118,15 +119,15 @@ def compared(cell: Cell, place: Path, job: str, directory: str) -> Result:
         model = Model.load(place / directory)
     except EncodaxError as error:
         return Result(problem=str(error))
-    round_trip.RUNNERS.clear()
+    comparing.RUNNERS.clear()
     if directory == "ours" and model.config.labels != LABELS.get(cell.head, ()):
         return Result(problem=f"other labels: {model.config.labels}")
-    return round_trip.compared(model, texts_for(cell, model), place / f"{job}.npz")
+    return comparing.compared(model, texts_for(cell, model), place / f"{job}.npz")
 
 
-def texts_for(cell: Cell, model: Model) -> list[round_trip.Text]:
+def texts_for(cell: Cell, model: Model) -> list[Text]:
     """What a cell is run on."""
-    return round_trip.texts_for(cell.family, model.tokenizer, pairs=True)
+    return samples.texts_for(cell.family, model.tokenizer, pairs=True)
 
 
 def measured(cells: list[Cell], python: str, root: Path, real: Path | None) -> list[list[Result]]:
@@ -145,7 +146,7 @@ def measured(cells: list[Cell], python: str, root: Path, real: Path | None) -> l
                 "made": MADE,
             }
         )
-    subprocess.run([python, REFERENCE], input=json.dumps(orders), text=True, check=True)
+    children.run(python, "interop.reference.adapt", input=json.dumps(orders), text=True)
     return [
         [compared(cell, Path(order["place"]), job, directory) for job, directory in JOBS.items()]
         for cell, order in zip(cells, orders, strict=True)
@@ -174,7 +175,7 @@ def main() -> None:
         [cell.family, cell.head, *map(str, pair)] for cell, pair in zip(cells, results, strict=True)
     ]
     columns = ["family", "head", *COLUMNS]
-    round_trip.show(columns, rows, markdown=options.markdown)
+    tables.show(columns, rows, markdown=options.markdown, end="\n\n")
     for cell, pair in zip(cells, results, strict=True):
         for result in pair:
             if result.problem:

@@ -1,4 +1,7 @@
-"""Adapters loaded and made by PEFT, for `adapters.py`: orders as JSON on standard input."""
+"""The other side of `interop/adapters.py`: adapters that PEFT loads and makes.
+
+Orders are JSON on standard input.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Models with a decoder, there and back: Encodax saves, transformers loads, runs and saves.
 
-    python benchmarks/round_trip_seq2seq.py --reference PYTHON
+    python -m interop.round_trip_seq2seq --reference PYTHON
 
-PYTHON is the Python of an environment made of `benchmarks/requirements.txt`. Of each family a small
+PYTHON is the Python of an environment made of `interop/requirements.txt`. Of each family a small
 random model is saved here and loaded by transformers, with no tensor missing or left over. Token
 ids are the same, scores of every token are compared, and what both generate, greedily and with 4
 beams, is the same. Then transformers saves it, and Encodax finds the same bits: of a
@@ -15,7 +15,6 @@ import argparse
 import functools
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -26,13 +25,13 @@ import jax
 import numpy as np
 import sentencepiece
 
+from benchmarks.harness import children
 from encodax import Seq2SeqModel, families
 from encodax.data.packing import assemble_pairs
 from encodax.generation.search import Beams, Ends, generate, search
 from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
+from interop.comparing import TOLERANCE, deviation
 
-REFERENCE = Path(__file__).parent / "reference" / "seq2seq.py"
-LIMIT = 1e-5
 MOST = 24
 BEAMS = 4
 TEXTS = [
@@ -74,7 +73,7 @@ def main() -> None:
     for name in arguments.models or MODELS:
         with tempfile.TemporaryDirectory() as folder:
             row = compared(name, Path(folder), python)
-        failed |= row["off"] > LIMIT or not (row["generated"] and row["same"])
+        failed |= row["off"] > TOLERANCE or not (row["generated"] and row["same"])
         generated = "the same" if row["generated"] else "**differ**"
         back = "the same bits" if row["same"] else "**differ**"
         print(f"| {name} | {row['class']} | {row['off']:.1e} | {generated} | {back} |", flush=True)
@@ -87,8 +86,10 @@ def compared(name: str, folder: Path, python: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.save(folder / "ours")
-    command = [python, str(REFERENCE), str(folder / "ours"), str(folder / "theirs"), str(MOST)]
-    found = subprocess.run(command, input=json.dumps(TEXTS), text=True, capture_output=True)
+    found = children.run(
+        python, "interop.reference.seq2seq", folder / "ours", folder / "theirs", MOST,
+        input=json.dumps(TEXTS), text=True, capture_output=True, check=False,
+    )  # fmt: skip
     if found.returncode:
         raise SystemExit(f"{name}: {found.stderr}")
     theirs = json.loads(found.stdout.splitlines()[-1])
@@ -163,12 +164,6 @@ def ended(model: Seq2SeqModel, row: list[int]) -> list[int]:
     """A row of a padded batch up to its end."""
     end = model.config.end_id
     return row[: row.index(end) + 1] if end in row else row
-
-
-def deviation(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, relative beyond 1."""
-    assert ours.shape == theirs.shape
-    return float((np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))).max())
 
 
 def of(family: str, tokenizer: Tokenizer, **published: Any) -> Seq2SeqModel:

@@ -1,11 +1,11 @@
 """Directories that say how they generate: the tokens of transformers, and those of Encodax.
 
-    python benchmarks/decoding.py --reference PYTHON [--copies N] [FAMILY ...]
+    python -m interop.decoding --reference PYTHON [--copies N] [FAMILY ...]
 
-PYTHON is the Python of an environment made of `benchmarks/requirements.txt`. It makes a small model
+PYTHON is the Python of an environment made of `interop/requirements.txt`. It makes a small model
 of each family, and a `generation_config.json` for each of many settings, those of published
 summarizers and translators among them, and calls `generate` without arguments on each text alone
-(`tests/parity/generate_decoding.py`). A `Translator` of the same directory, without options, has
+(`interop/generate/decoding.py`). A `Translator` of the same directory, without options, has
 to give the same tokens, of every sequence; and of 10,000 first tokens that are drawn, chi-square
 has to find nothing against the probabilities of transformers. "changed" is how many texts a
 setting changes there, beside no setting.
@@ -14,20 +14,14 @@ setting changes there, beside no setting.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+from benchmarks.harness import children
+from encodax import Translator
+from tests import goldens_decoding as goldens
 
-import goldens_decoding as goldens  # noqa: E402
-
-from encodax import Translator  # noqa: E402
-
-MAKER = ROOT / "tests" / "parity" / "generate_decoding.py"
 LEAST = 0.001
 
 
@@ -41,9 +35,11 @@ def main() -> None:
     differ = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [arguments.reference, str(MAKER), str(folder), str(arguments.copies)]
         # Which families there are, it says; one thread each.
-        subprocess.run(command, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+        children.run(
+            arguments.reference, "interop.generate.decoding", folder, arguments.copies,
+            env=children.environment(CUDA_VISIBLE_DEVICES=""),
+        )  # fmt: skip
         families = arguments.families or sorted(each.name for each in folder.iterdir())
         print("| family | setting | texts | changed | differ |\n|---|---|---|---|---|")
         for family in families:

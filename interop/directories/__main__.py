@@ -1,9 +1,9 @@
 """Directories saved by others and changed by hand, answered there and here.
 
-    python benchmarks/directories --reference PYTHON [--only NAME] [--random N] [--markdown]
+    python -m interop.directories --reference PYTHON [--only NAME] [--random N] [--markdown]
 
 Run it with the project's Python. PYTHON is that of an environment made of
-`benchmarks/requirements.txt`. There, transformers, sentence-transformers and PEFT save small random
+`interop/requirements.txt`. There, transformers, sentence-transformers and PEFT save small random
 models of each family in many layouts; then keys of their JSON files are set, as people find them in
 the wild (`cases.py`). Hostile texts (`texts.py`) are answered from the directory there, as users
 do, and here.
@@ -33,21 +33,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import CASES, Case, drawn, one_by_one
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.harness import children, tables
 from encodax import EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.inference.engine import Engine
 from encodax.inference.predictors import Classifier, Reranker
 from encodax.models.encoder_model import Model
 from encodax.types.batches import ModelOutput
+from interop.comparing import TOLERANCE, deviation
+from interop.directories.cases import CASES, Case, drawn, one_by_one
 
-TOLERANCE = 1e-5
 BATCH_TOKENS = 128
 """One row a batch: little to compile, and several texts in it."""
-REFERENCE = Path(__file__).parent / "reference.py"
+REFERENCE = "interop.directories.reference"
 OUTCOMES = ("equal", "refused", "DIFFERENT", "their error")
 
 Answer = Callable[[list[Any]], Sequence[Any]]
@@ -229,13 +228,6 @@ def short(item: Any) -> str:
     return text if len(text) <= 70 else f"{text[:40]} ... {text[-26:]}"
 
 
-def deviation(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, relative to what is expected beyond 1."""
-    if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-        return float("inf")
-    return float((np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))).max())
-
-
 # There and back
 
 
@@ -244,9 +236,11 @@ def measured(cases: Sequence[Case], python: str, root: Path) -> dict[Case, Resul
     orders = {case: case.order(str(root / str(index))) for index, case in enumerate(cases)}
     root.mkdir(parents=True, exist_ok=True)
     (root / "orders.json").write_text(json.dumps(list(orders.values())))
-    command = [python, REFERENCE, root / "orders.json"]
+    command = children.command(python, REFERENCE, root / "orders.json")
     results = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=children.environment()
+    ) as process:
         assert process.stdout is not None
         waiting = iter(orders.items())
         for line in process.stdout:
@@ -260,7 +254,7 @@ def measured(cases: Sequence[Case], python: str, root: Path) -> dict[Case, Resul
                         file=sys.stderr,
                     )
     if process.returncode:
-        raise SystemExit(f"{REFERENCE.name} ended with {process.returncode}")
+        raise SystemExit(f"{REFERENCE} ended with {process.returncode}")
     return results
 
 
@@ -288,14 +282,9 @@ def show(results: Mapping[Case, Result], *, markdown: bool, only_wrong: bool) ->
     """The table, counts, and reasons."""
     columns = ["family", "layout", "changed", "outcome", "largest difference, or why"]
     rows = [row(case, r) for case, r in results.items() if not only_wrong or r.is_wrong(case)]
-    if markdown:
-        lines = [columns, ["---"] * len(columns), *rows]
-        print("\n".join(f"| {' | '.join(line)} |" for line in lines), end="\n\n")
-    else:
-        table = Table(*columns)
-        for line in rows:
-            table.add_row(*(cell.replace("[", r"\[") for cell in line))
-        Console().print(table)
+    if not markdown:
+        rows = [[cell.replace("[", r"\[") for cell in line] for line in rows]
+    tables.show(columns, rows, markdown=markdown, end="\n\n")
     for case, result in results.items():
         if result.outcome == "DIFFERENT":
             print(f"- {case.folder}: {len(result.where)} of {result.compared} answers")

@@ -1,9 +1,9 @@
 """Spans and answers beside those of transformers, by tokenizer and language.
 
-    python benchmarks/pipelines.py --reference PYTHON [--markdown] [--golden FILE]
+    python -m interop.pipelines --reference PYTHON [--markdown] [--golden FILE]
 
 Run it with the project's Python. PYTHON is that of an environment made of
-`benchmarks/requirements.txt`. For each kind of tokenizer a small random tagger and a small random
+`interop/requirements.txt`. For each kind of tokenizer a small random tagger and a small random
 answerer are made and saved here; the reference loads them. All aggregations of
 TokenClassificationPipeline, and the best answer over windows, must be the same, but for:
 
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 import unicodedata
@@ -32,10 +31,10 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from round_trip import show
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 import encodax
+from benchmarks.harness import children, tables
 from encodax.config import ModelConfig
 from encodax.inference.engine import Engine, answer_of
 from encodax.models.encoder_model import Model
@@ -360,9 +359,8 @@ def measured(reference: str, folder: Path, golden: Golden) -> tuple[list[list[st
     questions = [pair for _, pair in QUESTIONS]
     job = {"models": places, "texts": CORPUS, "questions": questions, "ways": WAYS, "limit": LIMIT}
     (folder / "job.json").write_text(json.dumps(job))
-    script = Path(__file__).parent / "reference" / "pipelines.py"
-    command = [reference, str(script), str(folder / "job.json"), str(folder / "out.json")]
-    subprocess.run(command, check=True)
+    files = folder / "job.json", folder / "out.json"
+    children.run(reference, "interop.reference.pipelines", *files)
     said = json.loads((folder / "out.json").read_text())
     rows, problems = [], []
     for kind, (tagger, answerer) in made.items():
@@ -396,7 +394,7 @@ def main() -> None:
         rows, problems = measured(options.reference, Path(folder), golden)
     if options.golden:
         golden.write(options.golden)
-    show(["tokenizer", *TEXTS], rows, markdown=options.markdown)
+    tables.show(["tokenizer", *TEXTS], rows, markdown=options.markdown, end="\n\n")
     for problem in problems:
         print(f"- {problem}")
     sys.exit(1 if problems else 0)

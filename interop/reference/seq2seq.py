@@ -1,4 +1,4 @@
-"""The reference side of `round_trip_seq2seq.py`: loads a model, runs it, and saves it again.
+"""The other side of `interop/round_trip_seq2seq.py`: loads a model, runs it, and saves it.
 
 It reads a JSON list of texts on standard input, and writes a line of JSON.
 """

@@ -1,4 +1,4 @@
-"""What transformers makes of taggers and answerers, for `pipelines.py`: JOB, a file to write."""
+"""The other side of `interop/pipelines.py`, for a JOB in a file, with a file to write."""
 
 from __future__ import annotations
 
