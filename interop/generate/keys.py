@@ -1,19 +1,20 @@
 """Makes `published_keys.json`: every key of the files of a model directory, and what it does.
 
-Run it where ``generate.py`` runs::
+Run it where ``models.py`` runs::
 
-    python tests/parity/generate_keys.py
+    python -m interop.generate.keys
 
-The list has, for each kind of file, key -> its default in the class that reads the file. For
-``config.json`` that is by family, and beside the default stand other values that were tried: a tiny
-random model is built with each, given the same parameters, and run. ``matters`` names the heads
-whose answers differ then, or which can't be built or hold no such parameters any more; a value that
-matters nowhere is harmless in the reference, too. Rates of dropout matter in training alone, and no
-training is tried.
+The list is in ``tests/parity``. It has, for each kind of file, key -> its default in the class that
+reads the file. For ``config.json`` that is by family, and beside the default stand other values
+that were tried: a tiny random model is built with each, given the same parameters, and run.
+``matters`` names the heads whose answers differ then, or which can't be built or hold no such
+parameters any more; a value that matters nowhere is harmless in the reference, too. Rates of
+dropout matter in training alone, and no training is tried.
 
 Keys that no class has, but that published files carry, are made by hand: `OLD`.
 """
 
+import argparse
 import copy
 import dataclasses
 import functools
@@ -22,19 +23,20 @@ import inspect
 import json
 import pkgutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import peft
 import sentence_transformers
 import torch
 import transformers
-from generate import FAMILIES, HEADS, Values, head_output, redraw
-from generate_seq2seq import BART, MARIAN, T5
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-LIST = Path(__file__).resolve().parent / "published_keys.json"
+from interop import PARITY
+from interop.generate.models import FAMILIES, HEADS, Values, head_output, redraw
+from interop.generate.seq2seq import BART, MARIAN, T5
+
+LIST = PARITY / "published_keys.json"
 KINDS = ("encoder", "vocabulary", "sequence", "token", "span")
 TOLERANCE = 1e-5
 
@@ -494,4 +496,5 @@ def lines(content: Any, levels: int) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

@@ -1,10 +1,10 @@
 """Makes the goldens: tiny random reference models, stored with their outputs.
 
-Run it inside an environment of ``requirements.txt`` (beside this file), from anywhere::
+Run it with the Python of an environment of ``interop/requirements.txt``, from the root::
 
-    python tests/parity/generate.py
+    python -m interop.generate.models
 
-It writes ``goldens/<family>/<head>/`` beside this file, replacing what was there:
+It writes ``tests/parity/goldens/<family>/<head>/``, replacing what was there:
 
 - ``config.json`` and ``model.safetensors``, as ``save_pretrained`` writes them. That is as they are
   published, but for ESM (``LayerNorm.gamma``, and an asterisk in the name of ``inv_freq``). So ESM
@@ -26,6 +26,7 @@ Each case is computed alone, without padding. All cases are then run as one padd
 was saved is loaded again: both must agree with what is stored.
 """
 
+import argparse
 import json
 import shutil
 import zlib
@@ -40,7 +41,9 @@ import transformers
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-GOLDENS = Path(__file__).resolve().parent / "goldens"
+from interop import PARITY
+
+GOLDENS = PARITY / "goldens"
 LENGTHS = {"one": 1, "two": 2, "some": 9, "longest": 24, "pair": 12}
 # How many tokens are masked, where a model treats the mask token unlike any other. A text of
 # masks alone is no case: ESM divides by the share of tokens that are not masked.
@@ -425,4 +428,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

@@ -1,16 +1,18 @@
 """Make the goldens of sentence-transformers' files: tiny random models, and what they answer.
 
-A folder holds a model directory as sentence-transformers saved it, or as older versions did, and
-`expected.json`: `encode`, `query` and `document` are vectors of the texts by `encode`,
-`encode_query` and `encode_document`; `scores` are those of the pairs by `CrossEncoder.predict`,
-and `ids` their tokens.
+A folder of `tests/parity/goldens-sentence` holds a model directory as sentence-transformers saved
+it, or as older versions did, and `expected.json`: `encode`, `query` and `document` are vectors of
+the texts by `encode`, `encode_query` and `encode_document`; `scores` are those of the pairs by
+`CrossEncoder.predict`, and `ids` their tokens.
 
-    pip install -r tests/parity/requirements.txt sentence-transformers==6.2.0
-    python tests/parity/generate_sentence.py
+Run it where ``models.py`` runs::
+
+    python -m interop.generate.sentence
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable
@@ -29,7 +31,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-HERE = Path(__file__).parent / "goldens-sentence"
+from interop import PARITY
+
+FOLDER = PARITY / "goldens-sentence"
 WIDTH = 8
 WORDS = [
     "the", "cat", "sat", "a", "dog", "ran", "The", "Cat", "query", "text", "find", ":", "it", "in",
@@ -99,7 +103,7 @@ def edit(path: Path, change: Change) -> None:
 
 def embedder(name: str, *further: Any, pooling: Any = "mean", **options: Any) -> Path:
     """An embedder of these modules, saved."""
-    place = HERE / name
+    place = FOLDER / name
     shutil.rmtree(place, ignore_errors=True)
     torch.manual_seed(7)
     base = bert(place / "base")
@@ -131,7 +135,7 @@ def vectors(place: Path, **more: Any) -> None:
 
 def cross_encoder(name: str, labels: int = 1, length: int = 32, **options: Any) -> Path:
     """A cross-encoder, saved."""
-    place = HERE / name
+    place = FOLDER / name
     shutil.rmtree(place, ignore_errors=True)
     base = bert(place / "base", labels, length)
     model = CrossEncoder(str(base), device="cpu", **options)
@@ -247,7 +251,7 @@ def cross_encoders() -> None:
         "ce-of-4": {"sentence_transformers": {"activation_fn": identity, "version": "4.0.0"}},
         "ce-of-3": {"sbert_ce_default_activation_function": identity},
     }.items():
-        place = HERE / name
+        place = FOLDER / name
         shutil.rmtree(place, ignore_errors=True)
         bert(place, 1, length=11)
         edit(place / "config.json", lambda content, change=change: content.update(change))
@@ -255,6 +259,7 @@ def cross_encoders() -> None:
 
 
 if __name__ == "__main__":
-    HERE.mkdir(exist_ok=True)
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    FOLDER.mkdir(exist_ok=True)
     embedders()
     cross_encoders()

@@ -1,11 +1,11 @@
 """Makes the goldens of sequence-to-sequence models: tiny random ones, with what they give.
 
-Run it where ``generate.py`` runs::
+Run it where ``models.py`` runs::
 
-    python tests/parity/generate_seq2seq.py [MODEL ...]
+    python -m interop.generate.seq2seq [MODEL ...]
 
-It makes all models anew, or those that are named. It writes ``goldens-seq2seq/<model>/`` beside
-this file, replacing what was there:
+It makes all models anew, or those that are named. It writes
+``tests/parity/goldens-seq2seq/<model>/``, replacing what was there:
 
 - ``config.json``, ``generation_config.json`` and ``model.safetensors``, as ``save_pretrained``
   writes them, but for T5 1.1: its ``tie_word_embeddings`` is false, as published;
@@ -22,9 +22,9 @@ Each case is computed alone. All sources are then run as one padded batch, and w
 loaded again: both must agree with what is stored.
 """
 
+import argparse
 import json
 import shutil
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +34,13 @@ import numpy as np
 import sentencepiece
 import torch
 import transformers
-from generate import TOLERANCE, Values, redraw
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-GOLDENS = Path(__file__).resolve().parent / "goldens-seq2seq"
+from interop import PARITY
+from interop.generate.models import TOLERANCE, Values, redraw
+
+GOLDENS = PARITY / "goldens-seq2seq"
 CASES = {"one": (1, 2), "short": (3, 7), "some": (9, 5), "longest": (16, 16)}
 """Tokens of the source, and of what the decoder is given."""
 MOST = 16
@@ -315,14 +317,17 @@ def store_texts(folder: Path, tokenizer: Any, targets: list[list[int]]) -> None:
 
 
 def main() -> None:
-    """Makes all goldens."""
+    """Makes all goldens, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="all if none")
+    named = parser.parse_args().models
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if not sys.argv[1:]:
+    if not named:
         shutil.rmtree(GOLDENS, ignore_errors=True)
         make_tokenizers()
-    for name in sys.argv[1:] or MODELS:
+    for name in named or MODELS:
         shutil.rmtree(GOLDENS / name, ignore_errors=True)
         make(name)
 

@@ -1,11 +1,10 @@
 """Makes the goldens of adapters: small ones by PEFT, on the models of ``goldens/``, with outputs.
 
-Run it inside an environment of ``benchmarks/requirements.txt``, from anywhere, after
-``generate.py``::
+Run it where ``models.py`` runs, after that::
 
-    python tests/parity/generate_adapters.py
+    python -m interop.generate.adapters
 
-It writes ``goldens-adapters/<case>/`` beside this file, replacing what was there:
+It writes ``tests/parity/goldens-adapters/<case>/``, replacing what was there:
 
 - ``adapter_config.json`` and ``adapter_model.safetensors``, as ``save_pretrained`` writes them, but
   for ``base_model_name_or_path``, which is the name of the golden beneath: ``bert/sequence``;
@@ -22,6 +21,7 @@ beside an adapter. There ``outputs.npz`` holds ``vectors`` or ``scores`` of ``TE
 as the library gives them once it has loaded the directory.
 """
 
+import argparse
 import json
 import shutil
 import tempfile
@@ -40,8 +40,9 @@ from sentence_transformers.sentence_transformer.modules import Transformer as En
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
-HERE = Path(__file__).resolve().parent
-GOLDENS, MADE = HERE / "goldens", HERE / "goldens-adapters"
+from interop import PARITY
+
+GOLDENS, MADE = PARITY / "goldens", PARITY / "goldens-adapters"
 TOLERANCE = 1e-5
 SEQUENCE: dict[str, Any] = {
     "task_type": "SEQ_CLS",
@@ -293,4 +294,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()

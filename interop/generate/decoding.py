@@ -1,10 +1,10 @@
 """Makes directories that say how they generate, with what transformers generates from them.
 
-Run it where ``generate.py`` runs::
+Run it where ``models.py`` runs::
 
-    python tests/parity/generate_decoding.py [FOLDER [COPIES]]
+    python -m interop.generate.decoding [FOLDER [COPIES]]
 
-It writes ``goldens-decoding/<family>/`` beside this file, or in FOLDER: a tiny random model with a
+It writes ``tests/parity/goldens-decoding/<family>/``, or in FOLDER: a tiny random model with a
 tokenizer as ``save_pretrained`` writes them, and ``cases.json``: for each case what
 ``generation_config.json`` says, and what ``generate`` without arguments makes of each text alone:
 token ids without the first one, of each sequence that it returns. ``samples.json`` has settings of
@@ -15,10 +15,10 @@ The model has half learned a task, so that sequences end at different lengths, a
 difference: how many texts each one changes is printed.
 """
 
+import argparse
 import json
 import random
 import shutil
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from interop import PARITY
+
 Values = dict[str, Any]
-FOLDER = Path(__file__).resolve().parent / "goldens-decoding"
+FOLDER = PARITY / "goldens-decoding"
 SPECIAL = ["<pad>", "</s>", "<unk>", "<s>", "de_DE", "nl_NL"]
 PAD, END, BEGIN = 0, 1, 3
 WORDS = [
@@ -243,18 +245,20 @@ def make(family: str, folder: Path, texts: list[str]) -> None:
 
 def main() -> None:
     """Makes all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    parser.add_argument("copies", nargs="?", type=int, default=1, help="times as many texts")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     drawn = random.Random(1)
-    more = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     texts = TEXTS + [
         " ".join(drawn.choices(WORDS, k=drawn.randint(1, 11)))
-        for _ in range(len(TEXTS) * (more - 1))
+        for _ in range(len(TEXTS) * (options.copies - 1))
     ]
     for family in FAMILIES:
-        make(family, folder, texts)
+        make(family, options.folder, texts)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """Makes the goldens of tokenizers' files: what AutoTokenizer gives for each key and class.
 
-Run it where ``generate.py`` runs::
+Run it where ``models.py`` runs::
 
-    python tests/parity/generate_tokenizers.py
+    python -m interop.generate.tokenizers
 
-It writes ``goldens-tokenizers.json.gz`` beside this file: ``bases``, the files of tiny directories
+It writes ``tests/parity/goldens-tokenizers.json.gz``: ``bases``, the files of tiny directories
 as ``save_pretrained`` writes them, and ``cases``, each a base, changes of its files, and what
 transformers gives for the ``TEXTS``; ``refused`` where it refuses the directory.
 """
 
+import argparse
 import gzip
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tokenizer_directories import GOLDENS, GONE, PARITY, Files, changed, write
+from interop import PARITY
+from tests.tokenizer_directories import GOLDENS, GONE, Files, changed, write
 
 TEXTS: list[Any] = [
     "The cats sat, café!",
@@ -350,4 +349,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     main()
