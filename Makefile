@@ -55,16 +55,16 @@ bench: ## compare speed and memory with other libraries, and write docs/benchmar
 	@test -n "$(DATA)" || { echo "error: name the folder that holds sts/ and wikitext2/: make bench DATA=FOLDER" >&2; exit 2; }
 	@$(MAKE) --no-print-directory setup-test
 	@VENV=$(BENCH_VENV) benchmarks/setup.sh
-	@$(PYTHON) benchmarks/speed --data "$(DATA)" --reference $(BENCH_VENV)/bin/python $(BENCH_ARGS)
+	@$(PYTHON) -m benchmarks.speed --data "$(DATA)" --reference $(BENCH_VENV)/bin/python $(BENCH_ARGS)
 
 bench-training: setup-test ## measure the speed of training, packed and padded
-	@$(PYTHON) benchmarks/training_speed.py
+	@$(PYTHON) -m benchmarks.training_speed
 
 bench-step: ## compare the training step with PyTorch, and write docs/training_speed.md (SST2=FILE)
 	@test -n "$(SST2)" || { echo "error: name the file of SST-2 to learn from: make bench-step SST2=FILE" >&2; exit 2; }
 	@$(MAKE) --no-print-directory setup-test
 	@VENV=$(BENCH_VENV) benchmarks/setup.sh
-	@$(PYTHON) benchmarks/training_step --sst2 "$(SST2)" --reference $(BENCH_VENV)/bin/python $(BENCH_ARGS)
+	@$(PYTHON) -m benchmarks.training_step --sst2 "$(SST2)" --reference $(BENCH_VENV)/bin/python $(BENCH_ARGS)
 
 wheel: setup ## build a wheel into dist/ and try it in a clean environment
 	@tools/check_wheel.sh
@@ -87,4 +87,4 @@ lock: ## lock the dependencies again (UPGRADE=--upgrade for the newest)
 
 clean: ## remove environments, built files and caches (runs/ stays)
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests tools benchmarks interop -name __pycache__ -type d -prune -exec rm -rf {} +

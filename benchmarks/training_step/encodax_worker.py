@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(1, str(Path(__file__).parents[1] / "speed"))
-from protocol import read_texts, serve
-from sizes import CLIP, DECAY, MATMUL_SIZE, RATE, UNTIMED, Clock
-
 import encodax
+from benchmarks.harness.peak import LargeProduct
+from benchmarks.harness.protocol import read_texts, serve
+from benchmarks.harness.timing import Clock
+from benchmarks.training_step.sizes import CLIP, DECAY, RATE, UNTIMED
 from encodax.models.encoder_model import Model
 from encodax.tasks import task_named
 from encodax.tasks.task import LossOptions, Targets
@@ -41,9 +38,8 @@ class Trainer:
     """The step of `encodax train`; compiled once a workload."""
 
     packages = ("encodax", "jax", "jaxlib", "dm-haiku", "optax", "grain", "numpy")
-    batch_sizes = ()
 
-    def __init__(self, model: Path, precision: str, cores: int, onnx: Path):
+    def __init__(self, model: str, cores: int):
         self._place = model
         self._steps: dict[tuple[int, int], Callable[[], Any]] = {}
         self._flops: dict[tuple[int, int], float] = {}
@@ -126,15 +122,9 @@ class Trainer:
 
     def peak(self) -> dict[str, Any]:
         """FLOP/s of a large float32 product."""
-        if not hasattr(self, "_multiply"):
-            random = np.random.default_rng(0).normal(size=(MATMUL_SIZE,) * 2)
-            self._matrix = jnp.asarray(random, jnp.float32)
-            self._multiply = jax.jit(jnp.matmul).lower(self._matrix, self._matrix).compile()
-            self._multiply(self._matrix, self._matrix).block_until_ready()
-        start = time.perf_counter()
-        for _ in range(4):
-            self._multiply(self._matrix, self._matrix).block_until_ready()
-        return {"flops": 4 * 2 * MATMUL_SIZE**3 / (time.perf_counter() - start)}
+        if not hasattr(self, "_product"):
+            self._product = LargeProduct()
+        return {"flops": self._product.rate()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The same numbers as PEFT and sentence-transformers: each adapter's stored outputs.
 
-The goldens are made by `generate_adapters.py`.
+The goldens are made by `interop/generate/adapters.py`.
 """
 
 from __future__ import annotations

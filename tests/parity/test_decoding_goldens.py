@@ -1,6 +1,6 @@
 """A `Translator` without options gives the very tokens of transformers' `generate` without any.
 
-The directories are made by `generate_decoding.py`.
+The directories are made by `interop/generate/decoding.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from goldens_decoding import ALL, ids_of, p_of_first_tokens, saying, stored
 from encodax import Translator
 
 SOME = 2, 3, 4, 6, 9, 10, 12, 13, 14, 15
-"""Cases that every rule has a part in, a family each in turn; `benchmarks/decoding.py` has all."""
+"""Cases that every rule has a part in, a family each in turn; `interop/decoding.py` has all."""
 CASES = [(ALL[place % len(ALL)], number) for place, number in enumerate(SOME)]
 
 

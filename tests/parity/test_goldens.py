@@ -1,6 +1,6 @@
 """The same numbers as transformers: every family and head against stored outputs.
 
-The goldens are tiny models with random weights, made by `generate.py`.
+The goldens are tiny models with random weights, made by `interop/generate/models.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The same numbers as transformers, and the same tokens: every family that has a decoder.
 
-The goldens are tiny models with random weights, made by `generate_seq2seq.py`.
+The goldens are tiny models with random weights, made by `interop/generate/seq2seq.py`.
 """
 
 from __future__ import annotations
