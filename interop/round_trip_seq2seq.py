@@ -122,7 +122,7 @@ def scores(model: Seq2SeqModel, encodings: list[Encoding]) -> list[np.ndarray]:
     pairs = []
     for encoding in encodings:
         own = encoding.token_ids[:-1] if len(encoding) > 1 else encoding.token_ids
-        target = encoding.taken(np.r_[np.arange(len(own)), 0])
+        target = encoding.select(np.r_[np.arange(len(own)), 0])
         pairs.append(EncodedPair.of(encoding, target, model.config.decoder_start_id))
     size: dict[str, Any] = {"row_count": 1, "row_tokens": (96, 96), "slots": len(pairs)}
     batch = assemble_pairs([pairs], **size)

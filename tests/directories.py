@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from encodax.errors import EncodaxError
 from encodax.model_files import peft
-from encodax.model_files.saved_model import Parts
+from encodax.model_files.saved_model import ModelParts
 from encodax.models.encoder_model import Model
 from encodax.text.tokenizer import Tokenizer
 
@@ -89,7 +89,7 @@ def adapter_of(base: Path, model: Model, place: Path, value: float) -> Path:
     }
     peft.write(
         place,
-        Parts(model.config, model.params, model.tokenizer),
+        ModelParts(model.config, model.params, model.tokenizer),
         {"encoder/layer_0/attention/output": leaves},
         rank=2,
         alpha=2.0,

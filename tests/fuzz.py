@@ -550,11 +550,11 @@ def _trouble(target: Target, place: Path, path: Path) -> str | None:
 
 def check_message(error: Exception, *, raises: bool = True) -> str | None:
     """Whether a message is one line."""
-    from encodax.errors import plain
+    from encodax.errors import escape_invisible
 
     message = str(error)
     wrong = None
-    if message != plain(message):
+    if message != escape_invisible(message):
         wrong = f"not one line: {message[:300]!r}"
     elif not 0 < len(message) < LONGEST_LINE:
         wrong = f"{len(message)} characters: {message[:300]}"

@@ -12,8 +12,8 @@ from encodax.types.inspection import (
     Inspection,
     MaskGuesses,
     Norms,
-    Strongest,
     Token,
+    TopWeights,
 )
 
 HOSTILE = (
@@ -62,7 +62,7 @@ def in_blocks(tokens: Sequence[Token], block: int, kept: int) -> AttentionMaps:
         ("head 1", "mean of heads", "rollout"),
         weights(2, 3, count, count),
         block,
-        Strongest(keys[..., :kept], best),
+        TopWeights(keys[..., :kept], best),
     )
 
 

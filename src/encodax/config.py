@@ -34,7 +34,7 @@ class NormConfig:
 
 
 @dataclass(frozen=True)
-class MaskDropoutConfig:
+class TokenDropoutConfig:
     """Token dropout of ESM (Lin et al. 2023, Science 379, supplement A): masks embed to zero.
 
     The other embeddings are scaled by (1 - training_share) / (1 - share of masks in the sequence).
@@ -72,7 +72,7 @@ class EmbeddingsConfig:
     projected_width: int | None = None
     """D, where a linear layer projects the embeddings to it (ALBERT, Lan et al. 2020, section
     3.1)."""
-    mask_dropout: MaskDropoutConfig | None = None
+    mask_dropout: TokenDropoutConfig | None = None
     """ESM's token dropout; None for none."""
     scale_by_sqrt_width: bool = False
     """Whether token embeddings are multiplied by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
@@ -190,7 +190,7 @@ class LayerConfig:
 
 
 @dataclass(frozen=True)
-class Execution:
+class ExecutionConfig:
     """Execution of a stack: changes time and memory, and results by no more than rounding."""
 
     scan: bool = False
@@ -201,7 +201,7 @@ class Execution:
     all but its matrix products (`dots`); all (`full`; Chen et al. 2016, arXiv:1604.06174)."""
 
 
-UNROLLED = Execution()
+UNROLLED = ExecutionConfig()
 """Execution of one layer after another, keeping all that the backward pass needs."""
 
 
@@ -325,7 +325,7 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
-class Usage:
+class InferenceConfig:
     """Settings for use of a model, apart from its weights (the sentence-transformers modules)."""
 
     prompts: tuple[tuple[str, str], ...] = ()
@@ -336,14 +336,14 @@ class Usage:
     """Measure that compares two vectors."""
     truncate_dim: int | None = None
     """Number of leading components of a vector that are kept; None for all."""
-    lowercases: bool = False
+    do_lower_case: bool = False
     """Whether texts are lowercased before the tokenizer, whatever the tokenizer itself does."""
-    pools_prompt: bool = True
+    include_prompt: bool = True
     """Whether the tokens of a prompt enter the pooling."""
     activation: str | None = None
     """Activation of a cross-encoder's scores, a name in
     `encodax.nn.functional.SCORE_ACTIVATIONS`; None where no file gives one."""
-    lost_scores: bool = False
+    head_dropped: bool = False
     """Whether the published model has a head that scores texts or pairs, dropped on loading."""
 
     @property
@@ -378,4 +378,4 @@ class ModelConfig:
     """Published `model_type` that the model was read from; None for one made with Encodax."""
     max_length: int | None = None
     """Length of the longest sequence in tokens, where it is shorter than the positions allow."""
-    usage: Usage = Usage()
+    usage: InferenceConfig = InferenceConfig()

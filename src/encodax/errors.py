@@ -12,7 +12,7 @@ JOINERS = "\u200c\u200d"
 """Characters without a width that stay as they are: Persian words and emoji need them."""
 
 
-def plain(text: str) -> str:
+def escape_invisible(text: str) -> str:
     r"""Return a text as one line in which every invisible character is an escape sequence.
 
     Escaped are control characters (a terminal would obey them), line ends, characters that change
@@ -39,7 +39,7 @@ class EncodaxError(ValueError):
 
     def __str__(self) -> str:
         """Return the message as one line, whatever a file, a label or a library has put into it."""
-        line = plain(super().__str__())
+        line = escape_invisible(super().__str__())
         if len(line) <= LONGEST_LINE:
             return line
         end = LONGEST_LINE // 4  # the remedy is named at the end
@@ -82,9 +82,9 @@ def library_errors(where: object) -> Iterator[None]:
         # A Rust panic is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise EncodaxError(f"{where}: {reason_of(error)}") from error
+        raise EncodaxError(f"{where}: {error_message(error)}") from error
 
 
-def reason_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Return a library's message as one line; the name of the error's class where it is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -50,7 +50,7 @@ from toys import (
 
 import encodax
 from encodax.cli import main
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.data import sources
 from encodax.errors import EncodaxError
 from encodax.inference import vectors
@@ -124,7 +124,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     answerer().model.save(site / "questions")
     model = classifier().model
-    usage = Usage((("query", "good "), ("document", "a ")), similarity="dot")
+    usage = InferenceConfig((("query", "good "), ("document", "a ")), similarity="dot")
     embedder = model.with_embeddings()
     replace(embedder, config=replace(embedder.config, usage=usage)).save(site / "embedder")
     model.with_head("sequence", labels=("score",), problem="regression").save(site / "reranker")
@@ -637,7 +637,7 @@ def test_vectors_take_fewer_bytes(call: Call, tmp_path: Path, kind: str) -> None
         choices += ["--ranges", str(tmp_path / "r.json")]
     outcome = call("embed", "embedder", "--input", "good.jsonl", *choices)
     assert outcome == Outcome(0, "", "")
-    stored = vectors.storage(kind, ranges)
+    stored = vectors.converter(kind, ranges)
     np.testing.assert_array_equal(np.load(path), stored(wanted))
     assert call("embed", "embedder", "--input", "-", *choices, stdin=b"").code == 0
     assert len(np.load(path)) == 0

@@ -24,11 +24,11 @@ import pyarrow.parquet as parquet
 import pytest
 
 from encodax import Embedder
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.corpus import embed as corpus_module
 from encodax.corpus import partitions
 from encodax.corpus.embed import CorpusResult, embed_corpus
-from encodax.corpus.partitions import MANIFEST, CorpusJob, Writer, Written
+from encodax.corpus.partitions import MANIFEST, CorpusJob, PartitionResult, Writer
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 
@@ -99,7 +99,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def saved(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tiny_model.with_embeddings()
-    usage = Usage((("query", "a dog ran "), ("document", "the film ")), "query")
+    usage = InferenceConfig((("query", "a dog ran "), ("document", "the film ")), "query")
     path = tmp_path_factory.mktemp("models") / "tiny"
     replace(model, config=replace(model.config, usage=usage)).save(path)
     return path
@@ -196,9 +196,9 @@ def test_an_actor_is_killed_and_each_row_has_one_vector(
     running: None, run: Run, tmp_path: Path, wanted: np.ndarray
 ) -> None:
     assert len(np.unique(wanted.round(4), axis=0)) > 3_000  # so that a swap shows
-    done: list[Written] = []
+    done: list[PartitionResult] = []
 
-    def kill_the_first(written: Written) -> None:
+    def kill_the_first(written: PartitionResult) -> None:
         done.append(written)
         if len(done) == 1:
             os.kill(written.pid, signal.SIGKILL)
@@ -307,7 +307,7 @@ def test_what_makes_a_partition_die_each_time_is_given_up(here: Run, tmp_path: P
     write(tmp_path / "in" / "a.parquet", ["a cat"])
     out = tmp_path / "out"
 
-    def attempts_before(written: Written) -> None:
+    def attempts_before(written: PartitionResult) -> None:
         raise AssertionError(written)
 
     sweep = partitions._sweep
@@ -315,7 +315,7 @@ def test_what_makes_a_partition_die_each_time_is_given_up(here: Run, tmp_path: P
 
         def sweep_and_die(job: Any) -> None:
             sweep(job)
-            for number in range(partitions.DEATHS):
+            for number in range(partitions.MAX_FAILED_ATTEMPTS):
                 (out / f".a-00000.parquet.{number:032}.partial").write_bytes(b"half")
 
         patch.setattr(partitions, "_sweep", sweep_and_die)

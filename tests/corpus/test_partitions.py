@@ -370,10 +370,10 @@ def test_a_name_to_which_nothing_could_be_added(site: Path, embed: Embed) -> Non
         "m", "0", str(site / "in"), str(site / "out"), "text", None, False, None, None, ROWS
     )
     (site / "out").mkdir()
-    for _ in range(partitions.DEATHS):
+    for _ in range(partitions.MAX_FAILED_ATTEMPTS):
         (site / "out" / outputs.unfinished_name(f"{name}-00000.parquet")).touch()
     assert "5 processes died of it" in refusal(embed)
-    with partitions.swept(job):
+    with partitions.clean_up_temporary_files(job):
         assert embed() == {f"{name}-00000.parquet"}
     assert {path.name for path in (site / "out").iterdir()} == {
         *ALL, f"{name}-00000.parquet", MANIFEST,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from encodax.cli import main
 from encodax.demo import answers
-from encodax.demo.answers import Answers, LeftOut, Passage
+from encodax.demo.answers import Answers, Passage, Skipped
 from encodax.errors import EncodaxError
 from encodax.text.tokenizer import Tokenizer
 
@@ -179,7 +179,7 @@ def test_a_missing_package_is_said_and_act_two_left_out(monkeypatch: pytest.Monk
     console = Console(file=printed)
     outcome = answers.act_two(answers.locate(console), None, console)
     reason = f"the weights of all-MiniLM-L6-v2 are not installed: {answers.INSTALL}"
-    assert outcome == LeftOut(reason)
+    assert outcome == Skipped(reason)
     assert printed.getvalue() == f"act two is left out: {reason}\n"
     assert outcome.summary() == {"left_out": reason}
 
@@ -201,9 +201,9 @@ def test_a_python_without_help_leaves_act_two_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     outcome = answers.act_two(minilm, None, Console(quiet=True))
-    assert outcome == LeftOut("this Python has no help to read: pydoc_data is missing")
+    assert outcome == Skipped("this Python has no help to read: pydoc_data is missing")
 
 
 def test_no_text_leaves_act_two_out(minilm: Path) -> None:
     outcome = answers.act_two(minilm, {"empty": " \n"}, Console(quiet=True))
-    assert outcome == LeftOut("there is no text to answer from")
+    assert outcome == Skipped("there is no text to answer from")

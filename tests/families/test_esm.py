@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from directories import published, store, tensors_of
 
-from encodax.config import MaskDropoutConfig
+from encodax.config import TokenDropoutConfig
 from encodax.errors import EncodaxError
 from encodax.families import esm
 from encodax.models.encoder_model import Model
@@ -43,9 +43,9 @@ def test_what_is_computed_with_is_no_stray(name: str) -> None:
 
 
 def test_masks_drop_out_where_the_configuration_says() -> None:
-    assert goldens.read(GOLDEN).encoder.embeddings.mask_dropout == MaskDropoutConfig(32)
+    assert goldens.read(GOLDEN).encoder.embeddings.mask_dropout == TokenDropoutConfig(32)
     other = goldens.read(GOLDEN, mask_token_id=7).encoder.embeddings.mask_dropout
-    assert other == MaskDropoutConfig(7, training_share=0.12)
+    assert other == TokenDropoutConfig(7, training_share=0.12)
     assert goldens.read(GOLDEN, token_dropout=False).encoder.embeddings.mask_dropout is None
 
 

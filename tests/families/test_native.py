@@ -16,11 +16,11 @@ from encodax.config import (
     FeedForwardConfig,
     HeadConfig,
     LayerConfig,
-    MaskDropoutConfig,
     ModelConfig,
     NormConfig,
     RelativeBiasConfig,
     RotaryConfig,
+    TokenDropoutConfig,
 )
 from encodax.errors import EncodaxError
 from encodax.families import native
@@ -53,7 +53,7 @@ SPECS = {
     "no norm": of_layer(has_attention_norm=False, placement="pre", dropout_on="feed_forward"),
     "final norm": dataclasses.replace(PLAIN, final_norm=NormConfig(1e-3, bias=False)),
     "sinusoids": of_embeddings(positions="sinusoidal", max_positions=None),
-    "masks": of_embeddings(mask_dropout=MaskDropoutConfig(7), positions=None),
+    "masks": of_embeddings(mask_dropout=TokenDropoutConfig(7), positions=None),
     "narrow": of_embeddings(width=4, projected_width=8, position_offset=2, norm=NormConfig()),
 }
 

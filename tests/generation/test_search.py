@@ -20,9 +20,9 @@ from encodax.generation.search import (
     Generated,
     LogitsRules,
     Sampling,
+    apply_filters,
     beam_search,
     decode,
-    restricted,
 )
 from encodax.nn import Transformer
 from encodax.nn.functional import MASK_VALUE
@@ -227,7 +227,7 @@ def test_first_tokens_are_drawn_as_often_as_they_are_probable(count: int) -> Non
 
 def test_tokens_that_are_not_to_be_drawn() -> None:
     scores = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
-    kept = lambda sampling: (np.asarray(restricted(scores, sampling)) > -1e9)[0].tolist()  # noqa: E731
+    kept = lambda sampling: (np.asarray(apply_filters(scores, sampling)) > -1e9)[0].tolist()  # noqa: E731
     assert kept(Sampling()) == [True] * 4
     assert kept(Sampling(top_k=2)) == [True, True, False, False]
     assert kept(Sampling(top_k=9)) == [True] * 4
@@ -240,7 +240,7 @@ def test_tokens_that_are_not_to_be_drawn() -> None:
 @pytest.mark.parametrize("choices", [{}, {"top_k": 3}, {"top_p": 0.9}])
 def test_no_temperature_draws_what_never_is(temperature: float, choices: dict[str, Any]) -> None:
     scores = jnp.array([MASK_VALUE, -3.0, MASK_VALUE, -2.0, MASK_VALUE])
-    kept = restricted(jnp.tile(scores, (512, 1)), Sampling(temperature, **choices))
+    kept = apply_filters(jnp.tile(scores, (512, 1)), Sampling(temperature, **choices))
     found = np.bincount(jax.random.categorical(jax.random.key(0), kept), minlength=5)
     wanted = jax.nn.softmax(jnp.array([-3.0, -2.0]) / temperature) if temperature > 1e-9 else [0, 1]
     assert found[[0, 2, 4]].sum() == 0
@@ -249,7 +249,7 @@ def test_no_temperature_draws_what_never_is(temperature: float, choices: dict[st
 
 @pytest.mark.parametrize("top_p", [1e-300, 1e-45, 1e-30])
 def test_the_smallest_share_leaves_one_token(top_p: float) -> None:
-    kept = restricted(jnp.array([[MASK_VALUE, -3.0, -2.0]]), Sampling(top_p=top_p))
+    kept = apply_filters(jnp.array([[MASK_VALUE, -3.0, -2.0]]), Sampling(top_p=top_p))
     assert (np.asarray(kept) > MASK_VALUE / 2).tolist() == [[False, False, True]]
 
 

@@ -13,7 +13,7 @@ import pytest
 from blocks import drawn
 
 from encodax import Embedder
-from encodax.config import HeadConfig, Similarity, Usage
+from encodax.config import HeadConfig, InferenceConfig, Similarity
 from encodax.errors import EncodaxError
 from encodax.inference import vectors
 from encodax.models.encoder_model import Model
@@ -31,7 +31,7 @@ def embedder(tiny_model: Model) -> Embedder:
 
 
 def prompted(model: Model, default: str | None = None, similarity: Similarity = "cosine") -> Model:
-    usage = Usage(PROMPTS, default, similarity)
+    usage = InferenceConfig(PROMPTS, default, similarity)
     model = model.with_embeddings()
     return replace(model, config=replace(model.config, usage=usage))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from encodax import Embedder
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.errors import EncodaxError
 from encodax.inference.mteb import MtebEncoder
 from encodax.models.encoder_model import Model
@@ -30,7 +30,7 @@ class PromptType(enum.Enum):
 
 def embedder_of(model: Model, **usage: Any) -> Embedder:
     model = model.with_embeddings()
-    return Embedder(replace(model, config=replace(model.config, usage=Usage(**usage))))
+    return Embedder(replace(model, config=replace(model.config, usage=InferenceConfig(**usage))))
 
 
 def called(embedder: Embedder, prompt_type: Any) -> np.ndarray:

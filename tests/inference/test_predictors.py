@@ -24,7 +24,7 @@ from toys import (
 )
 
 import encodax
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor, Ranked
@@ -451,7 +451,7 @@ def rows(texts: list[str]) -> list[tuple[str, str]]:
 def test_one_score_goes_through_its_activation(tiny_model: Model, problem: Any) -> None:
     model = tiny_model.with_head("sequence", labels=("score",), problem=problem)
     logits = logits_of(model, rows(TEXTS))[:, 0]
-    plain = replace(model, config=replace(model.config, usage=Usage(activation="linear")))
+    plain = replace(model, config=replace(model.config, usage=InferenceConfig(activation="linear")))
     found = encodax.Reranker(plain).predict(rows(TEXTS))
     np.testing.assert_allclose(found, logits, rtol=0, atol=1e-5)
     rerank = encodax.Reranker(model)

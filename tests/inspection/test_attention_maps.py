@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encodax.inspection import attention_maps
-from encodax.inspection.attention_maps import FEWEST, MOST, Resolution, blocks, reduced, rollout
+from encodax.inspection.attention_maps import (
+    FEWEST,
+    MOST,
+    Resolution,
+    blocks,
+    reduce_attention,
+    rollout,
+)
 
 ROWS = jnp.array(
     [
@@ -71,12 +78,12 @@ def test_there_are_never_more_cells_than_have_room(maps: int, queries: int, keys
 
     assert cells(found.block) <= attention_maps.CELLS
     if found.block == 1:
-        assert found.strongest == 0
+        assert found.top_k == 0
         return
     assert cells(found.block - 1) > attention_maps.CELLS  # the finest there is
-    assert min(FEWEST, keys) <= found.strongest <= min(MOST, keys)
-    if found.strongest > FEWEST:
-        assert maps * queries * found.strongest <= attention_maps.STRONGEST
+    assert min(FEWEST, keys) <= found.top_k <= min(MOST, keys)
+    if found.top_k > FEWEST:
+        assert maps * queries * found.top_k <= attention_maps.STRONGEST
 
 
 def test_of_minilm_every_weight_of_256_tokens_is_kept() -> None:
@@ -119,7 +126,7 @@ def test_rollout_adds_up_to_1_and_what_is_causal_stays_so() -> None:
 
 def test_of_a_short_text_every_weight_is_kept() -> None:
     layers = [weights(1, 2, 5, 5, seed=seed) for seed in range(3)]
-    cells, keys, values = jax.jit(lambda layers: reduced(layers, rolls=True))(layers)
+    cells, keys, values = jax.jit(lambda layers: reduce_attention(layers, rolls=True))(layers)
     assert cells.shape == (3, 4, 5, 5)
     assert keys.shape == values.shape == (3, 4, 5, 0)
     rolled = np.eye(5)
@@ -139,7 +146,7 @@ def test_of_a_long_text_blocks_and_the_strongest_are_kept(
     keys = 9 if rolls else 7
     layers = [weights(1, 2, 9, keys, seed=seed) for seed in range(2)]
     views = 3 + rolls
-    cells, best, values = map(np.asarray, reduced(layers, rolls=rolls))
+    cells, best, values = map(np.asarray, reduce_attention(layers, rolls=rolls))
     block, kept = (2, 5) if rolls else (2, 7)
     assert Resolution.of(2 * views, 9, keys) == Resolution(block, kept)
     assert cells.shape == (2, views, 5, math.ceil(keys / 2))

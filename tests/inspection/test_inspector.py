@@ -19,7 +19,7 @@ from toys import reverser, with_end, writer
 
 import encodax
 from encodax import Inspector, Seq2SeqModel, Tokenizer, Translator
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.data.packing import assemble_pairs
 from encodax.inspection import attention_maps, inspector
 from encodax.inspection.attention_maps import Resolution
@@ -404,7 +404,7 @@ def test_two_texts_are_as_near_as_their_vectors(with_head: Callable[..., Model])
 
 def test_a_default_prompt_goes_before_each_text(with_head: Callable[..., Model]) -> None:
     model = with_head("embedding")
-    usage = Usage((("query", "a dog: "), ("document", "the film: ")), "document")
+    usage = InferenceConfig((("query", "a dog: "), ("document", "the film: ")), "document")
     prompted = dataclasses.replace(model, config=dataclasses.replace(model.config, usage=usage))
     found = Inspector(prompted, steps=0).inspect(TEXT, OTHER)
     wanted = Inspector(model, steps=0).inspect(f"the film: {TEXT}", f"the film: {OTHER}")

@@ -136,11 +136,11 @@ def test_what_it_is_made_of_is_told_once(tmp_path: Path) -> None:
     card = tmp_path / "my model" / "README.md"
     other = {**ORIGIN, "base": {"sha256": "ef56"}}
     for origin in (other, ORIGIN, ORIGIN):
-        model_card.tell_origin(card, origin)
-        assert model_card.is_free(card.parent)
+        model_card.write_origin(card, origin)
+        assert model_card.may_write(card.parent)
     assert model_card.SEAL.sub("", card.read_text()) == before + SECTION
     card.write_text(f"My own.\n{SECTION}More.\n")
-    model_card.tell_origin(card, other)
+    model_card.write_origin(card, other)
     told = card.read_text()
     assert told.startswith("My own.\n")
     assert told.endswith(f"{model_card.END}\nMore.\n")
@@ -150,7 +150,7 @@ def test_what_it_is_made_of_is_told_once(tmp_path: Path) -> None:
 def test_the_card_of_a_trained_model_is_written_anew(tmp_path: Path) -> None:
     card_of(tmp_path, "token")
     place = tmp_path / "my model"
-    model_card.tell_origin(place / "README.md", ORIGIN)
+    model_card.write_origin(place / "README.md", ORIGIN)
     Model.load(published(tmp_path / "other", "bert/sequence")).save(place, overwrite=True)
     told = (place / "README.md").read_text()
     assert front_matter(told)["pipeline_tag"] == "text-classification"
@@ -161,7 +161,7 @@ def test_the_card_of_a_trained_model_is_written_anew(tmp_path: Path) -> None:
 def test_a_card_that_was_changed_anywhere_is_kept(tmp_path: Path, old: str) -> None:
     card_of(tmp_path, "token")
     place = tmp_path / "my model"
-    model_card.tell_origin(place / "README.md", ORIGIN)
+    model_card.write_origin(place / "README.md", ORIGIN)
     mine = f"{old}mine".join((place / "README.md").read_text().rsplit(old, 1))
     (place / "README.md").write_text(mine)
     Model.load(published(tmp_path / "other", "bert/sequence")).save(place, overwrite=True)
@@ -173,8 +173,8 @@ def test_a_card_that_was_changed_anywhere_is_kept(tmp_path: Path, old: str) -> N
 )
 def test_a_card_of_ones_own_stays(tmp_path: Path, own: bytes) -> None:
     card = tmp_path / "README.md"
-    model_card.tell_origin(card, ORIGIN)  # there is none
+    model_card.write_origin(card, ORIGIN)  # there is none
     assert not card.exists()
     card.write_bytes(own)
-    model_card.tell_origin(card, ORIGIN)
+    model_card.write_origin(card, ORIGIN)
     assert card.read_bytes() == own

@@ -15,7 +15,7 @@ import safetensors.numpy
 from directories import edit_json, load_refusal, published, refusal, small_tokenizer, tensors_of
 
 import encodax
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.families import FAMILIES
 from encodax.model_files.peft import check_base, check_savable
 from encodax.models.encoder_model import Model
@@ -501,7 +501,7 @@ def embedder_saved(tmp_path: Path, encoder: Path) -> tuple[Model, Path]:
     model = Model.load(encoder).with_embeddings("cls", normalize=True)
     assert model.config.head is not None
     head = replace(model.config.head, dense_width=5, activation="tanh")
-    usage = Usage((("query", "the "),), "query", "dot")
+    usage = InferenceConfig((("query", "the "),), "query", "dot")
     config = replace(model.config, head=head, max_length=9, usage=usage)
     model = Model.create(config, model.tokenizer)
     model = replace(model, params={**model.params, **encoder_params(encoder)})

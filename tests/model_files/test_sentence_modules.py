@@ -22,7 +22,7 @@ from directories import (
     tensors_of,
 )
 
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.errors import EncodaxError
 from encodax.model_files import sentence_modules
 from encodax.model_files.sentence_modules import ACTIVATIONS, POOLING_FLAGS, POOLINGS, SIMILARITIES
@@ -416,13 +416,13 @@ def test_prompts_and_similarity_are_read(directory: Path, similarity: str) -> No
     path = directory / "config_sentence_transformers.json"
     write_json(path, content | {"similarity_fn_name": similarity})
     usage = Model.load(directory).config.usage
-    assert usage == Usage(tuple(prompts.items()), "query", similarity)
+    assert usage == InferenceConfig(tuple(prompts.items()), "query", similarity)
 
 
 @pytest.mark.parametrize("content", [{}, {"prompts": None, "similarity_fn_name": None}])
 def test_there_are_no_prompts_by_default(directory: Path, content: dict[str, None]) -> None:
     write_json(directory / "config_sentence_transformers.json", content)
-    assert read(directory).usage == Usage()
+    assert read(directory).usage == InferenceConfig()
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_read_after_write_is_the_identity(
         config = dataclasses.replace(config, head=head)
         bias = {"b": LINEAR_BIAS} if has_bias else {}
         params["head/dense"] = {"w": LINEAR_WEIGHT.T, **bias}
-    usage = Usage((("query", "find: "), ("ü", "")), "query", "dot")
+    usage = InferenceConfig((("query", "find: "), ("ü", "")), "query", "dot")
     config = dataclasses.replace(config, max_length=9, usage=usage)
     model = dataclasses.replace(model, config=config, params=params)
     model.save(tmp_path / "saved")
@@ -737,8 +737,8 @@ def test_a_cross_encoder_without_a_head_is_refused(tmp_path: Path) -> None:
 def test_a_cross_encoder_embeds_without_its_prompts(tmp_path: Path) -> None:
     model = Model.load(SENTENCE_GOLDENS / "ce-prompts")
     assert model.config.usage.default_text
-    assert model.with_embeddings().config.usage == Usage()
-    assert model.with_head("sequence", labels=("a", "b")).config.usage == Usage()
+    assert model.with_embeddings().config.usage == InferenceConfig()
+    assert model.with_head("sequence", labels=("a", "b")).config.usage == InferenceConfig()
 
 
 @pytest.mark.parametrize(

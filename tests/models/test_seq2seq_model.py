@@ -243,7 +243,7 @@ def test_recorded_states_go_from_the_embeddings_to_what_is_scored(placement: Pla
     model, batch = writer(placement), batch_of([PAIR], [[0]])
     output = compiled(placement, transformer.STAGES)(batch)
     config = model.config.transformer
-    wanted = {"encoder": model.encoded(model.params, batch.source), "decoder": output.hidden}
+    wanted = {"encoder": model.encode_states(model.params, batch.source), "decoder": output.hidden}
     stacks = ("encoder", "source", config.encoder), ("decoder", "target", config.decoder)
     for name, side, stack in stacks:
         states = output.records[f"{side}_hidden"]
@@ -414,7 +414,7 @@ def test_what_is_saved_is_loaded_as_marian(tmp_path: Path) -> None:
     assert loaded.config == dataclasses.replace(model.config, family="marian")
     assert is_seq2seq(tmp_path / "model")
     assert loaded.max_length == loaded.longest_sequence == 32
-    assert loaded.depth == 2
+    assert loaded.layer_count == 2
     assert loaded.labels == ()
     loaded.save(tmp_path / "again")
     for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
@@ -525,9 +525,15 @@ def test_what_is_said_of_generation_counts_there_alone(tmp_path: Path) -> None:
     edit_json(place, lambda content: content.update(decoder_start_token_id=5, eos_token_id=[1, 4]))
     loaded = Seq2SeqModel.load(tmp_path / "model")
     assert (loaded.config.decoder_start_id, loaded.config.eos_id) == (0, writer().config.eos_id)
-    assert (loaded.generates_by.decoder_start_id, loaded.generates_by.eos_ids) == (5, (1, 4))
+    assert (
+        loaded.default_generation_config.decoder_start_id,
+        loaded.default_generation_config.eos_ids,
+    ) == (5, (1, 4))
     loaded.save(tmp_path / "again")
-    assert Seq2SeqModel.load(tmp_path / "again").generates_by == loaded.generates_by
+    assert (
+        Seq2SeqModel.load(tmp_path / "again").default_generation_config
+        == loaded.default_generation_config
+    )
 
 
 def test_a_target_that_the_tokenizer_does_not_end_is_refused() -> None:

@@ -51,7 +51,9 @@ def test_scores_are_those_of_transformers(golden: str) -> None:
 
     @jax.jit
     def run(batch: PairBatch) -> tuple[jax.Array | None, jax.Array]:
-        return model.apply(model.params, batch).logits, model.encoded(model.params, batch.source)
+        return model.apply(model.params, batch).logits, model.encode_states(
+            model.params, batch.source
+        )
 
     batches = [ALONE + PACKED]
     if "-" not in golden:

@@ -21,14 +21,16 @@ from encodax.process.signals import Listener, Terminated, terminable
 
 @pytest.fixture(autouse=True)
 def default_handlers() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.ENDING}
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in signals.TERMINATION_SIGNALS
+    }
     yield
     for number, handler in before.items():
         assert signal.getsignal(number) is signal.SIG_DFL
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", signals.ENDING)
+@pytest.mark.parametrize("number", signals.TERMINATION_SIGNALS)
 def test_what_is_done_is_kept_and_named(tmp_path: Path, number: signal.Signals) -> None:
     place = tmp_path / "answers.jsonl"
     with pytest.raises(Terminated) as error, terminable(), open_output(place) as stream:
@@ -55,7 +57,7 @@ def test_the_command_line_ends_with_its_code(
     assert capsys.readouterr().err == f"error: stopped by {number.name}\n"
 
 
-@pytest.mark.parametrize("number", signals.ENDING)
+@pytest.mark.parametrize("number", signals.TERMINATION_SIGNALS)
 def test_a_signal_that_is_ignored_stays_so(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)
     with terminable():

@@ -232,7 +232,10 @@ def embeds_a_corpus(root: Path) -> None:
         "m", "0", str(corpus), str(root / "vectors"), "text", None, False, None, None, 1
     )
     own, _, todo = partitions.plan(own, ["a.parquet"])
-    with partitions.swept(own), mock.patch.object(partitions.Writer, "_embed", _embed):
+    with (
+        partitions.clean_up_temporary_files(own),
+        mock.patch.object(partitions.Writer, "_embed", _embed),
+    ):
         for partition in todo:
             partitions.Writer(own).write(partition)
 

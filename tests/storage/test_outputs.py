@@ -21,7 +21,12 @@ import pytest
 
 from encodax.errors import EncodaxError
 from encodax.storage import locks, outputs
-from encodax.storage.outputs import check_free, check_writable, finish_replacing, write_directory
+from encodax.storage.outputs import (
+    check_can_write,
+    check_writable,
+    finish_replacing,
+    write_directory,
+)
 
 HEX = "0123456789abcdef" * 2
 SIZE = 200_000  # characters a file: long enough for a kill to fall into the writing
@@ -94,7 +99,7 @@ def test_refuses_a_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("mine")
     with pytest.raises(EncodaxError, match="is a file"):
-        check_free(target, overwrite=True)
+        check_can_write(target, overwrite=True)
 
 
 def test_overwrites_and_keeps_the_files_of_others(tmp_path: Path) -> None:
@@ -430,7 +435,7 @@ def test_what_is_in_the_way_is_named_before_anything_is_written(tmp_path: Path, 
     path = target / "config.json"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     with pytest.raises(EncodaxError, match=r"config\.json is in the way .*; move it away"):
-        check_free(target, overwrite=True, replaces=["config.json"])
+        check_can_write(target, overwrite=True, replaces=["config.json"])
     with pytest.raises(EncodaxError, match=r"config\.json is in the way"):
         write_directory(target, lambda place: (place / "config.json").touch(), overwrite=True)
     assert [path.name for path in target.iterdir()] == ["config.json"]
@@ -450,7 +455,7 @@ def test_a_folder_of_the_model_is_not_written_through_a_link(tmp_path: Path, way
     with pytest.raises(EncodaxError, match="1_Pooling is in the way"):
         write_directory(target, write, overwrite=True)
     with pytest.raises(EncodaxError, match="1_Pooling is in the way"):
-        check_free(target, overwrite=True, replaces=["[0-9]_Pooling/config.json"])
+        check_can_write(target, overwrite=True, replaces=["[0-9]_Pooling/config.json"])
     assert not list(other.iterdir())
 
 

@@ -324,7 +324,7 @@ def test_a_file_that_was_written_meanwhile_is_read_again(place: Path) -> None:
                 write(file, "new")  # of the same size, and then of the same time
                 os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))
 
-            found = reading.whole(place, read_after(place, change))
+            found = reading.read_consistently(place, read_after(place, change))
             assert (
                 "".join(found)
                 == (place / "config.json").read_text()
@@ -345,7 +345,7 @@ def test_links_are_followed(place: Path, tmp_path: Path) -> None:
     newer.symlink_to(tmp_path / "blob-2")
     read = read_after(place, lambda: os.replace(newer, link))
     seen = []
-    found = reading.whole(place, lambda: seen.append(1) or read())
+    found = reading.read_consistently(place, lambda: seen.append(1) or read())
     assert (found, len(seen)) == (("old", "blob-2"), 2)
 
 
@@ -363,9 +363,9 @@ def test_what_goes_wrong_in_a_disturbed_reading_is_not_told(place: Path) -> None
         back()
         changed()
 
-    assert reading.whole(place, read_after(place, first, back)) == ("old", "new")
+    assert reading.read_consistently(place, read_after(place, first, back)) == ("old", "new")
     with pytest.raises(EncodaxError, match="are not of one model"):
-        reading.whole(place, fail)  # at rest: it is told, and at once
+        reading.read_consistently(place, fail)  # at rest: it is told, and at once
 
 
 def fail() -> None:
@@ -382,7 +382,7 @@ def test_what_is_not_of_the_model_may_change(place: Path) -> None:
         (place / "tensorboard").mkdir(exist_ok=True)
         (place / "tensorboard" / "events.out.1").write_text("event")
 
-    reading.whole(place, read)
+    reading.read_consistently(place, read)
     assert len(reads) == 1
 
 
@@ -394,7 +394,9 @@ def test_a_reading_in_a_reading_is_a_plain_call(place: Path) -> None:
         if len(reads) == 1:
             replace_with(place / "config.json", "new")
 
-    reading.whole(place, lambda: reading.whole(place / "0_Transformer", inner))
+    reading.read_consistently(
+        place, lambda: reading.read_consistently(place / "0_Transformer", inner)
+    )
     assert len(reads) == 2  # by the outer one alone
 
 
@@ -403,15 +405,17 @@ def test_what_never_comes_to_rest_is_refused_in_a_line(
 ) -> None:
     monkeypatch.setattr(reading, "WAITS", (0.0, 0.0))
     file = place / "config.json"
-    message = refusal(lambda: reading.whole(place, lambda: file.write_text(file.read_text() + "x")))
+    message = refusal(
+        lambda: reading.read_consistently(place, lambda: file.write_text(file.read_text() + "x"))
+    )
     assert message == (
         f"{place} changed each of the 3 times it was read: wait until nothing writes it"
     )
     (place / outputs.REPLACING).touch()  # by somebody else
-    message = refusal(lambda: reading.whole(place, lambda: None))
+    message = refusal(lambda: reading.read_consistently(place, lambda: None))
     assert message.startswith(f"{place / outputs.REPLACING} does not say what is left to replace")
     (place / outputs.REPLACING).unlink()
-    reading.whole(place, lambda: None)
+    reading.read_consistently(place, lambda: None)
 
 
 def half_replaced(place: Path) -> None:
@@ -430,7 +434,7 @@ def half_replaced(place: Path) -> None:
 
 def test_what_a_killed_writer_has_left_is_done_by_who_reads(place: Path) -> None:
     half_replaced(place)
-    assert reading.whole(place, read_after(place)) == ("new", "new")
+    assert reading.read_consistently(place, read_after(place)) == ("new", "new")
     assert sorted(path.name for path in place.iterdir()) == ["0_Transformer", "config.json"]
     assert list(place.parent.iterdir()) == [place]
 
@@ -442,10 +446,10 @@ def test_what_is_half_replaced_and_may_not_be_written_is_refused(
     half_replaced(place)
     with monkeypatch.context() as patch:
         patch.setattr(locks, "may_be_written", lambda folder: False)
-        message = refusal(lambda: reading.whole(place, read_after(place)))
+        message = refusal(lambda: reading.read_consistently(place, read_after(place)))
     assert message.startswith(f"{place} is being replaced, or what replaced it was killed")
     assert message.endswith(f"wait, or run `encodax info {place}` as its owner")
-    assert reading.whole(place, read_after(place)) == ("new", "new")
+    assert reading.read_consistently(place, read_after(place)) == ("new", "new")
 
 
 def test_what_a_live_writer_replaces_is_left_to_it(
@@ -455,7 +459,7 @@ def test_what_a_live_writer_replaces_is_left_to_it(
     half_replaced(place)
     (stage,) = place.glob(".encodax.*")
     with locks.flocked(stage):
-        message = refusal(lambda: reading.whole(place, read_after(place)))
+        message = refusal(lambda: reading.read_consistently(place, read_after(place)))
     assert message.startswith(f"{place} is just being replaced by another process")
     assert (stage / "0_Transformer" / "model.safetensors").exists()
 
@@ -475,6 +479,6 @@ def test_nobody_writes_while_it_is_read(place: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert reading.whole(place, slowly) is False  # nothing was written meanwhile
+    assert reading.read_consistently(place, slowly) is False  # nothing was written meanwhile
     writer.join()
     assert written.is_set()

@@ -296,7 +296,7 @@ def test_texts_that_the_model_reads_alike_are_one(
     with pytest.raises(EncodaxError, match="every example has the same positive"):
         task.check_comparable(
             LossOptions(similarity_loss="ranking"), spelled, 4,
-            lambda text: task.as_read(encode([text])[0]),
+            lambda text: task.token_key(encode([text])[0]),
         )  # fmt: skip
     model = replace(tiny_model.with_embeddings(), tokenizer=tokenizer)
     equal = [replace(example, others=("a cat",)) for example in spelled]

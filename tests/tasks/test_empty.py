@@ -15,12 +15,12 @@ from encodax.data.sources import Record, records_of
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.inference.predictors import Classifier, Reranker
-from encodax.inference.translator import NOTHING, Translator
+from encodax.inference.translator import EMPTY_TRANSLATION, Translator
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.tasks import embedding, question_answering, token_classification, translation
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.empty import Empties, sequences_of
+from encodax.tasks.empty import EmptyTextRule, sequences_of
 from encodax.tasks.task import Example, encode_whole
 from encodax.training.batches.examples import examples_of
 from encodax.types.batches import Span
@@ -39,9 +39,9 @@ def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_rules_are_few() -> None:
     with pytest.raises(EncodaxError, match="on_empty 'ignore' is not one of: error, skip, keep"):
-        Empties("ignore")
+        EmptyTextRule("ignore")
     with pytest.raises(EncodaxError, match="on_empty 'keep' is not one of: error, skip"):
-        Empties("keep", ("error", "skip"))
+        EmptyTextRule("keep", ("error", "skip"))
 
 
 @pytest.mark.parametrize("text", EMPTY)
@@ -51,11 +51,11 @@ def test_each_text_of_no_token_is_found(tiny_model: Model, text: str) -> None:
 
     texts = ["cat", text, ("cat", text), ("cat", "dog"), text]
     examples = [Example(each, None, f"line {i}") for i, each in enumerate(texts)]
-    found, cut = Empties("skip").sequences(encode, examples)
+    found, cut = EmptyTextRule("skip").sequences(encode, examples)
     assert [len(own) for own in found] == [1, 0, 0, 1, 0]
     assert cut == 0
     with pytest.raises(EmptyText, match=r"^line 1: the text is empty; .*--on-empty skip or keep"):
-        Empties("error").sequences(encode, examples)
+        EmptyTextRule("error").sequences(encode, examples)
     assert sequences_of(encode, []) == ([], 0)
 
 
@@ -65,10 +65,10 @@ def test_records_keep_what_is_in_them(value: str | None) -> None:
         raise EmptyText.of(record.where)
 
     records = list(records_of([{"text": "a", "text_pair": value, "n": 1}]))
-    (found,) = Empties("keep").parsed(parse, records, ("text", "text_pair"))
+    (found,) = EmptyTextRule("keep").parsed(parse, records, ("text", "text_pair"))
     assert found == Example(("a", value or ""), None, "example 0")
     with pytest.raises(EmptyText, match=r"^example 0: the text is empty; "):
-        list(Empties("error").parsed(parse, records, ("text", "text_pair")))
+        list(EmptyTextRule("error").parsed(parse, records, ("text", "text_pair")))
 
 
 # Predictions.
@@ -112,7 +112,7 @@ def test_rows_of_nothing_are_zeros() -> None:
 
 def test_a_prompt_does_not_hide_that_a_text_is_empty() -> None:
     model = classifier().model.with_embeddings()
-    usage = encodax.config.Usage((("query", "good "),))
+    usage = encodax.config.InferenceConfig((("query", "good "),))
     embedder = Embedder(replace(model, config=replace(model.config, usage=usage)))
     for text in EMPTY:
         with pytest.raises(EmptyText, match="text 1: the text is empty"):
@@ -128,7 +128,7 @@ def test_nothing_is_translated_to_nothing() -> None:
     alone = translator.translate(["abc", "ab"], beams=1)
     assert translator.translate(texts, beams=1, on_empty="skip") == alone
     kept = translator.translate(texts, beams=1, on_empty="keep")
-    assert kept == [alone[0], *[NOTHING] * len(blank), alone[1]]
+    assert kept == [alone[0], *[EMPTY_TRANSLATION] * len(blank), alone[1]]
     with pytest.raises(EmptyText, match="text 1: the text is empty; "):
         translator.translate(texts, beams=1)
 

@@ -8,7 +8,7 @@ import pytest
 
 from encodax.errors import EncodaxError
 from encodax.tasks import classification, embedding, regression, reranking
-from encodax.tasks.judged import check_judged
+from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.task import Example
 
 
@@ -26,7 +26,7 @@ def belonging(*positives: str) -> list[Example]:
 
 def test_without_a_relevant_text_nothing_is_measured() -> None:
     with pytest.raises(EncodaxError, match="none of 1 queries has a relevant text"):
-        check_judged(reranking, pairs(0.0, 0.0))
+        check_evaluation_data(reranking, pairs(0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_without_a_relevant_text_nothing_is_measured() -> None:
 def test_what_tells_models_apart_is_not_noted(
     task: Any, examples: list[Example], caplog: pytest.LogCaptureFixture
 ) -> None:
-    check_judged(task, examples)
+    check_evaluation_data(task, examples)
     assert not caplog.records
 
 
@@ -59,6 +59,6 @@ def test_what_tells_models_apart_is_not_noted(
 def test_what_says_little_is_noted(
     task: Any, examples: list[Example], told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check_judged(task, examples)
+    check_evaluation_data(task, examples)
     (record,) = caplog.records
     assert record.getMessage().startswith(f"the evaluation data says little of a model: {told}")

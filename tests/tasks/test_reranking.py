@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from toys import MATCHES, STARS, ranker, scorer
 
 import encodax
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor
@@ -192,7 +192,7 @@ def test_a_published_head_of_one_score_is_trained_on(tiny_model: Model) -> None:
         choices: dict[str, Any] = {"train": records, "eval": records, "steps": 1}
         found = encodax.train(task, model=model, **choices).model
         activation = {"reranking": "sigmoid", "regression": "linear"}[task]
-        usage = Usage(activation=activation)
+        usage = InferenceConfig(activation=activation)
         assert found.config == replace(model.config, usage=usage)
         near = jax.tree.map(lambda a, b: np.allclose(a, b, atol=2e-4), found.params, model.params)
         assert jax.tree.all(near)
@@ -201,7 +201,9 @@ def test_a_published_head_of_one_score_is_trained_on(tiny_model: Model) -> None:
 def test_a_quantity_stays_one_for_sentence_transformers(tmp_path: Path, tiny_model: Model) -> None:
     # One that goes through the sigmoid, and learns a quantity.
     model = tiny_model.with_head("sequence", labels=("score",), problem="regression")
-    squashed = replace(model, config=replace(model.config, usage=Usage(activation="sigmoid")))
+    squashed = replace(
+        model, config=replace(model.config, usage=InferenceConfig(activation="sigmoid"))
+    )
     choices: dict[str, Any] = {"train": STARS, "eval": STARS, "steps": 1}
     trained = encodax.train("regression", model=squashed, **choices).model
     trained.save(tmp_path / "model")

@@ -284,7 +284,7 @@ def test_windows_are_joined_to_the_whole(length: int, room: int, overlap: int, s
     scores = random.random((len(whole), len(LABELS)))  # of each token, whatever is around it
     places = np.arange(len(whole))
     numbered = replace(whole, token_ids=places)
-    windows = numbered.pieces(0, room, overlap)
+    windows = numbered.windows(0, room, overlap)
     encoding, found = task.joined(windows, [scores[own.token_ids] for own in windows], overlap)
     np.testing.assert_array_equal(encoding.token_ids, places)
     np.testing.assert_array_equal(found, scores)
@@ -313,7 +313,7 @@ def test_a_span_over_a_border_is_whole(way: Any) -> None:
     decoding = task.TokenDecoding(aggregation=way, stride=2)
     numbered = replace(whole, token_ids=np.arange(len(whole)))
     for room in range(3, 10):
-        windows = numbered.pieces(0, room, 2)
+        windows = numbered.windows(0, room, 2)
         assert len(windows) > 1
         own = [scores[window.token_ids] for window in windows]
         found = decoding.answer(task, example, windows, own, LABELS)
@@ -543,7 +543,7 @@ def test_a_word_of_several_tokens_is_one(kind: str) -> None:
 
 @pytest.mark.parametrize("aggregation", task.OF_WORD)
 def test_a_text_of_no_token_has_no_span(aggregation: Any) -> None:
-    encoding = TOKENIZERS["char"].encode(["ab"])[0].taken(np.asarray([0, 3]))
+    encoding = TOKENIZERS["char"].encode(["ab"])[0].select(np.asarray([0, 3]))
     assert task.decode(scored(["B-x", "B-x"]), encoding, LABELS, aggregation, "ab") == ()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from encodax.data.packing import within
+from encodax.data.packing import check_lengths
 from encodax.errors import EncodaxError, library_errors
 from encodax.text.tokenizer import SPECIAL_TOKENS, Encoding, Tokenizer
 
@@ -888,7 +888,7 @@ def test_the_last_words_are_kept_where_the_files_say_so(tmp_path: Path) -> None:
     assert tokenizer.tokens(encoding.truncated(4).token_ids) == ["[CLS]", "on", "cafe", "[SEP]"]
     assert encoding.truncated(4).offsets.tolist() == [[0, 0], [12, 14], [15, 19], [0, 0]]
     assert tokenizer.tokens(encoding.truncated(2).token_ids) == ["[CLS]", "[SEP]"]
-    (kept,), cut = within([encoding], 5, truncate=True, names=["it"])
+    (kept,), cut = check_lengths([encoding], 5, truncate=True, names=["it"])
     assert (tokenizer.tokens(kept.token_ids)[1:-1], cut) == (["sat", "on", "cafe"], 1)
     assert tokenizer.tokens(kept.truncated(3).token_ids) == ["[CLS]", "cafe", "[SEP]"]  # once more
     (target,) = tokenizer.encode_targets(["the cat sat"])

@@ -84,7 +84,7 @@ def test_words_keep_their_numbers_in_a_piece(kind: str) -> None:
     text = "Ada's e-mail to B2B"
     (encoding,) = tokenizer(kind).encode([text])
     numbers = encoding.words(text)[~encoding.is_special]
-    pieces = encoding.pieces(0, 4, 1)
+    pieces = encoding.windows(0, 4, 1)
     assert len(pieces) > 1
     for number, piece in enumerate(pieces):
         own, found = numbers[3 * number :][:4], piece.words(text)

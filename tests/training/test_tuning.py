@@ -15,7 +15,7 @@ from toys import QUICK, SENTIMENT, SHAPE, classifier, same
 import encodax
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
-from encodax.training import try_out
+from encodax.training import dry_run
 from encodax.training.loop.fit import BAD_BATCH_FILE
 from encodax.training.loop.profiler import PROFILE_FOLDER
 from encodax.training.options.presets import PRESETS
@@ -169,7 +169,7 @@ def test_a_window_is_two_numbers(text: str) -> None:
 
 
 def test_a_trial_tells_what_a_run_would_be_and_writes_nothing(tmp_path: Path) -> None:
-    trial = try_out(
+    trial = dry_run(
         "classification", train=SENTIMENT, eval=SENTIMENT, out=tmp_path / "model", steps=100,
         **SHAPE, batch_tokens=512,
     )  # fmt: skip

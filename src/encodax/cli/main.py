@@ -27,8 +27,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from encodax import __version__
 from encodax.data import formats, sources
-from encodax.errors import EncodaxError, plain
-from encodax.inference.progress import counted
+from encodax.errors import EncodaxError, escape_invisible
+from encodax.inference.progress import with_progress
 from encodax.process import signals
 from encodax.process.host_memory import keep_freed_memory
 from encodax.process.signals import Terminated, terminable
@@ -38,7 +38,7 @@ from encodax.storage.json_files import ModelFiles, shown
 if TYPE_CHECKING:
     from encodax.config import ModelConfig
     from encodax.data.stream import Live
-    from encodax.tasks.empty import Empties
+    from encodax.tasks.empty import EmptyTextRule
     from encodax.tasks.task import Example
 
 # JAX is imported inside the commands, so that `encodax --help` does not wait for it.
@@ -48,11 +48,11 @@ class _Commands(TyperGroup):
     """Group of the commands, whose errors about arguments are printed as plain text."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _plainly():
+        with _plain_errors():
             return super().make_context(*arguments, **options)
 
     def invoke(self, context: Any) -> Any:
-        with _plainly():
+        with _plain_errors():
             return super().invoke(context)
 
 
@@ -75,13 +75,13 @@ class _Command(TyperCommand):
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
+def _plain_errors() -> Iterator[None]:
     """Make errors of click plain text: they quote the user's input, which may contain anything."""
     try:
         yield
     except Exception as error:
         if isinstance(told := getattr(error, "message", None), str):
-            error.message = plain(told)  # type: ignore[attr-defined]
+            error.message = escape_invisible(told)  # type: ignore[attr-defined]
         raise
 
 
@@ -739,7 +739,7 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
         if choices.pop("distributed", False) or any(v is not None for v in joined.values()):
             distributed.join(joined["coordinator"], joined["processes"], joined["process"])
         if dry_run:
-            tried = training.try_out(task, **choices)
+            tried = training.dry_run(task, **choices)
         else:
             result = training.train(task, console=errors, **choices)
     if dry_run:
@@ -1020,7 +1020,7 @@ def predict(
     """
     from encodax.inference.predictors import Predictor
     from encodax.tasks import reranking, task_of_records
-    from encodax.tasks.empty import NO_ANSWER, Empties
+    from encodax.tasks.empty import NO_ANSWER, EmptyTextRule
 
     _check_output(output, model, input)
     records = _records(texts, input, columns=columns, format=format)
@@ -1036,13 +1036,13 @@ def predict(
     )
     task, records = task_of_records(predictor.model.config, records)
     _note_scores(predictor.model.config, is_cross_encoder=task.NAME == reranking.NAME)
-    empties = Empties(on_empty)
+    empties = EmptyTextRule(on_empty)
     parse = functools.partial(task.parse, labelled=False)
     examples = empties.parsed(parse, records, task.FIELDS)
     with sources.open_output(output) as stream:
         live = _live(texts, input, max_wait, stream.flush)
         answers = predictor.answers(examples, truncate=truncate, empties=empties, live=live)
-        for example, answer in counted(answers, shown=None if input else False):
+        for example, answer in with_progress(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
             fields = dict(zip(task.FIELDS, text, strict=False))
             told = NO_ANSWER[task.NAME] if answer is None else task.to_json(answer)
@@ -1109,7 +1109,7 @@ def embed(
     from encodax.inference import vector_files, vectors
     from encodax.inference.embedder import Embedder
     from encodax.storage import overlap
-    from encodax.tasks.empty import Empties
+    from encodax.tasks.empty import EmptyTextRule
 
     vector_files.kind_of(output)
     if ranges is not None and save_ranges is not None:
@@ -1118,17 +1118,17 @@ def embed(
     if save_ranges is not None:
         _check_output(str(save_ranges), model, input, option="--save-ranges")
     overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {"--ranges": ranges})
-    stored = vectors.storage(vector_type, None if ranges is None else vectors.read_ranges(ranges))
-    empties = Empties(on_empty)
+    stored = vectors.converter(vector_type, None if ranges is None else vectors.read_ranges(ranges))
+    empties = EmptyTextRule(on_empty)
     examples = _examples_of(_records(texts, input, columns=columns, format=format), empties)
     embedder = Embedder.load(model, revision=revision, precision=precision)
     before = embedder.model.config.usage.prompt(prompt)
     none = stored(np.zeros((0, embedder.width), np.float32))
-    seen = vectors.SeenRanges(embedder.width)
+    seen = vectors.RunningRanges(embedder.width)
     live = _live(texts, input, max_wait, sys.stdout.flush) if output == "-" else None
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties, live=live)
     with vector_files.opened(output, none.shape[1], none.dtype) as file:
-        for example, vector in counted(answers, shown=None if input else False):
+        for example, vector in with_progress(answers, shown=None if input else False):
             seen.add(vector)
             file.write(example.parts[0], stored(vector[None])[0])
     if save_ranges is not None:
@@ -1301,7 +1301,7 @@ def translate(
     """
     from encodax.inference.translator import Translator
     from encodax.tasks import translation
-    from encodax.tasks.empty import Empties
+    from encodax.tasks.empty import EmptyTextRule
 
     if (n_best or 1) > 1 and not as_json:
         raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
@@ -1319,7 +1319,7 @@ def translate(
         )
     _check_output(output, model, input)
     records = _records(texts, input, columns=columns, format=format)
-    empties = Empties(on_empty)
+    empties = EmptyTextRule(on_empty)
     sources_of = empties.parsed(translation.source_of, records, ("source", "text"))
     translator = Translator.load(
         model, revision=revision, precision=precision, batch_size=batch_size
@@ -1329,7 +1329,7 @@ def translate(
         length_penalty=length_penalty,
         early_stopping=_early_stopping(early_stopping),
         n_best=n_best if as_json else 1,
-        sampling=dataclasses.replace(translator.model.generates_by.sampling, **given)
+        sampling=dataclasses.replace(translator.model.default_generation_config.sampling, **given)
         if sample
         else None,
         seed=seed,
@@ -1345,7 +1345,7 @@ def translate(
         answers = translator.answers(
             sources_of, options, truncate=truncate, empties=empties, live=live
         )
-        for example, answer in counted(answers, shown=None if input else False):
+        for example, answer in with_progress(answers, shown=None if input else False):
             if as_json:
                 stream.write(_line({"source": example.text, **answer.to_json()}))
             else:
@@ -1384,9 +1384,9 @@ def fill_mask(
     from dataclasses import asdict
 
     from encodax.inference.fill_mask import FillMask
-    from encodax.tasks.empty import IN_DATA, Empties
+    from encodax.tasks.empty import IN_DATA, EmptyTextRule
 
-    empties = Empties(on_empty, IN_DATA)
+    empties = EmptyTextRule(on_empty, IN_DATA)
     found = _examples_of(_records(texts, input, columns=columns, format=format), empties)
     filler = FillMask.load(
         model, top_k=top_k, targets=target or (), revision=revision, precision=precision
@@ -1423,17 +1423,17 @@ def search(
     Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
     """
     from encodax.inference.embedder import Embedder
-    from encodax.inference.vectors import searched
+    from encodax.inference.vectors import search_stream
     from encodax.tasks.embedding import Document
-    from encodax.tasks.empty import IN_DATA, Empties
+    from encodax.tasks.empty import IN_DATA, EmptyTextRule
 
-    empties = Empties(on_empty, IN_DATA)
+    empties = EmptyTextRule(on_empty, IN_DATA)
     examples = _examples_of(_records(None, corpus, columns=columns, format=format), empties)
     embedder = Embedder.load(model, revision=revision, precision=precision)
     queried, before = embedder.prompt_of("query"), embedder.prompt_of("document")
     nearest = embedder.nearest(queries, top_k=top_k, truncate=truncate)
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties)
-    kept = searched(answers, nearest)  # the texts of hits only
+    kept = search_stream(answers, nearest)  # the texts of hits only
     if not kept:
         raise EncodaxError(f"{formats.name_of(corpus)}: there is no text to search")
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
@@ -1480,11 +1480,11 @@ def rerank(
 
     from encodax.data.records import open_records
     from encodax.inference.predictors import Reranker
-    from encodax.tasks.empty import IN_DATA, Empties
+    from encodax.tasks.empty import IN_DATA, EmptyTextRule
     from encodax.tasks.task import text_of
 
     records = open_records(input or "-", columns=_names(columns), format=format)
-    empties = Empties(on_empty, IN_DATA)
+    empties = EmptyTextRule(on_empty, IN_DATA)
     examples = _examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
     _note_scores(reranker.model.config, is_cross_encoder=True)
@@ -1563,7 +1563,7 @@ def explore(
 def _whole_input() -> str:
     """Read standard input as one text."""
     text = ""
-    with sources.opened("-") as content:
+    with sources.open_input("-") as content:
         for line in formats.utf8_lines(content, formats.name_of("-")):
             text += line.replace("\r\n", "\n")
             if len(text) > LONGEST_READ:
@@ -1600,7 +1600,7 @@ def info(
     Example:
       encodax info my-model --files
     """
-    from encodax.inference.scores import described
+    from encodax.inference.scores import describe_scores
     from encodax.models.encoder_model import Model
     from encodax.tasks.task import load_any
 
@@ -1620,7 +1620,7 @@ def info(
     console.print(modules)
     if loaded.labels:
         console.print("labels: " + ", ".join(loaded.labels), soft_wrap=True)
-    if isinstance(loaded, Model) and (scores := described(loaded.config)):
+    if isinstance(loaded, Model) and (scores := describe_scores(loaded.config)):
         console.print(f"scores: {scores}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -1786,7 +1786,7 @@ def _live(
     return Live(MAX_WAIT if max_wait is None else max_wait, flush)
 
 
-def _examples_of(records: Iterable[sources.Record], empties: Empties) -> Iterator[Example]:
+def _examples_of(records: Iterable[sources.Record], empties: EmptyTextRule) -> Iterator[Example]:
     """Yield the text of each record, checked, with the record's number from 0 as the target."""
     from encodax.tasks.embedding import document_of
 
@@ -1818,7 +1818,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
     errors.print(f"warning: {message}", soft_wrap=True)
 
 
-STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, *signals.ENDING)))
+STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, *signals.TERMINATION_SIGNALS)))
 """Exit codes of commands that a signal ended."""
 
 
@@ -1831,14 +1831,14 @@ def main() -> None:
             end.__context__, BrokenPipeError
         ):
             if end.code in STOPPED:
-                signals.end(end.code)
+                signals.exit_process(end.code)
             raise
-        _forget_output()  # the reader has closed the pipe, as `head` does
+        _redirect_to_null()  # the reader has closed the pipe, as `head` does
         sys.exit(141)
 
 
 @contextmanager
-def _notes_shown() -> Iterator[None]:
+def _logging_to_stderr() -> Iterator[None]:
     """Print log messages and warnings inside this context; restore the previous handlers after."""
     logger, notes, show = logging.getLogger("encodax"), _Notes(), warnings.showwarning
     logger.addHandler(notes)
@@ -1850,7 +1850,7 @@ def _notes_shown() -> Iterator[None]:
         logger.removeHandler(notes)
 
 
-@_notes_shown()
+@_logging_to_stderr()
 def _run() -> None:
     # Orbax logs what it also raises: only the one-line error is printed.
     for name in ("absl", "asyncio"):
@@ -1871,7 +1871,7 @@ def _run() -> None:
         try:
             sys.stdout.flush()
         except OSError:  # the disk of standard output is full
-            _forget_output()
+            _redirect_to_null()
         sys.exit(code)
     except (KeyboardInterrupt, SystemExit) as end:
         interrupt = _interrupt_behind(end)
@@ -1925,7 +1925,7 @@ def _notes_of(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", ()))
 
 
-def _forget_output() -> None:
+def _redirect_to_null() -> None:
     """Redirect output to nowhere, so that nothing tries to write it again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):

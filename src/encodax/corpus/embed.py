@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encodax.errors import EncodaxError
-from encodax.inference.progress import counted
+from encodax.inference.progress import with_progress
 from encodax.model_files import hub
 from encodax.storage import locks, overlap
 
 if TYPE_CHECKING:
-    from encodax.corpus.partitions import CorpusJob, Partition, Written
+    from encodax.corpus.partitions import CorpusJob, Partition, PartitionResult
 
 PARTITION_ROWS = 65_536
 """Default number of rows of a partition: about a minute on a CPU with a small model, which is the
@@ -94,7 +94,7 @@ def embed_corpus(
         on_empty: rule for empty texts and nulls: `error` refuses them, and `keep` gives them
             vectors of zeros.
         progress: show a progress bar; None to show it if standard error is a terminal.
-        each: function called with each partition that is written (`partitions.Written`).
+        each: function called with each partition that is written (`partitions.PartitionResult`).
 
     Raises:
         EncodaxError: an input file, or a text in it, is invalid (the error names the file and the
@@ -117,7 +117,7 @@ def embed_corpus(
     directory = hub.directory_of(model, revision=revision)
     job = partitions.CorpusJob(
         model=str(Path(model).resolve()) if os.path.isdir(model) else str(model),
-        digest=partitions.at_rest(directory, lambda: partitions.digest(directory)),
+        digest=partitions.read_undisturbed(directory, lambda: partitions.digest(directory)),
         source=folder,
         out=_output(str(out), folder),
         column=column,
@@ -133,8 +133,10 @@ def embed_corpus(
         if todo:
             _note_scores(directory)
         rows, cut = sum(part.rows for part in todo), 0
-        with partitions.swept(job), closing(_run(job, todo, actors)) as written:
-            for done in counted(written, shown=progress, total=rows, texts=lambda done: done.rows):
+        with partitions.clean_up_temporary_files(job), closing(_run(job, todo, actors)) as written:
+            for done in with_progress(
+                written, shown=progress, total=rows, texts=lambda done: done.rows
+            ):
                 cut += done.cut
                 if each is not None:
                     each(done)
@@ -170,17 +172,17 @@ def _output(out: str, source: str) -> str:
     return out
 
 
-def _run(job: CorpusJob, todo: list[Partition], actors: int | None) -> Generator[Written]:
+def _run(job: CorpusJob, todo: list[Partition], actors: int | None) -> Generator[PartitionResult]:
     """Yield the partitions as they are written, in any order.
 
     Raises:
         EncodaxError: a partition cannot be written; the remaining ones are not tried.
     """
-    from encodax.corpus.partitions import Written
+    from encodax.corpus.partitions import PartitionResult
 
     with closing(_answers(job, [asdict(partition) for partition in todo], actors)) as answers:
         for row in answers:
-            written = Written(**row)
+            written = PartitionResult(**row)
             if written.error:
                 raise EncodaxError(written.error)
             yield written

@@ -33,7 +33,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.model_files import hub, peft
 from encodax.storage import json_files, outputs, reading
-from encodax.tasks.empty import Empties
+from encodax.tasks.empty import EmptyTextRule
 from encodax.tasks.task import Example
 
 logger = logging.getLogger(__name__)
@@ -42,17 +42,17 @@ VECTOR = "vector"
 MANIFEST = "_encodax.json"  # readers of Parquet folders skip names that begin with _ or .
 CHOICES = ("column", "prompt", "precision", "partition_rows")
 """Fields of a job that must not change while an output is written over several runs."""
-MARK = b"encodax"
+ORIGIN_KEY = b"encodax"
 """Key in a footer for the origin of the file."""
-MARKED = ("digest", "column", "prompt", "precision", "rows")
+ORIGIN_FIELDS = ("digest", "column", "prompt", "precision", "rows")
 """Keys of the origin; `precision` is the actual one, not the one asked for."""
-DEATHS = 5
+MAX_FAILED_ATTEMPTS = 5
 """Number of attempts at one partition that may kill their process before it is given up."""
 ROWS = 4096
 """Number of rows that are read and written together, which bounds the memory of an actor."""
 READERS = 16
 """Number of footers that are read in parallel: on an object store each read has a latency."""
-MENDABLE = (EncodaxError, OSError, pyarrow.ArrowException)
+USER_ERRORS = (EncodaxError, OSError, pyarrow.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class Written:
+class PartitionResult:
     """Result of one partition."""
 
     name: str
@@ -109,13 +109,13 @@ class Written:
     """Error that the user can fix, if the partition was not written; else empty."""
 
 
-def check_on_empty(rule: str) -> Empties:
+def check_on_empty(rule: str) -> EmptyTextRule:
     """Return the rule for empty texts; each row has a vector, so `skip` is not allowed.
 
     Raises:
         EncodaxError: there is no such rule.
     """
-    return Empties(rule, ("error", "keep"))
+    return EmptyTextRule(rule, ("error", "keep"))
 
 
 # Input.
@@ -254,10 +254,10 @@ def digest(directory: Path) -> str:
     return whole.hexdigest()
 
 
-def at_rest(directory: Path, read: Callable[[], Result]) -> Result:
+def read_undisturbed(directory: Path, read: Callable[[], Result]) -> Result:
     """Read a model while nothing replaces its directory or that of its base."""
     for folder in peft.directories_of(directory):
-        read = functools.partial(reading.whole, folder, read)
+        read = functools.partial(reading.read_consistently, folder, read)
     return read()
 
 
@@ -277,7 +277,7 @@ def plan(job: CorpusJob, names: list[str]) -> tuple[CorpusJob, list[Partition], 
         planned = partitions_of(measure(job.source, names, job.column), job.partition_rows)
         marks = check_output(job, planned)
         changed = {part.name for part in changed_since(job, planned, marks)}
-        begin(job)
+        write_manifest(job)
     except OSError as error:
         raise EncodaxError(str(error)) from error
     if changed:
@@ -288,7 +288,7 @@ def plan(job: CorpusJob, names: list[str]) -> tuple[CorpusJob, list[Partition], 
     return job, planned, todo
 
 
-def begin(job: CorpusJob) -> None:
+def write_manifest(job: CorpusJob) -> None:
     """Write the settings of an output to its manifest, unless they are there."""
     system, out = place(job.out)
     path = f"{out}/{MANIFEST}"
@@ -334,7 +334,7 @@ def check_output(job: CorpusJob, planned: Iterable[Partition]) -> dict[str, dict
                 f"{name} in {job.out} is of rows that the input has no more: remove that file, or "
                 "choose another output"
             )
-        _compare(job, mark, MARKED[:-2])
+        _compare(job, mark, ORIGIN_FIELDS[:-2])
         if count == rows[name]:
             marks[name] = mark
     _check_precision(job, {str(mark["precision"]) for mark in marks.values()})
@@ -392,10 +392,10 @@ def _footer(job: CorpusJob, name: str) -> tuple[int, dict[str, Any] | None] | No
     except pyarrow.ArrowException:
         return None
     try:
-        mark = json_files.parse((metadata.metadata or {}).get(MARK, b""), Path(name))
+        mark = json_files.parse((metadata.metadata or {}).get(ORIGIN_KEY, b""), Path(name))
     except EncodaxError:
         return metadata.num_rows, None
-    return metadata.num_rows, mark if all(key in mark for key in MARKED) else None
+    return metadata.num_rows, mark if all(key in mark for key in ORIGIN_FIELDS) else None
 
 
 def _compare(job: CorpusJob, old: Mapping[str, Any], keys: Iterable[str]) -> None:
@@ -510,7 +510,7 @@ def cut(
 
 
 @contextmanager
-def swept(job: CorpusJob) -> Iterator[None]:
+def clean_up_temporary_files(job: CorpusJob) -> Iterator[None]:
     """Remove, before and after the run, temporary files of killed attempts."""
     _sweep(job)
     try:
@@ -572,7 +572,7 @@ class Writer:
                 )
             return Embedder.load(directory, precision=job.precision)
 
-        return at_rest(directory, load)
+        return read_undisturbed(directory, load)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Write the partition that a row of Ray Data names, and return its result as a row."""
@@ -580,10 +580,10 @@ class Writer:
         with _Cuts() as cuts:
             try:
                 self.write(partition)
-            except MENDABLE as problem:
+            except USER_ERRORS as problem:
                 error = str(problem) or type(problem).__name__
         name, rows = partition.name, partition.rows
-        return asdict(Written(name, rows, cuts.count, platform.node(), os.getpid(), error))
+        return asdict(PartitionResult(name, rows, cuts.count, platform.node(), os.getpid(), error))
 
     def write(self, partition: Partition) -> None:
         """Embed a partition and write its file.
@@ -599,10 +599,10 @@ class Writer:
         # Ray retries forever, even if memory is too small. A killed attempt leaves its temporary
         # file.
         there = (other.rpartition("/")[2] for other in _of_output(system, folder))
-        if sum(outputs.is_unfinished(other, name) for other in there) >= DEATHS:
+        if sum(outputs.is_unfinished(other, name) for other in there) >= MAX_FAILED_ATTEMPTS:
             raise EncodaxError(
-                f"{partition.source}, rows {partition.start} to {partition.stop}: {DEATHS} "
-                "processes died of it; is there too little memory?"
+                f"{partition.source}, rows {partition.start} to {partition.stop}: "
+                f"{MAX_FAILED_ATTEMPTS} processes died of it; is there too little memory?"
             )
         _write_whole(system, path, lambda stream: self._embed(partition, stream))
 
@@ -626,9 +626,9 @@ class Writer:
                         writer.write_batch(pyarrow.record_batch(columns, schema))
                         rows += len(found)
                         found.clear()
-                mark = {key: getattr(self.job, key) for key in MARKED[:-2]}
+                mark = {key: getattr(self.job, key) for key in ORIGIN_FIELDS[:-2]}
                 mark |= {"precision": self.embedder.precision, "rows": made_of.digest()}
-                writer.add_key_value_metadata({MARK: json.dumps(mark)})
+                writer.add_key_value_metadata({ORIGIN_KEY: json.dumps(mark)})
         if rows != partition.rows:
             raise EncodaxError(f"{partition.source} has changed while it was read")
 

@@ -187,7 +187,7 @@ class Copies:
             ) from error
 
 
-class Bytes:
+class ByteSource:
     """Bytes of a file, at any position."""
 
     path: str
@@ -214,7 +214,7 @@ class Bytes:
         return hashlib.file_digest(self.stream(), "sha256").hexdigest()
 
 
-class FileBytes(Bytes):
+class FileBytes(ByteSource):
     """Bytes of a plain file."""
 
     def __init__(self, path: str, open_files: OpenFiles):
@@ -223,7 +223,7 @@ class FileBytes(Bytes):
         self.size = self.stamp[0]
 
     def read(self, begin: int, size: int) -> bytes:
-        """Return bytes from a position; see `Bytes`."""
+        """Return bytes from a position; see `ByteSource`."""
         file = self._open_files.descriptor(self.path)
         try:
             content = os.pread(file.number, size, begin)
@@ -234,7 +234,7 @@ class FileBytes(Bytes):
         return content
 
 
-class UnpackedBytes(Bytes):
+class UnpackedBytes(ByteSource):
     """Bytes unpacked from a gzip file, or received through a pipe or standard input."""
 
     def __init__(
@@ -244,7 +244,7 @@ class UnpackedBytes(Bytes):
         self._stamp = None if formats.is_stream(path) else stamp_of(path)
         if stamp and self._stamp:
             check_unchanged(path, stamp, self._stamp)
-        with sources.opened(path) as stream:
+        with sources.open_input(path) as stream:
             name = formats.name_of(path)
             chunks = documents.chunks_of(stream, name)
             if has_lines:
@@ -259,7 +259,7 @@ class UnpackedBytes(Bytes):
         return again, (self.path, self._copies, self._stamp)
 
     def sha256(self) -> str:
-        """Return the digest of the file as stored; see `Bytes`."""
+        """Return the digest of the file as stored; see `ByteSource`."""
         if self._stamp is None:
             return super().sha256()
         try:
@@ -271,14 +271,14 @@ class UnpackedBytes(Bytes):
         return found
 
     def read(self, begin: int, size: int) -> bytes:
-        """Return bytes from a position; see `Bytes`."""
+        """Return bytes from a position; see `ByteSource`."""
         return self._copies.read(self._begin + begin, min(size, self.size - begin))
 
 
-class RecordLines(Bytes):
+class RecordLines(ByteSource):
     """Records of a JSON document, one on each line, as `documents.as_lines` writes them."""
 
-    def __init__(self, document: Bytes, copies: Copies):
+    def __init__(self, document: ByteSource, copies: Copies):
         self.path, self._document, self._copies = document.path, document, copies
         name = formats.name_of(self.path)
         lines = documents.as_lines(documents.chunks_of(document.stream(), name), name)
@@ -288,14 +288,14 @@ class RecordLines(Bytes):
         return RecordLines, (self._document, self._copies)
 
     def read(self, begin: int, size: int) -> bytes:
-        """Return bytes from a position; see `Bytes`."""
+        """Return bytes from a position; see `ByteSource`."""
         return self._copies.read(self._begin + begin, min(size, self.size - begin))
 
 
 class _Stream(io.RawIOBase):
-    """Raw stream over `Bytes`, with its own position, from which Python reads lines."""
+    """Raw stream over `ByteSource`, with its own position, from which Python reads lines."""
 
-    def __init__(self, source: Bytes):
+    def __init__(self, source: ByteSource):
         self._source, self._place = source, 0
 
     def readable(self) -> bool:

@@ -297,8 +297,8 @@ def _ends_in_cr(name: str, number: int) -> EncodaxError:
     )
 
 
-def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -> str:
-    """Return the key in `FORMS` for a file, by its format and its first line.
+def variant_of(format: str, first: str, columns: Sequence[str] | None, name: str) -> str:
+    """Return the key in `VARIANTS` for a file, by its format and its first line.
 
     Spreadsheets write `;` (or tabs) instead of commas where numbers have a decimal comma, and may
     say so in an extra first line: `sep=;`.
@@ -313,17 +313,17 @@ def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -
         EncodaxError: the file names an unknown separator of cells; or it has one line, as its
             lines end in CR.
     """
-    if format in CUT_AT_LINES and "\n" not in first and "\r" in first.rstrip("\r"):
+    if format in LINE_FORMATS and "\n" not in first and "\r" in first.rstrip("\r"):
         raise _ends_in_cr(name, 1)
     if format != "csv":
         return format
     told = SEPARATOR.fullmatch(first)
     if told:
-        if told.group(1) not in MARKS_OF_CELLS:
-            known = " ".join(MARKS_OF_CELLS).replace("\t", "TAB")
+        if told.group(1) not in CELL_SEPARATORS:
+            known = " ".join(CELL_SEPARATORS).replace("\t", "TAB")
             raise EncodaxError(f"{name}, line 1: {first.strip()!r} is not one of: {known}")
         return f"csv{told.group(1)}"
-    counts = {mark: _count_of_cells(first, mark) for mark in MARKS_OF_CELLS}
+    counts = {mark: _count_of_cells(first, mark) for mark in CELL_SEPARATORS}
     if columns is not None:
         fits = (mark for mark, count in counts.items() if count == len(columns))
     else:
@@ -469,7 +469,7 @@ def _table(mark: str) -> Format:
     return Format(rows, _by_column, a_record_a_line=False, has_columns=True, has_header=True)
 
 
-MARKS_OF_CELLS = ",;\t|"
+CELL_SEPARATORS = ",;\t|"
 """Possible separators of the cells of a CSV file."""
 SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*')
 """Line that Excel puts before a table, to name the separator of cells."""
@@ -490,9 +490,9 @@ FORMATS: dict[str, Format] = {
     ),
 }
 """Formats of text, by name."""
-FORMS = FORMATS | {f"csv{mark}": _table(mark) for mark in MARKS_OF_CELLS}
+VARIANTS = FORMATS | {f"csv{mark}": _table(mark) for mark in CELL_SEPARATORS}
 """Formats of text by name, with the variants of CSV."""
-CUT_AT_LINES = ("txt", "conll", "conllu")
+LINE_FORMATS = ("txt", "conll", "conllu")
 """Formats in which a line may have any character without an error."""
 TABLES = tuple(name for name, format in FORMATS.items() if format.has_columns)
 NAMES = (*FORMATS, "json", "parquet")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from encodax.data import formats
-from encodax.data.files import CHUNK, Bytes
+from encodax.data.files import CHUNK, ByteSource
 from encodax.data.formats import Format
 
 MARK = 16
@@ -48,7 +48,7 @@ class Index:
         self.begins.append(size)
         return self
 
-    def line(self, row: int, content: Bytes) -> int:
+    def line(self, row: int, content: ByteSource) -> int:
         """Return the number of the line on which a row begins."""
         if self._is_counted:
             return self._marks[0] + row
@@ -57,7 +57,7 @@ class Index:
         return self._marks[row // MARK] + before.count(b"\n")
 
 
-def index(content: Bytes, format: Format, name: str) -> Index:
+def index(content: ByteSource, format: Format, name: str) -> Index:
     """Return the index of a file.
 
     Raises:
@@ -67,7 +67,7 @@ def index(content: Bytes, format: Format, name: str) -> Index:
     return of(content, format, name)
 
 
-def _of_lines(content: Bytes, format: Format, name: str) -> Index:
+def _of_lines(content: ByteSource, format: Format, name: str) -> Index:
     found = Index()
     place, number = 0, 1
     stream = content.stream()
@@ -102,7 +102,7 @@ def _blank_lines(
     return blank
 
 
-def _of_rows(content: Bytes, format: Format, name: str) -> Index:
+def _of_rows(content: ByteSource, format: Format, name: str) -> Index:
     found = Index()
     taken = array("q")  # position of each line that was read since the last row
     place, count = 0, 0

@@ -284,7 +284,7 @@ def refuse_empty(encodings: Sequence[Encoding], names: Sequence[str]) -> None:
         raise EmptyText.of(names[empty[0]], empty)
 
 
-def within(
+def check_lengths(
     encodings: Sequence[Encoding], limit: int, *, truncate: bool, names: Sequence[str]
 ) -> tuple[list[Encoding], int]:
     """Refuse sequences that are empty or too long, or cut the long ones.

@@ -106,7 +106,7 @@ class _Cursor:
 
     def between(self, start: int, stop: int) -> list[Any]:
         """Return the values of these rows, which must come after those returned before."""
-        with _told(self._path):
+        with _pyarrow_errors(self._path):
             found = list(itertools.islice(self._values, start - self._at, stop - self._at))
         self._at = stop
         if len(found) < stop - start:
@@ -328,7 +328,7 @@ def _opened(path: str) -> Iterator[Any]:
         raise EncodaxError(
             f"{path}: reading Parquet needs pyarrow: pip install 'encodax[parquet]'"
         ) from error
-    with _told(path), pyarrow.parquet.ParquetFile(path) as file:
+    with _pyarrow_errors(path), pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
             raise EncodaxError(f"{path}: two columns have one name: {', '.join(names)}")
@@ -336,7 +336,7 @@ def _opened(path: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
+def _pyarrow_errors(path: str) -> Iterator[None]:
     """Turn errors of pyarrow into errors that name the file."""
     import pyarrow
 

@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from encodax.data import documents, formats, line_index, parquet, sources
 from encodax.data.files import (
-    Bytes,
+    ByteSource,
     Copies,
     FileBytes,
     OpenFiles,
@@ -184,7 +184,7 @@ def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str]
     return opened
 
 
-def _guessed(content: Bytes, name: str, columns: Sequence[str] | None) -> str:
+def _guessed(content: ByteSource, name: str, columns: Sequence[str] | None) -> str:
     first = next(formats.utf8_lines(content.stream(), name), "")
     return formats.chosen(content.path, formats.of_first_line(first), columns)
 
@@ -192,7 +192,7 @@ def _guessed(content: Bytes, name: str, columns: Sequence[str] | None) -> str:
 class _File:
     """One file: its number of records, and access to each."""
 
-    content: Bytes
+    content: ByteSource
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -224,11 +224,11 @@ class _File:
 class _TextFile(_File):
     """Records that each begin on a new line."""
 
-    def __init__(self, content: Bytes, format: str, columns: Sequence[str] | None):
+    def __init__(self, content: ByteSource, format: str, columns: Sequence[str] | None):
         self.content, self._format = content, format
         self._name = formats.name_of(content.path)
         first = next(formats.utf8_lines(content.stream(), self._name), "")
-        self._form_name = formats.form_of(format, first, columns, self._name)
+        self._form_name = formats.variant_of(format, first, columns, self._name)
         self._index = line_index.index(content, self._form, self._name)
         self._has_header = self._form.has_header and columns is None
         self._columns = columns or ()
@@ -238,7 +238,7 @@ class _TextFile(_File):
 
     @property
     def _form(self) -> formats.Format:
-        return formats.FORMS[self._form_name]
+        return formats.VARIANTS[self._form_name]
 
     def __len__(self) -> int:
         return max(len(self._index) - self._has_header, 0)

@@ -48,7 +48,7 @@ def read(
             cannot be read; the message gives the line's number.
     """
     columns, renamed = formats.named_and_renamed(columns)
-    with opened(path) as stream:
+    with open_input(path) as stream:
         is_told = format is not None or not formats.has_no_name(path)
         own = formats.chosen(path, format, columns) if is_told else None
         if own == "parquet":
@@ -88,7 +88,7 @@ def _of_text(
     if format == "json":
         rest = documents.chunks_of(stream, name)
         return documents.records(itertools.chain([first.encode()], rest), name)
-    form = formats.FORMS[formats.form_of(format, first, columns, name)]
+    form = formats.VARIANTS[formats.variant_of(format, first, columns, name)]
     return formats.records(form, itertools.chain(start, lines), name, columns)
 
 
@@ -132,7 +132,7 @@ def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> It
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[Any]:
+def open_input(path: Path | str) -> Iterator[Any]:
     """Open a file, a pipe or standard input for its bytes, decompressed where it is gzip.
 
     Raises:
@@ -243,7 +243,7 @@ def open_output(
                     _writing(stage, binary) as stream,
                 ):
                     yield stream
-                outputs.take_mode(stage, place)
+                outputs.copy_mode(stage, place)
                 stage.replace(place)
             finally:
                 with suppress(OSError):

@@ -215,7 +215,7 @@ class _Reader(Generic[Item]):
 Tokenized = TypeVar("Tokenized")
 
 
-def until_error(
+def tokenize_until_error(
     window: Sequence[Item], tokenize: Callable[[list[Item]], tuple[Sequence[Tokenized], int]]
 ) -> tuple[list[Item], list[Tokenized], int, Exception | None]:
     """Tokenize a window, up to the first item that fails.
@@ -332,9 +332,9 @@ class Packer:
     ) -> tuple[list[tuple[int, list[list[PendingSequence]]]], list[list[PendingSequence]]]:
         """Split rows into batches, each with its B, and rows that fill no batch and may wait."""
         row_counts = self._shapes.row_counts(row_tokens)
-        rows = sorted(rows, key=lambda row: not _must_go(row))
+        rows = sorted(rows, key=lambda row: not _is_overdue(row))
         going = []
-        while rows and (is_last or len(rows) >= row_counts[0] or _must_go(rows[0])):
+        while rows and (is_last or len(rows) >= row_counts[0] or _is_overdue(rows[0])):
             fitting = (count for count in row_counts if count <= len(rows))
             count = next(fitting, row_counts[-1])
             going.append((count, rows[:count]))
@@ -351,5 +351,5 @@ def _assembled(rows: list[list[PendingSequence]], row_count: int, row_tokens: in
     )
 
 
-def _must_go(row: list[PendingSequence]) -> bool:
+def _is_overdue(row: list[PendingSequence]) -> bool:
     return any(job.has_waited for job in row)

@@ -150,7 +150,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Skipped:
     """Result if act two did not take place."""
 
     reason: str
@@ -161,7 +161,7 @@ class LeftOut:
         return {"left_out": self.reason}
 
 
-Outcome = Answers | LeftOut
+Outcome = Answers | Skipped
 
 
 def find_model() -> Path:
@@ -380,7 +380,7 @@ def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(here) else str(path)
 
 
-def act_two(model: Path | LeftOut, topics: Mapping[str, str] | None, console: Console) -> Outcome:
+def act_two(model: Path | Skipped, topics: Mapping[str, str] | None, console: Console) -> Outcome:
     """Answer the questions, or return why that is impossible: act one must not fail because of it.
 
     Args:
@@ -388,27 +388,27 @@ def act_two(model: Path | LeftOut, topics: Mapping[str, str] | None, console: Co
         topics: texts to answer from; Python's help by default.
         console: console for the progress.
     """
-    if isinstance(model, LeftOut):
+    if isinstance(model, Skipped):
         return model
     try:
         return answer(model, python_topics() if topics is None else topics, console=console)
     except EncodaxError as error:
-        return LeftOut(str(error))
+        return Skipped(str(error))
 
 
-def locate(console: Console) -> Path | LeftOut:
+def locate(console: Console) -> Path | Skipped:
     """Find the model, or print and return why there is none, before the long wait."""
     try:
         return find_model()
     except EncodaxError as error:
-        left_out = LeftOut(str(error))
+        left_out = Skipped(str(error))
         show(left_out, console)
         return left_out
 
 
 def show(outcome: Outcome, console: Console) -> None:
     """Print the questions, what was found, and how fast."""
-    if isinstance(outcome, LeftOut):
+    if isinstance(outcome, Skipped):
         console.print(f"act two is left out: {outcome.reason}", style="yellow", soft_wrap=True)
         return
     every = [found for answer in outcome.answers for found in answer.found]

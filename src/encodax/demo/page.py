@@ -14,10 +14,10 @@ import numpy as np
 from babel import Locale
 
 import encodax
-from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, LeftOut, Outcome
+from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, Outcome, Skipped
 from encodax.demo.baseline import Measurement, read_with_dateparser
 from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
-from encodax.demo.seq2seq import Writing
+from encodax.demo.seq2seq import DecoderResult
 from encodax.inspection.inspector import Inspector
 from encodax.models.encoder_model import Model
 from encodax.nn import sinusoidal_table
@@ -63,7 +63,7 @@ class ReportData:
     dateparser: Measurement
     told: Measurement
     """Measurement of `dateparser` when it is given the language of each text."""
-    writing: Writing
+    writing: DecoderResult
     """Results of the sequence-to-sequence model on the same dates."""
     choices: dict[str, Any]
     """Settings of the encoder's training."""
@@ -364,7 +364,7 @@ def _writer(material: ReportData) -> Section:
 
 
 def _announced(outcome: Outcome) -> str:
-    if isinstance(outcome, LeftOut):
+    if isinstance(outcome, Skipped):
         return ""
     return (
         " Act two, at the end: the same code with published weights answers questions about Python."
@@ -373,7 +373,7 @@ def _announced(outcome: Outcome) -> str:
 
 def _answers(outcome: Outcome) -> Section:
     title = "Act two: questions about Python"
-    if isinstance(outcome, LeftOut):
+    if isinstance(outcome, Skipped):
         return Section(title, (f"It was left out: {outcome.reason}",))
     numbers = (
         ("passages of Python’s help", f"{len(outcome.passages):,}"),

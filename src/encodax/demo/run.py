@@ -80,7 +80,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncoderResult:
     """Dates read by the encoder."""
 
     spans: list[tuple[Span, ...]]
@@ -197,7 +197,7 @@ def run_demo(
             )
         )  # fmt: skip
 
-    outputs.check_free(out, overwrite=overwrite)
+    outputs.check_can_write(out, overwrite=overwrite)
     outputs.check_writable(out)
     try:
         with locks.held(out):
@@ -275,7 +275,7 @@ def _records(dated: Sequence[DatedText]) -> list[dict[str, Any]]:
     ]
 
 
-def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> Reading:
+def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> EncoderResult:
     """Read dates with the encoder. The time excludes compilation."""
     texts = [written.text for written in dated]
     reader.predict(texts[:1000])
@@ -284,10 +284,12 @@ def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> Reading:
     answers = [read_date(text, its_spans) for text, its_spans in zip(texts, spans, strict=True)]
     seconds = time.perf_counter() - began
     match = exact_match(answers, dated)
-    return Reading(spans, answers, Measurement(match, len(texts), seconds))
+    return EncoderResult(spans, answers, Measurement(match, len(texts), seconds))
 
 
-def _written(data: Data, seed: int, steps: int, out: Path, console: Console) -> writer.Writing:
+def _written(
+    data: Data, seed: int, steps: int, out: Path, console: Console
+) -> writer.DecoderResult:
     """Read the same dates with a sequence-to-sequence model."""
     console.print("act one once more: a decoder writes the ISO date", highlight=False)
     fitted = writer.train_writer(
@@ -309,7 +311,7 @@ def _summary(
     trained: TrainResult,
     encoder: Measurement,
     dateparser: Measurement,
-    written: writer.Writing,
+    written: writer.DecoderResult,
     seed: int,
 ) -> dict[str, Any]:
     """Return the content of `summary.json`; shares are from 0 to 1."""

@@ -43,7 +43,7 @@ CHOICES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Writing:
+class DecoderResult:
     """Dates written by the decoder."""
 
     fitted: FitResult
@@ -79,7 +79,7 @@ def _records(dated: Sequence[DatedText]) -> list[dict[str, str]]:
     return [{"source": written.text, "target": written.iso} for written in dated]
 
 
-def write(fitted: FitResult, dated: Sequence[DatedText], shown: str) -> Writing:
+def write(fitted: FitResult, dated: Sequence[DatedText], shown: str) -> DecoderResult:
     """Write the ISO dates of texts by greedy search. The time excludes compilation.
 
     Args:
@@ -99,4 +99,4 @@ def write(fitted: FitResult, dated: Sequence[DatedText], shown: str) -> Writing:
     match = exact_match(answers, dated)
     measurement = Measurement(match, len(texts), seconds)
     looks, *_ = Inspector(fitted.model, steps=0).inspect(shown).attention
-    return Writing(fitted, answers, measurement, looks)
+    return DecoderResult(fitted, answers, measurement, looks)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-from encodax.config import HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig, Usage
+from encodax.config import HeadConfig, HeadKind, InferenceConfig, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
 from encodax.families import (
     albert,
@@ -214,4 +214,6 @@ def _round_trips(family: Family, config: ModelConfig) -> bool:
         read = family.read_config(family.write_config(config))
     except EncodaxError:
         return False
-    return read == replace(config, family=family.MODEL_TYPE, max_length=None, usage=Usage())
+    return read == replace(
+        config, family=family.MODEL_TYPE, max_length=None, usage=InferenceConfig()
+    )

@@ -73,7 +73,7 @@ def options(config: ModelConfig) -> dict[str, Any]:
     return dropout_of_head("classifier_dropout", config)
 
 
-GOOGLE = dict.fromkeys(
+ORIGINAL_CODE_KEYS = dict.fromkeys(
     (
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
         "pooler_size_per_head", "pooler_type",
@@ -107,7 +107,7 @@ FAMILY = PublishedFamily(
         "layer_norm_eps": 1e-12,
         "pad_token_id": 0,
     },
-    harmless=GOOGLE,
+    harmless=ORIGINAL_CODE_KEYS,
     fixed={
         "position_embedding_type": "absolute",
         "is_decoder": False,

@@ -48,7 +48,7 @@ FAMILY = PublishedFamily(
             **bert.encoder_under("electra."),
             "encoder/embeddings/projection": ("electra.embeddings_project", LINEAR),
         },
-        "sequence": roberta.TWO_LAYERS,
+        "sequence": roberta.CLASSIFICATION_HEAD,
         "token": bert.CLASSIFIER,
         "span": bert.SPAN,
         "vocabulary": {

@@ -8,8 +8,8 @@ from encodax.config import (
     EncoderConfig,
     HeadConfig,
     HeadKind,
-    MaskDropoutConfig,
     ModelConfig,
+    TokenDropoutConfig,
 )
 from encodax.errors import EncodaxError
 from encodax.families import bert, harmless, roberta
@@ -56,7 +56,7 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
             )
     dropped = None
     if published.flag("token_dropout"):
-        dropped = MaskDropoutConfig(published.integer("mask_token_id"))
+        dropped = TokenDropoutConfig(published.integer("mask_token_id"))
     return shape.encoder(
         embeddings={
             "positions": None,
@@ -103,7 +103,7 @@ FAMILY = PublishedFamily(
     },
     tables={
         "encoder": ENCODER,
-        "sequence": roberta.TWO_LAYERS,
+        "sequence": roberta.CLASSIFICATION_HEAD,
         "token": bert.CLASSIFIER,
         "vocabulary": roberta.LM_HEAD,
     },

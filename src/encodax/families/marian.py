@@ -194,5 +194,5 @@ FAMILY = Seq2SeqFamily(
     fixed={**FIXED, "share_encoder_decoder_embeddings": True},
     tensor_aliases=COPIES,
     ignored_tensors=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
-    never=lambda pad_id: (pad_id,),
+    suppressed_ids_by_pad=lambda pad_id: (pad_id,),
 )

@@ -61,7 +61,7 @@ FAMILY = PublishedFamily(
     keys={name: key for name, key in KEYS.items() if name != "type_vocabulary_size"},
     tables={
         "encoder": ENCODER,
-        "sequence": roberta.TWO_LAYERS,
+        "sequence": roberta.CLASSIFICATION_HEAD,
         "token": bert.CLASSIFIER,
         "span": bert.SPAN,
         "vocabulary": roberta.LM_HEAD,

@@ -87,8 +87,8 @@ def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> 
         raise EncodaxError(f"{where}: pad_token_id = {json_files.shown(pad_id)} is not a token id")
     bare = encoder_only or head is None
     return ModelConfig(
-        json_files.built(EncoderConfig, published["encoder"], where, "encoder"),
-        None if bare else json_files.built(HeadConfig, head, where, "head"),
+        json_files.from_json(EncoderConfig, published["encoder"], where, "encoder"),
+        None if bare else json_files.from_json(HeadConfig, head, where, "head"),
         labels=() if encoder_only else labels_of({"id2label": published.get("id2label", {})}),
         pad_id=pad_id,
         family=MODEL_TYPE,
@@ -103,4 +103,4 @@ def read_head(values: Mapping[str, Any], where: str) -> HeadConfig:
             names it.
     """
     own = {name: value for name, value in values.items() if name != "id2label"}
-    return json_files.built(HeadConfig, own, where)
+    return json_files.from_json(HeadConfig, own, where)

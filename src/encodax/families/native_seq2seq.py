@@ -50,5 +50,5 @@ def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:
     """
     others = ("model_type", "is_encoder_decoder", "dtype")
     specs = {name: value for name, value in published.items() if name not in others}
-    config = json_files.built(Seq2SeqConfig, specs, "config.json")
+    config = json_files.from_json(Seq2SeqConfig, specs, "config.json")
     return replace(config, family=MODEL_TYPE)

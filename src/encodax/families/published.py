@@ -393,7 +393,7 @@ class PublishedFamily:
             EncodaxError: a key is missing, or has a value that Encodax does not support.
         """
         try:
-            named = by_their_names(self.translate(published), self.aliases)
+            named = with_aliases_resolved(self.translate(published), self.aliases)
             return self._read(named, encoder_only=encoder_only)
         except EncodaxError:
             raise
@@ -578,7 +578,7 @@ def architectures_of(published: ConfigReader) -> list[str]:
     return named
 
 
-def by_their_names(values: Mapping[str, Any], aliases: Names) -> Mapping[str, Any]:
+def with_aliases_resolved(values: Mapping[str, Any], aliases: Names) -> Mapping[str, Any]:
     """Return the configuration with every key that has an alias also under its main name.
 
     Raises:

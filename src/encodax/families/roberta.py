@@ -14,7 +14,7 @@ from encodax.families import bert
 from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
 from encodax.families.tensors import LINEAR, NORM, Table, split
 
-TWO_LAYERS: Table = {
+CLASSIFICATION_HEAD: Table = {
     "head/dense": ("classifier.dense", LINEAR),
     "head/output": ("classifier.out_proj", LINEAR),
 }
@@ -97,7 +97,7 @@ def family(model_type: str, name: str) -> PublishedFamily:
         options=options,
         tables={
             "encoder": bert.encoder_under("roberta."),
-            "sequence": TWO_LAYERS,
+            "sequence": CLASSIFICATION_HEAD,
             "token": bert.CLASSIFIER,
             "span": bert.SPAN,
             "vocabulary": LM_HEAD,

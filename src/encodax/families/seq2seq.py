@@ -18,9 +18,9 @@ from encodax.families.published import (
     COMMON_DEFAULTS,
     ConfigReader,
     architectures_of,
-    by_their_names,
     check_dtype,
     check_fixed,
+    with_aliases_resolved,
 )
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
 from encodax.storage.json_files import FileKeys, Settings
@@ -67,10 +67,10 @@ class Seq2SeqFamily:
     """Tensors that files may hold and the model does not compute with."""
     position_tables: tuple[str, ...] = ()
     """Tensors of computed positions that the published class expects in a file."""
-    own_output: tuple[str, str] | None = None
+    untied_output: tuple[str, str] | None = None
     """Tensor of an untied output, and the tensor that it would repeat if tied: the output is untied
     where the file has the first and they differ, whatever `tie_word_embeddings` says."""
-    never: Callable[[int], tuple[int, ...]] = lambda pad_id: ()
+    suppressed_ids_by_pad: Callable[[int], tuple[int, ...]] = lambda pad_id: ()
     """Function from the padding id to the token ids that are never generated."""
 
     def read_config(self, published: Mapping[str, Any]) -> Seq2SeqConfig:
@@ -91,7 +91,7 @@ class Seq2SeqFamily:
         for key, value in self.refused.items():
             if values.get(key) == value:
                 raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
-        values = by_their_names(values, self.aliases)
+        values = with_aliases_resolved(values, self.aliases)
         published = ConfigReader(values, {**COMMON_DEFAULTS, **self.defaults})
         check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
         check_fixed(published, harmless.FIXED_OF_SEQ2SEQ)
@@ -109,7 +109,7 @@ class Seq2SeqFamily:
             decoder_start_id=published.integer("decoder_start_token_id"),
             eos_id=_end_id(published),
             pad_id=pad_id,
-            suppressed_ids=_never_ids(values, self.never(pad_id)),
+            suppressed_ids=_never_ids(values, self.suppressed_ids_by_pad(pad_id)),
             forced_bos_id=_first_id(values),
             family=self.MODEL_TYPE,
         )
@@ -139,7 +139,11 @@ class Seq2SeqFamily:
             "eos_token_id": config.eos_id,
             "pad_token_id": config.pad_id,
             **({} if config.forced_bos_id is None else {FORCED_BOS: config.forced_bos_id}),
-            **({BAD_WORDS: [[i] for i in never]} if never != self.never(config.pad_id) else {}),
+            **(
+                {BAD_WORDS: [[i] for i in never]}
+                if never != self.suppressed_ids_by_pad(config.pad_id)
+                else {}
+            ),
         }
 
     def tensor(self, config: Seq2SeqConfig, path: str, leaf: str) -> Tensor:

@@ -220,7 +220,7 @@ FAMILY = Seq2SeqFamily(
         name: "shared.weight"
         for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
     },
-    own_output=("lm_head.weight", "shared.weight"),
+    untied_output=("lm_head.weight", "shared.weight"),
     ignored_tensors=(
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     ),

@@ -26,7 +26,7 @@ from encodax.storage.json_files import FileKeys, Settings, shown
 FILE = "generation_config.json"
 MOST_LENGTH = 1_000_000
 """Largest number of tokens accepted; a larger one is a mistake."""
-TOKENS = 20
+DEFAULT_MAX_NEW_TOKENS = 20
 """Default number of tokens that transformers generates."""
 TOP_K = 50
 """Default `top_k` of transformers."""
@@ -125,7 +125,7 @@ class GenerationConfig:
     n_best: int = 1
     max_tokens: int | None = None
     """Maximum number of tokens, EOS included; None for a number that depends on the source."""
-    is_silent: bool = True
+    has_no_search_settings: bool = True
     """Whether the directory has no setting of the search."""
     said: tuple[tuple[str, Any], ...] = ()
     """Settings of the directory, as they are written there."""
@@ -200,7 +200,7 @@ def read(
             do_sample=fields.flag("do_sample"),
             sampling=_sampling(fields),
             n_best=fields.count("num_return_sequences", least=1) or 1,
-            is_silent=False,
+            has_no_search_settings=False,
             max_tokens=_max_tokens(fields, length, config, longest),
             said=tuple((key, v) for key, v in said.items() if v is not None and v != OFF.get(key)),
         )
@@ -243,7 +243,7 @@ def _max_tokens(fields: _Fields, length: int | None, config: Seq2SeqConfig, long
             raise fields.error("max_length", "leaves no room after the token that begins")
         return min(length - 1, longest)
     positions = config.transformer.decoder.embeddings.max_positions
-    return min(TOKENS, longest if positions is None else positions - 1)
+    return min(DEFAULT_MAX_NEW_TOKENS, longest if positions is None else positions - 1)
 
 
 def _rules(fields: _Fields, otherwise: LogitsRules) -> LogitsRules:

@@ -149,42 +149,44 @@ class LogitsRules:
         found: list[Processor] = []
         partial = functools.partial
         if self.sequence_bias:
-            found.append(partial(biased, biases=dict(self.sequence_bias)))
+            found.append(partial(bias_sequences, biases=dict(self.sequence_bias)))
         if self.encoder_repetition_penalty != 1:
             penalty = 1 / self.encoder_repetition_penalty
-            found.append(partial(penalized, penalty=penalty, of_source=True))
+            found.append(partial(penalize_repetition, penalty=penalty, of_source=True))
         if self.repetition_penalty != 1:
-            found.append(partial(penalized, penalty=self.repetition_penalty))
+            found.append(partial(penalize_repetition, penalty=self.repetition_penalty))
         if self.no_repeat_ngram_size:
-            found.append(partial(without_repeats, size=self.no_repeat_ngram_size))
+            found.append(partial(ban_repeated_ngrams, size=self.no_repeat_ngram_size))
         if self.encoder_no_repeat_ngram_size:
             size = self.encoder_no_repeat_ngram_size
-            found.append(partial(without_repeats, size=size, of_source=True))
+            found.append(partial(ban_repeated_ngrams, size=size, of_source=True))
         ends = {(end,) for end in eos_ids}  # an EOS token is never banned
         if words := [word for word in self.bad_words_ids if word not in ends]:
-            found.append(partial(biased, biases=dict.fromkeys(words, MASK_VALUE)))
+            found.append(partial(bias_sequences, biases=dict.fromkeys(words, MASK_VALUE)))
         if self.min_tokens:
-            found.append(partial(banned, tokens=eos_ids, before=self.min_tokens))
+            found.append(partial(ban_tokens, tokens=eos_ids, before=self.min_tokens))
         if self.forced_bos_token_id is not None:
-            found.append(partial(forced, tokens=(self.forced_bos_token_id,), place=0))
+            found.append(partial(force_tokens, tokens=(self.forced_bos_token_id,), place=0))
         if self.forced_eos_token_id:
-            found.append(partial(forced, tokens=self.forced_eos_token_id, place=max_tokens - 1))
+            found.append(
+                partial(force_tokens, tokens=self.forced_eos_token_id, place=max_tokens - 1)
+            )
         if self.remove_invalid_values:
             found.append(made_finite)
         if self.exponential_decay_length_penalty is not None:
             start, factor = self.exponential_decay_length_penalty
-            found.append(partial(urged_to_end, eos_ids=eos_ids, start=start, factor=factor))
+            found.append(partial(decay_length, eos_ids=eos_ids, start=start, factor=factor))
         if self.suppress_tokens:
-            found.append(partial(banned, tokens=self.suppress_tokens))
+            found.append(partial(ban_tokens, tokens=self.suppress_tokens))
         if self.begin_suppress_tokens:
             place = 0 if self.forced_bos_token_id is None else 1
-            found.append(partial(banned, tokens=self.begin_suppress_tokens, at=place))
+            found.append(partial(ban_tokens, tokens=self.begin_suppress_tokens, at=place))
         if self.renormalize_logits:
             found.append(renormalized)
         return found
 
 
-def applied(processors: Sequence[Processor], scores: Array, history: History) -> Array:
+def apply_processors(processors: Sequence[Processor], scores: Array, history: History) -> Array:
     """Return the scores after applying every rule in order."""
     for process in processors:
         scores = process(scores, history)
@@ -208,7 +210,7 @@ def seen_ids(
     return none.at[rows, places].set(True, mode="drop")
 
 
-def banned(
+def ban_tokens(
     scores: Array,
     history: History,
     *,
@@ -225,13 +227,15 @@ def banned(
     return jnp.where(out, MASK_VALUE, scores)
 
 
-def forced(scores: Array, history: History, *, tokens: Sequence[int], place: int) -> Array:
+def force_tokens(scores: Array, history: History, *, tokens: Sequence[int], place: int) -> Array:
     """Set the scores of `tokens` to 0 and mask all others, at one position."""
     only = jnp.where(is_among(tokens, scores), 0.0, MASK_VALUE)
     return jnp.where(history.generated == place, only, scores)
 
 
-def biased(scores: Array, history: History, *, biases: Mapping[tuple[int, ...], float]) -> Array:
+def bias_sequences(
+    scores: Array, history: History, *, biases: Mapping[tuple[int, ...], float]
+) -> Array:
     """Add a bias to the last token of each sequence whose other tokens precede it."""
     by_length: dict[int, list[tuple[int, ...]]] = {}
     for sequence in biases:
@@ -248,7 +252,9 @@ def biased(scores: Array, history: History, *, biases: Mapping[tuple[int, ...], 
     return scores + added
 
 
-def penalized(scores: Array, history: History, *, penalty: float, of_source: bool = False) -> Array:
+def penalize_repetition(
+    scores: Array, history: History, *, penalty: float, of_source: bool = False
+) -> Array:
     """Divide the scores of tokens that occurred by the penalty; multiply those below 0."""
     if of_source:
         there, counts = history.source_ids, history.is_source
@@ -261,7 +267,7 @@ def penalized(scores: Array, history: History, *, penalty: float, of_source: boo
     return jnp.where(seen, jnp.where(scores < 0, lower, scores / penalty), scores)
 
 
-def without_repeats(
+def ban_repeated_ngrams(
     scores: Array, history: History, *, size: int, of_source: bool = False
 ) -> Array:
     """Mask tokens that would repeat an n-gram of `size` tokens, of the target or of the source."""
@@ -289,7 +295,7 @@ def made_finite(scores: Array, history: History) -> Array:
     return jnp.clip(scores, MASK_VALUE, FLOAT32.max.item())
 
 
-def urged_to_end(
+def decay_length(
     scores: Array, history: History, *, eos_ids: Sequence[int], start: int, factor: float
 ) -> Array:
     """Raise the scores of EOS by |score| (factor^n - 1), n tokens after `start`."""

@@ -72,7 +72,7 @@ class Sampling:
                 raise EncodaxError(f"{name} = {value} is not in 0..1")
 
 
-def restricted(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
+def apply_filters(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
     """Return the scores divided by the temperature, with `MASK_VALUE` for excluded tokens.
 
     The score of the most probable token becomes 0, so that some token is left at any temperature.

@@ -18,11 +18,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.generation.logits import History, Processor, applied
+from encodax.generation.logits import History, Processor, apply_processors
 from encodax.generation.logits import LogitsRules as LogitsRules
 from encodax.generation.sampling import Sampling as Sampling
+from encodax.generation.sampling import apply_filters as apply_filters
 from encodax.generation.sampling import check_count
-from encodax.generation.sampling import restricted as restricted
 from encodax.nn.decoder import DecoderCache
 from encodax.nn.functional import MASK_VALUE, at_tokens
 
@@ -51,7 +51,7 @@ class DecodingLimits:
     """Maximum number of tokens, EOS included; longer sequences are cut."""
     rules: LogitsRules = field(default_factory=LogitsRules)
     """Rules that change the scores of the next token."""
-    room: int | None = None
+    max_buffer_length: int | None = None
     """L, number of tokens there is memory for, if less than `max_tokens`; sequences that have not
     ended by then are left unfinished. None for `max_tokens`."""
 
@@ -64,9 +64,9 @@ class DecodingLimits:
         return (self.eos_id,) if isinstance(self.eos_id, int) else self.eos_id
 
     @property
-    def held(self) -> int:
+    def buffer_length(self) -> int:
         """L, number of tokens there is memory for."""
-        return min(self.room or self.max_tokens, self.max_tokens)
+        return min(self.max_buffer_length or self.max_tokens, self.max_tokens)
 
     @property
     def processors(self) -> list[Processor]:
@@ -97,9 +97,11 @@ class DecodingLimits:
         Raises:
             EncodaxError: the cache is too small; the error names both sizes.
         """
-        room = cache.layers[0].own.keys.shape[1] if cache.layers else self.held
-        if self.held > room:
-            raise EncodaxError(f"max_tokens = {self.held}, and the cache has room for {room}")
+        room = cache.layers[0].own.keys.shape[1] if cache.layers else self.buffer_length
+        if self.buffer_length > room:
+            raise EncodaxError(
+                f"max_tokens = {self.buffer_length}, and the cache has room for {room}"
+            )
 
 
 @dataclass(frozen=True)
@@ -188,15 +190,15 @@ def decode(
             return _largest(scores)
         assert keys is not None, "to draw tokens, keys are wanted"
         at_place = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
-        drawn = jax.vmap(jax.random.categorical)(at_place, restricted(scores, sampling))
+        drawn = jax.vmap(jax.random.categorical)(at_place, apply_filters(scores, sampling))
         return drawn.astype(jnp.int32)
 
-    def body(state: _Open) -> _Open:
+    def body(state: _DecodeState) -> _DecodeState:
         scores, kept = step(state.last, state.cache)
         scores = scores.astype(jnp.float32)
         if processors:
             history = _history(state.token_ids, state.place, ends, cache, source_ids)
-            chosen = choose(applied(processors, scores, history), state.place)
+            chosen = choose(apply_processors(processors, scores, history), state.place)
         else:
             chosen = choose(scores, state.place)
         of_chosen = jnp.take_along_axis(scores, chosen[:, None], axis=1)[:, 0]
@@ -204,7 +206,7 @@ def decode(
         forced = ends.rules.is_forced(state.place, ends.max_tokens)
         of_chosen = jnp.where(state.ended | forced, 0.0, of_chosen)
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
-        return _Open(
+        return _DecodeState(
             state.place + 1,
             chosen,
             kept,
@@ -214,21 +216,21 @@ def decode(
             state.ended | ends.is_end(chosen),
         )
 
-    start = _Open(
+    start = _DecodeState(
         jnp.zeros((), jnp.int32),
         jnp.full((rows,), ends.decoder_start_id, jnp.int32),
         cache,
-        jnp.full((rows, ends.held), ends.pad_id, jnp.int32),
+        jnp.full((rows, ends.buffer_length), ends.pad_id, jnp.int32),
         jnp.zeros((rows,), jnp.int32),
         jnp.zeros((rows,)),
         jnp.zeros((rows,), bool),
     )
     end = jax.lax.while_loop(
-        lambda state: (state.place < ends.held) & ~state.ended.all(), body, start
+        lambda state: (state.place < ends.buffer_length) & ~state.ended.all(), body, start
     )
     is_open = ~end.ended & (end.place < ends.max_tokens)
     return Generated(
-        end.token_ids.reshape(-1, count, ends.held),
+        end.token_ids.reshape(-1, count, ends.buffer_length),
         end.lengths.reshape(-1, count),
         end.scores.reshape(-1, count),
         is_open.reshape(-1, count).any(axis=1),
@@ -258,7 +260,7 @@ def _history(
     return History(jnp.concatenate([first, token_ids], 1), place, source_ids, segments > 0)
 
 
-class _Open(NamedTuple):
+class _DecodeState(NamedTuple):
     """State of greedy search or sampling: rows that grow by one token at a time."""
 
     place: Int[Array, ""]
@@ -299,7 +301,7 @@ def beam_search(
     if source_ids is not None:
         source_ids = jnp.repeat(source_ids, count, axis=0)
 
-    def body(state: _Beams) -> _Beams:
+    def body(state: _BeamState) -> _BeamState:
         scores, kept = step(state.last.reshape(-1), state.cache)
         scores = scores.astype(jnp.float32)
         # Log-probability is score - total; it is computed for all tokens only if a rule needs it.
@@ -309,7 +311,7 @@ def beam_search(
                 scores, total = scores - total[:, None], jnp.zeros_like(total)
             tokens = state.token_ids.reshape(rows * count, -1)
             history = _history(tokens, state.place, ends, state.cache, source_ids)
-            scores = applied(processors, scores, history)
+            scores = apply_processors(processors, scores, history)
         # Only the best of each beam can be among the best of all.
         each = min(looked_at, scores.shape[-1])
         scores, token = jax.lax.top_k(scores, each)  # (B * k, 2 k)
@@ -340,7 +342,7 @@ def beam_search(
         )
         if beams.early_stopping is True:
             searching &= ended_scores[:, -1] <= MASK_VALUE / 2
-        return _Beams(
+        return _BeamState(
             length,
             searching,
             kept.reordered(origin.reshape(-1)),
@@ -352,11 +354,11 @@ def beam_search(
             ended_scores,
         )
 
-    empty = jnp.full((rows, count, ends.held), ends.pad_id, jnp.int32)
+    empty = jnp.full((rows, count, ends.buffer_length), ends.pad_id, jnp.int32)
     first = jnp.where(
         jnp.arange(count) == 0, 0.0, MASK_VALUE
     )  # the other beams would be copies of the first
-    start = _Beams(
+    start = _BeamState(
         jnp.zeros((), jnp.int32),
         jnp.ones((rows,), bool),
         cache.repeated(count),
@@ -368,13 +370,13 @@ def beam_search(
         jnp.full((rows, count), MASK_VALUE),
     )
     end = jax.lax.while_loop(
-        lambda state: (state.place < ends.held) & state.searching.any(), body, start
+        lambda state: (state.place < ends.buffer_length) & state.searching.any(), body, start
     )
     is_open = end.searching & (end.place < most)
     return Generated(end.ended_ids, end.ended_lengths, end.ended_scores, is_open)
 
 
-class _Beams(NamedTuple):
+class _BeamState(NamedTuple):
     """State of beam search: of each row, k unfinished sequences and the k best ended ones."""
 
     place: Int[Array, ""]

@@ -16,10 +16,10 @@ from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
 from encodax.inference.engine import Engine, EngineBacked, EngineOptions, head_output
-from encodax.inference.progress import listed
+from encodax.inference.progress import answer_list
 from encodax.inference.vectors import Hit, Nearest
 from encodax.models.encoder_model import Model
-from encodax.tasks.empty import Empties, OnEmpty, empty_query, refuse_unseen
+from encodax.tasks.empty import EmptyTextRule, OnEmpty, empty_query, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
 from encodax.text.tokenizer import Encoding
 
@@ -168,10 +168,10 @@ class Embedder(EngineBacked):
         live: Live | None = None,
     ) -> Iterator[Float[np.ndarray, " E"]]:
         examples = (
-            Example(one_text(text, where), None, where)
+            Example(check_not_pair(text, where), None, where)
             for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
         )
-        empties = Empties(on_empty)
+        empties = EmptyTextRule(on_empty)
         found = self.answers(examples, before, truncate=truncate, empties=empties, live=live)
         return (vector for _, vector in found)
 
@@ -181,7 +181,7 @@ class Embedder(EngineBacked):
         before: str,
         *,
         truncate: bool = False,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, Float[np.ndarray, " E"]]]:
         """Yield each example with the vector of its text, in order.
@@ -194,7 +194,7 @@ class Embedder(EngineBacked):
             live: settings for a source that may pause, such as the longest wait; None for whole
                 windows.
         """
-        empties = empties or Empties("error")
+        empties = empties or EmptyTextRule("error")
 
         def encode(window: list[Example]) -> tuple[list[list[Encoding]], int]:
             if before:  # a prompt would hide that a text has no token
@@ -228,7 +228,7 @@ class Embedder(EngineBacked):
         stream = functools.partial(
             self._stream, before=before, truncate=truncate, on_empty=on_empty
         )
-        rows = listed(texts, stream, progress=progress)
+        rows = answer_list(texts, stream, progress=progress)
         found = np.empty((len(texts), self.width), np.float32)  # a list would hold them twice
         count = 0
         for count, row in enumerate(rows, 1):
@@ -276,7 +276,7 @@ def note_scores(config: ModelConfig) -> None:
     """Log that a model for scores (a cross-encoder, or a model with one score) has poor vectors."""
     is_scorer = len(config.labels) == 1 or config.usage.activation is not None
     is_sequence = config.head is not None and config.head.kind == "sequence"
-    if config.usage.lost_scores or (is_sequence and is_scorer):
+    if config.usage.head_dropped or (is_sequence and is_scorer):
         logger.warning(
             "the model scores texts or pairs, as cross-encoders do, and its vectors are poor: use "
             "`encodax rerank` (encodax.Reranker), or take an embedder"
@@ -285,12 +285,12 @@ def note_scores(config: ModelConfig) -> None:
 
 def check_text(text: Any, where: str) -> str:
     """Return a text that an embedder can take; check before a prompt hides that it is empty."""
-    if not one_text(text, where).strip():
+    if not check_not_pair(text, where).strip():
         raise EmptyText.of(where)
     return str(text)
 
 
-def one_text(text: Any, where: str) -> str:
+def check_not_pair(text: Any, where: str) -> str:
     """Return a text, and refuse a pair."""
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: an embedder takes one text, not {text!r}")

@@ -19,10 +19,18 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from encodax.config import HeadConfig, Usage
+from encodax.config import HeadConfig, InferenceConfig
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
-from encodax.data.stream import Live, Packer, PendingSequence, Shapes, Window, until_error, windows
+from encodax.data.stream import (
+    Live,
+    Packer,
+    PendingSequence,
+    Shapes,
+    Window,
+    tokenize_until_error,
+    windows,
+)
 from encodax.errors import EncodaxError
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.precision import Precision, cast, default_precision
@@ -40,19 +48,21 @@ BATCH_TOKENS = {"cpu": 1024}
 BATCH_TOKENS_OF_ACCELERATORS = 32_768
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
 """Options of XLA, by platform. Vectors as wide as AVX-512's give 5 to 8 % in bfloat16 and int8."""
-IN_FLIGHT = 2
+MAX_BATCHES_IN_FLIGHT = 2
 """Number of batches that a device is given before the answers of the first are fetched."""
 
 Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
-Read = Callable[[ModelOutput], Any]
+OutputSelector = Callable[[ModelOutput], Any]
 """Selection from the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
 Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
 """Tokenization of a window: the token sequences of each item (none or several), and the number of
 items that were cut."""
 
 
-def head_output(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
+def head_output(
+    head: HeadConfig, usage: InferenceConfig = NO_USAGE
+) -> tuple[OutputSelector, Level]:
     """Return the function that reads a head's answer, and the level of that answer.
 
     The answer is a vector, or scores: logits after the activation of `scores.activation_of`.
@@ -88,7 +98,7 @@ class _Request(Generic[Item]):
 
 
 @dataclass(frozen=True)
-class _Prepared(Generic[Item]):
+class _PackedWindow(Generic[Item]):
     """Window of the stream, tokenized and packed."""
 
     requests: list[_Request[Item]]
@@ -100,7 +110,7 @@ class _Prepared(Generic[Item]):
     """Whether no window follows, or none has arrived yet."""
 
 
-class Engine(forks.OfOneProcess):
+class Engine(forks.NotPicklable):
     """Engine that answers each sequence of a stream with the model's output.
 
     Texts are read one window at a time. A window is tokenized and packed on a thread while the
@@ -113,7 +123,7 @@ class Engine(forks.OfOneProcess):
     def __init__(
         self,
         model: Model,
-        read: Read,
+        read: OutputSelector,
         level: Level,
         *,
         precision: Precision | None = None,
@@ -181,10 +191,10 @@ class Engine(forks.OfOneProcess):
         def as_they_are(window: list[Encoding]) -> tuple[list[list[Encoding]], int]:
             return [[encoding] for encoding in window], 0
 
-        answers = self.stream(encodings, as_they_are, len, params=self.placed(params))
+        answers = self.stream(encodings, as_they_are, len, params=self.device_params(params))
         return [answer for _, _, (answer,) in answers]
 
-    def placed(self, params: Params | None) -> Params | None:
+    def device_params(self, params: Params | None) -> Params | None:
         """Convert parameters in float32 to what `stream` takes; None for the model's own."""
         if params is None:
             return None
@@ -207,7 +217,7 @@ class Engine(forks.OfOneProcess):
             tokenize: tokenizes a window of items; on another thread if there is more than one
                 window.
             size_of: size of an item, which counts towards the size of a window.
-            params: parameters as `placed` returns them; None for the model's own.
+            params: parameters as `device_params` returns them; None for the model's own.
             live: settings for a source that may pause: its items are read on a separate thread and
                 wait at most `live.max_wait` seconds for others. None reads them on the caller's
                 thread, in whole windows.
@@ -219,13 +229,15 @@ class Engine(forks.OfOneProcess):
         open_requests: deque[_Request[Item]] = deque()
         in_flight: deque[tuple[list[list[PendingSequence]], PackedBatch, Any]] = deque()
         cut, end = 0, None
-        with contextlib.closing(self._prepared(items, tokenize, size_of, live)) as prepared:
+        with contextlib.closing(self._packed_windows(items, tokenize, size_of, live)) as prepared:
             for window in prepared:
                 open_requests += window.requests
                 cut += window.cut
                 for rows, batch in window.batches:
                     in_flight.append((rows, batch, self._dispatch(params, batch)))
-                    while len(in_flight) >= IN_FLIGHT or (in_flight and _is_ready(in_flight[0][2])):
+                    while len(in_flight) >= MAX_BATCHES_IN_FLIGHT or (
+                        in_flight and _is_ready(in_flight[0][2])
+                    ):
                         self._collect(*in_flight.popleft())
                         yield from _answered(open_requests)
                 while window.is_last and in_flight:
@@ -240,18 +252,18 @@ class Engine(forks.OfOneProcess):
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self._model.longest_sequence)
 
-    def _prepared(
+    def _packed_windows(
         self,
         items: Iterable[Item],
         tokenize: Tokenize[Item],
         size_of: Callable[[Item], int],
         live: Live | None,
-    ) -> Generator[_Prepared[Item]]:
+    ) -> Generator[_PackedWindow[Item]]:
         """Yield the windows of a stream, packed; each is packed while the one before it runs."""
         packer = Packer(self._shapes)
 
-        def prepare(window: Window[Item]) -> _Prepared[Item]:
-            items, sequences, cut, error = until_error(window.items, tokenize)
+        def prepare(window: Window[Item]) -> _PackedWindow[Item]:
+            items, sequences, cut, error = tokenize_until_error(window.items, tokenize)
             end = error or window.end
             requests = [
                 _Request(item, [PendingSequence(encoding) for encoding in own])
@@ -262,10 +274,10 @@ class Engine(forks.OfOneProcess):
             batches = packer.add(jobs, is_last=is_last)
             for _, batch in batches:
                 self._model.check(batch)
-            return _Prepared(requests, batches, cut, end, is_last)
+            return _PackedWindow(requests, batches, cut, end, is_last)
 
         forks.check()
-        ahead: Future[_Prepared[Item]] | None = None
+        ahead: Future[_PackedWindow[Item]] | None = None
         with (
             contextlib.closing(windows(items, size_of, live)) as pieces,
             ThreadPoolExecutor(1, "encodax-tokenize") as host,
@@ -315,7 +327,7 @@ class Engine(forks.OfOneProcess):
             job.is_done = True
 
 
-class EngineBacked(forks.OfOneProcess):
+class EngineBacked(forks.NotPicklable):
     """Base of classes that run a model with an engine."""
 
     ENCODER_ONLY: ClassVar[bool] = False

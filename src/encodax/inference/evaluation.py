@@ -29,14 +29,14 @@ from encodax.inference.engine import (
     head_output,
 )
 from encodax.inference.precision import Precision, cast, default_precision
-from encodax.inference.predictors import Predictor, answered
+from encodax.inference.predictors import Predictor, answer_dataset
 from encodax.models.encoder_model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import at_hand, examples_of_records
-from encodax.tasks.judged import check_judged
+from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.task import (
     AnyModel,
     Example,
@@ -77,23 +77,23 @@ def evaluator(
         batch_tokens: tokens in a batch of one device, if batches have one shape; None for a number
             that suits the device. It changes the metrics by rounding only.
     """
-    if data.task.NAME in BY_SUMS:
+    if data.task.NAME in SUM_METRICS:
         return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
     assert isinstance(model, Model)
-    if data.task.NAME in BY_OTHERS:
-        return BY_OTHERS[data.task.NAME](model, data, objective)
-    answers = by_answers(model, data, objective)
+    if data.task.NAME in EVALUATORS:
+        return EVALUATORS[data.task.NAME](model, data, objective)
+    answers = answer_evaluator(model, data, objective)
     losses = BatchEvaluator(model, data, objective, batch_tokens=batch_tokens)
     return lambda params: {**answers(params), **losses(params)}
 
 
-def by_answers(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
+def answer_evaluator(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
     """Return a function that measures a predictor's answers with the task's metrics."""
     predictor: Predictor[object] = Predictor(model, tag_scheme=objective.tag_scheme)
     return lambda params: predictor.measure(data, params)
 
 
-def by_vectors(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
+def vector_evaluator(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
     """Return a function that measures the cosines of vectors.
 
     Raises:
@@ -107,8 +107,8 @@ def by_vectors(model: Model, data: Dataset, objective: LossOptions) -> Evaluator
         loss = embedding.MeanLoss(objective)
 
         def found() -> Iterator[tuple[list[Any], Example]]:
-            for example, encodings, vectors in answered(engine, data, params):
-                anchor, *others = map(embedding.as_read, encodings)
+            for example, encodings, vectors in answer_dataset(engine, data, params):
+                anchor, *others = map(embedding.token_key, encodings)
                 read = replace(example, text=anchor, others=tuple(others))
                 loss.add(vectors, read)
                 yield vectors, read
@@ -152,12 +152,12 @@ def evaluate(
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
     decoding_of(own, options)  # refuses options: these tasks have none
     examples = examples_of_records(own, at_hand(records), on_empty)
-    check_judged(own, examples)
+    check_evaluation_data(own, examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, LossOptions())(None)
 
 
-def of_loss(task: Task) -> tuple[Sums, Summary]:
+def loss_sums(task: Task) -> tuple[Sums, Summary]:
     """Return the functions for the sums of a task's loss, and for its mean."""
 
     def sums(
@@ -169,14 +169,14 @@ def of_loss(task: Task) -> tuple[Sums, Summary]:
     return sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)}
 
 
-BY_SUMS: dict[str, tuple[Sums, Summary]] = {
+SUM_METRICS: dict[str, tuple[Sums, Summary]] = {
     masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
     distillation.NAME: (distillation.sums, distillation.summary),
     translation.NAME: (translation.sums, translation.summary),
 }
 """Tasks that are measured by sums over batches, by name."""
-BY_OTHERS: dict[str, Callable[[Model, Dataset, LossOptions], Evaluator]] = {
-    embedding.NAME: by_vectors
+EVALUATORS: dict[str, Callable[[Model, Dataset, LossOptions], Evaluator]] = {
+    embedding.NAME: vector_evaluator
 }
 """Tasks with another evaluator, by name."""
 
@@ -199,7 +199,7 @@ class BatchEvaluator:
     ):
         """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
         self._data, self._objective = data, objective
-        sums, self._summary = BY_SUMS.get(data.task.NAME) or of_loss(data.task)
+        sums, self._summary = SUM_METRICS.get(data.task.NAME) or loss_sums(data.task)
         devices = jax.local_devices()
         if batch_tokens is None:
             batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)

@@ -15,9 +15,9 @@ from jaxtyping import Array
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineBacked, EngineOptions
-from encodax.inference.progress import listed
+from encodax.inference.progress import answer_list
 from encodax.models.encoder_model import Model
-from encodax.tasks.empty import Empties, OnEmpty
+from encodax.tasks.empty import EmptyTextRule, OnEmpty
 from encodax.tasks.task import Example, encode_whole, unlabelled
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput
@@ -110,7 +110,7 @@ class FillMask(EngineBacked):
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
         stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
-        return list(listed(texts, stream, progress=progress))
+        return list(answer_list(texts, stream, progress=progress))
 
     def stream(
         self,
@@ -133,7 +133,7 @@ class FillMask(EngineBacked):
         found = self.answers(
             unlabelled(texts),
             truncate=truncate,
-            empties=Empties(on_empty),
+            empties=EmptyTextRule(on_empty),
             live=Live.of(max_wait),
         )
         return (guesses for _, guesses in found)
@@ -143,7 +143,7 @@ class FillMask(EngineBacked):
         examples: Iterable[Example],
         *,
         truncate: bool = False,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, list[list[Guess]]]]:
         """Yield each example with the guesses for the masks of its text, in order.
@@ -155,7 +155,7 @@ class FillMask(EngineBacked):
             live: settings for a source that may pause, such as the longest wait; None for whole
                 windows.
         """
-        empties = empties or Empties("error")
+        empties = empties or EmptyTextRule("error")
 
         def encode(window: list[Example]) -> tuple[list[list[Encoding]], int]:
             sequences, cut = encode_whole(self.model, window, truncate=truncate)

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Generic, TypeVar, Unpack
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
 from encodax.inference.engine import Engine, EngineBacked, EngineOptions, head_output
-from encodax.inference.progress import listed
-from encodax.model_files.sentence_modules import usual_activation
+from encodax.inference.progress import answer_list
+from encodax.model_files.sentence_modules import default_activation
 from encodax.models.encoder_model import Model
 from encodax.tasks import (
     classification,
@@ -28,9 +28,16 @@ from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.dataset import Dataset, seen
 from encodax.tasks.decoding import DecodingOptions, decoding_of
-from encodax.tasks.empty import IN_DATA, Empties, OnEmpty, OnEmptyInData, empty_query, labelled
+from encodax.tasks.empty import (
+    IN_DATA,
+    EmptyTextRule,
+    OnEmpty,
+    OnEmptyInData,
+    empty_query,
+    labelled,
+)
 from encodax.tasks.examples import at_hand, examples_of_records
-from encodax.tasks.judged import check_judged
+from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Decoding, Example, side_by_side, unlabelled
 from encodax.tasks.token_classification import TokenDecoding
@@ -97,7 +104,7 @@ class Predictor(EngineBacked, Generic[Answer]):
             EncodaxError: a text is empty, or too long without `truncate`.
         """
         stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
-        return list(listed(texts, stream, progress=progress))
+        return list(answer_list(texts, stream, progress=progress))
 
     def stream(
         self,
@@ -120,7 +127,7 @@ class Predictor(EngineBacked, Generic[Answer]):
         found = self.answers(
             unlabelled(texts),
             truncate=truncate,
-            empties=Empties(on_empty),
+            empties=EmptyTextRule(on_empty),
             live=Live.of(max_wait),
         )
         return (answer for _, answer in found)
@@ -131,7 +138,7 @@ class Predictor(EngineBacked, Generic[Answer]):
         *,
         truncate: bool = False,
         prompt: str | None = None,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, Answer]]:
         """Yield each example with its answer, in order; the source is read one window at a time.
@@ -146,10 +153,10 @@ class Predictor(EngineBacked, Generic[Answer]):
             live: settings for a source that may pause, such as the longest wait; None for whole
                 windows.
         """
-        before, empties = self.model.config.usage.prompt(prompt), empties or Empties("error")
+        before, empties = self.model.config.usage.prompt(prompt), empties or EmptyTextRule("error")
 
         def encode(window: list[Example]) -> tuple[list[list[Any]], int]:
-            prompted = [prompted_with(before, example) for example in window]
+            prompted = [add_prompt(before, example) for example in window]
             return self.decoding.encode(self.task, self.model, prompted, truncate=truncate)
 
         def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
@@ -195,8 +202,8 @@ class Predictor(EngineBacked, Generic[Answer]):
         task = self.decoding.measured(task, known, self._labels)
         before = self.model.config.usage.default_text
         examples = examples_of_records(task, known, on_empty)
-        prompted = examples.changed(functools.partial(prompted_with, before))
-        check_judged(task, examples)
+        prompted = examples.changed(functools.partial(add_prompt, before))
+        check_evaluation_data(task, examples)
         data = Dataset.prepare(task, self.model, prompted, truncate=truncate)
         counts = ByClass(task)
 
@@ -215,14 +222,14 @@ class Predictor(EngineBacked, Generic[Answer]):
 
     def _answered(self, data: Dataset, params: Params | None) -> Iterator[tuple[Any, Example]]:
         """Yield the answer and the example, cut as its tokens are, for each that has a token."""
-        for example, encodings, scores in answered(self._engine, data, params):
+        for example, encodings, scores in answer_dataset(self._engine, data, params):
             answer = self.decoding.answer(data.task, example, encodings, scores, self._labels)
             shown, _ = seen(data.task, example, encodings)
             assert shown is not None
             yield answer, shown
 
 
-def answered(
+def answer_dataset(
     engine: Engine, data: Dataset, params: Params | None
 ) -> Iterator[tuple[Example, list[Encoding], list[Any]]]:
     """Yield each example of a data set with its token sequences and the engine's answer to each.
@@ -236,14 +243,17 @@ def answered(
 
     lengths = data.lengths
     found = engine.stream(
-        range(len(data)), tokenize, lambda index: int(lengths[index]), params=engine.placed(params)
+        range(len(data)),
+        tokenize,
+        lambda index: int(lengths[index]),
+        params=engine.device_params(params),
     )
     for owner, group in itertools.groupby(found, key=lambda each: int(data.example_of[each[0]])):
         own = list(group)
         yield data.examples[owner], [each[1][0] for each in own], [each[2][0] for each in own]
 
 
-def prompted_with(before: str, example: Example) -> Example:
+def add_prompt(before: str, example: Example) -> Example:
     """Put a prompt before an example's text, or the first of a pair; empty texts stay empty."""
     first, *second = example.parts
     if not before or not isinstance(first, str) or not first.strip():
@@ -286,7 +296,7 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
             stream = self._engine.stream(unlabelled(texts), tokenize, Example.characters)
             return (self.decoding.words(*each, self._labels) for each in stream)
 
-        return list(listed(texts, found, progress=False))
+        return list(answer_list(texts, found, progress=False))
 
 
 class QuestionAnswerer(Predictor[SpanAnswer]):
@@ -332,7 +342,7 @@ class Reranker(EngineBacked):
         usage = model.config.usage
         if head is not None and len(labels) == 1:
             head = replace(head, problem="regression")
-            usage = replace(usage, activation=usage.activation or usual_activation(1))
+            usage = replace(usage, activation=usage.activation or default_activation(1))
         model = replace(model, config=replace(model.config, head=head, usage=usage))
         self._classifier = Classifier(model, **options)
         super().__init__(model, self._classifier._engine)
@@ -364,7 +374,7 @@ class Reranker(EngineBacked):
                 such prompt.
         """
         stream = functools.partial(self.stream, prompt=prompt, truncate=truncate, max_wait=None)
-        return list(listed(pairs, stream, progress=progress))
+        return list(answer_list(pairs, stream, progress=progress))
 
     def stream(
         self,
@@ -410,7 +420,7 @@ class Reranker(EngineBacked):
             EncodaxError: a record is not one of reranking, or no query has a relevant text.
         """
         examples = labelled(reranking, records, on_empty)
-        empties = Empties(on_empty, IN_DATA)
+        empties = EmptyTextRule(on_empty, IN_DATA)
         found = self._classifier.answers(examples, truncate=truncate, empties=empties)
         scored = (
             (replace(answer, score=self._score(answer)), example) for example, answer in found
@@ -440,7 +450,11 @@ class Reranker(EngineBacked):
         """
         examples = (Example(text, index, f"text {index}") for index, text in enumerate(texts))
         found = self.answers(
-            query, examples, prompt=prompt, truncate=truncate, empties=Empties(on_empty, IN_DATA)
+            query,
+            examples,
+            prompt=prompt,
+            truncate=truncate,
+            empties=EmptyTextRule(on_empty, IN_DATA),
         )
         ranked = (Ranked(each.target, score, each.parts[0]) for each, score in found)
         if top_k is None:
@@ -454,7 +468,7 @@ class Reranker(EngineBacked):
         *,
         prompt: str | None = None,
         truncate: bool = False,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
     ) -> Iterator[tuple[Example, float]]:
         """Yield each text with its score, in order; the texts are read one window at a time.
 

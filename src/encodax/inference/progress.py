@@ -9,14 +9,14 @@ from typing import TypeVar
 from encodax.errors import EncodaxError
 from encodax.process.terminal import Terminal
 
-MANY = 4096
+PROGRESS_THRESHOLD = 4096
 """Number of texts above which a bar is shown by default."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def listed(
+def answer_list(
     texts: Sequence[Item],
     answer: Callable[[Iterable[Item]], Iterator[Answer]],
     *,
@@ -35,11 +35,11 @@ def listed(
     """
     if isinstance(texts, str):
         raise EncodaxError("a list of texts is wanted, not one string")
-    shown = False if progress is None and len(texts) <= MANY else progress
-    return counted(answer(texts), shown=shown, total=len(texts))
+    shown = False if progress is None and len(texts) <= PROGRESS_THRESHOLD else progress
+    return with_progress(answer(texts), shown=shown, total=len(texts))
 
 
-def counted(
+def with_progress(
     items: Iterable[Item],
     *,
     shown: bool | None = None,

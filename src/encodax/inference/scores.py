@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from encodax.config import HeadConfig, ModelConfig, Usage
-from encodax.model_files.sentence_modules import usual_activation
+from encodax.config import HeadConfig, InferenceConfig, ModelConfig
+from encodax.model_files.sentence_modules import default_activation
 
-NO_USAGE = Usage()
+NO_USAGE = InferenceConfig()
 BY_PROBLEM = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "linear"}
 """Activation of the logits, by the head's problem type."""
-HOW = {"softmax": "apply_softmax=True", "sigmoid": "activation_fn=torch.nn.Sigmoid()"}
+CROSS_ENCODER_ARGUMENTS = {
+    "softmax": "apply_softmax=True",
+    "sigmoid": "activation_fn=torch.nn.Sigmoid()",
+}
 """Argument of `CrossEncoder.predict` that gives the scores of an activation."""
 
 
-def activation_of(head: HeadConfig, usage: Usage = NO_USAGE) -> str:
+def activation_of(head: HeadConfig, usage: InferenceConfig = NO_USAGE) -> str:
     """Return the name of the activation of a head's logits, a key of `SCORE_ACTIVATIONS`.
 
     Class scores become probabilities: softmax for one right class, sigmoid for each class if
@@ -27,14 +30,14 @@ def activation_of(head: HeadConfig, usage: Usage = NO_USAGE) -> str:
     return BY_PROBLEM[head.problem]
 
 
-def of_cross_encoder(config: ModelConfig) -> str | None:
+def cross_encoder_activation(config: ModelConfig) -> str | None:
     """Return the activation that `CrossEncoder` applies to the logits; None for other heads."""
     if config.head is None or config.head.kind != "sequence":
         return None
-    return config.usage.activation or usual_activation(config.head.classes)
+    return config.usage.activation or default_activation(config.head.classes)
 
 
-def described(config: ModelConfig) -> str | None:
+def describe_scores(config: ModelConfig) -> str | None:
     """Describe the scores of labels; for one score, compare them with those of `CrossEncoder`.
 
     Returns None if there are no such scores.
@@ -57,14 +60,14 @@ def difference(config: ModelConfig, *, is_cross_encoder: bool = False) -> str | 
     Returns:
         A description, or None if `CrossEncoder` gives the same scores.
     """
-    head, theirs = config.head, of_cross_encoder(config)
+    head, theirs = config.head, cross_encoder_activation(config)
     if head is None or theirs is None or not (is_cross_encoder or config.usage.activation):
         return None
     if (own := activation_of(head, config.usage)) == theirs:
         return None
     way = "encodax rerank gives those too"
     if head.classes > 1:
-        way = f"its predict(..., {HOW[own]}) gives these"
+        way = f"its predict(..., {CROSS_ENCODER_ARGUMENTS[own]}) gives these"
     there = f"CrossEncoder of sentence-transformers gives the {_named(theirs)}"
     return f"{_named(own)}, and {there}: {way}"
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from encodax.data.packing import assemble
-from encodax.data.stream import MAX_WAIT, Live, until_error, windows
+from encodax.data.stream import MAX_WAIT, Live, tokenize_until_error, windows
 from encodax.errors import EncodaxError
 from encodax.generation.config import GenerationConfig
 from encodax.generation.sampling import check_count
@@ -35,14 +35,14 @@ from encodax.generation.search import (
 from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import COMPILER_OPTIONS
 from encodax.inference.precision import Precision, cast, default_precision
-from encodax.inference.progress import listed
+from encodax.inference.progress import answer_list
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.process import forks
 from encodax.storage.json_files import shown
 from encodax.tasks import translation
 from encodax.tasks.empty import (
     IN_DATA,
-    Empties,
+    EmptyTextRule,
     OnEmpty,
     OnEmptyInData,
     labelled,
@@ -97,7 +97,7 @@ class Translation:
         return fields
 
 
-NOTHING = Translation("", 0.0, 0)
+EMPTY_TRANSLATION = Translation("", 0.0, 0)
 """Translation of an empty text."""
 
 
@@ -206,7 +206,7 @@ class _Group:
     height: int
 
 
-class Translator(forks.OfOneProcess):
+class Translator(forks.NotPicklable):
     """Translator of texts, in order; it compiles one program for each shape, and few shapes.
 
     A source of up to S tokens takes a row of S; targets have room for S + `EXTRA_TOKENS`. Rows of a
@@ -291,7 +291,7 @@ class Translator(forks.OfOneProcess):
             texts: the sources.
             truncate: cut sources that are longer than the model takes.
             on_empty: treatment of empty texts: `error` refuses them, `skip` leaves them out, `keep`
-                gives them `NOTHING`.
+                gives them `EMPTY_TRANSLATION`.
             progress: show a progress bar; None to show one if standard error is a terminal and the
                 list is long.
             **options: see `generation_options`.
@@ -303,7 +303,7 @@ class Translator(forks.OfOneProcess):
         stream = functools.partial(
             self.stream, truncate=truncate, on_empty=on_empty, max_wait=None, **options
         )
-        return list(listed(texts, stream, progress=progress))
+        return list(answer_list(texts, stream, progress=progress))
 
     def stream(
         self,
@@ -329,7 +329,7 @@ class Translator(forks.OfOneProcess):
             unlabelled(texts),
             self.generation_options(**options),
             truncate=truncate,
-            empties=Empties(on_empty),
+            empties=EmptyTextRule(on_empty),
             live=Live.of(max_wait),
         )
         return (answer for _, answer in found)
@@ -354,7 +354,7 @@ class Translator(forks.OfOneProcess):
         to, languages = options.get("to"), self.model.language_ids
         if to in languages:  # an unknown language is refused where texts are encoded
             options.setdefault("forced_bos_token_id", languages[to])
-        return GenerationOptions.of(self.model.generates_by, **options)
+        return GenerationOptions.of(self.model.default_generation_config, **options)
 
     def answers(
         self,
@@ -362,7 +362,7 @@ class Translator(forks.OfOneProcess):
         generation: GenerationOptions,
         *,
         truncate: bool = False,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, Translation]]:
         """Yield each example with the translation of its source, in order.
@@ -376,25 +376,25 @@ class Translator(forks.OfOneProcess):
                 windows.
         """
         forks.check()
-        empties = empties or Empties("error")
+        empties = empties or EmptyTextRule("error")
         encode = functools.partial(self._encoded, generation=generation, truncate=truncate)
 
         def tokenize(window: list[Example]) -> tuple[list[Sequence[Encoding]], int]:
             return empties.sequences(encode, window)
 
         self._check(generation)
-        self._tell()
+        self._log_generation_config()
         cut = never_ended = without = answered = 0
         with contextlib.closing(windows(examples, Example.characters, live)) as pieces:
             for window in pieces:
-                asked, sequences, cut_here, error = until_error(window.items, tokenize)
+                asked, sequences, cut_here, error = tokenize_until_error(window.items, tokenize)
                 end = error or window.end
                 cut += cut_here
-                without += sum(self._asks_nothing(example, generation) for example in asked)
+                without += sum(self._lacks_language(example, generation) for example in asked)
                 answers = self._translated(sequences, generation, answered)
                 for example, answer in zip(asked, answers, strict=True):
                     never_ended += sum(each.is_cut for each in (answer, *answer.others))
-                    if answer is not NOTHING or empties.rule == "keep":
+                    if answer is not EMPTY_TRANSLATION or empties.rule == "keep":
                         yield example, answer
                 answered += len(asked)
                 if not isinstance(end, StopIteration | None):
@@ -429,15 +429,15 @@ class Translator(forks.OfOneProcess):
         encodings, cut = self.model.encode(texts, to=generation.to, truncate=truncate, names=names)
         return [[encoding] for encoding in encodings], cut
 
-    def _asks_nothing(self, example: Example, generation: GenerationOptions) -> bool:
+    def _lacks_language(self, example: Example, generation: GenerationOptions) -> bool:
         """Return whether the target language is missing for a model that has several."""
         is_told = generation.to is not None or LANGUAGE.match(example.parts[0])
         return len(self.model.tokenizer.languages or ()) > 1 and not is_told
 
-    def _tell(self) -> None:
+    def _log_generation_config(self) -> None:
         """Log once the generation settings of the model's directory."""
-        said = self.model.generates_by
-        if said.is_silent or self._has_told:
+        said = self.model.default_generation_config
+        if said.has_no_search_settings or self._has_told:
             return
         self._has_told = True
         settings = ", ".join(f"{key} = {shown(value)}" for key, value in said.said)
@@ -471,11 +471,11 @@ class Translator(forks.OfOneProcess):
     ) -> list[Translation]:
         """Translate a window in groups of sources of similar length; `before` texts precede it.
 
-        An empty source has no sequence; its translation is `NOTHING`.
+        An empty source has no sequence; its translation is `EMPTY_TRANSLATION`.
         """
         filled = [place for place, own in enumerate(sequences) if own]
         encodings = [sequences[place][0] for place in filled]
-        answers = [NOTHING] * len(sequences)
+        answers = [EMPTY_TRANSLATION] * len(sequences)
         for group in self._groups(encodings):
             rows = [encodings[place] for place in group.places]
             numbers = [before + filled[place] for place in group.places]
@@ -515,7 +515,7 @@ class Translator(forks.OfOneProcess):
         self.model.check(batch)
         draws = np.asarray([*numbers, *numbers[:1] * missing]).astype(np.uint32)
         seed = np.uint32(generation.seed)
-        for held in self._held(group.room, generation):
+        for held in self._allocated_lengths(group.room, generation):
             program = self._program(group.height, group.room, held, generation)
             found: Generated = jax.device_get(program(self._params, batch, seed, draws))
             if not found.is_open.any():
@@ -527,7 +527,7 @@ class Translator(forks.OfOneProcess):
 
     def _read(self, found: Generated, row: int, generation: GenerationOptions) -> Translation:
         """Return the best or first translation of a row, with the others that were asked for."""
-        ends, answers = self.model.generates_by.eos_ids, []
+        ends, answers = self.model.default_generation_config.eos_ids, []
         for token_ids, length, score in zip(
             found.token_ids[row], found.lengths[row], found.scores[row], strict=True
         ):
@@ -554,14 +554,14 @@ class Translator(forks.OfOneProcess):
             *_first_of(SOURCE_LENGTHS, most),
         ]:
             for height in self._heights:
-                for held in self._held(room, chosen):
+                for held in self._allocated_lengths(room, chosen):
                     self._program(height, room, held, chosen)
 
     def _longest(self, room: int, generation: GenerationOptions) -> int:
         """Return the maximal length of a target in tokens."""
         return generation.max_tokens or min(room + EXTRA_TOKENS, self.model.longest_sequence)
 
-    def _held(self, room: int, generation: GenerationOptions) -> list[int]:
+    def _allocated_lengths(self, room: int, generation: GenerationOptions) -> list[int]:
         """Return the target lengths to allocate in turn: enough for most, then the maximum."""
         longest, usual = self._longest(room, generation), room + EXTRA_TOKENS
         return [usual, longest] if 2 * usual < longest else [longest]
@@ -570,7 +570,11 @@ class Translator(forks.OfOneProcess):
         self, height: int, room: int, held: int, generation: GenerationOptions
     ) -> Callable[..., Generated]:
         forks.check()
-        rules = self.model.generates_by.rules if generation.rules is None else generation.rules
+        rules = (
+            self.model.default_generation_config.rules
+            if generation.rules is None
+            else generation.rules
+        )
         longest = self._longest(room, generation)
         key = (
             height,
@@ -583,7 +587,7 @@ class Translator(forks.OfOneProcess):
             rules,
         )
         if key not in self._programs:
-            said = self.model.generates_by
+            said = self.model.default_generation_config
             ends = DecodingLimits(
                 said.decoder_start_id, said.eos_ids, said.pad_id, longest, rules, held
             )
@@ -596,7 +600,7 @@ class Translator(forks.OfOneProcess):
         model = self.model
 
         def run(params: Params, source: PackedBatch, seed: Any, draws: Any) -> Generated:
-            cache = model.begin(params, source, ends.held)
+            cache = model.begin(params, source, ends.buffer_length)
             step = functools.partial(model.step, params)
             source_ids = jnp.asarray(source.token_ids)
             if generation.beams is not None:
@@ -651,7 +655,7 @@ class Translator(forks.OfOneProcess):
         """
         translation.scorers(tokenize)  # raises its errors before the work
         examples = labelled(translation, records, on_empty)
-        empties = Empties(on_empty, IN_DATA)
+        empties = EmptyTextRule(on_empty, IN_DATA)
         generation = dataclasses.replace(self.generation_options(**options), n_best=1)
         found = self.answers(examples, generation, truncate=truncate, empties=empties)
         pairs = ((answer.text, example.target) for example, answer in found)

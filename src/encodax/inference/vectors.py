@@ -20,15 +20,15 @@ from encodax.storage import json_files
 
 Rows = Float[np.ndarray, "n E"] | Int8[np.ndarray, "n E"]
 Corpus = Float[np.ndarray, "m E"] | Int8[np.ndarray, "m E"]
-SCORES = 1 << 20
+MAX_SCORES = 1 << 20
 """Number of scores held at a time, ..."""
-NUMBERS = 1 << 22
+MAX_NUMBERS = 1 << 22
 """... and of numbers of the corpus: both bound the memory of a search."""
-QUERIES = 1024
+MAX_QUERIES = 1024
 """Most queries that are compared together."""
 BLOCK = 1024
 """Number of items of a stream that are compared together."""
-MAKE_RANGES = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
+RANGES_COMMAND = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
 """Command that writes a file of ranges."""
 
 
@@ -107,8 +107,8 @@ class Nearest:
         Raises:
             EncodaxError: they are of another width, or a score is not a number.
         """
-        together = min(max(1, len(self._queries)), QUERIES)
-        height = max(1, min(SCORES // together, NUMBERS // max(1, corpus.shape[1])))
+        together = min(max(1, len(self._queries)), MAX_QUERIES)
+        height = max(1, min(MAX_SCORES // together, MAX_NUMBERS // max(1, corpus.shape[1])))
         for start in range(0, len(corpus), height):
             block = self._prepared(corpus[start : start + height])
             parts = [
@@ -213,7 +213,7 @@ def search(
     return nearest.hits()
 
 
-def searched(
+def search_stream(
     items: Iterable[tuple[Any, Float[np.ndarray, " E"]]], nearest: Nearest
 ) -> dict[int, Any]:
     """Add a stream of items, each with its vector, to a search; return the hit items by place.
@@ -286,7 +286,7 @@ def check_ranges(ranges: Float[np.ndarray, "2 _"], width: int) -> None:
         )
 
 
-class SeenRanges:
+class RunningRanges:
     """Ranges of vectors that arrive one at a time."""
 
     def __init__(self, width: int):
@@ -320,7 +320,7 @@ def read_ranges(path: Path | str) -> Float[np.ndarray, "2 E"]:
     Raises:
         EncodaxError: there is no such file, or it is not a file of ranges.
     """
-    told = json_files.read(Path(path), hint=f"; make it so: {MAKE_RANGES}")
+    told = json_files.read(Path(path), hint=f"; make it so: {RANGES_COMMAND}")
     try:
         ranges = np.asarray([told["low"], told["high"]], np.float32)
     except (KeyError, TypeError, ValueError):
@@ -328,7 +328,7 @@ def read_ranges(path: Path | str) -> Float[np.ndarray, "2 E"]:
     if ranges.ndim != 2:
         raise EncodaxError(
             f"{path} is no file of ranges, with numbers 'low' and 'high'; make one so: "
-            f"{MAKE_RANGES}"
+            f"{RANGES_COMMAND}"
         )
     return ranges
 
@@ -343,7 +343,7 @@ def hamming(
 ) -> np.ndarray:
     """Count the features in which two binary vectors differ, (n, m)."""
     found = np.empty((len(first), len(second)), np.int64)
-    height = max(1, NUMBERS // max(1, second.shape[1]))
+    height = max(1, MAX_NUMBERS // max(1, second.shape[1]))
     for start in range(0, len(second), height):
         block = second[start : start + height]
         for differing, row in zip(found, first, strict=True):
@@ -355,7 +355,7 @@ TYPES = ("float32", "int8", "binary")
 """Number formats in which vectors can be stored."""
 
 
-def storage(
+def converter(
     kind: str, ranges: Float[np.ndarray, "2 E"] | None = None
 ) -> Callable[[Float[np.ndarray, "n E"]], np.ndarray]:
     """Return the function that converts vectors in float32 to their stored format.
@@ -374,7 +374,7 @@ def storage(
         if ranges is None:
             raise EncodaxError(
                 "int8 wants the ranges of a corpus, the same for it and for its queries: "
-                f"--ranges FILE; make it so: {MAKE_RANGES}"
+                f"--ranges FILE; make it so: {RANGES_COMMAND}"
             )
         return functools.partial(to_int8, ranges=ranges)
     if ranges is not None:

@@ -24,7 +24,7 @@ class Resolution:
 
     block: int
     """b, number of tokens in a cell, in both directions."""
-    strongest: int
+    top_k: int
     """k, number of exact weights in a row; 0 if cells are exact."""
 
     @classmethod
@@ -51,7 +51,7 @@ def view_names(heads: int, *, rolls: bool) -> tuple[str, ...]:
     return (*names, "mean of heads", *(("rollout",) if rolls else ()))
 
 
-def reduced(
+def reduce_attention(
     layers: Sequence[Float[Array, "1 H T S"]], *, rolls: bool
 ) -> tuple[Float[Array, "L M _ _"], Int[Array, "L M T k"], Float[Array, "L M T k"]]:
     """Return the cells of every map, and the strongest keys and weights of every row. To be jitted.
@@ -76,7 +76,7 @@ def reduced(
             maps.append(rolled[None])
         every = jnp.concatenate(maps)
         cells.append(blocks(every, resolution.block))
-        best, index = jax.lax.top_k(every, resolution.strongest)
+        best, index = jax.lax.top_k(every, resolution.top_k)
         keys.append(index)
         weights.append(best)
     return jnp.stack(cells), jnp.stack(keys), jnp.stack(weights)

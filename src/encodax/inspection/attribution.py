@@ -15,7 +15,7 @@ from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.encoder import EncoderLayer
 from encodax.tasks.task import AnyModel
-from encodax.types.batches import ModelOutput, Params, sides_of
+from encodax.types.batches import ModelOutput, Params, packed_batches_of
 
 Scores = Callable[[ModelOutput], Float[Array, " M"]]
 TOGETHER = 512
@@ -90,7 +90,9 @@ def integrated_gradients(
         **options: arguments of `apply`.
     """
     x = embeddings(model, params, batch)
-    is_hidden = jnp.asarray(sides_of(batch)[0].token_ids != sides_of(hidden)[0].token_ids)
+    is_hidden = jnp.asarray(
+        packed_batches_of(batch)[0].token_ids != packed_batches_of(hidden)[0].token_ids
+    )
     # ESM scales all embeddings by the share of masked tokens: those of other tokens are restored.
     base = jnp.where(is_hidden[..., None], embeddings(model, params, hidden), x)
 

@@ -26,15 +26,15 @@ from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.process import forks
 from encodax.tasks.task import AnyModel, load_any
 from encodax.text.tokenizer import Encoding, Text
-from encodax.types.batches import ModelOutput, PackedBatch, PairBatch, sides_of
+from encodax.types.batches import ModelOutput, PackedBatch, PairBatch, packed_batches_of
 from encodax.types.inspection import (
     AttentionMaps,
     Attribution,
     Inspection,
     MaskGuesses,
     Norms,
-    Strongest,
     Token,
+    TopWeights,
 )
 
 LONGEST = 4_096
@@ -150,9 +150,9 @@ class Inspector:
         )
         output, maps = self._observed(batch, (stack,), ("hidden",), **options)
         if masks:
-            answer, targets = scored_answer.filled(model, output, masks)
+            answer, targets = scored_answer.fill_masks(model, output, masks)
         else:
-            answer, targets = scored_answer.answered(model, output, encodings, texts)
+            answer, targets = scored_answer.answer_of(model, output, encodings, texts)
         return Inspection(
             tokens=tokens,
             answer=answer,
@@ -212,7 +212,7 @@ class Inspector:
         def observe(params: Any, batch: Any) -> tuple[ModelOutput, list[Any]]:
             output = self.model.apply(params, batch, record=record, **options)
             found = [
-                attention_maps.reduced(output.records[stack.stage], rolls=stack.rolls)
+                attention_maps.reduce_attention(output.records[stack.stage], rolls=stack.rolls)
                 for stack in stacks
             ]
             kept = {name: output.records[name] for name in states}
@@ -232,7 +232,7 @@ class Inspector:
         targets = targets[:MOST_TARGETS]
         if not targets or not self.steps:
             return ()
-        source = sides_of(batch)[0]
+        source = packed_batches_of(batch)[0]
         is_special = np.concatenate([encoding.is_special for encoding in encodings])
 
         @jax.jit
@@ -388,7 +388,7 @@ def _maps(stack: Stack, cells: Array, keys: Array, weights: Array) -> AttentionM
         views=attention_maps.view_names(views - 1 - stack.rolls, rolls=stack.rolls),
         cells=np.asarray(cells),
         block=resolution.block,
-        strongest=Strongest(np.asarray(keys), np.asarray(weights)) if keys.shape[-1] else None,
+        strongest=TopWeights(np.asarray(keys), np.asarray(weights)) if keys.shape[-1] else None,
     )
 
 

@@ -56,13 +56,13 @@ Answer = tuple[tuple[tuple[str, str], ...], tuple[Target, ...]]
 """Answer in lines of a name and a value, and the scores behind it."""
 
 
-def answered(
+def answer_of(
     model: Model,
     output: ModelOutput,
     encodings: Sequence[Encoding],
     texts: Sequence[tuple[str, ...]],
 ) -> Answer:
-    """Return the answer of a head; for masked language models there is `filled`."""
+    """Return the answer of a head; for masked language models there is `fill_masks`."""
     head = model.config.head
     if head is None or head.kind == "vocabulary":
         return (), ()
@@ -161,7 +161,7 @@ def masks_of(model: Model, encoding: Encoding) -> tuple[int, ...]:
     return tuple(np.flatnonzero(encoding.token_ids == model.tokenizer.mask_id).tolist())
 
 
-def filled(model: Model, output: ModelOutput, masks: Sequence[int]) -> Answer:
+def fill_masks(model: Model, output: ModelOutput, masks: Sequence[int]) -> Answer:
     """Return the prediction for each mask, and its score; the output has only the masks."""
     assert output.logits is not None
     shares = np.asarray(jax.nn.softmax(output.logits[0].astype(jnp.float32)))  # (M, V)

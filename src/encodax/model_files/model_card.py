@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from encodax.config import ModelConfig, Seq2SeqConfig
-from encodax.errors import EncodaxError, plain
+from encodax.errors import EncodaxError, escape_invisible
 from encodax.storage import outputs
 
 CARD_FILE = "README.md"
@@ -44,7 +44,7 @@ def text(config: ModelConfig, model_type: str, name: str) -> str:
     embeddings = encoder.embeddings
     library = "sentence-transformers" if is_embedder else "transformers"
     loadable = "" if model_type == "encodax" else f"library_name: {library}\n"
-    names = ", ".join(plain(" ".join(label.split())) for label in config.labels)
+    names = ", ".join(escape_invisible(" ".join(label.split())) for label in config.labels)
     labels = f"\nLabels: {names}.\n" if names else ""
     limit = config.max_length or embeddings.max_positions
     about = f"""A Transformer encoder of the family `{model_type}`, saved by
@@ -75,7 +75,7 @@ BEGIN, END = "<!-- encodax: training -->", "<!-- encodax: end of training -->"
 """Marks around the section of a card that each run rewrites."""
 
 
-def tell_origin(card: Path, origin: Mapping[str, Any]) -> None:
+def write_origin(card: Path, origin: Mapping[str, Any]) -> None:
     """Write the origin of a trained model into its card, unless a user wrote the card.
 
     Args:
@@ -160,7 +160,7 @@ def write(directory: Path, card: str) -> None:
     (directory / CARD_FILE).write_text(_sealed(card), encoding="utf-8")
 
 
-def is_free(directory: Path) -> bool:
+def may_write(directory: Path) -> bool:
     """Return whether a card may be written: there is none, or it is an unchanged one of Encodax."""
     path = directory / CARD_FILE
     if not path.is_file() or path.is_symlink():

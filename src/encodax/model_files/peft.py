@@ -36,12 +36,12 @@ from encodax.model_files.saved_model import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
     CONFIG_FILE,
-    Parts,
+    ModelParts,
     family_and_config,
     family_of,
     named_as,
     of_encoder,
-    put_in_place,
+    write_directory,
 )
 from encodax.model_files.sentence_modules import SentenceModules
 from encodax.storage import json_files, overlap
@@ -65,7 +65,7 @@ TASKS: dict[HeadKind | None, str | None] = {
     "vocabulary": None,
 }
 """Kind of head -> PEFT's `task_type`."""
-SAVED_WHOLE = ("classifier", "score")
+FULLY_SAVED_MODULES = ("classifier", "score")
 """Modules that PEFT trains and saves in full, for `SEQ_CLS` and `TOKEN_CLS`."""
 
 UNMAPPED_FAMILIES = ("nomic_bert",)
@@ -96,7 +96,7 @@ def _merged(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(
     directory: Path,
-    parts: Parts,
+    parts: ModelParts,
     adapter: Params,
     *,
     rank: int,
@@ -146,7 +146,11 @@ def write(
         for leaf in leaves.keys() - {A, B}:
             tensor = _whole_tensor(family, stored, path, leaf)
             module = family.file_name(bare, tensor.name.rpartition(".")[0])
-            whole.add(next((name for name in SAVED_WHOLE if module.startswith(f"{name}.")), module))
+            whole.add(
+                next(
+                    (name for name in FULLY_SAVED_MODULES if module.startswith(f"{name}.")), module
+                )
+            )
             tensors[PEFT_PREFIX + tensor.name] = tensor.to_file(np.asarray(leaves[leaf]))
     content = {
         "peft_type": "LORA",
@@ -175,7 +179,7 @@ def write(
         elif sentence_modules.is_cross_encoder(config):
             sentence_modules.write_cross_encoder(place, config, parts.files)
 
-    put_in_place(directory, write_to, overwrite=overwrite)
+    write_directory(directory, write_to, overwrite=overwrite)
 
 
 MERGE_HINT = "merge the adapter and save the whole model"
@@ -251,7 +255,7 @@ def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> 
 # Reading
 
 
-def place_of(directory: Path) -> Path | None:
+def adapter_directory(directory: Path) -> Path | None:
     """Return the directory of the adapter files; None if the directory holds a full model.
 
     This is the directory itself, or the folder of the encoder among sentence-transformers modules.
@@ -270,7 +274,7 @@ def place_of(directory: Path) -> Path | None:
 
 def is_adapter(directory: Path) -> bool:
     """Return whether a directory holds an adapter rather than a full model."""
-    return place_of(directory) is not None
+    return adapter_directory(directory) is not None
 
 
 def base_directory(settings: PeftConfig, token: str | None = None) -> Path:
@@ -303,7 +307,7 @@ def directories_of(directory: Path) -> list[Path]:
     Raises:
         EncodaxError: the adapter's settings are broken, or its base model does not exist.
     """
-    place = place_of(directory)
+    place = adapter_directory(directory)
     if place is None or _has_base(place):
         return [directory]
     return [directory, base_directory(peft_config.read(place / ADAPTER_CONFIG_FILE))]
@@ -516,7 +520,7 @@ def read(directory: Path) -> Adapter:
     Raises:
         EncodaxError: a file is missing or broken, or needs a feature that is not supported.
     """
-    place = place_of(directory) or directory
+    place = adapter_directory(directory) or directory
     settings = peft_config.read(place / ADAPTER_CONFIG_FILE)
     modules = sentence_modules.read(directory)
     file = place / ADAPTER_WEIGHTS_FILE

@@ -21,10 +21,10 @@ from encodax.storage import json_files, outputs
 METRICS_FILE = "metrics.jsonl"
 RUN_FILE = "run.json"
 REPORT_FILE = "report.html"
-EVALUATION = "eval_"
+EVALUATION_PREFIX = "eval_"
 """Prefix of the metrics of an evaluation."""
 
-AVERAGE = "average"
+AVERAGED_COUNT_KEY = "average"
 """Number of checkpoints whose parameters were averaged, in the entry of their evaluation: the last
 entry of a run with `--average`."""
 
@@ -61,7 +61,7 @@ class RunFacts:
             stream.write(json_files.written(asdict(self)))
 
 
-def standing(
+def evaluation_sort_key(
     found: Mapping[str, Any], metric: str, *, larger_is_better: bool
 ) -> tuple[float, float]:
     """Return a sort key for evaluations: the larger, the better; of equal ones the later wins.
@@ -89,7 +89,7 @@ def read_facts(path: Path) -> RunFacts:
         EncodaxError: the file is missing, or a key or value is not one that a run writes.
     """
     content = json_files.read(path, hint=": a training run writes it")
-    return json_files.built(RunFacts, content, path)
+    return json_files.from_json(RunFacts, content, path)
 
 
 def read_curve(path: Path) -> list[Entry]:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from encodax import families
-from encodax.config import ModelConfig, Usage
+from encodax.config import InferenceConfig, ModelConfig
 from encodax.errors import EncodaxError, library_errors
 from encodax.families import Family, native
 from encodax.families.published import count_of_labels, labels_of
@@ -82,7 +82,7 @@ def is_of_model(path: Path, directory: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModelParts:
     """Parts of a model, as a model directory holds them."""
 
     config: ModelConfig
@@ -98,7 +98,7 @@ def read(
     shapes_of: Callable[[ModelConfig], Shapes],
     *,
     encoder_only: bool = False,
-) -> Parts:
+) -> ModelParts:
     """Read a model directory.
 
     Args:
@@ -129,7 +129,7 @@ def read(
     }
     if modules is None:
         config = _limited(config, sentence_modules.tokenizer_length(place))
-    parts = Parts(config, loaded.params, tokenizer, loaded.extra_tensors, files)
+    parts = ModelParts(config, loaded.params, tokenizer, loaded.extra_tensors, files)
     if modules is not None and is_embedder:
         return _as_embedder(parts, modules)
     if encoder_only:
@@ -157,12 +157,12 @@ def _bare(config: ModelConfig, modules: SentenceModules | None, published: Setti
     has one score.
     """
     if modules is not None:
-        return replace(config, usage=Usage(lost_scores=modules.head is None))
+        return replace(config, usage=InferenceConfig(head_dropped=modules.head is None))
     values = published.plain()
     names = values.get("architectures")
     is_sequence = isinstance(names, list) and any(str(name).endswith(SEQUENCE) for name in names)
     gives_scores = count_of_labels(values) == 1 or sentence_modules.names_activation(values)
-    return replace(config, usage=Usage(lost_scores=is_sequence and gives_scores))
+    return replace(config, usage=InferenceConfig(head_dropped=is_sequence and gives_scores))
 
 
 def _is_sequence(config: ModelConfig) -> bool:
@@ -182,7 +182,7 @@ def read_config(directory: Path) -> ModelConfig:
         _, config, published = _published(place, encoder_only=True)
         return _bare(config, modules, published)
 
-    return reading.whole(directory, read_whole)
+    return reading.read_consistently(directory, read_whole)
 
 
 def _published(place: Path, *, encoder_only: bool) -> tuple[Family, ModelConfig, Settings]:
@@ -209,7 +209,7 @@ def named_as(path: Path) -> Iterator[None]:
         raise EncodaxError(f"{path}{str(error).removeprefix(CONFIG_FILE)}") from error
 
 
-def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
+def _as_embedder(parts: ModelParts, modules: SentenceModules) -> ModelParts:
     config = replace(
         parts.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
     )
@@ -221,8 +221,8 @@ def _as_embedder(parts: Parts, modules: SentenceModules) -> Parts:
 
 
 def _as_cross_encoder(
-    parts: Parts, place: Path, modules: SentenceModules | None, activation: str | None
-) -> Parts:
+    parts: ModelParts, place: Path, modules: SentenceModules | None, activation: str | None
+) -> ModelParts:
     """Return a sequence classifier with the known settings of its scores.
 
     By default scores go through the sigmoid if there is one class, as in sentence-transformers. A
@@ -239,18 +239,18 @@ def _as_cross_encoder(
             "'architectures' names none; without modules.json the encoder loads by itself"
         )
     else:
-        usual = sentence_modules.usual_activation(len(config.labels))
+        usual = sentence_modules.default_activation(len(config.labels))
         config = _limited(config, modules.max_length)
         usage = replace(modules.usage, activation=modules.usage.activation or activation or usual)
     return _lowered(replace(parts, config=replace(config, usage=usage)))
 
 
-def _lowered(parts: Parts) -> Parts:
+def _lowered(parts: ModelParts) -> ModelParts:
     usage = parts.config.usage
-    return replace(parts, tokenizer=parts.tokenizer.lowered()) if usage.lowercases else parts
+    return replace(parts, tokenizer=parts.tokenizer.lowered()) if usage.do_lower_case else parts
 
 
-def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts:
+def adapted(parts: ModelParts, place: Path, modules: SentenceModules | None) -> ModelParts:
     """Return a model with the tokenizer and the modules of its adapter's directory.
 
     Args:
@@ -274,7 +274,9 @@ def adapted(parts: Parts, place: Path, modules: SentenceModules | None) -> Parts
     return _as_cross_encoder(parts, place, modules, parts.config.usage.activation)
 
 
-def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]) -> Parts:
+def _with_own_head(
+    parts: ModelParts, place: Path, shapes_of: Callable[[ModelConfig], Shapes]
+) -> ModelParts:
     """Return the model with the head of `head.json`, whose weights have Encodax's names."""
     content = _object(place / HEAD_FILE)
     head = native.read_head(content, str(place / HEAD_FILE))
@@ -290,7 +292,7 @@ def _with_own_head(parts: Parts, place: Path, shapes_of: Callable[[ModelConfig],
     return replace(parts, config=config, params=params)
 
 
-def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: bool) -> None:
+def write(directory: Path, parts: ModelParts, *, max_length: int | None, overwrite: bool) -> None:
     """Write a model directory, atomically.
 
     Args:
@@ -331,14 +333,14 @@ def write(directory: Path, parts: Parts, *, max_length: int | None, overwrite: b
             weights.save(place / HEAD_WEIGHTS_FILE, own, native, parts.config)
         if sentence_modules.is_cross_encoder(parts.config):
             sentence_modules.write_cross_encoder(place, parts.config, parts.files)
-        if model_card.is_free(directory):
+        if model_card.may_write(directory):
             card = model_card.text(parts.config, family.MODEL_TYPE, directory.name)
             model_card.write(place, card)
 
-    put_in_place(directory, write_to, overwrite=overwrite)
+    write_directory(directory, write_to, overwrite=overwrite)
 
 
-def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite: bool) -> None:
+def write_directory(directory: Path, write_to: Callable[[Path], None], *, overwrite: bool) -> None:
     """Write a model directory of any kind, and remove all files of an older model in it.
 
     Args:
@@ -349,7 +351,7 @@ def put_in_place(directory: Path, write_to: Callable[[Path], None], *, overwrite
     Raises:
         EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
     """
-    card = (model_card.CARD_FILE,) if model_card.is_free(directory) else ()
+    card = (model_card.CARD_FILE,) if model_card.may_write(directory) else ()
     outputs.write_directory(
         directory, write_to, overwrite=overwrite, replaces=(*MODEL_FILES, *card)
     )
@@ -377,7 +379,7 @@ def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
     For an embedder this is the encoder without a head. The same holds if the family has the encoder
     but no such head: the head then has separate files.
     """
-    plain = replace(config, max_length=None, usage=Usage())
+    plain = replace(config, max_length=None, usage=InferenceConfig())
     bare = replace(plain, head=None, labels=())
     if config.head is not None and config.head.kind == "embedding":
         return families.family_for(bare), bare
@@ -393,7 +395,7 @@ def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
 def family_of(config: ModelConfig) -> Family:
     """Return the family of the encoder."""
     return families.family_for(
-        replace(config, head=None, labels=(), max_length=None, usage=Usage())
+        replace(config, head=None, labels=(), max_length=None, usage=InferenceConfig())
     )
 
 
@@ -429,11 +431,11 @@ def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> 
 
 def _object(path: Path) -> dict[str, Any]:
     content: dict[str, Any]
-    content = json_files.read(path, hint=what_is_there(path.parent))
+    content = json_files.read(path, hint=missing_model_hint(path.parent))
     return content
 
 
-def what_is_there(directory: Path) -> str:
+def missing_model_hint(directory: Path) -> str:
     """Return an addition to an error about a directory without a model: its content, and advice."""
     names = json_files.names_in(directory)
     inside = [p.parent for depth in ("*", "*/*") for p in directory.glob(f"{depth}/{CONFIG_FILE}")]
@@ -449,7 +451,7 @@ def what_is_there(directory: Path) -> str:
     if inside:
         return f": give the model directory in it: {min(inside)}"
     if converted is not None:
-        return f": {weights.way_out_of(converted)}"
+        return f": {weights.converted_file_hint(converted)}"
     if tokenizer_files.TOKENIZER_FILE in names:
         return f": {directory} holds a tokenizer alone, and no model"
     return f": is {directory} a model directory?"

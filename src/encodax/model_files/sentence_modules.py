@@ -18,11 +18,11 @@ import numpy as np
 from encodax.config import (
     DenseConfig,
     HeadConfig,
+    InferenceConfig,
     ModelConfig,
     NormConfig,
     Pooling,
     Similarity,
-    Usage,
 )
 from encodax.errors import EncodaxError
 from encodax.families.tensors import LINEAR, NORM, Leaves
@@ -99,7 +99,7 @@ SIMILARITIES: dict[str, Similarity] = {
     "euclidean": "euclidean",
     "manhattan": "manhattan",
 }
-SIDES = ("query", "document")
+DEFAULT_PROMPTS = ("query", "document")
 """Prompts that every embedder of sentence-transformers has; empty if no file defines them."""
 
 ACTIVATION_PLACE = "sentence_transformers"
@@ -152,7 +152,7 @@ class SentenceModules:
     norm: Path | None
     """Path of the weights of the layer norm; None without a layer norm."""
     max_length: int | None
-    usage: Usage
+    usage: InferenceConfig
     widths: tuple[tuple[str, int, bool], ...] = ()
     """Widths in the files: source, width, and whether it is that of the pooling's input."""
     files: ModelFiles = field(default_factory=dict)
@@ -223,7 +223,7 @@ def read(directory: Path) -> SentenceModules | None:
         dense=tuple(folders["Dense"]),
         norm=next(iter(folders["LayerNorm"]), None),
         max_length=length,
-        usage=replace(usage, pools_prompt=pools_prompt),
+        usage=replace(usage, include_prompt=pools_prompt),
         widths=tuple(widths),
         files=_with_normalize(files, folders["Normalize"]),
     )
@@ -385,8 +385,8 @@ def _activation(path: Path | str, key: str, name: object, known: Mapping[str, st
 
 
 def _transformer(
-    files: _Files, folder: Path, usage: Usage, *, is_cross_encoder: bool
-) -> tuple[Usage, int | None]:
+    files: _Files, folder: Path, usage: InferenceConfig, *, is_cross_encoder: bool
+) -> tuple[InferenceConfig, int | None]:
     """Return the settings of the length file, and the maximum sequence length.
 
     This is `max_seq_length`, or the tokenizer's limit, where newer files keep it.
@@ -400,7 +400,9 @@ def _transformer(
     return usage, tokenizer_length(folder) if length is None else length
 
 
-def _lengths(settings: Settings, usage: Usage, is_cross_encoder: bool) -> tuple[Usage, int | None]:
+def _lengths(
+    settings: Settings, usage: InferenceConfig, is_cross_encoder: bool
+) -> tuple[InferenceConfig, int | None]:
     task, output, scores = (
         ("sequence-classification", "logits", "scores")
         if is_cross_encoder
@@ -443,7 +445,7 @@ def _lengths(settings: Settings, usage: Usage, is_cross_encoder: bool) -> tuple[
         values.settle(OF_ARGUMENTS)
     processing.settle({})
     lowercases = _flag(settings, "do_lower_case", False)
-    return replace(usage, lowercases=lowercases), length
+    return replace(usage, do_lower_case=lowercases), length
 
 
 def tokenizer_length(folder: Path) -> int | None:
@@ -473,11 +475,11 @@ def _length(settings: Settings, key: str) -> int | None:
 # --- settings of the directory
 
 
-def _usage(files: _Files) -> tuple[Usage, str]:
+def _usage(files: _Files) -> tuple[InferenceConfig, str]:
     """Return how scores are computed from texts, and the kind of the model."""
     path = files.directory / SETTINGS_FILE
     if not is_there(path):
-        return Usage(), "SentenceTransformer"
+        return InferenceConfig(), "SentenceTransformer"
     settings = files.read(path)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind not in ("SentenceTransformer", CROSS_ENCODER):
@@ -485,7 +487,7 @@ def _usage(files: _Files) -> tuple[Usage, str]:
             f"{path}: model_type = {shown(kind)} is not supported; known: SentenceTransformer, "
             f"{CROSS_ENCODER}. Without {MODULES_FILE} the encoder loads by itself"
         )
-    usage = _prompts(settings, always=() if kind == CROSS_ENCODER else SIDES)
+    usage = _prompts(settings, always=() if kind == CROSS_ENCODER else DEFAULT_PROMPTS)
     harmless = dict(OF_SETTINGS)
     if kind == CROSS_ENCODER:
         found = settings.get("activation_fn")
@@ -505,7 +507,7 @@ def _usage(files: _Files) -> tuple[Usage, str]:
     return usage, kind
 
 
-def _prompts(settings: Settings, always: tuple[str, ...]) -> Usage:
+def _prompts(settings: Settings, always: tuple[str, ...]) -> InferenceConfig:
     path = settings.where
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(
@@ -521,7 +523,7 @@ def _prompts(settings: Settings, always: tuple[str, ...]) -> Usage:
             f"{path}: default_prompt_name = {shown(default)} is not one of the prompts: add it to "
             "them, or set it to null"
         )
-    return Usage(tuple((name, prompt or "") for name, prompt in prompts.items()), default)
+    return InferenceConfig(tuple((name, prompt or "") for name, prompt in prompts.items()), default)
 
 
 def activation_of(published: Settings) -> str | None:
@@ -546,7 +548,7 @@ def names_activation(published: Mapping[str, Any]) -> bool:
     return ACTIVATION_PLACE in published or OLD_ACTIVATION in published
 
 
-def usual_activation(classes: int) -> str:
+def default_activation(classes: int) -> str:
     """Return the default activation of sentence-transformers for a cross-encoder's scores."""
     return "sigmoid" if classes == 1 else "linear"
 
@@ -666,7 +668,11 @@ def _stored(
 
 def is_cross_encoder(config: ModelConfig) -> bool:
     """Return whether a model is saved as a cross-encoder: its `sequence` head has a `usage`."""
-    return config.head is not None and config.head.kind == "sequence" and config.usage != Usage()
+    return (
+        config.head is not None
+        and config.head.kind == "sequence"
+        and config.usage != InferenceConfig()
+    )
 
 
 def write_cross_encoder(directory: Path, config: ModelConfig, files: ModelFiles) -> None:
@@ -729,7 +735,7 @@ def write(directory: Path, config: ModelConfig, params: Params, files: ModelFile
     put("Pooling", {
         "word_embedding_dimension": width,
         **(flags if modes == in_order else {"pooling_mode": modes}),
-        "include_prompt": config.usage.pools_prompt,
+        "include_prompt": config.usage.include_prompt,
     })  # fmt: skip
     width *= len(modes)
     follows = head.dense_width is not None or head.norm is not None
@@ -789,7 +795,7 @@ def _write_lengths(
     name = next((n for n in files if Path(n).name in LENGTH_FILES), LENGTH_FILE)
     lengths = {
         "max_seq_length": config.max_length or config.encoder.embeddings.max_positions,
-        "do_lower_case": config.usage.lowercases,
+        "do_lower_case": config.usage.do_lower_case,
     }
     json_files.write(directory / LENGTH_FILE, {**kept(files, name), **lengths, **content})
 

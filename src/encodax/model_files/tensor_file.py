@@ -38,7 +38,7 @@ BITS = {
 
 
 @dataclass(frozen=True)
-class Slice:
+class TensorInfo:
     """Type, shape and position of a tensor in its file."""
 
     dtype: str
@@ -63,14 +63,14 @@ class Slice:
 class TensorFile:
     """Open safetensors file, with the methods of the library's `safe_open`."""
 
-    def __init__(self, file: BinaryIO, slices: dict[str, Slice]):
+    def __init__(self, file: BinaryIO, slices: dict[str, TensorInfo]):
         self._file, self._slices = file, slices
 
     def keys(self) -> list[str]:
         """Return the names of the tensors."""
         return list(self._slices)
 
-    def get_slice(self, name: str) -> Slice:
+    def get_slice(self, name: str) -> TensorInfo:
         """Return the type, shape and position of a tensor, without reading it."""
         return self._slices[name]
 
@@ -104,7 +104,7 @@ def opened(path: Path) -> Iterator[TensorFile]:
 
 
 @functools.lru_cache(maxsize=4)
-def _slices(path: Path, size: int, *_: int) -> dict[str, Slice]:
+def _slices(path: Path, size: int, *_: int) -> dict[str, TensorInfo]:
     """Return the tensors that the header names; size and times of the file are the cache key."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -132,7 +132,7 @@ def _slices(path: Path, size: int, *_: int) -> dict[str, Slice]:
     return found
 
 
-def _slice(told: dict[str, Any], first: int) -> Slice:
+def _slice(told: dict[str, Any], first: int) -> TensorInfo:
     shape, offsets = told["shape"], told["data_offsets"]
     if not (isinstance(shape, list) and isinstance(offsets, list)):
         raise ValueError("a shape and its place are lists")
@@ -141,7 +141,7 @@ def _slice(told: dict[str, Any], first: int) -> Slice:
         raise ValueError(f"a tensor is said to be {told['dtype']!r}")
     if len(offsets) != 2 or not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError(f"a tensor is said to have the shape {shape!r}")
-    return Slice(told["dtype"], tuple(shape), first + offsets[0])
+    return TensorInfo(told["dtype"], tuple(shape), first + offsets[0])
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

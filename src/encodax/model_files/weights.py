@@ -405,7 +405,7 @@ CONVERTED = (".gguf", ".onnx", ".tflite", ".mlmodel", ".mlpackage", ".ot", ".msg
 """Suffixes of files that were converted from a model's weights for other programs."""
 
 
-def way_out_of(converted: str) -> str:
+def converted_file_hint(converted: str) -> str:
     """Return advice for a directory that holds only such a converted file."""
     return (
         f"{converted} is made of a model for other programs: fetch the model that it was made of, "
@@ -418,7 +418,7 @@ def _missing(path: Path) -> str:
     if not pickles:
         names = json_files.names_in(path.parent)
         converted = next((name for name in names if name.endswith(CONVERTED)), None)
-        way_out = f"; {way_out_of(converted)}" if converted else ""
+        way_out = f"; {converted_file_hint(converted)}" if converted else ""
         return f"{path} does not exist; weights are read from safetensors alone{way_out}"
     return (
         f"{path} does not exist, and {pickles[0]} is not read: such a file can run code when it is "

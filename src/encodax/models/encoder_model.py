@@ -17,13 +17,13 @@ from jaxtyping import Array, Int
 
 from encodax.config import (
     UNROLLED,
-    Execution,
+    ExecutionConfig,
     HeadConfig,
     HeadKind,
+    InferenceConfig,
     ModelConfig,
     Pooling,
     Problem,
-    Usage,
 )
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
@@ -42,7 +42,9 @@ CONFIG_FILE = "config.json"
 
 
 @functools.cache
-def _haiku_transformed(config: ModelConfig, execution: Execution = UNROLLED) -> hk.Transformed:
+def _haiku_transformed(
+    config: ModelConfig, execution: ExecutionConfig = UNROLLED
+) -> hk.Transformed:
     def forward(
         batch: PackedBatch,
         *,
@@ -139,28 +141,30 @@ class Model:
                 the hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
-        return reading.whole(directory, lambda: cls._read(directory, token, encoder_only))
+        return reading.read_consistently(
+            directory, lambda: cls._read(directory, token, encoder_only)
+        )
 
     @classmethod
     def _read(cls, directory: Path, token: str | None, encoder_only: bool) -> Model:
         forks.check()
         if peft.is_adapter(directory):
-            return cls._adapted(directory, token)
-        return cls._whole(directory, encoder_only=encoder_only)
+            return cls._load_adapted(directory, token)
+        return cls._load_full(directory, encoder_only=encoder_only)
 
     @classmethod
-    def _whole(cls, directory: Path, *, encoder_only: bool = False) -> Model:
+    def _load_full(cls, directory: Path, *, encoder_only: bool = False) -> Model:
         parts = saved_model.read(directory, parameter_shapes, encoder_only=encoder_only)
         return cls(parts.config, parts.params, parts.tokenizer, parts.extra_tensors, parts.files)
 
     @classmethod
-    def _adapted(cls, directory: Path, token: str | None) -> Model:
+    def _load_adapted(cls, directory: Path, token: str | None) -> Model:
         """Load the base model of an adapter, and merge the adapter."""
         adapter = peft.read(directory)
         if adapter.has_base:
-            return cls._whole(adapter.place)._with(adapter)
+            return cls._load_full(adapter.place)._with(adapter)
         base = peft.base_directory(adapter.settings, token)
-        return reading.whole(base, lambda: cls._of_base(base, adapter))
+        return reading.read_consistently(base, lambda: cls._of_base(base, adapter))
 
     @classmethod
     def _of_base(cls, base: Path, adapter: peft.Adapter) -> Model:
@@ -169,7 +173,7 @@ class Model:
                 f"{adapter.place}: its base {base} is an adapter too: load that, save the "
                 "model whole, and name it as the base"
             )
-        return cls._whole(base)._with(adapter)
+        return cls._load_full(base)._with(adapter)
 
     def with_adapter(self, directory: Path | str) -> Model:
         """Return this model with a LoRA adapter in PEFT's layout merged.
@@ -182,7 +186,7 @@ class Model:
                 needs a feature that is not supported.
         """
         place = Path(directory)
-        return reading.whole(place, lambda: self._with(peft.read(place)))
+        return reading.read_consistently(place, lambda: self._with(peft.read(place)))
 
     def _with(self, adapter: peft.Adapter) -> Model:
         model = self._without_head() if adapter.makes_embedder else self
@@ -195,19 +199,21 @@ class Model:
             _check_head(model, self, leaves, adapter.place)
         both = {path: {**own, **leaves.get(path, {})} for path, own in model.params.items()}
         model = replace(model, params=peft.merge(both), files={**model.files, **adapter.files})
-        return model._replaced(saved_model.adapted(model._parts(), adapter.place, adapter.modules))
+        return model._from_parts(
+            saved_model.adapted(model._parts(), adapter.place, adapter.modules)
+        )
 
     def _without_head(self) -> Model:
         """Return the encoder without its head."""
         params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         return replace(self, config=replace(self.config, head=None, labels=()), params=params)
 
-    def _parts(self) -> saved_model.Parts:
-        return saved_model.Parts(
+    def _parts(self) -> saved_model.ModelParts:
+        return saved_model.ModelParts(
             self.config, self.params, self.tokenizer, self.extra_tensors, self.files
         )
 
-    def _replaced(self, parts: saved_model.Parts) -> Model:
+    def _from_parts(self, parts: saved_model.ModelParts) -> Model:
         return replace(
             self,
             config=parts.config,
@@ -248,7 +254,7 @@ class Model:
         if kind == "sequence":
             head = replace(head, problem=problem)
         config = replace(
-            self.config, head=head, labels=tuple(labels), max_length=None, usage=Usage()
+            self.config, head=head, labels=tuple(labels), max_length=None, usage=InferenceConfig()
         )
         params = dict(initial_params(config, jax.random.key(seed)))
         params |= {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
@@ -270,7 +276,7 @@ class Model:
         params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
         is_embedder = old is not None and old.kind == "embedding"
         # Prompts of a cross-encoder do not apply to vectors.
-        usage = self.config.usage if is_embedder else Usage()
+        usage = self.config.usage if is_embedder else InferenceConfig()
         config = replace(self.config, head=head, labels=(), usage=usage)
         return replace(self, config=config, params=params)
 
@@ -281,7 +287,7 @@ class Model:
         special tokens at the start included.
         """
         head = self.config.head
-        if self.config.usage.pools_prompt or not prompt or head is None:
+        if self.config.usage.include_prompt or not prompt or head is None:
             return self
         ids = self.tokenizer.encode([prompt])[0].truncated(self.longest_sequence).token_ids
         vocabulary = self.tokenizer.vocabulary()
@@ -302,7 +308,7 @@ class Model:
         Raises:
             EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
         """
-        parts = saved_model.Parts(
+        parts = saved_model.ModelParts(
             self.config, self.params, self.tokenizer, self.extra_tensors, self.files
         )
         saved_model.write(Path(directory), parts, max_length=self.max_length, overwrite=overwrite)
@@ -353,7 +359,9 @@ class Model:
         """
         names = names or numbered(texts)
         encodings = self._tokenized(texts, names)
-        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+        return packing.check_lengths(
+            encodings, self.longest_sequence, truncate=truncate, names=names
+        )
 
     def windows(
         self, texts: Sequence[str], overlap: int, *, names: Sequence[str] | None = None
@@ -371,10 +379,10 @@ class Model:
         names = names or numbered(texts)
         encodings = self._tokenized(texts, names)
         packing.refuse_empty(encodings, names)
-        return [encoding.pieces(0, self.room, overlap) for encoding in encodings]
+        return [encoding.windows(0, self.max_text_tokens, overlap) for encoding in encodings]
 
     @property
-    def room(self) -> int:
+    def max_text_tokens(self) -> int:
         """Maximum number of tokens of one text in a sequence, special tokens not counted."""
         (frame,) = self.tokenizer.encode(["a"])
         return self.longest_sequence - int(np.count_nonzero(frame.sequence_ids != 0))
@@ -431,7 +439,7 @@ class Model:
         record: AbstractSet[str] = frozenset(),
         tokens: Int[AnyArray, "B M"] | None = None,
         head_only: bool = False,
-        execution: Execution = UNROLLED,
+        execution: ExecutionConfig = UNROLLED,
     ) -> ModelOutput:
         """Run the model: a pure function of its arguments.
 
@@ -466,7 +474,7 @@ class Model:
         return self.config.labels
 
     @property
-    def depth(self) -> int:
+    def layer_count(self) -> int:
         """Number of layers that have their own parameters."""
         encoder = self.config.encoder
         return len(set(encoder.parameter_groups or range(len(encoder.layers))))

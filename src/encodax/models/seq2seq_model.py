@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from encodax import families
-from encodax.config import UNROLLED, DecoderConfig, EncoderConfig, Execution, Seq2SeqConfig
+from encodax.config import UNROLLED, DecoderConfig, EncoderConfig, ExecutionConfig, Seq2SeqConfig
 from encodax.data import packing
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
@@ -31,10 +31,10 @@ from encodax.model_files import hub, model_card, weights
 from encodax.model_files.saved_model import (
     CONFIG_FILE,
     GENERATION_FILE,
+    missing_model_hint,
     named_as,
-    put_in_place,
-    what_is_there,
     with_kept,
+    write_directory,
 )
 from encodax.nn import DecoderCache, Transformer, functional
 from encodax.process import forks
@@ -42,17 +42,24 @@ from encodax.storage import json_files, reading
 from encodax.storage.json_files import FileKeys, ModelFiles, Settings, is_there
 from encodax.text.sentencepiece import LANGUAGE
 from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode, numbered
-from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, PairBatch, Params, sides_of
+from encodax.types.batches import (
+    AnyBatch,
+    ModelOutput,
+    PackedBatch,
+    PairBatch,
+    Params,
+    packed_batches_of,
+)
 
 WITH_LANGUAGES = ("mbart",)
 """Families whose targets begin with a token for the target language."""
-CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
+LANGUAGE_CODE = re.compile("[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
 """Pattern of such a token, such as `de_DE`."""
 
 
 @functools.cache
 def _haiku_transformed(
-    config: Seq2SeqConfig, execution: Execution = UNROLLED
+    config: Seq2SeqConfig, execution: ExecutionConfig = UNROLLED
 ) -> hk.MultiTransformed:
     """Return the model's functions: the full forward pass, and decoding one token at a time."""
 
@@ -104,13 +111,13 @@ class Seq2SeqModel:
                 the hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
-        return reading.whole(directory, lambda: cls._read(directory))
+        return reading.read_consistently(directory, lambda: cls._read(directory))
 
     @classmethod
     def _read(cls, directory: Path) -> Seq2SeqModel:
         forks.check()
         place = directory / CONFIG_FILE
-        stored = json_files.read(place, hint=what_is_there(directory))
+        stored = json_files.read(place, hint=missing_model_hint(directory))
         if "model_type" not in stored:
             raise EncodaxError(f"{place}: the key 'model_type' is missing")
         with named_as(place):
@@ -190,14 +197,14 @@ class Seq2SeqModel:
             self.tokenizer.save(
                 place, max_length=self.max_length, model_type=family.MODEL_TYPE, has_types=False
             )
-            if model_card.is_free(directory):
+            if model_card.may_write(directory):
                 card = model_card.text_of_seq2seq(config, family.MODEL_TYPE, directory.name)
                 model_card.write(place, card)
 
-        put_in_place(directory, write_to, overwrite=overwrite)
+        write_directory(directory, write_to, overwrite=overwrite)
 
     @property
-    def generates_by(self) -> GenerationConfig:
+    def default_generation_config(self) -> GenerationConfig:
         """Generation settings used by default."""
         return self.generation_config or GenerationConfig.of(self.config)
 
@@ -212,7 +219,7 @@ class Seq2SeqModel:
             "eos_token_id": self.config.eos_id,
             "pad_token_id": self.config.pad_id,
         }
-        if self.generates_by.is_silent:
+        if self.default_generation_config.has_no_search_settings:
             ids |= {} if self.max_length is None else {"max_length": self.longest_sequence}
             ids |= {} if first is None else {FORCED_BOS: first}
             ids |= {BAD_WORDS: never} if never else {}
@@ -234,7 +241,9 @@ class Seq2SeqModel:
         if self.config.family not in WITH_LANGUAGES:
             return {}
         vocabulary = self.tokenizer.vocabulary()
-        return {code: vocabulary[code] for code in sorted(vocabulary) if CODE.fullmatch(code)}
+        return {
+            code: vocabulary[code] for code in sorted(vocabulary) if LANGUAGE_CODE.fullmatch(code)
+        }
 
     def encode(
         self,
@@ -275,7 +284,9 @@ class Seq2SeqModel:
         encodings = self.tokenizer.encode(texts, names)
         rows = self.config.transformer.encoder.embeddings.vocabulary_size
         self.tokenizer.check_rows(encodings, rows, names)
-        return packing.within(encodings, self.longest_sequence, truncate=truncate, names=names)
+        return packing.check_lengths(
+            encodings, self.longest_sequence, truncate=truncate, names=names
+        )
 
     def _check_language(self, text: str, name: str) -> None:
         """Refuse a text that asks for a language that the model does not have.
@@ -301,7 +312,7 @@ class Seq2SeqModel:
         names = [f"the target of {name}" for name in names]
         for name, (_, target) in zip(names, pairs, strict=True):
             check_unicode(target, name)
-        targets, cut_targets = packing.within(
+        targets, cut_targets = packing.check_lengths(
             self.tokenizer.encode_targets([pair[1] for pair in pairs], names),
             self.longest_sequence,
             truncate=truncate,
@@ -329,7 +340,7 @@ class Seq2SeqModel:
         """
         stacks = self.config.transformer.encoder, self.config.transformer.decoder
         tables = [stack.embeddings for stack in stacks]
-        for embeddings, side in zip(tables, sides_of(batch), strict=False):
+        for embeddings, side in zip(tables, packed_batches_of(batch), strict=False):
             functional.check_below("token id", side.token_ids, embeddings.vocabulary_size)
             if embeddings.max_positions is not None:
                 functional.check_below("position", side.position_ids, embeddings.max_positions)
@@ -342,7 +353,7 @@ class Seq2SeqModel:
         is_training: bool = False,
         rng: Array | None = None,
         record: AbstractSet[str] = frozenset(),
-        execution: Execution = UNROLLED,
+        execution: ExecutionConfig = UNROLLED,
     ) -> ModelOutput:
         """Return the logits of the next token after each target token: a pure function.
 
@@ -375,11 +386,11 @@ class Seq2SeqModel:
             raise EncodaxError(f"room = {room} is more than the {limit} positions of the decoder")
         forks.check()
         _, _, begin, _ = _haiku_transformed(self.config).apply
-        hidden = self.encoded(params, source)
+        hidden = self.encode_states(params, source)
         cache: DecoderCache = begin(params, None, hidden, jnp.asarray(source.segment_ids), room)
         return cache
 
-    def encoded(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
+    def encode_states(self, params: Params, source: PackedBatch) -> Float[Array, "B S D"]:
         """Return the encoder's hidden states of packed sources; arguments as in `apply`."""
         forks.check()
         _, encode, *_ = _haiku_transformed(self.config).apply
@@ -401,7 +412,7 @@ class Seq2SeqModel:
         return ()
 
     @property
-    def depth(self) -> int:
+    def layer_count(self) -> int:
         """Number of encoder layers."""
         return len(self.config.transformer.encoder.layers)
 
@@ -450,21 +461,23 @@ def _published(
     """
     if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
         return dict(stored)  # it is complete
-    published = {key: value for key, value in stored.items() if key not in IDS or value is not None}
+    published = {
+        key: value for key, value in stored.items() if key not in TOKEN_ID_KEYS or value is not None
+    }
     words = said.get(BAD_WORDS)
     has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
-    for key in (*IDS, FORCED_BOS, *((BAD_WORDS,) if has_words else ())):
-        if said.get(key) is not None and (key not in IDS or key not in published):
+    for key in (*TOKEN_ID_KEYS, FORCED_BOS, *((BAD_WORDS,) if has_words else ())):
+        if said.get(key) is not None and (key not in TOKEN_ID_KEYS or key not in published):
             published[key] = said[key]
-    if isinstance(family, Seq2SeqFamily) and family.own_output is not None:
-        owns = weights.has_own(directory, *family.own_output)
+    if isinstance(family, Seq2SeqFamily) and family.untied_output is not None:
+        owns = weights.has_own(directory, *family.untied_output)
         tied = published.get("tie_word_embeddings")
         published.setdefault("scale_decoder_outputs", tied is not False)
         published["tie_word_embeddings"] = not owns
     return published
 
 
-IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+TOKEN_ID_KEYS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 """Keys for which null counts as missing."""
 
 
@@ -494,14 +507,14 @@ def _check_positions(
             continue
         halves = embeddings.positions == "sinusoidal_halves"
         wanted = functional.sinusoidal_table(table.shape[0], embeddings.width, halves=halves)
-        if table.shape != wanted.shape or np.abs(table - wanted).max() > HALF_PRECISION:
+        if table.shape != wanted.shape or np.abs(table - wanted).max() > HALF_PRECISION_TOLERANCE:
             raise EncodaxError(
                 f"{directory}: {name} is no table of sinusoids; trained positions of such a model "
                 "are not supported"
             )
 
 
-HALF_PRECISION = 5e-3
+HALF_PRECISION_TOLERANCE = 5e-3
 """Tolerance for a number in -1..1 that was stored in 16 bits."""
 
 

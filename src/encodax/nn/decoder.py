@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import UNROLLED, DecoderConfig, Execution
+from encodax.config import UNROLLED, DecoderConfig, ExecutionConfig
 from encodax.nn.attention import KeysValues
 from encodax.nn.embeddings import Embeddings
 from encodax.nn.layer import Layer, rematerialized
@@ -126,7 +126,7 @@ class DecoderLayer(Layer):
         return self._sublayers(x, attend, cross_attend, is_training=is_training)
 
     @hk.name_like("__call__")
-    def begin(self, source: Float[Array, "B S D"], room: int) -> LayerCache:
+    def init_cache(self, source: Float[Array, "B S D"], room: int) -> LayerCache:
         """Return the cache before the first token, with space for `room` tokens."""
         of_source = self._attention("cross_attention").keys_values(source)
         config, rows = self.config.attention, source.shape[0]
@@ -193,7 +193,7 @@ class Decoder(hk.Module):
     """
 
     def __init__(
-        self, config: DecoderConfig, execution: Execution = UNROLLED, name: str = "decoder"
+        self, config: DecoderConfig, execution: ExecutionConfig = UNROLLED, name: str = "decoder"
     ):
         super().__init__(name=name)
         if any(layer.attention.window is not None for layer in config.layers):
@@ -256,7 +256,7 @@ class Decoder(hk.Module):
         self, source: Float[Array, "B S D"], source_segments: Int[Array, "B S"], room: int
     ) -> DecoderCache:
         """Return the cache before the first token of each row, with space for `room` tokens."""
-        layers = tuple(layer.begin(source, room) for layer in self._layers())
+        layers = tuple(layer.init_cache(source, room) for layer in self._layers())
         return DecoderCache(layers, source_segments, jnp.zeros((), jnp.int32))
 
     @hk.name_like("__call__")

@@ -8,7 +8,7 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import EmbeddingsConfig, MaskDropoutConfig
+from encodax.config import EmbeddingsConfig, TokenDropoutConfig
 from encodax.nn import functional
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.linear import Linear
@@ -121,11 +121,13 @@ class Embeddings(hk.Module):
         rows = config.max_positions + config.position_offset
         table = EmbeddingTable(rows, config.width, "position", name="position")
         if config.uncounted_id is not None:
-            position_ids = counted(jnp.asarray(batch.token_ids), position_ids, config.uncounted_id)
+            position_ids = positions_without_padding(
+                jnp.asarray(batch.token_ids), position_ids, config.uncounted_id
+            )
         return table(position_ids + config.position_offset)
 
 
-def counted(
+def positions_without_padding(
     token_ids: Int[Array, "B T"], position_ids: Int[Array, "B T"], uncounted_id: int
 ) -> Int[Array, "B T"]:
     """Return positions counted without the tokens `uncounted_id`, which get -1.
@@ -140,7 +142,7 @@ def counted(
 
 
 def drop_masks(
-    x: Float[Array, "B T D"], batch: PackedBatch, config: MaskDropoutConfig
+    x: Float[Array, "B T D"], batch: PackedBatch, config: TokenDropoutConfig
 ) -> Float[Array, "B T D"]:
     """Apply ESM's token dropout, in training and out of it.
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from encodax.config import (
     UNROLLED,
     EncoderConfig,
-    Execution,
+    ExecutionConfig,
     RelativeBiasConfig,
 )
 from encodax.nn import functional
@@ -115,7 +115,7 @@ class Encoder(hk.Module):
     """
 
     def __init__(
-        self, config: EncoderConfig, execution: Execution = UNROLLED, name: str = "encoder"
+        self, config: EncoderConfig, execution: ExecutionConfig = UNROLLED, name: str = "encoder"
     ):
         super().__init__(name=name)
         self.config = config

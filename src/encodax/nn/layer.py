@@ -9,7 +9,7 @@ import haiku as hk
 import jax
 from jaxtyping import Array, Float
 
-from encodax.config import Execution, LayerConfig
+from encodax.config import ExecutionConfig, LayerConfig
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.feed_forward import FeedForward
 from encodax.nn.layer_norm import LayerNorm, norm_of
@@ -22,7 +22,7 @@ REMAT_POLICIES: dict[str, Callable[..., bool]] = {
 """Checkpoint policy for each `remat` but `none`: what the forward pass keeps for the backward."""
 
 
-def rematerialized(run: Callable[..., Array], execution: Execution) -> Callable[..., Array]:
+def rematerialized(run: Callable[..., Array], execution: ExecutionConfig) -> Callable[..., Array]:
     """Return a layer that is computed again in the backward pass, by `execution.remat`."""
     if execution.remat == "none" or hk.running_init():
         return run

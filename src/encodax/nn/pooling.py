@@ -39,7 +39,7 @@ def weighted_mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Ar
     return (total / weight).astype(hidden.dtype)
 
 
-def largest(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
+def max_pool(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
     """Return the largest value of each feature over the tokens of each sequence."""
     rows, slots = batch.starts.shape
     # Padding goes to an extra slot, which is cut off at the end.
@@ -64,7 +64,7 @@ def membership(batch: PackedBatch) -> Float[Array, "B N T"]:
 POOLINGS: dict[str, Callable[[Array, PackedBatch], Array]] = {
     "cls": cls,
     "mean": mean,
-    "max": largest,
+    "max": max_pool,
     "weighted_mean": weighted_mean,
     "mean_sqrt_length": mean_sqrt_length,
     "last": last,

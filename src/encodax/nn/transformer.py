@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import UNROLLED, Execution, TransformerConfig
+from encodax.config import UNROLLED, ExecutionConfig, TransformerConfig
 from encodax.nn import decoder as decoders
 from encodax.nn import functional
 from encodax.nn.decoder import Decoder, DecoderCache
@@ -26,7 +26,7 @@ class Transformer:
     `decoder/...`, and where it is not shared `output`. Create it inside `hk.transform`.
     """
 
-    def __init__(self, config: TransformerConfig, execution: Execution = UNROLLED):
+    def __init__(self, config: TransformerConfig, execution: ExecutionConfig = UNROLLED):
         """Set the configuration and the execution of the stacks."""
         self.config = config
         self.encoder = Encoder(config.encoder, execution, name="encoder")

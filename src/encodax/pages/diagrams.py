@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter, PercentFormatter, StrMethodFormatter
 
-from encodax.errors import plain
+from encodax.errors import escape_invisible
 
 COLOURS = {
     "#010101": "var(--ink, #1f2328)",
@@ -118,9 +118,9 @@ def line_chart(
                 "marker": marker,
                 "markersize": 4,
             }
-            axes.plot(*_thinned(steps, values), label=plain(name), **line)
+            axes.plot(*_thinned(steps, values), label=escape_invisible(name), **line)
             is_drawn |= len(steps) > 0
-        axes.set(title=plain(title), xlabel=plain(across))
+        axes.set(title=escape_invisible(title), xlabel=escape_invisible(across))
         if doubles:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -165,10 +165,12 @@ def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.7 + 0.3 * len(values)), layout="constrained")
         axes = figure.subplots()
-        bars = axes.barh(list(map(plain, values)), list(values.values()), color=ACCENT, height=0.6)
+        bars = axes.barh(
+            list(map(escape_invisible, values)), list(values.values()), color=ACCENT, height=0.6
+        )
         told = "{:.0%}" if is_share else EngFormatter(sep=" ", places=1)
         axes.bar_label(bars, fmt=told, padding=4)
-        axes.set(title=plain(title), xticks=[])
+        axes.set(title=escape_invisible(title), xticks=[])
         axes.margins(x=0.2)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
@@ -225,12 +227,18 @@ def heat_map(
         image = axes.imshow(
             table, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="none"
         )
-        axes.set(title=plain(title), xlabel=plain(across), ylabel=plain(down))
+        axes.set(
+            title=escape_invisible(title),
+            xlabel=escape_invisible(across),
+            ylabel=escape_invisible(down),
+        )
         if rows:
-            axes.set_yticks(range(len(rows)), list(map(plain, rows)))
+            axes.set_yticks(range(len(rows)), list(map(escape_invisible, rows)))
         if columns:
             turned = 90 if max(map(len, columns)) > 2 else 0
-            axes.set_xticks(range(len(columns)), list(map(plain, columns)), rotation=turned)
+            axes.set_xticks(
+                range(len(columns)), list(map(escape_invisible, columns)), rotation=turned
+            )
         if has_scale:
             scale = figure.colorbar(image, ax=axes)
             if np.min(table) >= 0:
@@ -464,7 +472,7 @@ def _cells(
 
 def escape(text: str) -> str:
     """Escape a text for an XML element; control characters are made visible."""
-    return saxutils.escape(plain(text))
+    return saxutils.escape(escape_invisible(text))
 
 
 def _smooth(values: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:

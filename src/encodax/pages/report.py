@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import jinja2
 
-from encodax.errors import plain
+from encodax.errors import escape_invisible
 from encodax.types.batches import Span
 
 TEMPLATE = "report.html.jinja"
@@ -200,7 +200,7 @@ def _shown(value: Any) -> Any:
     """Make invisible characters of a text visible by escapes; HTML stays unchanged."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "\n".join(map(plain, value.split("\n")))
+    return "\n".join(map(escape_invisible, value.split("\n")))
 
 
 def from_template(template: str, **values: Any) -> str:

@@ -11,16 +11,16 @@ from typing import Any
 import encodax
 from encodax.errors import EncodaxError
 from encodax.model_files.run_files import (
-    AVERAGE,
-    EVALUATION,
+    AVERAGED_COUNT_KEY,
+    EVALUATION_PREFIX,
     METRICS_FILE,
     REPORT_FILE,
     RUN_FILE,
     Entry,
     RunFacts,
+    evaluation_sort_key,
     read_curve,
     read_facts,
-    standing,
 )
 from encodax.pages import diagrams, report
 from encodax.pages.report import Numbers, Page, Pictures, Section, Table
@@ -113,7 +113,7 @@ class _History:
     @property
     def metric(self) -> str:
         """Name in the curve of the metric by which models are compared."""
-        return EVALUATION + self.facts.metric
+        return EVALUATION_PREFIX + self.facts.metric
 
     @cached_property
     def best(self) -> Entry | None:
@@ -121,9 +121,9 @@ class _History:
         return max(reversed(self.evaluations), key=self._standing, default=None)
 
     def _standing(self, entry: Entry) -> tuple[float, float]:
-        found = {name.removeprefix(EVALUATION): value for name, value in entry.items()}
+        found = {name.removeprefix(EVALUATION_PREFIX): value for name, value in entry.items()}
         facts = self.facts
-        return standing(found, facts.metric, larger_is_better=facts.larger_is_better)
+        return evaluation_sort_key(found, facts.metric, larger_is_better=facts.larger_is_better)
 
     def series(self, name: str) -> diagrams.Series:
         """Return a value over the steps, without the first step, which compiles."""
@@ -150,16 +150,20 @@ def _numbers(history: _History) -> Numbers:
 
 
 def _place(entry: Entry) -> str:
-    mean = f", the mean of {entry[AVERAGE]} checkpoints" if AVERAGE in entry else ""
+    mean = (
+        f", the mean of {entry[AVERAGED_COUNT_KEY]} checkpoints"
+        if AVERAGED_COUNT_KEY in entry
+        else ""
+    )
     return f"{entry['step']:,}{mean}"
 
 
 def _learning(history: _History) -> Section:
-    curve = [entry for entry in history.curve if AVERAGE not in entry]
+    curve = [entry for entry in history.curve if AVERAGED_COUNT_KEY not in entry]
     metric = history.facts.metric
     losses = {"training": diagrams.series_of(curve, "loss")}
-    if f"{EVALUATION}loss" in (history.best or {}):
-        losses["evaluation"] = diagrams.series_of(curve, f"{EVALUATION}loss")
+    if f"{EVALUATION_PREFIX}loss" in (history.best or {}):
+        losses["evaluation"] = diagrams.series_of(curve, f"{EVALUATION_PREFIX}loss")
     pictures = [
         diagrams.line_chart(losses if len(losses) > 1 else {"": losses["training"]}, "loss"),
         *(
@@ -218,7 +222,7 @@ def _evaluations(history: _History) -> list[Section]:
     shown = history.evaluations[-EVALUATIONS:]
     if history.best not in shown:
         shown = [history.best, *shown]
-    names = [name for name in history.best if name.startswith(EVALUATION)]
+    names = [name for name in history.best if name.startswith(EVALUATION_PREFIX)]
     names.sort(key=lambda name: name != history.metric)
     rows = tuple(
         (
@@ -227,7 +231,7 @@ def _evaluations(history: _History) -> list[Section]:
         )
         for entry in shown
     )
-    head = ("step", *(name.removeprefix(EVALUATION) for name in names))
+    head = ("step", *(name.removeprefix(EVALUATION_PREFIX) for name in names))
     more = len(history.evaluations) - len(shown)
     caption = f"The best and the last; {more:,} more are in {METRICS_FILE}." if more else ""
     return [Section("Evaluations", blocks=(Table(caption, head, rows),))]

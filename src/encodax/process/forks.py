@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):  # on systems with forks
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class OfOneProcess:
+class NotPicklable:
     """Object that holds compiled programs and device buffers, and so cannot be pickled."""
 
     def __getstate__(self) -> object:

@@ -24,12 +24,12 @@ CLOSED = 0
 """Byte in the pipe after which no more is read. No signal has this number."""
 
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """Signals other than Ctrl-C that ask a process to end: of a scheduler, or a closed terminal."""
 
 
 class Terminated(KeyboardInterrupt):
-    """One of `ENDING` has come: handled as Ctrl-C is, with its own exit code."""
+    """One of `TERMINATION_SIGNALS` has come: handled as Ctrl-C is, with its own exit code."""
 
     def __init__(self, number: signal.Signals):
         """Set the signal, and the message."""
@@ -169,12 +169,12 @@ def terminable() -> Iterator[None]:
         # The exception may have been dropped where Python drops all of them, as in a finalizer.
         leave_at_once(number, str(Terminated(number)))
 
-    listener = Listener(ENDING, act, leave)
+    listener = Listener(TERMINATION_SIGNALS, act, leave)
     with listener:
         yield
 
 
-def end(code: int) -> None:
+def exit_process(code: int) -> None:
     """End this process with an exit code, after all output is flushed.
 
     Python would shut JAX down first, which takes a second: longer than some schedulers wait before

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from encodax.errors import plain
+from encodax.errors import escape_invisible
 
 
 class Terminal(Console):
@@ -28,14 +28,14 @@ class Terminal(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Return rich's text of a string, in one line."""
-        return super().render_str(plain(text), **how)
+        return super().render_str(escape_invisible(text), **how)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         """Yield segments of a line; rich texts are made plain here."""
         for piece in super().render(renderable, options):
-            text = "\n".join(map(plain, piece.text.split("\n")))
+            text = "\n".join(map(escape_invisible, piece.text.split("\n")))
             yield piece if piece.control or text == piece.text else piece._replace(text=text)
 
 

@@ -151,7 +151,7 @@ def written(content: Any) -> str:
 Spec = TypeVar("Spec")
 
 
-def built(spec: type[Spec], values: Any, where: Path | str, key: str = "") -> Spec:
+def from_json(spec: type[Spec], values: Any, where: Path | str, key: str = "") -> Spec:
     """Make a dataclass from the JSON form of its `dataclasses.asdict`.
 
     Args:
@@ -200,7 +200,7 @@ def _value(hint: Any, value: Any, where: Path | str, key: str) -> Any:
         items = _of_type(value, dict, where, key).items()
         return {name: _value(options[1], item, where, f"{key}.{name}") for name, item in items}
     if is_dataclass(hint) and isinstance(hint, type):
-        return built(hint, value, where, key)
+        return from_json(hint, value, where, key)
     return _of_type(value, hint, where, key)
 
 

@@ -87,7 +87,7 @@ def _held(place: Path, wait: float) -> Iterator[None]:
         heartbeat_interval=HEARTBEAT_SECONDS,
         is_singleton=True,  # one for each path, so that a run that holds it may save a model there
     )
-    is_over = _Patience(path, wait)
+    is_over = _WaitCondition(path, wait)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=max(wait, LEASE_SECONDS) + HEARTBEAT_SECONDS, cancel_check=is_over)
@@ -125,7 +125,7 @@ def _runs(process: int) -> bool:
     return True
 
 
-class _Patience:
+class _WaitCondition:
     """Condition to stop waiting: the owner has been seen alive, and the time is up."""
 
     def __init__(self, path: Path, wait: float):

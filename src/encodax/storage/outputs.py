@@ -72,7 +72,7 @@ def write_directory(
     Raises:
         EncodaxError: `target` exists, or something cannot be written (a full disk).
     """
-    check_free(target, overwrite=overwrite, replaces=replaces)
+    check_can_write(target, overwrite=overwrite, replaces=replaces)
     place = target.resolve()
     try:
         with locks.held(place, wait=locks.SAVE_SECONDS):
@@ -81,7 +81,9 @@ def write_directory(
             _sweep(place, functools.partial(_matches, replaces))
             with _staged(place) as (stage, mode):
                 write(stage)
-                check_free(target, overwrite=overwrite, replaces=replaces)  # another may have come
+                check_can_write(
+                    target, overwrite=overwrite, replaces=replaces
+                )  # another may have come
                 _put_in_place(stage, place, mode, replaces)
     except OSError as error:
         done = "save again, and it is finished" if is_being_replaced(place) else UNCHANGED
@@ -93,7 +95,7 @@ def write_directory(
 UNCHANGED = "what was there is unchanged"
 
 
-def check_free(target: Path, *, overwrite: bool, replaces: Collection[str] = ()) -> None:
+def check_can_write(target: Path, *, overwrite: bool, replaces: Collection[str] = ()) -> None:
     """Refuse a target with contents that must not be replaced.
 
     Args:
@@ -150,7 +152,7 @@ def check_name(target: Path) -> None:
         )
 
 
-def beside(place: Path, ending: str) -> Path:
+def sibling_path(place: Path, ending: str) -> Path:
     """Return the path next to a directory with its name and `ending` added.
 
     Raises:
@@ -219,7 +221,7 @@ def open_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     try:
         with stage.open("wb") if binary else stage.open("w", encoding="utf-8") as stream:
             yield stream
-        take_mode(stage, path)
+        copy_mode(stage, path)
         stage.replace(path)
     finally:
         stage.unlink(missing_ok=True)
@@ -252,7 +254,7 @@ def left_unfinished(place: Path) -> Iterator[Path]:
                         yield path
 
 
-def take_mode(new: Path, old: Path) -> None:
+def copy_mode(new: Path, old: Path) -> None:
     """Give a file the mode, and where allowed the owner, of the file that it will replace."""
     if not old.is_file() or old.is_symlink():
         return
@@ -487,7 +489,7 @@ def _take_modes(stage: Path, place: Path, new: Iterable[str], mode: int) -> None
         path = stage / name
         path.chmod(mode & 0o666)
         for old in (*(place / config for config in CONFIG_FILES[::-1]), place / name):
-            take_mode(path, old)
+            copy_mode(path, old)
 
 
 def _exchanged(stage: Path, place: Path, is_gone: Names) -> bool:

@@ -30,7 +30,7 @@ State = tuple[tuple[str, int, int, int], ...]
 _held: ContextVar[tuple[Path, ...]] = ContextVar("directories that are being read", default=())
 
 
-def whole(directory: Path, read: Callable[[], Result]) -> Result:
+def read_consistently(directory: Path, read: Callable[[], Result]) -> Result:
     """Read a directory as it was at one time, before or after it was replaced.
 
     Results and errors of a reading during which it changed are discarded, and it is read again.

@@ -9,9 +9,9 @@ from typing import Any
 from encodax.tasks import classification, multi_label, token_classification
 from encodax.tasks.task import Example, Task
 
-Told = Set[tuple[Any, str]]
+LabelledItems = Set[tuple[Any, str]]
 """Labels of one example, (position, label), either the right or the predicted ones."""
-Reading = Callable[[Any, Example], tuple[Told, Told]]
+LabelReader = Callable[[Any, Example], tuple[LabelledItems, LabelledItems]]
 """(answer, example) -> the right labels, and the predicted ones."""
 
 
@@ -59,16 +59,20 @@ class ByClass:
         }
 
 
-def _of_text(answer: classification.Classification, example: Example) -> tuple[Told, Told]:
+def _of_text(
+    answer: classification.Classification, example: Example
+) -> tuple[LabelledItems, LabelledItems]:
     return {(0, example.target)}, {(0, answer.label)}
 
 
-def _of_labels(answer: classification.Classification, example: Example) -> tuple[Told, Told]:
+def _of_labels(
+    answer: classification.Classification, example: Example
+) -> tuple[LabelledItems, LabelledItems]:
     given = multi_label.given(answer)
     return {(0, label) for label in example.target}, {(0, label) for label in given}
 
 
-def _of_spans(answer: Sequence[Any], example: Example) -> tuple[Told, Told]:
+def _of_spans(answer: Sequence[Any], example: Example) -> tuple[LabelledItems, LabelledItems]:
     wanted, found = (
         {((span.start, span.end), span.label) for span in spans}
         for spans in (example.target, answer)
@@ -76,13 +80,13 @@ def _of_spans(answer: Sequence[Any], example: Example) -> tuple[Told, Told]:
     return wanted, found
 
 
-def _of_words(answer: Sequence[Any], example: Example) -> tuple[Told, Told]:
+def _of_words(answer: Sequence[Any], example: Example) -> tuple[LabelledItems, LabelledItems]:
     found = enumerate(token_classification.labels_of_words(answer, example))
     wanted = enumerate(word.label for word in example.target)
     return set(wanted), {(place, label) for place, label in found if label}
 
 
-OF_TASKS: dict[str, Reading] = {
+OF_TASKS: dict[str, LabelReader] = {
     classification.NAME: _of_text,
     multi_label.NAME: _of_labels,
     token_classification.NAME: _of_spans,

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks.labels import as_classes, label_of, meaning
+from encodax.tasks.labels import as_classes, label_of, normalised_label
 from encodax.tasks.task import (
     Example,
     Targets,
@@ -104,10 +104,12 @@ def decode(
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
     """Return accuracy, and F1 averaged over the labels (macro)."""
     pairs = zip(answers, examples, strict=True)
-    return measured(Counter((meaning(e.target), meaning(answer.label)) for answer, e in pairs))
+    return metrics_of_confusions(
+        Counter((normalised_label(e.target), normalised_label(answer.label)) for answer, e in pairs)
+    )
 
 
-def measured(
+def metrics_of_confusions(
     counts: Mapping[tuple[str, str], int], labels: Sequence[str] | None = None
 ) -> dict[str, float]:
     """Return accuracy and macro F1 from a confusion matrix.

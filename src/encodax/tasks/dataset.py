@@ -26,7 +26,7 @@ from encodax.tasks.task import (
     AnyModel,
     Example,
     LossOptions,
-    Sequence_,
+    ModelInput,
     Targets,
     Task,
     UnknownLabels,
@@ -46,7 +46,7 @@ BYTES_OF_ONE = 1_500
 BYTES_OF_TOKEN = 50
 """... and bytes of each of its tokens."""
 
-Sequences = list[tuple[Sequence_, Targets]]
+Sequences = list[tuple[ModelInput, Targets]]
 """Token sequences of one example, with their targets."""
 
 
@@ -174,7 +174,7 @@ class Dataset:
         """Return the index of a sequence among those of its example."""
         return index - int(np.searchsorted(self.example_of, self.example_of[index]))
 
-    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Sequence_, Targets]]:
+    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[ModelInput, Targets]]:
         """Return sequences by their index; those not in memory are tokenized together."""
         owners = list(dict.fromkeys(self.example_of[list(indices)].tolist()))
         by_owner = dict(zip(owners, self._all_of(owners), strict=True))
@@ -186,7 +186,7 @@ class Dataset:
         made = dict(zip(missing, self._tokenized(missing)[0], strict=True))
         return [self.kept[owner] if owner in self.kept else made[owner] for owner in owners]
 
-    def _all(self) -> Iterator[tuple[Sequence_, Targets]]:
+    def _all(self) -> Iterator[tuple[ModelInput, Targets]]:
         for start in range(0, len(self.examples), READ_TOGETHER):
             owners = range(start, min(start + READ_TOGETHER, len(self.examples)))
             for sequences in self._all_of(owners):
@@ -211,12 +211,12 @@ class Dataset:
         """Return each sequence of an example with its targets; none if it has nothing to learn."""
         found, pieces = seen(self.task, example, encodings)
         for piece in pieces:
-            losses.pieces.meet(example.where, piece)
+            losses.pieces.count_one(example.where, piece)
         if found is None:
             if not pieces and any(part.strip() for part in example.parts):
                 texts = *example.parts, *example.others
                 unseen = next((text for text in texts if not has_word(text)), texts[0])
-                losses.texts.meet(example.where, unseen)
+                losses.texts.count_one(example.where, unseen)
             return []
         labels = self.model.labels
         try:
@@ -237,7 +237,7 @@ class Lost:
     where: str = ""
     text: str = ""
 
-    def meet(self, where: str, text: str) -> None:
+    def count_one(self, where: str, text: str) -> None:
         """Count one more."""
         if not self.count:
             self.where, self.text = where, text
@@ -286,19 +286,19 @@ def seen(
     return SEEN[task.NAME](example, encodings) if task.NAME in SEEN else (example, ())
 
 
-def _ids_of(sequence: Sequence_) -> tuple[np.ndarray, ...]:
+def _ids_of(sequence: ModelInput) -> tuple[np.ndarray, ...]:
     """Return the token ids that a model is given."""
     if isinstance(sequence, EncodedPair):
         return sequence.source.token_ids, sequence.given.token_ids
     return (sequence.token_ids,)
 
 
-def text_number(sequence: Sequence_) -> int:
+def text_number(sequence: ModelInput) -> int:
     """Return a number of 31 bits, equal for equal token sequences, and in every process."""
     return zlib.crc32(b"".join(ids.tobytes() for ids in _ids_of(sequence))) >> 1
 
 
-def _lengths_of(sequence: Sequence_) -> tuple[int, ...]:
+def _lengths_of(sequence: ModelInput) -> tuple[int, ...]:
     """Return the number of tokens, or those of both sides of a pair."""
     if isinstance(sequence, EncodedPair):
         return len(sequence.source), len(sequence.given)

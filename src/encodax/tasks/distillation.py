@@ -155,7 +155,10 @@ def _hidden_loss(
 ) -> Float[Array, "B N"]:
     """Return the mean square over features, tokens of each sequence, and hidden states."""
     own, taught = (each.records.get("hidden") or (each.hidden,) for each in (output, teacher))
-    pairs = [(state, taught[place]) for state, place in zip(own, _beside(own, taught), strict=True)]
+    pairs = [
+        (state, taught[place])
+        for state, place in zip(own, _matching_layers(own, taught), strict=True)
+    ]
     squares = [
         jnp.mean(jnp.square(mine.astype(jnp.float32) - yours.astype(jnp.float32)), axis=-1)
         for mine, yours in pairs
@@ -164,7 +167,7 @@ def _hidden_loss(
     return pooling.mean(of_tokens[..., None], batch)[..., 0]
 
 
-def _beside(own: Sequence[Array], taught: Sequence[Array]) -> list[int]:
+def _matching_layers(own: Sequence[Array], taught: Sequence[Array]) -> list[int]:
     """Return, for each hidden state of the student, the teacher's at the same relative depth."""
     share = (len(taught) - 1) / max(1, len(own) - 1)
     return [round(place * share) for place in range(len(own))]

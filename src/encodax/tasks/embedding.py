@@ -196,7 +196,7 @@ def check_comparable(
             raise EncodaxError(f"every example has the same {what}: there is nothing to tell")
 
 
-def as_read(encoding: Encoding) -> str:
+def token_key(encoding: Encoding) -> str:
     """Return a string that is equal for texts that the model cannot tell apart, as "a" and "A "."""
     return encoding.token_ids.tobytes().hex()
 
@@ -260,12 +260,12 @@ def _loss_of_slots(
     vectors: Float[AnyArray, "*slots E"], targets: Targets, objective: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     assert targets.example_numbers is not None
-    assert targets.text_numbers is not None
+    assert targets.sequence_indices is not None
     vectors = jnp.asarray(vectors).reshape(-1, vectors.shape[-1]).astype(jnp.float32)  # (S, E)
-    texts = np.arange(len(vectors)) if targets.texts is None else targets.texts
+    texts = np.arange(len(vectors)) if targets.text_hashes is None else targets.text_hashes
     groups, pieces, texts, scores = (
         jnp.asarray(leaf).reshape(-1)
-        for leaf in (targets.example_numbers, targets.text_numbers, texts, targets.values)
+        for leaf in (targets.example_numbers, targets.sequence_indices, texts, targets.values)
     )  # (S,)
     widths = (*objective.widths, vectors.shape[-1])
     found = [
@@ -296,7 +296,7 @@ def _loss_of(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     if objective.similarity_loss == "ranking":
         return ranking(vectors, groups, pieces, texts, objective.similarity_scale)
-    pairs = paired(vectors, groups, pieces, scores)
+    pairs = pair_cosines(vectors, groups, pieces, scores)
     if objective.similarity_loss == "cosine":
         return cosine(*pairs)
     return cosent(*pairs, objective.similarity_scale)
@@ -341,7 +341,7 @@ def _belongs(
     return is_same | (jnp.matmul(of_equal, is_same.astype(jnp.float32)) > 0)
 
 
-def paired(
+def pair_cosines(
     vectors: Float[Array, "S E"], groups: Array, pieces: Array, scores: Array
 ) -> tuple[Float[Array, " S"], Float[Array, " S"], Bool[Array, " S"]]:
     """Return for each slot the cosine with its partner, the score, and whether it has a pair.

@@ -45,7 +45,7 @@ def empty_query() -> EncodaxError:
     return EncodaxError("the query is empty: ask for something")
 
 
-class Empties:
+class EmptyTextRule:
     """Rule for empty texts of a stream, and their number."""
 
     def __init__(self, rule: str, choices: Sequence[str] = get_args(OnEmpty)):
@@ -84,7 +84,7 @@ class Empties:
                 example = Example(_as_they_are(record, fields), None, record.where)
             yield example
 
-    def filled(
+    def non_empty(
         self, parse: Callable[[Record], Example], records: Iterable[Record]
     ) -> Iterator[tuple[int, Example]]:
         """Yield (record number, example) of the records whose texts are not empty.
@@ -157,7 +157,7 @@ def labelled(task: Task, records: Iterable[Record], on_empty: OnEmptyInData) -> 
         EncodaxError: a record is invalid, or its text is empty and `on_empty` is `error`.
     """
     parse = functools.partial(task.parse, labelled=True)
-    return (example for _, example in Empties(on_empty, IN_DATA).filled(parse, records))
+    return (example for _, example in EmptyTextRule(on_empty, IN_DATA).non_empty(parse, records))
 
 
 def has_word(text: str) -> bool:

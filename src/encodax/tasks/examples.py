@@ -13,7 +13,7 @@ import numpy as np
 from encodax.data.aligned import Aligned
 from encodax.data.records import Records
 from encodax.data.sources import Record
-from encodax.tasks.empty import IN_DATA, Empties, OnEmptyInData
+from encodax.tasks.empty import IN_DATA, EmptyTextRule, OnEmptyInData
 from encodax.tasks.task import Example, Task
 
 
@@ -127,7 +127,7 @@ def examples_of_records(task: Task, records: Any, on_empty: OnEmptyInData = "err
     """
     parse = functools.partial(task.parse, labelled=True)
     filled, digest = array("q"), hashlib.sha256()
-    for number, example in Empties(on_empty, IN_DATA).filled(parse, records):
+    for number, example in EmptyTextRule(on_empty, IN_DATA).non_empty(parse, records):
         filled.append(number)
         digest.update(_content(example))
     chosen = Part(records, filled) if len(filled) < len(records) else records

@@ -12,7 +12,7 @@ from encodax.tasks.task import Example, Task
 logger = logging.getLogger(__name__)
 
 
-def check_judged(task: Task, examples: Iterable[Example]) -> None:
+def check_evaluation_data(task: Task, examples: Iterable[Example]) -> None:
     """Refuse data by which no model is better than another; warn of data that says little.
 
     Args:

@@ -27,13 +27,13 @@ def label_of(value: Any) -> str | None:
     if isinstance(value, bool):
         return BOOLEANS[not value]
     if isinstance(value, float) and math.isfinite(value):
-        return meaning(repr(value))
+        return normalised_label(repr(value))
     if isinstance(value, int):
         return str(value)
     return str(value) if isinstance(value, str) and value else None
 
 
-def meaning(label: str) -> str:
+def normalised_label(label: str) -> str:
     """Return a form that is equal for labels with one meaning: `1.0` and `1`, `True` and `true`."""
     if label.lower() in BOOLEANS:
         return label.lower()
@@ -48,7 +48,7 @@ def as_classes(labels: Iterable[str]) -> tuple[str, ...]:
     """
     spellings: dict[str, set[str]] = defaultdict(set)
     for label in labels:
-        spellings[meaning(label)].add(label)
+        spellings[normalised_label(label)].add(label)
     return in_order(min(own) if len(own) == 1 else meant for meant, own in spellings.items())
 
 
@@ -59,7 +59,7 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found, key=(lambda label: int(label)) if by_number else None))
 
 
-def place_of(label: str, labels: Sequence[str]) -> int | None:
+def index_of_label(label: str, labels: Sequence[str]) -> int | None:
     """Return the index of a label among a model's, by spelling or by meaning; None if missing.
 
     Args:
@@ -68,5 +68,7 @@ def place_of(label: str, labels: Sequence[str]) -> int | None:
     """
     if label in labels:
         return labels.index(label)
-    wanted = meaning(label)
-    return next((place for place, own in enumerate(labels) if meaning(own) == wanted), None)
+    wanted = normalised_label(label)
+    return next(
+        (place for place, own in enumerate(labels) if normalised_label(own) == wanted), None
+    )

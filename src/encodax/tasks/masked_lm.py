@@ -74,7 +74,7 @@ def encode(
     found = []
     for encoding in model.tokenizer.encode(texts, [one.where for one in examples]):
         frame = int(np.count_nonzero(encoding.sequence_ids != 0))
-        pieces = encoding.pieces(0, max(1, limit - frame))
+        pieces = encoding.windows(0, max(1, limit - frame))
         found.append([piece for piece in pieces if _has_text(piece)])
     return found, 0
 

@@ -15,7 +15,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.labels import as_classes, label_of, meaning
+from encodax.tasks.labels import as_classes, label_of, normalised_label
 from encodax.tasks.task import (
     Example,
     LossOptions,
@@ -82,8 +82,8 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """
     seen = ((label, each.where) for each in examples for label in each.target)
     found = as_classes(checked_labels(seen))
-    meant = set(map(meaning, found))
-    if all(set(map(meaning, example.target)) == meant for example in examples):
+    meant = set(map(normalised_label, found))
+    if all(set(map(normalised_label, example.target)) == meant for example in examples):
         named = ", ".join(found)
         raise EncodaxError(f"every example has the labels {named}: there is nothing to tell")
     return found
@@ -131,8 +131,8 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
     counts: np.ndarray = hits
     for answer, example in zip(answers, examples, strict=True):
         given = np.array([score >= THRESHOLD for score in answer.scores.values()])  # (C,)
-        meant = set(map(meaning, example.target))
-        right = np.array([meaning(label) in meant for label in answer.scores])
+        meant = set(map(normalised_label, example.target))
+        right = np.array([normalised_label(label) in meant for label in answer.scores])
         hits = hits + (given & right)
         counts = counts + given + right
         exact += bool((given == right).all())

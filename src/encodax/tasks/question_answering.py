@@ -182,7 +182,7 @@ def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
             f"{where}: the question has {others} tokens, and of {limit} none is left for the "
             "context; shorten the question"
         )
-    return encoding.pieces(1, room, min(OVERLAP, room // 2))
+    return encoding.windows(1, room, min(OVERLAP, room // 2))
 
 
 def _has_characters(encoding: Encoding) -> Bool[np.ndarray, " tokens"]:

@@ -19,7 +19,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
-from encodax.tasks.labels import BOOLEANS, label_of, meaning
+from encodax.tasks.labels import BOOLEANS, label_of, normalised_label
 from encodax.tasks.task import (
     Example,
     LossOptions,
@@ -70,7 +70,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         raise EncodaxError(f"{record.where}: no field 'text'{instead_of(record, 'text')}")
     if not labelled:
         return Example(text, None, record.where)
-    said = meaning(label_of(record.fields.get("label")) or "")
+    said = normalised_label(label_of(record.fields.get("label")) or "")
     label = float(said == "true") if said in BOOLEANS else regression.number_of(record, "label")
     if not 0 <= label <= 1:
         raise EncodaxError(f"{record.where}: the label {label:g} is not in 0..1")

@@ -91,7 +91,7 @@ IOB = TagScheme("iob")
 """Default scheme for training on spans."""
 
 
-def recognised(tags: Iterable[str]) -> TagScheme:
+def infer_scheme(tags: Iterable[str]) -> TagScheme:
     """Return the scheme that all of these tags fit; else `io` if there is an `O`, or `none`."""
     found = frozenset(tags)
     fitting = (scheme for scheme in _with_letters() if _agree(scheme, found - {OUTSIDE}))
@@ -99,7 +99,7 @@ def recognised(tags: Iterable[str]) -> TagScheme:
     return IOB if found <= {OUTSIDE} else next(fitting, without)
 
 
-def chosen(name: SchemeName, tags: Iterable[str]) -> TagScheme:
+def scheme_named(name: SchemeName, tags: Iterable[str]) -> TagScheme:
     """Return the scheme with this name, in the spelling of these tags.
 
     Raises:
@@ -146,10 +146,10 @@ def _agree(scheme: TagScheme, tags: frozenset[str]) -> bool:
 @functools.lru_cache(maxsize=64)
 def of_labels(labels: tuple[str, ...], name: SchemeName | None = None) -> TagScheme:
     """Return the scheme of a model's labels; results are cached."""
-    return recognised(labels) if name is None else chosen(name, labels)
+    return infer_scheme(labels) if name is None else scheme_named(name, labels)
 
 
-def told_by(
+def scheme_of_data(
     tags: frozenset[str], labels: Sequence[str] = (), name: SchemeName | None = None
 ) -> TagScheme:
     """Return the scheme of the tags of a data set, also considering a model's labels.
@@ -158,6 +158,6 @@ def told_by(
         EncodaxError: a tag does not fit the scheme `name`.
     """
     if name is not None:
-        return chosen(name, tags)
-    together = recognised(tags | set(labels))
-    return together if together.has_letters or tags <= set(labels) else recognised(tags)
+        return scheme_named(name, tags)
+    together = infer_scheme(tags | set(labels))
+    return together if together.has_letters or tags <= set(labels) else infer_scheme(tags)

@@ -24,7 +24,7 @@ from encodax.model_files import hub
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel, is_seq2seq
 from encodax.storage import reading
-from encodax.tasks.labels import in_order, place_of
+from encodax.tasks.labels import in_order, index_of_label
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.text.tokenizer import EncodedPair, Encoding, Text, check_unicode
 from encodax.types.batches import AnyArray, AnyBatch, ModelOutput
@@ -40,7 +40,7 @@ LONGEST_SHOWN = 80
 
 AnyModel = Model | Seq2SeqModel
 """Model that a task trains: an encoder with a head, or an encoder with a decoder."""
-Sequence_ = Encoding | EncodedPair
+ModelInput = Encoding | EncodedPair
 """Input of such a model."""
 
 
@@ -59,7 +59,7 @@ def load_any(
             return Seq2SeqModel.load(directory)
         return Model.load(directory, token=token)
 
-    return reading.whole(directory, read)
+    return reading.read_consistently(directory, read)
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class Targets:
     example_numbers: Int[AnyArray, "B N"] | None = None
     """Number, from 1, of the example of each slot; 0 for an empty slot. Only in batches of a
     `COMPARES_EXAMPLES` task."""
-    text_numbers: Int[AnyArray, "B N"] | None = None
+    sequence_indices: Int[AnyArray, "B N"] | None = None
     """Index, from 0, of each slot's sequence among those of its example. Only in such batches."""
-    texts: Int[AnyArray, "B N"] | None = None
+    text_hashes: Int[AnyArray, "B N"] | None = None
     """Number that equal sequences share, in such batches; None if no two are known to be equal."""
     tokens: Int[AnyArray, "B M"] | None = None
     """Row indices of the only tokens that are scored, if these are few: values and weights are then
@@ -495,7 +495,7 @@ def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> N
     Raises:
         UnknownLabels: there are such labels; the error names them.
     """
-    unknown = {label: 1 for label in wanted if place_of(label, labels) is None}
+    unknown = {label: 1 for label in wanted if index_of_label(label, labels) is None}
     if unknown:
         raise UnknownLabels.of(where, unknown, labels)
 
@@ -506,7 +506,7 @@ def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
     Raises:
         UnknownLabels: the model does not know the label.
     """
-    place = place_of(label, labels)
+    place = index_of_label(label, labels)
     if place is None:
         raise UnknownLabels.of(where, {label: 1}, labels)
     return place

@@ -26,7 +26,7 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError, TooLong
 from encodax.models.encoder_model import Model
 from encodax.tasks import tag_schemes
-from encodax.tasks.classification import measured
+from encodax.tasks.classification import metrics_of_confusions
 from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
 from encodax.tasks.task import (
     Decoding,
@@ -104,7 +104,7 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
         if not _is_strings(tags) or len(tags) != len(words):
             told = f"{where}: 'tags' wants a list of {len(words)} strings"
             raise EncodaxError(told + instead_of(record, "tags"))
-        scheme = scheme or tag_schemes.recognised(tags)
+        scheme = scheme or tag_schemes.infer_scheme(tags)
         return Example(joined, _spans_of_words(words, tags, scheme), where, words=standing)
     if "text" not in fields:
         raise EncodaxError(f"{where}: no field 'text' or 'tokens'{instead_of(record, 'tokens')}")
@@ -259,10 +259,10 @@ class TokenDecoding(Decoding):
             EncodaxError: there is such an option; the error names it, and the limit.
         """
         tag_schemes.of_labels(model.config.labels, self.tag_scheme)
-        if self.stride is not None and self.stride >= model.room:
+        if self.stride is not None and self.stride >= model.max_text_tokens:
             raise EncodaxError(
-                f"stride {self.stride} leaves a window no token of its own: it holds {model.room} "
-                "tokens of a text, and the stride is below that"
+                f"stride {self.stride} leaves a window no token of its own: it holds "
+                f"{model.max_text_tokens} tokens of a text, and the stride is below that"
             )
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
@@ -339,9 +339,9 @@ def joined(
     if len(windows) == 1:
         return windows[0], scores[0]
     kept = _own_tokens(windows, overlap)
-    first, *others = (window.taken(own) for window, own in zip(windows, kept, strict=True))
+    first, *others = (window.select(own) for window, own in zip(windows, kept, strict=True))
     found = np.concatenate([each[own] for each, own in zip(scores, kept, strict=True)])
-    return first.followed_by(others), found
+    return first.concatenate(others), found
 
 
 def _own_tokens(windows: Sequence[Encoding], overlap: int) -> list[Int[np.ndarray, " kept"]]:
@@ -471,7 +471,7 @@ def word_metrics(
     if not counts:
         raise EncodaxError("no example has a word with a label")
     known = {label for pair in counts for label in pair} - {""}
-    return measured(counts, sorted(known))
+    return metrics_of_confusions(counts, sorted(known))
 
 
 def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
@@ -607,7 +607,7 @@ def reading(
         of_model = tag_schemes.of_labels(labels, scheme_name) if labels else IOB
         scheme = of_model if of_model.name == "none" else IOB
         return Reading(scheme, scheme, scheme_name)
-    scheme = tag_schemes.told_by(frozenset(found), labels, scheme_name)
+    scheme = tag_schemes.scheme_of_data(frozenset(found), labels, scheme_name)
     if scheme != IOB:
         logger.warning("tags are read as %s; another: --tag-scheme, tag_scheme=", scheme)
     in_spans = has_spans and scheme.name in ("io", "none")

@@ -57,7 +57,7 @@ class Encoding:
     All 0, too, where `model_input_names` of the tokenizer's files has no `token_type_ids`.
     """
     offsets: Int[np.ndarray, "tokens 2"]
-    """Start and end of each token in its text, in characters: see `words.seen_offsets`."""
+    """Start and end of each token in its text, in characters: see `words.visible_offsets`."""
     is_special: Bool[np.ndarray, " tokens"]
     """True for tokens that stand for no text, such as [CLS]."""
     sequence_ids: Int[np.ndarray, " tokens"]
@@ -96,14 +96,14 @@ class Encoding:
                 share = room - share
             cut = _last if self.cuts_left else _first
             keep = np.sort(np.r_[frame, cut(shorter, share), cut(longer, room - share)])
-        return self.taken(keep)
+        return self.select(keep)
 
-    def taken(self, index: Int[np.ndarray, " kept"]) -> Encoding:
+    def select(self, index: Int[np.ndarray, " kept"]) -> Encoding:
         """Return the tokens at these indices."""
         taken: dict[str, Any] = {name: each[index] for name, each in self._by_token().items()}
         return replace(self, **taken)
 
-    def followed_by(self, others: Sequence[Encoding]) -> Encoding:
+    def concatenate(self, others: Sequence[Encoding]) -> Encoding:
         """Concatenate this and others, which are parts of the same text."""
         parts = [part._by_token() for part in (self, *others)]
         joined: dict[str, Any] = {
@@ -116,7 +116,7 @@ class Encoding:
         names = ("token_ids", "type_ids", "offsets", "is_special", "sequence_ids", "word_ids")
         return {name: found for name in names if (found := getattr(self, name)) is not None}
 
-    def pieces(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
+    def windows(self, text: int, room: int, overlap: int = 0) -> list[Encoding]:
         """Return windows of at most `room` tokens of one text.
 
         Special tokens and the other text are repeated in each window.
@@ -131,7 +131,7 @@ class Encoding:
             return [self]
         others = np.flatnonzero(self.sequence_ids != text)
         starts = range(0, len(of_text) - overlap, room - overlap)
-        return [self.taken(np.sort(np.r_[others, of_text[at : at + room]])) for at in starts]
+        return [self.select(np.sort(np.r_[others, of_text[at : at + room]])) for at in starts]
 
     def words(self, text: str) -> Int[np.ndarray, " tokens"]:
         """Return the number of each token's word, from 1; 0 for special tokens.
@@ -314,7 +314,7 @@ class Tokenizer:
                 it has an unsupported value.
         """
         place = Path(directory)
-        return reading.whole(place, lambda: cls._read(place, model_type, rows))
+        return reading.read_consistently(place, lambda: cls._read(place, model_type, rows))
 
     @classmethod
     def _read(cls, directory: Path, model_type: str | None, rows: int | None) -> Tokenizer:
@@ -579,7 +579,7 @@ class Tokenizer:
         is_plain = self._has_no_spaces and all(part.isascii() for part in texts)
         if self._word_rule != "letters" and not is_plain:
             is_blank = token_ids == (-1 if self._blank_id is None else self._blank_id)
-            offsets = words.seen_offsets(offsets, sequence_ids, is_blank, texts)
+            offsets = words.visible_offsets(offsets, sequence_ids, is_blank, texts)
         has_words = self._word_rule in ("pieces", "regex")
         return Encoding(
             token_ids=token_ids,

@@ -80,7 +80,7 @@ def _codes(*texts: str) -> Int[np.ndarray, " n"]:
     return np.frombuffer(ended.encode("utf-32-le", "surrogatepass"), np.int32)
 
 
-def seen_offsets(
+def visible_offsets(
     offsets: Int[np.ndarray, "tokens 2"],
     sequence_ids: Int[np.ndarray, " tokens"],
     is_blank: Bool[np.ndarray, " tokens"],
@@ -138,7 +138,7 @@ def numbers(
     spaces each token is a separate word, except by the rule `pieces`.
 
     Args:
-        offsets: offsets of the tokens of one text, from `seen_offsets`.
+        offsets: offsets of the tokens of one text, from `visible_offsets`.
         word_ids: the pre-tokenizer's word of each; None where it has none.
         text: text that was encoded.
         rule: rule that says what a word is.

@@ -21,7 +21,7 @@ from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel
 from encodax.training.batches.examples import Data, paths_of
 from encodax.training.loop import checkpoint_folder, distributed
-from encodax.training.loop.best import Kept
+from encodax.training.loop.best import BestModelDirectory
 from encodax.training.loop.fit import BAD_BATCH_FILE, FitResult, RunOutput, fit
 from encodax.training.loop.profiler import PROFILE_FOLDER
 from encodax.training.loop.progress import RunLog
@@ -152,7 +152,7 @@ def _train(
         facts=job.facts,
         kept=None
         if place is None
-        else Kept(
+        else BestModelDirectory(
             place,
             functools.partial(job.save, place),
             functools.partial(type(job.model).load, place),
@@ -186,7 +186,7 @@ def _places_of(model: Any) -> list[Path]:
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
     if given is not None:
         return Path(given)
-    return None if out is None else outputs.beside(out, ".checkpoints")
+    return None if out is None else outputs.sibling_path(out, ".checkpoints")
 
 
 def _check_places(
@@ -200,12 +200,14 @@ def _check_places(
     if goes_on and (checkpoints is None or not checkpoints.is_dir()):
         raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to go on from")
     if out is not None:
-        outputs.check_free(out, overwrite=overwrite or goes_on, replaces=(*WRITTEN, BAD_BATCH_FILE))
+        outputs.check_can_write(
+            out, overwrite=overwrite or goes_on, replaces=(*WRITTEN, BAD_BATCH_FILE)
+        )
         for folder in (EVENTS_FOLDER, PROFILE_FOLDER):
             outputs.check_folder(out / folder)
     if checkpoints is not None:
         if not goes_on:
-            outputs.check_free(checkpoints, overwrite=overwrite)
+            outputs.check_can_write(checkpoints, overwrite=overwrite)
         if distributed.is_first():
             checkpoint_folder.check(checkpoints, goes_on=goes_on)
 

@@ -134,7 +134,7 @@ AnyBatch = PackedBatch | PairBatch
 """Batch that a model takes: of sequences, or of pairs of them."""
 
 
-def sides_of(batch: AnyBatch) -> tuple[PackedBatch, ...]:
+def packed_batches_of(batch: AnyBatch) -> tuple[PackedBatch, ...]:
     """Return the packed batches in a batch: of pairs, the sources and the targets."""
     return (batch.source, batch.target) if isinstance(batch, PairBatch) else (batch,)
 

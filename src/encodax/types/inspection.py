@@ -20,7 +20,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Strongest:
+class TopWeights:
     """The k largest attention weights of each row, in descending order."""
 
     keys: Int[np.ndarray, "L M T k"]
@@ -48,7 +48,7 @@ class AttentionMaps:
     """Weights in T x S cells, or in T / b x S / b, rounded up."""
     block: int = 1
     """b, tokens on each side of a cell."""
-    strongest: Strongest | None = None
+    strongest: TopWeights | None = None
     """Largest exact weights, where cells are blocks; None where cells are exact."""
 
 

@@ -148,7 +148,7 @@ def test_checkpoints_behind_a_link_go_and_are_not_averaged(
     assert [path.name for path in own(real)] == ["1", "2"]
 
     monkeypatch.setattr(checkpoint_folder, "clear", lambda folder: None)
-    monkeypatch.setattr(checkpoint_folder.outputs, "check_free", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoint_folder.outputs, "check_can_write", lambda *_, **__: None)
     message = refusal(lambda: run(tmp_path / "other", checkpoints=trained, average=2, seed=1))
     assert "--seed was 0 and is 1" in message
 

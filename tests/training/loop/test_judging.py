@@ -12,7 +12,13 @@ from toys import QUICK, SENTIMENT, SHAPE
 
 import encodax
 from encodax.errors import EncodaxError
-from encodax.model_files.run_files import METRICS_FILE, RUN_FILE, read_curve, read_facts, standing
+from encodax.model_files.run_files import (
+    METRICS_FILE,
+    RUN_FILE,
+    evaluation_sort_key,
+    read_curve,
+    read_facts,
+)
 from encodax.pages.run_report import _History
 from encodax.tasks import TASKS, embedding
 from encodax.tasks.task import Example, LossOptions
@@ -81,7 +87,9 @@ def test_patience_is_with_the_metric(judged: Any) -> None:
 def test_what_is_no_number_is_the_worst(
     worse: dict[str, float], better: dict[str, float], larger: bool
 ) -> None:
-    first, second = (standing(each, "m", larger_is_better=larger) for each in (worse, better))
+    first, second = (
+        evaluation_sort_key(each, "m", larger_is_better=larger) for each in (worse, better)
+    )
     assert first < second
 
 

@@ -7,17 +7,17 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from encodax.training.loop.loss_monitor import MEMORY, STAYS, Guard
+from encodax.training.loop.loss_monitor import MEMORY, MIN_STEPS_UP, LossMonitor
 
 
 def test_bad_steps_are_counted_in_a_row_and_in_all() -> None:
-    guard = Guard(limit=3)
+    guard = LossMonitor(limit=3)
     for good in (False, False, True, False):
-        told = guard.sees(1.0, is_finite=good)
+        told = guard.record(1.0, is_finite=good)
         assert ("the step was skipped" in told) != good
     assert (guard.bad_in_a_row, guard.skipped, guard.is_over) == (1, 3, False)
-    guard.sees(1.0, is_finite=False)
-    guard.sees(float("nan"), is_finite=False)
+    guard.record(1.0, is_finite=False)
+    guard.record(float("nan"), is_finite=False)
     assert guard.is_over
 
 
@@ -28,11 +28,11 @@ LEARNING = 0.05 + 0.65 * np.exp(-STEPS / 150)
 
 def alarms(losses: Iterable[float]) -> list[int]:
     """Steps at which the loss is said to have risen."""
-    guard = Guard(limit=1)
+    guard = LossMonitor(limit=1)
     return [
         step
         for step, loss in enumerate(losses, 1)
-        if guard.sees(float(loss), is_finite=True).startswith("the loss has risen to about ")
+        if guard.record(float(loss), is_finite=True).startswith("the loss has risen to about ")
     ]
 
 
@@ -58,7 +58,7 @@ def test_a_loss_that_rises_and_stays_is_told_once(height: float) -> None:
     random = np.random.default_rng(0)
     losses = (LEARNING + height * (STEPS >= 700)) * random.lognormal(0, 0.5, len(STEPS))
     (step,) = alarms(losses)
-    assert 700 + STAYS <= step <= 700 + 4 * MEMORY
+    assert 700 + MIN_STEPS_UP <= step <= 700 + 4 * MEMORY
 
 
 def test_a_run_that_diverges_from_its_first_steps_is_told_once() -> None:

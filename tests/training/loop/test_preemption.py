@@ -27,7 +27,7 @@ from encodax.tasks.dataset import Dataset
 from encodax.training import Stopped
 from encodax.training.loop.checkpoint import Checkpoints, steps_on_disk
 from encodax.training.loop.fit import _Saver
-from encodax.training.loop.preemption import Asked, Interruption
+from encodax.training.loop.preemption import Interruption, StopRequested
 from encodax.training.setup import prepare
 from encodax.training.setup.run import Run
 
@@ -155,11 +155,11 @@ def test_an_evaluation_stops_between_batches(task: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(owner, name, counted)
     with Interruption(lambda: "") as interruption:
-        with pytest.raises(Asked):
-            interruption.stops(measure)(None)
+        with pytest.raises(StopRequested):
+            interruption.interruptible(measure)(None)
         assert interruption.is_asked(1)
-        with pytest.raises(Asked):  # what has not begun does not begin
-            interruption.stops(measure)(None)
+        with pytest.raises(StopRequested):  # what has not begun does not begin
+            interruption.interruptible(measure)(None)
     assert len(batches) == 1
 
 

@@ -14,7 +14,7 @@ from encodax.errors import EncodaxError
 from encodax.tasks import classification, multi_label
 from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.training.setup.class_weights import objective_for
-from encodax.training.setup.origins import Begin
+from encodax.training.setup.origins import StartModel
 from encodax.training.setup.prepare import prepare
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -91,7 +91,7 @@ def test_what_is_no_weight_is_named(given: Any, message: str) -> None:
 
 
 def test_what_is_wrong_is_told_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Begin, "of", lambda *_: pytest.fail("it is loaded"))
+    monkeypatch.setattr(StartModel, "of", lambda *_: pytest.fail("it is loaded"))
     records = [{"text": "a", "label": label} for label in "xy"]
     for choices in ({"class_weights": "x=1,x=2"}, {"class_weights": ""}, {"metric": "best"}):
         with pytest.raises(EncodaxError, match=r"given twice|is empty|metric 'best' is not one of"):

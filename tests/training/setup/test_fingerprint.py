@@ -15,7 +15,7 @@ import encodax
 from encodax.cli import main
 from encodax.errors import EncodaxError
 from encodax.training.loop.fit import FitResult
-from encodax.training.setup.fingerprint import OF_NO_STEP, STEPS, check, content, option_of
+from encodax.training.setup.fingerprint import NOT_IN_FINGERPRINT, STEPS, check, content, option_of
 from encodax.training.setup.prepare import prepare
 
 RECORDS = jobs.RECORDS["classification"]
@@ -184,4 +184,4 @@ def test_every_fact_is_named_as_its_option_is() -> None:
     options = {name for parameter in command.params for name in parameter.opts}
     named = {name for name in prepare("classification", **CHOICES).facts if name[:2] == "--"}
     assert named - {"--teacher"} <= options
-    assert {option_of(name) for name in OF_NO_STEP} <= options
+    assert {option_of(name) for name in NOT_IN_FINGERPRINT} <= options

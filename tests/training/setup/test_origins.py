@@ -19,7 +19,7 @@ from encodax.data.records import open_records
 from encodax.pages.run_report import write_report
 from encodax.tasks import classification, translation
 from encodax.training.batches.examples import Part, examples_of
-from encodax.training.setup.origins import Begin, data_of, digest_of
+from encodax.training.setup.origins import StartModel, data_of, digest_of
 from encodax.training.setup.prepare import prepare
 
 RECORDS = jobs.RECORDS["classification"]
@@ -79,11 +79,11 @@ def test_models_of_equal_content_are_equal_and_others_are_not(tmp_path: Path) ->
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "models--me--it" / "snapshots" / commit
     first.save(cached)
-    begin = Begin.of(encodax.Model, cached)
+    begin = StartModel.of(encodax.Model, cached)
     assert begin.revision == commit
     assert begin.sha256 == digest_of(encodax.Model.load(cached))
     shutil.copytree(cached, tmp_path / "copied")
-    copied = Begin.of(encodax.Model, tmp_path / "copied")
+    copied = StartModel.of(encodax.Model, tmp_path / "copied")
     assert (copied.revision, copied.sha256) == (None, begin.sha256)
     assert digest_of(first) != digest_of(second)
 

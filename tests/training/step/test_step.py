@@ -11,7 +11,7 @@ import optax
 import pytest
 from toys import DAYS, SENTIMENT, classifier, same, tagger
 
-from encodax.config import UNROLLED, Execution
+from encodax.config import UNROLLED, ExecutionConfig
 from encodax.data.batches import BatchShape
 from encodax.data.sources import records_of
 from encodax.models.encoder_model import Model
@@ -174,17 +174,17 @@ def test_a_step_that_is_not_finite_changes_nothing_but_its_number() -> None:
 @pytest.mark.parametrize(
     "execution",
     [
-        Execution(scan=True),
-        Execution(remat="dots"),
-        Execution(remat="full"),
-        Execution(True, "full"),
+        ExecutionConfig(scan=True),
+        ExecutionConfig(remat="dots"),
+        ExecutionConfig(remat="full"),
+        ExecutionConfig(True, "full"),
     ],
 )
-def test_a_stack_is_run_in_other_ways_with_the_same_numbers(execution: Execution) -> None:
+def test_a_stack_is_run_in_other_ways_with_the_same_numbers(execution: ExecutionConfig) -> None:
     model = tagger().model
     batch, targets = prepared(model, DAYS[:8]).batch([[0, 1, 2], [3]], SHAPE)
 
-    def loss(params: Params, how: Execution) -> Any:
+    def loss(params: Params, how: ExecutionConfig) -> Any:
         logits = model.apply(params, batch, execution=how).logits
         assert logits is not None
         return cross_entropy(logits, targets)[0]

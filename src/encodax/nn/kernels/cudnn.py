@@ -25,7 +25,9 @@ KERNEL_WIDTH = 128
 CUDNN_VERSION = 90600
 """Oldest cuDNN version that takes packed rows, according to JAX's tests."""
 
-NAMED = frozenset({"q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type"})
+KEYWORD_ARGUMENTS = frozenset(
+    {"q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type"}
+)
 """Arguments of JAX's function that are passed by name here."""
 
 
@@ -190,6 +192,6 @@ def _jax_cudnn() -> ModuleType:
     """
     module = importlib.import_module("jax._src.cudnn.fused_attention_stablehlo")
     known = inspect.signature(module.dot_product_attention).parameters
-    if missing := NAMED - set(known):
+    if missing := KEYWORD_ARGUMENTS - set(known):
         raise ImportError(f"its function has no {', '.join(sorted(missing))}")
     return module

@@ -26,7 +26,7 @@ CPU: with `xla` a ModernBERT is 1.1e-5 from the reference there, with `plain` 7e
 LONG_ROW_KEYS = 512
 """Number of keys in a row from which `auto` considers the number of scores."""
 
-MANY_SCORES = 1 << 23
+BLOCKED_MIN_SCORES = 1 << 23
 """Number of scores (32 MB) from which long rows are computed in blocks, found by measurement."""
 
 
@@ -115,7 +115,7 @@ def best_implementation(
         return "cudnn"
     rows, queries, heads, _ = q.shape
     keys = k.shape[1]
-    are_many = options.window is not None or rows * heads * queries * keys >= MANY_SCORES
+    are_many = options.window is not None or rows * heads * queries * keys >= BLOCKED_MIN_SCORES
     return "blocked" if keys >= LONG_ROW_KEYS and are_many else SHORT_ROW_IMPLEMENTATION
 
 

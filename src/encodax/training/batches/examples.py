@@ -15,7 +15,7 @@ from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import Examples, Part, examples_of_records
 from encodax.tasks.task import Task
 
-__all__ = ["Data", "Examples", "Part", "check_read_by", "examples_of", "paths_of"]
+__all__ = ["Data", "Examples", "Part", "check_reading_options", "examples_of", "paths_of"]
 
 Data = Paths | Part | Aligned | Iterable[dict[str, Any]]
 """Files to read, or records in memory."""
@@ -60,7 +60,9 @@ def examples_of(
     return found
 
 
-def check_read_by(train: Data, eval: Data, columns: Columns | None, format: str | None) -> None:
+def check_reading_options(
+    train: Data, eval: Data, columns: Columns | None, format: str | None
+) -> None:
     """Refuse options for reading records if all data are aligned lines.
 
     Raises:

@@ -28,7 +28,7 @@ from encodax.text.tokenizer import Tokenizer
 from encodax.training.batches.schedule import make_plan
 from encodax.training.estimate.hlo import costs_of
 from encodax.training.options.settings import NewModel, TrainSettings
-from encodax.training.setup.run import CompiledStep, make_recipe
+from encodax.training.setup.run import CompiledStep, make_step_spec
 from encodax.training.step import sharding
 from encodax.training.step.step import Constants, TrainState, layout_of, make_step
 from encodax.types.batches import PackedBatch, Shapes
@@ -36,7 +36,10 @@ from encodax.types.batches import PackedBatch, Shapes
 PLANNED = ("masked-lm", "classification", "token-classification", "question-answering")
 """Tasks whose batches have a shape that is known without data."""
 
-IN_HASTE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+FAST_COMPILE_OPTIONS = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 """Compiler options for a quick compilation: the program is never run."""
 
 
@@ -212,14 +215,14 @@ def plan_step(
 
     shapes = parameter_shapes(config)
     no_text = Tokenizer.train(("a",), "char")  # a model needs a tokenizer; a step reads no text
-    recipe, _ = make_recipe(
+    recipe, _ = make_step_spec(
         Model(config, {}, no_text), task, settings, steps=run.steps, objective=objective
     )
     layout = layout_of(shapes, recipe.optimizer, mesh)
     state = _state_shapes(shapes, recipe.optimizer, layout)
     inputs = batch_shapes(task, run.shape, run.micro_batches, objective, mesh)
     lowered = make_step(recipe, mesh, layout).lower(state, Constants({}), *inputs)  # type: ignore[attr-defined]
-    compiled = lowered.compile(compiler_options=IN_HASTE)
+    compiled = lowered.compile(compiler_options=FAST_COMPILE_OPTIONS)
     costs = costs_of(compiled.as_text())
     step = CompiledStep(compiled, time.monotonic() - began)
     return StepPlan(

@@ -15,7 +15,7 @@ from encodax.training.step import sharding
 
 
 @dataclass(frozen=True)
-class Trial:
+class DryRun:
     """Measurements of two steps; bytes are those on one device."""
 
     steps: int
@@ -66,7 +66,7 @@ class Trial:
         return table
 
 
-def try_out(task: str, **choices: Any) -> Trial:
+def dry_run(task: str, **choices: Any) -> DryRun:
     """Compile a run and do two steps.
 
     Args:
@@ -96,7 +96,7 @@ def try_out(task: str, **choices: Any) -> Trial:
     shape = run.plan.shape
     trained = sum(leaf.size for leaf in jax.tree.leaves(run.trained))
     frozen = sum(leaf.size for leaf in jax.tree.leaves(run.constants.frozen))
-    return Trial(
+    return DryRun(
         steps=run.plan.steps,
         batch_tokens=shape.row_count * shape.row_tokens * run.plan.micro_batches,
         parameters=trained + frozen,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encodax.errors import EncodaxError
-from encodax.model_files.run_files import EVALUATION, METRICS_FILE, read_curve
+from encodax.model_files.run_files import EVALUATION_PREFIX, METRICS_FILE, read_curve
 from encodax.model_files.saved_model import MODEL_FILES
 from encodax.tasks.task import AnyModel
 from encodax.types.batches import Params
@@ -18,7 +18,7 @@ WEIGHTS = tuple(name for name in MODEL_FILES if name.endswith(".safetensors"))
 
 
 @dataclass(frozen=True)
-class Kept:
+class BestModelDirectory:
     """Directory of a run's best model."""
 
     out: Path
@@ -37,7 +37,9 @@ class Kept:
 
     def has_logged(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Return whether the learning curve there has this evaluation, so is of the same run."""
-        wanted = {(EVALUATION + name, repr(value)) for name, value in metrics.items()}  # NaN too
+        wanted = {
+            (EVALUATION_PREFIX + name, repr(value)) for name, value in metrics.items()
+        }  # NaN too
         try:
             curve = read_curve(self.out / METRICS_FILE)
         except (EncodaxError, OSError):

@@ -64,7 +64,7 @@ class Checkpoints:
         """Orbax's manager; it and its directory are created when first needed."""
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(n=self.keep), _OfStep(self.best)]
+                [policies.LatestN(n=self.keep), _KeepStep(self.best)]
             ),
             cleanup_tmp_directories=True,
         )
@@ -165,7 +165,7 @@ class Checkpoints:
         try:
             return self._restored(like, step, check)
         except DamagedCheckpoint:
-            if not _is_going(self.directory / str(step)):
+            if not _is_being_removed(self.directory / str(step)):
                 raise
         self._manager.reload()
         return self.restore(like, asked, check)
@@ -232,7 +232,7 @@ class Checkpoints:
             ) from error
 
 
-def _is_going(place: Path) -> bool:
+def _is_being_removed(place: Path) -> bool:
     """Return whether a checkpoint is being removed, or has been."""
     for wait in (0.0, 0.05, 0.2):
         time.sleep(wait)
@@ -242,7 +242,7 @@ def _is_going(place: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class _OfStep:
+class _KeepStep:
     """Preservation policy that keeps the checkpoint of one step, asked for each time."""
 
     step: Callable[[], int]

@@ -50,7 +50,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(value: bool) -> bool:
+def broadcast_from_first(value: bool) -> bool:
     """Return the first process's value in all processes, which must all call this."""
     if jax.process_count() == 1:
         return value
@@ -58,7 +58,7 @@ def agreed(value: bool) -> bool:
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def exit_on_lost_process() -> Iterator[None]:
     """Report the loss of another process in one line, and exit: the rest cannot continue alone.
 
     This process exits here, with exit code 2: JAX would wait for the others in vain.

@@ -18,18 +18,18 @@ import numpy as np
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import Evaluator
-from encodax.model_files.run_files import standing
+from encodax.model_files.run_files import evaluation_sort_key
 from encodax.process import forks
 from encodax.storage import outputs
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import AnyModel
 from encodax.training.batches.pipeline import Batch, batches
 from encodax.training.loop import checkpoint, distributed
-from encodax.training.loop.best import Kept, weights_digest
+from encodax.training.loop.best import BestModelDirectory, weights_digest
 from encodax.training.loop.checkpoint import Checkpoints, DamagedCheckpoint
 from encodax.training.loop.device_peak import matmul_peak
-from encodax.training.loop.loss_monitor import Guard
-from encodax.training.loop.preemption import Asked, Interruption, Stopped
+from encodax.training.loop.loss_monitor import LossMonitor
+from encodax.training.loop.preemption import Interruption, Stopped, StopRequested
 from encodax.training.loop.profiler import Profiler
 from encodax.training.loop.progress import RunLog
 from encodax.training.setup import fingerprint as facts
@@ -37,7 +37,7 @@ from encodax.training.setup.run import CompiledStep, Run
 from encodax.training.step import sharding
 from encodax.training.step.partition import merged_params
 from encodax.training.step.step import StepMetrics, TrainState
-from encodax.types.batches import AnyBatch, PairBatch, Params, sides_of
+from encodax.types.batches import AnyBatch, PairBatch, Params, packed_batches_of
 
 BAD_BATCH_FILE = "bad_batch.npz"
 
@@ -75,7 +75,7 @@ class RunOutput:
     """Step of the checkpoint to resume from; None for the newest."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts that the steps of the run depend on, by name: they must be the same when it resumes."""
-    kept: Kept | None = None
+    kept: BestModelDirectory | None = None
     """Directory for every new best model; None to write none."""
 
 
@@ -103,8 +103,8 @@ def fit(
     """
     forks.check()
     state = run.initial_state()
-    interruption = Interruption(functools.partial(way_on, keeping.checkpoints))
-    best = BestModel(run, interruption.stops(evaluate), keeping)
+    interruption = Interruption(functools.partial(resume_hint, keeping.checkpoints))
+    best = BestModel(run, interruption.interruptible(evaluate), keeping)
     meter = _Meter(run.plan.shape, run.plan.micro_batches)
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(interruption)
@@ -116,10 +116,12 @@ def fit(
         profiler = open_things.enter_context(Profiler(run.settings.profiled(), keeping.out))
         reporter = _Reporter(run, train, meter, run_log, keeping.out)
         source = open_things.enter_context(contextlib.closing(batches(run.reader, first)))
-        open_things.enter_context(distributed.watched())  # before others close, which may wait
+        open_things.enter_context(
+            distributed.exit_on_lost_process()
+        )  # before others close, which may wait
         try:
-            step_of = interruption.stops(run.compiled)(state)
-            meter.peak = interruption.stops(_peak)(run, step_of)
+            step_of = interruption.interruptible(run.compiled)(state)
+            meter.peak = interruption.interruptible(_peak)(run, step_of)
             if saver.owes_evaluation:
                 _evaluate(step, state, best, meter, run_log)
             is_over = best.is_over
@@ -137,7 +139,7 @@ def fit(
                     reporter.flush()
                     profiler.after(step)
                 if is_asked:
-                    raise Asked
+                    raise StopRequested
                 if is_saved:  # before the evaluation, which takes time
                     with meter.paused():
                         saver.save(state, source.get_state())
@@ -152,7 +154,7 @@ def fit(
                     f"stopped early: {best.waited} evaluations without a better {best.metric}"
                 )
             if run.settings.average:
-                steps, mean = interruption.stops(saver.mean)(state, run.settings.average)
+                steps, mean = interruption.interruptible(saver.mean)(state, run.settings.average)
                 is_best = best.evaluate(step, mean)
                 run_log.average(step, len(steps), best.last)
                 run_log.note(
@@ -160,13 +162,15 @@ def fit(
                     f"{best.metric} {best.last[best.metric]:.4f}"
                     + (", the best: it is the model" if is_best else ", no better than the best")
                 )
-        except Asked:  # what was interrupted has changed nothing: the state is that of the step
+        except (
+            StopRequested
+        ):  # what was interrupted has changed nothing: the state is that of the step
             if step > first:
                 saver.save(state, source.get_state())
             saver.finish()
             raise Stopped(
                 f"stopped by {interruption.cause.name} after step {step} of {run.plan.steps}; "
-                + way_on(keeping.checkpoints),
+                + resume_hint(keeping.checkpoints),
                 interruption.cause,
             ) from None
     return FitResult(
@@ -190,7 +194,7 @@ def _evaluate(
     run_log.evaluation(step, best.last, is_best=is_best)
 
 
-def way_on(checkpoints: Path | None) -> str:
+def resume_hint(checkpoints: Path | None) -> str:
     """Tell how a stopped run can be resumed."""
     if checkpoints is None:
         return "nothing is saved: the run had no place for checkpoints"
@@ -213,7 +217,7 @@ class _Reporter:
 
     def __init__(self, run: Run, data: Dataset, meter: _Meter, log: RunLog, out: Path | None):
         self._run, self._data, self._meter, self._log, self._out = run, data, meter, log, out
-        self._guard = Guard(run.settings.bad_steps)
+        self._guard = LossMonitor(run.settings.bad_steps)
         self._open: tuple[int, Batch, StepMetrics] | None = None
 
     def dispatched(self, step: int, item: Batch, metrics: StepMetrics) -> None:
@@ -232,10 +236,10 @@ class _Reporter:
         (step, item, metrics), self._open = self._open, None
         loss, norm = float(metrics.loss), float(metrics.gradient_norm)
         rate = float(self._run.schedule(step - 1))
-        told = self._guard.sees(loss, is_finite=bool(metrics.is_finite))
+        told = self._guard.record(loss, is_finite=bool(metrics.is_finite))
         if told:
             self._log.note(f"step {step}: {told}")
-        tokens = sum(int(np.sum(side.lengths)) for side in sides_of(item.batch))
+        tokens = sum(int(np.sum(side.lengths)) for side in packed_batches_of(item.batch))
         self._meter.count(tokens * jax.process_count())
         entry = {
             "loss": loss,
@@ -278,7 +282,7 @@ class _Reporter:
 def _arrays_of(batch: AnyBatch) -> dict[str, np.ndarray]:
     names = ("source", "target") if isinstance(batch, PairBatch) else ("batch",)
     found: dict[str, np.ndarray] = {}
-    for name, side in zip(names, sides_of(batch), strict=True):
+    for name, side in zip(names, packed_batches_of(batch), strict=True):
         found |= _flat(name, side)
     return found
 
@@ -297,7 +301,7 @@ class BestModel:
         self._best: AnyModel | None = None
         self._sha256: str | None = None
         """Digest of the best model's weights, if they are written."""
-        self._is_lost = False
+        self._only_metrics_left = False
         """Whether only the metrics of the best model are left: the next one then counts as
         better."""
         self.best_metrics: dict[str, float] = {}
@@ -317,24 +321,24 @@ class BestModel:
             self.last = self._evaluate(whole)
         except EncodaxError as error:
             raise EncodaxError(f"step {step}: {error}; a lower learning rate may help") from error
-        own = self._standing(self.last)
-        best = self._standing(self.best_metrics) if self.best_metrics else None
+        own = self._rank(self.last)
+        best = self._rank(self.best_metrics) if self.best_metrics else None
         self.waited = 0 if best is None or own[0] > best[0] else self.waited + 1
-        if best is not None and own < best and not self._is_lost:
+        if best is not None and own < best and not self._only_metrics_left:
             return False
         self.best_metrics, self.best_step = self.last, step
         self._keep(trained, whole)
         return True
 
     def _keep(self, trained: Params, whole: Params) -> None:
-        self._best, self._is_lost = replace(self._run.recipe.model, params=whole), False
+        self._best, self._only_metrics_left = replace(self._run.recipe.model, params=whole), False
         kept = self._keeping.kept
         if kept is not None and distributed.is_first():
             kept.write(self._best, trained)
             self._sha256 = weights_digest(kept.out)
 
-    def _standing(self, found: dict[str, float]) -> tuple[float, float]:
-        return standing(found, self.metric, larger_is_better=self._run.larger_is_better)
+    def _rank(self, found: dict[str, float]) -> tuple[float, float]:
+        return evaluation_sort_key(found, self.metric, larger_is_better=self._run.larger_is_better)
 
     @functools.cached_property
     def _frozen(self) -> Params:
@@ -361,12 +365,12 @@ class BestModel:
         }
 
     def restore(self, record: dict[str, Any]) -> None:
-        """Restore what a checkpoint stored; `finds` then looks for the best model."""
+        """Restore what a checkpoint stored; `recover` then looks for the best model."""
         self.best_metrics, self.best_step = record["metrics"], record["step"]
         self.waited = record["waited"]
         self._sha256 = record.get("sha256")  # older versions did not store it
 
-    def finds(self, saved: Callable[[int], Params | None], *, is_last: bool) -> str | None:
+    def recover(self, saved: Callable[[int], Params | None], *, is_last: bool) -> str | None:
         """Find the best model of the steps that are done: in OUT, or else in its checkpoint.
 
         If it is in neither, a later part of the same run may have written a better one to OUT, from
@@ -386,7 +390,9 @@ class BestModel:
         kept, step = self._keeping.kept, self.best_step
         if not self.best_metrics or self._reads():
             return None
-        is_own = kept is None or distributed.agreed(kept.has_logged(step, self.best_metrics))
+        is_own = kept is None or distributed.broadcast_from_first(
+            kept.has_logged(step, self.best_metrics)
+        )
         trained = saved(step)
         if trained is not None:
             return self._writes_again(trained, is_own=is_own)
@@ -400,7 +406,7 @@ class BestModel:
         lost = f"the best model so far, of step {step}, is {place}, and has no checkpoint"
         if not is_own or is_last:
             raise EncodaxError(f"{lost}; bring it back, or begin anew (--overwrite)")
-        self._is_lost = True
+        self._only_metrics_left = True
         return f"{lost}: the best of the steps from here on will be the model"
 
     def _writes_again(self, trained: Params, *, is_own: bool) -> str | None:
@@ -421,7 +427,7 @@ class BestModel:
         if kept is None:
             return False
         found = kept.read_if(self._sha256)
-        if distributed.agreed(found is not None):
+        if distributed.broadcast_from_first(found is not None):
             self._best = found or kept.read()
             return True
         return False
@@ -475,7 +481,7 @@ class _Saver:
         self.owes_evaluation = not is_judged and (was_measured or self._run.is_measured(found.step))
         self._unwritten = record["log"]
         is_last = found.step >= self._run.plan.steps or self._judge.is_over
-        told = self._judge.finds(
+        told = self._judge.recover(
             functools.partial(self._trained_at, state),
             is_last=is_last and not (self.owes_evaluation or self._run.settings.average),
         )

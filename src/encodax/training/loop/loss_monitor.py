@@ -13,16 +13,16 @@ MEMORY = 50
 """Approximate number of steps in the mean."""
 FIRST = 10
 """Number of steps whose mean is the starting value."""
-STAYS = 25
+MIN_STEPS_UP = 25
 """Number of steps in a row that the mean must be up before it is reported."""
 DEVIATIONS = 8.0
 """Number of standard deviations of the mean that count as a rise, ..."""
-SHARE = 0.25
+MIN_RISE_SHARE = 0.25
 """... if they are also this share of the mean's total fall since the start."""
 
 
 @dataclass
-class Guard:
+class LossMonitor:
     """Monitor that counts skipped steps, and knows how low the loss has been."""
 
     limit: int
@@ -32,7 +32,7 @@ class Guard:
     """Number of bad steps in total."""
     _curve: Curve = field(default_factory=lambda: Curve(), repr=False)
 
-    def sees(self, loss: float, *, is_finite: bool) -> str:
+    def record(self, loss: float, *, is_finite: bool) -> str:
         """Record the loss of a step, and return a note to log, or an empty string."""
         if not is_finite:
             self.bad_in_a_row += 1
@@ -83,7 +83,7 @@ class Curve:
         above, rise = self.mean - self.lowest, self._rise
         self._up = self._up + 1 if above > rise else 0
         self._is_told &= above > rise / 4
-        is_news = self._up >= STAYS and not self._is_told
+        is_news = self._up >= MIN_STEPS_UP and not self._is_told
         self._is_told |= is_news
         return is_news
 
@@ -91,4 +91,4 @@ class Curve:
     def _rise(self) -> float:
         """Distance above the lowest mean that counts as a rise."""
         of_mean = math.sqrt(self._variance / (2 * MEMORY - 1))
-        return max(DEVIATIONS * of_mean, SHARE * (self._start - self.lowest))
+        return max(DEVIATIONS * of_mean, MIN_RISE_SHARE * (self._start - self.lowest))

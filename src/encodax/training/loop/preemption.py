@@ -40,7 +40,7 @@ class Stopped(EncodaxError):
         return signals.exit_code(self.signal)
 
 
-class Asked(KeyboardInterrupt):
+class StopRequested(KeyboardInterrupt):
     """Request to end the run now. Like Ctrl-C, it is not caught by libraries as an error."""
 
 
@@ -56,7 +56,7 @@ class Interruption:
         self._way_on = way_on
         self._may_stop = False
         self._listener = signals.Listener(
-            (*signals.ENDING, signal.SIGINT), self._act, self._leave_at_once
+            (*signals.TERMINATION_SIGNALS, signal.SIGINT), self._act, self._leave_at_once
         )
 
     def __enter__(self) -> Self:
@@ -99,12 +99,12 @@ class Interruption:
         self._may_stop = True
         try:
             if self._heard():
-                raise Asked
+                raise StopRequested
             yield
         finally:
             self._may_stop = False
 
-    def stops(self, function: Callable[P, R]) -> Callable[P, R]:
+    def interruptible(self, function: Callable[P, R]) -> Callable[P, R]:
         """Wrap a function so that it can be interrupted anywhere, see `stoppable`."""
 
         @functools.wraps(function)
@@ -117,7 +117,7 @@ class Interruption:
     def _act(self, number: signal.Signals) -> None:
         if self._may_stop and self._heard():
             self._may_stop = False  # once: the run now shuts down
-            raise Asked
+            raise StopRequested
 
     def _leave_at_once(self, number: signal.Signals) -> None:
         signals.leave_at_once(

@@ -11,10 +11,10 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from encodax.errors import EncodaxError, plain
+from encodax.errors import EncodaxError, escape_invisible
 from encodax.model_files.run_files import (
-    AVERAGE,
-    EVALUATION,
+    AVERAGED_COUNT_KEY,
+    EVALUATION_PREFIX,
     METRICS_FILE,
     RUN_FILE,
     Entry,
@@ -119,7 +119,7 @@ class RunLog:
 
     def average(self, step: int, count: int, metrics: dict[str, float]) -> None:
         """Log an evaluation of the mean of `count` checkpoints, after the last step."""
-        self._write({"step": step, AVERAGE: count, **_evaluated(metrics)})
+        self._write({"step": step, AVERAGED_COUNT_KEY: count, **_evaluated(metrics)})
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint stores of this log: the curve, if it is not written yet."""
@@ -141,7 +141,9 @@ class RunLog:
 
     def note(self, text: str) -> None:
         """Print a note beside the numbers."""
-        self._progress.console.print(plain(text), highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(
+            escape_invisible(text), highlight=False, markup=False, soft_wrap=True
+        )
 
     def _write(self, entry: Entry) -> None:
         self.curve.append(entry)
@@ -162,7 +164,7 @@ class RunLog:
 
 
 def _evaluated(metrics: dict[str, float]) -> Entry:
-    return {EVALUATION + name: value for name, value in metrics.items()}
+    return {EVALUATION_PREFIX + name: value for name, value in metrics.items()}
 
 
 def _begin(curve: list[Entry]) -> float:
@@ -188,4 +190,8 @@ def _earlier(file: Path | None, done: int) -> list[Entry]:
     """
     if file is None or not done or not file.is_file():
         return []
-    return [entry for entry in read_curve(file) if entry["step"] <= done and AVERAGE not in entry]
+    return [
+        entry
+        for entry in read_curve(file)
+        if entry["step"] <= done and AVERAGED_COUNT_KEY not in entry
+    ]

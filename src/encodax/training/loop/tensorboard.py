@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from encodax.model_files.run_files import AVERAGE, EVALUATION, Entry
+from encodax.model_files.run_files import AVERAGED_COUNT_KEY, EVALUATION_PREFIX, Entry
 from encodax.storage import outputs
 
 EVENTS_FOLDER = "tensorboard"
@@ -61,7 +61,7 @@ class Events:
             return Event(wall_time=now, step=entry["step"], summary=Summary(value=values))
 
         now = time.time()
-        events = [scalars(entry) for entry in entries if AVERAGE not in entry]
+        events = [scalars(entry) for entry in entries if AVERAGED_COUNT_KEY not in entry]
         if self._file is None:
             self._file = self._new_file(int(now))
             start = SessionLog(status=SessionLog.START)
@@ -82,8 +82,8 @@ class Events:
 
 def _tagged(entry: Entry) -> Iterator[tuple[str, float]]:
     for name, value in entry.items():
-        if name.startswith(EVALUATION):
-            yield f"eval/{name.removeprefix(EVALUATION)}", value
+        if name.startswith(EVALUATION_PREFIX):
+            yield f"eval/{name.removeprefix(EVALUATION_PREFIX)}", value
         elif name not in NOT_DRAWN:
             yield f"train/{name}", value
 

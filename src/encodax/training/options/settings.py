@@ -80,9 +80,9 @@ class TrainSettings:
     """Mesh of devices, such as `data=4,fsdp=2`; None for all devices on `data`."""
     remat: Remat = "none"
     """Rematerialization: what layers recompute in the backward pass to save memory, see
-    `Execution`."""
+    `ExecutionConfig`."""
     scan: bool = False
-    """Whether to compile one layer for all, see `Execution`."""
+    """Whether to compile one layer for all, see `ExecutionConfig`."""
     evaluate_every: int | None = None
     """Number of steps between evaluations; a tenth of the run by default."""
     save_every: int | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.errors import EncodaxError
 from encodax.tasks import multi_label
-from encodax.tasks.labels import place_of
+from encodax.tasks.labels import index_of_label
 from encodax.tasks.task import Example, LossOptions, Task
 from encodax.training.setup.start import listed
 
@@ -81,12 +81,12 @@ def _check_once(labels: Sequence[str]) -> None:
 
 def _of_labels(named: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
     """Key weights by the labels as the model spells them."""
-    if unknown := [label for label in named if place_of(label, labels) is None]:
+    if unknown := [label for label in named if index_of_label(label, labels) is None]:
         hint = ' ("balanced" takes no number)' if BALANCED in unknown else ""
         raise EncodaxError(
             f"class_weights: no label {listed(unknown)}{hint}; the labels are: {listed(labels)}"
         )
-    own = [labels[place_of(label, labels) or 0] for label in named]
+    own = [labels[index_of_label(label, labels) or 0] for label in named]
     _check_once(own)
     return dict(zip(own, named.values(), strict=True))
 
@@ -120,7 +120,7 @@ def _number(value: Any) -> float:
 def _balanced(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
     is_of_several = task.NAME == multi_label.NAME
     targets = (each.target if is_of_several else (each.target,) for each in examples)
-    counts = Counter(place_of(label, labels) for target in targets for label in target)
+    counts = Counter(index_of_label(label, labels) for target in targets for label in target)
     total, classes = len(examples), len(counts)
 
     def weight(count: int) -> float:

@@ -15,7 +15,7 @@ from encodax.training.setup.run import Run
 Facts = dict[str, Any]
 """Facts by name (that of the option, if there is one): the chosen value as JSON, or a `content`."""
 
-OF_NO_STEP = (
+NOT_IN_FINGERPRINT = (
     "mesh", "save_every", "keep", "bad_steps", "profile_steps", "merge", "average", "patience",
     "evaluate_every", "steps", "epochs",
 )  # fmt: skip
@@ -30,7 +30,7 @@ OPTIONS = {
 STEPS = "steps (--steps, --epochs)"
 SHAPE = "shape of a batch"
 TOKENS = "tokens of the data"
-PROLONGED = ("constant", "inverse_sqrt")
+EXTENDABLE_SCHEDULES = ("constant", "inverse_sqrt")
 """Schedules whose steps do not depend on the number of steps."""
 
 
@@ -56,7 +56,7 @@ def facts_of(
         shape: shape of a new model; None otherwise.
         contents: facts of data and models, by name.
     """
-    chosen = {name: v for name, v in asdict(run.settings).items() if name not in OF_NO_STEP}
+    chosen = {name: v for name, v in asdict(run.settings).items() if name not in NOT_IN_FINGERPRINT}
     chosen |= asdict(objective) | ({} if shape is None else asdict(shape))
     chosen["precision"] = run.recipe.precision
     plan = run.plan
@@ -119,10 +119,10 @@ def why_not_prolonged(before: Mapping[str, Any], now: Mapping[str, Any], done: i
     schedule, warmup = now["--schedule"], now["--warmup"]
     if now[STEPS] < done:
         return f"{done} are done already"
-    if schedule not in PROLONGED:
+    if schedule not in EXTENDABLE_SCHEDULES:
         return (
             f"with --schedule {schedule} the learning rate of each step depends on how many there "
-            f"are; a run of --schedule {' or '.join(PROLONGED)} can be prolonged"
+            f"are; a run of --schedule {' or '.join(EXTENDABLE_SCHEDULES)} can be prolonged"
         )
     if 0 < warmup < 1:
         return (

@@ -18,7 +18,7 @@ from encodax.training.setup.fingerprint import content
 
 
 @dataclass(frozen=True)
-class Begin:
+class StartModel:
     """Model that a run starts from, or its teacher."""
 
     model: AnyModel
@@ -33,7 +33,7 @@ class Begin:
         return digest_of(self.model)
 
     @classmethod
-    def of(cls, kind: Any, model: Path | str | AnyModel) -> Begin:
+    def of(cls, kind: Any, model: Path | str | AnyModel) -> StartModel:
         """Load a model, or take one that is loaded.
 
         Args:
@@ -61,7 +61,7 @@ def digest_of(model: AnyModel) -> str:
     return digest.hexdigest()
 
 
-def facts_of_models(begins: dict[str, Begin | None]) -> dict[str, Any]:
+def facts_of_models(begins: dict[str, StartModel | None]) -> dict[str, Any]:
     """Return models as facts of a run, compared by their content wherever they are stored."""
     return {
         name: content(None)

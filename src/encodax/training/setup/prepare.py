@@ -30,13 +30,13 @@ from encodax.tasks import (
 )
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
-from encodax.tasks.judged import check_judged
+from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.task import AnyModel, Example, LossOptions, Task, check_objective
 from encodax.tasks.token_classification import Reading
-from encodax.training.batches.examples import Data, Examples, check_read_by, examples_of
+from encodax.training.batches.examples import Data, Examples, check_reading_options, examples_of
 from encodax.training.options.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
 from encodax.training.setup import class_weights, fingerprint
-from encodax.training.setup.origins import Begin, data_of, fact_of_data, facts_of_models
+from encodax.training.setup.origins import StartModel, data_of, fact_of_data, facts_of_models
 from encodax.training.setup.run import Run, make_run
 from encodax.training.setup.start import half_of, new_model, with_head
 from encodax.training.step.lora import save_adapter
@@ -67,9 +67,9 @@ class TrainingSetup:
     judged: Examples
     shape: NewModel | None
     """Shape of a new model; None otherwise."""
-    begin: Begin | None
+    begin: StartModel | None
     """Model that the run starts from; None for a new one."""
-    taught_by: Begin | None
+    taught_by: StartModel | None
 
     @property
     def base(self) -> str | None:
@@ -106,7 +106,7 @@ class TrainingSetup:
         settings = self.run.settings
         if settings.lora is None or settings.merge:
             best.save(out, overwrite=True)
-            model_card.tell_origin(out / model_card.CARD_FILE, self.provenance)
+            model_card.write_origin(out / model_card.CARD_FILE, self.provenance)
         else:
             assert self.base is not None and isinstance(best, Model)
             save_adapter(out, best, trained, settings.lora, self.base, overwrite=True)
@@ -135,13 +135,13 @@ def prepare(
     if chosen.HEAD is None:
         _check_seq2seq(settings)
     if out is not None:
-        outputs.check_free(Path(out), overwrite=overwrite, replaces=WRITTEN)
-    check_read_by(train, eval, columns, format)
+        outputs.check_can_write(Path(out), overwrite=overwrite, replaces=WRITTEN)
+    check_reading_options(train, eval, columns, format)
     learned = examples_of(chosen, train, columns, on_empty, format)
     judged = examples_of(chosen, eval, columns, on_empty, format)
     check_metric(chosen, judged, objective, settings.metric)
     kind = Seq2SeqModel if chosen.HEAD is None else Model
-    begin = None if model is None else Begin.of(kind, model)
+    begin = None if model is None else StartModel.of(kind, model)
     given: Any = None if begin is None else begin.model
     if chosen.NAME == token_classification.NAME:
         known = _labels_of_tokens(given)  # labels help to find the scheme of the tags
@@ -150,7 +150,7 @@ def prepare(
         labels = chosen.kept_labels(chosen.labels(learned), known)
     else:
         labels = chosen.labels(learned)
-    taught_by = None if teacher is None else Begin.of(Model, teacher)
+    taught_by = None if teacher is None else StartModel.of(Model, teacher)
     taught: Any = None if taught_by is None else taught_by.model
     if (taught is not None) != (chosen.NAME == "distillation"):
         raise EncodaxError(
@@ -173,9 +173,9 @@ def prepare(
             objective,
             learned,
             settings.batch_size,
-            lambda text: embedding.as_read(tokenizer.encode([text])[0]),
+            lambda text: embedding.token_key(tokenizer.encode([text])[0]),
         )
-    check_judged(chosen, judged)
+    check_evaluation_data(chosen, judged)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
     key = jax.random.key(settings.seed)

@@ -10,7 +10,7 @@ from typing import Any
 import optax
 from jax.sharding import Mesh
 
-from encodax.config import Execution
+from encodax.config import ExecutionConfig
 from encodax.inference.precision import default_precision
 from encodax.models.encoder_model import Model
 from encodax.tasks.dataset import Dataset
@@ -143,7 +143,7 @@ def make_run(
     units = data.batch_units if data.task.COMPARES_EXAMPLES else None
     plan = make_plan(data.lengths, settings, units=units, devices=mesh.size)
     sharding.share_of_rows(plan.shape.row_count)
-    recipe, schedule = make_recipe(
+    recipe, schedule = make_step_spec(
         model, data.task, settings, steps=plan.steps, objective=objective, teacher=teacher
     )
     constants = Constants(
@@ -157,7 +157,7 @@ def make_run(
     return Run(recipe, mesh, layout, plan, reader, schedule, trained, constants, settings)
 
 
-def make_recipe(
+def make_step_spec(
     model: AnyModel,
     task: Task,
     settings: TrainSettings,
@@ -185,14 +185,14 @@ def make_recipe(
         clip_norm=settings.clip_norm,
         adam=Adam(settings.beta1, settings.beta2, settings.adam_eps),
         layer_decay=settings.layer_decay,
-        layers=model.depth,
+        layers=model.layer_count,
     )
     recipe = StepSpec(
         model,
         task,
         optimizer,
         objective,
-        Execution(scan=settings.scan, remat=settings.remat),
+        ExecutionConfig(scan=settings.scan, remat=settings.remat),
         settings.precision or default_precision(),
         teacher,
     )

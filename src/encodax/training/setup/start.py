@@ -13,7 +13,7 @@ from encodax.families import bert
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.tasks import regression, reranking
-from encodax.tasks.labels import meaning
+from encodax.tasks.labels import normalised_label
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.text.tokenizer import Tokenizer
 from encodax.training.options.settings import NewModel
@@ -142,7 +142,7 @@ def as_named(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | N
 
 
 def _folded(name: str) -> str | None:
-    return meaning(" ".join(name.split())).casefold()
+    return normalised_label(" ".join(name.split())).casefold()
 
 
 def _number(name: str) -> str | None:

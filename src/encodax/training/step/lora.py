@@ -113,7 +113,7 @@ def save_adapter(
     """
     peft.write(
         Path(directory),
-        saved_model.Parts(model.config, model.params, model.tokenizer, files=model.files),
+        saved_model.ModelParts(model.config, model.params, model.tokenizer, files=model.files),
         trained,
         rank=config.rank,
         alpha=config.alpha,

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from encodax.config import UNROLLED, Execution
+from encodax.config import UNROLLED, ExecutionConfig
 from encodax.inference.precision import Precision, cast
 from encodax.models.encoder_model import Model
 from encodax.tasks.task import AnyModel, LossOptions, Targets, Task, apply_options
@@ -69,7 +69,7 @@ class StepSpec:
     task: Task
     optimizer: Optimizer
     objective: LossOptions
-    execution: Execution = UNROLLED
+    execution: ExecutionConfig = UNROLLED
     precision: Precision = "float32"
     """Number format of products; parameters, gradients and optimizer state are always float32."""
     teacher: Model | None = None
@@ -121,7 +121,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
             jnp.arange(targets.weights.shape[0])
         )
-        sums = _coupled_sums if recipe.task.COMPARES_EXAMPLES else _added_sums
+        sums = _cross_batch_sums if recipe.task.COMPARES_EXAMPLES else _accumulated_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
         share = 1 / weight  # the only division
         loss, norm = total * share, optax.tree.norm(gradient) * share
@@ -178,7 +178,7 @@ Sums = tuple[tuple[Float[Array, ""], Float[Array, ""]], Params]
 """Pair of the loss as (weighted sum, weight), and the gradient of the sum."""
 
 
-def _added_sums(
+def _accumulated_sums(
     recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
     """Add up the micro-batches one after another; only the sum is kept in between."""
@@ -202,7 +202,7 @@ def _added_sums(
     return jax.lax.scan(add, start, inputs)[0]
 
 
-def _coupled_sums(
+def _cross_batch_sums(
     recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
     """Add up all micro-batches at once, for a loss that compares examples across them.
