@@ -11,8 +11,8 @@ from encodax.errors import (
     EmptyText,
     EncodaxError,
     error_message,
-    library_errors,
     escape_invisible,
+    library_errors,
 )
 
 HIDDEN = {
