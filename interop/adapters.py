@@ -166,7 +166,7 @@ def main() -> None:
         for name in options.families
         if SAMPLES[name].model_type not in UNMAPPED_FAMILIES  # these cannot be written or read
         for head in HEADS
-        if families.FAMILIES[SAMPLES[name].model_type].has(head)
+        if families.ENCODERS.by_name[SAMPLES[name].model_type].has(head)
     ]
     cells += [Cell(REAL, head) for head in HEADS if options.model]
     with tempfile.TemporaryDirectory() as folder:

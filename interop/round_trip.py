@@ -77,7 +77,7 @@ class Cell:
     @property
     def published(self) -> families.Family:
         """Its family."""
-        return families.FAMILIES[SAMPLES[self.family].model_type]
+        return families.ENCODERS.by_name[SAMPLES[self.family].model_type]
 
     @property
     def has_class(self) -> bool:

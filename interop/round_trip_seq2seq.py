@@ -169,7 +169,7 @@ def ended(model: Seq2SeqModel, row: list[int]) -> list[int]:
 def of(family: str, tokenizer: Tokenizer, **published: Any) -> Seq2SeqModel:
     """A random model of a family, whose weights are wide enough to differ."""
     values = {"model_type": family, "vocab_size": tokenizer.vocabulary_size, **published}
-    config = families.SEQ2SEQ_FAMILIES[family].read_config(values)
+    config = families.SEQ2SEQ.by_name[family].read_config(values)
     model = Seq2SeqModel.create(config, tokenizer)
     leaves, tree = jax.tree.flatten(model.params)
     keys = jax.random.split(jax.random.key(7), len(leaves))

@@ -246,7 +246,7 @@ def bare(name: str) -> Model:
     sample = SAMPLES[name]
     tokenizer = sample.tokenizer()
     sizes = {"vocab_size": tokenizer.vocabulary_size + 3}  # as published, some rows are spare
-    config = families.FAMILIES[sample.model_type].read_config({**sample.config, **sizes})
+    config = families.ENCODERS.by_name[sample.model_type].read_config({**sample.config, **sizes})
     return Model.create(config, tokenizer)
 
 

@@ -358,7 +358,7 @@ def test_an_unknown_model_type_is_refused(directory: Path, model_type: object) -
     edit_json(directory / "config.json", lambda content: content.update(model_type=model_type))
     message = load_refusal(directory)
     assert f"model_type {model_type!r} is not supported; supported: " in message
-    assert all(name in message for name in families.FAMILIES)
+    assert all(name in message for name in families.ENCODERS.by_name)
 
 
 def test_an_unknown_model_type_with_code_is_refused_and_says_that_none_is_run(
@@ -585,7 +585,7 @@ def test_a_size_beyond_the_weights_is_refused_before_anything_is_made(
 ) -> None:
     edit_json(directory / "config.json", lambda content: content.update({key: value}))
     places: list[str] = []
-    config = families.FAMILIES["bert"].read_config(
+    config = families.ENCODERS.by_name["bert"].read_config(
         json.loads((directory / "config.json").read_text())
     )
 

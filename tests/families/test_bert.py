@@ -307,7 +307,7 @@ def test_beside_a_bare_encoder_any_head_may_stand(name: str) -> None:
 
 
 def test_a_family_is_chosen_that_holds_the_configuration() -> None:
-    assert families.family_for(CONFIGS["token"]).MODEL_TYPE == "bert"
+    assert families.ENCODERS.holding(CONFIGS["token"]).MODEL_TYPE == "bert"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_family_is_chosen_that_holds_the_configuration() -> None:
 )
 def test_other_combinations_are_of_no_published_family(change: Any) -> None:
     config = dataclasses.replace(CONFIGS["token"], encoder=change(ENCODER))
-    assert families.family_for(config).MODEL_TYPE == "encodax"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "encodax"
     read = native.read_config(native.write_config(config))
     assert read == dataclasses.replace(config, family="encodax")
 

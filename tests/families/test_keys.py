@@ -16,12 +16,13 @@ import pytest
 from directories import refusal
 
 from encodax import families
-from encodax.families import FAMILIES, SEQ2SEQ_FAMILIES, harmless
+from encodax.families import harmless
 from encodax.families.published import PublishedFamily
 from encodax.storage.json_files import Settings
 
 PARITY = Path(__file__).parents[1] / "parity"
 LISTS = json.loads((PARITY / "published_keys.json").read_text())["config.json"]
+FAMILIES, SEQ2SEQ_FAMILIES = families.ENCODERS.by_name, families.SEQ2SEQ.by_name
 ENCODERS = [family for family in LISTS if family in FAMILIES]
 SEQ2SEQ = [family for family in LISTS if family in SEQ2SEQ_FAMILIES]
 HEADS = ("encoder", "vocabulary", "sequence", "token", "span")

@@ -89,7 +89,7 @@ def test_every_head_reads_back_as_it_was(head: HeadConfig) -> None:
 
 @pytest.mark.parametrize("encoder", SPECS.values(), ids=SPECS)
 def test_it_is_the_family_of_what_none_has(encoder: EncoderConfig) -> None:
-    assert families.family_for(ModelConfig(encoder)) is native
+    assert families.ENCODERS.holding(ModelConfig(encoder)) is native
 
 
 def test_a_parameter_stands_under_its_own_path_in_its_own_layout() -> None:

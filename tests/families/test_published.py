@@ -20,7 +20,9 @@ from encodax.families import published
 from encodax.families.published import PublishedFamily
 
 KINDS = ("sequence", "token", "span", "vocabulary")
-PUBLISHED = [each for each in families.FAMILIES.values() if isinstance(each, PublishedFamily)]
+PUBLISHED = [
+    each for each in families.ENCODERS.by_name.values() if isinstance(each, PublishedFamily)
+]
 BY_GOLDEN = pytest.mark.parametrize("golden", ALL)
 BY_ENCODER = pytest.mark.parametrize("golden", ENCODERS.values(), ids=ENCODERS)
 
@@ -147,7 +149,7 @@ def test_a_new_head_is_one_that_the_family_can_hold(golden: str, kind: HeadKind)
         return
     assert (head.kind, head.classes) == (kind, classes)
     assert family.read_config(family.write_config(config)) == config
-    assert families.family_for(config) is family
+    assert families.ENCODERS.holding(config) is family
     places = Counter(
         (tensor.name, tensor.part)
         for path, leaves in goldens.shapes(config).items()
@@ -159,14 +161,14 @@ def test_a_new_head_is_one_that_the_family_can_hold(golden: str, kind: HeadKind)
 
 @BY_GOLDEN
 def test_a_model_goes_back_to_the_family_that_it_was_read_from(golden: str) -> None:
-    assert families.family_for(goldens.read(golden)) is goldens.family_of(golden)
+    assert families.ENCODERS.holding(goldens.read(golden)) is goldens.family_of(golden)
 
 
 def test_without_a_family_it_is_the_first_that_can_hold_it() -> None:
     config = dataclasses.replace(goldens.read("camembert/token"), family=None)
-    assert families.family_for(config).MODEL_TYPE == "roberta"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "roberta"
     config = dataclasses.replace(goldens.read("xlm-roberta/span"), family="bert")
-    assert families.family_for(config).MODEL_TYPE == "roberta"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "roberta"
 
 
 @BY_ENCODER
@@ -177,14 +179,14 @@ def test_what_the_family_cannot_hold_goes_to_another_or_to_none(golden: str) -> 
         dataclasses.replace(layer, placement=placement) for layer in config.encoder.layers
     )
     odd = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, layers=other))
-    assert families.family_for(odd).MODEL_TYPE == "encodax"
+    assert families.ENCODERS.holding(odd).MODEL_TYPE == "encodax"
 
 
 @BY_ENCODER
 def test_a_head_that_no_family_has_is_native(golden: str) -> None:
     head = HeadConfig("token", 2, dense_width=5, activation="silu", norm=NormConfig(0.5))
     config = dataclasses.replace(goldens.read(golden), head=head, labels=("a", "b"))
-    assert families.family_for(config).MODEL_TYPE == "encodax"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "encodax"
 
 
 @BY_ENCODER

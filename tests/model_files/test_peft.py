@@ -16,7 +16,7 @@ from directories import edit_json, load_refusal, published, refusal, small_token
 
 import encodax
 from encodax.config import InferenceConfig
-from encodax.families import FAMILIES
+from encodax.families import ENCODERS
 from encodax.model_files.peft import check_base, check_savable
 from encodax.models.encoder_model import Model
 from encodax.text.tokenizer import Tokenizer
@@ -249,7 +249,7 @@ def modernbert(tmp_path: Path) -> tuple[Model, Path]:
         "vocab_size": small_tokenizer().vocabulary_size, "hidden_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "intermediate_size": 24, "pad_token_id": small_tokenizer().pad_id,
     }  # fmt: skip
-    config = FAMILIES["modernbert"].read_config(values)
+    config = ENCODERS.by_name["modernbert"].read_config(values)
     model = Model.create(config, small_tokenizer())
     model.save(tmp_path / "base")
     return Model.load(tmp_path / "base").with_head("sequence", labels=LABELS), tmp_path / "base"

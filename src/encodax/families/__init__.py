@@ -1,7 +1,7 @@
 """Published model families: conversion of their configurations and tensors.
 
 A family is a value of `PublishedFamily`, or of `Seq2SeqFamily` where there is a decoder; to add
-one, add a file here and a line to `FAMILIES` or `SEQ2SEQ_FAMILIES`. No family has layers of its
+one, add a file here and a line to `ENCODERS` or `SEQ2SEQ`. No family has layers of its
 own.
 """
 
@@ -32,6 +32,7 @@ from encodax.families import (
     roberta,
     t5,
 )
+from encodax.families.registry import Registry
 from encodax.families.tensors import TensorNames
 from encodax.storage.json_files import FileKeys, Settings
 
@@ -83,34 +84,31 @@ class FamilyOfSeq2Seq(TensorNames, Protocol):
         """Convert a configuration to the published keys, as closely as the family can."""
 
 
-_ALL: tuple[Family, ...] = (
-    bert.FAMILY,
-    roberta.ROBERTA,
-    roberta.XLM_ROBERTA,
-    roberta.CAMEMBERT,
-    distilbert.FAMILY,
-    mpnet.FAMILY,
-    electra.FAMILY,
-    albert.FAMILY,
-    modernbert.FAMILY,
-    nomic_bert.FAMILY,
-    esm.FAMILY,
-    deberta_v2.FAMILY,
+ENCODERS: Registry[Family, ModelConfig] = Registry(
+    (
+        bert.FAMILY,
+        roberta.ROBERTA,
+        roberta.XLM_ROBERTA,
+        roberta.CAMEMBERT,
+        distilbert.FAMILY,
+        mpnet.FAMILY,
+        electra.FAMILY,
+        albert.FAMILY,
+        modernbert.FAMILY,
+        nomic_bert.FAMILY,
+        esm.FAMILY,
+        deberta_v2.FAMILY,
+    ),
     native,
+    lambda config: replace(config, max_length=None, usage=InferenceConfig()),
 )
-FAMILIES: dict[str, Family] = {family.MODEL_TYPE: family for family in _ALL}
-"""Families of encoders by `model_type`."""
-_ALL_SEQ2SEQ: tuple[FamilyOfSeq2Seq, ...] = (
-    marian.FAMILY,
-    bart.FAMILY,
-    mbart.FAMILY,
-    pegasus.FAMILY,
-    t5.FAMILY,
-    t5.MT5,
+"""Families of encoders."""
+SEQ2SEQ: Registry[FamilyOfSeq2Seq, Seq2SeqConfig] = Registry(
+    (marian.FAMILY, bart.FAMILY, mbart.FAMILY, pegasus.FAMILY, t5.FAMILY, t5.MT5),
     native_seq2seq,
+    lambda config: replace(config, max_length=None),
 )
-SEQ2SEQ_FAMILIES = {family.MODEL_TYPE: family for family in _ALL_SEQ2SEQ}
-"""Families of sequence-to-sequence models by `model_type`."""
+"""Families of sequence-to-sequence models."""
 
 
 def family_named(model_type: object, architectures: object = None) -> Family:
@@ -123,45 +121,33 @@ def family_named(model_type: object, architectures: object = None) -> Family:
     Raises:
         EncodaxError: it is unknown, or a family of sequence-to-sequence models.
     """
-    if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
-        _check_whole(model_type, architectures)
+    if other := SEQ2SEQ.get(model_type):
+        _check_whole(other, architectures)
         raise EncodaxError(
             f"model_type {model_type!r} is a sequence-to-sequence model: use `encodax translate` "
             "(encodax.Translator), or read it with encodax.Seq2SeqModel.load"
         )
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        known = ", ".join(FAMILIES)
+    family = ENCODERS.get(model_type)
+    if family is None:
+        known = ", ".join(ENCODERS.by_name)
         raise EncodaxError(
             f"model_type {model_type!r} is not supported; supported: {known}; code that comes with "
             "a model is not run"
         )
-    return FAMILIES[model_type]
+    return family
 
 
-def family_for(config: ModelConfig) -> Family:
-    """Return the family that can hold this configuration exactly; `native` where none can.
-
-    The family it was read from is tried first.
-    """
-    first = [FAMILIES[config.family]] if config.family in FAMILIES else []
-    for family in [*first, *FAMILIES.values()]:
-        if family.MODEL_TYPE != native.MODEL_TYPE and _round_trips(family, config):
-            return family
-    return native
-
-
-def _check_whole(model_type: str, architectures: object) -> None:
+def _check_whole(family: FamilyOfSeq2Seq, architectures: object) -> None:
     """Refuse parts of a sequence-to-sequence model, or one with a head, like T5EncoderModel."""
-    family = SEQ2SEQ_FAMILIES[model_type]
     known = getattr(family, "architecture", None), *getattr(family, "other_architectures", ())
     named = architectures if isinstance(architectures, list) else []
     for name in named:
         if isinstance(name, str) and known[0] is not None and name not in known:
-            encoders = ", ".join(FAMILIES)
+            encoders = ", ".join(ENCODERS.by_name)
             raise EncodaxError(
                 f"config.json: the architecture {name!r} is not supported: of model_type "
-                f"{model_type!r} whole models that generate are read ({', '.join(known)}); for "
-                f"`encodax predict` and `encodax embed` choose a model of: {encoders}"
+                f"{family.MODEL_TYPE!r} whole models that generate are read ({', '.join(known)}); "
+                f"for `encodax predict` and `encodax embed` choose a model of: {encoders}"
             )
 
 
@@ -175,45 +161,17 @@ def seq2seq_family_named(model_type: object, architectures: object = None) -> Fa
     Raises:
         EncodaxError: it is unknown or of encoders; or the architecture is not a whole model.
     """
-    if isinstance(model_type, str) and model_type in SEQ2SEQ_FAMILIES:
-        _check_whole(model_type, architectures)
-    if isinstance(model_type, str) and model_type in FAMILIES:
+    family = SEQ2SEQ.get(model_type)
+    if family is not None:
+        _check_whole(family, architectures)
+        return family
+    if ENCODERS.get(model_type) is not None:
         raise EncodaxError(
             f"model_type {model_type!r} is an encoder, which writes no text: use `encodax predict` "
             "or `encodax embed`, or read it with encodax.Model.load"
         )
-    if not isinstance(model_type, str) or model_type not in SEQ2SEQ_FAMILIES:
-        known = ", ".join(SEQ2SEQ_FAMILIES)
-        raise EncodaxError(
-            f"model_type {model_type!r} is not supported; sequence-to-sequence models that are "
-            f"supported: {known}"
-        )
-    return SEQ2SEQ_FAMILIES[model_type]
-
-
-def seq2seq_family_for(config: Seq2SeqConfig) -> FamilyOfSeq2Seq:
-    """Return the family that can hold this configuration exactly; the native one if none can.
-
-    The family it was read from is tried first.
-    """
-    first = [SEQ2SEQ_FAMILIES[config.family]] if config.family in SEQ2SEQ_FAMILIES else []
-    for family in [*first, *SEQ2SEQ_FAMILIES.values()]:
-        if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
-            continue
-        try:
-            read = family.read_config(family.write_config(config))
-        except EncodaxError:
-            continue
-        if read == replace(config, family=family.MODEL_TYPE, max_length=None):
-            return family
-    return native_seq2seq
-
-
-def _round_trips(family: Family, config: ModelConfig) -> bool:
-    try:
-        read = family.read_config(family.write_config(config))
-    except EncodaxError:
-        return False
-    return read == replace(
-        config, family=family.MODEL_TYPE, max_length=None, usage=InferenceConfig()
+    known = ", ".join(SEQ2SEQ.by_name)
+    raise EncodaxError(
+        f"model_type {model_type!r} is not supported; sequence-to-sequence models that are "
+        f"supported: {known}"
     )

@@ -1,7 +1,7 @@
 """Sequence-to-sequence families: conversion of published configurations and tensors.
 
 A family is a value of `Seq2SeqFamily` in its own file; to add one, add that file and a line to
-`SEQ2SEQ_FAMILIES`. No family has layers of its own.
+`SEQ2SEQ`. No family has layers of its own.
 """
 
 from __future__ import annotations

@@ -382,11 +382,11 @@ def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
     plain = replace(config, max_length=None, usage=InferenceConfig())
     bare = replace(plain, head=None, labels=())
     if config.head is not None and config.head.kind == "embedding":
-        return families.family_for(bare), bare
-    family = families.family_for(plain)
+        return families.ENCODERS.holding(bare), bare
+    family = families.ENCODERS.holding(plain)
     if family.MODEL_TYPE != native.MODEL_TYPE or config.head is None:
         return family, plain
-    of_encoder_alone = families.family_for(bare)
+    of_encoder_alone = families.ENCODERS.holding(bare)
     if of_encoder_alone.MODEL_TYPE == native.MODEL_TYPE or config.head.tied:
         return family, plain
     return of_encoder_alone, bare
@@ -394,7 +394,7 @@ def family_and_config(config: ModelConfig) -> tuple[Family, ModelConfig]:
 
 def family_of(config: ModelConfig) -> Family:
     """Return the family of the encoder."""
-    return families.family_for(
+    return families.ENCODERS.holding(
         replace(config, head=None, labels=(), max_length=None, usage=InferenceConfig())
     )
 

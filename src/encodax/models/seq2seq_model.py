@@ -178,7 +178,7 @@ class Seq2SeqModel:
         """
         directory = Path(directory)
         config = replace(self.config, max_length=None)
-        family = families.seq2seq_family_for(config)
+        family = families.SEQ2SEQ.holding(config)
         if family.MODEL_TYPE == native_seq2seq.MODEL_TYPE:
             warnings.warn(
                 f"{directory}: no published family has this combination of blocks; "
@@ -434,7 +434,7 @@ def is_seq2seq(
     if not is_there(place):
         return False
     model_type = json_files.read(place, hint="").get("model_type")
-    return isinstance(model_type, str) and model_type in families.SEQ2SEQ_FAMILIES
+    return families.SEQ2SEQ.get(model_type) is not None
 
 
 def _max_length(config: Seq2SeqConfig) -> int | None:
