@@ -54,7 +54,7 @@ class Registry(Generic[FamilyT, ConfigT]):
 
         The family it was read from is tried first.
         """
-        own = self.get(config.family)
+        own: FamilyT | None = self.get(config.family)
         candidates: list[FamilyT] = [*([] if own is None else [own]), *self.published]
         holding = (each for each in candidates if each is not self.native)
         return next((each for each in holding if self._holds(each, config)), self.native)
