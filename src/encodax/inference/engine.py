@@ -9,14 +9,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypedDict, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from encodax.config import HeadConfig, InferenceConfig
@@ -31,9 +29,9 @@ from encodax.data.stream import (
     tokenize_until_error,
     windows,
 )
-from encodax.errors import EncodaxError
-from encodax.inference.compile_cache import compile_cache
-from encodax.inference.precision import Precision, cast, default_precision
+from encodax.inference.loading import Loading
+from encodax.inference.precision import Precision
+from encodax.inference.runtime import Runtime, check_finite, empty_batch
 from encodax.inference.scores import NO_USAGE, activation_of
 from encodax.models.encoder_model import Model
 from encodax.nn import functional
@@ -43,11 +41,6 @@ from encodax.types.batches import ModelOutput, PackedBatch, Params
 
 logger = logging.getLogger(__name__)
 
-BATCH_TOKENS = {"cpu": 1024}
-"""Tokens in a full batch of one device. On CPU, more gains nothing and exceeds the CPU's caches."""
-BATCH_TOKENS_OF_ACCELERATORS = 32_768
-COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-"""Options of XLA, by platform. Vectors as wide as AVX-512's give 5 to 8 % in bfloat16 and int8."""
 MAX_BATCHES_IN_FLIGHT = 2
 """Number of batches that a device is given before the answers of the first are fetched."""
 
@@ -146,27 +139,25 @@ class Engine(forks.NotPicklable):
         forks.check()
         self._model = model
         self._level = level
-        devices = jax.local_devices() if devices is None else devices
-        self._platform = devices[0].platform
-        if batch_tokens is None:
-            batch_tokens = BATCH_TOKENS.get(self._platform, BATCH_TOKENS_OF_ACCELERATORS)
-        self._shapes = Shapes(batch_tokens, len(devices))
-        mesh = Mesh(np.asarray(devices), ("data",))
-        self._replicated = NamedSharding(mesh, P())
-        self._by_row = NamedSharding(mesh, P("data"))
-        self.precision: Precision = precision or default_precision()
-        self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
+        self._runtime = Runtime(devices, precision)
+        self._shapes = Shapes(self._runtime.batch_tokens(batch_tokens), self._runtime.device_count)
+        self._params = self._runtime.place(model.params)
 
         def answer(params: Params, batch: PackedBatch) -> Any:
             return read(model.apply(params, batch, head_only=True))
 
         self._answer = jax.jit(
             answer,
-            in_shardings=(self._replicated, self._by_row),
-            out_shardings=self._by_row,
+            in_shardings=(self._runtime.replicated, self._runtime.by_row),
+            out_shardings=self._runtime.by_row,
         )
         self._executables: dict[BatchShape, Callable[..., Any]] = {}
         self._compiling = threading.Lock()
+
+    @property
+    def precision(self) -> Precision:
+        """Number format of products."""
+        return self._runtime.precision
 
     def warm_up(self, longest: int | None = None) -> None:
         """Compile for every shape, so that no text waits for it.
@@ -196,10 +187,7 @@ class Engine(forks.NotPicklable):
 
     def device_params(self, params: Params | None) -> Params | None:
         """Convert parameters in float32 to what `stream` takes; None for the model's own."""
-        if params is None:
-            return None
-        found: Params = jax.device_put(cast(params, self.precision), self._replicated)
-        return found
+        return None if params is None else self._runtime.place(params)
 
     def stream(
         self,
@@ -305,29 +293,23 @@ class Engine(forks.NotPicklable):
         if shape not in self._executables:
             with self._compiling:
                 if shape not in self._executables:
-                    self._executables[shape] = self._compile(params, shape)
+                    batch = empty_batch(shape.row_count, shape.row_tokens, shape.slots)
+                    self._executables[shape] = self._runtime.compile(self._answer, params, batch)
         return self._executables[shape]
-
-    def _compile(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
-        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
-        with compile_cache(), exact if self.precision == "float32" else contextlib.nullcontext():
-            lowered = self._answer.lower(params, _empty(shape))
-            return lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
 
     def _collect(self, rows: list[list[PendingSequence]], batch: PackedBatch, answers: Any) -> None:
         """Wait for the answers of a batch, (B, N or T, ...), and give each sequence its part."""
         leaves: list[np.ndarray]
         form: Any
         leaves, form = jax.tree.flatten(jax.device_get(answers))
-        if not all(np.isfinite(leaf).all() for leaf in leaves):
-            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        check_finite(leaves)
         for job, b, n, tokens in slots_of(rows, batch):
             place = n if self._level == "sequence" else tokens
             job.result = form.unflatten([leaf[b, place].copy() for leaf in leaves])
             job.is_done = True
 
 
-class EngineBacked(forks.NotPicklable):
+class EngineBacked(Loading, forks.NotPicklable):
     """Base of classes that run a model with an engine."""
 
     ENCODER_ONLY: ClassVar[bool] = False
@@ -338,26 +320,8 @@ class EngineBacked(forks.NotPicklable):
         self._engine = engine
 
     @classmethod
-    def load(
-        cls,
-        path_or_id: Path | str,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load a model directory or a model of the Hub, as `Model.load` does, and wrap it.
-
-        Args:
-            path_or_id: a directory, or an id on the Hub.
-            revision: a branch, tag or commit of the Hub repository.
-            token: access token for a private repository.
-            **options: keyword arguments of the class.
-        """
-        model = Model.load(
-            path_or_id, revision=revision, token=token, encoder_only=cls.ENCODER_ONLY
-        )
-        return cls(model, **options)
+    def _loader(cls) -> Callable[..., Model]:
+        return partial(Model.load, encoder_only=cls.ENCODER_ONLY)
 
     @property
     def precision(self) -> Precision:
@@ -388,10 +352,3 @@ def _answered(
 
 def _is_ready(answers: Any) -> bool:
     return all(leaf.is_ready() for leaf in jax.tree.leaves(answers))
-
-
-def _empty(shape: BatchShape) -> PackedBatch:
-    """Return an empty batch of this shape, to compile for."""
-    tokens = np.zeros((shape.row_count, shape.row_tokens), np.int32)
-    slots = np.zeros((shape.row_count, shape.slots), np.int32)
-    return PackedBatch(tokens, tokens, tokens, tokens, slots, slots)

@@ -7,29 +7,21 @@ masks that are the same each time.
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from encodax.data.batches import BatchShape
-from encodax.errors import EncodaxError
-from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import (
-    BATCH_TOKENS,
-    BATCH_TOKENS_OF_ACCELERATORS,
     Engine,
     head_output,
 )
-from encodax.inference.precision import Precision, cast, default_precision
+from encodax.inference.precision import Precision
 from encodax.inference.predictors import Predictor, answer_dataset
+from encodax.inference.runtime import Runtime, check_finite
 from encodax.models.encoder_model import Model
 from encodax.tasks import distillation, embedding, masked_lm, translation
 from encodax.tasks.dataset import Dataset, perturbed_by_row
@@ -200,18 +192,14 @@ class BatchEvaluator:
         """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
         self._data, self._objective = data, objective
         sums, self._summary = SUM_METRICS.get(data.task.NAME) or loss_sums(data.task)
-        devices = jax.local_devices()
-        if batch_tokens is None:
-            batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)
+        self._runtime = Runtime()
         one_row = BatchShape.of(data.lengths, 1)
-        row_count = len(devices) * max(1, batch_tokens // one_row.longest_row)
+        rows_of_device = max(1, self._runtime.batch_tokens(batch_tokens) // one_row.longest_row)
+        row_count = self._runtime.device_count * rows_of_device
         self._shape = replace(one_row, row_count=row_count)
         self._rows = self._shape.packed(data.lengths)
-        mesh = Mesh(np.asarray(devices), ("data",))
-        self._replicated = NamedSharding(mesh, P())
-        by_row = NamedSharding(mesh, P("data"))
-        self._own = self._placed(model.params)
-        self._teacher = None if teacher is None else self._placed(teacher.params)
+        self._own = self._runtime.place(model.params)
+        self._teacher = None if teacher is None else self._runtime.place(teacher.params)
 
         apply: Callable[..., ModelOutput] = model.apply  # the batch is of the kind that it takes
 
@@ -226,10 +214,9 @@ class BatchEvaluator:
                 targets = replace(targets, teacher=answer)
             return sums(output, targets, batch, objective)
 
+        whole, by_row = self._runtime.replicated, self._runtime.by_row
         self._added = jax.jit(
-            added,
-            in_shardings=(self._replicated, self._replicated, by_row, by_row),
-            out_shardings=self._replicated,
+            added, in_shardings=(whole, whole, by_row, by_row), out_shardings=whole
         )
 
     def __call__(self, params: Params | None = None) -> dict[str, float]:
@@ -238,17 +225,14 @@ class BatchEvaluator:
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
         """
-        params = self._own if params is None else self._placed(params)
+        params = self._own if params is None else self._runtime.place(params)
         totals: dict[str, float] = {}
-        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
-        is_exact = default_precision() == "float32"
-        with compile_cache(), exact if is_exact else contextlib.nullcontext():
+        with self._runtime.computing():
             for batch, targets in self.batches():
                 found = jax.device_get(self._added(params, self._teacher, batch, targets))
                 for name, value in found.items():
                     totals[name] = totals.get(name, 0.0) + float(value)
-        if not all(map(math.isfinite, totals.values())):
-            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        check_finite(totals)
         return self._summary(totals)
 
     def batches(self) -> Iterator[tuple[AnyBatch, Targets]]:
@@ -258,7 +242,3 @@ class BatchEvaluator:
             batch, targets = self._data.batch(self._rows[start : start + height], self._shape)
             seeds = [(SEED, place) for place in range(start, start + height)]
             yield perturbed_by_row(self._data, batch, targets, self._objective, seeds)
-
-    def _placed(self, params: Params) -> Params:
-        placed: Params = jax.device_put(cast(params, default_precision()), self._replicated)
-        return placed

@@ -8,14 +8,11 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from encodax.data.packing import assemble
 from encodax.data.stream import MAX_WAIT, Live, tokenize_until_error, windows
@@ -32,10 +29,10 @@ from encodax.generation.search import (
     beam_search,
     decode,
 )
-from encodax.inference.compile_cache import compile_cache
-from encodax.inference.engine import COMPILER_OPTIONS
-from encodax.inference.precision import Precision, cast, default_precision
+from encodax.inference.loading import Loading
+from encodax.inference.precision import Precision
 from encodax.inference.progress import answer_list
+from encodax.inference.runtime import Runtime, empty_batch
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.process import forks
 from encodax.storage.json_files import shown
@@ -206,7 +203,7 @@ class _Group:
     height: int
 
 
-class Translator(forks.NotPicklable):
+class Translator(Loading, forks.NotPicklable):
     """Translator of texts, in order; it compiles one program for each shape, and few shapes.
 
     A source of up to S tokens takes a row of S; targets have room for S + `EXTRA_TOKENS`. Rows of a
@@ -238,38 +235,21 @@ class Translator(forks.NotPicklable):
             raise EncodaxError(f"batch_size = {batch_size} is below 1")
         forks.check()
         self.model = model
-        devices = jax.local_devices() if devices is None else devices
-        self._platform = devices[0].platform
+        self._runtime = Runtime(devices, precision)
         counts = sorted({1, max(1, batch_size // 4), batch_size})
-        self._heights = [count * len(devices) for count in counts]
-        mesh = Mesh(np.asarray(devices), ("data",))
-        self._replicated, self._by_row = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-        self.precision: Precision = precision or default_precision()
-        self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
+        self._heights = [count * self._runtime.device_count for count in counts]
+        self._params = self._runtime.place(model.params)
         self._programs: dict[Any, Callable[..., Generated]] = {}
         self._has_told = False
 
     @classmethod
-    def load(
-        cls,
-        path_or_id: Path | str,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load a model directory or a model of the Hub, and wrap it.
+    def _loader(cls) -> Callable[..., Seq2SeqModel]:
+        return Seq2SeqModel.load
 
-        Args:
-            path_or_id: a directory, or an id such as `Helsinki-NLP/opus-mt-en-de`.
-            revision: a branch, tag or commit of the Hub repository.
-            token: access token for a private repository.
-            **options: keyword arguments of the class.
-
-        Raises:
-            EncodaxError: see `Seq2SeqModel.load`.
-        """
-        return cls(Seq2SeqModel.load(path_or_id, revision=revision, token=token), **options)
+    @property
+    def precision(self) -> Precision:
+        """Number format of products."""
+        return self._runtime.precision
 
     def translate(
         self,
@@ -616,18 +596,12 @@ class Translator(forks.NotPicklable):
                 source_ids=source_ids,
             )
 
-        tokens, slot = np.zeros((height, room), np.int32), np.zeros((height, 1), np.int32)
-        empty = PackedBatch(tokens, tokens, tokens, tokens, slot, slot)
-        whole, by_row = self._replicated, self._by_row
+        whole, by_row = self._runtime.replicated, self._runtime.by_row
         shardings = whole, by_row, whole, by_row
         jitted = jax.jit(run, in_shardings=shardings, out_shardings=by_row)
-        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
-        with compile_cache(), exact if self.precision == "float32" else contextlib.nullcontext():
-            seed, draws = np.uint32(0), np.zeros(height, np.uint32)
-            lowered = jitted.lower(self._params, empty, seed, draws)
-            compiled: Callable[..., Generated]
-            compiled = lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
-        return compiled
+        seed, draws = np.uint32(0), np.zeros(height, np.uint32)
+        batch = empty_batch(height, room, slots=1)
+        return self._runtime.compile(jitted, self._params, batch, seed, draws)
 
     def evaluate(
         self,

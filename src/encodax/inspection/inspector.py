@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from encodax.config import EmbeddingsConfig, ModelConfig
 from encodax.data import packing
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import check_text
+from encodax.inference.loading import Loading
 from encodax.inference.translator import Translator
 from encodax.inspection import attention_maps, attribution, scored_answer
 from encodax.inspection.attention_maps import Resolution
@@ -62,7 +62,7 @@ class Stack:
         return self.stage != "cross_attention"
 
 
-class Inspector:
+class Inspector(Loading):
     """Inspector of a model, for one text at a time.
 
     It runs in float32. Attention weights are computed separately from the model's own attention,
@@ -91,23 +91,8 @@ class Inspector:
         self.top_k = top_k
 
     @classmethod
-    def load(
-        cls,
-        path_or_id: Path | str,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        **options: Any,
-    ) -> Inspector:
-        """Read a model of either kind.
-
-        Args:
-            path_or_id: a model directory, or the id of a model on the hub.
-            revision: branch, tag or commit of a model on the hub.
-            token: access token for a private model on the hub.
-            **options: further arguments of the class.
-        """
-        return cls(load_any(path_or_id, revision=revision, token=token), **options)
+    def _loader(cls) -> Callable[..., AnyModel]:
+        return load_any
 
     def inspect(
         self, text: str, second: str | None = None, *, truncate: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from encodax.config import UNROLLED, ExecutionConfig
 from encodax.inference.precision import Precision, cast
+from encodax.inference.runtime import COMPILER_OPTIONS
 from encodax.models.encoder_model import Model
 from encodax.tasks.task import AnyModel, LossOptions, Targets, Task, apply_options
 from encodax.training.step import sharding
@@ -146,10 +147,6 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
         out_shardings=(layout, sharding.replicated(mesh)),
         compiler_options=options,
     )
-
-
-COMPILER_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-"""Options of XLA, by platform."""
 
 
 def _forward(
