@@ -17,6 +17,7 @@ from jaxtyping import Array, Int
 
 from encodax.config import (
     UNROLLED,
+    EmbeddingsConfig,
     ExecutionConfig,
     HeadConfig,
     HeadKind,
@@ -27,15 +28,15 @@ from encodax.config import (
 )
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
-from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.model_files import hub, peft, saved_model
 from encodax.model_files.saved_model import of_encoder
-from encodax.nn import Encoder, Head, functional
+from encodax.models.base import BaseModel
+from encodax.nn import Encoder, Head
 from encodax.process import forks
 from encodax.storage import reading
 from encodax.storage.json_files import ModelFiles
-from encodax.text.tokenizer import Encoding, Text, Tokenizer, check_unicode, numbered
+from encodax.text.tokenizer import Encoding, Text, Tokenizer, numbered
 from encodax.types.batches import AnyArray, ModelOutput, PackedBatch, Params
 
 CONFIG_FILE = "config.json"
@@ -94,7 +95,7 @@ def initial_params(config: ModelConfig, key: Array) -> Params:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(BaseModel):
     """Encoder model that is loaded, trained and saved.
 
     `apply` is pure: it works under `jax.jit`, `jax.grad` and with Optax.
@@ -308,10 +309,9 @@ class Model:
         Raises:
             EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
         """
-        parts = saved_model.ModelParts(
-            self.config, self.params, self.tokenizer, self.extra_tensors, self.files
+        saved_model.write(
+            Path(directory), self._parts(), max_length=self.max_length, overwrite=overwrite
         )
-        saved_model.write(Path(directory), parts, max_length=self.max_length, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
         """Save the model, upload it to the Hugging Face hub, and return its address there.
@@ -330,15 +330,12 @@ class Model:
             return hub.upload(directory, name, private=private, token=token)
 
     @property
-    def max_length(self) -> int | None:
-        """Maximum number of tokens of a sequence, special tokens included; None if unlimited."""
-        limits = self.config.max_length, self.config.encoder.embeddings.max_positions
-        return min((limit for limit in limits if limit is not None), default=None)
+    def _length(self) -> ModelConfig:
+        return self.config
 
     @property
-    def longest_sequence(self) -> int:
-        """Maximum number of tokens of a sequence that is run: `max_length`, or the longest row."""
-        return min(self.max_length or ROW_TOKENS[-1], ROW_TOKENS[-1])
+    def _embeddings(self) -> Sequence[EmbeddingsConfig]:
+        return (self.config.encoder.embeddings,)
 
     def encode(
         self, texts: Sequence[Text], *, truncate: bool = False, names: Sequence[str] | None = None
@@ -387,18 +384,6 @@ class Model:
         (frame,) = self.tokenizer.encode(["a"])
         return self.longest_sequence - int(np.count_nonzero(frame.sequence_ids != 0))
 
-    def _tokenized(self, texts: Sequence[Text], names: Sequence[str]) -> list[Encoding]:
-        """Tokenize texts (or pairs) of any length; refuse tokens outside the embedding."""
-        if isinstance(texts, str):
-            raise EncodaxError("a list of texts is wanted, not one string")
-        for name, text in zip(names, texts, strict=True):
-            for each in (text,) if isinstance(text, str) else text:
-                check_unicode(each, name)
-        encodings = self.tokenizer.encode(texts, names)
-        rows = self.config.encoder.embeddings.vocabulary_size
-        self.tokenizer.check_rows(encodings, rows, names)
-        return encodings
-
     def batch(self, texts: Sequence[Text], *, truncate: bool = False) -> PackedBatch:
         """Return a batch with one text (or pair) in each row, in order.
 
@@ -417,17 +402,6 @@ class Model:
         )
         self.check(batch)
         return batch
-
-    def check(self, batch: PackedBatch) -> None:
-        """Check, on the host, indices that JAX would silently clamp.
-
-        Raises:
-            EncodaxError: a token id is outside the vocabulary, or a position beyond the table.
-        """
-        embeddings = self.config.encoder.embeddings
-        functional.check_below("token id", batch.token_ids, embeddings.vocabulary_size)
-        if embeddings.max_positions is not None:
-            functional.check_below("position", batch.position_ids, embeddings.max_positions)
 
     def apply(
         self,
@@ -486,10 +460,6 @@ class Model:
         model_width = self.config.encoder.embeddings.model_width
         width = model_width if head is None else width_of(head, model_width)
         return min(width, usage.truncate_dim or width)
-
-    def parameter_count(self) -> int:
-        """Return the number of trained values."""
-        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
 
 
 def width_of(head: HeadConfig, model_width: int) -> int:

@@ -19,9 +19,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from encodax import families
-from encodax.config import UNROLLED, DecoderConfig, EncoderConfig, ExecutionConfig, Seq2SeqConfig
+from encodax.config import (
+    UNROLLED,
+    DecoderConfig,
+    EmbeddingsConfig,
+    EncoderConfig,
+    ExecutionConfig,
+    Seq2SeqConfig,
+)
 from encodax.data import packing
-from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.families import native_seq2seq
 from encodax.families.seq2seq import BAD_WORDS, FORCED_BOS, Seq2SeqFamily
@@ -36,19 +42,18 @@ from encodax.model_files.saved_model import (
     with_kept,
     write_directory,
 )
+from encodax.models.base import BaseModel, check_texts, longest_sequence
 from encodax.nn import DecoderCache, Transformer, functional
 from encodax.process import forks
 from encodax.storage import json_files, reading
 from encodax.storage.json_files import FileKeys, ModelFiles, Settings, is_there
 from encodax.text.sentencepiece import LANGUAGE
-from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer, check_unicode, numbered
+from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer, numbered
 from encodax.types.batches import (
-    AnyBatch,
     ModelOutput,
     PackedBatch,
     PairBatch,
     Params,
-    packed_batches_of,
 )
 
 WITH_LANGUAGES = ("mbart",)
@@ -71,7 +76,7 @@ def _haiku_transformed(
 
 
 @dataclass(frozen=True)
-class Seq2SeqModel:
+class Seq2SeqModel(BaseModel):
     """Sequence-to-sequence model that is loaded, trained and saved.
 
     `apply` is pure: it works under `jax.jit`, `jax.grad` and with Optax.
@@ -138,7 +143,7 @@ class Seq2SeqModel:
         generation, keys = generation_config.read(
             said,
             config,
-            longest=_longest(config),
+            longest=longest_sequence(config, _embeddings(config)),
             is_published="transformers_version" in stored,
         )
         files: dict[str, FileKeys] = {}
@@ -226,14 +231,12 @@ class Seq2SeqModel:
         return {**ids, **self.generation}
 
     @property
-    def max_length(self) -> int | None:
-        """Maximum number of tokens of a source or a target; None if unlimited."""
-        return _max_length(self.config)
+    def _length(self) -> Seq2SeqConfig:
+        return self.config
 
     @property
-    def longest_sequence(self) -> int:
-        """Maximum number of tokens of a sequence that is run: `max_length`, or the longest row."""
-        return _longest(self.config)
+    def _embeddings(self) -> Sequence[EmbeddingsConfig]:
+        return _embeddings(self.config)
 
     @functools.cached_property
     def language_ids(self) -> dict[str, int]:
@@ -268,9 +271,8 @@ class Seq2SeqModel:
             EncodaxError: a text is empty, or is too long and `truncate` is False, or asks for a
                 language that the model does not have; or `texts` is a single string.
         """
-        if isinstance(texts, str):
-            raise EncodaxError("a list of texts is wanted, not one string")
         names = names or numbered(texts)
+        check_texts(texts, names)
         if to is not None:
             if not self.language_ids and self.tokenizer.languages is None:
                 raise EncodaxError(f"the model has one target language: it takes no {to!r}")
@@ -279,11 +281,8 @@ class Seq2SeqModel:
         if to is not None and not self.language_ids:
             texts = [f">>{to}<< {text}" if text else text for text in texts]
         for name, text in zip(names, texts, strict=True):
-            check_unicode(text, name)
             self._check_language(text, name)
-        encodings = self.tokenizer.encode(texts, names)
-        rows = self.config.transformer.encoder.embeddings.vocabulary_size
-        self.tokenizer.check_rows(encodings, rows, names)
+        encodings = self._tokenized(texts, names)
         return packing.check_lengths(
             encodings, self.longest_sequence, truncate=truncate, names=names
         )
@@ -310,8 +309,7 @@ class Seq2SeqModel:
         """Tokenize sources and their targets for training; the arguments are those of `encode`."""
         sources, cut = self.encode([pair[0] for pair in pairs], truncate=truncate, names=names)
         names = [f"the target of {name}" for name in names]
-        for name, (_, target) in zip(names, pairs, strict=True):
-            check_unicode(target, name)
+        check_texts([target for _, target in pairs], names)
         targets, cut_targets = packing.check_lengths(
             self.tokenizer.encode_targets([pair[1] for pair in pairs], names),
             self.longest_sequence,
@@ -331,19 +329,6 @@ class Seq2SeqModel:
             EncodedPair.of(source, target, begin)
             for source, target in zip(sources, targets, strict=True)
         ], cut + cut_targets
-
-    def check(self, batch: AnyBatch) -> None:
-        """Check, on the host, indices that JAX would silently clamp.
-
-        Raises:
-            EncodaxError: a token id is outside the vocabulary, or a position beyond the table.
-        """
-        stacks = self.config.transformer.encoder, self.config.transformer.decoder
-        tables = [stack.embeddings for stack in stacks]
-        for embeddings, side in zip(tables, packed_batches_of(batch), strict=False):
-            functional.check_below("token id", side.token_ids, embeddings.vocabulary_size)
-            if embeddings.max_positions is not None:
-                functional.check_below("position", side.position_ids, embeddings.max_positions)
 
     def apply(
         self,
@@ -416,10 +401,6 @@ class Seq2SeqModel:
         """Number of encoder layers."""
         return len(self.config.transformer.encoder.layers)
 
-    def parameter_count(self) -> int:
-        """Return the number of trained values."""
-        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
-
 
 def is_seq2seq(
     path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
@@ -437,16 +418,8 @@ def is_seq2seq(
     return families.SEQ2SEQ.get(model_type) is not None
 
 
-def _max_length(config: Seq2SeqConfig) -> int | None:
-    """Return the maximum number of tokens of a source or a target; None if unlimited."""
-    stacks = config.transformer.encoder, config.transformer.decoder
-    limits = [config.max_length, *(stack.embeddings.max_positions for stack in stacks)]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _longest(config: Seq2SeqConfig) -> int:
-    """Return the maximum number of tokens of a sequence that is run."""
-    return min(_max_length(config) or ROW_TOKENS[-1], ROW_TOKENS[-1])
+def _embeddings(config: Seq2SeqConfig) -> tuple[EmbeddingsConfig, ...]:
+    return config.transformer.encoder.embeddings, config.transformer.decoder.embeddings
 
 
 def _published(
