@@ -33,8 +33,8 @@ from encodax.data.packing import assemble
 from encodax.generation.search import BeamSearch
 from encodax.inference.precision import Precision
 from encodax.inference.translator import GenerationOptions, Translator
+from encodax.options.presets import TransformerSize, transformer_config
 from encodax.text.tokenizer import Encoding
-from encodax.training.options.presets import TransformerSize, transformer_config
 
 FOLDER = Path("runs/generation")
 REFERENCE = "benchmarks.reference.generate"

@@ -28,10 +28,10 @@ from encodax.data.batches import BatchShape, plan_by_tokens, slots_for
 from encodax.data.packing import Row
 from encodax.demo.dates import sample
 from encodax.models.encoder_model import Model
+from encodax.options.training import NewModel
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, LossOptions
-from encodax.training.options.settings import NewModel
 from encodax.training.setup.start import new_model
 from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
 from encodax.training.step.step import Constants, StepSpec, initial_state, make_step

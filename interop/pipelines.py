@@ -38,9 +38,9 @@ from benchmarks.harness import children, tables
 from encodax.config import ModelConfig
 from encodax.inference.engine import Engine, head_output
 from encodax.models.encoder_model import Model
+from encodax.options.training import NewModel
 from encodax.tasks import question_answering, token_classification
 from encodax.text.tokenizer import Encoding, Tokenizer
-from encodax.training.options.settings import NewModel
 
 TEXTS = {
     "English": [

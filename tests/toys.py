@@ -18,9 +18,9 @@ import encodax
 from encodax import Model, Seq2SeqModel
 from encodax.config import Placement, Seq2SeqConfig
 from encodax.models.seq2seq_model import parameter_shapes
+from encodax.options.presets import TransformerSize, transformer_config
 from encodax.text.tokenizer import Kind, Tokenizer
 from encodax.training import TrainResult
-from encodax.training.options.presets import TransformerSize, transformer_config
 from encodax.types.batches import Params
 
 PHRASES = (

@@ -14,7 +14,7 @@ from encodax.config import EmbeddingsConfig, EncoderConfig, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, native
 from encodax.models.encoder_model import initial_params
-from encodax.training.options.settings import NewModel
+from encodax.options.training import NewModel
 
 BERT = bert.FAMILY
 ENCODER = NewModel(layers=2, width=16, heads=2, ffn=24, max_positions=32).encoder(100)

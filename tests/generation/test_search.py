@@ -26,7 +26,7 @@ from encodax.generation.search import (
 )
 from encodax.nn import Transformer
 from encodax.nn.functional import MASK_VALUE
-from encodax.training.options.presets import TransformerSize, transformer_config
+from encodax.options.presets import TransformerSize, transformer_config
 from encodax.types.batches import PackedBatch, PairBatch
 
 PAD, BEGIN, END, VOCABULARY, LONGEST = 0, 1, 2, 5, 4

@@ -29,9 +29,9 @@ from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import initial_params, is_seq2seq
 from encodax.nn import sinusoidal_table, transformer
+from encodax.options.presets import TransformerSize, transformer_config
 from encodax.tasks.task import Targets, cross_entropy
 from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
-from encodax.training.options.presets import TransformerSize, transformer_config
 from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 SIZE: dict[str, Any] = {"row_count": 3, "row_tokens": (12, 10), "slots": 4}

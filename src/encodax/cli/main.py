@@ -1686,11 +1686,11 @@ def plan(
     from math import inf, prod
 
     from encodax.model_files import hub, saved_model
+    from encodax.options.presets import PRESETS
+    from encodax.options.training import NewModel, TrainSettings
     from encodax.tasks import task_named
     from encodax.training.estimate import cost
     from encodax.training.estimate.table import table_of
-    from encodax.training.options.presets import PRESETS
-    from encodax.training.options.settings import NewModel, TrainSettings
     from encodax.training.step.sharding import parse_mesh
 
     if (preset is None) == (model is None):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.errors import EncodaxError
+from encodax.options.training import Precision as Precision
 from encodax.types.batches import Int8Weight, Params, Weight
-
-Precision = Literal["float32", "bfloat16", "int8"]
-"""Number format of products. Residuals, statistics of norms and softmax are float32 in all."""
 
 _LAYER = r"(encoder|decoder)/layer_\d+/(attention|cross_attention|feed_forward)/"
 _DENSE = re.compile(rf"({_LAYER}|encoder/embeddings/projection$|head/(dense|output)$|output$)")

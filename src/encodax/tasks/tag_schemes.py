@@ -10,15 +10,15 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from encodax.errors import EncodaxError
+from encodax.options.loss import SchemeName as SchemeName
 
 OUTSIDE = "O"
 BARE = "span"
 """Name of a span whose tags have no name: `B`, `I`, `O`."""
 
-SchemeName = Literal["iob", "iobes", "bilou", "bmes", "io", "none"]
 """`iob`: B and I (IOB1 and IOB2); `iobes`: E ends a span, S is a span of one word; `bilou`: L and U
 instead of E and S; `bmes`: M instead of I; `io`: the name of the span for each of its words;
 `none`: a label for each word, without spans (parts of speech)."""

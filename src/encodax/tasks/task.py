@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +22,10 @@ from encodax.errors import EmptyText, EncodaxError
 from encodax.model_files import hub
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel, is_seq2seq
+from encodax.options.loss import LossOptions as LossOptions
+from encodax.options.loss import SimilarityLoss as SimilarityLoss
 from encodax.storage import reading
 from encodax.tasks.labels import in_order, index_of_label
-from encodax.tasks.tag_schemes import SchemeName
 from encodax.text.tokenizer import EncodedPair, Encoding, Text, check_unicode
 from encodax.types.batches import AnyArray, AnyBatch, ModelOutput
 
@@ -110,56 +110,6 @@ class Targets:
     (B, M). None for all tokens."""
     teacher: ModelOutput | None = None
     """Teacher's output for the same batch, in distillation."""
-
-
-SimilarityLoss = Literal["ranking", "cosent", "cosine"]
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Options of losses; each task accepts those that its `OPTIONS` name."""
-
-    label_smoothing: float = 0.0
-    """Share of the probability that is spread over all classes (classification of texts or
-    tokens)."""
-    class_weights: str | Mapping[str, int | float] | Sequence[int | float] | None = None
-    """Weight of each label (classification, multi-label): `balanced`, which is n / (C n_c) as in
-    scikit-learn; a number for some labels, 1 for the others; or a list in the order of the
-    labels."""
-    tag_scheme: SchemeName | None = None
-    """Tag scheme (token-classification); None to infer it from all tags."""
-    mask_rate: float = 0.15
-    """Share of tokens that are masked (masked-lm): 0.15 in BERT, 0.3 in later work (Wettig et al.
-    2023, arXiv:2202.08005)."""
-    whole_words: bool = False
-    """Mask all tokens of a word or none (masked-lm)."""
-    similarity_loss: SimilarityLoss | None = None
-    """Loss on vectors (embedding); None for `cosent` with scored pairs, else `ranking`."""
-    similarity_scale: float = 20.0
-    """Factor of the cosines, the inverse of a temperature (embedding)."""
-    widths: tuple[int, ...] = ()
-    """Widths to which vectors may be truncated, trained in addition to the full width (embedding;
-    Matryoshka, Kusupati et al. 2022, arXiv:2205.13147)."""
-    temperature: float = 2.0
-    """Temperature of both models' probabilities (distillation; Hinton et al. 2015,
-    arXiv:1503.02531)."""
-    hidden_weight: float = 1.0
-    """Weight of the loss on hidden states, relative to that on outputs (distillation)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise EncodaxError(f"label_smoothing = {self.label_smoothing} is not in 0..1")
-        if not 0 < self.mask_rate < 1:
-            raise EncodaxError(f"mask_rate = {self.mask_rate} is not in 0..1")
-        for name in ("similarity_scale", "temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise EncodaxError(f"{name} = {getattr(self, name)} is not above 0")
-        if not 0 <= self.hidden_weight < math.inf:
-            raise EncodaxError(f"hidden_weight = {self.hidden_weight} is below 0, or not finite")
-        known = get_args(SimilarityLoss)
-        if self.similarity_loss not in (None, *known):
-            told = f"similarity_loss {self.similarity_loss!r} is not one of: {', '.join(known)}"
-            raise EncodaxError(told)
 
 
 SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})

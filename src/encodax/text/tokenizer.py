@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from encodax.errors import EncodaxError, library_errors
+from encodax.options.training import Kind as Kind
 from encodax.storage import reading
 from encodax.storage.json_files import ModelFiles
 from encodax.text import published_classes, sentencepiece, words
@@ -37,7 +38,6 @@ from encodax.text.published import (
 from encodax.text.sentencepiece import SentencePieceBackend
 from encodax.text.words import WordRule
 
-Kind = Literal["wordpiece", "bpe", "char"]
 Joint = Literal["begins a word", "goes on", "as it stands"]
 """Join of a token to the characters before it: with a space (`begins a word`), without one (`goes
 on`), or as in the text (`as it stands`)."""

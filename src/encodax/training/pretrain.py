@@ -9,8 +9,8 @@ import numpy as np
 from encodax.data.formats import Columns
 from encodax.data.records import Paths, open_records
 from encodax.errors import EncodaxError
+from encodax.options.presets import PRESETS
 from encodax.training.batches.examples import Part
-from encodax.training.options.presets import PRESETS
 
 HELD_OUT = 100
 """One record in `HELD_OUT` is held out for evaluation if no evaluation texts are given."""

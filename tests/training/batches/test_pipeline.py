@@ -11,12 +11,12 @@ import pytest
 from toys import DAYS, tagger
 
 from encodax.data.sources import records_of
+from encodax.options.training import TrainSettings
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import LossOptions
 from encodax.training.batches.pipeline import Batch, Reader, batches
 from encodax.training.batches.schedule import make_plan
-from encodax.training.options.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from toys import DAYS, SENTIMENT, SHAPE, tagger
 
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import parameter_shapes
+from encodax.options.presets import PRESETS
+from encodax.options.training import NewModel, TrainSettings
 from encodax.tasks import task_named
 from encodax.tasks.task import LossOptions
 from encodax.training.estimate import cost
 from encodax.training.estimate.cost import StepPlan, plan_step
 from encodax.training.estimate.table import table_of
-from encodax.training.options.presets import PRESETS
-from encodax.training.options.settings import NewModel, TrainSettings
 from encodax.training.setup.prepare import prepare
 
 CLASSIFICATION = task_named("classification")
@@ -41,7 +41,7 @@ ON_FOUR = """
 import json, sys
 from encodax.tasks import task_named
 from encodax.training.estimate import cost as planning
-from encodax.training.options.settings import NewModel, TrainSettings
+from encodax.options.training import NewModel, TrainSettings
 
 planning.simulate_devices(4)
 task = task_named("classification")

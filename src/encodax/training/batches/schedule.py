@@ -20,7 +20,7 @@ from encodax.data.batches import (
 )
 from encodax.data.packing import Lengths, Row
 from encodax.errors import EncodaxError
-from encodax.training.options.settings import LARGEST, TrainSettings
+from encodax.options.training import LARGEST, TrainSettings
 
 DEFAULT_EPOCHS = 10
 DEFAULT_BATCH_TOKENS = 2_048

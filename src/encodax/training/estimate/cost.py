@@ -23,11 +23,11 @@ from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.model_files import saved_model
 from encodax.models.encoder_model import Model, parameter_shapes
+from encodax.options.training import NewModel, TrainSettings
 from encodax.tasks.task import LossOptions, Targets, Task
 from encodax.text.tokenizer import Tokenizer
 from encodax.training.batches.schedule import make_plan
 from encodax.training.estimate.hlo import costs_of
-from encodax.training.options.settings import NewModel, TrainSettings
 from encodax.training.setup.run import CompiledStep, make_step_spec
 from encodax.training.step import sharding
 from encodax.training.step.step import Constants, TrainState, layout_of, make_step

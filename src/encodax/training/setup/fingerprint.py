@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from encodax.errors import EncodaxError
+from encodax.options.training import NewModel
 from encodax.tasks.task import LossOptions
-from encodax.training.options.settings import NewModel
 from encodax.training.setup.run import Run
 
 Facts = dict[str, Any]

@@ -20,6 +20,7 @@ from encodax.model_files.run_files import METRICS_FILE, RUN_FILE
 from encodax.model_files.saved_model import MODEL_FILES
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.options.training import DEFAULTS_OF_TASKS, NewModel, TrainSettings
 from encodax.process import forks
 from encodax.storage import outputs
 from encodax.tasks import (
@@ -34,7 +35,6 @@ from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.task import AnyModel, Example, LossOptions, Task, check_objective
 from encodax.tasks.token_classification import Reading
 from encodax.training.batches.examples import Data, Examples, check_reading_options, examples_of
-from encodax.training.options.settings import DEFAULTS_OF_TASKS, NewModel, TrainSettings
 from encodax.training.setup import class_weights, fingerprint
 from encodax.training.setup.origins import StartModel, data_of, fact_of_data, facts_of_models
 from encodax.training.setup.run import Run, make_run

@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from encodax.config import ExecutionConfig
 from encodax.inference.precision import default_precision
 from encodax.models.encoder_model import Model
+from encodax.options.training import TrainSettings
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import SMALLER_IS_BETTER, AnyModel, LossOptions, Task
 from encodax.training.batches.pipeline import Batch, Reader
 from encodax.training.batches.schedule import Plan, make_plan
-from encodax.training.options.settings import TrainSettings
 from encodax.training.step import sharding
 from encodax.training.step.optimizer import Adam, learning_rate_schedule, make_optimizer
 from encodax.training.step.step import (

@@ -12,11 +12,11 @@ from encodax.config import HeadConfig, ModelConfig, Seq2SeqConfig
 from encodax.families import bert
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.options.training import NewModel
 from encodax.tasks import regression, reranking
 from encodax.tasks.labels import normalised_label
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.text.tokenizer import Tokenizer
-from encodax.training.options.settings import NewModel
 
 logger = logging.getLogger(__name__)
 

@@ -7,47 +7,23 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from encodax.errors import EncodaxError
 from encodax.model_files import peft, saved_model
 from encodax.model_files.peft import A, B
 from encodax.models.encoder_model import Model
-from encodax.training.step.patterns import compiled, no_match
+from encodax.options.training import LoraConfig as LoraConfig
+from encodax.options.training import compiled
+from encodax.training.step.patterns import no_match
 from encodax.types.batches import Params
 
 IN_LAYERS = re.compile(r"encoder/layer_\d+/")
 """Pattern of the modules that may have an adapter: linear layers of the stack. Heads are trained
 whole."""
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """Rank, scale and target modules of the adapters."""
-
-    rank: int = 8
-    """r, the rank: the inner size of the product of the two matrices."""
-    alpha: float = 16.0
-    """Numerator of the product's scale, alpha / r, so that a rate for one rank suits others."""
-    targets: str = r"attention/(query|value)$"
-    """Regular expression of the modules; queries and values by default (section 4.2, 7.1)."""
-
-    def __post_init__(self) -> None:
-        if self.rank <= 0:
-            raise EncodaxError(f"lora_rank = {self.rank} is not above 0")
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise EncodaxError(f"lora_alpha = {self.alpha} is not above 0")
-        compiled(self.targets)
-
-    @property
-    def scale(self) -> float:
-        """Scale of the product: alpha / r."""
-        return self.alpha / self.rank
 
 
 def initial_adapter(params: Params, config: LoraConfig, key: Array) -> Params:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from encodax.options.training import Adam as Adam
+from encodax.options.training import Schedule as Schedule
 from encodax.types.batches import Params
-
-Schedule = Literal["cosine", "linear", "constant", "inverse_sqrt"]
 
 
 def learning_rate_schedule(
@@ -45,18 +45,6 @@ def learning_rate_schedule(
     # Counted from 1, so that the first step of a warm-up does not have a rate of 0.
     joined = optax.join_schedules([up, after], [warmup_steps])
     return lambda step: joined(step + 1)
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Constants of Adam (Kingma & Ba 2015, arXiv:1412.6980, section 2)."""
-
-    b1: float = 0.9
-    """Exponential decay rate of the first moment, ..."""
-    b2: float = 0.999
-    """... and of the second moment."""
-    eps: float = 1e-8
-    """Term added to the denominator, the root of the second moment."""
 
 
 DECAYING = ("w", "lora_a", "lora_b")

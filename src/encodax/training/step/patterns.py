@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 
 from encodax.errors import EncodaxError
+from encodax.options.training import compiled as compiled
 from encodax.types.batches import Params
 
 Flags = Mapping[str, Mapping[str, bool]]
@@ -35,18 +35,6 @@ def matching(params: Params, pattern: str) -> dict[str, dict[str, bool]]:
     if not any(any(leaves.values()) for leaves in flags.values()):
         raise no_match(pattern, [f"{path}/{leaf}" for path, own in params.items() for leaf in own])
     return flags
-
-
-def compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a regular expression.
-
-    Raises:
-        EncodaxError: it is not one.
-    """
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise EncodaxError(f"{pattern!r} is no regular expression: {error}") from error
 
 
 def no_match(pattern: str, names: list[str]) -> EncodaxError:

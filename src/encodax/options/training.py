@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from encodax.config import (
     AttentionConfig,
@@ -17,92 +18,257 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.inference.precision import Precision
-from encodax.text.tokenizer import Kind
-from encodax.training.options.presets import TransformerSize, transformer_config
-from encodax.training.step.lora import LoraConfig
-from encodax.training.step.optimizer import Adam, Schedule
+from encodax.options.fields import CHECKPOINTS, DEVICES, MONITORING, PARTIAL, option
+from encodax.options.presets import TransformerSize, transformer_config
+
+Precision = Literal["float32", "bfloat16", "int8"]
+"""Number format of products. Residuals, statistics of norms and softmax are float32 in all."""
+Kind = Literal["wordpiece", "bpe", "char"]
+"""Kind of a tokenizer that is trained."""
+Schedule = Literal["cosine", "linear", "constant", "inverse_sqrt"]
+"""Decay of the learning rate after the warm-up."""
 
 LARGEST = 2**31 - 1
 """Largest number of steps, and largest size of an array: both are int32."""
 
 
 @dataclass(frozen=True)
+class Adam:
+    """Constants of Adam (Kingma & Ba 2015, arXiv:1412.6980, section 2)."""
+
+    b1: float = 0.9
+    """Exponential decay rate of the first moment, ..."""
+    b2: float = 0.999
+    """... and of the second moment."""
+    eps: float = 1e-8
+    """Term added to the denominator, the root of the second moment."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Rank, scale and target modules of the adapters."""
+
+    rank: int = 8
+    """r, the rank: the inner size of the product of the two matrices."""
+    alpha: float = 16.0
+    """Numerator of the product's scale, alpha / r, so that a rate for one rank suits others."""
+    targets: str = r"attention/(query|value)$"
+    """Regular expression of the modules; queries and values by default (section 4.2, 7.1)."""
+
+    def __post_init__(self) -> None:
+        if self.rank <= 0:
+            raise EncodaxError(f"lora_rank = {self.rank} is not above 0")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise EncodaxError(f"lora_alpha = {self.alpha} is not above 0")
+        compiled(self.targets)
+
+    @property
+    def scale(self) -> float:
+        """Scale of the product: alpha / r."""
+        return self.alpha / self.rank
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a regular expression.
+
+    Raises:
+        EncodaxError: it is not one.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise EncodaxError(f"{pattern!r} is no regular expression: {error}") from error
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """Settings of a training run."""
 
-    steps: int | None = None
+    steps: int | None = option(
+        None,
+        "Number of optimizer steps.",
+    )
     """Number of optimizer steps; None to count in epochs."""
-    epochs: int | float | None = None
+    epochs: int | float | None = option(
+        None,
+        "Passes over the data, such as 3 or 0.5.  \\[default: 10]",
+    )
     """Number of passes over the data, such as 3 or 0.5; 10 if neither `steps` nor this is given."""
-    batch_tokens: int | None = None
+    batch_tokens: int | None = option(
+        None,
+        "Tokens in a batch, instead.  \\[default: 2048]",
+    )
     """Number of tokens in a batch, padding included; 2,048 if `batch_size` is not given either."""
-    batch_size: int | None = None
+    batch_size: int | None = option(
+        None,
+        "Examples in a batch.",
+    )
     """Number of examples in a batch, instead of tokens."""
-    learning_rate: float = 1e-3
+    learning_rate: float = option(
+        1e-3,
+        "Peak rate.  \\[default: 1e-3 from scratch, 5e-5 with --model]",
+    )
     """Peak learning rate."""
-    warmup: float = 0.1
+    warmup: float = option(
+        0.1,
+        "Share of steps that warm up, or their number.  \\[default: 0.1]",
+    )
     """Share of the steps that warm up; above 1, the number of warm-up steps."""
-    schedule: Schedule = "cosine"
+    schedule: Schedule = option(
+        "cosine",
+        "Decay after warm-up: cosine, linear, constant, inverse_sqrt.  \\[default: cosine; "
+        "translation inverse_sqrt]",
+    )
     """Decay of the learning rate after the warm-up."""
-    weight_decay: float = 0.01
+    weight_decay: float = option(
+        0.01,
+        "Weight decay of AdamW.  \\[default: 0.01]",
+    )
     beta1: float = Adam.b1
     """Exponential decay rate of the gradient's first moment."""
-    beta2: float = Adam.b2
+    beta2: float = option(
+        Adam.b2,
+        "Second-moment decay of Adam.  \\[default: 0.999; translation 0.98]",
+    )
     """Exponential decay rate of the gradient's second moment."""
-    adam_eps: float = Adam.eps
+    adam_eps: float = option(
+        Adam.eps,
+        "Epsilon of Adam.  \\[default: 1e-8; translation 1e-9]",
+    )
     """Term added to the denominator (the root of the second moment) for numerical stability."""
-    average: int | None = None
+    average: int | None = option(
+        None,
+        "At the end, also try the mean of this many newest checkpoints.",
+    )
     """Number of newest checkpoints whose parameters are averaged at the end (Vaswani et al. 2017,
     section 6.1); the average becomes the model if it is better. None for no average."""
     clip_norm: float = 1.0
     """Largest global norm of the gradient."""
-    accumulate: int = 1
+    accumulate: int = option(
+        1,
+        "Micro-batches in a batch.  \\[default: 1]",
+        panel=DEVICES,
+    )
     """Number of micro-batches in a batch, one after another: for batches that exceed the devices'
     memory."""
-    layer_decay: float = 1.0
+    layer_decay: float = option(
+        1.0,
+        "Factor of the learning rate from each layer to the one below.  \\[default: 1]",
+        panel=PARTIAL,
+    )
     """Factor of the learning rate from each layer to the one below (Clark et al. 2020)."""
-    freeze: str | None = None
+    freeze: str | None = option(
+        None,
+        "Regular expression of parameters to freeze, by their names in `encodax info`.",
+        panel=PARTIAL,
+    )
     """Regular expression of parameters (`path/leaf`) to freeze."""
-    lora_rank: int | None = None
+    lora_rank: int | None = option(
+        None,
+        "Train LoRA adapters of this rank; OUT is then an adapter.",
+        panel=PARTIAL,
+    )
     """Rank of LoRA adapters, which are trained together with the head instead of all parameters
     (`step/lora.py`)."""
-    lora_alpha: float = LoraConfig.alpha
+    lora_alpha: float = option(
+        LoraConfig.alpha,
+        "Adapters are scaled by alpha / rank.",
+        panel=PARTIAL,
+    )
     """LoRA's alpha: adapters are scaled by alpha / rank."""
-    lora_targets: str = LoraConfig.targets
+    lora_targets: str = option(
+        LoraConfig.targets,
+        "Regular expression of the modules to adapt.  \\[default: queries and values]",
+        panel=PARTIAL,
+    )
     """Regular expression of the modules that get an adapter."""
-    merge: bool = False
+    merge: bool = option(
+        False,
+        "Write a whole model, adapters merged.",
+        panel=PARTIAL,
+    )
     """Whether to write a whole model, adapters merged, instead of an adapter."""
-    precision: Precision | None = None
+    precision: Precision | None = option(
+        None,
+        "Number format of products; all else is float32.  \\[default: float32 on CPU]",
+        panel=DEVICES,
+        type=Literal["float32", "bfloat16"],
+    )
     """Number format of products; parameters stay float32. None for float32 on CPU, bfloat16 on
     accelerators."""
-    mesh: str | None = None
+    mesh: str | None = option(
+        None,
+        "Mesh, such as data=4,fsdp=2: rows divided over all devices, parameters over "
+        "fsdp.  \\[default: all on data]",
+        panel=DEVICES,
+    )
     """Mesh of devices, such as `data=4,fsdp=2`; None for all devices on `data`."""
-    remat: Remat = "none"
+    remat: Remat = option(
+        "none",
+        "Recompute to save memory: none, dots, full.  \\[default: none]",
+        panel=DEVICES,
+    )
     """Rematerialization: what layers recompute in the backward pass to save memory, see
     `ExecutionConfig`."""
-    scan: bool = False
+    scan: bool = option(
+        False,
+        "Compile one layer for all, which is faster to compile.",
+        panel=DEVICES,
+    )
     """Whether to compile one layer for all, see `ExecutionConfig`."""
-    evaluate_every: int | None = None
+    evaluate_every: int | None = option(
+        None,
+        "Steps between evaluations.  \\[default: a tenth of the run]",
+    )
     """Number of steps between evaluations; a tenth of the run by default."""
-    save_every: int | None = None
+    save_every: int | None = option(
+        None,
+        "Steps between checkpoints.  \\[default: --evaluate-every]",
+        panel=CHECKPOINTS,
+    )
     """Number of steps between checkpoints; as between evaluations by default."""
-    keep: int = 2
+    keep: int = option(
+        2,
+        "Newest checkpoints to keep, besides the best.  \\[default: 2]",
+        panel=CHECKPOINTS,
+    )
     """Number of newest checkpoints to keep, in addition to the best one."""
-    bad_steps: int = 10
+    bad_steps: int = option(
+        10,
+        "Stop after this many non-finite steps in a row.  \\[default: 10]",
+        panel=MONITORING,
+    )
     """Number of steps in a row with a loss or gradient that is not finite after which the run
     stops."""
-    profile_steps: str | None = None
+    profile_steps: str | None = option(
+        None,
+        "Steps to profile: 10:15 traces 10 to 14 to OUT/profile.",
+        panel=MONITORING,
+    )
     """Steps to profile: `10:15` is 10 to 14."""
-    metric: str | None = None
+    metric: str | None = option(
+        None,
+        "Evaluation metric that selects the best model; every task has `loss`.  "
+        "\\[default: the task's; for classes macro f1]",
+    )
     """Metric on the evaluation data that decides which model is the best; None for the task's
     own."""
-    patience: int | None = None
+    patience: int | None = option(
+        None,
+        "Stop after this many evaluations without improvement.",
+    )
     """Number of evaluations without a better metric after which the run stops; None for no
     limit."""
-    seed: int = 0
+    seed: int = option(
+        0,
+        "Random seed; equal seeds give equal runs.",
+        show_default=True,
+    )
     """Seed of the parameters, the order of the examples, and dropout."""
-    truncate: bool = False
+    truncate: bool = option(
+        False,
+        "Cut texts that are longer than the model takes.",
+    )
     """Whether to cut texts that are longer than the model takes, instead of refusing them."""
 
     def __post_init__(self) -> None:
@@ -177,23 +343,55 @@ class TrainSettings:
 class NewModel:
     """Shape of a new model: by default, a small BERT."""
 
-    layers: int = 2
+    layers: int = option(
+        2,
+        "Number of layers.  \\[default: 2]",
+    )
     """L, the number of layers."""
-    width: int = 128
+    width: int = option(
+        128,
+        "Width of the hidden states.  \\[default: 128]",
+    )
     """D, the width of the hidden states."""
-    heads: int = 4
+    heads: int = option(
+        4,
+        "Attention heads.  \\[default: 4]",
+    )
     """H, the number of attention heads."""
-    ffn: int | None = None
+    ffn: int | None = option(
+        None,
+        "Feed-forward width.  \\[default: 4 x width]",
+    )
     """F, the inner width of the feed-forward layers; four times the width by default."""
-    max_positions: int = 512
+    max_positions: int = option(
+        512,
+        "Longest text in tokens.  \\[default: 512]",
+    )
     """Longest sequence in tokens."""
-    dropout_rate: float = 0.1
-    attention_dropout_rate: float | None = None
+    dropout_rate: float = option(
+        0.1,
+        "Dropout rate.  \\[default: 0.1]",
+        name="dropout",
+    )
+    attention_dropout_rate: float | None = option(
+        None,
+        "Dropout rate of attention weights.  \\[default: --dropout]",
+        name="attention-dropout",
+    )
     """Dropout rate of attention weights; `dropout_rate` by default."""
-    tokenizer: Kind = "wordpiece"
-    vocabulary_size: int = 8_000
+    tokenizer: Kind = option(
+        "wordpiece",
+        "Kind: wordpiece, bpe, char.  \\[default: wordpiece; translation bpe]",
+    )
+    vocabulary_size: int = option(
+        8_000,
+        "Largest vocabulary.  \\[default: 8000]",
+    )
     """Largest size of the tokenizer's vocabulary."""
-    lowercase: bool = False
+    lowercase: bool = option(
+        False,
+        "Remove case and accents.",
+    )
     """Whether the tokenizer removes case and accents (wordpiece only)."""
 
     def __post_init__(self) -> None:

@@ -8,8 +8,8 @@ import pytest
 from encodax.config import ModelConfig
 from encodax.families import bert
 from encodax.models.encoder_model import parameter_shapes
+from encodax.options.presets import PRESETS
 from encodax.training import NewModel
-from encodax.training.options.presets import PRESETS
 
 VOCABULARY = 30_522
 PUBLISHED = {"tiny": 4_385_920, "mini": 11_170_560, "small": 28_763_648, "base": 109_482_240}

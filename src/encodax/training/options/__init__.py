@@ -1,1 +1,0 @@
-"""Settings of a training run, and published model sizes by name."""
