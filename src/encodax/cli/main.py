@@ -26,9 +26,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from encodax import __version__
+from encodax.cli.options import PRETRAINING, with_fields
 from encodax.data import formats, sources
 from encodax.errors import EncodaxError, escape_invisible
 from encodax.inference.progress import with_progress
+from encodax.options.loss import LossOptions
+from encodax.options.training import NewModel, RunOptions, TrainSettings
 from encodax.process import signals
 from encodax.process.host_memory import keep_freed_memory
 from encodax.process.signals import Terminated, terminable
@@ -211,176 +214,8 @@ def demo(
     run_demo(out, seed=seed, overwrite=overwrite, console=Terminal())
 
 
-# Options shared by `train` and `pretrain`.
-Steps = Annotated[int | None, typer.Option(help="Number of optimizer steps.")]
-Epochs = Annotated[
-    float | None, typer.Option(help="Passes over the data, such as 3 or 0.5.  \\[default: 10]")
-]
-BatchSize = Annotated[int | None, typer.Option(help="Examples in a batch.")]
-BatchTokens = Annotated[
-    int | None, typer.Option(help="Tokens in a batch, instead.  \\[default: 2048]")
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(help="Peak rate.  \\[default: 1e-3 from scratch, 5e-5 with --model]"),
-]
-Warmup = Annotated[
-    float | None,
-    typer.Option(help="Share of steps that warm up, or their number.  \\[default: 0.1]"),
-]
-Schedule = Annotated[
-    str | None,
-    typer.Option(
-        help="Decay after warm-up: cosine, linear, constant, inverse_sqrt.  "
-        "\\[default: cosine; translation inverse_sqrt]"
-    ),
-]
-WeightDecay = Annotated[
-    float | None, typer.Option(help="Weight decay of AdamW.  \\[default: 0.01]")
-]
-EvaluateEvery = Annotated[
-    int | None, typer.Option(help="Steps between evaluations.  \\[default: a tenth of the run]")
-]
-Metric = Annotated[
-    str | None,
-    typer.Option(
-        help="Evaluation metric that selects the best model; every task has `loss`.  "
-        "\\[default: the task's; for classes macro f1]"
-    ),
-]
-Patience = Annotated[
-    int | None, typer.Option(help="Stop after this many evaluations without improvement.")
-]
-Dropout = Annotated[float | None, typer.Option(help="Dropout rate.  \\[default: 0.1]")]
-MaxPositions = Annotated[int | None, typer.Option(help="Longest text in tokens.  \\[default: 512]")]
-TokenizerKind = Annotated[
-    str | None,
-    typer.Option(help="Kind: wordpiece, bpe, char.  \\[default: wordpiece; translation bpe]"),
-]
-Lowercase = Annotated[bool, typer.Option("--lowercase", help="Remove case and accents.")]
-Seed = Annotated[int, typer.Option(help="Random seed; equal seeds give equal runs.")]
-MaskRate = Annotated[float | None, typer.Option(help="Share of tokens to mask.  \\[default: 0.15]")]
-WholeWords = Annotated[
-    bool, typer.Option("--whole-words", help="Mask all tokens of a word, or none.")
-]
-
-_GOING_ON = "Going on"
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Resume from the newest checkpoint.", rich_help_panel=_GOING_ON),
-]
-ResumeStep = Annotated[
-    int | None,
-    typer.Option(help="Resume from the checkpoint of this step.", rich_help_panel=_GOING_ON),
-]
-CheckpointsPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--checkpoints",
-        help="Directory of the checkpoints.  \\[default: OUT.checkpoints]",
-        rich_help_panel=_GOING_ON,
-    ),
-]
-SaveEvery = Annotated[
-    int | None,
-    typer.Option(
-        help="Steps between checkpoints.  \\[default: --evaluate-every]",
-        rich_help_panel=_GOING_ON,
-    ),
-]
-Keep = Annotated[
-    int | None,
-    typer.Option(
-        help="Newest checkpoints to keep, besides the best.  \\[default: 2]",
-        rich_help_panel=_GOING_ON,
-    ),
-]
-
-_DEVICES = "Devices"
-MeshSizes = Annotated[
-    str | None,
-    typer.Option(
-        help="Mesh, such as data=4,fsdp=2: rows divided over all devices, parameters over fsdp.  "
-        "\\[default: all on data]",
-        rich_help_panel=_DEVICES,
-    ),
-]
-Accumulate = Annotated[
-    int | None,
-    typer.Option(help="Micro-batches in a batch.  \\[default: 1]", rich_help_panel=_DEVICES),
-]
-RematKind = Annotated[
-    str | None,
-    typer.Option(
-        "--remat",
-        help="Recompute to save memory: none, dots, full.  \\[default: none]",
-        rich_help_panel=_DEVICES,
-    ),
-]
-Scan = Annotated[
-    bool,
-    typer.Option(
-        "--scan",
-        help="Compile one layer for all, which is faster to compile.",
-        rich_help_panel=_DEVICES,
-    ),
-]
-TrainPrecision = Annotated[
-    Literal["float32", "bfloat16"] | None,
-    typer.Option(
-        "--precision",
-        help="Number format of products; all else is float32.  \\[default: float32 on CPU]",
-        rich_help_panel=_DEVICES,
-    ),
-]
-Distributed = Annotated[
-    bool,
-    typer.Option(
-        "--distributed",
-        help="Join the other processes started by SLURM, Kubernetes, ...",
-        rich_help_panel=_DEVICES,
-    ),
-]
-Coordinator = Annotated[
-    str | None,
-    typer.Option(help="HOST:PORT of process 0, to join it.", rich_help_panel=_DEVICES),
-]
-Processes = Annotated[
-    int | None, typer.Option(help="Number of processes.", rich_help_panel=_DEVICES)
-]
-ProcessIndex = Annotated[
-    int | None,
-    typer.Option("--process", help="Index of this process, from 0.", rich_help_panel=_DEVICES),
-]
-
-_WATCHING = "Watching"
-ProfileSteps = Annotated[
-    str | None,
-    typer.Option(
-        help="Steps to profile: 10:15 traces 10 to 14 to OUT/profile.", rich_help_panel=_WATCHING
-    ),
-]
-BadSteps = Annotated[
-    int | None,
-    typer.Option(
-        help="Stop after this many non-finite steps in a row.  \\[default: 10]",
-        rich_help_panel=_WATCHING,
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Compile, run two steps, print time and memory; write nothing.",
-        rich_help_panel=_WATCHING,
-    ),
-]
-
-_OBJECTIVE = "LossOptions"
-_TUNING = "Tuning in part"
-
-
 @command()
+@with_fields(TrainSettings, NewModel, LossOptions, RunOptions)
 def train(
     task: Annotated[
         str,
@@ -410,181 +245,13 @@ def train(
     eval_target: Annotated[
         Path | None, typer.Option(help="File of translations for --eval.")
     ] = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    batch_tokens: BatchTokens = None,
-    learning_rate: LearningRate = None,
-    warmup: Warmup = None,
-    schedule: Schedule = None,
-    weight_decay: WeightDecay = None,
-    beta2: Annotated[
-        float | None,
-        typer.Option(help="Second-moment decay of Adam.  \\[default: 0.999; translation 0.98]"),
-    ] = None,
-    adam_eps: Annotated[
-        float | None, typer.Option(help="Epsilon of Adam.  \\[default: 1e-8; translation 1e-9]")
-    ] = None,
-    average: Annotated[
-        int | None,
-        typer.Option(help="At the end, also try the mean of this many newest checkpoints."),
-    ] = None,
-    evaluate_every: EvaluateEvery = None,
-    metric: Metric = None,
-    patience: Patience = None,
-    seed: Seed = 0,
     format: Annotated[
         Format | None, typer.Option(help="Format of both files, if their names do not show it.")
     ] = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
-    truncate: Truncate = False,
     overwrite: Overwrite = False,
-    layers: Annotated[int | None, typer.Option(help="Number of layers.  \\[default: 2]")] = None,
-    width: Annotated[
-        int | None, typer.Option(help="Width of the hidden states.  \\[default: 128]")
-    ] = None,
-    heads: Annotated[int | None, typer.Option(help="Attention heads.  \\[default: 4]")] = None,
-    ffn: Annotated[
-        int | None, typer.Option(help="Feed-forward width.  \\[default: 4 x width]")
-    ] = None,
-    dropout: Dropout = None,
-    attention_dropout: Annotated[
-        float | None,
-        typer.Option(help="Dropout rate of attention weights.  \\[default: --dropout]"),
-    ] = None,
-    max_positions: MaxPositions = None,
-    tokenizer: TokenizerKind = None,
-    vocabulary_size: Annotated[
-        int | None, typer.Option(help="Largest vocabulary.  \\[default: 8000]")
-    ] = None,
-    lowercase: Lowercase = False,
-    label_smoothing: Annotated[
-        float | None,
-        typer.Option(
-            help="Label smoothing.  \\[default: 0; translation 0.1]", rich_help_panel=_OBJECTIVE
-        ),
-    ] = None,
-    class_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights of labels: balanced, or LABEL=2.5,... (classification, multi-label).",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    tag_scheme: Annotated[
-        Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
-        typer.Option(
-            help="Scheme of the tags; none for a label of each word (token-classification).  "
-            "\\[default: inferred]",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    mask_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of tokens to mask (masked-lm).  \\[default: 0.15]",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    whole_words: Annotated[
-        bool,
-        typer.Option(
-            "--whole-words",
-            help="Mask all tokens of a word, or none (masked-lm).",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = False,
-    similarity_loss: Annotated[
-        str | None,
-        typer.Option(
-            help="Loss: ranking, cosent, cosine (embedding).  \\[default: by the data]",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    similarity_scale: Annotated[
-        float | None,
-        typer.Option(
-            help="Scale of cosines in the loss (embedding).  \\[default: 20]",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    widths: Annotated[
-        str | None,
-        typer.Option(
-            help="Matryoshka: shorter widths to train too, such as 192,96 (embedding).",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            help="Temperature of probabilities (distillation).  \\[default: 2]",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    hidden_weight: Annotated[
-        float | None,
-        typer.Option(
-            help="Weight of the hidden-state loss (distillation).  \\[default: 1]",
-            rich_help_panel=_OBJECTIVE,
-        ),
-    ] = None,
-    freeze: Annotated[
-        str | None,
-        typer.Option(
-            help="Regular expression of parameters to freeze, by their names in `encodax info`.",
-            rich_help_panel=_TUNING,
-        ),
-    ] = None,
-    layer_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Factor of the learning rate from each layer to the one below.  \\[default: 1]",
-            rich_help_panel=_TUNING,
-        ),
-    ] = None,
-    lora_rank: Annotated[
-        int | None,
-        typer.Option(
-            help="Train LoRA adapters of this rank; OUT is then an adapter.",
-            rich_help_panel=_TUNING,
-        ),
-    ] = None,
-    lora_alpha: Annotated[
-        float | None,
-        typer.Option(help="Adapters are scaled by alpha / rank.", rich_help_panel=_TUNING),
-    ] = None,
-    lora_targets: Annotated[
-        str | None,
-        typer.Option(
-            help="Regular expression of the modules to adapt.  \\[default: queries and values]",
-            rich_help_panel=_TUNING,
-        ),
-    ] = None,
-    merge: Annotated[
-        bool,
-        typer.Option(
-            "--merge", help="Write a whole model, adapters merged.", rich_help_panel=_TUNING
-        ),
-    ] = False,
-    resume: Resume = False,
-    resume_step: ResumeStep = None,
-    checkpoints: CheckpointsPath = None,
-    save_every: SaveEvery = None,
-    keep: Keep = None,
-    mesh: MeshSizes = None,
-    accumulate: Accumulate = None,
-    remat: RematKind = None,
-    scan: Scan = False,
-    precision: TrainPrecision = None,
-    distributed: Distributed = False,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process: ProcessIndex = None,
-    profile_steps: ProfileSteps = None,
-    bad_steps: BadSteps = None,
-    dry_run: DryRun = False,
+    **choices: Any,
 ) -> None:
     """Train a model for a task, and keep the best one by the evaluation data.
 
@@ -629,17 +296,12 @@ def train(
     With --model sentence-transformers/all-MiniLM-L6-v2 a published model is
     fine-tuned.
     """
-    choices = dict(locals())
+    choices["widths"] = _widths(choices["widths"])
     _train(
-        task,
-        widths=_widths(choices.pop("widths")),
-        dropout_rate=choices.pop("dropout"),
-        attention_dropout_rate=choices.pop("attention_dropout"),
-        train=_data(choices.pop("train"), choices.pop("train_target")),
-        eval=_data(choices.pop("eval"), choices.pop("eval_target")),
-        columns=_names(choices.pop("columns")),
-        **{name: value for name, value in choices.items() if name != "task"},
-    )
+        task, train=_data(train, train_target), eval=_data(eval, eval_target), out=out,
+        model=model, teacher=teacher, format=format, columns=_names(columns), on_empty=on_empty,
+        overwrite=overwrite, **choices,
+    )  # fmt: skip
 
 
 def _data(file: Path, target: Path | None) -> Any:
@@ -650,6 +312,15 @@ def _data(file: Path, target: Path | None) -> Any:
 
 
 @command()
+@with_fields(
+    TrainSettings,
+    NewModel,
+    LossOptions,
+    RunOptions,
+    only=PRETRAINING,
+    help={"mask_rate": "Share of tokens to mask.  \\[default: 0.15]"}
+    | {"whole_words": "Mask all tokens of a word, or none."},
+)
 def pretrain(
     corpus: Annotated[
         list[str],
@@ -664,46 +335,12 @@ def pretrain(
         str, typer.Option(help="Size of the encoder: tiny, mini, small, base.")
     ] = "tiny",
     tokenizer_size: Annotated[int, typer.Option(help="Largest vocabulary.")] = 30_522,
-    tokenizer: TokenizerKind = None,
-    lowercase: Lowercase = False,
-    max_positions: MaxPositions = None,
-    mask_rate: MaskRate = None,
-    whole_words: WholeWords = False,
-    dropout: Dropout = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    batch_tokens: BatchTokens = None,
-    learning_rate: LearningRate = None,
-    warmup: Warmup = None,
-    schedule: Schedule = None,
-    weight_decay: WeightDecay = None,
-    evaluate_every: EvaluateEvery = None,
-    metric: Metric = None,
-    patience: Patience = None,
-    seed: Seed = 0,
     format: Annotated[
         Format | None, typer.Option(help="Format of all files, if their names do not show it.")
     ] = None,
     columns: Columns = None,
     overwrite: Overwrite = False,
-    resume: Resume = False,
-    resume_step: ResumeStep = None,
-    checkpoints: CheckpointsPath = None,
-    save_every: SaveEvery = None,
-    keep: Keep = None,
-    mesh: MeshSizes = None,
-    accumulate: Accumulate = None,
-    remat: RematKind = None,
-    scan: Scan = False,
-    precision: TrainPrecision = None,
-    distributed: Distributed = False,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process: ProcessIndex = None,
-    profile_steps: ProfileSteps = None,
-    bad_steps: BadSteps = None,
-    dry_run: DryRun = False,
+    **choices: Any,
 ) -> None:
     """Train a tokenizer and a masked language model from scratch on a corpus.
 
@@ -715,13 +352,15 @@ def pretrain(
       encodax pretrain --corpus texts/ --preset mini --tokenizer-size 16000
       --steps 20000 --out runs/mini
     """
-    choices = dict(locals())
     from encodax.training.pretrain import pretraining
 
-    choices["vocabulary_size"] = choices.pop("tokenizer_size")
-    choices["dropout_rate"] = choices.pop("dropout")
-    choices["columns"] = _names(choices["columns"])
-    _train("masked-lm", **pretraining(**choices))
+    _train(
+        "masked-lm",
+        **pretraining(
+            corpus=corpus, out=out, eval=eval, preset=preset, vocabulary_size=tokenizer_size,
+            format=format, columns=_names(columns), overwrite=overwrite, **choices,
+        ),
+    )  # fmt: skip
 
 
 def _train(task: str, *, dry_run: bool, **choices: Any) -> None:

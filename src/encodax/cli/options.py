@@ -12,10 +12,19 @@ from typing import Annotated, Any, Literal
 import typer
 
 Command = Callable[..., None]
+PRETRAINING = frozenset(
+    "steps epochs batch_size batch_tokens learning_rate warmup schedule weight_decay evaluate_every "
+    "metric patience seed save_every keep mesh accumulate remat scan precision profile_steps "
+    "bad_steps max_positions dropout_rate tokenizer lowercase mask_rate whole_words resume "
+    "resume_step checkpoints distributed coordinator processes process dry_run".split()
+)
+"""Fields that are options of `encodax pretrain`."""
 
 
 def with_fields(
-    *kinds: type, leave_out: typing.Collection[str] = (), help: Mapping[str, str] | None = None
+    *kinds: type,
+    only: typing.Collection[str] | None = None,
+    help: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
     """Return a decorator that gives a command an option for each field of these dataclasses.
 
@@ -24,19 +33,18 @@ def with_fields(
 
     Args:
         kinds: dataclasses whose fields are declared with `encodax.options.fields.option`.
-        leave_out: names of fields that are no options of this command.
+        only: names of the fields that are options of this command; None for all.
         help: descriptions that differ for this command, by field.
     """
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
         named = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        taken = {*leave_out, *(each.name for each in named)}
         found = [
             _parameter(field, hint, (help or {}).get(field.name))
             for kind in kinds
             for field, hint in _fields(kind)
-            if field.name not in taken
+            if only is None or field.name in only
         ]
         parameters = [*named, *found]
         command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -53,19 +61,17 @@ def _fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
             yield field, hints[field.name]
 
 
-def _parameter(
-    field: dataclasses.Field[Any], hint: Any, help: str | None
-) -> inspect.Parameter:
+def _parameter(field: dataclasses.Field[Any], hint: Any, help: str | None) -> inspect.Parameter:
     """Return the parameter of a command for a field."""
     told = field.metadata
     name = f"--{told['name'] or field.name.replace('_', '-')}"
     kind = told["type"] or _plain(hint)
     option = typer.Option(name, help=help or told["help"], rich_help_panel=told["panel"])
-    if kind is bool:
-        annotation, default = kind, False
-    elif told["show_default"]:
-        annotation, default = kind, field.default
-    else:
+    annotation: Any = kind
+    default: Any = False
+    if told["show_default"]:
+        default = field.default
+    elif kind is not bool:
         annotation, default = kind | None, None
     return inspect.Parameter(
         field.name,

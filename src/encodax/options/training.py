@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from encodax.config import (
@@ -94,16 +95,16 @@ class TrainSettings:
         "Passes over the data, such as 3 or 0.5.  \\[default: 10]",
     )
     """Number of passes over the data, such as 3 or 0.5; 10 if neither `steps` nor this is given."""
-    batch_tokens: int | None = option(
-        None,
-        "Tokens in a batch, instead.  \\[default: 2048]",
-    )
-    """Number of tokens in a batch, padding included; 2,048 if `batch_size` is not given either."""
     batch_size: int | None = option(
         None,
         "Examples in a batch.",
     )
     """Number of examples in a batch, instead of tokens."""
+    batch_tokens: int | None = option(
+        None,
+        "Tokens in a batch, instead.  \\[default: 2048]",
+    )
+    """Number of tokens in a batch, padding included; 2,048 if `batch_size` is not given either."""
     learning_rate: float = option(
         1e-3,
         "Peak rate.  \\[default: 1e-3 from scratch, 5e-5 with --model]",
@@ -456,6 +457,38 @@ class NewModel:
             max_positions=self.max_positions,
             output_bias=True,
         )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the commands that train, beside the settings of a run."""
+
+    resume: bool = option(False, "Resume from the newest checkpoint.", panel=CHECKPOINTS)
+    """Whether to resume from the newest checkpoint."""
+    resume_step: int | None = option(
+        None, "Resume from the checkpoint of this step.", panel=CHECKPOINTS
+    )
+    """Step of the checkpoint to resume from; None for the newest."""
+    checkpoints: Path | None = option(
+        None, "Directory of the checkpoints.  \\[default: OUT.checkpoints]", panel=CHECKPOINTS
+    )
+    """Directory of the checkpoints."""
+    distributed: bool = option(
+        False, "Join the other processes started by SLURM, Kubernetes, ...", panel=DEVICES
+    )
+    """Whether to join the processes that a cluster manager has started."""
+    coordinator: str | None = option(None, "HOST:PORT of process 0, to join it.", panel=DEVICES)
+    """Address of process 0."""
+    processes: int | None = option(None, "Number of processes.", panel=DEVICES)
+    """Number of processes of the run."""
+    process: int | None = option(None, "Index of this process, from 0.", panel=DEVICES)
+    """Index of this process."""
+    dry_run: bool = option(
+        False,
+        "Compile, run two steps, print time and memory; write nothing.",
+        panel=MONITORING,
+    )
+    """Whether to take two steps only, and write nothing."""
 
 
 def _check_sizes(choices: Any, *names: str) -> None:
