@@ -13,10 +13,43 @@ import typer
 
 Command = Callable[..., None]
 PRETRAINING = frozenset(
-    "steps epochs batch_size batch_tokens learning_rate warmup schedule weight_decay evaluate_every "
-    "metric patience seed save_every keep mesh accumulate remat scan precision profile_steps "
-    "bad_steps max_positions dropout_rate tokenizer lowercase mask_rate whole_words resume "
-    "resume_step checkpoints distributed coordinator processes process dry_run".split()
+    [
+        "steps",
+        "epochs",
+        "batch_size",
+        "batch_tokens",
+        "learning_rate",
+        "warmup",
+        "schedule",
+        "weight_decay",
+        "evaluate_every",
+        "metric",
+        "patience",
+        "seed",
+        "save_every",
+        "keep",
+        "mesh",
+        "accumulate",
+        "remat",
+        "scan",
+        "precision",
+        "profile_steps",
+        "bad_steps",
+        "max_positions",
+        "dropout_rate",
+        "tokenizer",
+        "lowercase",
+        "mask_rate",
+        "whole_words",
+        "resume",
+        "resume_step",
+        "checkpoints",
+        "distributed",
+        "coordinator",
+        "processes",
+        "process",
+        "dry_run",
+    ]
 )
 """Fields that are options of `encodax pretrain`."""
 
