@@ -50,6 +50,7 @@ from toys import (
 
 import encodax
 from encodax.cli import main
+from encodax.cli.app import json_line
 from encodax.config import InferenceConfig
 from encodax.data import sources
 from encodax.errors import EncodaxError
@@ -1075,7 +1076,7 @@ def test_answers_are_utf_8_whatever_the_locale(
 
 def test_half_a_character_is_an_escape_of_json(tmp_path: Path) -> None:
     with sources.open_output(tmp_path / "out.jsonl") as stream:
-        stream.write(main._line({"label": "a\ud800"}))
+        stream.write(json_line({"label": "a\ud800"}))
     json_files.write(tmp_path / "config.json", {"label": "a\ud800"})
     for name in ("out.jsonl", "config.json"):
         assert json.loads((tmp_path / name).read_bytes()) == {"label": "a\ud800"}

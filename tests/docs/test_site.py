@@ -107,4 +107,4 @@ def test_the_site_holds_together(site: Path) -> None:
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="").data
     there = {name for kind in inventory if kind.startswith("py:") for name in inventory[kind]}
     public = {name for module in public_names.modules() for name, _ in public_names.members(module)}
-    assert {name for name in public if not name.startswith("encodax.cli.main.")} - there == set()
+    assert {name for name in public if not name.startswith("encodax.cli.")} - there == set()

@@ -11,6 +11,165 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from encodax.errors import EncodaxError
+
+ModelPath = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model directory, or the id of a model on the Hub."),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
+TextInput = Annotated[
+    str | None,
+    typer.Option("--input", help="File of texts (JSON, CSV, TSV, Parquet, .txt), or -."),
+]
+TopK = Annotated[int, typer.Option(help="Number of results.", min=1)]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of all columns of a table without a header: text,label; or, for any "
+        "file, fields with their names in it: text=content,label=stars"
+    ),
+]
+Truncate = Annotated[
+    bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
+]
+AggregationKind = Annotated[
+    Literal["none", "simple", "first", "average", "max"] | None,
+    typer.Option(
+        "--aggregation",
+        help="Taggers: the unit with one tag, a token (none, simple) or a word (first, average, "
+        "max).  \\[default: simple; for parts of speech each word]",
+    ),
+]
+TagSchemeName = Annotated[
+    Literal["iob", "iobes", "bilou", "bmes", "io", "none"] | None,
+    typer.Option(
+        "--tag-scheme",
+        help="Taggers: scheme of labels and tags; none for a label of each word.  "
+        "\\[default: inferred]",
+    ),
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        help="Taggers: read texts longer than the model takes in windows that overlap by this many "
+        "tokens, such as 64; spans across windows are kept whole.  \\[default: refuse them]",
+    ),
+]
+MaxAnswerTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Question answering: most tokens of an answer.  \\[default: 30]",
+    ),
+]
+EmptyTexts = Annotated[
+    Literal["error", "skip", "keep"],
+    typer.Option(
+        "--on-empty",
+        help="Empty texts: refuse them, leave them out, or keep them with null answers.",
+    ),
+]
+EmptyInputs = Annotated[
+    Literal["error", "skip"],
+    typer.Option("--on-empty", help="Empty texts: refuse them, or leave them out."),
+]
+MaxWait = Annotated[
+    float | None,
+    typer.Option(
+        help="Longest wait of a text from a pipe for others in its batch, in seconds.  "
+        "\\[default: 0.1]",
+        min=0,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Format = Literal["jsonl", "csv", "tsv", "txt", "conll", "conllu", "json", "parquet"]
+VectorType = Literal["float32", "int8", "binary"]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "int8"] | None,
+    typer.Option(
+        help="Number format of products: fewer bits are faster, and less exact.  "
+        "\\[default: float32 on CPU]"
+    ),
+]
+SEARCH_PANEL = "Searching (what the model's generation_config.json says, where it says it)"
+SAMPLING_PANEL = "Drawing"
+LENGTHS_PANEL = "Lengths and repetitions (what generation_config.json says, where it says it)"
+Beams = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of beams; 1 is greedy search.  \\[default: 4]",
+        min=1,
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Beam score: log-probability / tokens^penalty.  \\[default: the paper's]",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+EarlyStopping = Annotated[
+    str | None,
+    typer.Option(
+        help="When to stop: true (enough beams have ended), false (none better is likely), never.",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Most tokens of a translation.  \\[default: 50 more than the text]",
+        rich_help_panel=LENGTHS_PANEL,
+    ),
+]
+MinTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Least tokens of a translation, without the end.", rich_help_panel=LENGTHS_PANEL
+    ),
+]
+NoRepeatNgram = Annotated[
+    int | None,
+    typer.Option(
+        help="Size of the n-grams that may not occur twice.", rich_help_panel=LENGTHS_PANEL
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="Above 1, tokens that have occurred become less likely.", rich_help_panel=LENGTHS_PANEL
+    ),
+]
+Suppress = Annotated[
+    list[int] | None,
+    typer.Option(
+        help="Token id that is never generated; may be repeated.", rich_help_panel=LENGTHS_PANEL
+    ),
+]
+
+
+def early_stopping_of(value: str | None) -> bool | str | None:
+    """Convert the option to what transformers takes; invalid values are refused later by name."""
+    words: dict[str | None, bool] = {"true": True, "false": False}
+    return words.get(value, value)
+
+
+def column_names(columns: str | None) -> list[str] | dict[str, str] | None:
+    """Parse `text,label` to column names in order, or `text=content,label=stars` to a mapping."""
+    if columns is None:
+        return None
+    pairs = [[name.strip() for name in part.split("=", 1)] for part in columns.split(",")]
+    if all(len(pair) == 1 for pair in pairs):
+        return [name for (name,) in pairs]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise EncodaxError(
+            f"columns {columns!r}: wants the names of all columns, such as text,label, or fields "
+            "with the names that they have there, such as text=content,label=stars"
+        )
+    return dict(pairs)
+
+
 Command = Callable[..., None]
 PRETRAINING = frozenset(
     [
