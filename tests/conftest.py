@@ -27,6 +27,7 @@ import pytest
 jaxtyping.install_import_hook("encodax", "typechecking.check")
 
 from blocks import drawn  # noqa: E402
+from minutes import Minutes  # noqa: E402
 
 from encodax.config import (  # noqa: E402
     AttentionConfig,
@@ -58,6 +59,11 @@ TEXTS = (
     "one more sentence for the tokenizer",
     "the quick brown fox jumps over the lazy dog",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count where the minutes of the run go."""
+    config.pluginmanager.register(Minutes(), "encodax-minutes")
 
 
 @pytest.fixture(scope="session", autouse=True)
