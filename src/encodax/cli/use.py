@@ -679,7 +679,7 @@ def rerank(
     ):
         numbers.append(example.target)
         scores.append(score)
-    for place in np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist():
+    for place in map(int, np.argsort(-np.asarray(scores), kind="stable")[:top_k]):
         index = numbers[place]
         line = {"query": query, "score": scores[place], "index": index}
         sys.stdout.write(json_line({**line, "text": text_of(records[index])}))

@@ -106,12 +106,17 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
         labels.append(example.target)
     asked, gained = np.asarray(queries), np.asarray(labels)  # (texts,)
     order = np.lexsort((gained, -np.asarray(scores), asked))  # by query, best first
+    ranked = gained[order]
     _, begins = np.unique(asked[order], return_index=True)
-    of_queries = np.split(gained[order], begins[1:])  # each (texts,)
-    measured = [_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT]
-    if not measured:
-        raise _nothing_relevant(len(of_queries))
-    return dict(zip(METRICS, np.mean(measured, axis=0).tolist(), strict=True))
+    ends = np.append(begins[1:], len(ranked))
+    of_queries = (ranked[a:b] for a, b in zip(begins, ends, strict=True))  # each (texts,)
+    measured = (_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT)
+    found = np.asarray(
+        np.fromiter(measured, np.dtype((float, len(METRICS)))), float
+    )  # (queries, 3)
+    if not len(found):
+        raise _nothing_relevant(len(begins))
+    return dict(zip(METRICS, np.mean(found, axis=0).tolist(), strict=True))
 
 
 def check_relevant(examples: Iterable[Example]) -> None:
