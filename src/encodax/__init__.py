@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from encodax._version import __version__ as __version__
 from encodax.process import forks as forks  # notices forks from now on
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from encodax.text.tokenizer import Tokenizer as Tokenizer
     from encodax.training.train import train as train
     from encodax.types.batches import PackedBatch as PackedBatch
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Aligned": "encodax.data.aligned",

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from encodax import __version__
+from encodax._version import __version__
 from encodax.errors import EncodaxError, escape_invisible
 from encodax.process.terminal import Terminal
 

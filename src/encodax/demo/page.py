@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from babel import Locale
 
-import encodax
+from encodax._version import __version__
 from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, Outcome, Skipped
 from encodax.demo.baseline import Measurement, read_with_dateparser
 from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
@@ -103,7 +103,7 @@ def render(material: ReportData) -> str:
                 _answers(material.outcome),
                 _machine(material),
             ),
-            footer=f"Made by the command “encodax demo” of Encodax {encodax.__version__}.",
+            footer=f"Made by the command “encodax demo” of Encodax {__version__}.",
         )
     )
 
@@ -423,7 +423,7 @@ def _machine(material: ReportData) -> Section:
                     ("machine", f"{_cores()} cores, {platform.machine()}, {platform.system()}"),
                     ("JAX runs on", _device()),
                     ("Python", platform.python_version()),
-                    ("Encodax", encodax.__version__),
+                    ("Encodax", __version__),
                     *((package, metadata.version(package)) for package in PACKAGES),
                     ("parameters", f"{count:,}"),
                     ("training", settings),

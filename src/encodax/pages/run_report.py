@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import encodax
+from encodax._version import __version__
 from encodax.errors import EncodaxError
 from encodax.model_files.run_files import (
     AVERAGED_COUNT_KEY,
@@ -88,7 +88,7 @@ def render(facts: RunFacts, curve: Sequence[Entry]) -> str:
                 *_origins(facts),
                 _machine(facts),
             ],
-            footer=f"Made by the command “encodax report” of Encodax {encodax.__version__}.",
+            footer=f"Made by the command “encodax report” of Encodax {__version__}.",
         )
     )
 

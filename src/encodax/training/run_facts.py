@@ -9,7 +9,7 @@ from importlib import metadata
 import jax
 import numpy as np
 
-import encodax
+from encodax._version import __version__
 from encodax.config import ModelConfig
 from encodax.model_files.run_files import RunFacts
 from encodax.training.loop.checkpoint import surroundings
@@ -50,7 +50,7 @@ def about(job: TrainingSetup) -> RunFacts:
         surroundings=surroundings(run.mesh),
         versions={
             "Python": platform.python_version(),
-            "Encodax": encodax.__version__,
+            "Encodax": __version__,
             **{package: metadata.version(package) for package in PACKAGES},
         },
         **job.provenance,
