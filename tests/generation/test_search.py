@@ -25,7 +25,7 @@ from encodax.generation.search import (
     decode,
 )
 from encodax.nn import Transformer
-from encodax.nn.functional import MASK_VALUE
+from encodax.nn.kernels.numerics import MASK_VALUE
 from encodax.options.presets import TransformerSize, transformer_config
 from encodax.types.batches import PackedBatch, PairBatch
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encodax.errors import EncodaxError
-from encodax.nn import functional, numerics, position_encoding, sinusoidal_table
+from encodax.nn import functional, position_encoding, sinusoidal_table
+from encodax.nn.kernels import numerics
 
 
 @pytest.mark.parametrize("width", [64, 7, 2])
@@ -130,7 +131,7 @@ def test_masks_of_steps_and_of_neighbours_are_independent() -> None:
 
     def kept(step: int) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(0), step)
-        dropped = functional.drop(key, rate, jnp.ones((64, 32, 32)))
+        dropped = numerics.drop(key, rate, jnp.ones((64, 32, 32)))
         return np.asarray(dropped > 0).ravel() - (1 - rate)
 
     masks = np.array([kept(step) for step in range(16)])  # each element has mean 0
@@ -146,9 +147,9 @@ def test_masks_of_steps_and_of_neighbours_are_independent() -> None:
 
 def test_a_share_of_an_array_is_dropped_as_in_the_whole() -> None:
     x, key = jnp.ones((4, 6, 8)), jax.random.key(1)
-    whole = functional.drop(key, 0.3, x)
-    np.testing.assert_array_equal(functional.drop(key, 0.3, x[:2]), whole[:2])
-    under_jit = jax.jit(lambda key, x: functional.drop(key, 0.3, x))
+    whole = numerics.drop(key, 0.3, x)
+    np.testing.assert_array_equal(numerics.drop(key, 0.3, x[:2]), whole[:2])
+    under_jit = jax.jit(lambda key, x: numerics.drop(key, 0.3, x))
     np.testing.assert_array_equal(under_jit(key, x), whole)
 
 

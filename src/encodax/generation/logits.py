@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from encodax.errors import EncodaxError
-from encodax.nn.functional import MASK_VALUE
+from encodax.nn.kernels.numerics import MASK_VALUE
 
 FLOAT32 = np.finfo(np.float32)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from encodax.errors import EncodaxError
 from encodax.generation.logits import FLOAT32
-from encodax.nn.functional import MASK_VALUE
+from encodax.nn.kernels.numerics import MASK_VALUE
 
 MOST_OF_TOP_H = 100
 """Number of the most probable tokens that `top_h` considers."""

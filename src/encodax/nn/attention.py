@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from encodax.config import RotaryConfig
-from encodax.nn import functional, numerics
+from encodax.nn import functional
+from encodax.nn.kernels import numerics
 from encodax.nn.kernels.dispatch import attend
 from encodax.nn.kernels.plain import AttentionOptions, plain_weights
 from encodax.nn.linear import Linear

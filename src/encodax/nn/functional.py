@@ -13,11 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from encodax.errors import EncodaxError
-from encodax.nn.numerics import hashed_bits, int8_product, is_narrow, product
+from encodax.nn.kernels.numerics import drop, int8_product, is_narrow, product
 from encodax.types.batches import AnyArray, Int8Weight, Weight
-
-MASK_VALUE = -1e30
-"""Score of a masked key: softmax gives it 0; finite, as -inf gives NaN where all are masked."""
 
 
 def gelu(x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
@@ -97,12 +94,6 @@ def dropout(x: Array, rate: float, is_training: bool) -> Array:
     if not is_training or rate == 0.0:
         return x
     return drop(hk.next_rng_key(), rate, x)
-
-
-def drop(key: Array, rate: float, x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
-    """Set each element of x to 0 with probability `rate`, and divide it by 1 - rate otherwise."""
-    kept = hashed_bits(key, x.shape) >= np.uint32(rate * 2**32)
-    return jnp.where(kept, x / (1 - rate), 0)
 
 
 def at_tokens(x: Shaped[Array, "B T *D"], tokens: Int[AnyArray, "B M"]) -> Array:

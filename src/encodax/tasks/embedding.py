@@ -24,6 +24,7 @@ from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.nn import functional
+from encodax.nn.kernels import numerics
 from encodax.tasks.regression import correlations, number_of
 from encodax.tasks.task import (
     Example,
@@ -324,7 +325,7 @@ def ranking(
     is_right = (groups[:, None] == groups) & (groups > 0) & (pieces == POSITIVE)  # (S, S)
     is_negative = (groups > 0) & (pieces != ANCHOR) & ~_belongs(is_right, is_anchor, texts)
     is_candidate = is_right | is_negative  # (S, S)
-    scores = jax.nn.log_softmax(jnp.where(is_candidate, similarity, functional.MASK_VALUE), axis=1)
+    scores = jax.nn.log_softmax(jnp.where(is_candidate, similarity, numerics.MASK_VALUE), axis=1)
     total = -jnp.sum(jnp.where(is_anchor[:, None] & is_right, scores, 0.0))
     return total, jnp.sum(is_anchor.astype(jnp.float32))
 
@@ -366,7 +367,7 @@ def cosent(
     """
     is_wrong_way = (scores[:, None] > scores) & is_pair[:, None] & is_pair  # (S, S)
     excess = jnp.where(
-        is_wrong_way, scale * (cosines - cosines[:, None]), functional.MASK_VALUE
+        is_wrong_way, scale * (cosines - cosines[:, None]), numerics.MASK_VALUE
     )  # s_j - s_i
     loss = jax.nn.logsumexp(jnp.concatenate([jnp.zeros(1), excess.reshape(-1)]))
     weight = jnp.sum(is_pair.astype(jnp.float32))

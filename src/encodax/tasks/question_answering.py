@@ -27,7 +27,7 @@ from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.models.encoder_model import Model
-from encodax.nn import functional
+from encodax.nn.kernels import numerics
 from encodax.nn.pooling import membership
 from encodax.tasks.task import (
     Decoding,
@@ -228,7 +228,7 @@ def loss(
     assert logits is not None
     member = membership(batch)[..., None] > 0  # (B, N, T, 1)
     own = jnp.where(
-        member, logits[:, None].astype(jnp.float32), functional.MASK_VALUE
+        member, logits[:, None].astype(jnp.float32), numerics.MASK_VALUE
     )  # (B, N, T, 2)
     log_scores = jnp.where(member, jax.nn.log_softmax(own, axis=2), 0.0).sum(axis=1)  # (B, T, 2)
     classes = jnp.asarray(targets.values)

@@ -6,7 +6,7 @@ import pytest
 import reference
 from blocks import assert_close, normal
 
-from encodax.nn.functional import MASK_VALUE
+from encodax.nn.kernels.numerics import MASK_VALUE
 from encodax.nn.kernels.plain import attention_mask, masked_softmax
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from encodax.nn import functional
+from encodax.nn.kernels import numerics
 from encodax.nn.kernels.plain import AttentionOptions, masks_of_rows
 
 BLOCK_SCORES = 1 << 22
@@ -54,7 +54,7 @@ def _attend(
     if bias is not None:
         scores += jnp.swapaxes(bias, 0, 1)
     # MASK_VALUE absorbs a score of any size, and adding is cheaper than selecting.
-    scores += jnp.where(mask, 0.0, functional.MASK_VALUE)  # (H, B, T, S)
+    scores += jnp.where(mask, 0.0, numerics.MASK_VALUE)  # (H, B, T, S)
     highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))  # (H, B, T, 1)
     exponentials = jnp.exp(scores - highest)  # (H, B, T, S)
     total = exponentials.sum(-1, keepdims=True)  # (H, B, T, 1)
@@ -66,7 +66,7 @@ def _attend(
     summed = _sums(exponentials.astype(v.dtype), v)
     # Where the highest score is a masked one, the query has nothing to attend to.
     attended = summed if divides_first else summed / total  # (H, B, T, K)
-    return jnp.where(highest > functional.MASK_VALUE / 2, attended, 0.0).astype(v.dtype)
+    return jnp.where(highest > numerics.MASK_VALUE / 2, attended, 0.0).astype(v.dtype)
 
 
 def _products(q: Float[Array, "H B T K"], k: Float[Array, "H B S K"]) -> Float[Array, "H B T S"]:
@@ -86,7 +86,7 @@ def _sums(weights: Float[Array, "H B T S"], v: Float[Array, "H B S K"]) -> Float
 
 def _drop(weights: Float[Array, "H B T S"], keys: Array, rate: float) -> Float[Array, "H B T S"]:
     """Drop weights of each head and row with its key: the same bits as one row at a time."""
-    one_row = jax.vmap(functional.drop, in_axes=(0, None, 0))
+    one_row = jax.vmap(numerics.drop, in_axes=(0, None, 0))
     return jax.vmap(one_row, in_axes=(1, None, 0))(keys, rate, weights)
 
 

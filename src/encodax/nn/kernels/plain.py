@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from encodax.nn import functional
+from encodax.nn.kernels import numerics
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def masks_of_rows(
 def masked_softmax(scores: Float[Array, "T S"], mask: Bool[Array, "T S"]) -> Float[Array, "T S"]:
     """Return the softmax over unmasked keys, in float32; zeros where all are masked."""
     weights = jax.nn.softmax(
-        jnp.where(mask, scores.astype(jnp.float32), functional.MASK_VALUE), axis=-1
+        jnp.where(mask, scores.astype(jnp.float32), numerics.MASK_VALUE), axis=-1
     )
     return jnp.where(mask, weights, 0.0)  # (T, S)
 
@@ -106,7 +106,7 @@ def one_head_attention(
     """
     weights = one_head_weights(q, k, bias, mask, scale)  # (T, S)
     if dropout_key is not None:
-        weights = functional.drop(dropout_key, dropout_rate, weights)
+        weights = numerics.drop(dropout_key, dropout_rate, weights)
     return weights.astype(v.dtype) @ v  # (T, K)
 
 

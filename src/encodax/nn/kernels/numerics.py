@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, UInt32
 
 from encodax.types.batches import Int8Weight, Weight
 
+MASK_VALUE = -1e30
+"""Score of a masked key: softmax gives it 0; finite, as -inf gives NaN where all are masked."""
+
 
 @jax.custom_vjp
 def product(x: Float[Array, "*rows D"], w: Float[Array, "D *out"]) -> Array:
@@ -62,6 +65,12 @@ def int8_product(x: Float[Array, "*rows D"], w: Int8Weight) -> Array:
     total = jnp.tensordot(steps, w.values, axes=1, preferred_element_type=jnp.int32)  # (..., *out)
     middle, step = (a.reshape(*x.shape[:-1], *(1 for _ in w.scale.shape)) for a in (middle, step))
     return ((total.astype(jnp.float32) * step + middle * w.total) * w.scale).astype(x.dtype)
+
+
+def drop(key: Array, rate: float, x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
+    """Set each element of x to 0 with probability `rate`, and divide it by 1 - rate otherwise."""
+    kept = hashed_bits(key, x.shape) >= np.uint32(rate * 2**32)
+    return jnp.where(kept, x / (1 - rate), 0)
 
 
 def hashed_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "*dims"]:
