@@ -24,7 +24,8 @@ from encodax.generation.sampling import Sampling as Sampling
 from encodax.generation.sampling import apply_filters as apply_filters
 from encodax.generation.sampling import check_count
 from encodax.nn.decoder import DecoderCache
-from encodax.nn.kernels.numerics import MASK_VALUE, at_tokens
+from encodax.nn.functional import at_tokens
+from encodax.nn.kernels.numerics import MASK_VALUE
 
 Step = Callable[[Array, DecoderCache], tuple[Array, DecoderCache]]
 """(R,) tokens and a cache of R rows -> (R, V) logits, and the next cache."""
