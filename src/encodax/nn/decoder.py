@@ -20,7 +20,8 @@ from jaxtyping import Array, Float, Int
 from encodax.config import UNROLLED, DecoderConfig, ExecutionConfig
 from encodax.nn.attention import KeysValues
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import Layer, rematerialized
+from encodax.nn.execution import rematerialized
+from encodax.nn.layer import Layer
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias
 from encodax.types.batches import EncoderOutput, PackedBatch

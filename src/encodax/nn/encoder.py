@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -16,11 +14,13 @@ from encodax.config import (
     UNROLLED,
     EncoderConfig,
     ExecutionConfig,
+    LayerConfig,
     RelativeBiasConfig,
 )
 from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import REMAT_POLICIES, Layer, rematerialized
+from encodax.nn.execution import rematerialized, scan_layers
+from encodax.nn.layer import Layer
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
 from encodax.types.batches import AnyArray, EncoderOutput, PackedBatch
@@ -184,31 +184,46 @@ class Encoder(hk.Module):
         if unknown := record - STAGES:
             known = ", ".join(sorted(STAGES))
             raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
-        kept: dict[str, list[Array]] = {stage: [] for stage in record}
-        if "hidden" in record:
-            kept["hidden"].append(x)
+        if record and self.execution.scan and not hk.running_init():
+            raise ValueError("a scan over layers records no stage")
         positions = {"position_ids": position_ids, **self._relative_positions(x)}
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
-        layers = self._layers()
-        skips = tokens is not None and self._can_skip_tokens(record)
+        kept: dict[str, list[Array]] = {stage: [] for stage in record}
+        own_tokens = tokens if self._can_skip_tokens(record) else None
         if self.execution.scan and not hk.running_init():
-            if record:
-                raise ValueError("a scan over layers records no stage")
-            x, layers = self._scanned(x, segment_ids, **positions, **options), []
-        for index, layer in enumerate(layers):
-            if "attention" in record:
-                kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
-            run: Callable[..., Array] = functools.partial(layer, **options)
-            run = rematerialized(run, self.execution)
-            own_tokens = {"tokens": tokens} if skips and index == len(layers) - 1 else {}
-            x = run(x, segment_ids, **positions, **own_tokens)
-            if "hidden" in record:
-                kept["hidden"].append(x)
-        if tokens is not None and not skips:
+            x = self._scanned(x, segment_ids, **positions, **options)
+        else:
+            x = self._unrolled(x, segment_ids, positions, options, own_tokens, kept)
+        if tokens is not None and own_tokens is None:
             x = functional.at_tokens(x, tokens)
         if self.config.final_norm is not None:
             x = norm_of(self.config.final_norm, "final_norm")(x)
         return EncoderOutput(x, {stage: tuple(arrays) for stage, arrays in kept.items()})
+
+    @hk.name_like("__call__")
+    def _unrolled(
+        self,
+        x: Float[Array, "B T D"],
+        segment_ids: Int[Array, "B T"] | None,
+        positions: dict[str, Any],
+        options: dict[str, Any],
+        tokens: Int[Array, "B M"] | None,
+        kept: dict[str, list[Array]],
+    ) -> Float[Array, "B _ D"]:
+        """Apply the layers one after another; append their records to those of each stage."""
+        layers = self._layers()
+        for index, layer in enumerate(layers):
+            if "hidden" in kept:
+                kept["hidden"].append(x)
+            if "attention" in kept:
+                kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
+            run = rematerialized(functools.partial(layer, **options), self.execution)
+            is_last = index == len(layers) - 1
+            own = {"tokens": tokens} if is_last and tokens is not None else {}
+            x = run(x, segment_ids, **positions, **own)
+        if "hidden" in kept:
+            kept["hidden"].append(x)
+        return x
 
     @hk.name_like("__call__")
     def _can_skip_tokens(self, record: AbstractSet[str]) -> bool:
@@ -236,35 +251,15 @@ class Encoder(hk.Module):
     def _scanned(
         self, x: Float[Array, "B T D"], *arguments: Any, is_training: bool, **options: Any
     ) -> Float[Array, "B T D"]:
-        """Apply all layers as a loop over one, which is compiled once.
-
-        The parameters keep a path for each layer and are stacked here, so that code that uses paths
-        is not affected.
-        """
-        specs = self.config.layers
-        if self.config.parameter_groups is not None or len(set(specs)) > 1:
+        if self.config.parameter_groups is not None:
             raise ValueError("a scan wants layers of one spec, with parameters of their own")
-        layer = hk.transform(
-            lambda x: EncoderLayer(specs[0], name="layer")(
-                x, *arguments, is_training=is_training, **options
-            )
-        ).apply
-        of_layers: list[dict[str, Any]] = [{} for _ in specs]
-        for path, leaves in hk.get_params().items():
-            place, _, rest = path.removeprefix(f"{self.module_name}/layer_").partition("/")
-            if path.startswith(f"{self.module_name}/layer_"):
-                of_layers[int(place)][f"layer/{rest}"] = leaves
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_layers)
-        keys = jax.random.split(hk.next_rng_key(), len(specs)) if is_training else None
 
-        def body(x: Array, own: tuple[Any, Array | None]) -> tuple[Array, None]:
-            return layer(*own, x), None
+        def run(spec: LayerConfig, x: Array) -> Array:
+            layer = EncoderLayer(spec, name="layer")
+            return layer(x, *arguments, is_training=is_training, **options)
 
-        if self.execution.remat != "none":
-            body = jax.checkpoint(
-                body, policy=REMAT_POLICIES[self.execution.remat], prevent_cse=False
-            )
-        return jax.lax.scan(body, x, (stacked, keys))[0]
+        name, layers = self.module_name, self.config.layers
+        return scan_layers(run, layers, name, x, self.execution, is_training=is_training)
 
     @hk.name_like("__call__")
     def _relative_positions(self, x: Float[Array, "B T D"]) -> dict[str, Any]:

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import haiku as hk
-import jax
 from jaxtyping import Array, Float
 
-from encodax.config import ExecutionConfig, LayerConfig
+from encodax.config import LayerConfig
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.feed_forward import FeedForward
 from encodax.nn.layer_norm import LayerNorm, norm_of
 from encodax.nn.residual import Residual
-
-REMAT_POLICIES: dict[str, Callable[..., bool]] = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
-"""Checkpoint policy for each `remat` but `none`: what the forward pass keeps for the backward."""
-
-
-def rematerialized(run: Callable[..., Array], execution: ExecutionConfig) -> Callable[..., Array]:
-    """Return a layer that is computed again in the backward pass, by `execution.remat`."""
-    if execution.remat == "none" or hk.running_init():
-        return run
-    again: Callable[..., Array] = hk.remat(run, policy=REMAT_POLICIES[execution.remat])
-    return again
 
 
 class Layer(hk.Module):
