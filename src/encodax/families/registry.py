@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from encodax.config import ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
@@ -13,6 +13,7 @@ from encodax.errors import EncodaxError
 ConfigT = TypeVar("ConfigT", ModelConfig, Seq2SeqConfig)
 
 
+@runtime_checkable
 class ReadsAndWrites(Protocol[ConfigT]):
     """Interface that a registry needs of a family."""
 

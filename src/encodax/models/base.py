@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from encodax.text.tokenizer import Encoding, Text, Tokenizer, check_unicode
 from encodax.types.batches import AnyBatch, Params, packed_batches_of
 
 
+@runtime_checkable
 class HasMaxLength(Protocol):
     """Interface of a configuration with a length limit."""
 
