@@ -24,16 +24,17 @@ CHECKPOINT = re.compile(f"{_STEP}{_UNFINISHED}?")
 """Names that Orbax takes for its own in there, and may remove."""
 UNFINISHED_CHECKPOINT = ".orbax-checkpoint-tmp"
 """Whatever has this in its name Orbax removes when it opens the folder."""
-_ARRAYS = r"(?:manifest\.ocdbt|d/[0-9a-f]{32})(?:\.__lock)?"
+_ARRAYS = r"(?:manifest\.ocdbt|d/[0-9a-f]{32})"
 OF_CHECKPOINT = re.compile(
-    rf"""_CHECKPOINT_METADATA | commit_success\.txt
+    rf"""(?:_CHECKPOINT_METADATA | commit_success\.txt
     | (?:metrics|record){_UNFINISHED}?/(?:metrics|metadata|_CHECKPOINT_METADATA|commit_success\.txt)
     | state{_UNFINISHED}?/(?:_METADATA|_sharding|_strings\.json|_CHECKPOINT_METADATA
         |commit_success\.txt|array_metadatas/process_\d+
-        |{_ARRAYS}|ocdbt\.process_\d+/{_ARRAYS})""",
+        |{_ARRAYS}|ocdbt\.process_\d+/{_ARRAYS}))
+    (?:\.__lock)?""",
     re.VERBOSE,
 )
-"""The files of a checkpoint."""
+"""The files of a checkpoint; TensorStore writes each beside, as a lock, and renames it."""
 FOLDER_OF_CHECKPOINT = re.compile(
     rf"""(?:metrics|record|state){_UNFINISHED}?
     | state{_UNFINISHED}?/(?:array_metadatas|d|ocdbt\.process_\d+(?:/d)?)""",
