@@ -1797,7 +1797,7 @@ def main() -> None:
 
 @contextmanager
 def _notes_shown() -> Iterator[None]:
-    """Show notes and warnings; a program that calls `main` has its own ways back afterwards."""
+    """Print notes and warnings of the library, and restore how the process showed them."""
     logger, notes, show = logging.getLogger("encodax"), _Notes(), warnings.showwarning
     logger.addHandler(notes)
     warnings.showwarning = _show_warning

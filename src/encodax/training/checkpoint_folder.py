@@ -34,7 +34,7 @@ OF_CHECKPOINT = re.compile(
     (?:\.__lock)?""",
     re.VERBOSE,
 )
-"""The files of a checkpoint; TensorStore writes each beside, as a lock, and renames it."""
+"""The files of a checkpoint, each also under the name that TensorStore writes before it renames."""
 FOLDER_OF_CHECKPOINT = re.compile(
     rf"""(?:metrics|record|state){_UNFINISHED}?
     | state{_UNFINISHED}?/(?:array_metadatas|d|ocdbt\.process_\d+(?:/d)?)""",
