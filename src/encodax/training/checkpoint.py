@@ -266,8 +266,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def _sealed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with its own checksum: what reads it need not doubt a key or a type."""
-    return {**record, "seal": _digest(record)}
+    """A copy of a record with its own checksum: what reads it need not doubt a key or a type.
+
+    It is written while training goes on, and what was given may change with that.
+    """
+    copied = json.loads(json.dumps(record))
+    return {**copied, "seal": _digest(copied)}
 
 
 def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
