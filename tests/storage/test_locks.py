@@ -83,6 +83,14 @@ def test_what_a_killed_process_left_of_taking_a_lock_over_goes(tmp_path: Path) -
         assert [path.exists() for path in left] == [False] * 2 + [True] * 2
 
 
+def test_what_cannot_go_keeps_nobody_from_a_lock(tmp_path: Path) -> None:
+    lock = locks.lock_of(tmp_path / "out")
+    left = lock.with_name(f"{lock.name}.break.{2**30}.{'7e23' * 8}")  # no number of a process
+    left.mkdir()
+    with locks.held(tmp_path / "out"):
+        assert left.exists()
+
+
 def test_a_lock_that_nobody_came_to_sign_is_taken_over(tmp_path: Path) -> None:
     """Its owner was killed after it had made the file, and before it wrote its name."""
     lock = locks.lock_of(tmp_path / "out")

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -105,16 +106,20 @@ def _held(place: Path, wait: float) -> Iterator[None]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove files that processes killed during a takeover left next to a lock that is now ours."""
-    for kind in ("break", "restore"):
-        begin = f"{path.name}.{kind}."
-        for leftover in path.parent.glob(f"{glob.escape(begin)}*"):
-            process = leftover.name.removeprefix(begin).split(".")[0]
-            if process.isdecimal() and not _runs(int(process)):
-                leftover.unlink(missing_ok=True)
+    """Remove filelock's temporary files of processes that were killed while they took a lock over.
+
+    The lock is ours meanwhile. A file that cannot go, such as another user's, stays.
+    """
+    temporary = re.compile(rf"{re.escape(path.name)}\.(?:break|restore)\.(\d+)\..*")
+    for other in path.parent.glob(f"{glob.escape(path.name)}.*"):
+        found = temporary.fullmatch(other.name)
+        if found and not _runs(int(found[1])):
+            with suppress(OSError):
+                other.unlink()
 
 
 def _runs(process: int) -> bool:
+    """Return whether a process of this number runs; True where nobody can tell."""
     try:
         if fcntl is not None:  # on Windows such a call would end the process
             os.kill(process, 0)

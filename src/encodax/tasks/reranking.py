@@ -109,14 +109,15 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
     ranked = gained[order]
     _, begins = np.unique(asked[order], return_index=True)
     ends = np.append(begins[1:], len(ranked))
-    of_queries = (ranked[a:b] for a, b in zip(begins, ends, strict=True))  # each (texts,)
-    measured = (_of_query(gains) for gains in of_queries if gains.max() >= RELEVANT)
-    found = np.asarray(
-        np.fromiter(measured, np.dtype((float, len(METRICS)))), float
-    )  # (queries, 3)
-    if not len(found):
+    measured = array("d")
+    for begin, end in zip(begins, ends, strict=True):
+        gains = ranked[begin:end]  # (texts,)
+        if gains.max() >= RELEVANT:
+            measured.extend(_of_query(gains))
+    if not measured:
         raise _nothing_relevant(len(begins))
-    return dict(zip(METRICS, np.mean(found, axis=0).tolist(), strict=True))
+    means = np.asarray(measured).reshape(-1, len(METRICS)).mean(axis=0)
+    return dict(zip(METRICS, means.tolist(), strict=True))
 
 
 def check_relevant(examples: Iterable[Example]) -> None:

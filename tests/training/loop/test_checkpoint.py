@@ -16,6 +16,7 @@ import jobs
 import numpy as np
 import pytest
 from directories import edit_json
+from orbax.checkpoint.handlers import JsonCheckpointHandler
 
 from encodax.errors import EncodaxError
 from encodax.training.loop.checkpoint import Checkpoints, checksum, differences, surroundings
@@ -59,6 +60,24 @@ def test_a_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
     for wanted, array in zip(plain(state), plain(found.state), strict=True):
         assert wanted.dtype == array.dtype
         np.testing.assert_array_equal(wanted, array)
+
+
+def test_a_record_may_change_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The curve of a run grows with every step, also while a checkpoint with it is written."""
+    curve, write = [1.0, 0.5], JsonCheckpointHandler._save_fn
+
+    async def changes_first(self: Any, *arguments: Any) -> None:
+        curve.append(0.25)
+        await write(self, *arguments)
+
+    monkeypatch.setattr(JsonCheckpointHandler, "_save_fn", changes_first)
+    checkpoints = opened(tmp_path / "saved")
+    checkpoints.save(state_at(1), {"log": {"curve": curve}})
+    checkpoints.finish()
+    assert len(curve) == 3
+    assert opened(tmp_path / "saved").restore(state_at(0)).record["log"] == {"curve": [1.0, 0.5]}
 
 
 def test_a_state_may_be_given_away_while_it_is_saved(tmp_path: Path) -> None:

@@ -120,6 +120,27 @@ def test_a_run_that_goes_on_is_refused_where_orbax_could_remove_it(folder: Path,
         assert "is not of Encodax" in refusal(lambda: check(folder, goes_on=True))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "record.orbax-checkpoint-tmp/metadata",
+        "state.orbax-checkpoint-tmp/_METADATA",
+        "state.orbax-checkpoint-tmp/_sharding.__lock",
+        "state.orbax-checkpoint-tmp/array_metadatas/process_0",
+        "state.orbax-checkpoint-tmp/manifest.ocdbt.__lock",
+        "state.orbax-checkpoint-tmp/ocdbt.process_0/manifest.ocdbt.__lock",
+        f"state.orbax-checkpoint-tmp/ocdbt.process_0/d/{ARRAYS}",
+    ],
+)
+def test_what_a_killed_save_leaves_is_no_strangers(folder: Path, name: str) -> None:
+    left = folder / "8.orbax-checkpoint-tmp" / name
+    left.parent.mkdir(parents=True)
+    left.touch()
+    check(folder, goes_on=True)
+    clear(folder)
+    assert [path.name for path in folder.iterdir()] == [MANIFEST]
+
+
 def test_a_users_own_folder_is_foreign_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "model.checkpoints"
     folder.mkdir()

@@ -80,7 +80,7 @@ def _written(out: Path) -> tuple[str, int, list[int]]:
 
 
 def _try(workers: list[Worker], folder: Path, delays: list[float], chance: random.Random) -> int:
-    """Start a pair a delay, told in durations of a run; how many runs were refused."""
+    """Start a pair of runs for each delay, in durations of a run; return how many were refused."""
     alone: dict[int, Any] = {}
     for seed, worker in enumerate(workers):
         start = time.monotonic()

@@ -267,8 +267,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def _sealed(record: dict[str, Any]) -> dict[str, Any]:
-    """Add a checksum to a record, so that its reader can trust its keys and types."""
-    return {**record, "seal": _digest(record)}
+    """Copy a record, and add a checksum, so that its reader can trust its keys and types.
+
+    It is written while training goes on, and what was given may change with that.
+    """
+    copied = json.loads(json.dumps(record))
+    return {**copied, "seal": _digest(copied)}
 
 
 def _unsealed(record: dict[str, Any]) -> dict[str, Any]:

@@ -24,16 +24,17 @@ CHECKPOINT = re.compile(f"{_STEP}{_UNFINISHED}?")
 """Names that Orbax regards as its checkpoints in the folder, and may remove."""
 UNFINISHED_CHECKPOINT = ".orbax-checkpoint-tmp"
 """Part of a name: Orbax removes everything with it in its name when it opens the folder."""
-_ARRAYS = r"(?:manifest\.ocdbt|d/[0-9a-f]{32})(?:\.__lock)?"
+_ARRAYS = r"(?:manifest\.ocdbt|d/[0-9a-f]{32})"
 OF_CHECKPOINT = re.compile(
-    rf"""_CHECKPOINT_METADATA | commit_success\.txt
+    rf"""(?:_CHECKPOINT_METADATA | commit_success\.txt
     | (?:metrics|record){_UNFINISHED}?/(?:metrics|metadata|_CHECKPOINT_METADATA|commit_success\.txt)
     | state{_UNFINISHED}?/(?:_METADATA|_sharding|_strings\.json|_CHECKPOINT_METADATA
         |commit_success\.txt|array_metadatas/process_\d+
-        |{_ARRAYS}|ocdbt\.process_\d+/{_ARRAYS})""",
+        |{_ARRAYS}|ocdbt\.process_\d+/{_ARRAYS}))
+    (?:\.__lock)?""",
     re.VERBOSE,
 )
-"""Paths of files within a checkpoint."""
+"""Paths of files within a checkpoint, each also under the name that TensorStore writes first."""
 FOLDER_OF_CHECKPOINT = re.compile(
     rf"""(?:metrics|record|state){_UNFINISHED}?
     | state{_UNFINISHED}?/(?:array_metadatas|d|ocdbt\.process_\d+(?:/d)?)""",
