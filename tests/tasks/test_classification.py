@@ -12,7 +12,8 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, index_of
+from encodax.tasks.task import Example
+from encodax.tasks.labels import index_of
 from encodax.text.tokenizer import Encoding, Tokenizer
 
 

@@ -14,7 +14,8 @@ from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.tasks import classification, token_classification
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, cross_entropy
+from encodax.tasks.task import Example
+from encodax.tasks.losses import cross_entropy
 from encodax.types.batches import Span
 
 SHAPE = BatchShape(row_count=3, row_tokens=32, slots=4)

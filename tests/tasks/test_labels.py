@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from encodax.data.sources import read
 from encodax.tasks import classification
 from encodax.tasks.labels import as_classes, index_of_label, label_of, normalised_label
-from encodax.tasks.task import index_of
+from encodax.tasks.labels import index_of
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from encodax.models.encoder_model import Model
 from encodax.tasks import question_answering as task
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer
-from encodax.tasks.task import Example, LossOptions, Targets, check_objective
+from encodax.tasks.task import Example, LossOptions, Targets, check_loss_options
 from encodax.text.tokenizer import Encoding, Tokenizer
 from encodax.types.batches import ModelOutput, PackedBatch
 
@@ -378,7 +378,7 @@ def test_the_loss_has_no_slope_where_nothing_stands(data: Dataset) -> None:
 
 def test_label_smoothing_is_refused() -> None:
     with pytest.raises(EncodaxError, match="label_smoothing is not for question-answering"):
-        check_objective(task, LossOptions(label_smoothing=0.1))
+        check_loss_options(task, LossOptions(label_smoothing=0.1))
 
 
 # Decoding.

@@ -22,14 +22,10 @@ from encodax.tasks import (
     task_of_records,
     token_classification,
 )
-from encodax.tasks.task import (
-    Targets,
-    UnknownLabels,
-    checked_labels,
-    cross_entropy,
-    index_of,
-    text_of,
-)
+from encodax.tasks.task import Targets
+from encodax.tasks.labels import UnknownLabels, checked_labels, index_of
+from encodax.tasks.losses import cross_entropy
+from encodax.tasks.record_fields import text_of
 
 
 def test_a_task_has_a_name() -> None:

@@ -24,7 +24,8 @@ from encodax.errors import EncodaxError
 from encodax.models.seq2seq_model import parameter_shapes
 from encodax.tasks import translation
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, LossOptions, Targets, cross_entropy
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.tasks.losses import cross_entropy
 from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 ONE = PackedBatch.from_rows(np.zeros((1, 2), np.int32))

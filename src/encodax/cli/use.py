@@ -123,7 +123,7 @@ def evaluate(
     if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
 
-        decoding_of(translation, asked)  # refuses options: translation has none
+        decoding_of(translation.TASK, asked)  # refuses options: translation has none
         translator = Translator(loaded, precision=precision)
         found: dict[str, Any] = translator.evaluate(
             records,
@@ -203,7 +203,7 @@ def predict(
     """
     from encodax.inference.predictors import Predictor
     from encodax.tasks import reranking, task_of_records
-    from encodax.tasks.empty import NO_ANSWER, EmptyTextRule
+    from encodax.tasks.empty import EmptyTextRule
 
     _check_output(output, model, input)
     records = _records(texts, input, columns=columns, format=format)
@@ -218,17 +218,17 @@ def predict(
         max_answer_tokens=max_answer_tokens,
     )
     task, records = task_of_records(predictor.model.config, records)
-    _note_scores(predictor.model.config, is_cross_encoder=task.NAME == reranking.NAME)
+    _note_scores(predictor.model.config, is_cross_encoder=task is reranking.TASK)
     empties = EmptyTextRule(on_empty)
     parse = functools.partial(task.parse, labelled=False)
-    examples = empties.parsed(parse, records, task.FIELDS)
+    examples = empties.parsed(parse, records, task.text_fields)
     with sources.open_output(output) as stream:
         live = _live(texts, input, max_wait, stream.flush)
         answers = predictor.answers(examples, truncate=truncate, empties=empties, live=live)
         for example, answer in with_progress(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
-            fields = dict(zip(task.FIELDS, text, strict=False))
-            told = NO_ANSWER[task.NAME] if answer is None else task.to_json(answer)
+            fields = dict(zip(task.text_fields, text, strict=False))
+            told = task.no_answer if answer is None else task.to_json(answer)
             stream.write(json_line({**fields, **told}))
 
 
@@ -666,7 +666,7 @@ def rerank(
     from encodax.data.records import open_records
     from encodax.inference.predictors import Reranker
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
-    from encodax.tasks.task import text_of
+    from encodax.tasks.record_fields import text_of
 
     records = open_records(input or "-", columns=column_names(columns), format=format)
     empties = EmptyTextRule(on_empty, IN_DATA)

@@ -7,7 +7,7 @@ masks that are the same each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -23,14 +23,14 @@ from encodax.inference.precision import Precision
 from encodax.inference.predictors import Predictor, answer_dataset
 from encodax.inference.runtime import Runtime, check_finite
 from encodax.models.encoder_model import Model
-from encodax.tasks import distillation, embedding, masked_lm, translation
+from encodax.tasks import MEASURED_HEADS, embedding
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import at_hand, examples_of_records
-from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.task import (
     AnyModel,
+    BatchMetrics,
     Example,
     LossOptions,
     Targets,
@@ -42,11 +42,6 @@ from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
 """Function from parameters (None for the model's own) to metrics by name."""
-Sums = Callable[[ModelOutput, Targets, Any, LossOptions], dict[str, Float[Array, ""]]]
-"""Function that computes the sums of one batch, ..."""
-Summary = Callable[[Mapping[str, float]], dict[str, float]]
-"""... and function that computes the metrics from their totals."""
-
 SEED = 0
 """Seed of the masks, the same for all parameters and all runs."""
 
@@ -69,11 +64,11 @@ def evaluator(
         batch_tokens: tokens in a batch of one device, if batches have one shape; None for a number
             that suits the device. It changes the metrics by rounding only.
     """
-    if data.task.NAME in SUM_METRICS:
+    if data.task.batch_metrics is not None:
         return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
     assert isinstance(model, Model)
-    if data.task.NAME in EVALUATORS:
-        return EVALUATORS[data.task.NAME](model, data, objective)
+    if data.task.compares_examples:
+        return vector_evaluator(model, data, objective)
     answers = answer_evaluator(model, data, objective)
     losses = BatchEvaluator(model, data, objective, batch_tokens=batch_tokens)
     return lambda params: {**answers(params), **losses(params)}
@@ -138,19 +133,19 @@ def evaluate(
             another task.
     """
     kind = None if model.config.head is None else model.config.head.kind
-    own: Task | None = {"embedding": embedding, "vocabulary": masked_lm}.get(kind or "")
+    own = MEASURED_HEADS.get(kind or "")
     if own is None:
         predictor: Predictor[object] = Predictor(model, precision=precision, **options)
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
     decoding_of(own, options)  # refuses options: these tasks have none
     examples = examples_of_records(own, at_hand(records), on_empty)
-    check_evaluation_data(own, examples)
+    own.check_evaluation(examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
     return evaluator(model, data, LossOptions())(None)
 
 
-def loss_sums(task: Task) -> tuple[Sums, Summary]:
-    """Return the functions for the sums of a task's loss, and for its mean."""
+def loss_metrics(task: Task) -> BatchMetrics:
+    """Return the mean of a task's loss as a metric."""
 
     def sums(
         output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
@@ -158,19 +153,7 @@ def loss_sums(task: Task) -> tuple[Sums, Summary]:
         total, weight = task.loss(output, targets, batch, objective)
         return {"loss": total, "weight": weight}
 
-    return sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)}
-
-
-SUM_METRICS: dict[str, tuple[Sums, Summary]] = {
-    masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
-    distillation.NAME: (distillation.sums, distillation.summary),
-    translation.NAME: (translation.sums, translation.summary),
-}
-"""Tasks that are measured by sums over batches, by name."""
-EVALUATORS: dict[str, Callable[[Model, Dataset, LossOptions], Evaluator]] = {
-    embedding.NAME: vector_evaluator
-}
-"""Tasks with another evaluator, by name."""
+    return BatchMetrics(sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)})
 
 
 class BatchEvaluator:
@@ -191,7 +174,8 @@ class BatchEvaluator:
     ):
         """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
         self._data, self._objective = data, objective
-        sums, self._summary = SUM_METRICS.get(data.task.NAME) or loss_sums(data.task)
+        measured = data.task.batch_metrics or loss_metrics(data.task)
+        sums, self._summary = measured.sums, measured.summary
         self._runtime = Runtime()
         one_row = BatchShape.of(data.lengths, 1)
         rows_of_device = max(1, self._runtime.batch_tokens(batch_tokens) // one_row.longest_row)

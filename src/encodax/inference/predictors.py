@@ -16,13 +16,10 @@ from encodax.inference.progress import answer_list
 from encodax.model_files.sentence_modules import default_activation
 from encodax.models.encoder_model import Model
 from encodax.tasks import (
-    classification,
-    question_answering,
     reranking,
     task_named,
     task_of,
     task_of_records,
-    token_classification,
 )
 from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
@@ -37,7 +34,6 @@ from encodax.tasks.empty import (
     labelled,
 )
 from encodax.tasks.examples import at_hand, examples_of_records
-from encodax.tasks.judged import check_evaluation_data
 from encodax.tasks.question_answering import Answer as SpanAnswer
 from encodax.tasks.task import Decoding, Example, side_by_side, unlabelled
 from encodax.tasks.token_classification import TokenDecoding
@@ -71,8 +67,8 @@ class Predictor(EngineBacked, Generic[Answer]):
                 another task or out of its range.
         """
         self.task = task_of(model.config)
-        if self.TASK is not None and task_named(self.TASK).HEAD != self.task.HEAD:
-            raise EncodaxError(f"the model is one for {self.task.NAME}, not {self.TASK}")
+        if self.TASK is not None and task_named(self.TASK).head != self.task.head:
+            raise EncodaxError(f"the model is one for {self.task.name}, not {self.TASK}")
         assert model.config.head is not None
         running: dict[str, Any] = {**options}
         asked = {name: running.pop(name, None) for name in DecodingOptions.__annotations__}
@@ -203,7 +199,7 @@ class Predictor(EngineBacked, Generic[Answer]):
         before = self.model.config.usage.default_text
         examples = examples_of_records(task, known, on_empty)
         prompted = examples.changed(functools.partial(add_prompt, before))
-        check_evaluation_data(task, examples)
+        task.check_evaluation(examples)
         data = Dataset.prepare(task, self.model, prompted, truncate=truncate)
         counts = ByClass(task)
 
@@ -265,7 +261,7 @@ def add_prompt(before: str, example: Example) -> Example:
 class Classifier(Predictor[Classification]):
     """Predictor of label scores, or of one quantity, for each text or pair of texts."""
 
-    TASK = classification.NAME
+    TASK = "classification"
 
 
 class TokenClassifier(Predictor[tuple[Span, ...]]):
@@ -275,7 +271,7 @@ class TokenClassifier(Predictor[tuple[Span, ...]]):
     `tag_scheme`, and `stride` for texts of any length.
     """
 
-    TASK = token_classification.NAME
+    TASK = "token-classification"
     decoding: TokenDecoding
 
     def predict_words(
@@ -307,7 +303,7 @@ class QuestionAnswerer(Predictor[SpanAnswer]):
     `tasks.question_answering.AnswerDecoding`: `top_k` and `max_answer_tokens`.
     """
 
-    TASK = question_answering.NAME
+    TASK = "question-answering"
 
 
 @dataclass(frozen=True)
@@ -419,7 +415,7 @@ class Reranker(EngineBacked):
         Raises:
             EncodaxError: a record is not one of reranking, or no query has a relevant text.
         """
-        examples = labelled(reranking, records, on_empty)
+        examples = labelled(reranking.TASK, records, on_empty)
         empties = EmptyTextRule(on_empty, IN_DATA)
         found = self._classifier.answers(examples, truncate=truncate, empties=empties)
         scored = (

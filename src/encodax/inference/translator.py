@@ -628,7 +628,7 @@ class Translator(Loading, forks.NotPicklable):
                 or has no such tokenizer.
         """
         translation.scorers(tokenize)  # raises its errors before the work
-        examples = labelled(translation, records, on_empty)
+        examples = labelled(translation.TASK, records, on_empty)
         empties = EmptyTextRule(on_empty, IN_DATA)
         generation = dataclasses.replace(self.generation_options(**options), n_best=1)
         found = self.answers(examples, generation, truncate=truncate, empties=empties)

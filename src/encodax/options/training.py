@@ -504,17 +504,3 @@ def _check_sizes(choices: Any, *names: str) -> None:
 
 def _or(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
-
-
-DEFAULTS_OF_TASKS: dict[str, dict[str, Any]] = {
-    "translation": {
-        "tokenizer": "bpe",
-        "schedule": "inverse_sqrt",
-        "beta2": 0.98,
-        "adam_eps": 1e-9,
-        "weight_decay": 0.0,
-        "label_smoothing": 0.1,
-    },
-}
-"""Defaults that differ for a task (Vaswani et al. 2017, section 5): fields of `TrainSettings`,
-`NewModel` and `LossOptions`."""

@@ -21,22 +21,24 @@ from encodax.tasks import (
 )
 from encodax.tasks.task import Task
 
-_ALL: tuple[Task, ...] = (
-    classification,
-    multi_label,
-    regression,
-    token_classification,
-    question_answering,
-    reranking,
-    embedding,
-    masked_lm,
-    distillation,
-    translation,
-)
-TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
+TASKS: dict[str, Task] = {
+    module.TASK.name: module.TASK
+    for module in (
+        classification,
+        multi_label,
+        regression,
+        token_classification,
+        question_answering,
+        reranking,
+        embedding,
+        masked_lm,
+        distillation,
+        translation,
+    )
+}
 """Tasks by name."""
-
-
+MEASURED_HEADS = {"embedding": embedding.TASK, "vocabulary": masked_lm.TASK}
+"""Kind of head without answers -> task that measures it."""
 OTHER_USES = {
     "embedding": "embeddings: use `encodax embed` or `encodax search` (encodax.Embedder)",
     "vocabulary": "hidden tokens: use `encodax fill-mask` (encodax.FillMask)",
@@ -76,7 +78,7 @@ def task_of_records(config: ModelConfig, records: Any) -> tuple[Task, Iterator[R
     tasks, records = _tasks_of(config), iter(records)
     first = list(itertools.islice(records, 1))
     found = first[0].fields.keys() if first else ()
-    best = max(tasks, key=lambda task: sum(name in found for name in task.FIELDS))
+    best = max(tasks, key=lambda task: sum(name in found for name in task.text_fields))
     return best, itertools.chain(first, records)
 
 
@@ -88,8 +90,8 @@ def _tasks_of(config: ModelConfig) -> list[Task]:
         task
         for task in TASKS.values()
         if head is not None
-        and head.kind == task.HEAD
-        and (head.kind != "sequence" or head.problem == task.PROBLEM)
+        and head.kind == task.head
+        and (head.kind != "sequence" or head.problem == task.problem)
     ]
     if not tasks:
         raise EncodaxError(

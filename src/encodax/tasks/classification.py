@@ -10,39 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks.labels import as_classes, label_of, normalised_label
-from encodax.tasks.task import (
-    Example,
-    Targets,
-    checked_labels,
-    classes_loss,
-    encode_whole,
-    index_of,
-    instead_of,
-    no_corruption,
-    single_answer,
-    text_of,
-)
+from encodax.tasks import class_weights
+from encodax.tasks.evaluation_data import warn_if_alike
+from encodax.tasks.labels import as_classes, checked_labels, index_of, label_of, normalised_label
+from encodax.tasks.losses import classes_loss
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Example, LabelledItems, Targets, Task
 from encodax.text.tokenizer import Encoding
 
-NAME = "classification"
-HEAD: HeadKind = "sequence"
-FIELDS = ("text", "text_pair")
-METRIC = "f1"
-"""Metric averaged over the labels, so that rare labels count as much as frequent ones."""
-METRICS: tuple[str, ...] = ("f1", "accuracy")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing", "class_weights"})
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
-
-encode = encode_whole
-loss = classes_loss
-merge = single_answer
-corrupt = no_corruption
+NO_ANSWER = {"label": None, "score": None, "scores": None}
+"""JSON fields for an empty text."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +108,31 @@ def metrics_of_confusions(
     return {"accuracy": float(accuracy), "f1": float(f1)}
 
 
+def labelled_items(answer: Classification, example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right label and the predicted one."""
+    return {(0, example.target)}, {(0, answer.label)}
+
+
 def to_json(answer: Classification) -> dict[str, Any]:
     """Return the JSON fields `label`, `score` and `scores`."""
     return asdict(answer)
+
+
+TASK = Task(
+    name="classification",
+    head="sequence",
+    metric_names=("f1", "accuracy"),  # F1 averaged over labels: rare ones count as much as others
+    options=frozenset({"label_smoothing", "class_weights"}),
+    parse=parse,
+    loss=classes_loss,
+    labels=labels,
+    loss_options_for=class_weights.loss_options_for,
+    targets=targets,
+    decode=decode,
+    metrics=metrics,
+    labelled_items=labelled_items,
+    check_evaluation=warn_if_alike,
+    no_answer=NO_ANSWER,
+    to_json=to_json,
+    has_known_shapes=True,
+)

@@ -8,7 +8,7 @@ import logging
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,17 +19,16 @@ from jaxtyping import Int
 from encodax.data.batches import BatchShape, Units
 from encodax.data.packing import Row, assemble, assemble_pairs, slots_of
 from encodax.errors import EncodaxError
-from encodax.tasks import question_answering, token_classification
 from encodax.tasks.empty import has_word, sequences_of
+from encodax.tasks.labels import UnknownLabels
+from encodax.tasks.record_fields import LONGEST_SHOWN
 from encodax.tasks.task import (
-    LONGEST_SHOWN,
     AnyModel,
     Example,
     LossOptions,
     ModelInput,
     Targets,
     Task,
-    UnknownLabels,
     no_corruption,
 )
 from encodax.text.tokenizer import EncodedPair
@@ -112,7 +111,7 @@ class Dataset:
         sides = np.asarray(lengths, np.int32).reshape(len(owners), -1)  # (sequences, sides)
         return replace(
             data,
-            lengths=sides if task.HEAD is None else sides[:, 0],
+            lengths=sides if task.head is None else sides[:, 0],
             example_of=np.asarray(owners, np.int32),
             digest=digest.hexdigest(),
         )
@@ -133,7 +132,7 @@ class Dataset:
     @property
     def batch_units(self) -> Units:
         """Sequences that belong in one batch: all of an example if the loss compares examples."""
-        if not self.task.COMPARES_EXAMPLES:
+        if not self.task.compares_examples:
             return Units(np.arange(len(self)), len(self))
         return Units(np.flatnonzero(np.diff(self.example_of, prepend=-1)), len(self))
 
@@ -143,7 +142,7 @@ class Dataset:
         members: list[list[Any]] = [[found[index][0] for index in row] for row in rows]
         batch = _assembled(members, shape)
         scored = batch.target if isinstance(batch, PairBatch) else batch
-        of_slots = self.task.HEAD in ("sequence", "embedding")
+        of_slots = self.task.head in ("sequence", "embedding")
         width = shape.slots if of_slots else scored.token_ids.shape[1]
         _, example = next(iter((found or self._sequences([0])).values()))
         of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
@@ -156,8 +155,8 @@ class Dataset:
             weights[b, place] = found[index][1].weights
             groups[b, n] = self.example_of[index] + 1
             pieces[b, n] = self._piece(index)
-            texts[b, n] = text_number(found[index][0]) if self.task.COMPARES_EXAMPLES else 0
-        if not self.task.COMPARES_EXAMPLES:
+            texts[b, n] = text_number(found[index][0]) if self.task.compares_examples else 0
+        if not self.task.compares_examples:
             return batch, Targets(values, weights)
         return batch, Targets(values, weights, groups, pieces, texts)
 
@@ -268,22 +267,13 @@ class Losses:
                 logger.warning("%s: %d, the first: %s, %s", what, found.count, found.where, shown)
 
 
-Seen = Callable[[Example, Sequence[Any]], tuple[Example | None, tuple[str, ...]]]
-SEEN: dict[str, Seen] = {
-    token_classification.NAME: token_classification.seen,
-    question_answering.NAME: question_answering.seen,
-}
-"""Tasks with targets inside the text -> function that splits an example into what has tokens, and
-what has none."""
-
-
 def seen(
     task: Task, example: Example, encodings: Sequence[Any]
 ) -> tuple[Example | None, tuple[str, ...]]:
     """Return the part of an example that has tokens, if any; and the parts that have none."""
     if not encodings:
         return None, ()
-    return SEEN[task.NAME](example, encodings) if task.NAME in SEEN else (example, ())
+    return task.with_tokens(example, encodings)
 
 
 def _ids_of(sequence: ModelInput) -> tuple[np.ndarray, ...]:

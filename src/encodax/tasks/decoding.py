@@ -7,22 +7,17 @@ from dataclasses import fields
 from typing import Any, TypedDict
 
 from encodax.errors import EncodaxError
-from encodax.tasks import question_answering, token_classification
+from encodax.tasks import TASKS
 from encodax.tasks.tag_schemes import SchemeName
 from encodax.tasks.task import Decoding, Task
 from encodax.tasks.token_classification import Aggregation
 
-DECODINGS: dict[str, type[Decoding]] = {
-    token_classification.NAME: token_classification.TokenDecoding,
-    question_answering.NAME: question_answering.AnswerDecoding,
-}
-"""Tasks with such options, by name."""
-OWNERS = {field.name: name for name, decoding in DECODINGS.items() for field in fields(decoding)}
+OWNERS = {field.name: name for name, task in TASKS.items() for field in fields(task.decoding)}
 """Option -> name of its task."""
 
 
 class DecodingOptions(TypedDict, total=False):
-    """Fields of all classes in `DECODINGS`, which document them; None is the default."""
+    """Fields of the `decoding` of all tasks, which document them; None is the default."""
 
     aggregation: Aggregation | None
     """Token classification: how tokens are aggregated into spans or words."""
@@ -48,10 +43,10 @@ def decoding_of(task: Task, options: Mapping[str, Any]) -> Decoding:
     """
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
-        owner = OWNERS.get(name, task.NAME)
-        if owner != task.NAME:
+        owner = OWNERS.get(name, task.name)
+        if owner != task.name:
             raise EncodaxError(
                 f"{name} {value!r} is for {owner.replace('-', ' ')}, and the model is one for "
-                f"{task.NAME}: leave it out"
+                f"{task.name}: leave it out"
             )
-    return DECODINGS.get(task.NAME, Decoding)(**given)
+    return task.decoding(**given)

@@ -9,7 +9,7 @@ arXiv:1909.10351, section 3).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,37 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.nn import functional, pooling
-from encodax.tasks.task import (
-    Example,
-    LossOptions,
-    Targets,
-    encode_whole,
-    no_corruption,
-    single_answer,
-    text_of,
-)
+from encodax.tasks.record_fields import text_of
+from encodax.tasks.task import BatchMetrics, Example, LossOptions, Targets, Task
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
-
-NAME = "distillation"
-HEAD: HeadKind = "embedding"
-"""Kind of head with one target for each sequence; the actual head is that of the teacher."""
-FIELDS = ("text", "text_pair")
-METRIC = "similarity"
-METRICS: tuple[str, ...] = ("similarity",)
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"temperature", "hidden_weight"})
-COMPARES_EXAMPLES = False
-RECORDED_STAGES = frozenset({"hidden"})
-
-encode = encode_whole
-merge = single_answer
-corrupt = no_corruption
 
 
 def student_of(teacher: Model, layers: Sequence[int]) -> Model:
@@ -110,11 +87,6 @@ def parse(record: Record, *, labelled: bool) -> Example:
         EncodaxError: there is no text.
     """
     return Example(text_of(record), None, record.where)
-
-
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return no labels: the classes are the teacher's."""
-    return ()
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
@@ -214,11 +186,22 @@ def decode(scores: Float[np.ndarray, " C"], encoding: Encoding, labels: tuple[st
     return scores
 
 
-def metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-    """Return no metrics: the student is compared to the teacher (`summary`)."""
-    return {}
-
-
 def to_json(answer: Any) -> dict[str, Any]:
     """Return the JSON field `scores`."""
     return {"scores": np.asarray(answer).tolist()}
+
+
+TASK = Task(
+    name="distillation",
+    head="embedding",  # one target a sequence; the student's own head is that of the teacher
+    metric_names=("similarity",),
+    options=frozenset({"temperature", "hidden_weight"}),
+    takes_teacher=True,
+    recorded_stages=frozenset({"hidden"}),
+    parse=parse,
+    targets=targets,
+    loss=loss,
+    batch_metrics=BatchMetrics(sums, summary),
+    decode=decode,
+    to_json=to_json,
+)

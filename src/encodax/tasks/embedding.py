@@ -18,46 +18,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data import cells
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.nn import functional
 from encodax.nn.kernels import numerics
+from encodax.tasks.evaluation_data import all_alike, warn, warn_if_alike
+from encodax.tasks.record_fields import instead_of, text_of
 from encodax.tasks.regression import correlations, number_of
-from encodax.tasks.task import (
-    Example,
-    LossOptions,
-    SimilarityLoss,
-    Targets,
-    instead_of,
-    no_corruption,
-    number_of_text,
-    text_of,
-)
+from encodax.tasks.task import Example, LossOptions, SimilarityLoss, Targets, Task, number_of_text
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import AnyArray, ModelOutput, PackedBatch
 
-NAME = "embedding"
-HEAD: HeadKind = "embedding"
-PROBLEM: Problem = "single_label"
-FIELDS = ("anchor", "positive")
-METRIC = "score"
+SCORE = "score"
 """Spearman's correlation of cosines and scores; for anchors with positives, the mean reciprocal
 rank."""
-METRICS: tuple[str, ...] = ("score", "spearman", "pearson", "mrr", "accuracy")
-"""Metrics that may occur; `metrics_of` returns those of a data set."""
-OPTIONS = frozenset({"similarity_loss", "similarity_scale", "widths"})
-COMPARES_EXAMPLES = True
-RECORDED_STAGES: frozenset[str] = frozenset()
-
 ANCHOR, POSITIVE = 0, 1
 """Indices of the anchor and the positive in an example; from 2 on there are hard negatives."""
 MEASURED_TOGETHER = 32
 """Number of examples in a batch when an evaluation computes the loss."""
-
-corrupt = no_corruption
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -71,7 +51,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     """
     fields, where = record.fields, record.where
     if "anchor" in fields or "positive" in fields:
-        anchor, positive = _pair(record, FIELDS)
+        anchor, positive = _pair(record, ("anchor", "positive"))
         return Example(anchor, None, where, (positive, *_negatives(record)))
     if "text_pair" not in fields:
         raise EncodaxError(
@@ -150,6 +130,29 @@ def objective_for(objective: LossOptions, examples: Sequence[Example], width: in
     return replace(objective, similarity_loss=kind)
 
 
+def loss_options_for(
+    options: LossOptions, examples: Sequence[Example], model: Model, batch_size: int | None
+) -> LossOptions:
+    """Choose the loss by the data, as `objective_for`, and check that a batch can be compared.
+
+    Raises:
+        EncodaxError: the loss does not fit the data, or no two texts differ.
+    """
+    options = objective_for(options, examples, model.vector_width)
+    key = lambda text: token_key(model.tokenizer.encode([text])[0])  # noqa: E731
+    check_comparable(options, examples, batch_size, key)
+    return options
+
+
+def check_evaluation(examples: Iterable[Example]) -> None:
+    """Warn if all scores are equal, or if all anchors have the same positive."""
+    first = next(iter(examples), None)
+    if first is None or first.target is not None:
+        warn_if_alike(examples)
+    elif all_alike(example.others[0] for example in examples):
+        warn("every example has the same positive, which is the nearest of one")
+
+
 def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
     """Return the default loss for data."""
     return "ranking" if examples[0].target is None else "cosent"
@@ -200,11 +203,6 @@ def check_comparable(
 def token_key(encoding: Encoding) -> str:
     """Return a string that is equal for texts that the model cannot tell apart, as "a" and "A "."""
     return encoding.token_ids.tobytes().hex()
-
-
-def all_alike(values: Iterable[Any]) -> bool:
-    """Return whether all values are equal; stops at the first difference."""
-    return all(first == second for first, second in itertools.pairwise(values))
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -427,14 +425,14 @@ def _correlations(pairs: Answered, widths: Sequence[int]) -> dict[str, float]:
     found: dict[str, float] = {}
     for own, width in zip(cosines, (None, *widths), strict=True):
         told = correlations(np.asarray(own), np.asarray(wanted))
-        found |= _named({METRIC: told["spearman"], **told}, width)
+        found |= _named({SCORE: told["spearman"], **told}, width)
     return found
 
 
 def metrics_of(examples: Sequence[Example], widths: Sequence[int] = ()) -> tuple[str, ...]:
     """Return the names of the metrics of a data set."""
     rest = ("mrr", "accuracy") if examples[0].target is None else ("spearman", "pearson")
-    names = (METRIC, *rest)
+    names = (SCORE, *rest)
     return (*names, *(f"{name}_{width}" for width in widths for name in names))
 
 
@@ -533,7 +531,7 @@ def _ranks_of(
         right = scores[places[index]]
         ranks[index] = 1 + np.sum(others > right) + np.sum(others == right) / 2
     mrr = float(np.mean(1 / ranks))
-    return {METRIC: mrr, "mrr": mrr, "accuracy": float(np.mean(ranks == 1))}
+    return {SCORE: mrr, "mrr": mrr, "accuracy": float(np.mean(ranks == 1))}
 
 
 def _named(found: dict[str, float], width: int | None) -> dict[str, float]:
@@ -550,3 +548,25 @@ def _units(vectors: Any, width: int | None) -> Float[np.ndarray, "n E"]:
 def to_json(answer: Sequence[np.ndarray]) -> dict[str, Any]:
     """Return the JSON field `vectors`."""
     return {"vectors": [vector.tolist() for vector in answer]}
+
+
+TASK = Task(
+    name="embedding",
+    head="embedding",
+    text_fields=("anchor", "positive"),
+    metric_names=(SCORE, "spearman", "pearson", "mrr", "accuracy"),  # `metrics_of` a data set
+    metric_names_for=lambda examples, options: metrics_of(examples, options.widths),
+    options=frozenset({"similarity_loss", "similarity_scale", "widths"}),
+    parse=parse,
+    labels=labels,
+    loss_options_for=loss_options_for,
+    compares_examples=True,
+    encode=encode,
+    targets=targets,
+    loss=loss,
+    decode=decode,
+    merge=merge,
+    metrics=metrics,
+    check_evaluation=check_evaluation,
+    to_json=to_json,
+)

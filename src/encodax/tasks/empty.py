@@ -28,18 +28,6 @@ Encode = Callable[[list[Example]], tuple[Sequence[Sequence[Any]], int]]
 """Function from examples to the token sequences of each, and the number of truncated examples."""
 
 
-_SCORES = {"label": None, "score": None, "scores": None}
-NO_ANSWER: dict[str, dict[str, Any]] = {
-    "classification": _SCORES,
-    "multi-label": {"labels": None, **_SCORES},
-    "regression": _SCORES,
-    "reranking": _SCORES,
-    "token-classification": {"spans": None},
-    "question-answering": {"answer": None},
-}
-"""JSON fields for an empty text whose place is kept, by the name of the task."""
-
-
 def empty_query() -> EncodaxError:
     """Return the error for an empty query."""
     return EncodaxError("the query is empty: ask for something")

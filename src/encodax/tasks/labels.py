@@ -6,18 +6,27 @@ CSV has only strings, JSON and Parquet also numbers and booleans, and pandas wri
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from encodax.errors import EncodaxError
+
+logger = logging.getLogger(__name__)
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 _NUMBER = re.compile(r"-?\d{1,4000}")  # Python parses no more digits
 BOOLEANS = ("true", "false")
 """Booleans of JSON as labels."""
+SOME_NAMES = 50
+"""Maximum number of labels to mend that an error or a log message lists."""
+SOME_KNOWN = 20
+"""Maximum number of a model's labels that an error lists."""
 
 
 def label_of(value: Any) -> str | None:
@@ -72,3 +81,89 @@ def index_of_label(label: str, labels: Sequence[str]) -> int | None:
     return next(
         (place for place, own in enumerate(labels) if normalised_label(own) == wanted), None
     )
+
+
+def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the classes in (label, where) pairs, in numeric order or by name.
+
+    Labels that occur once are logged: little can be learned about them.
+
+    Raises:
+        EncodaxError: there are no labels.
+    """
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for label, where in seen:
+        counts[label] += 1
+        first.setdefault(label, where)
+    if not counts:
+        raise EncodaxError("the training data has no label")
+    rare = [f"{label!r} ({where})" for label, where in first.items() if counts[label] == 1]
+    if rare:
+        logger.warning(
+            "%s seen once, so that little can be learned of %s: %s",
+            "a label is" if len(rare) == 1 else f"{len(rare)} labels are",
+            "it" if len(rare) == 1 else "them",
+            _first_of(rare),
+        )
+    return in_order(counts)
+
+
+class UnknownLabels(EncodaxError):
+    """Labels that a model does not know."""
+
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, where: str, counts: Mapping[str, int], known: Sequence[str]) -> UnknownLabels:
+        """Create the error that lists the labels, with their numbers of records if above 1.
+
+        Args:
+            where: source of the first label.
+            counts: number of records of each label.
+            known: labels of the model.
+        """
+        named = [
+            repr(label) + (f" ({count:,} records)" if count > 1 else "")
+            for label, count in counts.items()
+        ]
+        what = "unknown label" + "s" * (len(named) > 1)
+        listed = ", ".join(known[:SOME_KNOWN]) + (", ..." if len(known) > SOME_KNOWN else "")
+        error = cls(f"{where}: {what} {_first_of(named)}; the model knows: {listed}")
+        error.labels = tuple(counts)
+        return error
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Return names for an error; only the first ones if there are many."""
+    left = len(names) - SOME_NAMES
+    return ", ".join(names[:SOME_NAMES]) + (f", ... ({left:,} more)" if left > 0 else "")
+
+
+def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> None:
+    """Refuse labels that a model does not know, all those of a record at once.
+
+    Raises:
+        UnknownLabels: there are such labels; the error names them.
+    """
+    unknown = {label: 1 for label in wanted if index_of_label(label, labels) is None}
+    if unknown:
+        raise UnknownLabels.of(where, unknown, labels)
+
+
+def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
+    """Return the class of a label.
+
+    Raises:
+        UnknownLabels: the model does not know the label.
+    """
+    place = index_of_label(label, labels)
+    if place is None:
+        raise UnknownLabels.of(where, {label: 1}, labels)
+    return place
+
+
+def listed(labels: Sequence[str], most: int = 10) -> str:
+    """Format labels for a message: the first ones, if there are many."""
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(map(repr, labels[:most])) + more

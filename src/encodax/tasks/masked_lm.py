@@ -6,32 +6,21 @@ a text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data import masking
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
-from encodax.tasks.task import Example, LossOptions, Targets, text_of
+from encodax.tasks import token_scores
+from encodax.tasks.record_fields import text_of
+from encodax.tasks.task import BatchMetrics, Example, LossOptions, Targets, Task
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
-
-NAME = "masked-lm"
-HEAD: HeadKind = "vocabulary"
-FIELDS = ("text", "text_pair")
-METRIC = "perplexity"
-METRICS: tuple[str, ...] = ("perplexity", "accuracy")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"mask_rate", "whole_words"})
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -50,11 +39,6 @@ def _one(text: object, where: str) -> str:
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: masked language modelling takes one text, not a pair")
     return text
-
-
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return no labels: the classes are the tokens."""
-    return ()
 
 
 def encode(
@@ -130,27 +114,7 @@ def sums(
     output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """Return the quantities that an evaluation sums over batches."""
-    assert output.logits is not None
-    total, weight = loss(output, targets, batch, objective)
-    is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, M)
-    return {"loss": total, "right": jnp.sum(is_right * targets.weights), "weight": weight}
-
-
-def summary(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return perplexity (exp of the mean loss), and the share of masked tokens predicted right."""
-    loss = sums["loss"] / sums["weight"]
-    return {
-        "perplexity": math.exp(loss) if loss < 700 else math.inf,
-        "accuracy": sums["right"] / sums["weight"],
-        "loss": loss,
-    }
-
-
-def decode(
-    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
-) -> np.ndarray:
-    """Return the most probable token at each position."""
-    return np.argmax(scores, axis=-1)
+    return token_scores.sums(output, targets, *loss(output, targets, batch, objective))
 
 
 def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:
@@ -158,11 +122,19 @@ def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:
     return [int(token) for answer in answers for token in answer]
 
 
-def metrics(answers: Iterable[list[int]], examples: Iterable[Example]) -> dict[str, float]:
-    """Return no metrics: the prediction of masked tokens is measured (`summary`)."""
-    return {}
-
-
-def to_json(answer: list[int]) -> dict[str, Any]:
-    """Return the JSON field `token_ids`."""
-    return {"token_ids": answer}
+TASK = Task(
+    name="masked-lm",
+    head="vocabulary",
+    metric_names=token_scores.METRICS,
+    options=frozenset({"mask_rate", "whole_words"}),
+    parse=parse,
+    encode=encode,
+    targets=targets,
+    corrupt=corrupt,
+    loss=loss,
+    batch_metrics=BatchMetrics(sums, token_scores.summary),
+    decode=token_scores.decode,
+    merge=merge,
+    to_json=token_scores.to_json,
+    has_known_shapes=True,
+)

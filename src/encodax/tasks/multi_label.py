@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.labels import as_classes, label_of, normalised_label
-from encodax.tasks.task import (
-    Example,
-    LossOptions,
-    Targets,
+from encodax.tasks.labels import (
+    as_classes,
     check_known,
     checked_labels,
-    encode_whole,
     index_of,
-    instead_of,
-    no_corruption,
-    single_answer,
-    text_of,
-    weights_of,
+    label_of,
+    normalised_label,
 )
+from encodax.tasks.losses import weights_of
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Example, LabelledItems, LossOptions, Targets, accept
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
 
-NAME = "multi-label"
-HEAD: HeadKind = "sequence"
-FIELDS = ("text", "text_pair")
-METRIC = "f1_macro"
-METRICS: tuple[str, ...] = ("f1_macro", "f1", "exact_match")
-PROBLEM: Problem = "multi_label"
-OPTIONS = frozenset({"class_weights"})
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
-
 THRESHOLD = 0.5
 """Minimum probability of a predicted label."""
-
-encode = encode_whole
-merge = single_answer
-corrupt = no_corruption
-decode = classification.decode
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -149,6 +130,30 @@ def given(answer: Classification) -> list[str]:
     return [label for label, score in answer.scores.items() if score >= THRESHOLD]
 
 
+def labelled_items(answer: Classification, example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right labels and the predicted ones."""
+    return {(0, label) for label in example.target}, {(0, label) for label in given(answer)}
+
+
 def to_json(answer: Classification) -> dict[str, Any]:
     """Return the JSON fields `labels` (predicted), `label` (most probable), `score`, `scores`."""
     return {"labels": given(answer), **classification.to_json(answer)}
+
+
+TASK = replace(
+    classification.TASK,
+    name="multi-label",
+    problem="multi_label",
+    metric_names=("f1_macro", "f1", "exact_match"),
+    options=frozenset({"class_weights"}),
+    parse=parse,
+    labels=labels,
+    targets=targets,
+    loss=loss,
+    metrics=metrics,
+    labelled_items=labelled_items,
+    check_evaluation=accept,
+    no_answer={"labels": None, **classification.NO_ANSWER},
+    to_json=to_json,
+    has_known_shapes=False,
+)

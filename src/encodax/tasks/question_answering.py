@@ -22,35 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.nn.kernels import numerics
 from encodax.nn.pooling import membership
-from encodax.tasks.task import (
-    Decoding,
-    Example,
-    LossOptions,
-    Targets,
-    Task,
-    instead_of,
-    no_corruption,
-    text_of,
-)
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Decoding, Example, LossOptions, Targets, Task
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
-
-NAME = "question-answering"
-HEAD: HeadKind = "span"
-FIELDS = ("question", "context")
-METRIC = "f1"
-METRICS: tuple[str, ...] = ("f1", "exact_match")
-PROBLEM: Problem = "single_label"
-OPTIONS: frozenset[str] = frozenset()
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
 
 WINDOW = 384
 """Maximum number of tokens of a window, the question included."""
@@ -88,7 +69,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     Raises:
         EncodaxError: a field is missing or has a wrong type, or an answer is not at its offset.
     """
-    text = text_of(record, FIELDS)
+    text = text_of(record, ("question", "context"))
     if isinstance(text, str):
         raise EncodaxError(f"{record.where}: no field 'context'{instead_of(record, 'context')}")
     if not labelled:
@@ -123,11 +104,6 @@ def _answer(item: Any, context: str, where: str) -> Answer:
             raise EncodaxError(f"{where}: an answer wants a text and its start, not {item!r}")
 
 
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return no labels: the two scores are always start and end."""
-    return ()
-
-
 def encode(
     model: Model, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[Encoding]], int]:
@@ -154,7 +130,9 @@ def encode(
     return pieces, 0
 
 
-def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
+def with_tokens(
+    example: Example, encodings: Sequence[Encoding]
+) -> tuple[Example | None, tuple[str, ...]]:
     """Return the example, or None if its answer has no token in any window, and that answer."""
     if not example.target:
         return example, ()
@@ -215,9 +193,6 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
     classes[start] |= STARTS
     classes[end] |= ENDS
     return Targets(classes, (classes > 0).astype(np.float32))
-
-
-corrupt = no_corruption
 
 
 def loss(
@@ -406,3 +381,23 @@ def _fields(answer: Answer) -> dict[str, Any]:
     fields = dict(vars(answer))
     alternatives = fields.pop("alternatives")
     return {**fields, **({"alternatives": [*map(_fields, alternatives)]} if alternatives else {})}
+
+
+TASK = Task(
+    name="question-answering",
+    head="span",
+    text_fields=("question", "context"),
+    metric_names=("f1", "exact_match"),
+    parse=parse,
+    encode=encode,
+    with_tokens=with_tokens,
+    targets=targets,
+    loss=loss,
+    decode=decode,
+    decoding=AnswerDecoding,
+    merge=merge,
+    metrics=metrics,
+    no_answer={"answer": None},
+    to_json=to_json,
+    has_known_shapes=True,
+)

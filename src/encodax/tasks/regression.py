@@ -13,40 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.parquet import ClassName
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import (
-    Example,
-    LossOptions,
-    Targets,
-    encode_whole,
-    instead_of,
-    no_corruption,
-    single_answer,
-    text_of,
-)
+from encodax.tasks.evaluation_data import warn_if_alike
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Example, LossOptions, Targets, Task
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch
-
-NAME = "regression"
-HEAD: HeadKind = "sequence"
-FIELDS = ("text", "text_pair")
-METRIC = "spearman"
-METRICS: tuple[str, ...] = ("spearman", "pearson", "mse")
-PROBLEM: Problem = "regression"
-OPTIONS: frozenset[str] = frozenset()
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
-
-encode = encode_whole
-merge = single_answer
-corrupt = no_corruption
-decode = classification.decode
-to_json = classification.to_json
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -152,3 +128,21 @@ def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Float[np.ndarray, " n"] = (np.cumsum(counts) - (counts - 1) / 2)[places]  # (n,)
     return ranks
+
+
+TASK = Task(
+    name="regression",
+    head="sequence",
+    problem="regression",
+    metric_names=("spearman", "pearson", "mse"),
+    parse=parse,
+    labels=labels,
+    activation_for=lambda activation: "linear",
+    targets=targets,
+    loss=loss,
+    decode=classification.decode,
+    metrics=metrics,
+    check_evaluation=warn_if_alike,
+    no_answer=classification.NO_ANSWER,
+    to_json=classification.to_json,
+)

@@ -9,52 +9,33 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
+from encodax.tasks.evaluation_data import warn
 from encodax.tasks.labels import BOOLEANS, label_of, normalised_label
+from encodax.tasks.record_fields import instead_of, text_of
 from encodax.tasks.task import (
     Example,
     LossOptions,
     Targets,
-    encode_whole,
-    instead_of,
-    no_corruption,
     number_of_text,
-    single_answer,
-    text_of,
 )
 from encodax.types.batches import ModelOutput, PackedBatch
 
-NAME = "reranking"
-HEAD: HeadKind = "sequence"
-FIELDS = ("query", "text")
 DEPTH = 10
 """Number of the best texts that the reciprocal rank and the gain take into account."""
-METRIC = "map"
-METRICS: tuple[str, ...] = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
-PROBLEM: Problem = "regression"
-OPTIONS: frozenset[str] = frozenset()
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
 
+METRICS = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
 RELEVANT = 0.5
 """Minimum label of a relevant text, for metrics that need a yes or no."""
-
-encode = encode_whole
-merge = single_answer
-corrupt = no_corruption
-labels = regression.labels
-targets = regression.targets
-decode = regression.decode
-to_json = regression.to_json
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -65,7 +46,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     Raises:
         EncodaxError: a field is missing or has a wrong type, or the label is not in 0..1.
     """
-    text = text_of(record, FIELDS)
+    text = text_of(record, ("query", "text"))
     if isinstance(text, str):
         raise EncodaxError(f"{record.where}: no field 'text'{instead_of(record, 'text')}")
     if not labelled:
@@ -120,8 +101,8 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
     return dict(zip(METRICS, means.tolist(), strict=True))
 
 
-def check_relevant(examples: Iterable[Example]) -> None:
-    """Refuse data by which no order of texts is better than another.
+def check_evaluation(examples: Iterable[Example]) -> None:
+    """Refuse data by which no order of texts is better; warn if every text is relevant.
 
     Raises:
         EncodaxError: no query has a relevant text.
@@ -129,9 +110,12 @@ def check_relevant(examples: Iterable[Example]) -> None:
     queries = set()
     for example in examples:
         if example.target >= RELEVANT:
-            return
+            break
         queries.add(number_of_text(example.text[0]))
-    raise _nothing_relevant(len(queries))
+    else:
+        raise _nothing_relevant(len(queries))
+    if all(example.target >= RELEVANT for example in examples):
+        warn("every text is relevant")
 
 
 def _nothing_relevant(queries: int) -> EncodaxError:
@@ -154,3 +138,16 @@ def _discounted(gains: Float[np.ndarray, " texts"]) -> float:
     """Return the sum of gain / log2(rank + 1) over the first texts."""
     best = gains[:DEPTH]
     return float(np.sum(best / np.log2(np.arange(2, len(best) + 2))))
+
+
+TASK = replace(
+    regression.TASK,
+    name="reranking",
+    text_fields=("query", "text"),
+    metric_names=METRICS,
+    parse=parse,
+    activation_for=lambda activation: activation or "sigmoid",  # the loss assumes the sigmoid
+    loss=loss,
+    metrics=metrics,
+    check_evaluation=check_evaluation,
+)

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from encodax.config import HeadKind, Problem
-from encodax.data.sources import Record
-from encodax.errors import EmptyText, EncodaxError
+from encodax.errors import EncodaxError
 from encodax.model_files import hub
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel, is_seq2seq
 from encodax.options.loss import LossOptions as LossOptions
 from encodax.options.loss import SimilarityLoss as SimilarityLoss
 from encodax.storage import reading
-from encodax.tasks.labels import in_order, index_of_label
-from encodax.text.tokenizer import EncodedPair, Encoding, Text, check_unicode
-from encodax.types.batches import AnyArray, AnyBatch, ModelOutput
-
-logger = logging.getLogger(__name__)
-
-SOME_NAMES = 50
-"""Maximum number of labels to mend that an error or a log message lists."""
-SOME_KNOWN = 20
-"""Maximum number of a model's labels that an error lists."""
-LONGEST_SHOWN = 80
-"""Maximum number of characters of a value that an error shows."""
+from encodax.text.tokenizer import EncodedPair, Encoding, Text
+from encodax.types.batches import AnyArray, ModelOutput
 
 AnyModel = Model | Seq2SeqModel
 """Model that a task trains: an encoder with a head, or an encoder with a decoder."""
@@ -100,7 +86,7 @@ class Targets:
     weights: Float[AnyArray, "*places"]
     example_numbers: Int[AnyArray, "B N"] | None = None
     """Number, from 1, of the example of each slot; 0 for an empty slot. Only in batches of a
-    `COMPARES_EXAMPLES` task."""
+    task that compares examples."""
     sequence_indices: Int[AnyArray, "B N"] | None = None
     """Index, from 0, of each slot's sequence among those of its example. Only in such batches."""
     text_hashes: Int[AnyArray, "B N"] | None = None
@@ -116,86 +102,71 @@ SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
 """Metrics for which a smaller value is better."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """Task: the names that every file of this folder defines."""
+def no_labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Return no labels: `labels` of tasks without classes."""
+    return ()
 
-    NAME: str
-    """Name of the task for users."""
-    PROBLEM: Problem
-    """Problem type of a `sequence` head."""
-    FIELDS: tuple[str, str]
-    """Names of the field with the text, and of that with the second text of a pair."""
-    METRIC: str
-    """Default metric for choosing the best model."""
-    METRICS: tuple[str, ...]
-    """Names of all metrics of an evaluation, besides the loss."""
-    OPTIONS: frozenset[str]
-    """Fields of `LossOptions` that the loss uses."""
-    COMPARES_EXAMPLES: bool
-    """Whether the loss compares examples with each other, so that it needs the outputs of a whole
-    batch at once, and all sequences of an example in one batch."""
-    RECORDED_STAGES: frozenset[str]
-    """Stages of the encoder that the loss needs, as named in `Encoder`."""
 
-    @property
-    def HEAD(self) -> HeadKind | None:
-        """Kind of head.
+def labels_of_data(labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the labels of the examples: `labels_for` of tasks whose labels have one form."""
+    return labels
 
-        There is one target for each slot (sequence, embedding) or for each token. None for
-        sequence-to-sequence models, which score each token of a target.
-        """
 
-    def parse(self, record: Record, *, labelled: bool) -> Example:
-        """Parse a record.
+def encode_whole(
+    model: Any, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[Any]], int]:
+    """Encode every example as one token sequence; one that is too long is refused or truncated."""
+    encodings, cut = model.encode(
+        [example.text for example in examples],
+        truncate=truncate,
+        names=[example.where for example in examples],
+    )
+    return [[encoding] for encoding in encodings], cut
 
-        Raises:
-            EncodaxError: the record is not one of this task.
-        """
 
-    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """Return the classes of these examples, in order."""
+def all_have_tokens(
+    example: Example, encodings: Sequence[Any]
+) -> tuple[Example | None, tuple[str, ...]]:
+    """Return the example as it is: `with_tokens` of tasks without targets inside a text."""
+    return example, ()
 
-    def targets(self, example: Example, encoding: Any, labels: tuple[str, ...]) -> Targets:
-        """Return values and weights for one token sequence: of shape (), or (tokens,)."""
 
-    def corrupt(
-        self,
-        batch: Any,
-        targets: Targets,
-        model: Any,
-        objective: LossOptions,
-        random: np.random.Generator,
-    ) -> tuple[Any, Targets]:
-        """Change a batch at random, on the host, each time that it is seen (masking)."""
+def single_answer(example: Example, answers: Sequence[Any]) -> Any:
+    """Return the answer of an example with one token sequence."""
+    (answer,) = answers
+    return answer
 
-    def encode(
-        self, model: Any, examples: Sequence[Example], *, truncate: bool
-    ) -> tuple[list[list[Any]], int]:
-        """Return the token sequences of each example, and the number of truncated examples."""
 
-    def loss(
-        self, output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Compute the loss as (weighted sum, weight).
+def no_corruption(
+    batch: Any,
+    targets: Targets,
+    model: AnyModel,
+    options: LossOptions,
+    random: np.random.Generator,
+) -> tuple[Any, Targets]:
+    """Return the batch unchanged: `corrupt` of tasks without random corruption."""
+    return batch, targets
 
-        For a `COMPARES_EXAMPLES` task, the leaves of the first three arguments have an additional
-        first axis, of micro-batches.
-        """
 
-    def merge(self, example: Example, answers: Sequence[Any]) -> Any:
-        """Merge the answers of an example's token sequences into one."""
+def no_metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
+    """Return no metrics: `metrics` of tasks that are measured by `batch_metrics`."""
+    return {}
 
-    def decode(
-        self, scores: Float[np.ndarray, "*places C"], encoding: Any, labels: tuple[str, ...]
-    ) -> Any:
-        """Decode the head's output for one token sequence, (C,) or (tokens, C), to an answer."""
 
-    def metrics(self, answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-        """Compute the metrics; both arguments are iterated once, in parallel, so none is kept."""
+def linear_if_named(activation: str | None) -> str | None:
+    """Return the activation of scores that are not a probability of one label."""
+    return None if activation is None else "linear"
 
-    def to_json(self, answer: Any) -> dict[str, Any]:
-        """Return an answer as the fields of a JSON object."""
+
+def same_options(
+    options: LossOptions, examples: Sequence[Example], model: AnyModel, batch_size: int | None
+) -> LossOptions:
+    """Return the options unchanged: `loss_options_for` of tasks whose loss is fixed."""
+    return options
+
+
+def accept(examples: Iterable[Example]) -> None:
+    """Accept any evaluation data."""
 
 
 @dataclass(frozen=True)
@@ -232,14 +203,128 @@ class Decoding:
         return task.merge(example, [task.decode(own, encoding, labels) for own, encoding in pairs])
 
 
+LabelledItems = Set[tuple[Any, str]]
+"""Labels of one example, (position, label), either the right or the predicted ones."""
+
+
+@dataclass(frozen=True)
+class BatchMetrics:
+    """Metrics that need no answers, only sums over batches."""
+
+    sums: Callable[[ModelOutput, Targets, Any, LossOptions], dict[str, Float[Array, ""]]]
+    """Function that computes the sums of one batch, ..."""
+    summary: Callable[[Mapping[str, float]], dict[str, float]]
+    """... and function that computes the metrics from their totals."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that is known of a task; every other file of this folder defines one, as `TASK`.
+
+    Functions are fields: a task is put together from its own functions and from those of others,
+    and `dataclasses.replace` makes a variant of it.
+    """
+
+    name: str
+    """Name of the task for users."""
+    head: HeadKind | None
+    """Kind of head. There is one target for each slot (sequence, embedding) or for each token.
+    None for sequence-to-sequence models, which score each token of a target."""
+    metric_names: tuple[str, ...]
+    """Metrics of an evaluation, besides the loss; the first one chooses the best model."""
+    parse: Callable[..., Example]
+    """(record, *, labelled) -> example; raises EncodaxError for a record of another task."""
+    targets: Callable[[Example, Any, tuple[str, ...]], Targets]
+    """(example, one of its token sequences, labels) -> targets of that sequence."""
+    loss: Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
+    """(output, targets, batch, options) -> (weighted sum, weight). If the task compares examples,
+    the leaves of the first three have an additional first axis, of micro-batches."""
+    decode: Callable[..., Any]
+    """(output of the head for one token sequence, (C,) or (tokens, C); the sequence; labels) -> its
+    answer."""
+    to_json: Callable[[Any], dict[str, Any]]
+    """answer -> fields of a JSON object."""
+
+    problem: Problem = "single_label"
+    """Problem type of a `sequence` head."""
+    text_fields: tuple[str, str] = ("text", "text_pair")
+    """Fields of a record with the text, and with the second text of a pair."""
+    options: frozenset[str] = frozenset()
+    """Fields of `LossOptions` that the loss uses."""
+    train_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults that differ from those of `TrainSettings`, `NewModel` and `LossOptions`."""
+    takes_teacher: bool = False
+    """Whether the targets are the output of another model."""
+    compares_examples: bool = False
+    """Whether the loss compares examples with each other, so that it needs the outputs of a whole
+    batch at once, and all sequences of an example in one batch."""
+    recorded_stages: frozenset[str] = frozenset()
+    """Stages of the encoder that the loss needs, as named in `Encoder`."""
+    has_known_shapes: bool = False
+    """Whether the shapes of a batch's targets are known without data."""
+
+    labels: Callable[[Sequence[Example]], tuple[str, ...]] = no_labels
+    """examples -> classes, in order."""
+    for_records: Callable[[Any, tuple[str, ...], LossOptions], Task] | None = None
+    """(records, labels of the model, options of the loss) -> the task for them, if the meaning of a
+    record depends on all of them."""
+    labels_for: Callable[[tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = labels_of_data
+    """(labels of the examples, labels of a model) -> labels of that model after training."""
+    activation_for: Callable[[str | None], str | None] = linear_if_named
+    """activation of a model's scores, in sentence-transformers -> that after training."""
+    loss_options_for: Callable[[LossOptions, Sequence[Example], Any, int | None], LossOptions] = (
+        same_options
+    )
+    """(options as given, examples, model, batch size) -> options with what depends on the data."""
+    encode: Callable[..., tuple[list[list[Any]], int]] = encode_whole
+    """(model, examples, *, truncate) -> token sequences of each example, and the number of
+    truncated examples."""
+    with_tokens: Callable[[Example, Sequence[Any]], tuple[Example | None, tuple[str, ...]]] = (
+        all_have_tokens
+    )
+    """(example, its token sequences) -> the part of it that has tokens, if any, and the parts of
+    its target that have none."""
+    corrupt: Callable[..., tuple[Any, Targets]] = no_corruption
+    """(batch, targets, model, options, random) -> batch and targets, changed at random on the host
+    each time that they are seen (masking)."""
+
+    decoding: type[Decoding] = Decoding
+    """Options of the answers."""
+    merge: Callable[[Example, Sequence[Any]], Any] = single_answer
+    """(example, answers of its token sequences) -> its answer."""
+    no_answer: Mapping[str, None] = field(default_factory=dict)
+    """JSON fields for an empty text whose place is kept."""
+    metrics: Callable[[Iterable[Any], Iterable[Example]], dict[str, float]] = no_metrics
+    """(answers, examples) -> metrics; both are iterated once, in parallel, so none is kept."""
+    batch_metrics: BatchMetrics | None = None
+    """Metrics of tasks without answers, in place of `metrics`."""
+    labelled_items: Callable[[Any, Example], tuple[LabelledItems, LabelledItems]] | None = None
+    """(answer, example) -> its right labels, and the predicted ones; None without classes."""
+    metric_names_for: Callable[[Sequence[Example], LossOptions], tuple[str, ...]] | None = None
+    """(examples, options) -> metrics of an evaluation on them, if they depend on the data."""
+    check_evaluation: Callable[[Iterable[Example]], None] = accept
+    """examples -> None; refuses those by which no model is better than another, and warns of those
+    that say little."""
+
+    @property
+    def metric(self) -> str:
+        """Metric that chooses the best model by default."""
+        return self.metric_names[0]
+
+    @property
+    def is_seq2seq(self) -> bool:
+        """Whether its models have a decoder."""
+        return self.head is None
+
+
 def apply_options(task: Task, targets: Targets) -> dict[str, Any]:
     """Return the arguments of the model's `apply` that request what the loss needs."""
-    if task.HEAD is None:
-        return {"record": task.RECORDED_STAGES}
-    return {"record": task.RECORDED_STAGES, "tokens": targets.tokens, "head_only": True}
+    if task.head is None:
+        return {"record": task.recorded_stages}
+    return {"record": task.recorded_stages, "tokens": targets.tokens, "head_only": True}
 
 
-def check_objective(task: Task, objective: LossOptions) -> None:
+def check_loss_options(task: Task, objective: LossOptions) -> None:
     """Refuse options that the task's loss does not have.
 
     Raises:
@@ -247,9 +332,9 @@ def check_objective(task: Task, objective: LossOptions) -> None:
     """
     for option in fields(LossOptions):
         is_given = getattr(objective, option.name) != option.default
-        if is_given and option.name not in task.OPTIONS:
-            known = ", ".join(sorted(task.OPTIONS)) or "none"
-            raise EncodaxError(f"{option.name} is not for {task.NAME}; its options: {known}")
+        if is_given and option.name not in task.options:
+            known = ", ".join(sorted(task.options)) or "none"
+            raise EncodaxError(f"{option.name} is not for {task.name}; its options: {known}")
 
 
 def side_by_side(
@@ -268,195 +353,3 @@ def number_of_text(text: str) -> int:
 def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:
     """Return texts as examples, which are named by their index in errors."""
     return (Example(text, None, f"text {index}") for index, text in enumerate(texts))
-
-
-def encode_whole(
-    model: Model, examples: Sequence[Example], *, truncate: bool
-) -> tuple[list[list[Encoding]], int]:
-    """Encode every example as one token sequence; one that is too long is refused or truncated."""
-    encodings, cut = model.encode(
-        [example.text for example in examples],
-        truncate=truncate,
-        names=[example.where for example in examples],
-    )
-    return [[encoding] for encoding in encodings], cut
-
-
-def single_answer(example: Example, answers: Sequence[Any]) -> Any:
-    """Return the answer of an example with one token sequence."""
-    (answer,) = answers
-    return answer
-
-
-def no_corruption(
-    batch: Any,
-    targets: Targets,
-    model: AnyModel,
-    objective: LossOptions,
-    random: np.random.Generator,
-) -> tuple[Any, Targets]:
-    """Return the batch unchanged: `corrupt` of tasks without random corruption."""
-    return batch, targets
-
-
-def classes_loss(
-    output: ModelOutput, targets: Targets, batch: AnyBatch, objective: LossOptions
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compute the cross entropy of the head's scores."""
-    assert output.logits is not None
-    return cross_entropy(
-        output.logits, targets, objective.label_smoothing, weights_of(objective.class_weights)
-    )
-
-
-def weights_of(weights: Any) -> Float[np.ndarray, " C"] | None:
-    """Return the weight of each class, as computed by `class_weights.objective_for`."""
-    return None if weights is None else np.asarray([*weights.values()], np.float32)
-
-
-def cross_entropy(
-    logits: Float[Array, "*places C"],
-    targets: Targets,
-    label_smoothing: float = 0.0,
-    class_weights: Float[np.ndarray, " C"] | None = None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compute cross entropy as (weighted sum, weight): sum both over all batches, then divide.
-
-    log sum_c exp(z_c) - (1 - e) z_right - (e / C) sum_c z_c
-
-    With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
-    al. 2016, arXiv:1512.00567, section 7). With class weights a place has the weight of its right
-    class.
-    """
-    scores = logits.astype(jnp.float32)
-    total = jax.nn.logsumexp(scores, axis=-1)  # (*places)
-    right = jnp.take_along_axis(scores, jnp.asarray(targets.values)[..., None], axis=-1)[..., 0]
-    if label_smoothing:  # for all classes without an array of smoothed targets
-        right = (1 - label_smoothing) * right + label_smoothing * jnp.mean(scores, axis=-1)
-    weights = jnp.asarray(targets.weights)  # (*places)
-    if class_weights is not None:
-        weights = weights * jnp.asarray(class_weights)[jnp.asarray(targets.values)]
-    return jnp.sum((total - right) * weights), jnp.sum(weights)
-
-
-def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> Text:
-    """Return the text, or pair of texts, of a record, from the fields with these names.
-
-    Raises:
-        EncodaxError: there is no text, or it is not a string, or is empty.
-    """
-    first, second = names
-    text = string_of(record, first)
-    return (text, string_of(record, second)) if second in record.fields else text
-
-
-def string_of(record: Record, name: str) -> str:
-    """Return the text in the field `name` of a record.
-
-    Raises:
-        EncodaxError: there is no text, or it is not a string, or is empty.
-    """
-    if name not in record.fields:
-        raise EncodaxError(f"{record.where}: no field {name!r}{instead_of(record, name)}")
-    text = record.fields[name]
-    if not isinstance(text, str):
-        kind = EncodaxError if text is not None else EmptyText
-        what = f" (a {type(text).__name__}, in the field {name!r}): make it a string"
-        column = what if text is not None else ""
-        raise kind(f"{record.where}: a text is a string, not {_shortened(repr(text))}{column}")
-    if not text.strip():
-        raise EmptyText.of(record.where)
-    check_unicode(text, record.where)
-    return text
-
-
-def instead_of(record: Record, name: str) -> str:
-    """Return the end of an error about a missing field or a wrong value: what the record has."""
-    if name in record.fields:
-        return f", not {_shortened(repr(record.fields[name]))}"
-    known = ", ".join(map(str, record.fields)) or "nothing"
-    return f" (found: {known}); if it has another name: --columns {name}=NAME"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
-
-
-def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the classes in (label, where) pairs, in numeric order or by name.
-
-    Labels that occur once are logged: little can be learned about them.
-
-    Raises:
-        EncodaxError: there are no labels.
-    """
-    counts: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for label, where in seen:
-        counts[label] += 1
-        first.setdefault(label, where)
-    if not counts:
-        raise EncodaxError("the training data has no label")
-    rare = [f"{label!r} ({where})" for label, where in first.items() if counts[label] == 1]
-    if rare:
-        logger.warning(
-            "%s seen once, so that little can be learned of %s: %s",
-            "a label is" if len(rare) == 1 else f"{len(rare)} labels are",
-            "it" if len(rare) == 1 else "them",
-            _first_of(rare),
-        )
-    return in_order(counts)
-
-
-class UnknownLabels(EncodaxError):
-    """Labels that a model does not know."""
-
-    labels: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, where: str, counts: Mapping[str, int], known: Sequence[str]) -> UnknownLabels:
-        """Create the error that lists the labels, with their numbers of records if above 1.
-
-        Args:
-            where: source of the first label.
-            counts: number of records of each label.
-            known: labels of the model.
-        """
-        named = [
-            repr(label) + (f" ({count:,} records)" if count > 1 else "")
-            for label, count in counts.items()
-        ]
-        what = "unknown label" + "s" * (len(named) > 1)
-        listed = ", ".join(known[:SOME_KNOWN]) + (", ..." if len(known) > SOME_KNOWN else "")
-        error = cls(f"{where}: {what} {_first_of(named)}; the model knows: {listed}")
-        error.labels = tuple(counts)
-        return error
-
-
-def _first_of(names: Sequence[str]) -> str:
-    """Return names for an error; only the first ones if there are many."""
-    left = len(names) - SOME_NAMES
-    return ", ".join(names[:SOME_NAMES]) + (f", ... ({left:,} more)" if left > 0 else "")
-
-
-def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> None:
-    """Refuse labels that a model does not know, all those of a record at once.
-
-    Raises:
-        UnknownLabels: there are such labels; the error names them.
-    """
-    unknown = {label: 1 for label in wanted if index_of_label(label, labels) is None}
-    if unknown:
-        raise UnknownLabels.of(where, unknown, labels)
-
-
-def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
-    """Return the class of a label.
-
-    Raises:
-        UnknownLabels: the model does not know the label.
-    """
-    place = index_of_label(label, labels)
-    if place is None:
-        raise UnknownLabels.of(where, {label: 1}, labels)
-    return place

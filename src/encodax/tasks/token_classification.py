@@ -9,6 +9,7 @@ of words (parts of speech): each word is a span with the label of its first toke
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import re
@@ -20,41 +21,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError, TooLong
 from encodax.models.encoder_model import Model
+from encodax.options.loss import LossOptions
 from encodax.tasks import tag_schemes
 from encodax.tasks.classification import metrics_of_confusions
+from encodax.tasks.labels import check_known, checked_labels, index_of
+from encodax.tasks.losses import classes_loss
+from encodax.tasks.record_fields import instead_of, text_of
 from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
-from encodax.tasks.task import (
-    Decoding,
-    Example,
-    Targets,
-    Task,
-    check_known,
-    checked_labels,
-    classes_loss,
-    encode_whole,
-    index_of,
-    instead_of,
-    no_corruption,
-    single_answer,
-    text_of,
-)
+from encodax.tasks.task import Decoding, Example, LabelledItems, Targets, Task, encode_whole
 from encodax.text.tokenizer import Encoding, check_unicode
 from encodax.types.batches import Span
-
-NAME = "token-classification"
-HEAD: HeadKind = "token"
-FIELDS = ("text", "text_pair")
-METRIC = "f1"
-METRICS: tuple[str, ...] = ("f1", "precision", "recall")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
 
 TOGETHER = 1024
 """Number of texts whose spans are compared in one call."""
@@ -70,11 +50,6 @@ OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "max": lambda scores: scores[scores.max(axis=-1).argmax()],
 }
 """Aggregation -> function from the (tokens, C) probabilities of a word to (C,)."""
-
-encode = encode_whole
-loss = classes_loss
-merge = single_answer
-corrupt = no_corruption
 
 
 def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) -> Example:
@@ -142,8 +117,8 @@ def targets(
     """Return the class of every token; special tokens have weight 0.
 
     A token that a span covers in part belongs to it. Spans without a token are left out: those that
-    `seen` reports, and those in a truncated part of the text. For labels of words, only the first
-    token of each word counts; in a scheme without `O`, only tokens of spans count.
+    `with_tokens` reports, and those in a truncated part of the text. For labels of words, only the
+    first token of each word counts; in a scheme without `O`, only tokens of spans count.
 
     Raises:
         EncodaxError: the model does not know a label.
@@ -165,7 +140,9 @@ def targets(
     return Targets(classes, counts.astype(np.float32))
 
 
-def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
+def with_tokens(
+    example: Example, encodings: Sequence[Encoding]
+) -> tuple[Example | None, tuple[str, ...]]:
     """Return the example without spans that have no token, such as a zero-width space; and these.
 
     Spans in a truncated part of the text are kept.
@@ -267,7 +244,8 @@ class TokenDecoding(Decoding):
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
         """Return the task with the scheme of all records' tags, and windows as in these options."""
-        return replace(reading(records, labels, self.tag_scheme), decoding=self)
+        task = task_for_tags(records, labels, self.tag_scheme)
+        return replace(task, encode=functools.partial(self.encode, task))
 
     def encode(
         self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
@@ -286,7 +264,7 @@ class TokenDecoding(Decoding):
             names = [example.where for example in examples]
             return model.windows([each.text for each in examples], self.stride, names=names), 0
         try:
-            return encode(model, examples, truncate=truncate)
+            return encode_whole(model, examples, truncate=truncate)
         except TooLong as error:
             told = f"{error}, or for windows that overlap (--stride N, stride=N)"
             raise TooLong(told) from None
@@ -485,108 +463,42 @@ def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
     ]
 
 
-@dataclass(eq=False)
-class Reading:
-    """Token classification for data whose tags all have one scheme."""
+def labels_for(
+    labels: tuple[str, ...],
+    known: tuple[str, ...],
+    head_scheme: TagScheme = IOB,
+    scheme_name: SchemeName | None = None,
+) -> tuple[str, ...]:
+    """Return a model's labels if they can express these labels, else these.
 
-    scheme: TagScheme
-    """Scheme of the tags."""
-    head_scheme: TagScheme
-    """Scheme of a new head's labels: the same, except if the data has both spans and tags."""
-    scheme_name: SchemeName | None
-    """Scheme that was asked for, which also applies to the labels of a model."""
-    decoding: TokenDecoding | None = None
-    """Options of the answers in evaluation; None in training."""
-
-    NAME: str = NAME
-    HEAD: HeadKind = HEAD
-    FIELDS: tuple[str, str] = FIELDS
-    METRIC: str = METRIC
-    """Default metric: F1 of spans, or accuracy of words."""
-    METRICS: tuple[str, ...] = METRICS
-    PROBLEM: Problem = PROBLEM
-    OPTIONS: frozenset[str] = OPTIONS
-    COMPARES_EXAMPLES: bool = COMPARES_EXAMPLES
-    RECORDED_STAGES: frozenset[str] = RECORDED_STAGES
-
-    def __post_init__(self) -> None:
-        if self.is_of_words:
-            self.METRIC, self.METRICS = "accuracy", ("accuracy", "f1")
-
-    loss = staticmethod(loss)
-    merge = staticmethod(merge)
-    corrupt = staticmethod(corrupt)
-
-    @property
-    def is_of_words(self) -> bool:
-        """Whether each word has a label, without spans."""
-        return self.scheme.name == "none"
-
-    def encode(
-        self, model: Any, examples: Sequence[Example], *, truncate: bool
-    ) -> tuple[list[list[Encoding]], int]:
-        """Encode as the module's `encode`, or in windows if `decoding` has them."""
-        if self.decoding is None:
-            return encode(model, examples, truncate=truncate)
-        return self.decoding.encode(self, model, examples, truncate=truncate)
-
-    def parse(self, record: Record, *, labelled: bool) -> Example:
-        """Parse a record as the module's `parse`, with this scheme."""
-        return parse(record, labelled=labelled, scheme=self.scheme)
-
-    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """Return the labels as the module's `labels`, in the scheme for a new head."""
-        return labels(examples, self.head_scheme)
-
-    def kept_labels(self, labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a model's labels if they can express these labels, else these.
-
-        Args:
-            labels: result of `labels`.
-            known: labels of the model to be trained.
-        """
-        if not known:
-            return labels
-        scheme = tag_schemes.of_labels(known, self.scheme_name)
-        if (scheme.name == "none") != self.is_of_words:
-            return labels
-        if scheme.name == "io" != self.head_scheme.name:
-            return labels  # `io` cannot separate adjacent spans
-        names = {self.head_scheme.place(label)[1] for label in labels} - {""}
-        wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
-        return known if wanted <= set(known) else labels
-
-    def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-        """Return the targets as the module's `targets`, in the scheme of the labels."""
-        return targets(example, encoding, labels, self.scheme_name)
-
-    def decode(
-        self,
-        scores: Float[np.ndarray, "tokens C"],
-        encoding: Encoding,
-        labels: tuple[str, ...],
-        aggregation: Aggregation | None = None,
-        text: str = "",
-    ) -> tuple[Span, ...]:
-        """Return spans as the module's `decode`, in the scheme of the labels."""
-        return decode(scores, encoding, labels, aggregation, text, self.scheme_name)
-
-    def metrics(
-        self, answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
-    ) -> dict[str, float]:
-        """Return the metrics of words (`word_metrics`) or of spans (`metrics`)."""
-        return (word_metrics if self.is_of_words else metrics)(answers, examples)
-
-    def to_json(self, answer: tuple[Span, ...]) -> dict[str, Any]:
-        """Return the JSON fields of an answer, as the module's `to_json`."""
-        return to_json(answer)
+    Args:
+        labels: result of `labels`.
+        known: labels of the model to be trained.
+        head_scheme: scheme of `labels`.
+        scheme_name: scheme that was asked for, which also applies to the model's labels.
+    """
+    if not known:
+        return labels
+    scheme = tag_schemes.of_labels(known, scheme_name)
+    if (scheme.name == "none") != (head_scheme.name == "none"):
+        return labels
+    if scheme.name == "io" != head_scheme.name:
+        return labels  # `io` cannot separate adjacent spans
+    names = {head_scheme.place(label)[1] for label in labels} - {""}
+    wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
+    return known if wanted <= set(known) else labels
 
 
-def reading(
+def for_records(records: Any, known: tuple[str, ...], options: LossOptions) -> Task:
+    """Return the task for training on these records, as `task_for_tags`."""
+    return task_for_tags(records, known, options.tag_scheme)
+
+
+def task_for_tags(
     records: Any,
     labels: tuple[str, ...] = (),
     scheme_name: SchemeName | None = None,
-) -> Reading:
+) -> Task:
     """Return the task for these records, with the scheme given or inferred from all tags.
 
     Args:
@@ -606,12 +518,57 @@ def reading(
     if not found:
         of_model = tag_schemes.of_labels(labels, scheme_name) if labels else IOB
         scheme = of_model if of_model.name == "none" else IOB
-        return Reading(scheme, scheme, scheme_name)
+        return task_in_scheme(scheme, scheme, scheme_name)
     scheme = tag_schemes.scheme_of_data(frozenset(found), labels, scheme_name)
     if scheme != IOB:
         logger.warning("tags are read as %s; another: --tag-scheme, tag_scheme=", scheme)
     in_spans = has_spans and scheme.name in ("io", "none")
-    return Reading(scheme, IOB if in_spans else scheme, scheme_name)
+    return task_in_scheme(scheme, IOB if in_spans else scheme, scheme_name)
+
+
+def task_in_scheme(
+    scheme: TagScheme, head_scheme: TagScheme, scheme_name: SchemeName | None
+) -> Task:
+    """Return the task for data whose tags all have one scheme.
+
+    Args:
+        scheme: scheme of the tags; without spans, each word has a label.
+        head_scheme: scheme of a new head's labels: the same, except if the data has both spans and
+            tags.
+        scheme_name: scheme that was asked for, which also applies to the labels of a model.
+    """
+    task = replace(
+        TASK,
+        parse=functools.partial(parse, scheme=scheme),
+        labels=functools.partial(labels, scheme=head_scheme),
+        labels_for=functools.partial(labels_for, head_scheme=head_scheme, scheme_name=scheme_name),
+        targets=functools.partial(targets, scheme_name=scheme_name),
+        decode=functools.partial(decode, scheme_name=scheme_name),
+    )
+    if scheme.name != "none":
+        return task
+    return replace(
+        task,
+        metric_names=("accuracy", "f1"),
+        metrics=word_metrics,
+        labelled_items=labelled_words,
+    )
+
+
+def labelled_spans(answer: Sequence[Span], example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right spans and the predicted ones."""
+    wanted, found = (
+        {((span.start, span.end), span.label) for span in spans}
+        for spans in (example.target, answer)
+    )
+    return wanted, found
+
+
+def labelled_words(answer: Sequence[Span], example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right label of each word and the predicted one."""
+    found = enumerate(labels_of_words(answer, example))
+    wanted = enumerate(word.label for word in example.target)
+    return set(wanted), {(place, label) for place, label in found if label}
 
 
 def to_json(answer: tuple[Span, ...]) -> dict[str, Any]:
@@ -683,3 +640,25 @@ def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
             raise EncodaxError(f"{where}: the span {span.start}..{span.end} overlaps another")
         end = span.end
     return tuple(spans)
+
+
+TASK = Task(
+    name="token-classification",
+    head="token",
+    metric_names=("f1", "precision", "recall"),
+    options=frozenset({"label_smoothing", "tag_scheme"}),
+    parse=parse,
+    labels=labels,
+    for_records=for_records,
+    labels_for=labels_for,
+    with_tokens=with_tokens,
+    targets=targets,
+    loss=classes_loss,
+    decode=decode,
+    decoding=TokenDecoding,
+    metrics=metrics,
+    labelled_items=labelled_spans,
+    no_answer={"spans": None},
+    to_json=to_json,
+    has_known_shapes=True,
+)

@@ -8,47 +8,25 @@ texts is measured by `inference/translator.py`.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.models.seq2seq_model import Seq2SeqModel
-from encodax.tasks.task import (
-    Example,
-    LossOptions,
-    Targets,
-    classes_loss,
-    cross_entropy,
-    instead_of,
-    no_corruption,
-    string_of,
-    text_of,
-)
+from encodax.tasks import token_scores
+from encodax.tasks.losses import classes_loss, cross_entropy
+from encodax.tasks.record_fields import instead_of, string_of, text_of
+from encodax.tasks.task import BatchMetrics, Example, LossOptions, Targets, Task
 from encodax.text.tokenizer import EncodedPair
 from encodax.types.batches import ModelOutput, PairBatch
 
-NAME = "translation"
-HEAD = None
 FIELDS = ("source", "target")
-METRIC = "perplexity"
-METRICS: tuple[str, ...] = ("perplexity", "accuracy")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing"})
-COMPARES_EXAMPLES = False
-RECORDED_STAGES: frozenset[str] = frozenset()
-
 COUNTED_TOGETHER = 1024
 """Number of texts whose n-grams are in memory at a time."""
-
-corrupt = no_corruption
-loss = classes_loss
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
@@ -77,11 +55,6 @@ def source_of(record: Record) -> Example:
     return Example(string_of(record, name), None, record.where)
 
 
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """Return no labels: the classes are the tokens."""
-    return ()
-
-
 def encode(
     model: Seq2SeqModel, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[EncodedPair]], int]:
@@ -104,42 +77,7 @@ def sums(
 ) -> dict[str, Float[Array, ""]]:
     """Return the quantities that an evaluation sums over batches: the loss without smoothing."""
     assert output.logits is not None
-    total, weight = cross_entropy(output.logits, targets)
-    is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, T)
-    return {"loss": total, "right": jnp.sum(is_right * targets.weights), "weight": weight}
-
-
-def summary(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return perplexity (exp of the mean loss of a token), and the share of right tokens."""
-    loss = sums["loss"] / sums["weight"]
-    return {
-        "perplexity": math.exp(loss) if loss < 700 else math.inf,
-        "accuracy": sums["right"] / sums["weight"],
-        "loss": loss,
-    }
-
-
-def decode(
-    scores: Float[np.ndarray, "tokens V"], encoding: EncodedPair, labels: tuple[str, ...]
-) -> np.ndarray:
-    """Return the most probable token at each position."""
-    return np.argmax(scores, axis=-1)
-
-
-def merge(example: Example, answers: Sequence[Any]) -> Any:
-    """Return the answer of the single pair."""
-    (answer,) = answers
-    return answer
-
-
-def metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-    """Return no metrics: sums over tokens are measured (`summary`)."""
-    return {}
-
-
-def to_json(answer: Any) -> dict[str, Any]:
-    """Return the JSON field `token_ids`."""
-    return {"token_ids": [int(token) for token in answer]}
+    return token_scores.sums(output, targets, *cross_entropy(output.logits, targets))
 
 
 def bleu_and_chrf(pairs: Iterable[tuple[str, str]], *, tokenize: str = "13a") -> dict[str, Any]:
@@ -195,3 +133,27 @@ def scorers(tokenize: str) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise EncodaxError(f"the tokenizer {tokenize!r} of BLEU cannot be had: {reason}") from error
     return {"bleu": bleu, "chrf": CHRF()}
+
+
+TASK = Task(
+    name="translation",
+    head=None,
+    text_fields=FIELDS,
+    metric_names=token_scores.METRICS,
+    options=frozenset({"label_smoothing"}),
+    train_defaults={  # Vaswani et al. 2017, section 5
+        "tokenizer": "bpe",
+        "schedule": "inverse_sqrt",
+        "beta2": 0.98,
+        "adam_eps": 1e-9,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.1,
+    },
+    parse=parse,
+    encode=encode,
+    targets=targets,
+    loss=classes_loss,
+    batch_metrics=BatchMetrics(sums, token_scores.summary),
+    decode=token_scores.decode,
+    to_json=token_scores.to_json,
+)

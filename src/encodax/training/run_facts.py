@@ -27,10 +27,10 @@ def about(job: TrainingSetup) -> RunFacts:
     run, recipe, shape = job.run, job.run.recipe, job.run.plan.shape
     config = recipe.model.config
     encoder = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
-    options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.OPTIONS)}
+    options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.options)}
     choices = {**options, **asdict(run.settings), "precision": recipe.precision}
     return RunFacts(
-        task=recipe.task.NAME,
+        task=recipe.task.name,
         metric=run.metric,
         larger_is_better=run.larger_is_better,
         steps=run.plan.steps,

@@ -24,6 +24,7 @@ from encodax.errors import EncodaxError
 from encodax.model_files import saved_model
 from encodax.models.encoder_model import Model, parameter_shapes
 from encodax.options.training import NewModel, TrainSettings
+from encodax.tasks import TASKS
 from encodax.tasks.task import LossOptions, Targets, Task
 from encodax.text.tokenizer import Tokenizer
 from encodax.training.batches.schedule import make_plan
@@ -32,9 +33,6 @@ from encodax.training.setup.run import CompiledStep, make_step_spec
 from encodax.training.step import sharding
 from encodax.training.step.step import Constants, TrainState, layout_of, make_step
 from encodax.types.batches import PackedBatch, Shapes
-
-PLANNED = ("masked-lm", "classification", "token-classification", "question-answering")
-"""Tasks whose batches have a shape that is known without data."""
 
 FAST_COMPILE_OPTIONS = {
     "xla_backend_optimization_level": 0,
@@ -168,14 +166,14 @@ def with_head(config: ModelConfig, task: Task, *, classes: int = 2) -> ModelConf
     Raises:
         EncodaxError: the family has no such head, or the task needs a decoder.
     """
-    if task.HEAD is None:
+    if task.head is None:
         raise EncodaxError(
-            f"a plan is for encoders: of {task.NAME}, `encodax train --dry-run` says what a step is"
+            f"a plan is for encoders: of {task.name}, `encodax train --dry-run` says what a step is"
         )
     labels = tuple(f"LABEL_{index}" for index in range(classes))
-    labels = labels if task.HEAD in ("sequence", "token") else ()
+    labels = labels if task.head in ("sequence", "token") else ()
     family = saved_model.family_of(config)
-    return replace(config, head=family.new_head(config, task.HEAD, len(labels)), labels=labels)
+    return replace(config, head=family.new_head(config, task.head, len(labels)), labels=labels)
 
 
 def plan_step(
@@ -201,8 +199,9 @@ def plan_step(
             is not known without data; or this process has fewer devices (see `simulate_devices`).
     """
     began = time.monotonic()
-    if task.NAME not in PLANNED:
-        raise EncodaxError(f"a plan of {task.NAME} is not known; known: {', '.join(PLANNED)}")
+    if not task.has_known_shapes:
+        known = ", ".join(name for name, each in TASKS.items() if each.has_known_shapes)
+        raise EncodaxError(f"a plan of {task.name} is not known; known: {known}")
     if row_tokens <= 0:
         raise EncodaxError(f"row_tokens = {row_tokens} is not above 0")
     objective = objective or LossOptions()
@@ -254,11 +253,11 @@ def batch_shapes(
 
     by_token, by_slot = of(tokens), of(shape.slots)  # (A, B, T), (A, B, N)
     batch: Any = PackedBatch(by_token, by_token, by_token, by_token, by_slot, by_slot)
-    if task.HEAD == "vocabulary":
+    if task.head == "vocabulary":
         hidden = math.ceil(objective.mask_rate * tokens)  # M
         targets = Targets(of(hidden), of(hidden, np.float32), tokens=of(hidden))
     else:
-        width = shape.slots if task.HEAD == "sequence" else tokens
+        width = shape.slots if task.head == "sequence" else tokens
         targets = Targets(of(width), of(width, np.float32))
     return batch, targets
 

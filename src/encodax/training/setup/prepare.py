@@ -20,22 +20,15 @@ from encodax.model_files.run_files import METRICS_FILE, RUN_FILE
 from encodax.model_files.saved_model import MODEL_FILES
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
-from encodax.options.training import DEFAULTS_OF_TASKS, NewModel, TrainSettings
+from encodax.options.training import NewModel, TrainSettings
 from encodax.process import forks
 from encodax.storage import outputs
-from encodax.tasks import (
-    distillation,
-    embedding,
-    task_named,
-    token_classification,
-)
+from encodax.tasks import class_weights, distillation, task_named
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.empty import OnEmptyInData
-from encodax.tasks.judged import check_evaluation_data
-from encodax.tasks.task import AnyModel, Example, LossOptions, Task, check_objective
-from encodax.tasks.token_classification import Reading
+from encodax.tasks.task import AnyModel, Example, LossOptions, Task, check_loss_options
 from encodax.training.batches.examples import Data, Examples, check_reading_options, examples_of
-from encodax.training.setup import class_weights, fingerprint
+from encodax.training.setup import fingerprint
 from encodax.training.setup.origins import StartModel, data_of, fact_of_data, facts_of_models
 from encodax.training.setup.run import Run, make_run
 from encodax.training.setup.start import half_of, new_model, with_head
@@ -86,7 +79,7 @@ class TrainingSetup:
             **facts_of_models({"--model": self.begin, "--teacher": self.taught_by}),
             fingerprint.TOKENS: fingerprint.content(tokens),
         }
-        return fingerprint.facts_of(self.task.NAME, self.run, self.objective, self.shape, contents)
+        return fingerprint.facts_of(self.task.name, self.run, self.objective, self.shape, contents)
 
     @functools.cached_property
     def provenance(self) -> dict[str, Any]:
@@ -129,88 +122,96 @@ def prepare(
     """Read, check and lay out everything that a run starts with; for the arguments, see `train`."""
     forks.check()
     chosen: Task = task_named(task)
-    settings, shape, objective = _settings(task, choices, from_scratch=model is None)
-    check_objective(chosen, objective)
-    class_weights.read(objective.class_weights)  # raises its errors before anything loads
-    if chosen.HEAD is None:
+    settings, shape, options = _settings(chosen, choices, from_scratch=model is None)
+    check_loss_options(chosen, options)
+    class_weights.read(options.class_weights)  # raises its errors before anything loads
+    if chosen.is_seq2seq:
         _check_seq2seq(settings)
     if out is not None:
         outputs.check_can_write(Path(out), overwrite=overwrite, replaces=WRITTEN)
     check_reading_options(train, eval, columns, format)
     learned = examples_of(chosen, train, columns, on_empty, format)
     judged = examples_of(chosen, eval, columns, on_empty, format)
-    check_metric(chosen, judged, objective, settings.metric)
-    kind = Seq2SeqModel if chosen.HEAD is None else Model
+    check_metric(chosen, judged, options, settings.metric)
+    kind = Seq2SeqModel if chosen.is_seq2seq else Model
     begin = None if model is None else StartModel.of(kind, model)
-    given: Any = None if begin is None else begin.model
-    if chosen.NAME == token_classification.NAME:
-        known = _labels_of_tokens(given)  # labels help to find the scheme of the tags
-        chosen = _reading([learned, judged], known, objective)
-        learned, judged = learned.read_by(chosen), judged.read_by(chosen)
-        labels = chosen.kept_labels(chosen.labels(learned), known)
-    else:
-        labels = chosen.labels(learned)
     taught_by = None if teacher is None else StartModel.of(Model, teacher)
-    taught: Any = None if taught_by is None else taught_by.model
-    if (taught is not None) != (chosen.NAME == "distillation"):
-        raise EncodaxError(
-            "distillation wants a teacher" if taught is None else f"{task} takes no teacher"
-        )
-    if taught is not None:
-        start = given or distillation.student_of(taught, half_of(taught))
-        distillation.check_student(start, taught)
-    elif given is None:
-        start = new_model(chosen, learned, labels, shape, settings.seed)
-    elif chosen.HEAD is None:
-        start = given
-    else:
-        start = with_head(given, chosen, labels, settings.seed)
-    objective = class_weights.objective_for(objective, chosen, learned, start.labels)
-    if chosen.NAME == "embedding":
-        objective = embedding.objective_for(objective, learned, start.vector_width)
-        tokenizer = start.tokenizer
-        embedding.check_comparable(
-            objective,
-            learned,
-            settings.batch_size,
-            lambda text: embedding.token_key(tokenizer.encode([text])[0]),
-        )
-    check_evaluation_data(chosen, judged)
+    _check_teacher(chosen, taught_by)
+    known = _known_labels(begin, chosen)
+    if chosen.for_records is not None:
+        records = itertools.chain(learned.records, judged.records)
+        chosen = chosen.for_records(records, known, options)
+        learned, judged = learned.read_by(chosen), judged.read_by(chosen)
+    labels = chosen.labels_for(chosen.labels(learned), known)
+    start = _start(chosen, begin, taught_by, learned, labels, shape, settings.seed)
+    options = chosen.loss_options_for(options, learned, start, settings.batch_size)
+    chosen.check_evaluation(judged)
     data = Dataset.prepare(chosen, start, learned, truncate=settings.truncate)
     measured = Dataset.prepare(chosen, start, judged, truncate=settings.truncate)
     key = jax.random.key(settings.seed)
     trained, frozen = trainable(start.params, key=key, lora=settings.lora, freeze=settings.freeze)
     if settings.lora is not None and out is not None and not settings.merge:
-        if begin is None or begin.name is None:
-            raise EncodaxError(
-                "an adapter is for a model that has a name: begin from a directory or an id "
-                "(--model), or ask for a whole model (--merge)"
-            )
-        peft.check_base(hub.directory_of(begin.name))
-        peft.check_savable(start.config, trained)
+        _check_adapter(begin, start, trained)
+    taught: Any = None if taught_by is None else taught_by.model
     run = make_run(
         start, data, settings,
-        objective=objective, trained=trained, frozen=frozen, teacher=taught,
+        objective=options, trained=trained, frozen=frozen, teacher=taught,
     )  # fmt: skip
     return TrainingSetup(
-        chosen, start, taught, data, measured, objective, run,
-        learned=learned, judged=judged, shape=None if given or taught else shape,
+        chosen, start, taught, data, measured, options, run,
+        learned=learned, judged=judged, shape=None if begin or taught_by else shape,
         begin=begin, taught_by=taught_by,
     )  # fmt: skip
 
 
-def _reading(data: Sequence[Examples], known: tuple[str, ...], objective: LossOptions) -> Reading:
-    """Return the task for words whose tags follow one scheme in all of these data sets."""
-    records = itertools.chain.from_iterable(examples.records for examples in data)
-    return token_classification.reading(records, known, objective.tag_scheme)
+def _check_teacher(task: Task, teacher: StartModel | None) -> None:
+    if (teacher is not None) != task.takes_teacher:
+        raise EncodaxError(
+            f"{task.name} wants a teacher" if teacher is None else f"{task.name} takes no teacher"
+        )
 
 
-def _labels_of_tokens(model: Any) -> tuple[str, ...]:
-    """Return the labels of a model with a head for tokens; none for any other."""
-    head = None if model is None else model.config.head
-    is_tagger = head is not None and head.kind == token_classification.HEAD
-    labels: tuple[str, ...] = model.labels if is_tagger else ()
-    return labels
+def _known_labels(begin: StartModel | None, task: Task) -> tuple[str, ...]:
+    """Return the labels of the starting model; none if its head is of another kind."""
+    model = None if begin is None else begin.model
+    head = model.config.head if isinstance(model, Model) else None
+    return model.labels if model is not None and head and head.kind == task.head else ()
+
+
+def _start(
+    task: Task,
+    begin: StartModel | None,
+    teacher: StartModel | None,
+    examples: Examples,
+    labels: tuple[str, ...],
+    shape: NewModel,
+    seed: int,
+) -> Any:
+    """Return the model as it is before the first step."""
+    given: Any = None if begin is None else begin.model
+    if teacher is not None:
+        taught: Any = teacher.model
+        start = given or distillation.student_of(taught, half_of(taught))
+        distillation.check_student(start, taught)
+        return start
+    if given is None:
+        return new_model(task, examples, labels, shape, seed)
+    return given if task.is_seq2seq else with_head(given, task, labels, seed)
+
+
+def _check_adapter(begin: StartModel | None, start: Model, trained: Params) -> None:
+    """Refuse to save an adapter that nothing could be loaded with.
+
+    Raises:
+        EncodaxError: its base has no name, or it cannot be saved.
+    """
+    if begin is None or begin.name is None:
+        raise EncodaxError(
+            "an adapter is for a model that has a name: begin from a directory or an id "
+            "(--model), or ask for a whole model (--merge)"
+        )
+    peft.check_base(hub.directory_of(begin.name))
+    peft.check_savable(start.config, trained)
 
 
 def _check_seq2seq(settings: TrainSettings) -> None:
@@ -236,17 +237,18 @@ def check_metric(
     Raises:
         EncodaxError: names the metrics that it computes.
     """
-    is_of_vectors = task.NAME == embedding.NAME
-    of_task = embedding.metrics_of(examples, objective.widths) if is_of_vectors else task.METRICS
-    if metric is not None and metric not in (known := (*of_task, "loss")):
-        raise EncodaxError(f"metric {metric!r} is not one of {task.NAME}: {', '.join(known)}")
+    names = task.metric_names
+    if task.metric_names_for is not None:
+        names = task.metric_names_for(examples, objective)
+    if metric is not None and metric not in (known := (*names, "loss")):
+        raise EncodaxError(f"metric {metric!r} is not one of {task.name}: {', '.join(known)}")
 
 
 Choice = TypeVar("Choice")
 
 
 def _settings(
-    task: str, choices: dict[str, Any], *, from_scratch: bool
+    task: Task, choices: dict[str, Any], *, from_scratch: bool
 ) -> tuple[TrainSettings, NewModel, LossOptions]:
     """Sort the options into those of the run, of a new model, and of the loss."""
     given = {name: value for name, value in choices.items() if value is not None}
@@ -261,7 +263,7 @@ def _settings(
             f"{', '.join(for_model)}: the shape is that of the model one begins from"
         )
     defaults = {} if from_scratch else {"learning_rate": FINE_TUNING_RATE}
-    defaults |= DEFAULTS_OF_TASKS.get(task, {})
+    defaults |= task.train_defaults
 
     def of(kind: type[Choice]) -> Choice:
         return kind(**{k: v for k, v in {**defaults, **given}.items() if k in names[kind]})

@@ -51,7 +51,7 @@ class Run:
     @property
     def metric(self) -> str:
         """Metric on the evaluation data that decides which model is the best."""
-        return self.settings.metric or self.recipe.task.METRIC
+        return self.settings.metric or self.recipe.task.metric
 
     @property
     def larger_is_better(self) -> bool:
@@ -140,7 +140,7 @@ def make_run(
         EncodaxError: the mesh or the batches do not fit the devices.
     """
     mesh = sharding.make_mesh(settings.mesh)
-    units = data.batch_units if data.task.COMPARES_EXAMPLES else None
+    units = data.batch_units if data.task.compares_examples else None
     plan = make_plan(data.lengths, settings, units=units, devices=mesh.size)
     sharding.share_of_rows(plan.shape.row_count)
     recipe, schedule = make_step_spec(

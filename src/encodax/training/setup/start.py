@@ -13,8 +13,7 @@ from encodax.families import bert
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.options.training import NewModel
-from encodax.tasks import regression, reranking
-from encodax.tasks.labels import normalised_label
+from encodax.tasks.labels import listed, normalised_label
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.text.tokenizer import Tokenizer
 
@@ -34,20 +33,20 @@ def new_model(
         shape.tokenizer,
         vocabulary_size=shape.vocabulary_size,
         lowercase=shape.lowercase,
-        begins=task.HEAD is not None,
+        begins=task.head is not None,
     )
-    if task.HEAD is None:
+    if task.head is None:
         return new_seq2seq_model(tokenizer, shape, seed)
     config = ModelConfig(
         shape.encoder(tokenizer.vocabulary_size),
         labels=labels,
         pad_id=tokenizer.pad_id,
     )
-    if task.HEAD == "embedding":
+    if task.head == "embedding":
         head = HeadConfig("embedding", pooling="mean")
     else:
-        head = bert.FAMILY.new_head(config, task.HEAD, len(labels))
-    config = replace(config, head=replace(head, problem=task.PROBLEM))
+        head = bert.FAMILY.new_head(config, task.head, len(labels))
+    config = replace(config, head=replace(head, problem=task.problem))
     return scoring(Model.create(config, tokenizer, seed=seed), task)
 
 
@@ -89,11 +88,7 @@ def scoring(model: Model, task: Task) -> Model:
     The loss of reranking assumes the sigmoid, and other activations do not change the order; the
     losses of the other tasks are on the scores as they are.
     """
-    activation = model.config.usage.activation
-    if task.NAME == reranking.NAME:
-        activation = activation or "sigmoid"
-    elif task.NAME == regression.NAME or activation is not None:
-        activation = "linear"
+    activation = task.activation_for(model.config.usage.activation)
     if activation == model.config.usage.activation:
         return model
     usage = replace(model.config.usage, activation=activation)
@@ -101,15 +96,15 @@ def scoring(model: Model, task: Task) -> Model:
 
 
 def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> Model:
-    assert task.HEAD is not None
+    assert task.head is not None
     head, known = model.config.head, model.config.labels
-    has_no_labels = task.HEAD in ("embedding", "vocabulary", "span")
-    if has_no_labels and head is not None and head.kind == task.HEAD:
+    has_no_labels = task.head in ("embedding", "vocabulary", "span")
+    if has_no_labels and head is not None and head.kind == task.head:
         return model
-    if task.HEAD == "embedding":
+    if task.head == "embedding":
         return model.with_embeddings("mean")
-    if head is not None and (head.kind, head.problem) == (task.HEAD, task.PROBLEM):
-        is_one_score = task.PROBLEM == "regression"  # published models name this label LABEL_0
+    if head is not None and (head.kind, head.problem) == (task.head, task.problem):
+        is_one_score = task.problem == "regression"  # published models name this label LABEL_0
         if len(known) == 1 if is_one_score else set(labels) <= set(known):
             return model
         if not is_one_score and (names := as_named(known, labels)) is not None:
@@ -123,7 +118,7 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
             "%s; to go on with the model's head, name the data's labels as the model does",
             listed(known), listed(labels),
         )  # fmt: skip
-    return model.with_head(task.HEAD, labels=labels, problem=task.PROBLEM, seed=seed)
+    return model.with_head(task.head, labels=labels, problem=task.problem, seed=seed)
 
 
 def as_named(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
@@ -149,12 +144,6 @@ def _number(name: str) -> str | None:
     """Return `3` for `3` and for `LABEL_3`; None for any other name."""
     digits = _folded(name.strip().removeprefix("LABEL_").removeprefix("label_"))
     return str(int(digits)) if digits and digits.isascii() and digits.isdigit() else None
-
-
-def listed(labels: Sequence[str], most: int = 10) -> str:
-    """Format labels for a message: the first ones, if there are many."""
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(map(repr, labels[:most])) + more
 
 
 def half_of(teacher: Model) -> list[int]:

@@ -122,7 +122,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
             jnp.arange(targets.weights.shape[0])
         )
-        sums = _cross_batch_sums if recipe.task.COMPARES_EXAMPLES else _accumulated_sums
+        sums = _cross_batch_sums if recipe.task.compares_examples else _accumulated_sums
         (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
         share = 1 / weight  # the only division
         loss, norm = total * share, optax.tree.norm(gradient) * share

@@ -9,19 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 from encodax.errors import EncodaxError
-from encodax.tasks import multi_label
-from encodax.tasks.labels import index_of_label
-from encodax.tasks.task import Example, LossOptions, Task
-from encodax.training.setup.start import listed
+from encodax.models.encoder_model import Model
+from encodax.options.loss import LossOptions
+from encodax.tasks.labels import index_of_label, listed
+from encodax.tasks.task import Example
 
 BALANCED = "balanced"
 WANTS = 'wants "balanced", LABEL=2.5,... or a number for each label'
 
 
-def objective_for(
-    objective: LossOptions, task: Task, examples: Sequence[Example], labels: Sequence[str]
+def loss_options_for(
+    options: LossOptions, examples: Sequence[Example], model: Model, batch_size: int | None = None
 ) -> LossOptions:
-    """Add the weight of each label to the objective, if class weights are requested.
+    """Add the weight of each label to the options, if class weights are requested.
 
     Balanced weights are those of scikit-learn: for n examples, n_c of them of class c, and C
     classes
@@ -32,19 +32,19 @@ def objective_for(
     (n - n_c) / n_c times as much as those without. A label without examples has the weight 1.
 
     Args:
-        objective: options of the loss, which may request class weights.
-        task: task of the classes.
+        options: options of the loss, which may request class weights.
         examples: training examples.
-        labels: labels of the model; the weights are in their order.
+        model: model to train; the weights are in the order of its labels.
+        batch_size: number of examples of a step, which does not matter here.
 
     Raises:
         EncodaxError: the weights are invalid, or for labels that the model does not have.
     """
-    given = read(objective.class_weights)
+    given, labels = read(options.class_weights), model.labels
     if given is None:
-        return objective
+        return options
     if given == BALANCED:
-        found = _balanced(task, examples, labels)
+        found = _balanced(examples, labels)
     elif isinstance(given, dict):
         found = dict.fromkeys(labels, 1.0) | _of_labels(given, labels)
     else:
@@ -54,7 +54,7 @@ def objective_for(
                 f"labels: {listed(labels)}"
             )
         found = dict(zip(labels, given, strict=True))
-    return replace(objective, class_weights=found)
+    return replace(options, class_weights=found)
 
 
 def read(given: Any) -> Any:
@@ -117,8 +117,8 @@ def _number(value: Any) -> float:
     return number
 
 
-def _balanced(task: Task, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
-    is_of_several = task.NAME == multi_label.NAME
+def _balanced(examples: Sequence[Example], labels: Sequence[str]) -> dict[str, float]:
+    is_of_several = isinstance(examples[0].target, tuple)
     targets = (each.target if is_of_several else (each.target,) for each in examples)
     counts = Counter(index_of_label(label, labels) for target in targets for label in target)
     total, classes = len(examples), len(counts)
