@@ -91,7 +91,7 @@ def compare(
     folder: Path, train: Records, test: Records, seed: int, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Both sides of one seed: perplexity, accuracy and seconds."""
-    start = new_model(masked_lm, examples(train), (), SHAPE, seed)
+    start = new_model(masked_lm.TASK, examples(train), (), SHAPE, seed)
     start.save(folder / "start")
     start = Model.load(folder / "start")
     run = {**RUN, "steps": options.steps, "evaluate_every": options.steps, "seed": seed}
@@ -106,7 +106,7 @@ def compare(
     children.run(options.python, "benchmarks.reference.masked_lm", *files, "--seed", seed)
     seconds = time.monotonic() - began
     learned = Model.load(folder / "out")
-    data = Dataset.prepare(masked_lm, learned, examples(test))
+    data = Dataset.prepare(masked_lm.TASK, learned, examples(test))
     measured = evaluator(learned, data, LossOptions(mask_rate=MASK_RATE))(None)
     return {**found, "reference": {**measured, "seconds": seconds}}
 

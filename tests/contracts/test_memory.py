@@ -70,9 +70,9 @@ def test_a_set_to_learn_from_is_held_as_numbers(
     classifier: Model, batches: dict[str, int], tmp_path: Path
 ) -> None:
     def plan(file: Path) -> Any:
-        examples = examples_of(classification, file)
+        examples = examples_of(classification.TASK, file)
         classification.labels(examples)
-        data = Dataset.prepare(classification, classifier, examples)
+        data = Dataset.prepare(classification.TASK, classifier, examples)
         found = make_plan(data.lengths, TrainSettings(epochs=1, **batches))
         assert sum(len(row) for row in found.rows(0)) > 1
         return data, found

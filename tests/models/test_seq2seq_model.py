@@ -30,8 +30,8 @@ from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import initial_params, is_seq2seq
 from encodax.nn import sinusoidal_table, transformer
 from encodax.options.presets import TransformerSize, transformer_config
-from encodax.tasks.task import Targets
 from encodax.tasks.losses import cross_entropy
+from encodax.tasks.task import Targets
 from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
 from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 

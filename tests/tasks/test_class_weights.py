@@ -12,8 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 
 from encodax.errors import EncodaxError
 from encodax.tasks import classification, multi_label
+from encodax.tasks.class_weights import weighted
 from encodax.tasks.task import Example, LossOptions, Targets
-from encodax.training.setup.class_weights import objective_for
 from encodax.training.setup.origins import StartModel
 from encodax.training.setup.prepare import prepare
 from encodax.types.batches import ModelOutput, PackedBatch
@@ -25,7 +25,7 @@ ANY = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
 
 def weights(given: Any, labels: tuple[str, ...] = ("a", "b", "c")) -> Any:
     asked = LossOptions(class_weights=given)
-    return objective_for(asked, classification, EXAMPLES, labels).class_weights
+    return weighted(asked, EXAMPLES, labels).class_weights
 
 
 def test_balanced_is_that_of_scikit_learn() -> None:
@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_weighted_examples() -> None:
     targets = Targets(jnp.asarray(values), jnp.ones(values.shape))
     objective = LossOptions(class_weights=weights("balanced"))
     output = ModelOutput(jnp.zeros((1, 2, 1)), jnp.asarray(logits))
-    total, weight = classification.loss(output, targets, ANY, objective)
+    total, weight = classification.TASK.loss(output, targets, ANY, objective)
     each = np.exp(logits[0]) / np.exp(logits[0]).sum(axis=-1, keepdims=True)
     sample = compute_sample_weight("balanced", RIGHT)
     wanted = log_loss(RIGHT, each, sample_weight=sample)
@@ -119,7 +119,7 @@ def test_of_several_labels_each_is_a_problem_of_two_classes() -> None:
     labels = np.asarray(["x", "y", "z"])
     examples = [Example("", tuple(labels[own].tolist()), "") for own in right]
     asked = LossOptions(class_weights="balanced")
-    objective = objective_for(asked, multi_label, examples, ("x", "y", "z"))
+    objective = weighted(asked, examples, ("x", "y", "z"))
     logits = random.normal(size=(1, 40, 3)).astype(np.float32)
     targets = Targets(jnp.asarray(right[None].astype(np.float32)), jnp.ones((1, 40)))
     output = ModelOutput(jnp.zeros((1, 2, 1)), jnp.asarray(logits))
@@ -137,6 +137,8 @@ def test_equal_weights_are_none() -> None:
     right = jnp.asarray([[0, 1, 2]])
     targets = Targets(right, jnp.asarray([[1.0, 1.0, 0.0]]))
     output = ModelOutput(jnp.zeros((1, 2, 1)), jnp.asarray(np.eye(3, dtype=np.float32)[None]))
-    plain = classification.loss(output, targets, ANY, LossOptions())
-    equal = classification.loss(output, targets, ANY, LossOptions(class_weights=weights("1,1,1")))
+    plain = classification.TASK.loss(output, targets, ANY, LossOptions())
+    equal = classification.TASK.loss(
+        output, targets, ANY, LossOptions(class_weights=weights("1,1,1"))
+    )
     assert list(map(float, equal)) == list(map(float, plain))

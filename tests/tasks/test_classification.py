@@ -12,8 +12,8 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example
 from encodax.tasks.labels import index_of
+from encodax.tasks.task import Example
 from encodax.text.tokenizer import Encoding, Tokenizer
 
 
@@ -111,7 +111,7 @@ def test_metrics_are_accuracy_and_macro_f1() -> None:
 
 def test_the_metric_that_decides_is_measured() -> None:
     found = [Classification("x", 1.0, {})]
-    assert classification.METRIC in classification.metrics(found, examples("x"))
+    assert classification.TASK.metric in classification.metrics(found, examples("x"))
 
 
 def test_many_labels_on_few_examples_warn_of_nothing() -> None:

@@ -37,7 +37,7 @@ def teacher(request: pytest.FixtureRequest, tiny_model: Model) -> Model:
 
 def data_of(student: Model) -> Dataset:
     examples = [task.parse(Record({"text": text}, text), labelled=True) for text in TEXTS]
-    return Dataset.prepare(task, student, examples)
+    return Dataset.prepare(task.TASK, student, examples)
 
 
 def output_of(**arrays: Any) -> ModelOutput:
@@ -155,7 +155,7 @@ def test_steps_bring_a_student_to_its_teacher(teacher: Model) -> None:
     data = data_of(student)
     measure = evaluator(student, data, LossOptions(), teacher)
     optimizer = make_optimizer(lambda step: 3e-3, weight_decay=0.0, clip_norm=1e3)
-    step = make_step(StepSpec(student, task, optimizer, LossOptions(), teacher=teacher))
+    step = make_step(StepSpec(student, task.TASK, optimizer, LossOptions(), teacher=teacher))
     state = initial_state(student.params, optimizer, seed=0)
     batch = jax.tree.map(lambda leaf: np.asarray(leaf)[None], data.batch(ROWS, SHAPE))
     before = measure(state.params)

@@ -301,7 +301,7 @@ def test_texts_that_the_model_reads_alike_are_one(
     model = replace(tiny_model.with_embeddings(), tokenizer=tokenizer)
     equal = [replace(example, others=("a cat",)) for example in spelled]
     found, wanted = (
-        evaluator(model, Dataset.prepare(task, model, each), LossOptions())(None)
+        evaluator(model, Dataset.prepare(task.TASK, model, each), LossOptions())(None)
         for each in (spelled, equal)
     )
     assert found == wanted
@@ -472,4 +472,4 @@ def test_an_embedder_keeps_its_head_and_learns_scores(tmp_path: Any) -> None:
 
 
 def test_the_task_is_known_by_name() -> None:
-    assert task_named("embedding") is task
+    assert task_named("embedding") is task.TASK

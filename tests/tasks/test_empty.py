@@ -177,7 +177,7 @@ def test_pairs_with_a_text_of_no_token_are_left_out(
     texts = [("cat", "dog"), ("cat", "\u200b"), ("\u200d", "dog"), ("dog", "cat")]
     examples = [Example(a, None, f"line {i}", (b,)) for i, (a, b) in enumerate(texts)]
     model = tiny_model.with_embeddings()
-    assert prepared(embedding, model, examples, caplog) == (
+    assert prepared(embedding.TASK, model, examples, caplog) == (
         [0, 3],
         [
             "examples are left out, as a text of theirs gives no token: 2, the first: line 1, "
@@ -192,7 +192,7 @@ def test_translations_of_no_token_are_left_out(caplog: pytest.LogCaptureFixture)
         Example(source, target, f"line {i}", (target,)) for i, (source, target) in enumerate(pairs)
     ]
     model: Any = writer(kind="wordpiece")
-    assert prepared(translation, model, examples, caplog) == (
+    assert prepared(translation.TASK, model, examples, caplog) == (
         [0, 3],
         [
             "examples are left out, as a text of theirs gives no token: 2, the first: line 1, "
@@ -212,7 +212,7 @@ def test_answers_of_no_token_are_left_out(
         return question_answering.parse(Record({**fields, "answers": given}, "here"), labelled=True)
 
     examples = [asked("cat dog", "dog"), asked("cat \u200b dog", "\u200b"), asked("a cat", "cat")]
-    assert prepared(question_answering, model, examples, caplog) == (
+    assert prepared(question_answering.TASK, model, examples, caplog) == (
         [0, 2],
         [f"{UNSHOWN}: 1, the first: here, '\\u200b'"],
     )
@@ -225,6 +225,6 @@ def test_spans_of_no_token_are_counted_and_the_rest_is_learned(
     model = tiny_model.with_head("token", labels=labels)
     spans = Span(0, 3, "x"), Span(4, 5, "x")
     examples = [Example("cat \u200d dog", spans, f"line {i}") for i in range(2)]
-    owners, told = prepared(token_classification, model, examples, caplog)
+    owners, told = prepared(token_classification.TASK, model, examples, caplog)
     assert owners == [0, 1]
     assert told == [f"{UNSHOWN}: 2, the first: line 0, '\\u200d'"]

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from encodax.data.sources import read
 from encodax.tasks import classification
-from encodax.tasks.labels import as_classes, index_of_label, label_of, normalised_label
-from encodax.tasks.labels import index_of
+from encodax.tasks.labels import as_classes, index_of, index_of_label, label_of, normalised_label
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def parsed(**fields: Any) -> Example:
 
 
 def prepared(model: Model, *texts: str) -> Dataset:
-    return Dataset.prepare(task, model, [parsed(text=text) for text in texts])
+    return Dataset.prepare(task.TASK, model, [parsed(text=text) for text in texts])
 
 
 def test_a_record_is_a_text() -> None:
@@ -126,10 +126,13 @@ def test_the_loss_is_the_cross_entropy_of_hidden_tokens(model: Model) -> None:
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
-    found = task.summary({"loss": 6.0, "right": 1.0, "weight": 4.0})
+    found = task.TASK.batch_metrics.summary({"loss": 6.0, "right": 1.0, "weight": 4.0})
     assert found == {"perplexity": math.exp(1.5), "accuracy": 0.25, "loss": 1.5}
-    assert task.METRIC in found
-    assert task.summary({"loss": 1e4, "right": 0.0, "weight": 1.0})["perplexity"] == math.inf
+    assert task.TASK.metric in found
+    assert (
+        task.TASK.batch_metrics.summary({"loss": 1e4, "right": 0.0, "weight": 1.0})["perplexity"]
+        == math.inf
+    )
 
 
 def test_a_model_from_scratch_is_saved_as_bert(tiny_config: ModelConfig, tmp_path: Path) -> None:

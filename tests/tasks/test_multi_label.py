@@ -122,7 +122,7 @@ def test_the_loss_is_the_formula() -> None:
 
 def test_an_answer_tells_the_labels_that_are_given(encoding: Encoding) -> None:
     scores = np.asarray([0.75, 0.25, 0.5], np.float32)
-    answer = multi_label.decode(scores, encoding, ("x", "y", "z"))
+    answer = multi_label.TASK.decode(scores, encoding, ("x", "y", "z"))
     assert answer == Classification("x", 0.75, {"x": 0.75, "y": 0.25, "z": 0.5})
     assert multi_label.to_json(answer) == {
         "labels": ["x", "z"],
@@ -139,7 +139,7 @@ def test_metrics_are_those_of_scikit_learn(encoding: Encoding, classes: int) -> 
     scores = random.uniform(size=(20, classes)).astype(np.float32)
     right = random.integers(2, size=(20, classes))
     right[3] = scores[3] >= 0.5
-    answers = [multi_label.decode(row, encoding, labels) for row in scores]
+    answers = [multi_label.TASK.decode(row, encoding, labels) for row in scores]
     targets = [tuple(labels[i] for i in np.flatnonzero(row)) for row in right]
     given = (scores >= 0.5).astype(int)
     assert multi_label.metrics(answers, examples(*targets)) == pytest.approx(

@@ -131,7 +131,7 @@ def test_what_is_no_example_is_refused(fields: dict[str, Any], message: str) -> 
 
 
 def test_there_are_no_labels() -> None:
-    assert task.labels([asked("Grace")]) == ()
+    assert task.TASK.labels([asked("Grace")]) == ()
 
 
 # Tokens that are a space, or hold the one before a word.
@@ -330,7 +330,7 @@ def data(model: Model) -> Dataset:
         asked("Grace"), asked("Emmy in Rome"), asked(), asked("met"),
         asked("Paris", context="Paris"),
     ]  # fmt: skip
-    return Dataset.prepare(task, model, examples)
+    return Dataset.prepare(task.TASK, model, examples)
 
 
 def total_loss(data: Dataset, rows: list[list[int]], scores: Sequence[np.ndarray]) -> Any:
@@ -378,7 +378,7 @@ def test_the_loss_has_no_slope_where_nothing_stands(data: Dataset) -> None:
 
 def test_label_smoothing_is_refused() -> None:
     with pytest.raises(EncodaxError, match="label_smoothing is not for question-answering"):
-        check_loss_options(task, LossOptions(label_smoothing=0.1))
+        check_loss_options(task.TASK, LossOptions(label_smoothing=0.1))
 
 
 # Decoding.
@@ -536,4 +536,4 @@ def test_no_answer_is_said_of_any_question_where_some_have_none() -> None:
 
 
 def test_the_metric_that_decides_is_measured() -> None:
-    assert task.METRIC in task.metrics([answer("a", 0)], [asked("Ada")])
+    assert task.TASK.metric in task.metrics([answer("a", 0)], [asked("Ada")])

@@ -143,7 +143,7 @@ def test_no_relevant_text_at_all_is_refused() -> None:
 
 
 def test_the_metric_that_decides_is_measured() -> None:
-    assert reranking.METRIC in measured(("q", 1.0, 1))
+    assert reranking.TASK.metric in measured(("q", 1.0, 1))
 
 
 # A model.

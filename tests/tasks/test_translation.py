@@ -24,8 +24,8 @@ from encodax.errors import EncodaxError
 from encodax.models.seq2seq_model import parameter_shapes
 from encodax.tasks import translation
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.tasks.losses import cross_entropy
+from encodax.tasks.task import Example, LossOptions, Targets
 from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 ONE = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
@@ -95,7 +95,7 @@ def examples(records: list[dict[str, str]] = REVERSALS) -> list[Example]:
 
 
 def test_there_are_no_labels() -> None:
-    assert translation.labels(examples()) == ()
+    assert translation.TASK.labels(examples()) == ()
 
 
 # --- what is wanted
@@ -103,7 +103,7 @@ def test_there_are_no_labels() -> None:
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return Dataset.prepare(translation, writer(), examples())
+    return Dataset.prepare(translation.TASK, writer(), examples())
 
 
 def test_the_whole_target_is_wanted_and_its_end(data: Dataset) -> None:
@@ -144,7 +144,7 @@ def test_targets_stand_where_the_decoder_is_given_their_pair(data: Dataset) -> N
 
 
 def digest_of(records: list[dict[str, str]]) -> str:
-    return Dataset.prepare(translation, writer(), examples(records)).digest
+    return Dataset.prepare(translation.TASK, writer(), examples(records)).digest
 
 
 def test_a_digest_covers_both_sides() -> None:
@@ -169,7 +169,7 @@ def test_a_digest_covers_both_sides() -> None:
 def test_errors_name_the_example(record: dict[str, str], message: str) -> None:
     records = [{"source": "a", "target": "A"}, record]
     with pytest.raises(EncodaxError, match=f"^{message}"):
-        Dataset.prepare(translation, writer(), examples(records))
+        Dataset.prepare(translation.TASK, writer(), examples(records))
 
 
 def unlimited() -> Seq2SeqModel:
@@ -190,7 +190,7 @@ def unlimited() -> Seq2SeqModel:
 def test_long_texts_are_cut_and_counted_on_either_side(caplog: pytest.LogCaptureFixture) -> None:
     records = [{"source": "a" * 40, "target": "A"}, {"source": "a", "target": "A" * 40}]
     with caplog.at_level(logging.WARNING, logger="encodax"):
-        cut = Dataset.prepare(translation, writer(), examples(records), truncate=True)
+        cut = Dataset.prepare(translation.TASK, writer(), examples(records), truncate=True)
     assert cut.lengths.tolist() == [[32, 2], [2, 32]]
     assert [record.getMessage() for record in caplog.records] == ["2 texts were cut to 32 tokens"]
 
@@ -202,7 +202,7 @@ def test_a_model_without_a_limit_is_cut_at_the_longest_row(
     assert model.max_length is None
     records = [{"source": "a" * 9_000, "target": "A"}]
     with caplog.at_level(logging.WARNING, logger="encodax"):
-        cut = Dataset.prepare(translation, model, examples(records), truncate=True)
+        cut = Dataset.prepare(translation.TASK, model, examples(records), truncate=True)
     assert cut.lengths.tolist() == [[8_192, 2]]
     assert [record.getMessage() for record in caplog.records] == ["1 texts were cut to 8192 tokens"]
 
@@ -226,7 +226,9 @@ def test_the_smoothed_loss_and_its_gradient_are_those_of_optax(
 
     def own(logits: jax.Array) -> jax.Array:
         output = ModelOutput(jnp.zeros((2, 5, 1)), logits)
-        return translation.loss(output, targets, BATCH, LossOptions(label_smoothing=smoothing))[0]
+        return translation.TASK.loss(
+            output, targets, BATCH, LossOptions(label_smoothing=smoothing)
+        )[0]
 
     def wanted(logits: jax.Array) -> jax.Array:
         smooth = optax.smooth_labels(jax.nn.one_hot(values, 7), smoothing)
@@ -253,19 +255,21 @@ def test_an_evaluation_is_not_smoothed() -> None:
 
 
 def test_perplexity_is_exp_of_the_loss_of_a_token() -> None:
-    found = translation.summary({"loss": 6.0, "right": 3.0, "weight": 4.0})
+    found = translation.TASK.batch_metrics.summary({"loss": 6.0, "right": 3.0, "weight": 4.0})
     assert found == {"perplexity": math.exp(1.5), "accuracy": 0.75, "loss": 1.5}
-    hopeless = translation.summary({"loss": 4_000.0, "right": 0.0, "weight": 4.0})
+    hopeless = translation.TASK.batch_metrics.summary(
+        {"loss": 4_000.0, "right": 0.0, "weight": 4.0}
+    )
     assert hopeless == {"perplexity": math.inf, "accuracy": 0.0, "loss": 1_000.0}
 
 
 def test_an_answer_is_the_most_probable_token_at_each_place(data: Dataset) -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(4, 13)).astype(np.float32)
-    found = translation.decode(scores, data.encodings[83], ())
+    found = translation.TASK.decode(scores, data.encodings[83], ())
     assert found.tolist() == scores.argmax(axis=1).tolist()
-    assert translation.merge(data.examples[83], [found]) is found
-    assert translation.to_json(found) == {"token_ids": found.tolist()}
+    assert translation.TASK.merge(data.examples[83], [found]) is found
+    assert translation.TASK.to_json(found) == {"token_ids": found.tolist()}
 
 
 HYPOTHESES = ["the cat sat on the mat .", "a dog ran away !", "nothing of it"]

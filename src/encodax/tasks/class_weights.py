@@ -19,7 +19,14 @@ WANTS = 'wants "balanced", LABEL=2.5,... or a number for each label'
 
 
 def loss_options_for(
-    options: LossOptions, examples: Sequence[Example], model: Model, batch_size: int | None = None
+    options: LossOptions, examples: Sequence[Example], model: Model, batch_size: int | None
+) -> LossOptions:
+    """Add the weight of each of the model's labels to the options, as `weighted`."""
+    return weighted(options, examples, model.labels)
+
+
+def weighted(
+    options: LossOptions, examples: Sequence[Example], labels: Sequence[str]
 ) -> LossOptions:
     """Add the weight of each label to the options, if class weights are requested.
 
@@ -34,13 +41,12 @@ def loss_options_for(
     Args:
         options: options of the loss, which may request class weights.
         examples: training examples.
-        model: model to train; the weights are in the order of its labels.
-        batch_size: number of examples of a step, which does not matter here.
+        labels: labels of the model; the weights are in their order.
 
     Raises:
         EncodaxError: the weights are invalid, or for labels that the model does not have.
     """
-    given, labels = read(options.class_weights), model.labels
+    given = read(options.class_weights)
     if given is None:
         return options
     if given == BALANCED:

@@ -217,7 +217,7 @@ class BatchMetrics:
     """... and function that computes the metrics from their totals."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """All that is known of a task; every other file of this folder defines one, as `TASK`.
 
@@ -305,6 +305,9 @@ class Task:
     check_evaluation: Callable[[Iterable[Example]], None] = accept
     """examples -> None; refuses those by which no model is better than another, and warns of those
     that say little."""
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r})"
 
     @property
     def metric(self) -> str:

@@ -96,16 +96,16 @@ def test_what_is_no_number_is_the_worst(
 @pytest.mark.parametrize("task", TASKS.values())
 def test_each_task_knows_its_metrics(task: Any) -> None:
     judged = [Example("a", None, "", ("b",))]
-    assert task.METRIC in task.METRICS
-    for metric in (None, task.METRIC, "loss"):
+    assert task.metric in task.metric_names
+    for metric in (None, task.metric, "loss"):
         check_metric(task, judged, LossOptions(), metric)
-    with pytest.raises(EncodaxError, match=f"metric 'best' is not one of {task.NAME}: .*, loss$"):
+    with pytest.raises(EncodaxError, match=f"metric 'best' is not one of {task.name}: .*, loss$"):
         check_metric(task, judged, LossOptions(), "best")
 
 
 def test_metrics_of_vectors_are_those_of_the_data_and_of_each_width() -> None:
     scored, unscored = [Example("a", 1.0, "", ("b",))], [Example("a", None, "", ("b",))]
-    check_metric(embedding, scored, LossOptions(widths=(8,)), "pearson_8")
-    check_metric(embedding, unscored, LossOptions(widths=(8,)), "mrr_8")
+    check_metric(embedding.TASK, scored, LossOptions(widths=(8,)), "pearson_8")
+    check_metric(embedding.TASK, unscored, LossOptions(widths=(8,)), "mrr_8")
     with pytest.raises(EncodaxError, match=r"score, mrr, accuracy, loss$"):
-        check_metric(embedding, unscored, LossOptions(), "spearman")
+        check_metric(embedding.TASK, unscored, LossOptions(), "spearman")

@@ -49,12 +49,12 @@ def test_files_of_every_kind_are_named(tmp_path: Path) -> None:
         (RECORDS[:3], [], 3),
     ):
         data: Any = given
-        found = data_of(examples_of(classification, data))
+        found = data_of(examples_of(classification.TASK, data))
         assert found == {"files": files, "examples": count}
     sides = [tmp_path / "x.en", tmp_path / "x.de"]
     for side in sides:
         side.write_text(f"one\ntwo {side.suffix}\n")
-    found = data_of(examples_of(translation, Aligned(*sides)))
+    found = data_of(examples_of(translation.TASK, Aligned(*sides)))
     assert [(file["path"], file["rows"]) for file in found["files"]] == [(str(s), 2) for s in sides]
 
 

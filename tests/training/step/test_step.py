@@ -17,8 +17,8 @@ from encodax.data.sources import records_of
 from encodax.models.encoder_model import Model
 from encodax.tasks import task_of
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import LossOptions, Targets
 from encodax.tasks.losses import cross_entropy
+from encodax.tasks.task import LossOptions, Targets
 from encodax.training.step.optimizer import Optimizer, make_optimizer
 from encodax.training.step.step import (
     Constants,
