@@ -35,7 +35,8 @@ from encodax.models.encoder_model import Model
 from encodax.pages import run_report
 from encodax.storage import outputs
 from encodax.training.loop.checkpoint import Checkpoints
-from encodax.training.loop.fit import FitResult, RunOutput
+from encodax.training.loop.fit import FitResult
+from encodax.training.loop.output import RunOutput
 from encodax.training.loop.progress import RunLog
 from encodax.training.step.lora import LoraConfig, save_adapter
 from encodax.training.step.optimizer import make_optimizer
@@ -161,18 +162,18 @@ STEP = {"loss": 0.5, "learning_rate": 1.0, "gradient_norm": 1.0, "tokens_per_sec
 def trains(root: Path) -> None:
     """A run as it is, but that nothing is learned: its log, its model, its checkpoints."""
 
-    def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], keeping: RunOutput):
+    def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], output: RunOutput):
         with log(2, 0) as entries:
-            keeping_checkpoints = Checkpoints(keeping.checkpoints, keep=1)
+            checkpoints = Checkpoints(output.checkpoints, keep=1)
             for step in (1, 2):
                 entries.step(step, STEP)
-                assert keeping.kept is not None
-                keeping.kept.write(classifier(), {})
+                assert output.kept is not None
+                output.kept.write(classifier(), {})
                 entries.evaluation(step, {"f1": step / 2}, is_best=True)
                 at = replace(state(), step=state().step * 0 + step)
-                keeping_checkpoints.save(at, {})
-            keeping_checkpoints.finish()
-            keeping_checkpoints.abandon()
+                checkpoints.save(at, {})
+            checkpoints.finish()
+            checkpoints.abandon()
         return FitResult(classifier(), {}, 2, 2, 1.0, 1.0, 0.0, [])
 
     stand_ins = {"prepare": prepared, "fit": fit, "about": lambda _: FACTS}

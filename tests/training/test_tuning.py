@@ -17,8 +17,8 @@ from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.options.presets import PRESETS
 from encodax.training import dry_run
-from encodax.training.loop.fit import BAD_BATCH_FILE
 from encodax.training.loop.profiler import PROFILE_FOLDER
+from encodax.training.loop.reporter import BAD_BATCH_FILE
 from encodax.training.pretrain import HELD_OUT, pretraining
 from encodax.training.setup.start import half_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal
 
@@ -215,7 +215,7 @@ PRETRAINING = frozenset(
 
 def with_fields(
     *kinds: type,
-    only: typing.Collection[str] | None = None,
+    only: Collection[str] | None = None,
     help: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
     """Return a decorator that gives a command an option for each field of these dataclasses.

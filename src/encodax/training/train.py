@@ -22,9 +22,11 @@ from encodax.tasks.task import AnyModel
 from encodax.training.batches.examples import Data, paths_of
 from encodax.training.loop import checkpoint_folder, distributed
 from encodax.training.loop.best import BestModelDirectory
-from encodax.training.loop.fit import BAD_BATCH_FILE, FitResult, RunOutput, fit
+from encodax.training.loop.fit import FitResult, fit
+from encodax.training.loop.output import RunOutput
 from encodax.training.loop.profiler import PROFILE_FOLDER
 from encodax.training.loop.progress import RunLog
+from encodax.training.loop.reporter import BAD_BATCH_FILE
 from encodax.training.loop.tensorboard import EVENTS_FOLDER
 from encodax.training.run_facts import about
 from encodax.training.setup.prepare import WRITTEN, prepare
@@ -144,7 +146,7 @@ def _train(
     goes_on = resume or resume_step is not None
     _check_places(place, checkpoints, overwrite=overwrite, goes_on=goes_on)
     job = prepare(task, out=place, overwrite=overwrite or goes_on, **choices)
-    keeping = RunOutput(
+    output = RunOutput(
         out=place,
         checkpoints=checkpoints,
         resume=goes_on,
@@ -158,9 +160,9 @@ def _train(
             functools.partial(type(job.model).load, place),
         ),
     )
-    if job.run.settings.average and keeping.checkpoints is None:
+    if job.run.settings.average and output.checkpoints is None:
         raise EncodaxError("average is of checkpoints: say where to write them (out, --out)")
-    _make_room(keeping)
+    _make_room(output)
     fitted = fit(
         job.run,
         job.train,
@@ -171,10 +173,10 @@ def _train(
             about=about(job) if distributed.is_first() else None,
             console=console,
         ),
-        keeping=keeping,
+        output=output,
     )
     own = {field.name: getattr(fitted, field.name) for field in fields(fitted)}
-    return TrainResult(**own, out=place, checkpoints=keeping.checkpoints)
+    return TrainResult(**own, out=place, checkpoints=output.checkpoints)
 
 
 def _places_of(model: Any) -> list[Path]:
@@ -212,16 +214,16 @@ def _check_places(
             checkpoint_folder.check(checkpoints, goes_on=goes_on)
 
 
-def _make_room(keeping: RunOutput) -> None:
+def _make_room(output: RunOutput) -> None:
     """Create the directory of a run, and remove an older run's checkpoints if a new run starts.
 
     Raises:
         EncodaxError: the directory cannot be created, or a checkpoint cannot be removed.
     """
     try:
-        if keeping.out is not None:
-            keeping.out.resolve().mkdir(parents=True, exist_ok=True)
+        if output.out is not None:
+            output.out.resolve().mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EncodaxError(f"{keeping.out} cannot be made: {error.strerror}") from error
-    if keeping.checkpoints is not None and not keeping.resume and distributed.is_first():
-        checkpoint_folder.clear(keeping.checkpoints)
+        raise EncodaxError(f"{output.out} cannot be made: {error.strerror}") from error
+    if output.checkpoints is not None and not output.resume and distributed.is_first():
+        checkpoint_folder.clear(output.checkpoints)

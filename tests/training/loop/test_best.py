@@ -17,8 +17,7 @@ from toys import same
 import encodax
 from encodax.errors import EncodaxError
 from encodax.training import TrainResult
-from encodax.training.loop.best import weights_digest
-from encodax.training.loop.fit import BestModel
+from encodax.training.loop.best import BestModel, weights_digest
 
 CHOICES: dict[str, Any] = {
     **jobs.choices_of("classification"), "schedule": "constant", "warmup": 0.0, "evaluate_every": 1,

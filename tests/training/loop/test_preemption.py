@@ -26,8 +26,8 @@ from encodax.tasks import TASKS
 from encodax.tasks.dataset import Dataset
 from encodax.training import Stopped
 from encodax.training.loop.checkpoint import Checkpoints, steps_on_disk
-from encodax.training.loop.fit import _Saver
 from encodax.training.loop.preemption import Interruption, StopRequested
+from encodax.training.loop.saver import Saver
 from encodax.training.setup import prepare
 from encodax.training.setup.run import Run
 
@@ -63,7 +63,7 @@ MOMENTS: list[tuple[Moment, str]] = [
     ((prepare.TrainingSetup, "save", 1, signal.SIGTERM), "after step 4 of 12; .*/4 is saved"),
     ((Engine, "_dispatch", 1, signal.SIGINT), "after step 6 of 12; .*/6 is saved"),
     ((Checkpoints, "finish", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
-    ((_Saver, "mean", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
+    ((Saver, "mean", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
 ]
 """In the order of a run, which each of them stops; it goes on until the next."""
 

@@ -72,6 +72,10 @@ class Run:
         """Number of steps between checkpoints."""
         return self.settings.save_every or self.evaluate_every
 
+    def is_saved(self, step: int) -> bool:
+        """Return whether the state after this step is saved."""
+        return step % self.save_every == 0 or step == self.plan.steps
+
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
         return initial_state(self.trained, self.recipe.optimizer, self.settings.seed, self.mesh)
