@@ -85,14 +85,14 @@ def test_an_evaluation_holds_a_window_of_examples(
 ) -> None:
     monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 64)
     monkeypatch.setattr(dataset, "KEPT_BYTES", 0)
-    dispatch, held = Engine._dispatch, []
+    dispatch, held = Engine.dispatch, []
 
     def counted(*arguments: Any) -> Any:
         objects = gc.get_objects() if len(held) % 8 == 7 else []  # a slow look
         held.append(sum(isinstance(each, Example) for each in objects))
         return dispatch(*arguments)
 
-    monkeypatch.setattr(Engine, "_dispatch", counted)
+    monkeypatch.setattr(Engine, "dispatch", counted)
     evaluate(classifier, open_records(records(tmp_path, FEW)))
     assert 0 < max(held) < FEW / 2
 

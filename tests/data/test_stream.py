@@ -54,7 +54,7 @@ def test_a_window_ends_with_its_items_or_their_size(monkeypatch: pytest.MonkeyPa
 
 def test_the_last_window_says_how_the_stream_ended() -> None:
     (window,) = windows(["a", "b"], len)
-    assert window.items == ["a", "b"] and isinstance(window.end, StopIteration)
+    assert window.items == ["a", "b"] and window.is_end and window.error is None
     assert [window.items for window in windows([], len)] == [[]]
 
 
@@ -68,8 +68,8 @@ def test_what_came_before_the_source_broke_is_not_lost(
         raise OSError("gone")
 
     first, last = windows(source(), len)
-    assert (first.items, first.end, last.items) == (["a", "b"], None, ["c"])
-    assert isinstance(last.end, OSError)
+    assert (first.items, first.is_end, last.items) == (["a", "b"], False, ["c"])
+    assert isinstance(last.error, OSError)
 
 
 # Windows of a live source.
@@ -116,7 +116,7 @@ def test_a_silent_source_ends_a_window_in_time(monkeypatch: pytest.MonkeyPatch, 
             assert talker.read == len(heard)
             assert pauses[-1:] != ["".join(heard)]  # told once all before it is answered
             talker.go_on.release(1 if len(heard) == 3 else 2)
-    assert heard == list("abcd") and isinstance(window.end, StopIteration)
+    assert heard == list("abcd") and window.is_end and window.error is None
     assert {"abc", "abcd"} <= set(pauses)
     assert no_readers()
 
@@ -156,7 +156,7 @@ def test_what_came_before_a_live_source_broke_is_not_lost() -> None:
 
     found = list(windows(source(), len, Live()))
     assert [item for window in found for item in window.items] == ["a", "b", "c"]
-    assert isinstance(found[-1].end, OSError)
+    assert isinstance(found[-1].error, OSError)
 
 
 def test_who_leaves_does_not_wait_for_a_silent_source() -> None:

@@ -60,15 +60,17 @@ class Window(Generic[Item]):
     """Items of a stream that are read together."""
 
     items: list[Item]
-    end: BaseException | None = None
-    """End of the stream, where this is its last window: StopIteration, or the error raised."""
+    is_end: bool = False
+    """Whether the source ended after these items, ..."""
+    error: BaseException | None = None
+    """... and the error with which it ended, if any."""
     is_pause: bool = False
     """Whether no more items came in time: waiting sequences are then answered without them."""
 
     @property
     def is_last(self) -> bool:
         """Whether no window comes after it, or not yet."""
-        return self.end is not None or self.is_pause
+        return self.is_end or self.is_pause
 
 
 def windows(
@@ -88,20 +90,19 @@ def windows(
 def _whole_windows(
     source: Iterable[Item], size_of: Callable[[Item], int]
 ) -> Generator[Window[Item]]:
-    stream = iter(source)
     items: list[Item] = []
     size = 0
-    while True:
-        try:
-            item = next(stream)
-        except Exception as end:
-            yield Window(items, end)
-            return
-        items.append(item)
-        size += size_of(item)
-        if _is_full(items, size):
-            yield Window(items)
-            items, size = [], 0
+    try:
+        for item in source:
+            items.append(item)
+            size += size_of(item)
+            if _is_full(items, size):
+                yield Window(items)
+                items, size = [], 0
+    except Exception as error:
+        yield Window(items, is_end=True, error=error)
+    else:
+        yield Window(items, is_end=True)
 
 
 def _live_windows(
@@ -113,7 +114,7 @@ def _live_windows(
         while True:
             window = reader.window(live.max_wait, None if is_answered else live.max_wait)
             yield window
-            if window.end is not None:
+            if window.is_end:
                 return
             is_answered = window.is_pause
             if is_answered:
@@ -137,7 +138,8 @@ class _Reader(Generic[Item]):
         self._size = 0
         self._first_at = 0.0
         """Time when the first of the items came."""
-        self._end: BaseException | None = None
+        self._is_end = False
+        self._error: BaseException | None = None
         self._is_closed = False
         # A daemon: nothing can wake it in a silent source, and the process may end.
         self._thread = threading.Thread(
@@ -160,7 +162,8 @@ class _Reader(Generic[Item]):
             if self._items:
                 self._wait(self._first_at + max_wait - time.monotonic(), for_full=True)
             is_full = _is_full(self._items, self._size)
-            window = Window(self._items, self._end, self._end is None and not is_full)
+            is_pause = not self._is_end and not is_full
+            window = Window(self._items, self._is_end, self._error, is_pause)
             self._items, self._size = [], 0
             self._changed.notify()
         return window
@@ -179,22 +182,20 @@ class _Reader(Generic[Item]):
             seconds = min(max(seconds, 0), threading.TIMEOUT_MAX)
         self._changed.wait_for(
             lambda: (
-                self._end is not None
-                or (_is_full(self._items, self._size) if for_full else self._items)
+                self._is_end or (_is_full(self._items, self._size) if for_full else self._items)
             ),
             seconds,
         )
 
     def _read(self, source: Iterable[Item]) -> None:
-        end: BaseException = StopIteration()
         try:
             for item in source:
                 if not self._put(item):
                     return
         except BaseException as error:  # raised again where the results are used
-            end = error
+            self._error = error
         with self._changed:
-            self._end = end
+            self._is_end = True
             self._changed.notify()
 
     def _put(self, item: Item) -> bool:

@@ -97,10 +97,11 @@ class _PackedWindow(Generic[Item]):
     requests: list[_Request[Item]]
     batches: list[tuple[list[list[PendingSequence]], PackedBatch]]
     cut: int
-    end: BaseException | None
-    """End of the stream, if this is its last window: StopIteration, or the error."""
     is_last: bool
     """Whether no window follows, or none has arrived yet."""
+    error: BaseException | None
+    """Error of the source, or of the first item that could not be tokenized: it follows the answers
+    to the items before it."""
 
 
 class Engine(forks.NotPicklable):
@@ -213,30 +214,18 @@ class Engine(forks.NotPicklable):
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
         """
-        params = self._params if params is None else params
-        open_requests: deque[_Request[Item]] = deque()
-        in_flight: deque[tuple[list[list[PendingSequence]], PackedBatch, Any]] = deque()
-        cut, end = 0, None
+        running: _Running[Item] = _Running(self, self._params if params is None else params)
+        cut = 0
         with contextlib.closing(self._packed_windows(items, tokenize, size_of, live)) as prepared:
             for window in prepared:
-                open_requests += window.requests
                 cut += window.cut
+                running.requests += window.requests
                 for rows, batch in window.batches:
-                    in_flight.append((rows, batch, self._dispatch(params, batch)))
-                    while len(in_flight) >= MAX_BATCHES_IN_FLIGHT or (
-                        in_flight and _is_ready(in_flight[0][2])
-                    ):
-                        self._collect(*in_flight.popleft())
-                        yield from _answered(open_requests)
-                while window.is_last and in_flight:
-                    self._collect(*in_flight.popleft())
-                    yield from _answered(open_requests)
-                yield from _answered(open_requests)  # items without a sequence need no batch
-                end = window.end
-                if end is not None:
-                    break
-        if not isinstance(end, StopIteration | None):
-            raise end
+                    running.dispatch(rows, batch)
+                    yield from running.answered()
+                yield from running.answered(wait=window.is_last)
+                if window.error is not None:
+                    raise window.error
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self._model.longest_sequence)
 
@@ -251,18 +240,18 @@ class Engine(forks.NotPicklable):
         packer = Packer(self._shapes)
 
         def prepare(window: Window[Item]) -> _PackedWindow[Item]:
-            items, sequences, cut, error = tokenize_until_error(window.items, tokenize)
-            end = error or window.end
+            items, sequences, cut, failed = tokenize_until_error(window.items, tokenize)
+            error = failed or window.error
             requests = [
                 _Request(item, [PendingSequence(encoding) for encoding in own])
                 for item, own in zip(items, sequences, strict=True)
             ]
             jobs = [job for request in requests for job in request.jobs]
-            is_last = window.is_pause or end is not None
+            is_last = window.is_last or error is not None
             batches = packer.add(jobs, is_last=is_last)
             for _, batch in batches:
                 self._model.check(batch)
-            return _PackedWindow(requests, batches, cut, end, is_last)
+            return _PackedWindow(requests, batches, cut, is_last, error)
 
         forks.check()
         ahead: Future[_PackedWindow[Item]] | None = None
@@ -282,8 +271,8 @@ class Engine(forks.NotPicklable):
                     yield ahead.result()
                     ahead = None
 
-    def _dispatch(self, params: Params, batch: PackedBatch) -> Any:
-        """Start to run a batch."""
+    def dispatch(self, params: Params, batch: PackedBatch) -> Any:
+        """Start to run a batch; return the selection, which is still being computed."""
         row_count, row_tokens = batch.token_ids.shape
         shape = BatchShape(row_count, row_tokens, batch.starts.shape[1])
         return self._executable(params, shape)(params, batch)
@@ -297,7 +286,7 @@ class Engine(forks.NotPicklable):
                     self._executables[shape] = self._runtime.compile(self._answer, params, batch)
         return self._executables[shape]
 
-    def _collect(self, rows: list[list[PendingSequence]], batch: PackedBatch, answers: Any) -> None:
+    def collect(self, rows: list[list[PendingSequence]], batch: PackedBatch, answers: Any) -> None:
         """Wait for the answers of a batch, (B, N or T, ...), and give each sequence its part."""
         leaves: list[np.ndarray]
         form: Any
@@ -307,6 +296,42 @@ class Engine(forks.NotPicklable):
             place = n if self._level == "sequence" else tokens
             job.result = form.unflatten([leaf[b, place].copy() for leaf in leaves])
             job.is_done = True
+
+
+class _Running(Generic[Item]):
+    """Requests of a stream that are not answered yet, and the batches that are running for them."""
+
+    def __init__(self, engine: Engine, params: Params):
+        self._engine, self._params = engine, params
+        self.requests: deque[_Request[Item]] = deque()
+        self._batches: deque[tuple[list[list[PendingSequence]], PackedBatch, Any]] = deque()
+
+    def dispatch(self, rows: list[list[PendingSequence]], batch: PackedBatch) -> None:
+        """Start to run a batch with these rows."""
+        self._batches.append((rows, batch, self._engine.dispatch(self._params, batch)))
+
+    def answered(self, *, wait: bool = False) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
+        """Yield and remove the first requests that are answered.
+
+        Args:
+            wait: wait for all batches; otherwise only for those that the device should not be given
+                more work beside.
+        """
+        while self._batches and (
+            wait or len(self._batches) >= MAX_BATCHES_IN_FLIGHT or _is_ready(self._batches[0][2])
+        ):
+            self._engine.collect(*self._batches.popleft())
+            yield from self._first_done()
+        yield from self._first_done()  # items without a sequence need no batch
+
+    def _first_done(self) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
+        while self.requests and all(job.is_done for job in self.requests[0].jobs):
+            request = self.requests.popleft()
+            yield (
+                request.item,
+                [job.encoding for job in request.jobs],
+                [job.result for job in request.jobs],
+            )
 
 
 class EngineBacked(Loading, forks.NotPicklable):
@@ -335,19 +360,6 @@ class EngineBacked(Loading, forks.NotPicklable):
             longest: most tokens of a text; None for the model's limit.
         """
         self._engine.warm_up(longest)
-
-
-def _answered(
-    requests: deque[_Request[Item]],
-) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
-    """Yield and remove the requests at the front that are answered."""
-    while requests and all(job.is_done for job in requests[0].jobs):
-        request = requests.popleft()
-        yield (
-            request.item,
-            [job.encoding for job in request.jobs],
-            [job.result for job in request.jobs],
-        )
 
 
 def _is_ready(answers: Any) -> bool:

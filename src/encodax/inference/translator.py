@@ -368,7 +368,6 @@ class Translator(Loading, forks.NotPicklable):
         with contextlib.closing(windows(examples, Example.characters, live)) as pieces:
             for window in pieces:
                 asked, sequences, cut_here, error = tokenize_until_error(window.items, tokenize)
-                end = error or window.end
                 cut += cut_here
                 without += sum(self._lacks_language(example, generation) for example in asked)
                 answers = self._translated(sequences, generation, answered)
@@ -377,8 +376,8 @@ class Translator(Loading, forks.NotPicklable):
                     if answer is not EMPTY_TRANSLATION or empties.rule == "keep":
                         yield example, answer
                 answered += len(asked)
-                if not isinstance(end, StopIteration | None):
-                    raise end
+                if failed := error or window.error:
+                    raise failed
         empties.note()
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self.model.longest_sequence)

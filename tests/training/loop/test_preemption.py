@@ -61,7 +61,7 @@ MOMENTS: list[tuple[Moment, str]] = [
     ((Run, "on_devices", 2, signal.SIGTERM), "after step 1 of 12; .*/1 is saved"),
     ((Checkpoints, "save", 1, signal.SIGINT), "stopped by SIGINT after step 3 of 12; .*/3 is"),
     ((prepare.TrainingSetup, "save", 1, signal.SIGTERM), "after step 4 of 12; .*/4 is saved"),
-    ((Engine, "_dispatch", 1, signal.SIGINT), "after step 6 of 12; .*/6 is saved"),
+    ((Engine, "dispatch", 1, signal.SIGINT), "after step 6 of 12; .*/6 is saved"),
     ((Checkpoints, "finish", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
     ((Saver, "mean", 1, signal.SIGTERM), "after step 12 of 12; .*/12 is saved"),
 ]
@@ -145,7 +145,7 @@ def test_an_evaluation_stops_between_batches(task: str, monkeypatch: pytest.Monk
     measure = evaluator(own.model, own.eval, own.objective, own.teacher, batch_tokens=64)
     batches = []
     by_sums = isinstance(measure, BatchEvaluator)
-    owner, name = (Dataset, "batch") if by_sums else (Engine, "_dispatch")
+    owner, name = (Dataset, "batch") if by_sums else (Engine, "dispatch")
     before = getattr(owner, name)
 
     def counted(*arguments: Any) -> Any:
