@@ -219,10 +219,10 @@ def test_info_says_what_became_of_each_key_of_the_files(call: Call, site: Path) 
     rows = {cells[1]: cells for cells in lines if len(cells) == 4}
     assert rows["hidden_size"] == ["config.json", "hidden_size", "", "used"]
     assert rows["my_own_key"][2:] == [
-        '{"deep": 1}', "harmless: the published class does not read it"
+        '{"deep": 1}', "ignored: the published class does not read it"
     ]  # fmt: skip
     assert rows["use_cache"][2:] == [
-        "true", "harmless: it trades memory for time, and changes no number"
+        "true", "ignored: it trades memory for time, and changes no number"
     ]  # fmt: skip
     assert config.keys() <= rows.keys()
 

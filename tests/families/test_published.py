@@ -16,8 +16,10 @@ from goldens import ALL, ENCODERS
 from encodax import families
 from encodax.config import HeadConfig, HeadKind, ModelConfig, NormConfig
 from encodax.errors import EncodaxError
-from encodax.families import published
+from encodax.families.config_reader import ACTIVATIONS, published_name
+from encodax.families.labels import labels_of
 from encodax.families.published import PublishedFamily
+from encodax.families.spec import shape_of
 
 KINDS = ("sequence", "token", "span", "vocabulary")
 PUBLISHED = [
@@ -244,32 +246,32 @@ def test_weights_of_these_types_are_read(golden: str, dtype: str | None) -> None
 
 def test_labels_are_in_the_order_of_their_numbers() -> None:
     names = {str(index): chr(97 + index) for index in (10, 2, 0, 1, 9, 3, 4, 5, 6, 7, 8)}
-    assert published.labels_of({"id2label": names}) == tuple("abcdefghijk")
+    assert labels_of({"id2label": names}) == tuple("abcdefghijk")
 
 
 def test_labels_that_are_missing_are_numbered() -> None:
-    assert published.labels_of({}) == ("LABEL_0", "LABEL_1")
-    assert published.labels_of({"num_labels": 3}) == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert published.labels_of({"id2label": {}}) == ()
+    assert labels_of({}) == ("LABEL_0", "LABEL_1")
+    assert labels_of({"num_labels": 3}) == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert labels_of({"id2label": {}}) == ()
 
 
 def test_numbers_of_labels_that_leave_one_out_are_refused() -> None:
     with pytest.raises(EncodaxError, match="id2label numbers its labels 0, 2"):
-        published.labels_of({"id2label": {"0": "a", "2": "b"}})
+        labels_of({"id2label": {"0": "a", "2": "b"}})
 
 
-@pytest.mark.parametrize("name", sorted(set(published.ACTIVATIONS.values())))
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS.values())))
 def test_an_activation_of_ours_has_a_published_name(name: str) -> None:
-    assert published.ACTIVATIONS[published.published_name(name)] == name
+    assert ACTIVATIONS[published_name(name)] == name
 
 
 def test_an_activation_that_no_family_has_is_named() -> None:
     with pytest.raises(EncodaxError, match="published families have no activation linear"):
-        published.published_name("linear")
+        published_name("linear")
 
 
 def test_a_model_without_layers_is_of_no_published_family(unchecked_types: None) -> None:
     config = goldens.read("bert/encoder")
     empty = ModelConfig(dataclasses.replace(config.encoder, layers=()))
     with pytest.raises(EncodaxError, match="at least one layer"):
-        published.shape_of(empty)
+        shape_of(empty)

@@ -1,4 +1,4 @@
-"""No key of a published file falls through: it is used, harmless with a reason, or refused by name.
+"""No key of a published file falls through: it is used, ignored with a reason, or refused by name.
 
 `config.json` has a test of its own, by family (`families/test_keys.py`). What a key does is told by
 the tests of its file; here every key of the published lists is tried.
@@ -17,7 +17,7 @@ from toys import writer
 
 from encodax import Seq2SeqModel
 from encodax.errors import EncodaxError
-from encodax.families import harmless
+from encodax.families import ignored_keys
 from encodax.generation import config as generation_config
 from encodax.model_files import peft_config, sentence_modules
 from encodax.storage.json_files import OFF, FileKeys, Settings
@@ -29,7 +29,7 @@ LISTS: dict[str, Any] = json.loads((PARITY / "published_keys.json").read_text(en
 SENTENCE = PARITY / "goldens-sentence" / "norm-and-dropout"
 VALUES: tuple[Any, ...] = (True, 3, "x", ["x"], {"x": 1})
 """All of them on; of whichever type a key is, the others are wrong."""
-NO_REASONS = {harmless.UNREAD, published.UNREAD, OFF}
+NO_REASONS = {ignored_keys.UNREAD, published.UNREAD, OFF}
 """What is said of keys that no list has."""
 
 

@@ -174,9 +174,7 @@ def _print_files(files: ModelFiles) -> None:
     told = table("file", "key", "value", "what became of it")
     for name, keys in files.items():
         rows = [(key, "", "used") for key in sorted(keys.used)]
-        rows += [
-            (key, shown(keys.kept[key]), f"harmless: {keys.reasons[key]}") for key in keys.kept
-        ]
+        rows += [(key, shown(keys.kept[key]), f"ignored: {keys.reasons[key]}") for key in keys.kept]
         for key, value, fate in rows:
             told.add_row(name, key, value, fate)
         told.add_section()

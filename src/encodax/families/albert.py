@@ -8,7 +8,9 @@ from typing import Any
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, electra
-from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
 
 LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.0."
@@ -99,7 +101,7 @@ FAMILY = PublishedFamily(
         "pad_token_id": 0,
         "type_vocab_size": 2,
     },
-    harmless=dict.fromkeys(
+    ignored_keys=dict.fromkeys(
         ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"),
         "it is of the code that ALBERT was first published with, and none of its encoder",
     ),

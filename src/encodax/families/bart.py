@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.config import NormConfig, TransformerConfig
 from encodax.families import marian
-from encodax.families.published import ConfigReader
+from encodax.families.config_reader import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import NORM, TABLE, Table
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
-from encodax.families.published import (
-    BaseSpec,
-    ConfigReader,
-    PublishedFamily,
-    dropout_of_head,
-    plain_head,
-)
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, dropout_of_head, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
 
 
@@ -107,7 +103,7 @@ FAMILY = PublishedFamily(
         "layer_norm_eps": 1e-12,
         "pad_token_id": 0,
     },
-    harmless=ORIGINAL_CODE_KEYS,
+    ignored_keys=ORIGINAL_CODE_KEYS,
     fixed={
         "position_embedding_type": "absolute",
         "is_decoder": False,

@@ -10,15 +10,10 @@ from typing import Any
 
 from encodax.config import DisentangledConfig, EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless
-from encodax.families.published import (
-    ACTIVATIONS,
-    BaseSpec,
-    ConfigReader,
-    PublishedFamily,
-    plain_head,
-    published_name,
-)
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader, published_name
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 SELF = "deberta.encoder.layer.{}.attention.self."
@@ -156,11 +151,11 @@ FAMILY = PublishedFamily(
         "share_att_key": False,
         "type_vocab_size": 0,
     },
-    harmless={
+    ignored_keys={
         "conv_act": "there is no convolution",
         "conv_groups": "there is no convolution",
         "legacy": "the tensors' names say which head of the two it is",
-        "pooler_hidden_size": harmless.OTHER_HEAD,
+        "pooler_hidden_size": ignored_keys.OTHER_HEAD,
     },
     # The authors' name for the masked LM head; transformers chooses between the two by `legacy`.
     renames=(

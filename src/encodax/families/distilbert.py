@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
-from encodax.families import bert, harmless
-from encodax.families.published import KEYS, BaseSpec, ConfigReader, PublishedFamily, plain_head
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import KEYS, BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 LAYER = "distilbert.transformer.layer.{}."
@@ -90,9 +92,9 @@ FAMILY = PublishedFamily(
         "qa_dropout": 0.1,
         "seq_classif_dropout": 0.2,
     },
-    harmless={
+    ignored_keys={
         "sinusoidal_pos_embds": "the table of positions stands in the weights, whatever it is",
-        "tie_weights_": harmless.UNREAD,
+        "tie_weights_": ignored_keys.UNREAD,
     },
     aliases={
         "hidden_size": "dim",

@@ -7,7 +7,9 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.families import bert, roberta
-from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM
 
 
@@ -59,7 +61,7 @@ FAMILY = PublishedFamily(
     },
     defaults={**bert.FAMILY.defaults, "embedding_size": 128},
     fixed=bert.FAMILY.fixed,
-    harmless=dict.fromkeys(
+    ignored_keys=dict.fromkeys(
         ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
         "it is of the head on multiple choices alone",
     ),

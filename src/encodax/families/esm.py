@@ -12,15 +12,11 @@ from encodax.config import (
     TokenDropoutConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless, roberta
-from encodax.families.published import (
-    KEYS,
-    BaseSpec,
-    ConfigReader,
-    PublishedFamily,
-    plain_head,
-    rotary,
-)
+from encodax.families import bert, ignored_keys, roberta
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.rope import rotary
+from encodax.families.spec import KEYS, BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 LAYER = "esm.encoder.layer.{}."
@@ -126,9 +122,9 @@ FAMILY = PublishedFamily(
         "is_folding_model": False,
         "position_embedding_type": "rotary",
     },
-    harmless={
+    ignored_keys={
         "esmfold_config": "it is of models that fold proteins",
-        "hidden_act": harmless.UNREAD,
+        "hidden_act": ignored_keys.UNREAD,
         "vocab_list": "it is of models that fold proteins",
     },
     ignored_tensors=(

@@ -20,7 +20,7 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families.published import ACTIVATIONS, ConfigReader, published_name
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader, published_name
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, NORM, TABLE, Leaves, Table, Tensor
 

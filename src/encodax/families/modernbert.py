@@ -20,16 +20,11 @@ from encodax.config import (
     RotaryConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless
-from encodax.families.published import (
-    ACTIVATIONS,
-    BaseSpec,
-    ConfigReader,
-    PublishedFamily,
-    published_name,
-    rope_parameters,
-    rotary,
-)
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader, published_name
+from encodax.families.published import PublishedFamily
+from encodax.families.rope import rope_parameters, rotary
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of
 
 LAYER = "model.layers.{}."
@@ -229,12 +224,12 @@ FAMILY = PublishedFamily(
         "pad_token_id": 50283,
         "rope_parameters": None,
     },
-    harmless={
-        "deterministic_flash_attn": harmless.MEMORY,
-        "reference_compile": harmless.MEMORY,
-        "repad_logits_with_grad": harmless.TRAINING,
-        "sparse_pred_ignore_index": harmless.TRAINING,
-        "sparse_prediction": harmless.TRAINING,
+    ignored_keys={
+        "deterministic_flash_attn": ignored_keys.MEMORY,
+        "reference_compile": ignored_keys.MEMORY,
+        "repad_logits_with_grad": ignored_keys.TRAINING,
+        "sparse_pred_ignore_index": ignored_keys.TRAINING,
+        "sparse_prediction": ignored_keys.TRAINING,
     },
     tensor_aliases={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

@@ -6,7 +6,9 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, RelativeBiasConfig
 from encodax.families import bert, roberta
-from encodax.families.published import KEYS, BaseSpec, ConfigReader, PublishedFamily, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import KEYS, BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, Tensor
 
 LAYER = "mpnet.encoder.layer.{}."

@@ -8,8 +8,10 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.families import harmless
-from encodax.families.published import labels_of, plain_head, scores_of, shape_of
+from encodax.families import ignored_keys
+from encodax.families.labels import labels_of
+from encodax.families.published import plain_head, scores_of
+from encodax.families.spec import shape_of
 from encodax.families.tensors import Tensor
 from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings
@@ -68,7 +70,7 @@ def account(settings: Settings) -> FileKeys:
     Raises:
         EncodaxError: a key is unknown.
     """
-    return settings.settle({**harmless.ANY, "dtype": "each tensor has a type of its own"})
+    return settings.settle({**ignored_keys.ANY, "dtype": "each tensor has a type of its own"})
 
 
 def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> ModelConfig:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from encodax.config import Seq2SeqConfig
-from encodax.families import harmless
+from encodax.families import ignored_keys
 from encodax.families.native import canonical, file_name, is_ignored, tensor, tensor_aliases
 from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings
@@ -38,7 +38,7 @@ def account(settings: Settings) -> FileKeys:
     Raises:
         EncodaxError: a key is unknown.
     """
-    return settings.settle(harmless.ANY)
+    return settings.settle(ignored_keys.ANY)
 
 
 def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:

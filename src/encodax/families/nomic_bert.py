@@ -12,15 +12,11 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless
-from encodax.families.published import (
-    BaseSpec,
-    ConfigReader,
-    PublishedFamily,
-    check_fixed,
-    plain_head,
-    rotary,
-)
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ConfigReader, check_fixed
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.rope import rotary
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of, split
 
 LAYER = "nomic_bert.encoder.layers.{}."
@@ -138,19 +134,19 @@ FAMILY = PublishedFamily(
         "rope_theta": BASE,
         "type_vocab_size": 2,
     },
-    harmless={
-        **dict.fromkeys(("dense_seq_output", "pad_vocab_size_multiple"), harmless.UNREAD),
+    ignored_keys={
+        **dict.fromkeys(("dense_seq_output", "pad_vocab_size_multiple"), ignored_keys.UNREAD),
         **dict.fromkeys(
             ("fused_bias_fc", "fused_dropout_add_ln", "reorder_and_upcast_attn", "use_flash_attn"),
-            harmless.MEMORY,
+            ignored_keys.MEMORY,
         ),
-        "embd_pdrop": harmless.TRAINING,
+        "embd_pdrop": ignored_keys.TRAINING,
         "max_trained_positions": "it says how long the texts of training were",
         "parallel_block_tied_norm": "there is no parallel block",
-        "summary_proj_to_labels": harmless.UNREAD,
-        "summary_type": harmless.UNREAD,
-        "summary_use_proj": harmless.UNREAD,
-        "use_xentropy": harmless.TRAINING,
+        "summary_proj_to_labels": ignored_keys.UNREAD,
+        "summary_type": ignored_keys.UNREAD,
+        "summary_use_proj": ignored_keys.UNREAD,
+        "use_xentropy": ignored_keys.TRAINING,
     },
     renames=((r"^bert\.", "nomic_bert."),),
     ignored_tensors=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),

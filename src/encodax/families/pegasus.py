@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from encodax.config import TransformerConfig
 from encodax.families import marian
-from encodax.families.published import ConfigReader
+from encodax.families.config_reader import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import Table
 

@@ -11,7 +11,9 @@ from typing import Any
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.families.published import BaseSpec, ConfigReader, PublishedFamily, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, Table, split
 
 CLASSIFICATION_HEAD: Table = {

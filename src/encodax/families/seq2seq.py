@@ -13,8 +13,8 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig, TransformerConfig
 from encodax.errors import EncodaxError
-from encodax.families import harmless
-from encodax.families.published import (
+from encodax.families import ignored_keys
+from encodax.families.config_reader import (
     COMMON_DEFAULTS,
     ConfigReader,
     architectures_of,
@@ -52,7 +52,7 @@ class Seq2SeqFamily:
     """Options for which only one value is supported: any other value is refused."""
     refused: Mapping[str, Any] = field(default_factory=dict)
     """Values of old options that nothing computes any more: refused, and not written."""
-    harmless: Mapping[str, str] = field(default_factory=dict)
+    ignored_keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of this family that change no answer -> the reason."""
     other_architectures: tuple[str, ...] = ()
     """Other names of the published class."""
@@ -94,7 +94,7 @@ class Seq2SeqFamily:
         values = with_aliases_resolved(values, self.aliases)
         published = ConfigReader(values, {**COMMON_DEFAULTS, **self.defaults})
         check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
-        check_fixed(published, harmless.FIXED_OF_SEQ2SEQ)
+        check_fixed(published, ignored_keys.FIXED_OF_SEQ2SEQ)
         check_dtype(published)
         known = (self.architecture, *self.other_architectures)
         for named in architectures_of(published):
@@ -120,9 +120,9 @@ class Seq2SeqFamily:
         Raises:
             EncodaxError: a key is unknown and may change the answers.
         """
-        return harmless.account(
+        return ignored_keys.account(
             settings,
-            harmless={**harmless.ANY, **self.harmless},
+            ignored_keys={**ignored_keys.ANY, **self.ignored_keys},
             of_family={*COMMON_DEFAULTS, *self.defaults},
         )
 

@@ -22,7 +22,7 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families.published import ACTIVATIONS, ConfigReader
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, TABLE, Leaves, Table, Tensor
 

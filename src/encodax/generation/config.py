@@ -1,6 +1,6 @@
 """Generation settings of a model directory: `generation_config.json`, or `config.json` without it.
 
-Each field of transformers' `GenerationConfig` is applied, harmless, or refused by name. As in
+Each field of transformers' `GenerationConfig` is applied, ignored, or refused by name. As in
 transformers, if there is a `generation_config.json`, such keys in `config.json` are ignored.
 
 If a directory has any setting of the search, or was written by transformers, missing settings take
@@ -18,7 +18,7 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.families.harmless import MEMORY, OUTPUT, PROVENANCE, TOKEN_ID, UNREAD
+from encodax.families.ignored_keys import MEMORY, OUTPUT, PROVENANCE, TOKEN_ID, UNREAD
 from encodax.generation.search import BeamSearch, DecodingLimits, LogitsRules, Sampling
 from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings, shown

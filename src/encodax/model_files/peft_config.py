@@ -1,4 +1,4 @@
-"""Settings of an adapter, `adapter_config.json`: every key is used, harmless, or refused.
+"""Settings of an adapter, `adapter_config.json`: every key is used, ignored, or refused.
 
 Tensors and settings together define the adapter: a module is adapted if the settings select it,
 with the rank and the scale that they give it.

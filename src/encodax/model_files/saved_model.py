@@ -26,7 +26,7 @@ from encodax import families
 from encodax.config import InferenceConfig, ModelConfig
 from encodax.errors import EncodaxError, library_errors
 from encodax.families import Family, native
-from encodax.families.published import count_of_labels, labels_of
+from encodax.families.labels import count_of_labels, labels_of
 from encodax.model_files import model_card, sentence_modules, weights
 from encodax.model_files.sentence_modules import SentenceModules
 from encodax.storage import json_files, outputs, reading

@@ -171,11 +171,11 @@ class _Files:
         return Settings(_json(path, dict), where=path)
 
     def settle(
-        self, settings: Settings, harmless: Mapping[str, str], unknown: str | None = None
+        self, settings: Settings, ignored_keys: Mapping[str, str], unknown: str | None = None
     ) -> None:
-        """Check that every key of a file was used or is known to be harmless."""
+        """Check that every key of a file was used or is in `ignored_keys`."""
         name = str(Path(settings.where).relative_to(self.directory))
-        self.keys[name] = settings.settle(harmless, unknown=unknown)
+        self.keys[name] = settings.settle(ignored_keys, unknown=unknown)
 
 
 def read(directory: Path) -> SentenceModules | None:
@@ -488,7 +488,7 @@ def _usage(files: _Files) -> tuple[InferenceConfig, str]:
             f"{CROSS_ENCODER}. Without {MODULES_FILE} the encoder loads by itself"
         )
     usage = _prompts(settings, always=() if kind == CROSS_ENCODER else DEFAULT_PROMPTS)
-    harmless = dict(OF_SETTINGS)
+    ignored_keys = dict(OF_SETTINGS)
     if kind == CROSS_ENCODER:
         found = settings.get("activation_fn")
         if found is not None:
@@ -503,7 +503,7 @@ def _usage(files: _Files) -> tuple[InferenceConfig, str]:
             )
         width = None if settings.get("truncate_dim") is None else _whole(settings, "truncate_dim")
         usage = replace(usage, similarity=SIMILARITIES[similarity], truncate_dim=width)
-    files.settle(settings, harmless, unknown=UNREAD)
+    files.settle(settings, ignored_keys, unknown=UNREAD)
     return usage, kind
 
 

@@ -240,7 +240,7 @@ def _of_type(value: Any, kind: type, where: Path | str, key: str) -> Any:
     return value
 
 
-# Keys: each one is used, harmless, or refused.
+# Keys: each one is used, ignored, or refused.
 
 
 class Settings(Mapping[str, Any]):
@@ -275,22 +275,22 @@ class Settings(Mapping[str, Any]):
         """Return a copy of the object; no key is recorded."""
         return dict(self._values)
 
-    def settle(self, harmless: Mapping[str, str], *, unknown: str | None = None) -> FileKeys:
+    def settle(self, ignored_keys: Mapping[str, str], *, unknown: str | None = None) -> FileKeys:
         """Account for every key, once all has been read.
 
         Args:
-            harmless: key -> reason why it changes no answer.
+            ignored_keys: key -> reason why it changes no answer.
             unknown: reason why any other key changes none; None to refuse other keys.
 
         Raises:
-            EncodaxError: a key is neither read nor harmless; the message gives the first one, with
-                its value. A key whose value is null, false or empty is off, and always harmless.
+            EncodaxError: a key is neither read nor ignored; the message gives the first one, with
+                its value. A key whose value is null, false or empty is off, and always ignored.
         """
         kept, reasons = {}, {}
         for key, value in self._values.items():
             if key in self._used:
                 continue
-            reason = harmless.get(key) or (OFF if not value else unknown)
+            reason = ignored_keys.get(key) or (OFF if not value else unknown)
             if reason is None:
                 raise EncodaxError(
                     f"{self.where}: {key} = {shown(value)} is not supported: it is not known here, "
@@ -301,7 +301,7 @@ class Settings(Mapping[str, Any]):
 
 
 OFF = "it is off"
-"""Reason why an unknown key that is null, false or empty is harmless."""
+"""Reason why an unknown key that is null, false or empty is ignored."""
 
 
 @dataclass(frozen=True)

@@ -354,8 +354,8 @@ class TokenizerFiles:
             TOKENIZER_FILE: (self.content, {"version": "one is known"}, MADE_ANEW),
         }
         found: dict[str, FileKeys] = {
-            name: settings.settle(harmless, unknown=unknown)
-            for name, (settings, harmless, unknown) in reasons.items()
+            name: settings.settle(ignored_keys, unknown=unknown)
+            for name, (settings, ignored_keys, unknown) in reasons.items()
             if name in self.files
         }
         if ADDED_TOKENS_FILE in self.files:

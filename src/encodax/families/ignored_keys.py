@@ -1,7 +1,7 @@
 """Keys of `config.json` that change no answer, each with the reason.
 
 Every key of a published configuration class is read by its family, is listed here or in the
-family's `harmless`, or is refused. A test checks all of them.
+family's `ignored_keys`, or is refused. A test checks all of them.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ FIXED_OF_SEQ2SEQ: dict[str, tuple[object, ...]] = {
 def account(
     settings: Settings,
     *,
-    harmless: Mapping[str, str],
+    ignored_keys: Mapping[str, str],
     of_family: Collection[str],
 ) -> FileKeys:
     """Account for the keys of a configuration that a family has read.
 
     Args:
         settings: the configuration.
-        harmless: keys that change no answer, with the reason.
+        ignored_keys: keys that change no answer, with the reason.
         of_family: keys that the family reads for only some of its heads.
 
     Raises:
@@ -102,4 +102,4 @@ def account(
     code = settings.plain().get("auto_map")
     runs_code = isinstance(code, Mapping) and any(name.startswith("AutoModel") for name in code)
     others = dict.fromkeys(of_family, OTHER_HEAD)
-    return settings.settle({**others, **harmless}, unknown=None if runs_code else UNREAD)
+    return settings.settle({**others, **ignored_keys}, unknown=None if runs_code else UNREAD)
