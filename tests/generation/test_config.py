@@ -31,15 +31,15 @@ def loaded(tmp_path: Path, **said: Any) -> Seq2SeqModel:
 
 def test_a_model_made_here_says_nothing(tmp_path: Path) -> None:
     writer().save(tmp_path / "model")
-    said = Seq2SeqModel.load(tmp_path / "model").generation_config
-    assert said == writer().generation_config == GenerationConfig.of(writer().config)
+    said = Seq2SeqModel.load(tmp_path / "model").default_generation_config
+    assert said == writer().default_generation_config == GenerationConfig.of(writer().config)
     assert said.has_no_search_settings
     assert (said.beams, said.max_tokens, said.said) == (BeamSearch(4, 0.6, 5.0), None, ())
     assert said.rules == LogitsRules(bad_words_ids=((writer().config.pad_id,),))
 
 
 def test_what_transformers_wrote_leaves_out_is_its_default(tmp_path: Path) -> None:
-    said = loaded(tmp_path).generation_config
+    said = loaded(tmp_path).default_generation_config
     assert (said.beams, said.rules) == (BeamSearch(1, 1.0, 0.0), LogitsRules())
     assert (said.max_tokens, said.sampling, said.said) == (20, Sampling(top_k=50), ())
 
@@ -59,7 +59,7 @@ SUMMARY: dict[str, Any] = {
 def test_the_settings_of_a_summarizer(tmp_path: Path) -> None:
     model = loaded(tmp_path, **SUMMARY)
     said = model.default_generation_config
-    assert said.beams == BeamSearch(4, 2.0, 0.0, "full")
+    assert said.beams == BeamSearch(4, 2.0, 0.0, early_stopping=True)
     assert said.max_tokens == 23  # max_length counts the token that the decoder begins with
     assert said.rules == LogitsRules(
         min_tokens=4, no_repeat_ngram_size=3, forced_bos_token_id=2, forced_eos_token_id=(3,)
@@ -67,13 +67,13 @@ def test_the_settings_of_a_summarizer(tmp_path: Path) -> None:
     assert dict(said.said) == SUMMARY
     assert model.files[FILE].kept == {"transformers_version": "5.23.0"}
     model.save(tmp_path / "again")
-    assert Seq2SeqModel.load(tmp_path / "again").generation_config == said
+    assert Seq2SeqModel.load(tmp_path / "again").default_generation_config == said
 
 
 def test_new_tokens_go_before_lengths(tmp_path: Path) -> None:
     said = loaded(
         tmp_path, max_length=9, max_new_tokens=12, min_length=7, min_new_tokens=2
-    ).generation_config
+    ).default_generation_config
     assert (said.max_tokens, said.rules.min_tokens) == (12, 2)
 
 
@@ -87,7 +87,7 @@ def test_several_are_drawn_where_the_directory_says_so(tmp_path: Path) -> None:
 
 
 def test_no_sequence_is_longer_than_the_model_takes(tmp_path: Path) -> None:
-    assert loaded(tmp_path, max_length=500).generation_config.max_tokens == 32
+    assert loaded(tmp_path, max_length=500).default_generation_config.max_tokens == 32
 
 
 def test_old_directories_say_it_in_config_json(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_old_directories_say_it_in_config_json(tmp_path: Path) -> None:
     assert said.rules.bad_words_ids == ((3, 4),)
     assert model.files["config.json"].kept["task_specific_params"] == task
     model.save(tmp_path / "again")
-    assert Seq2SeqModel.load(tmp_path / "again").generation_config == said
+    assert Seq2SeqModel.load(tmp_path / "again").default_generation_config == said
     assert "num_beams" not in json.loads((tmp_path / "again" / "config.json").read_text())
 
 
@@ -128,7 +128,7 @@ def test_off_values_change_nothing(tmp_path: Path) -> None:
         "output_scores": True,
         "constraints": None,
     }
-    assert loaded(tmp_path, **off).generation_config.sampling == Sampling(top_k=1)
+    assert loaded(tmp_path, **off).default_generation_config.sampling == Sampling(top_k=1)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_off_values_change_nothing(tmp_path: Path) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens = 0 is no whole number in 1..1000000"),
         ({"max_length": 1}, "max_length = 1 leaves no room after the token that begins"),
         ({"length_penalty": "long"}, 'length_penalty = "long" is no finite number'),
-        ({"length_penalty": 9.0}, "alpha = 9.0 is not in -5..5"),
+        ({"length_penalty": 9.0}, "length_penalty = 9.0 is not in -5..5"),
         ({"early_stopping": "soon"}, 'early_stopping = "soon" is not one of: false, true, "never"'),
         ({"repetition_penalty": 0}, "repetition_penalty = 0 is not above 0"),
         ({"do_sample": 1}, "do_sample = 1 is neither true nor false"),

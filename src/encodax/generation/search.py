@@ -208,23 +208,23 @@ def decode(
         of_chosen = jnp.where(state.ended | forced, 0.0, of_chosen)
         chosen = jnp.where(state.ended, ends.pad_id, chosen)
         return _DecodeState(
-            state.place + 1,
-            chosen,
-            kept,
-            state.token_ids.at[:, state.place].set(chosen),
-            state.lengths + ~state.ended,
-            state.scores + of_chosen,
-            state.ended | ends.is_end(chosen),
+            place=state.place + 1,
+            last=chosen,
+            cache=kept,
+            token_ids=state.token_ids.at[:, state.place].set(chosen),
+            lengths=state.lengths + ~state.ended,
+            scores=state.scores + of_chosen,
+            ended=state.ended | ends.is_end(chosen),
         )
 
     start = _DecodeState(
-        jnp.zeros((), jnp.int32),
-        jnp.full((rows,), ends.decoder_start_id, jnp.int32),
-        cache,
-        jnp.full((rows, ends.buffer_length), ends.pad_id, jnp.int32),
-        jnp.zeros((rows,), jnp.int32),
-        jnp.zeros((rows,)),
-        jnp.zeros((rows,), bool),
+        place=jnp.zeros((), jnp.int32),
+        last=jnp.full((rows,), ends.decoder_start_id, jnp.int32),
+        cache=cache,
+        token_ids=jnp.full((rows, ends.buffer_length), ends.pad_id, jnp.int32),
+        lengths=jnp.zeros((rows,), jnp.int32),
+        scores=jnp.zeros((rows,)),
+        ended=jnp.zeros((rows,), bool),
     )
     end = jax.lax.while_loop(
         lambda state: (state.place < ends.buffer_length) & ~state.ended.all(), body, start
@@ -297,78 +297,67 @@ def beam_search(
     """
     ends.check(cache)
     rows, count, most = cache.source_segments.shape[0], beams.size, ends.max_tokens
-    looked_at = (1 + len(ends.eos_ids)) * count
+    considered = (1 + len(ends.eos_ids)) * count
     processors = ends.processors
     if source_ids is not None:
         source_ids = jnp.repeat(source_ids, count, axis=0)
 
-    def body(state: _BeamState) -> _BeamState:
-        scores, kept = step(state.last.reshape(-1), state.cache)
+    def next_scores(
+        state: _BeamState,
+    ) -> tuple[Float[Array, "R V"], Float[Array, " R"], DecoderCache]:
+        """Return the scores of the next tokens, and what to subtract for log-probabilities."""
+        scores, cache = step(state.last.reshape(-1), state.cache)
         scores = scores.astype(jnp.float32)
-        # Log-probability is score - total; it is computed for all tokens only if a rule needs it.
         total = jax.nn.logsumexp(scores, axis=-1)
         if processors:
-            if not ends.rules.only_bans:
+            if not ends.rules.only_bans:  # the rules are for log-probabilities of all tokens
                 scores, total = scores - total[:, None], jnp.zeros_like(total)
             tokens = state.token_ids.reshape(rows * count, -1)
             history = _history(tokens, state.place, ends, state.cache, source_ids)
             scores = apply_processors(processors, scores, history)
-        # Only the best of each beam can be among the best of all.
-        each = min(looked_at, scores.shape[-1])
-        scores, token = jax.lax.top_k(scores, each)  # (B * k, 2 k)
-        sums = state.sums[..., None] + (scores - total[:, None]).reshape(rows, count, each)
-        both = min(looked_at, count * each)
-        sums, index = jax.lax.top_k(sums.reshape(rows, -1), both)  # (B, 2 k)
-        parent, token = index // each, at_tokens(token.reshape(rows, -1), index)
-        longer = at_tokens(state.token_ids, parent).at[:, :, state.place].set(token)
+        return scores, total, cache
+
+    def body(state: _BeamState) -> _BeamState:
+        scores, total, cache = next_scores(state)
+        longer = _best_extensions(state, scores, total, considered)
         length = state.place + 1
-        ends_here = ends.is_end(token) | (length == most)
+        ends_here = ends.is_end(longer.token) | (length == most)
+        may_end = ends_here & (jnp.arange(longer.sums.shape[1]) < count) & state.searching[:, None]
+        may_end &= longer.sums > MASK_VALUE / 2  # at the first token, one of the k is real
+        found = jnp.where(may_end, longer.sums / beams.penalty(length), MASK_VALUE)
+        ended = _best_ended(state, longer, found, length)
 
-        may_end = ends_here & (jnp.arange(both) < count) & state.searching[:, None]
-        may_end &= sums > MASK_VALUE / 2  # at the first token, only one of the k sequences is real
-        found = jnp.where(may_end, sums / beams.penalty(length), MASK_VALUE)
-        ended_scores = jnp.concatenate([state.ended_scores, found], axis=1)
-        ended_scores, best = jax.lax.top_k(ended_scores, count)
-        ended_ids = at_tokens(jnp.concatenate([state.ended_ids, longer], axis=1), best)
-        lengths = jnp.broadcast_to(length, found.shape)
-        ended_lengths = at_tokens(jnp.concatenate([state.ended_lengths, lengths], axis=1), best)
-
-        open_sums, best = jax.lax.top_k(jnp.where(ends_here, MASK_VALUE, sums), count)
-        origin = at_tokens(parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
+        open_sums, best = jax.lax.top_k(jnp.where(ends_here, MASK_VALUE, longer.sums), count)
+        origin = at_tokens(longer.parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
         # A row that has stopped does not change, so that it does not depend on the other rows.
         reach = most if beams.early_stopping == "never" and beams.length_penalty > 0 else length
         hope = open_sums[:, 0] / beams.penalty(reach)
-        searching = (
-            state.searching & (hope > ended_scores[:, -1]) & (open_sums[:, 0] > MASK_VALUE / 2)
-        )
+        worst = ended.ended_scores[:, -1]
+        searching = state.searching & (hope > worst) & (open_sums[:, 0] > MASK_VALUE / 2)
         if beams.early_stopping is True:
-            searching &= ended_scores[:, -1] <= MASK_VALUE / 2
-        return _BeamState(
-            length,
-            searching,
-            kept.reordered(origin.reshape(-1)),
-            at_tokens(longer, best),
-            at_tokens(token, best),
-            open_sums,
-            ended_ids,
-            ended_lengths,
-            ended_scores,
+            searching &= worst <= MASK_VALUE / 2
+        return ended._replace(
+            place=length,
+            searching=searching,
+            cache=cache.reordered(origin.reshape(-1)),
+            token_ids=at_tokens(longer.token_ids, best),
+            last=at_tokens(longer.token, best),
+            sums=open_sums,
         )
 
     empty = jnp.full((rows, count, ends.buffer_length), ends.pad_id, jnp.int32)
-    first = jnp.where(
-        jnp.arange(count) == 0, 0.0, MASK_VALUE
-    )  # the other beams would be copies of the first
+    # All beams are equal at first: the others would be copies of the first one.
+    only_first = jnp.where(jnp.arange(count) == 0, 0.0, MASK_VALUE)
     start = _BeamState(
-        jnp.zeros((), jnp.int32),
-        jnp.ones((rows,), bool),
-        cache.repeated(count),
-        empty,
-        jnp.full((rows, count), ends.decoder_start_id, jnp.int32),
-        jnp.broadcast_to(first, (rows, count)),
-        empty,
-        jnp.zeros((rows, count), jnp.int32),
-        jnp.full((rows, count), MASK_VALUE),
+        place=jnp.zeros((), jnp.int32),
+        searching=jnp.ones((rows,), bool),
+        cache=cache.repeated(count),
+        token_ids=empty,
+        last=jnp.full((rows, count), ends.decoder_start_id, jnp.int32),
+        sums=jnp.broadcast_to(only_first, (rows, count)),
+        ended_ids=empty,
+        ended_lengths=jnp.zeros((rows, count), jnp.int32),
+        ended_scores=jnp.full((rows, count), MASK_VALUE),
     )
     end = jax.lax.while_loop(
         lambda state: (state.place < ends.buffer_length) & state.searching.any(), body, start
@@ -391,6 +380,53 @@ class _BeamState(NamedTuple):
     ended_ids: Int[Array, "B k L"]
     ended_lengths: Int[Array, "B k"]
     ended_scores: Float[Array, "B k"]
+
+
+class _Extensions(NamedTuple):
+    """Most probable extensions by one token of the k unfinished sequences of each row."""
+
+    sums: Float[Array, "B m"]
+    """Sums of log-probabilities, best first."""
+    token: Int[Array, "B m"]
+    """The token that is added."""
+    parent: Int[Array, "B m"]
+    """Index of the sequence that is extended."""
+    token_ids: Int[Array, "B m L"]
+
+
+def _best_extensions(
+    state: _BeamState, scores: Float[Array, "R V"], total: Float[Array, " R"], considered: int
+) -> _Extensions:
+    """Return the `considered` most probable extensions of each row.
+
+    Log-probability is score - total: it is computed for the best tokens only.
+    """
+    rows, count = state.sums.shape
+    # Only the best of each beam can be among the best of all.
+    each = min(considered, scores.shape[-1])
+    scores, token = jax.lax.top_k(scores, each)  # (B * k, m)
+    sums = state.sums[..., None] + (scores - total[:, None]).reshape(rows, count, each)
+    sums, index = jax.lax.top_k(sums.reshape(rows, -1), min(considered, count * each))  # (B, m)
+    parent, token = index // each, at_tokens(token.reshape(rows, -1), index)
+    longer = at_tokens(state.token_ids, parent).at[:, :, state.place].set(token)
+    return _Extensions(sums, token, parent, longer)
+
+
+def _best_ended(
+    state: _BeamState,
+    longer: _Extensions,
+    found: Float[Array, "B m"],
+    length: Int[Array, ""],
+) -> _BeamState:
+    """Keep the best of the ended sequences and of the extensions, by their scores `found`."""
+    scores = jnp.concatenate([state.ended_scores, found], axis=1)
+    scores, best = jax.lax.top_k(scores, state.ended_scores.shape[1])
+    lengths = jnp.broadcast_to(length, found.shape)
+    return state._replace(
+        ended_ids=at_tokens(jnp.concatenate([state.ended_ids, longer.token_ids], axis=1), best),
+        ended_lengths=at_tokens(jnp.concatenate([state.ended_lengths, lengths], axis=1), best),
+        ended_scores=scores,
+    )
 
 
 def _largest(scores: Float[Array, "R V"]) -> Int[Array, " R"]:
