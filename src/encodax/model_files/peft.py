@@ -375,21 +375,31 @@ class Adapter:
         self._check_names(family, stored, found, dict.fromkeys(t.name for t in places.values()))
         leaves: dict[str, dict[str, jax.Array]] = {}
         for (path, leaf), tensor in places.items():
-            shape = params[path][leaf].shape
-            for kind in ("w", A, B):
-                if (tensor.name, kind) in found:
-                    array = self._parameter(*found[tensor.name, kind], kind, tensor, shape)
-                    name = leaf if kind == "w" else kind
-                    leaves.setdefault(path, {})[name] = jax.device_put(array)
-            if (tensor.name, A) in found:
-                module = _module_of(found[tensor.name, A][0])
-                leaves[path][SCALE] = jnp.asarray(self.settings.scale_of(module), jnp.float32)
+            if own := self._leaves_of(tensor, leaf, params[path][leaf].shape, found):
+                leaves.setdefault(path, {}).update(own)
         for name in {tensor.name for tensor in places.values() if (tensor.name, A) in found}:
             parts = {place: tensor for place, tensor in places.items() if tensor.name == name}
-            starts = self._starts(found[name, A][0], parts, params)
-            for (path, leaf), weight in starts.items():
+            for (path, leaf), weight in self._starts(found[name, A][0], parts, params).items():
                 leaves[path][leaf] = weight
         return leaves
+
+    def _leaves_of(
+        self,
+        tensor: Tensor,
+        leaf: str,
+        shape: tuple[int, ...],
+        found: Mapping[tuple[str, str], tuple[str, np.ndarray]],
+    ) -> dict[str, jax.Array]:
+        """Return the leaves for one parameter: its whole value, or its factors and their scale."""
+        own: dict[str, jax.Array] = {}
+        for kind in ("w", A, B):
+            if (tensor.name, kind) in found:
+                array = self._parameter(*found[tensor.name, kind], kind, tensor, shape)
+                own[leaf if kind == "w" else kind] = jax.device_put(array)
+        if (tensor.name, A) in found:
+            scale = self.settings.scale_of(_module_of(found[tensor.name, A][0]))
+            own[SCALE] = jnp.asarray(scale, jnp.float32)
+        return own
 
     @property
     def _file(self) -> Path:

@@ -8,7 +8,7 @@ import logging
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from encodax.tasks.task import (
     no_corruption,
 )
 from encodax.text.tokenizer import EncodedPair
-from encodax.types.batches import AnyBatch, PairBatch
+from encodax.types.batches import AnyBatch, PackedBatch, PairBatch
 
 logger = logging.getLogger(__name__)
 
@@ -148,17 +148,27 @@ class Dataset:
         of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
         values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
-        groups, pieces, texts = np.zeros((3, shape.row_count, shape.slots), np.int32)
         for index, b, n, tokens in slots_of(rows, scored):
             place = n if of_slots else tokens
             values[b, place] = found[index][1].values
             weights[b, place] = found[index][1].weights
-            groups[b, n] = self.example_of[index] + 1
-            pieces[b, n] = self._piece(index)
-            texts[b, n] = text_number(found[index][0]) if self.task.compares_examples else 0
         if not self.task.compares_examples:
             return batch, Targets(values, weights)
-        return batch, Targets(values, weights, groups, pieces, texts)
+        return batch, Targets(values, weights, *self._numbers(rows, shape, scored, found))
+
+    def _numbers(
+        self,
+        rows: Sequence[Row],
+        shape: BatchShape,
+        scored: PackedBatch,
+        found: Mapping[int, tuple[ModelInput, Targets]],
+    ) -> Int[np.ndarray, "3 B N"]:
+        """Return the example, the place in it, and the text of each slot, all as numbers."""
+        numbers = np.zeros((3, shape.row_count, shape.slots), np.int32)
+        for index, b, n, _ in slots_of(rows, scored):
+            example = self.example_of[index] + 1
+            numbers[:, b, n] = example, self._piece(index), text_number(found[index][0])
+        return numbers
 
     def encodings_of(self, indices: Sequence[int]) -> list[Any]:
         """Return these token sequences."""

@@ -75,35 +75,46 @@ def make_plan(
     Raises:
         EncodaxError: a batch of `batch_tokens` cannot be divided among the devices.
     """
-    one_row = BatchShape.of(lengths, 1)
-    row_tokens = one_row.longest_row
-    micro_batches = settings.accumulate
-    shares = micro_batches * devices
-
-    def order(epoch: int) -> np.random.Generator:
-        return np.random.default_rng((settings.seed, epoch))
-
     if settings.batch_size is None and units is None:
-        rows = max(1, (settings.batch_tokens or DEFAULT_BATCH_TOKENS) // row_tokens)
-        if rows % shares:
-            raise EncodaxError(
-                f"a batch of {rows} rows of {row_tokens} tokens cannot be shared out among "
-                f"{devices} devices x {micro_batches} micro-batches; give batch_tokens as a "
-                f"multiple of {shares * row_tokens}"
-            )
-        whole = replace(one_row, row_count=rows)
-
-        @functools.lru_cache(maxsize=2)
-        def epoch_by_tokens(epoch: int) -> Batches:
-            return plan_by_tokens(lengths, whole, order(epoch))
-
-        steps_of_epoch = len(epoch_by_tokens(0))
-        steps = steps_in_all(settings, steps_of_epoch)
-        shape = replace(whole, row_count=rows // micro_batches)
-        return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_tokens)
-
+        return _plan_by_tokens(lengths, settings, devices)
     if settings.batch_tokens is not None:
         raise EncodaxError("batch_tokens is not for a loss that compares examples: give batch_size")
+    return _plan_by_examples(lengths, settings, units, devices)
+
+
+def _plan_by_tokens(lengths: Lengths, settings: TrainSettings, devices: int) -> Plan:
+    """Plan batches of a fixed number of rows, each filled with sequences."""
+    one_row = BatchShape.of(lengths, 1)
+    row_tokens = one_row.longest_row
+    rows = max(1, (settings.batch_tokens or DEFAULT_BATCH_TOKENS) // row_tokens)
+    shares = settings.accumulate * devices
+    if rows % shares:
+        raise EncodaxError(
+            f"a batch of {rows} rows of {row_tokens} tokens cannot be shared out among "
+            f"{devices} devices x {settings.accumulate} micro-batches; give batch_tokens as a "
+            f"multiple of {shares * row_tokens}"
+        )
+    whole = replace(one_row, row_count=rows)
+
+    @functools.lru_cache(maxsize=2)
+    def epoch_batches(epoch: int) -> Batches:
+        return plan_by_tokens(lengths, whole, _random(settings, epoch))
+
+    steps_of_epoch = len(epoch_batches(0))
+    shape = replace(whole, row_count=rows // settings.accumulate)
+    steps = steps_in_all(settings, steps_of_epoch)
+    return Plan(shape, settings.accumulate, steps, steps_of_epoch, epoch_batches)
+
+
+def _plan_by_examples(
+    lengths: Lengths,
+    settings: TrainSettings,
+    units: Sequence[Sequence[int]] | None,
+    devices: int,
+) -> Plan:
+    """Plan batches of a fixed number of examples; the tallest one sets the shape of all."""
+    one_row = BatchShape.of(lengths, 1)
+    roomy = replace(one_row, slots=one_row.longest_row)  # as many sequences as a row can hold
     examples = settings.batch_size or DEFAULT_BATCH_EXAMPLES
     count = len(lengths)
     chosen = Units(np.arange(count), count) if units is None else units  # each on its own
@@ -111,22 +122,24 @@ def make_plan(
     steps_of_epoch = len(parts(len(chosen), examples, smallest))
     steps = steps_in_all(settings, steps_of_epoch)
 
-    roomy = replace(one_row, slots=row_tokens)  # as many sequences in a row as it can hold
-
     @functools.lru_cache(maxsize=2)
-    def epoch_by_examples(epoch: int) -> Batches:
-        random = order(epoch)
+    def epoch_batches(epoch: int) -> Batches:
+        random = _random(settings, epoch)
         return plan_by_examples(lengths, chosen, examples, roomy, random, smallest=smallest)
 
-    # The tallest batch of the whole run sets the shape, so that it never changes.
     row_count = slots = 1
     for epoch in range(math.ceil(steps / steps_of_epoch)):
-        for batch in itertools.islice(epoch_by_examples(epoch), steps - epoch * steps_of_epoch):
+        for batch in itertools.islice(epoch_batches(epoch), steps - epoch * steps_of_epoch):
             row_count = max(row_count, len(batch))
             slots = max(slots, max(map(len, batch)))
-    row_count = devices * math.ceil(row_count / shares)
+    row_count = devices * math.ceil(row_count / (settings.accumulate * devices))
     shape = replace(one_row, row_count=row_count, slots=slots)
-    return Plan(shape, micro_batches, steps, steps_of_epoch, epoch_by_examples)
+    return Plan(shape, settings.accumulate, steps, steps_of_epoch, epoch_batches)
+
+
+def _random(settings: TrainSettings, epoch: int) -> np.random.Generator:
+    """Return the generator of an epoch's order."""
+    return np.random.default_rng((settings.seed, epoch))
 
 
 def steps_in_all(settings: TrainSettings, steps_of_epoch: int) -> int:
