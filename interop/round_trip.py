@@ -36,7 +36,8 @@ from encodax import EncodaxError, families
 from encodax.config import HeadConfig
 from encodax.families import native
 from encodax.model_files import weights
-from encodax.models.encoder_model import Model, initial_params
+from encodax.models.encoder_model import Model
+from encodax.models.forward import initial_params
 from encodax.text.tokenizer import Encoding, Tokenizer
 from interop import PARITY
 from interop.comparing import RUNNERS, TOLERANCE, Result, compared, deviation, of_case, rank, run

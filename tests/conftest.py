@@ -40,7 +40,8 @@ from encodax.config import (  # noqa: E402
     ModelConfig,
     NormConfig,
 )
-from encodax.models.encoder_model import Model, initial_params  # noqa: E402
+from encodax.models.encoder_model import Model  # noqa: E402
+from encodax.models.forward import initial_params  # noqa: E402
 from encodax.text.tokenizer import Tokenizer  # noqa: E402
 
 hypothesis.settings.register_profile(

@@ -82,7 +82,7 @@ def _cut_weights(place: Path) -> None:
 @functools.cache
 def _wanted(place: Path) -> tuple[Any, Any]:
     from encodax.families import bert
-    from encodax.models.encoder_model import parameter_shapes
+    from encodax.models.forward import parameter_shapes
 
     config = bert.FAMILY.read_config(json.loads((place / "config.json").read_text()))
     return config, parameter_shapes(config)
@@ -112,7 +112,8 @@ def _own_model(place: Path) -> None:
     import jax
 
     from encodax.config import HeadConfig, NormConfig
-    from encodax.models.encoder_model import Model, initial_params
+    from encodax.models.encoder_model import Model
+    from encodax.models.forward import initial_params
 
     _published("bert/encoder")(place)
     model = replace(Model.load(place), extra_tensors={}, files={})

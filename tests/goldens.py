@@ -15,7 +15,8 @@ from encodax import families
 from encodax.config import ModelConfig
 from encodax.families import Family
 from encodax.model_files import weights
-from encodax.models.encoder_model import Model, initial_params, parameter_shapes
+from encodax.models.encoder_model import Model
+from encodax.models.forward import initial_params, parameter_shapes
 
 FOLDER = Path(__file__).parent / "parity" / "goldens"
 ALL = sorted(path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*/config.json"))

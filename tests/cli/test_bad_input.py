@@ -33,7 +33,8 @@ from encodax import families
 from encodax.errors import EncodaxError
 from encodax.families import bert
 from encodax.model_files import saved_model, weights
-from encodax.models.encoder_model import Model, parameter_shapes
+from encodax.models.encoder_model import Model
+from encodax.models.forward import parameter_shapes
 from encodax.storage import json_files
 from encodax.text.tokenizer import Tokenizer
 

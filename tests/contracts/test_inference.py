@@ -27,7 +27,8 @@ from encodax.data.packing import assemble, slots_of
 from encodax.errors import EncodaxError
 from encodax.inference.engine import head_output
 from encodax.model_files import weights
-from encodax.models.encoder_model import Model, parameter_shapes
+from encodax.models.encoder_model import Model
+from encodax.models.forward import parameter_shapes
 from encodax.text.tokenizer import Encoding, Tokenizer
 
 WORDS = ("cat", "dog", "film", "wonderful", "the", "Paris", "ran", "2021", "dull", "and")

@@ -13,7 +13,7 @@ from encodax import families
 from encodax.config import EmbeddingsConfig, EncoderConfig, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, native
-from encodax.models.encoder_model import initial_params
+from encodax.models.forward import initial_params
 from encodax.options.training import NewModel
 
 BERT = bert.FAMILY

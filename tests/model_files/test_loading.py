@@ -252,7 +252,7 @@ import numpy as np
 import safetensors.numpy
 from encodax.model_files import weights
 from encodax.families import bert
-from encodax.models.encoder_model import parameter_shapes
+from encodax.models.forward import parameter_shapes
 
 directory = Path(sys.argv[1])
 config = bert.FAMILY.read_config(json.loads((directory / "config.json").read_text()))

@@ -22,7 +22,8 @@ from blocks import assert_close, drawn
 
 from encodax.config import HeadConfig, ModelConfig, NormConfig, Pooling
 from encodax.errors import EncodaxError
-from encodax.models.encoder_model import Model, initial_params
+from encodax.models.encoder_model import Model
+from encodax.models.forward import initial_params
 from encodax.text.tokenizer import Tokenizer
 
 FILES = {

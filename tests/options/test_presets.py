@@ -7,7 +7,7 @@ import pytest
 
 from encodax.config import ModelConfig
 from encodax.families import bert
-from encodax.models.encoder_model import parameter_shapes
+from encodax.models.forward import parameter_shapes
 from encodax.options.presets import PRESETS
 from encodax.training import NewModel
 

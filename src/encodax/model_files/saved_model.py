@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -91,6 +91,10 @@ class ModelParts:
     extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: ModelFiles = field(default_factory=dict)
     """Keys of each JSON file: used, or kept with a reason and saved again."""
+
+
+AnyParts = TypeVar("AnyParts", bound=ModelParts)
+"""Parts of a model, or the model itself."""
 
 
 def read(
@@ -209,7 +213,7 @@ def named_as(path: Path) -> Iterator[None]:
         raise EncodaxError(f"{path}{str(error).removeprefix(CONFIG_FILE)}") from error
 
 
-def _as_embedder(parts: ModelParts, modules: SentenceModules) -> ModelParts:
+def _as_embedder(parts: AnyParts, modules: SentenceModules) -> AnyParts:
     config = replace(
         parts.config, head=modules.head, max_length=modules.max_length, usage=modules.usage
     )
@@ -221,8 +225,8 @@ def _as_embedder(parts: ModelParts, modules: SentenceModules) -> ModelParts:
 
 
 def _as_cross_encoder(
-    parts: ModelParts, place: Path, modules: SentenceModules | None, activation: str | None
-) -> ModelParts:
+    parts: AnyParts, place: Path, modules: SentenceModules | None, activation: str | None
+) -> AnyParts:
     """Return a sequence classifier with the known settings of its scores.
 
     By default scores go through the sigmoid if there is one class, as in sentence-transformers. A
@@ -245,12 +249,12 @@ def _as_cross_encoder(
     return _lowered(replace(parts, config=replace(config, usage=usage)))
 
 
-def _lowered(parts: ModelParts) -> ModelParts:
+def _lowered(parts: AnyParts) -> AnyParts:
     usage = parts.config.usage
     return replace(parts, tokenizer=parts.tokenizer.lowered()) if usage.do_lower_case else parts
 
 
-def adapted(parts: ModelParts, place: Path, modules: SentenceModules | None) -> ModelParts:
+def adapted(parts: AnyParts, place: Path, modules: SentenceModules | None) -> AnyParts:
     """Return a model with the tokenizer and the modules of its adapter's directory.
 
     Args:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import haiku as hk
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
@@ -19,96 +16,33 @@ from encodax.config import (
     UNROLLED,
     EmbeddingsConfig,
     ExecutionConfig,
-    HeadConfig,
     HeadKind,
-    InferenceConfig,
     ModelConfig,
     Pooling,
     Problem,
 )
 from encodax.data import packing
 from encodax.data.batches import row_tokens_for
-from encodax.errors import EncodaxError
 from encodax.model_files import hub, peft, saved_model
-from encodax.model_files.saved_model import of_encoder
+from encodax.model_files.saved_model import ModelParts
+from encodax.models import heads, loading
 from encodax.models.base import BaseModel
-from encodax.nn import Encoder, Head
+from encodax.models.forward import initial_params, transformed, width_of
 from encodax.process import forks
 from encodax.storage import reading
-from encodax.storage.json_files import ModelFiles
 from encodax.text.tokenizer import Encoding, Text, Tokenizer, numbered
 from encodax.types.batches import AnyArray, ModelOutput, PackedBatch, Params
 
 CONFIG_FILE = "config.json"
 
 
-@functools.cache
-def _haiku_transformed(
-    config: ModelConfig, execution: ExecutionConfig = UNROLLED
-) -> hk.Transformed:
-    def forward(
-        batch: PackedBatch,
-        *,
-        is_training: bool,
-        record: AbstractSet[str],
-        tokens: Array | None = None,
-        head_only: bool = False,
-    ) -> ModelOutput:
-        encoder = Encoder(config.encoder, execution, name="encoder")
-        read = batch
-        takes_first = (
-            config.head is not None
-            and config.head.pooling == "cls"
-            and not config.head.skipped_tokens
-        )
-        if head_only and takes_first and not record:
-            tokens = jnp.asarray(batch.starts)  # (B, N)
-            read = replace(
-                batch, starts=jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-            )
-        encoded = encoder(batch, tokens=tokens, is_training=is_training, record=record)
-        logits = vectors = None
-        if config.head is not None:
-            answer = Head(config.head, name="head")(
-                encoded.hidden, read, token_table=encoder.token_table, is_training=is_training
-            )
-            is_vector = config.head.kind == "embedding"
-            if is_vector:
-                vectors = answer[..., : config.usage.truncate_dim]
-            else:
-                logits = answer
-        return ModelOutput(encoded.hidden, logits, vectors, encoded.records)
-
-    return hk.transform(forward)
-
-
-def initial_params(config: ModelConfig, key: Array) -> Params:
-    """Initialise parameters from a random key.
-
-    Not compiled: it runs once, over two tokens, and compiling would take longer.
-    """
-    dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    params: Params = _haiku_transformed(config).init(
-        key, dummy, is_training=False, record=frozenset()
-    )
-    return params
-
-
 @dataclass(frozen=True)
-class Model(BaseModel):
+class Model(ModelParts, BaseModel):
     """Encoder model that is loaded, trained and saved.
 
-    `apply` is pure: it works under `jax.jit`, `jax.grad` and with Optax.
+    `apply` is pure: it works under `jax.jit`, `jax.grad` and with Optax. Its fields are the parts
+    that a model directory holds.
     """
-
-    config: ModelConfig
-    params: Params
-    tokenizer: Tokenizer
-    extra_tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Tensors of the weights file that the model does not use, such as BERT's pooler in an
-    embedder; they are saved again."""
-    files: ModelFiles = field(default_factory=dict)
-    """Keys of each JSON file read: used, or kept with a reason (`encodax info --files`)."""
 
     @classmethod
     def create(cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int = 0) -> Model:
@@ -142,39 +76,10 @@ class Model(BaseModel):
                 the hub cannot be reached.
         """
         directory = hub.directory_of(path_or_id, revision=revision, token=token)
-        return reading.read_consistently(
-            directory, lambda: cls._read(directory, token, encoder_only)
+        parts = reading.read_consistently(
+            directory, lambda: loading.read(directory, token, encoder_only=encoder_only)
         )
-
-    @classmethod
-    def _read(cls, directory: Path, token: str | None, encoder_only: bool) -> Model:
-        forks.check()
-        if peft.is_adapter(directory):
-            return cls._load_adapted(directory, token)
-        return cls._load_full(directory, encoder_only=encoder_only)
-
-    @classmethod
-    def _load_full(cls, directory: Path, *, encoder_only: bool = False) -> Model:
-        parts = saved_model.read(directory, parameter_shapes, encoder_only=encoder_only)
-        return cls(parts.config, parts.params, parts.tokenizer, parts.extra_tensors, parts.files)
-
-    @classmethod
-    def _load_adapted(cls, directory: Path, token: str | None) -> Model:
-        """Load the base model of an adapter, and merge the adapter."""
-        adapter = peft.read(directory)
-        if adapter.has_base:
-            return cls._load_full(adapter.place)._with(adapter)
-        base = peft.base_directory(adapter.settings, token)
-        return reading.read_consistently(base, lambda: cls._of_base(base, adapter))
-
-    @classmethod
-    def _of_base(cls, base: Path, adapter: peft.Adapter) -> Model:
-        if peft.is_adapter(base):
-            raise EncodaxError(
-                f"{adapter.place}: its base {base} is an adapter too: load that, save the "
-                "model whole, and name it as the base"
-            )
-        return cls._load_full(base)._with(adapter)
+        return cls(**vars(parts))
 
     def with_adapter(self, directory: Path | str) -> Model:
         """Return this model with a LoRA adapter in PEFT's layout merged.
@@ -187,42 +92,7 @@ class Model(BaseModel):
                 needs a feature that is not supported.
         """
         place = Path(directory)
-        return reading.read_consistently(place, lambda: self._with(peft.read(place)))
-
-    def _with(self, adapter: peft.Adapter) -> Model:
-        model = self._without_head() if adapter.makes_embedder else self
-        if (wanted := peft.head_of(adapter, self.config)) is not None:
-            head, labels = wanted
-            model = self.with_head(head.kind, head.classes, labels=labels, problem=head.problem)
-            model = replace(model, config=replace(model.config, head=head))
-        leaves = adapter.leaves(model.config, model.params)
-        if wanted is not None:
-            _check_head(model, self, leaves, adapter.place)
-        both = {path: {**own, **leaves.get(path, {})} for path, own in model.params.items()}
-        model = replace(model, params=peft.merge(both), files={**model.files, **adapter.files})
-        return model._from_parts(
-            saved_model.adapted(model._parts(), adapter.place, adapter.modules)
-        )
-
-    def _without_head(self) -> Model:
-        """Return the encoder without its head."""
-        params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
-        return replace(self, config=replace(self.config, head=None, labels=()), params=params)
-
-    def _parts(self) -> saved_model.ModelParts:
-        return saved_model.ModelParts(
-            self.config, self.params, self.tokenizer, self.extra_tensors, self.files
-        )
-
-    def _from_parts(self, parts: saved_model.ModelParts) -> Model:
-        return replace(
-            self,
-            config=parts.config,
-            params=parts.params,
-            tokenizer=parts.tokenizer,
-            extra_tensors=parts.extra_tensors,
-            files=parts.files,
-        )
+        return reading.read_consistently(place, lambda: loading.merge(self, peft.read(place)))
 
     def with_head(
         self,
@@ -248,38 +118,11 @@ class Model(BaseModel):
         Raises:
             EncodaxError: the family has no head of this kind.
         """
-        if kind in ("sequence", "token"):
-            labels = labels or [f"LABEL_{index}" for index in range(classes)]
-        family = saved_model.family_of(self.config)
-        head = family.new_head(self.config, kind, len(labels) or classes)
-        if kind == "sequence":
-            head = replace(head, problem=problem)
-        config = replace(
-            self.config, head=head, labels=tuple(labels), max_length=None, usage=InferenceConfig()
-        )
-        params = dict(initial_params(config, jax.random.key(seed)))
-        params |= {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
-        carried = dict(self.extra_tensors)
-        of_head = [path for path in params if not of_encoder(path)] if family.has(kind) else []
-        for path in of_head:
-            for leaf, fresh in params[path].items():
-                tensor = family.tensor(config, path, leaf)
-                found = carried.pop(tensor.name, None)
-                if found is not None and found.shape == tensor.file_shape(fresh.shape):
-                    parameter = jnp.asarray(tensor.to_parameter(found, fresh.shape))
-                    params[path] = {**params[path], leaf: parameter}
-        carried = {name: a for name, a in carried.items() if family.is_ignored(config, name)}
-        return replace(self, config=config, params=params, extra_tensors=carried)
+        return heads.with_head(self, kind, classes, labels=labels, problem=problem, seed=seed)
 
     def with_embeddings(self, pooling: Pooling = "mean", *, normalize: bool = False) -> Model:
         """Return the same encoder as an embedder, one vector for each text, without parameters."""
-        old, head = self.config.head, HeadConfig("embedding", pooling=pooling, normalize=normalize)
-        params = {path: leaves for path, leaves in self.params.items() if of_encoder(path)}
-        is_embedder = old is not None and old.kind == "embedding"
-        # Prompts of a cross-encoder do not apply to vectors.
-        usage = self.config.usage if is_embedder else InferenceConfig()
-        config = replace(self.config, head=head, labels=(), usage=usage)
-        return replace(self, config=config, params=params)
+        return heads.with_embeddings(self, pooling, normalize=normalize)
 
     def pooled_after(self, prompt: str) -> Model:
         """Return the model for texts that begin with `prompt`.
@@ -309,9 +152,7 @@ class Model(BaseModel):
         Raises:
             EncodaxError: the directory exists and `overwrite` is False, or it cannot be written.
         """
-        saved_model.write(
-            Path(directory), self._parts(), max_length=self.max_length, overwrite=overwrite
-        )
+        saved_model.write(Path(directory), self, max_length=self.max_length, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
         """Save the model, upload it to the Hugging Face hub, and return its address there.
@@ -430,7 +271,7 @@ class Model(BaseModel):
             execution: how the layers are run; the numbers are the same.
         """
         forks.check()
-        forward = _haiku_transformed(self.config, execution).apply
+        forward = transformed(self.config, execution).apply
         output: ModelOutput = forward(
             params,
             rng,
@@ -460,35 +301,3 @@ class Model(BaseModel):
         model_width = self.config.encoder.embeddings.model_width
         width = model_width if head is None else width_of(head, model_width)
         return min(width, usage.truncate_dim or width)
-
-
-def width_of(head: HeadConfig, model_width: int) -> int:
-    """Return the width of the vector of an `embedding` head, before truncation."""
-    if head.further_dense:
-        return head.further_dense[-1].width
-    poolings = 1 if head.pooling is None or isinstance(head.pooling, str) else len(head.pooling)
-    return head.dense_width or model_width * poolings
-
-
-def _check_head(model: Model, base: Model, leaves: Params, place: Path) -> None:
-    """Refuse a head with a parameter that is neither in the base's file nor in the adapter's.
-
-    Raises:
-        EncodaxError: there is such a parameter; it would be random.
-    """
-    for path, own in model.params.items():
-        for leaf in own if not of_encoder(path) else ():
-            name = saved_model.family_of(model.config).tensor(model.config, path, leaf).name
-            if name not in base.extra_tensors and leaf not in leaves.get(path, {}):
-                raise EncodaxError(
-                    f"{place}: {name} stands neither there nor in the base: it was drawn at random "
-                    "and not saved; train again with its module among modules_to_save"
-                )
-
-
-def parameter_shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """Return the shapes of the parameters, without values."""
-    shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]
-    # The key is made inside `eval_shape`, where making it compiles nothing.
-    shapes = jax.eval_shape(lambda: initial_params(config, jax.random.key(0)))
-    return shapes

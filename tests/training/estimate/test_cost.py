@@ -16,7 +16,7 @@ import pytest
 from toys import DAYS, SENTIMENT, SHAPE, tagger
 
 from encodax.errors import EncodaxError
-from encodax.models.encoder_model import parameter_shapes
+from encodax.models.forward import parameter_shapes
 from encodax.options.presets import PRESETS
 from encodax.options.training import NewModel, TrainSettings
 from encodax.tasks import task_named

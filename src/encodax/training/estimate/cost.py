@@ -22,7 +22,8 @@ from encodax.config import ModelConfig
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
 from encodax.model_files import saved_model
-from encodax.models.encoder_model import Model, parameter_shapes
+from encodax.models.encoder_model import Model
+from encodax.models.forward import parameter_shapes
 from encodax.options.training import NewModel, TrainSettings
 from encodax.tasks import TASKS
 from encodax.tasks.task import LossOptions, Targets, Task
