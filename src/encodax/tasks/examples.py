@@ -1,9 +1,10 @@
-"""Examples of records, parsed on access: none is kept in memory."""
+"""Examples of records, parsed once where they fit in memory, and otherwise on each access."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
@@ -15,6 +16,11 @@ from encodax.data.records import Records
 from encodax.data.sources import Record
 from encodax.tasks.empty import IN_DATA, EmptyTextRule, OnEmptyInData
 from encodax.tasks.task import Example, Task
+
+KEPT_BYTES = 32 << 20
+"""Maximum bytes of parsed examples kept in memory; others are parsed when needed."""
+BYTES_OF_ONE = 500
+"""Bytes of an example as Python objects, without its characters."""
 
 
 class Part(Sequence[Record]):
@@ -44,7 +50,7 @@ class Part(Sequence[Record]):
 
 
 class Examples(Sequence[Example]):
-    """Examples of records, parsed again at each access."""
+    """Examples of records: those that are not kept are parsed again at each access."""
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Examples(Sequence[Example]):
         records: Any,
         change: Callable[[Example], Example] | None = None,
         sha256: str = "",
+        kept: Sequence[Example] = (),
     ):
         """Wrap records without parsing them.
 
@@ -60,8 +67,10 @@ class Examples(Sequence[Example]):
             records: a sequence of records. It has no precise type, as type checking would read one.
             change: function applied to each example, such as adding a prompt.
             sha256: hash of the content of the records.
+            kept: examples of the first records, as the task parses them.
         """
         self._task, self._records, self._change, self.sha256 = task, records, change, sha256
+        self._kept = kept
 
     @property
     def records(self) -> Iterator[Record]:
@@ -84,7 +93,7 @@ class Examples(Sequence[Example]):
 
     def changed(self, change: Callable[[Example], Example]) -> Examples:
         """Return the same examples with a change applied to each."""
-        return Examples(self._task, self._records, change, self.sha256)
+        return Examples(self._task, self._records, change, self.sha256, self._kept)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -101,13 +110,17 @@ class Examples(Sequence[Example]):
         """
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        return self._of(self._records[index])
+        index = range(len(self))[index]
+        if index < len(self._kept):
+            return self._changed(self._kept[index])
+        return self._changed(self._task.parse(self._records[index], labelled=True))
 
     def __iter__(self) -> Iterator[Example]:
-        return map(self._of, self._records)
+        rest = itertools.islice(self._records, len(self._kept), None)
+        parsed = (self._task.parse(record, labelled=True) for record in rest)
+        return map(self._changed, itertools.chain(self._kept, parsed))
 
-    def _of(self, record: Record) -> Example:
-        example = self._task.parse(record, labelled=True)
+    def _changed(self, example: Example) -> Example:
         return example if self._change is None else self._change(example)
 
 
@@ -127,11 +140,17 @@ def examples_of_records(task: Task, records: Any, on_empty: OnEmptyInData = "err
     """
     parse = functools.partial(task.parse, labelled=True)
     filled, digest = array("q"), hashlib.sha256()
+    kept: list[Example] = []
+    room = KEPT_BYTES
     for number, example in EmptyTextRule(on_empty, IN_DATA).non_empty(parse, records):
         filled.append(number)
-        digest.update(_content(example))
+        content = _content(example)
+        digest.update(content)
+        room -= BYTES_OF_ONE + len(content)
+        if room >= 0:
+            kept.append(example)
     chosen = Part(records, filled) if len(filled) < len(records) else records
-    return Examples(task, chosen, sha256=digest.hexdigest())
+    return Examples(task, chosen, sha256=digest.hexdigest(), kept=kept)
 
 
 def _content(example: Example) -> bytes:

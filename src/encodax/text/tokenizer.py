@@ -8,10 +8,13 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import pickle
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, get_args
+from typing import IO, Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 import tokenizers
@@ -267,7 +270,8 @@ class Tokenizer:
         """Learn a vocabulary from texts; the same texts give the same vocabulary.
 
         Args:
-            texts: training texts, read twice (wordpiece); an iterator is made a list.
+            texts: training texts, which need not fit in memory. They are read twice (wordpiece);
+                those of an iterator go to a temporary file meanwhile.
             kind: `wordpiece` (BERT), `bpe` (byte-level, as GPT-2: no text is ever unknown), or
                 `char` (one token for each character, spaces too).
             vocabulary_size: largest number of tokens, special tokens included. Every character
@@ -284,8 +288,7 @@ class Tokenizer:
         if lowercase and kind != "wordpiece":
             raise EncodaxError(f"lowercase goes with the wordpiece tokenizer, not with {kind}")
         train = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "char": _characters}[kind]
-        again = list(texts) if isinstance(texts, Iterator) else texts
-        backend = train(again, vocabulary_size, lowercase)
+        backend = train(texts, vocabulary_size, lowercase)
         _frame_with_special_tokens(backend, trim_offsets=kind == "bpe", begins=begins)
         return cls(backend)
 
@@ -744,9 +747,27 @@ def _wordpiece(texts: Iterable[str], vocabulary_size: int, lowercase: bool) -> t
         backend.train_from_iterator(texts, trainer)
         return dict(backend.get_vocab())
 
-    alphabet = trained(specials, size=0)
-    continuing = sorted(token for token in alphabet if token.startswith("##") and len(token) == 3)
-    return _wordpiece_of(trained(specials + continuing, vocabulary_size), lowercase)
+    with tempfile.TemporaryFile() as file:
+        if isinstance(texts, Iterator):
+            texts = _Spooled(texts, file)
+        alphabet = trained(specials, size=0)
+        continuing = sorted(word for word in alphabet if word.startswith("##") and len(word) == 3)
+        return _wordpiece_of(trained(specials + continuing, vocabulary_size), lowercase)
+
+
+class _Spooled:
+    """Texts of an iterator in a file, so that they can be read again."""
+
+    def __init__(self, texts: Iterator[str], file: IO[bytes]):
+        self._file = file
+        for text in texts:
+            pickle.dump(text, file)
+
+    def __iter__(self) -> Iterator[str]:
+        self._file.seek(0)
+        with suppress(EOFError):
+            while True:
+                yield pickle.load(self._file)
 
 
 def _wordpiece_of(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
