@@ -91,7 +91,8 @@ def check(folder: Path, *, goes_on: bool = False) -> None:
 def _foreign_in(path: Path, *, is_marked: bool) -> Path | None:
     """What is foreign in what has the name of a checkpoint, or has none; None for nothing.
 
-    In a folder that is not marked it has to be a whole checkpoint of ours, or an unfinished one.
+    In a folder that is not marked it has to be a whole checkpoint of ours, or an unfinished one. In
+    a marked one it may be what a killed removal leaves: a part of a checkpoint, an empty folder.
     """
     is_folder = path.is_dir() and not path.is_symlink()
     if not is_folder or not CHECKPOINT.fullmatch(path.name):
@@ -104,8 +105,7 @@ def _foreign_in(path: Path, *, is_marked: bool) -> Path | None:
         if not known.fullmatch(name) or not (is_folder or stat.S_ISREG(inner.lstat().st_mode)):
             return inner
     is_whole = {"record/metadata", "state/_METADATA"} <= set(names)
-    is_begun = UNFINISHED_CHECKPOINT in path.name or (is_marked and names)
-    return None if is_whole or is_begun else path
+    return None if is_whole or is_marked or UNFINISHED_CHECKPOINT in path.name else path
 
 
 def clear(folder: Path) -> None:
