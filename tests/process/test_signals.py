@@ -151,3 +151,42 @@ def test_what_python_drops_is_not_lost() -> None:
     assert done.stdout == "goes on\n"
     assert done.returncode == 143
     assert done.stderr.endswith("error: stopped by SIGTERM\n")
+
+
+IMPORTING = """
+import os, signal, sys
+from importlib.machinery import ExtensionFileLoader
+from encodax.process import signals
+
+class Sends:
+    sent = 0
+    def find_spec(self, name, path=None, target=None):
+        frame = sys._getframe()
+        while frame is not None and not isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            frame = frame.f_back
+        if frame is not None and not Sends.sent:
+            Sends.sent = 1
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.meta_path.insert(0, Sends())
+try:
+    with signals.terminable():
+        import jax
+        import time
+        time.sleep(60)
+except KeyboardInterrupt as error:
+    print(type(error).__name__, Sends.sent)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "KeyboardInterrupt")],
+)
+def test_a_module_of_c_is_made_before_a_signal_is_raised(
+    number: signal.Signals, raised: str
+) -> None:
+    """What is raised there ends the process with a hundred lines, or is told as an ImportError."""
+    command = [sys.executable, "-c", IMPORTING, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{raised} 1\n", "", 0)

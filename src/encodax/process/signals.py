@@ -7,6 +7,7 @@ a step runs or a file is written. So a thread reads the numbers of signals from 
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import signal
@@ -15,11 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 GRACE = 4.0
 """Seconds from a signal to a forced end: schedulers wait 5 or more before they send SIGKILL."""
+RETRY_AFTER = 0.05
+"""Seconds from a signal that comes during the import of an extension module to the next try."""
 CLOSED = 0
 """Byte in the pipe after which no more is read. No signal has this number."""
 
@@ -63,6 +67,7 @@ class Listener:
         self._before: dict[signal.Signals, Any] = {}
         self._thread: threading.Thread | None = None
         self._read = self._write = self._wakeup = -1
+        self._sent_again = 0
         self.first: signal.Signals | None = None
         """First signal that has come."""
         self.is_answered = False
@@ -104,7 +109,17 @@ class Listener:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.first = self.first or signal.Signals(number)
-        self._act(signal.Signals(number))
+        if _imports_extension(frame):
+            again = threading.Timer(RETRY_AFTER, self._send_again, (number,))
+            again.daemon = True
+            again.start()
+        else:
+            self._act(signal.Signals(number))
+
+    def _send_again(self, number: int) -> None:
+        if self._thread is not None:
+            self._sent_again += 1
+            _thread.interrupt_main(signal.Signals(number))
 
     def _watch(self) -> None:
         """Read numbers of signals until the listener is closed, or time is up."""
@@ -121,6 +136,9 @@ class Listener:
                     return
                 if number not in self._signals:
                     continue
+                if self._sent_again:
+                    self._sent_again -= 1
+                    continue
                 if first is None:
                     first, end = signal.Signals(number), time.monotonic() + GRACE
                     self.first = self.first or first
@@ -131,6 +149,18 @@ class Listener:
 def _is_ours(number: signal.Signals) -> bool:
     """Return True if a handler may be set: the present one is Python's, and not to ignore."""
     return signal.getsignal(number) not in (None, signal.SIG_IGN)
+
+
+def _imports_extension(frame: FrameType | None) -> bool:
+    """Return whether an extension module is being imported.
+
+    An exception there may end the process, or become an ImportError.
+    """
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _open: list[Listener] = []
@@ -154,22 +184,24 @@ def exit_code(number: signal.Signals) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does.
+    """Let SIGTERM and SIGHUP do what Ctrl-C does, outside the import of extension modules.
 
     Raises:
-        Terminated: one has come. Where the block does not end in time, the process is ended.
+        KeyboardInterrupt: SIGINT has come.
+        Terminated: another one has come. Where the block does not end in time, the process is
+            ended.
     """
 
     def act(number: signal.Signals) -> None:
         if not listener.is_answered:
             listener.is_answered = True
-            raise Terminated(number)
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def leave(number: signal.Signals) -> None:
         # The exception may have been dropped where Python drops all of them, as in a finalizer.
         leave_at_once(number, str(Terminated(number)))
 
-    listener = Listener(TERMINATION_SIGNALS, act, leave)
+    listener = Listener((signal.SIGINT, *TERMINATION_SIGNALS), act, leave)
     with listener:
         yield
 

@@ -84,7 +84,6 @@ def spoilers() -> dict[str, Callable[[Path], object]]:
         "a folder": file("data/train.jsonl"),
         "a file of a number": file("7"),
         "a folder of a number": file("7/photo.jpg"),
-        "an empty folder of a number": empty("7"),
         "a file in a checkpoint": file("4/notes.txt"),
         "deep in a checkpoint": file("4/state/d/notes"),
         "a folder in a checkpoint": empty("4/mine"),
@@ -138,6 +137,15 @@ def test_what_a_killed_save_leaves_is_no_strangers(folder: Path, name: str) -> N
     left.touch()
     check(folder, goes_on=True)
     clear(folder)
+
+
+@pytest.mark.parametrize("name", ["7", "7/state", "7/state/d", "7/record"])
+def test_what_a_killed_removal_leaves_is_no_strangers(folder: Path, name: str) -> None:
+    (folder / name).mkdir(parents=True)
+    for goes_on in (False, True):
+        check(folder, goes_on=goes_on)
+    clear(folder)
+    assert not (folder / "7").exists()
     assert [path.name for path in folder.iterdir()] == [MANIFEST]
 
 

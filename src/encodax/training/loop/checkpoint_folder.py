@@ -94,6 +94,7 @@ def _foreign_in(path: Path, *, is_marked: bool) -> Path | None:
     """Return a foreign path in `path`, or `path` itself if it is no checkpoint; None without any.
 
     In a folder without the mark, it must be a complete checkpoint of Encodax, or an unfinished one.
+    With the mark, it may be the rest of a killed removal: a part of a checkpoint, an empty folder.
     """
     is_folder = path.is_dir() and not path.is_symlink()
     if not is_folder or not CHECKPOINT.fullmatch(path.name):
@@ -106,8 +107,7 @@ def _foreign_in(path: Path, *, is_marked: bool) -> Path | None:
         if not known.fullmatch(name) or not (is_folder or stat.S_ISREG(inner.lstat().st_mode)):
             return inner
     is_whole = {"record/metadata", "state/_METADATA"} <= set(names)
-    is_begun = UNFINISHED_CHECKPOINT in path.name or (is_marked and names)
-    return None if is_whole or is_begun else path
+    return None if is_whole or is_marked or UNFINISHED_CHECKPOINT in path.name else path
 
 
 def clear(folder: Path) -> None:
