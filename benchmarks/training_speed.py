@@ -115,8 +115,8 @@ def runner(model: Model, data: Dataset, shape: BatchShape, plan: list[list[Row]]
     batches = [  # the last may be short; a step takes an axis of micro-batches
         jax.tree.map(lambda leaf: leaf[None], data.batch(rows, shape)) for rows in plan[:-1]
     ]
-    recipe = StepSpec(model, data.task, optimizer, LossOptions())
-    step = make_step(recipe).lower(state, Constants({}), *batches[0]).compile()
+    step_spec = StepSpec(model, data.task, optimizer, LossOptions())
+    step = make_step(step_spec).lower(state, Constants({}), *batches[0]).compile()
     real = float(np.mean([batch.lengths.sum() for batch, _ in batches]))
     room = shape.row_count * shape.row_tokens
     return Runner(step, state, batches, step.cost_analysis()["flops"], real, 1 - real / room)

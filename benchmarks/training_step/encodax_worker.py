@@ -60,7 +60,7 @@ class Trainer:
         model = Model.load(self._place).with_head("sequence", 2)
         rate = learning_rate_schedule(RATE, 1, warmup=0.0, schedule="constant")
         optimizer = make_optimizer(rate, weight_decay=DECAY, clip_norm=CLIP)
-        recipe = StepSpec(model, task_named("classification"), optimizer, LossOptions())
+        step_spec = StepSpec(model, task_named("classification"), optimizer, LossOptions())
         random = np.random.default_rng(0)
         ids = random.integers(1_000, 30_000, (rows, tokens))
         classes = random.integers(0, 2, (rows, 1)).astype(np.int32)
@@ -69,7 +69,7 @@ class Trainer:
         whole = (PackedBatch.from_rows(ids.astype(np.int32)), targets)
         inputs = sharding.put_batch(jax.tree.map(lambda leaf: np.asarray(leaf)[None], whole), mesh)
         state, constants = initial_state(model.params, optimizer, 0, mesh), Constants({})
-        step = make_step(recipe, mesh, layout_of(model.params, optimizer, mesh))
+        step = make_step(step_spec, mesh, layout_of(model.params, optimizer, mesh))
         compiled = step.lower(state, constants, *inputs).compile()
         self._flops[rows, tokens] = float(compiled.cost_analysis()["flops"])
 

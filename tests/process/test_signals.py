@@ -50,7 +50,7 @@ def test_the_command_line_ends_with_its_code(
     monkeypatch.setattr(main, "app", lambda: os.kill(os.getpid(), number))
     monkeypatch.setattr(sys, "argv", ["encodax"])
     ends: list[int] = []
-    monkeypatch.setattr(signals, "end", ends.append)
+    monkeypatch.setattr(signals, "exit_process", ends.append)
     with pytest.raises(SystemExit) as stop:
         main.main()
     assert [stop.value.code] == ends == [code]

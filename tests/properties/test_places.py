@@ -149,7 +149,7 @@ def prepared(*_: Any, **__: Any) -> Any:
     """A job that has no data."""
     run = SimpleNamespace(settings=SimpleNamespace(average=None))
     return SimpleNamespace(
-        train=None, eval=None, model=classifier(), objective=None, teacher=None, run=run,
+        train=None, eval=None, model=classifier(), loss_options=None, teacher=None, run=run,
         facts={}, save=lambda out, best, trained: best.save(out, overwrite=True),
     )  # fmt: skip
 

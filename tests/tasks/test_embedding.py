@@ -85,8 +85,10 @@ def placed(
     return ModelOutput(hidden, None, shaped(vectors)), targets
 
 
-def loss_of(output: ModelOutput, targets: Targets, objective: LossOptions) -> tuple[float, float]:
-    total, weight = jax.jit(lambda o, t: task.loss(o, t, ANY, objective))(output, targets)
+def loss_of(
+    output: ModelOutput, targets: Targets, loss_options: LossOptions
+) -> tuple[float, float]:
+    total, weight = jax.jit(lambda o, t: task.loss(o, t, ANY, loss_options))(output, targets)
     return float(total), float(weight)
 
 
@@ -98,9 +100,9 @@ def example_texts(random: np.random.Generator, sizes: list[int]) -> list[list[np
 def test_ranking_is_its_definition_wherever_texts_stand(sizes: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     texts = example_texts(random, sizes)
-    objective = LossOptions(similarity_loss="ranking", similarity_scale=5.0)
+    loss_options = LossOptions(similarity_loss="ranking", similarity_scale=5.0)
     for _ in range(2):
-        total, weight = loss_of(*placed(texts, None, random), objective)
+        total, weight = loss_of(*placed(texts, None, random), loss_options)
         np.testing.assert_allclose(total, plain_ranking(texts, 5.0, WIDTH), rtol=1e-5, atol=1e-6)
         assert weight == len(texts)
 
@@ -124,8 +126,8 @@ def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
 def test_matryoshka_is_the_mean_over_widths() -> None:
     random = np.random.default_rng(0)
     texts = example_texts(random, [2, 3, 2])
-    objective = LossOptions(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
-    total, weight = loss_of(*placed(texts, None, random), objective)
+    loss_options = LossOptions(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
+    total, weight = loss_of(*placed(texts, None, random), loss_options)
     wanted = np.mean([plain_ranking(texts, 5.0, width) for width in (2, 4, WIDTH)])
     np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-6)
     assert weight == 3
@@ -272,12 +274,12 @@ def of_scores(*scores: float) -> list[Example]:
 def test_a_loss_that_would_stay_at_0_is_refused(
     kind: Any, examples: list[Example], batch_size: int | None, message: str | None
 ) -> None:
-    objective = LossOptions(similarity_loss=kind)
+    loss_options = LossOptions(similarity_loss=kind)
     if message is None:
-        task.check_comparable(objective, examples, batch_size)
+        task.check_comparable(loss_options, examples, batch_size)
         return
     with pytest.raises(EncodaxError, match=message):
-        task.check_comparable(objective, examples, batch_size)
+        task.check_comparable(loss_options, examples, batch_size)
 
 
 def test_texts_that_the_model_reads_alike_are_one(
@@ -357,15 +359,15 @@ def test_one_kind_of_data_is_wanted() -> None:
 
 def test_the_loss_is_what_the_data_suits() -> None:
     pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 3.0, "line 2", ("b",))
-    assert task.objective_for(LossOptions(), [pair], 8).similarity_loss == "ranking"
-    assert task.objective_for(LossOptions(), [scored], 8).similarity_loss == "cosent"
+    assert task.with_default_loss(LossOptions(), [pair], 8).similarity_loss == "ranking"
+    assert task.with_default_loss(LossOptions(), [scored], 8).similarity_loss == "cosent"
     for kind, example in (("cosent", pair), ("ranking", scored)):
         with pytest.raises(EncodaxError, match=f"similarity_loss {kind} is not for"):
-            task.objective_for(LossOptions(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
+            task.with_default_loss(LossOptions(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
     with pytest.raises(EncodaxError, match="line 2: the score 3 is no cosine, from -1 to 1"):
-        task.objective_for(LossOptions(similarity_loss="cosine"), [scored], 8)
+        task.with_default_loss(LossOptions(similarity_loss="cosine"), [scored], 8)
     with pytest.raises(EncodaxError, match=r"widths: 8 is not in 1\.\.7: vectors have 8"):
-        task.objective_for(LossOptions(widths=(4, 8)), [pair], 8)
+        task.with_default_loss(LossOptions(widths=(4, 8)), [pair], 8)
 
 
 # Metrics.

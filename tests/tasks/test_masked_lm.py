@@ -95,9 +95,9 @@ def test_hidden_tokens_are_the_targets(model: Model) -> None:
     data = prepared(model, LONG)
     shape = BatchShape(2, 64, 4)
     batch, targets = data.batch([[0, 1], [2]], shape)
-    objective = LossOptions(mask_rate=0.3, whole_words=True)
+    loss_options = LossOptions(mask_rate=0.3, whole_words=True)
     seeds = [(0, 0), (0, 1)]
-    hidden, found = perturbed_by_row(data, batch, targets, objective, seeds)
+    hidden, found = perturbed_by_row(data, batch, targets, loss_options, seeds)
     assert found.tokens is not None
     assert found.tokens.shape == found.values.shape == found.weights.shape == (2, 20)
     there = np.take_along_axis(np.asarray(batch.token_ids), np.asarray(found.tokens), axis=1)
@@ -106,7 +106,7 @@ def test_hidden_tokens_are_the_targets(model: Model) -> None:
     assert (np.asarray(hidden.token_ids) == model.tokenizer.mask_id).any()
     # Row by row: the second row alone is changed alike.
     alone, _ = perturbed_by_row(
-        data, *data.batch([[2]], BatchShape(1, 64, 4)), objective, seeds[1:]
+        data, *data.batch([[2]], BatchShape(1, 64, 4)), loss_options, seeds[1:]
     )
     np.testing.assert_array_equal(alone.token_ids[0], hidden.token_ids[1])
 

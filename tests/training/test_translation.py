@@ -77,7 +77,7 @@ def test_the_mean_is_that_of_the_checkpoints_on_disk(averaged: tuple[Path, Train
     each = [saved_params(folder / str(step)) for step in newest]
     mean = jax.tree.map(lambda *leaves: np.mean(np.stack(leaves), axis=0), *each)
     job = job_of_it()
-    judged = evaluator(job.model, job.eval, job.objective)
+    judged = evaluator(job.model, job.eval, job.loss_options)
     on_device = jax.tree.map(jax.numpy.asarray, [*each, mean])
     *by_step, of_mean = [judged(params)["perplexity"] for params in on_device]
     (written,) = [entry for entry in read_curve(out / METRICS_FILE) if "average" in entry]

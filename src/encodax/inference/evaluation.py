@@ -49,7 +49,7 @@ SEED = 0
 def evaluator(
     model: AnyModel,
     data: Dataset,
-    objective: LossOptions,
+    loss_options: LossOptions,
     teacher: Model | None = None,
     *,
     batch_tokens: int | None = None,
@@ -59,28 +59,28 @@ def evaluator(
     Args:
         model: model that the parameters belong to.
         data: data to measure on, and its task.
-        objective: options of the loss.
+        loss_options: options of the loss.
         teacher: model whose output the loss needs, if any.
         batch_tokens: tokens in a batch of one device, if batches have one shape; None for a number
             that suits the device. It changes the metrics by rounding only.
     """
     if data.task.batch_metrics is not None:
-        return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
+        return BatchEvaluator(model, data, loss_options, teacher, batch_tokens=batch_tokens)
     assert isinstance(model, Model)
     if data.task.compares_examples:
-        return vector_evaluator(model, data, objective)
-    answers = answer_evaluator(model, data, objective)
-    losses = BatchEvaluator(model, data, objective, batch_tokens=batch_tokens)
+        return vector_evaluator(model, data, loss_options)
+    answers = answer_evaluator(model, data, loss_options)
+    losses = BatchEvaluator(model, data, loss_options, batch_tokens=batch_tokens)
     return lambda params: {**answers(params), **losses(params)}
 
 
-def answer_evaluator(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
+def answer_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
     """Return a function that measures a predictor's answers with the task's metrics."""
-    predictor: Predictor[object] = Predictor(model, tag_scheme=objective.tag_scheme)
+    predictor: Predictor[object] = Predictor(model, tag_scheme=loss_options.tag_scheme)
     return lambda params: predictor.measure(data, params)
 
 
-def vector_evaluator(model: Model, data: Dataset, objective: LossOptions) -> Evaluator:
+def vector_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
     """Return a function that measures the cosines of vectors.
 
     Raises:
@@ -91,7 +91,7 @@ def vector_evaluator(model: Model, data: Dataset, objective: LossOptions) -> Eva
     engine = Engine(model, *head_output(model.config.head))
 
     def measure(params: Params | None) -> dict[str, float]:
-        loss = embedding.MeanLoss(objective)
+        loss = embedding.MeanLoss(loss_options)
 
         def found() -> Iterator[tuple[list[Any], Example]]:
             for example, encodings, vectors in answer_dataset(engine, data, params):
@@ -100,7 +100,7 @@ def vector_evaluator(model: Model, data: Dataset, objective: LossOptions) -> Eva
                 loss.add(vectors, read)
                 yield vectors, read
 
-        metrics = embedding.metrics(*side_by_side(found()), objective.widths)
+        metrics = embedding.metrics(*side_by_side(found()), loss_options.widths)
         return {**metrics, "loss": loss.value()}
 
     return measure
@@ -148,9 +148,9 @@ def loss_metrics(task: Task) -> BatchMetrics:
     """Return the mean of a task's loss as a metric."""
 
     def sums(
-        output: ModelOutput, targets: Targets, batch: Any, objective: LossOptions
+        output: ModelOutput, targets: Targets, batch: Any, loss_options: LossOptions
     ) -> dict[str, Float[Array, ""]]:
-        total, weight = task.loss(output, targets, batch, objective)
+        total, weight = task.loss(output, targets, batch, loss_options)
         return {"loss": total, "weight": weight}
 
     return BatchMetrics(sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)})
@@ -167,13 +167,13 @@ class BatchEvaluator:
         self,
         model: AnyModel,
         data: Dataset,
-        objective: LossOptions,
+        loss_options: LossOptions,
         teacher: Model | None = None,
         *,
         batch_tokens: int | None = None,
     ):
         """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
-        self._data, self._objective = data, objective
+        self._data, self._loss_options = data, loss_options
         measured = data.task.batch_metrics or loss_metrics(data.task)
         sums, self._summary = measured.sums, measured.summary
         self._runtime = Runtime()
@@ -196,7 +196,7 @@ class BatchEvaluator:
                 assert taught is not None and isinstance(batch, PackedBatch)
                 answer = teacher.apply(taught, batch, **run)
                 targets = replace(targets, teacher=answer)
-            return sums(output, targets, batch, objective)
+            return sums(output, targets, batch, loss_options)
 
         whole, by_row = self._runtime.replicated, self._runtime.by_row
         self._added = jax.jit(
@@ -225,4 +225,4 @@ class BatchEvaluator:
         for start in range(0, len(self._rows), height):
             batch, targets = self._data.batch(self._rows[start : start + height], self._shape)
             seeds = [(SEED, place) for place in range(start, start + height)]
-            yield perturbed_by_row(self._data, batch, targets, self._objective, seeds)
+            yield perturbed_by_row(self._data, batch, targets, self._loss_options, seeds)

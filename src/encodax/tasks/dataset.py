@@ -316,7 +316,7 @@ def perturbed_by_row(
     data: Dataset,
     batch: AnyBatch,
     targets: Targets,
-    objective: LossOptions,
+    loss_options: LossOptions,
     seeds: Sequence[tuple[int, ...]],
 ) -> tuple[AnyBatch, Targets]:
     """Apply the task's random corruption to a batch, with a separate seed for each row.
@@ -331,6 +331,6 @@ def perturbed_by_row(
             lambda leaf, i=index: leaf[i : i + 1], (batch, targets)
         )
         random = np.random.default_rng(seed)
-        changed.append(data.task.corrupt(*row, data.model, objective, random))
+        changed.append(data.task.corrupt(*row, data.model, loss_options, random))
     joined: tuple[Any, Targets] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *changed)
     return joined

@@ -95,7 +95,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Return the distance of the student's outputs and hidden states from the teacher's.
 
@@ -104,9 +104,9 @@ def loss(
     """
     teacher = targets.teacher
     assert teacher is not None
-    losses = _answer_loss(output, teacher, objective.temperature)  # (B, N)
-    if objective.hidden_weight and output.hidden.shape == teacher.hidden.shape:
-        losses = losses + objective.hidden_weight * _hidden_loss(output, teacher, batch)
+    losses = _answer_loss(output, teacher, loss_options.temperature)  # (B, N)
+    if loss_options.hidden_weight and output.hidden.shape == teacher.hidden.shape:
+        losses = losses + loss_options.hidden_weight * _hidden_loss(output, teacher, batch)
     weights = jnp.asarray(targets.weights)
     return jnp.sum(losses * weights), jnp.sum(weights)
 
@@ -160,7 +160,7 @@ def _scores(output: ModelOutput) -> Float[Array, "B N C"]:
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """Return the quantities that an evaluation sums over batches."""
     assert targets.teacher is not None
@@ -169,7 +169,7 @@ def sums(
     else:
         own, taught = (jnp.argmax(_scores(each), axis=-1) for each in (output, targets.teacher))
         alike = (own == taught).astype(jnp.float32)
-    total, weight = loss(output, targets, batch, objective)
+    total, weight = loss(output, targets, batch, loss_options)
     return {"loss": total, "alike": jnp.sum(alike * targets.weights), "weight": weight}
 
 

@@ -108,15 +108,17 @@ def _negatives(record: Record) -> tuple[str, ...]:
     return tuple(str(text_of(Record({"text": text}, record.where))) for text in found)
 
 
-def objective_for(objective: LossOptions, examples: Sequence[Example], width: int) -> LossOptions:
+def with_default_loss(
+    loss_options: LossOptions, examples: Sequence[Example], width: int
+) -> LossOptions:
     """Choose the loss by the data, if none is given.
 
     Raises:
         EncodaxError: the loss does not fit the data, or a width does not fit the vectors.
     """
-    check_widths(objective.widths, width)
+    check_widths(loss_options.widths, width)
     is_scored = examples[0].target is not None
-    kind = objective.similarity_loss or loss_for(examples)
+    kind = loss_options.similarity_loss or loss_for(examples)
     if (kind != "ranking") != is_scored:
         given = "pairs with scores" if is_scored else "texts without scores"
         other = "cosent or cosine" if is_scored else "ranking"
@@ -127,18 +129,18 @@ def objective_for(objective: LossOptions, examples: Sequence[Example], width: in
                 f"{example.where}: the score {example.target:g} is no cosine, from -1 to 1: scale "
                 "the scores, or choose similarity_loss cosent, which looks at their order"
             )
-    return replace(objective, similarity_loss=kind)
+    return replace(loss_options, similarity_loss=kind)
 
 
 def loss_options_for(
     options: LossOptions, examples: Sequence[Example], model: Model, batch_size: int | None
 ) -> LossOptions:
-    """Choose the loss by the data, as `objective_for`, and check that a batch can be compared.
+    """Choose the loss by the data, as `with_default_loss`, and check that a batch can be compared.
 
     Raises:
         EncodaxError: the loss does not fit the data, or no two texts differ.
     """
-    options = objective_for(options, examples, model.vector_width)
+    options = with_default_loss(options, examples, model.vector_width)
     key = lambda text: token_key(model.tokenizer.encode([text])[0])  # noqa: E731
     check_comparable(options, examples, batch_size, key)
     return options
@@ -159,7 +161,7 @@ def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
 
 
 def check_comparable(
-    objective: LossOptions,
+    loss_options: LossOptions,
     examples: Sequence[Example],
     batch_size: int | None,
     read: Callable[[str], object] = str,
@@ -167,7 +169,7 @@ def check_comparable(
     """Refuse data and batches with nothing to compare, where the loss would stay at 0.
 
     Args:
-        objective: loss options, with the loss chosen.
+        loss_options: loss options, with the loss chosen.
         examples: training examples.
         batch_size: number of examples in a batch, if given.
         read: function to a text as the model sees it.
@@ -175,16 +177,16 @@ def check_comparable(
     Raises:
         EncodaxError: all examples are alike, or an example would be alone in its batch.
     """
-    if objective.similarity_loss == "cosine":
+    if loss_options.similarity_loss == "cosine":
         return
-    is_ranking = objective.similarity_loss == "ranking"
+    is_ranking = loss_options.similarity_loss == "ranking"
     if batch_size == 1 or len(examples) == 1:
         alone = next((each for each in examples if len(each.others) == 1), None)
         if alone is not None:
             way = "a data set of more examples" if len(examples) == 1 else "a batch_size above 1"
             or_so = ", or negatives for each" if is_ranking else ", or similarity_loss cosine"
             raise EncodaxError(
-                f"{alone.where}: the loss {objective.similarity_loss} compares examples of a batch "
+                f"{alone.where}: the loss {loss_options.similarity_loss} compares examples of a batch "
                 f"with each other, and this one would stand alone: give {way}{or_so}"
             )
     if not is_ranking:
@@ -244,7 +246,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the loss over the slots of a whole batch; leaves are (A, B, N, ...).
 
@@ -252,11 +254,11 @@ def loss(
     full vectors and of their truncations.
     """
     assert output.vectors is not None
-    return _loss_of_slots(output.vectors, targets, objective)
+    return _loss_of_slots(output.vectors, targets, loss_options)
 
 
 def _loss_of_slots(
-    vectors: Float[AnyArray, "*slots E"], targets: Targets, objective: LossOptions
+    vectors: Float[AnyArray, "*slots E"], targets: Targets, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     assert targets.example_numbers is not None
     assert targets.sequence_indices is not None
@@ -266,9 +268,9 @@ def _loss_of_slots(
         jnp.asarray(leaf).reshape(-1)
         for leaf in (targets.example_numbers, targets.sequence_indices, texts, targets.values)
     )  # (S,)
-    widths = (*objective.widths, vectors.shape[-1])
+    widths = (*loss_options.widths, vectors.shape[-1])
     found = [
-        _loss_of(functional.unit(vectors[:, :width]), groups, pieces, texts, scores, objective)
+        _loss_of(functional.unit(vectors[:, :width]), groups, pieces, texts, scores, loss_options)
         for width in widths
     ]
     return sum((total for total, _ in found), jnp.zeros(())) / len(found), found[0][1]
@@ -291,14 +293,14 @@ def _loss_of(
     pieces: Array,
     texts: Array,
     scores: Array,
-    objective: LossOptions,
+    loss_options: LossOptions,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    if objective.similarity_loss == "ranking":
-        return ranking(vectors, groups, pieces, texts, objective.similarity_scale)
+    if loss_options.similarity_loss == "ranking":
+        return ranking(vectors, groups, pieces, texts, loss_options.similarity_scale)
     pairs = pair_cosines(vectors, groups, pieces, scores)
-    if objective.similarity_loss == "cosine":
+    if loss_options.similarity_loss == "cosine":
         return cosine(*pairs)
-    return cosent(*pairs, objective.similarity_scale)
+    return cosent(*pairs, loss_options.similarity_scale)
 
 
 def ranking(
@@ -442,9 +444,9 @@ class MeanLoss:
     Data of another kind than the training data (with or without scores) gets its default loss.
     """
 
-    def __init__(self, objective: LossOptions):
+    def __init__(self, loss_options: LossOptions):
         """Start without any vectors."""
-        self._objective = objective
+        self._loss_options = loss_options
         self._waiting: list[tuple[Sequence[np.ndarray], Example]] = []
         self._sums = np.zeros(2)
 
@@ -464,14 +466,14 @@ class MeanLoss:
 
     def _measure(self, chosen: Sequence[tuple[Sequence[np.ndarray], Example]]) -> None:
         answers, examples = zip(*chosen, strict=True)
-        objective, suits = self._objective, loss_for(examples)
-        if objective.similarity_loss in (None, "ranking") or suits == "ranking":
-            objective = replace(objective, similarity_loss=suits)
+        loss_options, suits = self._loss_options, loss_for(examples)
+        if loss_options.similarity_loss in (None, "ranking") or suits == "ranking":
+            loss_options = replace(loss_options, similarity_loss=suits)
         vectors, targets = _slots_of(answers, examples)
-        self._sums += [float(found) for found in _compiled_loss(vectors, targets, objective)]
+        self._sums += [float(found) for found in _compiled_loss(vectors, targets, loss_options)]
 
 
-_compiled_loss = jax.jit(_loss_of_slots, static_argnames="objective")
+_compiled_loss = jax.jit(_loss_of_slots, static_argnames="loss_options")
 
 
 def _slots_of(

@@ -15,17 +15,17 @@ from encodax.types.batches import AnyBatch, ModelOutput
 
 
 def classes_loss(
-    output: ModelOutput, targets: Targets, batch: AnyBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: AnyBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the cross entropy of the head's scores."""
     assert output.logits is not None
     return cross_entropy(
-        output.logits, targets, objective.label_smoothing, weights_of(objective.class_weights)
+        output.logits, targets, loss_options.label_smoothing, weights_of(loss_options.class_weights)
     )
 
 
 def weights_of(weights: Any) -> Float[np.ndarray, " C"] | None:
-    """Return the weight of each class, as computed by `class_weights.objective_for`."""
+    """Return the weight of each class, as computed by `class_weights.weighted`."""
     return None if weights is None else np.asarray([*weights.values()], np.float32)
 
 

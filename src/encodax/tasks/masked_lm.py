@@ -81,7 +81,7 @@ def corrupt(
     batch: PackedBatch,
     targets: Targets,
     model: Model,
-    objective: LossOptions,
+    loss_options: LossOptions,
     random: np.random.Generator,
 ) -> tuple[PackedBatch, Targets]:
     """Mask tokens, and return the original ones as targets."""
@@ -90,16 +90,16 @@ def corrupt(
         batch,
         np.asarray(targets.values),
         random,
-        rate=objective.mask_rate,
+        rate=loss_options.mask_rate,
         mask_id=model.tokenizer.mask_id,
         ordinary=model.tokenizer.ordinary_ids,
-        whole_words=objective.whole_words,
+        whole_words=loss_options.whole_words,
     )
     return masked.batch, Targets(masked.labels, masked.weights, tokens=masked.tokens)
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the cross entropy of the masked tokens."""
     import optax  # not needed for prediction, and slow to import
@@ -111,10 +111,10 @@ def loss(
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """Return the quantities that an evaluation sums over batches."""
-    return token_scores.sums(output, targets, *loss(output, targets, batch, objective))
+    return token_scores.sums(output, targets, *loss(output, targets, batch, loss_options))
 
 
 def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:

@@ -79,7 +79,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the binary cross entropy of the sigmoid of each score, the mean over the labels.
 
@@ -94,7 +94,7 @@ def loss(
     logits = output.logits.astype(jnp.float32)  # (B, N, C)
     losses = optax.sigmoid_binary_cross_entropy(logits, targets.values)  # (B, N, C)
     weights = jnp.broadcast_to(jnp.asarray(targets.weights)[..., None], losses.shape)  # (B, N, C)
-    of_labels = weights_of(objective.class_weights)
+    of_labels = weights_of(loss_options.class_weights)
     if of_labels is not None:
         weights = weights * jnp.where(jnp.asarray(targets.values) > 0, of_labels, 1.0)
     classes = losses.shape[-1]

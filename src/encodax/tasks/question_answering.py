@@ -196,7 +196,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the cross entropy of start and end, over the tokens of the same sequence."""
     logits = output.logits

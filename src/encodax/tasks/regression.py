@@ -82,7 +82,7 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the squared error, as (weighted sum, weight)."""
     losses = jnp.square(score_of(output) - targets.values)  # (B, N)

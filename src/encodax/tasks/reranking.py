@@ -59,7 +59,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute the binary cross entropy of the score's sigmoid, as (weighted sum, weight)."""
     import optax  # not needed for prediction, and slow to import

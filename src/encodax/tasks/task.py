@@ -327,14 +327,14 @@ def apply_options(task: Task, targets: Targets) -> dict[str, Any]:
     return {"record": task.recorded_stages, "tokens": targets.tokens, "head_only": True}
 
 
-def check_loss_options(task: Task, objective: LossOptions) -> None:
+def check_loss_options(task: Task, loss_options: LossOptions) -> None:
     """Refuse options that the task's loss does not have.
 
     Raises:
         EncodaxError: there is such an option; the error names it, and those of the task.
     """
     for option in fields(LossOptions):
-        is_given = getattr(objective, option.name) != option.default
+        is_given = getattr(loss_options, option.name) != option.default
         if is_given and option.name not in task.options:
             known = ", ".join(sorted(task.options)) or "none"
             raise EncodaxError(f"{option.name} is not for {task.name}; its options: {known}")

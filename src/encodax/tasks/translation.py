@@ -73,7 +73,7 @@ def targets(example: Example, encoding: EncodedPair, labels: tuple[str, ...]) ->
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PairBatch, objective: LossOptions
+    output: ModelOutput, targets: Targets, batch: PairBatch, loss_options: LossOptions
 ) -> dict[str, Float[Array, ""]]:
     """Return the quantities that an evaluation sums over batches: the loss without smoothing."""
     assert output.logits is not None

@@ -24,13 +24,15 @@ def about(job: TrainingSetup) -> RunFacts:
     Raises:
         EncodaxError: a file of the data has changed.
     """
-    run, recipe, shape = job.run, job.run.recipe, job.run.plan.shape
-    config = recipe.model.config
+    run, step_spec, shape = job.run, job.run.step_spec, job.run.plan.shape
+    config = step_spec.model.config
     encoder = config.encoder if isinstance(config, ModelConfig) else config.transformer.encoder
-    options = {name: getattr(recipe.objective, name) for name in sorted(recipe.task.options)}
-    choices = {**options, **asdict(run.settings), "precision": recipe.precision}
+    options = {
+        name: getattr(step_spec.loss_options, name) for name in sorted(step_spec.task.options)
+    }
+    choices = {**options, **asdict(run.settings), "precision": step_spec.precision}
     return RunFacts(
-        task=recipe.task.name,
+        task=step_spec.task.name,
         metric=run.metric,
         larger_is_better=run.larger_is_better,
         steps=run.plan.steps,
@@ -39,7 +41,7 @@ def about(job: TrainingSetup) -> RunFacts:
             "layers": len(encoder.layers),
             "width": encoder.embeddings.width,
             "vocabulary": encoder.embeddings.vocabulary_size,
-            "parameters": recipe.model.parameter_count(),
+            "parameters": step_spec.model.parameter_count(),
             "trained parameters": sum(map(np.size, jax.tree.leaves(run.trained))),
         },
         batch={

@@ -166,7 +166,7 @@ def _train(
     fitted = fit(
         job.run,
         job.train,
-        evaluator(job.model, job.eval, job.objective, job.teacher),
+        evaluator(job.model, job.eval, job.loss_options, job.teacher),
         log=functools.partial(
             RunLog,
             place if distributed.is_first() else None,

@@ -142,7 +142,7 @@ def prepared(task: str) -> prepare.TrainingSetup:
 def test_an_evaluation_stops_between_batches(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever task it is of: no batch begins after the signal."""
     own = prepared(task)
-    measure = evaluator(own.model, own.eval, own.objective, own.teacher, batch_tokens=64)
+    measure = evaluator(own.model, own.eval, own.loss_options, own.teacher, batch_tokens=64)
     batches = []
     by_sums = isinstance(measure, BatchEvaluator)
     owner, name = (Dataset, "batch") if by_sums else (Engine, "dispatch")

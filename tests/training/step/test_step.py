@@ -42,8 +42,8 @@ def prepared(model: Model, records: list[dict[str, Any]]) -> Dataset:
     return Dataset.prepare(task, model, examples)
 
 
-def recipe(model: Model, optimizer: Optimizer, objective: LossOptions = PLAIN) -> StepSpec:
-    return StepSpec(model, task_of(model.config), optimizer, objective)
+def step_spec(model: Model, optimizer: Optimizer, loss_options: LossOptions = PLAIN) -> StepSpec:
+    return StepSpec(model, task_of(model.config), optimizer, loss_options)
 
 
 def descent(rate: float) -> Optimizer:
@@ -64,7 +64,7 @@ def stepped(
 ) -> tuple[Params, Any]:
     """The parameters after a step of plain descent of rate 1, and the step's metrics."""
     state = initial_state(model.params, descent(1.0), seed=0)
-    step = make_step(recipe(model, descent(1.0), SMOOTHING))
+    step = make_step(step_spec(model, descent(1.0), SMOOTHING))
     batch, targets = in_micro_batches((batch, targets), micro_batches)
     state, metrics = step(state, NOTHING, batch, targets)
     return state.params, metrics
@@ -124,7 +124,7 @@ def test_each_step_draws_dropout_anew() -> None:
     model = replace(model, config=config)
     batch = prepared(model, SENTIMENT[:1]).batch([[0]], SHAPE)
     frozen = descent(0.0)
-    step: Step = make_step(recipe(model, frozen))
+    step: Step = make_step(step_spec(model, frozen))
     batch = in_micro_batches(batch)
 
     def losses(seed: int) -> list[float]:
@@ -158,7 +158,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_its_number() -> None:
     model = classifier().model
     batch, targets = prepared(model, SENTIMENT[:4]).batch([[0, 1], [2]], SHAPE)
     optimizer = make_optimizer(lambda step: 0.1, weight_decay=0.0, clip_norm=1.0)
-    step = make_step(recipe(model, optimizer))
+    step = make_step(step_spec(model, optimizer))
     state = initial_state(model.params, optimizer, seed=0)
     broken = replace(targets, weights=np.where(targets.weights > 0, np.nan, 0).astype(np.float32))
     state, metrics = step(state, NOTHING, *in_micro_batches((batch, broken)))

@@ -44,7 +44,7 @@ class Reader:
 
     data: Dataset
     plan: Plan
-    objective: LossOptions
+    loss_options: LossOptions
     seed: int
 
     def __call__(self, step: int) -> Batch:
@@ -59,7 +59,7 @@ class Reader:
         check: Callable[[Any], None] = self.data.model.check  # the batch is of its kind
         check(batch)
         seeds = [(self.seed, step, place) for place in places]
-        batch, targets = perturbed_by_row(self.data, batch, targets, self.objective, seeds)
+        batch, targets = perturbed_by_row(self.data, batch, targets, self.loss_options, seeds)
 
         def by_micro_batch(leaf: np.ndarray) -> np.ndarray:
             return leaf.reshape(micro_batches, len(own), *leaf.shape[1:])

@@ -183,7 +183,7 @@ def plan_step(
     settings: TrainSettings,
     *,
     row_tokens: int = 512,
-    objective: LossOptions | None = None,
+    loss_options: LossOptions | None = None,
 ) -> StepPlan:
     """Estimate the cost of a step of such a run on each device of `settings.mesh`.
 
@@ -193,7 +193,7 @@ def plan_step(
         settings: settings of the run; only the mesh (one device by default), `batch_tokens`,
             `accumulate`, `remat`, `scan` and `precision` matter here.
         row_tokens: T; rounded up to the length that a run would use.
-        objective: options of the loss.
+        loss_options: options of the loss.
 
     Raises:
         EncodaxError: the rows cannot be divided among the devices; the shape of the task's batches
@@ -205,7 +205,7 @@ def plan_step(
         raise EncodaxError(f"a plan of {task.name} is not known; known: {known}")
     if row_tokens <= 0:
         raise EncodaxError(f"row_tokens = {row_tokens} is not above 0")
-    objective = objective or LossOptions()
+    loss_options = loss_options or LossOptions()
     text = settings.mesh or "data=1"
     count = math.prod(sharding.parse_mesh(text).values())
     # As many rows as such sequences fill: the layout of a run over them.
@@ -215,13 +215,13 @@ def plan_step(
 
     shapes = parameter_shapes(config)
     no_text = Tokenizer.train(("a",), "char")  # a model needs a tokenizer; a step reads no text
-    recipe, _ = make_step_spec(
-        Model(config, {}, no_text), task, settings, steps=run.steps, objective=objective
+    step_spec, _ = make_step_spec(
+        Model(config, {}, no_text), task, settings, steps=run.steps, loss_options=loss_options
     )
-    layout = layout_of(shapes, recipe.optimizer, mesh)
-    state = _state_shapes(shapes, recipe.optimizer, layout)
-    inputs = batch_shapes(task, run.shape, run.micro_batches, objective, mesh)
-    lowered = make_step(recipe, mesh, layout).lower(state, Constants({}), *inputs)  # type: ignore[attr-defined]
+    layout = layout_of(shapes, step_spec.optimizer, mesh)
+    state = _state_shapes(shapes, step_spec.optimizer, layout)
+    inputs = batch_shapes(task, run.shape, run.micro_batches, loss_options, mesh)
+    lowered = make_step(step_spec, mesh, layout).lower(state, Constants({}), *inputs)  # type: ignore[attr-defined]
     compiled = lowered.compile(compiler_options=FAST_COMPILE_OPTIONS)
     costs = costs_of(compiled.as_text())
     step = CompiledStep(compiled, time.monotonic() - began)
@@ -244,7 +244,7 @@ def plan_step(
 
 
 def batch_shapes(
-    task: Task, shape: BatchShape, micro_batches: int, objective: LossOptions, mesh: Mesh
+    task: Task, shape: BatchShape, micro_batches: int, loss_options: LossOptions, mesh: Mesh
 ) -> tuple[Any, Any]:
     """Return a batch and its targets as shapes, as `Reader` and `sharding` would lay them out."""
     rows, tokens = (micro_batches, shape.row_count), shape.row_tokens
@@ -255,7 +255,7 @@ def batch_shapes(
     by_token, by_slot = of(tokens), of(shape.slots)  # (A, B, T), (A, B, N)
     batch: Any = PackedBatch(by_token, by_token, by_token, by_token, by_slot, by_slot)
     if task.head == "vocabulary":
-        hidden = math.ceil(objective.mask_rate * tokens)  # M
+        hidden = math.ceil(loss_options.mask_rate * tokens)  # M
         targets = Targets(of(hidden), of(hidden, np.float32), tokens=of(hidden))
     else:
         width = shape.slots if task.head == "sequence" else tokens

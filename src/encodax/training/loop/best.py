@@ -116,7 +116,10 @@ class BestModel:
         return True
 
     def _keep(self, trained: Params, whole: Params) -> None:
-        self._best, self._only_metrics_left = replace(self._run.recipe.model, params=whole), False
+        self._best, self._only_metrics_left = (
+            replace(self._run.step_spec.model, params=whole),
+            False,
+        )
         directory = self._directory
         if directory is not None and distributed.is_first():
             directory.write(self._best, trained)
@@ -138,7 +141,7 @@ class BestModel:
 
     def best_model(self) -> AnyModel:
         """Return the best model of the run, even if an earlier part of it found it."""
-        return self._best or self._run.recipe.model
+        return self._best or self._run.step_spec.model
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint stores of this object."""

@@ -96,5 +96,5 @@ def peak_steps_per_second(run: Run, step: CompiledStep) -> float:
     """Return the steps per second at the peak speed of matrix products; 0 if unknown."""
     if run.settings.scan or run.plan.micro_batches > 1 or not step.flops:
         return 0.0  # XLA counts the body of a loop once
-    dtype = np.float32 if run.recipe.precision == "float32" else jax.numpy.bfloat16
+    dtype = np.float32 if run.step_spec.precision == "float32" else jax.numpy.bfloat16
     return matmul_peak(dtype) / step.flops

@@ -45,20 +45,24 @@ def content(sha256: str | None, name: str | None = None) -> dict[str, Any]:
 
 
 def facts_of(
-    task: str, run: Run, objective: LossOptions, shape: NewModel | None, contents: Mapping[str, Any]
+    task: str,
+    run: Run,
+    loss_options: LossOptions,
+    shape: NewModel | None,
+    contents: Mapping[str, Any],
 ) -> Facts:
     """Return the facts that the steps of a run depend on.
 
     Args:
         task: name of the task.
         run: the prepared run.
-        objective: options of the loss.
+        loss_options: options of the loss.
         shape: shape of a new model; None otherwise.
         contents: facts of data and models, by name.
     """
     chosen = {name: v for name, v in asdict(run.settings).items() if name not in NOT_IN_FINGERPRINT}
-    chosen |= asdict(objective) | ({} if shape is None else asdict(shape))
-    chosen["precision"] = run.recipe.precision
+    chosen |= asdict(loss_options) | ({} if shape is None else asdict(shape))
+    chosen["precision"] = run.step_spec.precision
     plan = run.plan
     return {
         "task": task,

@@ -54,7 +54,7 @@ class TrainingSetup:
     teacher: Model | None
     train: Dataset
     eval: Dataset
-    objective: LossOptions
+    loss_options: LossOptions
     run: Run
     learned: Examples
     judged: Examples
@@ -79,7 +79,9 @@ class TrainingSetup:
             **facts_of_models({"--model": self.begin, "--teacher": self.taught_by}),
             fingerprint.TOKENS: fingerprint.content(tokens),
         }
-        return fingerprint.facts_of(self.task.name, self.run, self.objective, self.shape, contents)
+        return fingerprint.facts_of(
+            self.task.name, self.run, self.loss_options, self.shape, contents
+        )
 
     @functools.cached_property
     def provenance(self) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def prepare(
     taught: Any = None if taught_by is None else taught_by.model
     run = make_run(
         start, data, settings,
-        objective=options, trained=trained, frozen=frozen, teacher=taught,
+        loss_options=options, trained=trained, frozen=frozen, teacher=taught,
     )  # fmt: skip
     return TrainingSetup(
         chosen, start, taught, data, measured, options, run,
@@ -230,7 +232,7 @@ def _check_seq2seq(settings: TrainSettings) -> None:
 
 
 def check_metric(
-    task: Task, examples: Sequence[Example], objective: LossOptions, metric: str | None
+    task: Task, examples: Sequence[Example], loss_options: LossOptions, metric: str | None
 ) -> None:
     """Refuse a metric that an evaluation of this task on these examples does not compute.
 
@@ -239,7 +241,7 @@ def check_metric(
     """
     names = task.metric_names
     if task.metric_names_for is not None:
-        names = task.metric_names_for(examples, objective)
+        names = task.metric_names_for(examples, loss_options)
     if metric is not None and metric not in (known := (*names, "loss")):
         raise EncodaxError(f"metric {metric!r} is not one of {task.name}: {', '.join(known)}")
 

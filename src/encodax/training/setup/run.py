@@ -36,7 +36,7 @@ from encodax.types.batches import Params
 class Run:
     """Everything that stays the same during a run."""
 
-    recipe: StepSpec
+    step_spec: StepSpec
     mesh: Mesh
     layout: TrainState
     """Shardings of the state on the mesh."""
@@ -51,7 +51,7 @@ class Run:
     @property
     def metric(self) -> str:
         """Metric on the evaluation data that decides which model is the best."""
-        return self.settings.metric or self.recipe.task.metric
+        return self.settings.metric or self.step_spec.task.metric
 
     @property
     def larger_is_better(self) -> bool:
@@ -78,7 +78,7 @@ class Run:
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
-        return initial_state(self.trained, self.recipe.optimizer, self.settings.seed, self.mesh)
+        return initial_state(self.trained, self.step_spec.optimizer, self.settings.seed, self.mesh)
 
     def on_devices(self, item: Batch) -> tuple[Any, Any]:
         """Put a batch and its targets on the devices, sharded for the step."""
@@ -89,7 +89,7 @@ class Run:
         """Compile the step for the shapes of this run."""
         began = time.monotonic()
         batch, targets = self.on_devices(self.reader(0))
-        step = make_step(self.recipe, self.mesh, self.layout)
+        step = make_step(self.step_spec, self.mesh, self.layout)
         compiled = step.lower(state, self.constants, batch, targets).compile()  # type: ignore[attr-defined]
         return CompiledStep(compiled, time.monotonic() - began)
 
@@ -124,7 +124,7 @@ def make_run(
     data: Dataset,
     settings: TrainSettings,
     *,
-    objective: LossOptions,
+    loss_options: LossOptions,
     trained: Params,
     frozen: Params,
     teacher: Model | None = None,
@@ -135,7 +135,7 @@ def make_run(
         model: model to train.
         data: training data.
         settings: settings of the run.
-        objective: options of the loss.
+        loss_options: options of the loss.
         trained: the trained parameters.
         frozen: the frozen parameters.
         teacher: model whose output the loss needs, if any.
@@ -147,8 +147,8 @@ def make_run(
     units = data.batch_units if data.task.compares_examples else None
     plan = make_plan(data.lengths, settings, units=units, devices=mesh.size)
     sharding.share_of_rows(plan.shape.row_count)
-    recipe, schedule = make_step_spec(
-        model, data.task, settings, steps=plan.steps, objective=objective, teacher=teacher
+    step_spec, schedule = make_step_spec(
+        model, data.task, settings, steps=plan.steps, loss_options=loss_options, teacher=teacher
     )
     constants = Constants(
         sharding.put(frozen, sharding.shardings_of(frozen, mesh)),
@@ -156,9 +156,9 @@ def make_run(
         if teacher is None
         else sharding.put(teacher.params, sharding.shardings_of(teacher.params, mesh)),
     )
-    layout = layout_of(trained, recipe.optimizer, mesh)
-    reader = Reader(data, plan, objective, settings.seed)
-    return Run(recipe, mesh, layout, plan, reader, schedule, trained, constants, settings)
+    layout = layout_of(trained, step_spec.optimizer, mesh)
+    reader = Reader(data, plan, loss_options, settings.seed)
+    return Run(step_spec, mesh, layout, plan, reader, schedule, trained, constants, settings)
 
 
 def make_step_spec(
@@ -167,7 +167,7 @@ def make_step_spec(
     settings: TrainSettings,
     *,
     steps: int,
-    objective: LossOptions,
+    loss_options: LossOptions,
     teacher: Model | None = None,
 ) -> tuple[StepSpec, optax.Schedule]:
     """Return the specification of a run's step, and its learning-rate schedule.
@@ -177,7 +177,7 @@ def make_step_spec(
         task: task, which defines the loss.
         settings: settings of the run.
         steps: number of steps of the run.
-        objective: options of the loss.
+        loss_options: options of the loss.
         teacher: model whose output the loss needs, if any.
     """
     schedule = learning_rate_schedule(
@@ -191,13 +191,13 @@ def make_step_spec(
         layer_decay=settings.layer_decay,
         layers=model.layer_count,
     )
-    recipe = StepSpec(
+    step_spec = StepSpec(
         model,
         task,
         optimizer,
-        objective,
+        loss_options,
         ExecutionConfig(scan=settings.scan, remat=settings.remat),
         settings.precision or default_precision(),
         teacher,
     )
-    return recipe, schedule
+    return step_spec, schedule

@@ -69,7 +69,7 @@ class StepSpec:
     """Model to train; its parameters are not used."""
     task: Task
     optimizer: Optimizer
-    objective: LossOptions
+    loss_options: LossOptions
     execution: ExecutionConfig = UNROLLED
     precision: Precision = "float32"
     """Number format of products; parameters, gradients and optimizer state are always float32."""
@@ -103,7 +103,7 @@ def layout_of(params: Params | Shapes, optimizer: Optimizer, mesh: Mesh) -> Trai
     return TrainState(of_params, of_optimizer, whole, whole)
 
 
-def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
+def make_step(spec: StepSpec, mesh: Mesh | None = None, layout: TrainState | None = None) -> Step:
     """Return the compiled function (state, constants, batch, targets) -> (state, metrics).
 
     The leaves of a batch and its targets have a leading axis of A micro-batches: gradients are
@@ -122,12 +122,12 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(
             jnp.arange(targets.weights.shape[0])
         )
-        sums = _cross_batch_sums if recipe.task.compares_examples else _accumulated_sums
-        (total, weight), gradient = sums(recipe, state.params, constants, keys, batch, targets)
+        sums = _cross_batch_sums if spec.task.compares_examples else _accumulated_sums
+        (total, weight), gradient = sums(spec, state.params, constants, keys, batch, targets)
         share = 1 / weight  # the only division
         loss, norm = total * share, optax.tree.norm(gradient) * share
         is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, optimizer = recipe.optimizer.update(
+        updates, optimizer = spec.optimizer.update(
             gradient, state.optimizer, state.params, share=share, norm=norm, is_finite=is_finite
         )
         params = optax.apply_updates(state.params, updates)
@@ -136,7 +136,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
 
     if mesh is not None and mesh.shape["fsdp"] > 1:
         # Stated, so that XLA divides the computation along the rows and not along the parameters.
-        recipe = replace(recipe, gather=functools.partial(sharding.gather, mesh=mesh))
+        spec = replace(spec, gather=functools.partial(sharding.gather, mesh=mesh))
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     options = COMPILER_OPTIONS.get(platform)
     if mesh is None:
@@ -150,7 +150,7 @@ def make_step(recipe: StepSpec, mesh: Mesh | None = None, layout: TrainState | N
 
 
 def _forward(
-    recipe: StepSpec,
+    spec: StepSpec,
     params: Params,
     constants: Constants,
     key: Array,
@@ -158,15 +158,15 @@ def _forward(
     targets: Targets,
 ) -> tuple[ModelOutput, Targets]:
     """Run the model on one micro-batch in training; return its output, and the loss's targets."""
-    run = apply_options(recipe.task, targets)
-    whole = recipe.gather(cast(merged_params(params, constants.frozen), recipe.precision))
-    apply: Callable[..., ModelOutput] = recipe.model.apply  # the batch is of the kind that it takes
-    output = apply(whole, batch, is_training=True, rng=key, execution=recipe.execution, **run)
-    if recipe.teacher is not None:
+    run = apply_options(spec.task, targets)
+    whole = spec.gather(cast(merged_params(params, constants.frozen), spec.precision))
+    apply: Callable[..., ModelOutput] = spec.model.apply  # the batch is of the kind that it takes
+    output = apply(whole, batch, is_training=True, rng=key, execution=spec.execution, **run)
+    if spec.teacher is not None:
         assert constants.teacher is not None
-        taught = recipe.gather(cast(constants.teacher, recipe.precision))
+        taught = spec.gather(cast(constants.teacher, spec.precision))
         assert isinstance(batch, PackedBatch)
-        answer = jax.lax.stop_gradient(recipe.teacher.apply(taught, batch, **run))
+        answer = jax.lax.stop_gradient(spec.teacher.apply(taught, batch, **run))
         targets = replace(targets, teacher=answer)
     return output, targets
 
@@ -176,15 +176,15 @@ Sums = tuple[tuple[Float[Array, ""], Float[Array, ""]], Params]
 
 
 def _accumulated_sums(
-    recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+    spec: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
     """Add up the micro-batches one after another; only the sum is kept in between."""
 
     def summed(
         params: Params, key: Array, batch: AnyBatch, targets: Targets
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        output, targets = _forward(recipe, params, constants, key, batch, targets)
-        return recipe.task.loss(output, targets, batch, recipe.objective)
+        output, targets = _forward(spec, params, constants, key, batch, targets)
+        return spec.task.loss(output, targets, batch, spec.loss_options)
 
     with_gradient = jax.value_and_grad(summed, has_aux=True)
     inputs = (keys, batch, targets)
@@ -200,7 +200,7 @@ def _accumulated_sums(
 
 
 def _cross_batch_sums(
-    recipe: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
+    spec: StepSpec, params: Params, constants: Constants, keys: Array, batch: Any, targets: Any
 ) -> Sums:
     """Add up all micro-batches at once, for a loss that compares examples across them.
 
@@ -210,7 +210,7 @@ def _cross_batch_sums(
     """
 
     def vectors(params: Params, own: Any) -> tuple[ModelOutput, Targets]:
-        output, its_targets = _forward(recipe, params, constants, *own)
+        output, its_targets = _forward(spec, params, constants, *own)
         return replace(output, hidden=output.hidden[..., :0]), its_targets
 
     def summed(params: Params) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -221,6 +221,6 @@ def _cross_batch_sums(
         else:
             run = jax.checkpoint(vectors)
             outputs, its_targets = jax.lax.map(lambda own: run(params, own), inputs)
-        return recipe.task.loss(outputs, its_targets, batch, recipe.objective)
+        return spec.task.loss(outputs, its_targets, batch, spec.loss_options)
 
     return jax.value_and_grad(summed, has_aux=True)(params)
