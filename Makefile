@@ -15,11 +15,13 @@ PYTHON = $(VENV)/bin/python
 CORE = $(addprefix src/encodax/, $(addprefix nn/, attention.py embeddings.py encoder.py feed_forward.py functional.py \
 	heads.py kernels/plain.py layer.py layer_norm.py linear.py pooling.py residual.py) models/forward.py families/bert.py)
 CORE_LINES = 1800
+FAST_TESTS = tests/nn tests/types tests/contracts tests/families/test_bert.py tests/models/test_encoder_model.py \
+	tests/tasks/test_classification.py tests/tasks/test_task.py tests/training/step
 
 export VENV PY
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo docs test lint check soak bench bench-training bench-step wheel lock clean
+.PHONY: help setup setup-test demo docs test test-fast lint check soak bench bench-training bench-step wheel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +43,9 @@ docs: setup-test ## build the documentation into docs/_build/html; the walkthrou
 
 test: setup-test ## run all tests, the examples in docstrings included
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-fast: setup-test ## run what tells most in two minutes: blocks, contracts, one family, one task
+	@$(PYTHON) -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
 
 lint: setup-test ## style, types, the direction of imports, and the length of the core
 	$(VENV)/bin/ruff check .

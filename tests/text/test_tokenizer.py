@@ -2,7 +2,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import tokenizers
 
 from encodax.data.packing import check_lengths
 from encodax.errors import EncodaxError, library_errors
-from encodax.text.tokenizer import SPECIAL_TOKENS, Encoding, Tokenizer
+from encodax.text.tokenizer import SPECIAL_TOKENS, Encoding, Kind, Tokenizer
 
 CORPUS = ["the cat sat on the mat", "the dog ran", "Café crème, s'il vous plaît!", "12 May 2021"]
-KINDS = ("wordpiece", "bpe", "char")
+KINDS: tuple[Kind, ...] = ("wordpiece", "bpe", "char")
 
 
 @pytest.fixture(scope="module")
@@ -1051,3 +1052,28 @@ def test_a_panic_of_the_library_is_an_error_of_one_line() -> None:
         raise PanicException("two\nlines")
     with pytest.raises(KeyboardInterrupt), library_errors("it"):
         raise KeyboardInterrupt
+
+
+
+class Held(str):
+    """Text that can be watched."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_of_an_iterator_are_not_held_in_memory(kind: Kind) -> None:
+    """The vocabulary is that of the same texts in a list."""
+    texts = [f"the cat {number} sat on the mat {number % 7}" for number in range(4000)]
+    alive: weakref.WeakSet[Held] = weakref.WeakSet()
+    most = 0
+
+    def one_by_one() -> Iterator[str]:
+        nonlocal most
+        for text in texts:
+            held = Held(text)
+            alive.add(held)
+            most = max(most, len(alive))
+            yield held
+
+    streamed = Tokenizer.train(one_by_one(), kind, vocabulary_size=120)
+    assert streamed.vocabulary() == Tokenizer.train(texts, kind, vocabulary_size=120).vocabulary()
+    assert most < 1000
