@@ -146,7 +146,7 @@ def test_of_very_many_problems_the_first_are_named_and_the_rest_counted(tmp_path
 
 def test_a_name_that_would_break_the_line_is_refused(tmp_path: Path) -> None:
     store(tmp_path, TENSORS | {"a\nb": np.zeros(1, np.float32)})
-    assert r"'a\nb' is no name of a tensor" in weights_refusal(tmp_path)
+    assert r"'a\nb' is not the name of a tensor" in weights_refusal(tmp_path)
 
 
 # --- files
@@ -247,7 +247,7 @@ def test_weights_that_can_run_code_are_refused_with_the_way_to_convert(
 def test_a_directory_without_weights_is_refused(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
     assert load_refusal(directory).endswith(
-        "model.safetensors does not exist; weights are read from safetensors alone"
+        "model.safetensors does not exist; weights are read only from safetensors"
     )
 
 
@@ -333,8 +333,8 @@ def test_a_directory_with_code_is_loaded_without_running_any(
         (b"", "it is empty"),
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b"[]", "wants an object, not a list"),
-        (b"7", "wants an object, not a int"),
+        (b"[]", "must hold an object, not a list"),
+        (b"7", "must hold an object, not a int"),
         (b"{}", "the key 'model_type' is missing"),
         (b"[" * 100_000, "is not JSON"),
     ],
@@ -521,11 +521,11 @@ def test_a_file_that_would_fill_the_memory_is_refused_by_its_size(directory: Pat
 def test_a_page_of_the_web_and_an_empty_file_are_named(directory: Path) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(b"<!DOCTYPE html>\n<title>404</title>")
-    assert "it is a page of the web (HTML)" in load_refusal(directory)
+    assert "it is a web page (HTML)" in load_refusal(directory)
     path.write_bytes(b"")
     assert "it is empty; fetch it again" in load_refusal(directory)
     path.write_bytes(FILE[: len(FILE) // 2])
-    assert "it may not be whole: fetch it again" in load_refusal(directory)
+    assert "it may be incomplete: fetch it again" in load_refusal(directory)
 
 
 @pytest.mark.parametrize(
@@ -549,7 +549,7 @@ def test_what_stands_where_a_file_is_expected_does_not_count_as_missing(
         path.symlink_to(path if what == "loop" else directory / "nothing")
     message = load_refusal(directory)
     assert str(path) in message
-    assert re.search("is a link to nothing|is a folder|is no ordinary file|cannot be read", message)
+    assert re.search("is a link to nothing|is a folder|not a regular file|cannot be read", message)
 
 
 def test_what_cannot_be_looked_up_does_not_count_as_missing(tmp_path: Path) -> None:
@@ -612,7 +612,7 @@ def test_a_size_beyond_the_weights_is_refused_before_anything_is_made(
         ({"0": "a", "1": "", "2": "c"}, None, 'id2label names the class 1 ""'),
         ({"0": "a", "1": "b", "x": "c"}, None, "id2label numbers its labels 0, 1, x"),
         ({"0": "a", "1": "b"}, {"a": 1, "b": 0}, "label2id numbers 'a' 1, and id2label 0"),
-        (["a", "b"], None, "id2label wants an object"),
+        (["a", "b"], None, "id2label must be an object"),
         ({"0": "a", "1": "b"}, {"c": 0}, "label2id numbers 'c' 0, and id2label has no such name"),
     ],
     ids=str,
@@ -641,8 +641,8 @@ def test_numbered_names_left_in_label2id_are_a_default(directory: Path) -> None:
     [
         (["SentimentModel"], "the architecture 'SentimentModel' is not supported"),
         (["BertForSequenceClassification", "BertForMaskedLM"], "are more than one kind of model"),
-        ([["BertModel"]], "wants a list of names"),
-        ("BertModel", "wants a list of names"),
+        ([["BertModel"]], "must be a list of class names"),
+        ("BertModel", "must be a list of class names"),
     ],
     ids=str,
 )
@@ -752,7 +752,7 @@ def with_a_charsmap(content: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (with_an_id, r"the id of 'cat' is 2147483648, not in 0\.\.2147483647"),
-        (with_a_charsmap, "no tokenizer can be made of its files|cannot be read as a tokenizer"),
+        (with_a_charsmap, "no tokenizer can be made from its files|cannot be read as a tokenizer"),
         (lambda content: content["model"].update(vocab=[["a", "b"]]), "cannot be read"),
         (lambda content: content.update(normalizer={"type": "nowhere"}), "cannot be read"),
     ],
@@ -787,10 +787,10 @@ def test_what_stands_in_place_of_a_model_is_told_with_the_way_out(tmp_path: Path
     (place / "notes.txt").touch()
     assert load_refusal(place) == f"{path} does not exist: is {place} a model directory?"
     small_tokenizer().save(place)
-    assert load_refusal(place).endswith("holds a tokenizer alone, and no model")
+    assert load_refusal(place).endswith("holds only a tokenizer, and no model")
     (place / "model.Q4_K_M.gguf").touch()
     message = load_refusal(place)
-    assert "model.Q4_K_M.gguf is made of a model for other programs: fetch the model" in message
+    assert "model.Q4_K_M.gguf is made from a model for other programs: fetch the model" in message
     inside = published(place / "snapshots" / "main")
     assert load_refusal(place).endswith(f"give the model directory in it: {inside}")
     (place / "20" / "record").mkdir(parents=True)
@@ -801,7 +801,7 @@ def test_what_stands_in_place_of_a_model_is_told_with_the_way_out(tmp_path: Path
 def test_weights_for_other_programs_are_named(directory: Path) -> None:
     (directory / "model.safetensors").rename(directory / "model.onnx")
     message = load_refusal(directory)
-    assert "model.onnx is made of a model for other programs: fetch the model that" in message
+    assert "model.onnx is made from a model for other programs: fetch the model that" in message
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -839,10 +839,10 @@ def test_a_tokenizer_without_a_vocabulary_is_named(directory: Path) -> None:
     [
         (lambda head: head.pop("kind"), r"head\.json: kind is missing"),
         (lambda head: head.update(classes="2"), r'head\.json: classes = "2" is not a whole number'),
-        (lambda head: head.update(classes=-2), r"head\.json: no head can be made of it: "),
+        (lambda head: head.update(classes=-2), r"head\.json: no head can be made from it: "),
         (
             lambda head: head.update(activation="x"),
-            r"head\.json: no head can be made of it: activa",
+            r"head\.json: no head can be made from it: activa",
         ),
         (
             lambda head: head.update(norm={"eps": None}),

@@ -112,14 +112,14 @@ def test_a_long_text_is_cut_where_that_is_asked_for(call: Call, site: Path, tmp_
 def test_what_cannot_be_is_one_line_and_leaves_no_file(site: Path) -> None:
     before = snapshot(site)
     outcome = real(site, "explore", "questions", "who?", "--output", "page.html")
-    assert_refused(outcome, "the model answers questions: a question and a context are wanted")
+    assert_refused(outcome, "the model answers questions: give a question and a context")
     assert snapshot(site) == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model", TEXT, "--open", "--output", "-"], "--open wants a file to show: --output page"),
+        (["model", TEXT, "--open", "--output", "-"], "--open needs a file to show: --output page"),
         (["nothing", TEXT], "nothing is no directory here, and cannot be fetched from the hub"),
         (["empty", TEXT], "empty/config.json does not exist"),
         (["model", " "], "the text: the text is empty"),

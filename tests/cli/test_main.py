@@ -474,7 +474,7 @@ def test_a_scheme_of_tags_is_asked_for(call: Call, tmp_path: Path) -> None:
     record = {"tokens": ["on", "Monday", "we", "met"], "tags": ["O", "E-mail", "O", "O"]}
     path = write_lines(tmp_path / "tags.jsonl", [record])
     command = ("evaluate", "tags", "--data", str(path))
-    assert_refused(call(*command, "--tag-scheme", "iob"), "the tag 'E-mail' is none of iob .*")
+    assert_refused(call(*command, "--tag-scheme", "iob"), "'E-mail' is not in the scheme iob .*")
     told = call(*command)
     assert told.code == 2
     note, error = told.err.splitlines()
@@ -650,14 +650,14 @@ def test_int8_is_refused_without_the_ranges_of_a_corpus(call: Call, tmp_path: Pa
     ranges = str(tmp_path / "r.json")
     one = ["embed", "embedder", "good", "--vectors", "int8"]
     way_out = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
-    assert_refused(call(*one), f"int8 wants the ranges of a corpus.*--ranges FILE; .*{way_out}")
+    assert_refused(call(*one), f"int8 needs the ranges of a corpus.*--ranges FILE; .*{way_out}")
     assert_refused(call(*one, "--ranges", ranges), f"r.json does not exist; .*{way_out}")
     assert_refused(
         call(*one, "--ranges", ranges, "--save-ranges", ranges), "--ranges or --save-ranges, not"
     )
     assert_refused(call(*one[:3], "--ranges", ranges), "r.json does not exist")
     outcome = call(*one[:3], "--save-ranges", ranges)
-    assert "the ranges are of one vector" in outcome.err
+    assert "the ranges come from one vector" in outcome.err
     assert outcome.code == 2
     assert not list(tmp_path.iterdir())
 
@@ -677,8 +677,8 @@ def test_a_corpus_is_searched(call: Call, tmp_path: Path) -> None:
     scores = vectors_of(queries, "query") @ vectors_of(texts, "document").T
     order = np.argsort(-scores, axis=1, kind="stable")[:, :3]
     assert outcome.err == (
-        "note: 'good ' goes before each query, as the model has it\n"
-        "note: 'a ' goes before each text of the corpus, as the model has it\n"
+        "note: 'good ' is put before each query: it is the model's prompt\n"
+        "note: 'a ' is put before each text of the corpus: it is the model's prompt\n"
     )
     assert [(line["query"], line["index"], line["text"]) for line in outcome.answers] == [
         (query, index, texts[index])
@@ -839,7 +839,7 @@ def holes(folder: Path) -> str:
 
 def test_empty_texts_are_refused_with_a_way_out(call: Call, tmp_path: Path) -> None:
     path = holes(tmp_path)
-    way_out = r"; write a text, or say what becomes of empty ones: --on-empty "
+    way_out = r"; write a text, or choose what to do with empty ones: --on-empty "
     for command in (["predict", "model"], ["embed", "embedder"]):
         outcome = call(*command, "--input", path)
         assert_refused(outcome, f"holes.txt, line 2: the text is empty{way_out}skip or keep")
@@ -863,7 +863,7 @@ def test_empty_texts_keep_their_places_or_are_left_out(call: Call, tmp_path: Pat
     ]  # fmt: skip
     assert kept.answers[1] == {"text": "", "label": None, "score": None, "scores": None}
     told = f"note: 3 texts are empty and {{}}, the first: {path}, line 2\n"
-    assert kept.err == told.format("answered as such")
+    assert kept.err == told.format("given empty answers")
     left = call("predict", "model", "--input", path, "--on-empty", "skip")
     assert found_in(left) == [("good", "yes"), ("bad", "no"), ("good thing", "yes")]
     assert left.err == told.format("left out")
@@ -948,9 +948,7 @@ def test_labels_seen_once_are_noted(call: Call) -> None:
     outcome = call(*call_train("--train", "once.jsonl", "--eval", "once.jsonl", "--out", "new",
                                *NEW_MODEL, "--dry-run"))  # fmt: skip
     assert outcome.code == 0, outcome.err
-    told = (
-        "note: a label is seen once, so that little can be learned of it: 'z' (once.jsonl, line 5)"
-    )
+    told = "note: a label is seen once, so little can be learned about it: 'z' (once.jsonl, line 5)"
     assert told in outcome.err.splitlines()
 
 
@@ -1228,31 +1226,31 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (call_train(*GOOD, "--batch-tokens", "99"), "batch_tokens or batch_size, not both"),
         (call_train(*GOOD, "--learning-rate", "nan"), "learning_rate = nan"),
         (call_train(*GOOD, "--seed", "-1"), "seed = -1"),
-        (call_train(*GOOD, "--lowercase", "--tokenizer", "bpe"), "lowercase goes with the wordp"),
+        (call_train(*GOOD, "--lowercase", "--tokenizer", "bpe"), "lowercase is for the wordp"),
         (
             call_train(*GOOD, "--columns", "text,label"),
-            "--columns goes with csv, tsv, conll, conllu",
+            "--columns is for csv, tsv, conll, conllu",
         ),
-        (call_train(*GOOD, "--columns", "text=a,label"), "wants the names of all columns, such as"),
+        (call_train(*GOOD, "--columns", "text=a,label"), "give the names of all columns, such as"),
         (
             ["evaluate", "model", "--data", "good.jsonl", "--columns", "text=body"],
-            "good.jsonl, line 1: no field 'body', as --columns has it .text, label",
+            "good.jsonl, line 1: no field 'body', which --columns names .found: text, label",
         ),
         (
             ["evaluate", "model", "--data", "good.jsonl", "--target", "good.jsonl"],
-            "--target is for translation, and the model is no translator",
+            "--target is for translation, and the model is not a translator",
         ),
         (["evaluate", "model", "--data", "good.jsonl", "--to", "fra"], "--to is for translation"),
-        (call_train(*GOOD, "--model", "model"), "the shape is that of the model one begins from"),
+        (call_train(*GOOD, "--model", "model"), "the shape is that of the given model"),
         (
             call_train(*GOOD, "--max-positions", "4"),
             "good.jsonl, line .* tokens, and the model takes 4",
         ),
         (call_train("--train", "one_label.jsonl", *NEW), "every example has the label 'x'"),
-        (call_train("--train", "unlabelled.jsonl", *NEW), "unlabelled.jsonl, line 1: wants a 'lab"),
+        (call_train("--train", "unlabelled.jsonl", *NEW), "unlabelled.jsonl, line 1: needs a 'lab"),
         (call_train("--train", "latin.jsonl", *NEW), "latin.jsonl, line 1: not UTF-8"),
-        (call_train("--train", ".", *NEW), r"out new lies in train \., which is read: write"),
-        (["train", "token-classification", *GOOD], "good.jsonl, line 1: wants 'spans'"),
+        (call_train("--train", ".", *NEW), r"out new lies in train \., which is an input: write"),
+        (["train", "token-classification", *GOOD], "good.jsonl, line 1: needs 'spans'"),
         (
             ["train", "token-classification", "--train", "overlap.jsonl", *NEW],
             r"overlap.jsonl, line 1: the span 1\.\.3 overlaps",
@@ -1274,7 +1272,7 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["rerank", "./missing", "good", "--input", "good.jsonl"], "./missing does not exist"),
         (["fill-mask", "./missing", "[MASK]"], "./missing does not exist"),
         (["embed", "./missing", "good", "--output", "a.txt"], "a.txt: .* .npy, .parquet, .jsonl"),
-        (["embed", "./missing", "good", "--output", "vectors"], "vectors: .* files that end in"),
+        (["embed", "./missing", "good", "--output", "vectors"], "vectors: .* names end in"),
         (["embed", "embedder", "good", "--prompt", "passage"], "no prompt 'passage'; it has: que"),
         (["embed", "embedder", "good", "--output", "no/a.npy"], "no/a.npy cannot be written"),
         (["embed", "embedder", LONG], "text 0: 42 tokens, and the model takes 32"),
@@ -1282,7 +1280,7 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["embed", "embedder", "good", "--input", "good.jsonl"], "texts or --input, not both"),
         (["embed", "embedder"], "nothing to read: give texts"),
         (["search", "embedder", "x", "--corpus", "missing.txt"], "missing.txt does not exist"),
-        (["search", "embedder", "", "--corpus", "good.jsonl"], "the query is empty: ask for som"),
+        (["search", "embedder", "", "--corpus", "good.jsonl"], "the query is empty: write one"),
         (["search", "embedder", "x", " \u200b", "--corpus", "good.jsonl"], "the query is empty"),
         (["search", "embedder", "x", "--corpus", "empty.jsonl"], "empty.jsonl: there is no text"),
         (
@@ -1326,8 +1324,8 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["predict", "model", "\u200b"], "text 0: the text is empty"),
         (["predict", "model", "caf\udce9"], "text 0: character 3 of the text, .* is not Unicode"),
         (["predict", "model", LONG], "text 0: 42 tokens, and the model takes 32"),
-        (["predict", "model", "--input", "list.jsonl"], "list.jsonl, line 2: wants an object"),
-        (["evaluate", "model", "--data", "number.jsonl"], "number.jsonl, line 1: wants a 'label'"),
+        (["predict", "model", "--input", "list.jsonl"], "list.jsonl, line 2: needs an object"),
+        (["evaluate", "model", "--data", "number.jsonl"], "number.jsonl, line 1: needs a 'label'"),
         (["predict", "model", "--input", "deep.jsonl"], "deep.jsonl, line 1: cannot be read"),
         (["predict", "model", "--input", "half.jsonl"], "half.jsonl, line 1: character 5 of the"),
         (["predict", "model", "--input", "cells.csv"], "cells.csv, line 3: has 1 columns where 2"),
@@ -1347,8 +1345,8 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["predict", "model", "good", "--output", "file.xyz/a"], "file.xyz/a cannot be written"),
         (["evaluate", "model", "--data", "empty.jsonl"], "empty.jsonl: the file is empty"),
         (["evaluate", "model", "--data", "blank.jsonl"], "blank.jsonl: the file is empty"),
-        (["evaluate", "model", "--data", "unlabelled.jsonl"], "line 1: wants a 'label'"),
-        (["evaluate", "model", "--data", "days.jsonl"], "days.jsonl, line 1: wants a 'label'"),
+        (["evaluate", "model", "--data", "unlabelled.jsonl"], "line 1: needs a 'label'"),
+        (["evaluate", "model", "--data", "days.jsonl"], "days.jsonl, line 1: needs a 'label'"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -1398,7 +1396,7 @@ def test_no_path_of_python_is_empty_either(read: Callable[[], object]) -> None:
 @pytest.mark.parametrize("out", [".", "/", "..", "./"])
 def test_where_this_runs_is_no_output(call: Call, site: Path, out: str) -> None:
     before = snapshot(site)
-    message = rf"{re.escape(out.rstrip('/') or '/')} is where this runs; choose another place"
+    message = rf"{re.escape(out.rstrip('/') or '/')} is the working directory, or holds it; choose another place"
     assert_refused(call(*call_train(*GOOD, "--out", out)), message)
     assert_refused(call(*call_train(*GOOD, "--out", out, "--overwrite")), message)
     assert snapshot(site) == before

@@ -98,14 +98,14 @@ def test_two_files_are_measured_as_records_are(call: Call, tmp_path: Path) -> No
     [
         (
             ["two.src", "--target", "one.tgt"],
-            "two.src has 2 lines, and one.tgt has 1: line by line",
+            "two.src has 2 lines, and one.tgt has 1: lines are matched one to one",
         ),
         (["two.src", "--target", "no.tgt"], "no.tgt does not exist"),
         (
             ["two.src", "--target", "two.tgt", "--format", "csv"],
-            "--target is of two files of lines",
+            "--target is for two files with matching lines",
         ),
-        (["pairs.jsonl", "--to", "fra"], "the model has one target language: it takes no 'fra'"),
+        (["pairs.jsonl", "--to", "fra"], "the model has one target language: leave out 'fra'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(call: Call, arguments: list[str], message: str) -> None:
@@ -164,7 +164,7 @@ def test_what_never_ends_is_cut_and_told(site: Path) -> None:
     outcome = real(site, "translate", "endless", "abc", "d", "--json")
     assert outcome.code == 0
     assert [(line["tokens"], line["is_cut"]) for line in outcome.answers] == [(32, True)] * 2
-    told = r"note: 2 translations had not ended when .* \(max_tokens, --max-tokens\) .*\n"
+    told = r"note: 2 translations were cut at .* \(max_tokens, --max-tokens\) .*\n"
     assert re.fullmatch(told, outcome.err)
 
 
@@ -190,16 +190,16 @@ def test_the_help_page_has_examples_that_pipe(call: Call) -> None:
 REFUSED: dict[str, tuple[list[str], str]] = {
     "numbers of lines": (
         call_train("two.src", "one.tgt"),
-        "two.src has 2 lines, and one.tgt has 1: line by line they belong together",
+        "two.src has 2 lines, and one.tgt has 1: lines are matched one to one",
     ),
     "source of no text": (call_train("hole.src", "two.tgt"), "hole.src, line 2: the text is empty"),
     "columns of lines": (
         [*LINES, "--columns=source=text"],
-        "columns: --train-target and --eval-target .* of files of lines: leave out --columns",
+        "columns: --train-target and --eval-target .* are for files of lines: leave out --columns",
     ),
     "format of lines": (
         [*LINES, "--format=csv"],
-        "format: --train-target and --eval-target .* of files of lines: leave out --format",
+        "format: --train-target and --eval-target .* are for files of lines: leave out --format",
     ),
     "columns of the other file": (
         [*call_train("two.src", "two.tgt"), "--columns=source=text"],
@@ -254,17 +254,17 @@ def test_what_cannot_be_is_one_line_and_loses_nothing(
         ([LONG], "text 0: 41 tokens, and the model takes 32"),
         (["--input", "missing.txt"], "missing.txt does not exist"),
         (["abc", "--input", "texts.txt"], "give texts or --input, not both"),
-        (["abc", "--n-best", "2"], "--n-best goes with --json"),
-        (["abc", "--n-best", "2", "--sample"], "--n-best goes with --json"),
+        (["abc", "--n-best", "2"], "--n-best needs --json"),
+        (["abc", "--n-best", "2", "--sample"], "--n-best needs --json"),
         (["abc", "--n-best", "5", "--json"], r"n_best = 5 is not in 1\.\.4, the number of beams"),
         (["abc", "--max-tokens", "0"], "max_tokens = 0 is below 1"),
         (["abc", "--max-tokens", "33"], "max_tokens = 33 is more than the 32 that the model takes"),
         (["abc", "--sample", "--temperature", "nan"], "temperature = nan is not above 0"),
         (["abc", "--sample", "--top-p", "0"], r"top_p = 0\.0 is not in 0\.\.1"),
-        (["abc", "--temperature", "2"], "--top-p, --min-p and --typical-p go with --sample"),
-        (["abc", "--top-k", "2"], "--top-p, --min-p and --typical-p go with --sample"),
+        (["abc", "--temperature", "2"], "--top-p, --min-p and --typical-p need --sample"),
+        (["abc", "--top-k", "2"], "--top-p, --min-p and --typical-p need --sample"),
         (["abc", "--seed", "-1"], r"seed = -1 is not in 0\.\.4294967295"),
-        (["abc", "--to", "fra"], "the model has one target language: it takes no 'fra'"),
+        (["abc", "--to", "fra"], "the model has one target language: leave out 'fra'"),
         (["abc", "--output", "no/new.txt"], "no/new.txt cannot be written"),
     ],
 )
@@ -283,7 +283,7 @@ def test_empty_texts_keep_their_lines_or_are_left_out(call: Call) -> None:
     kept = call("translate", "model", "--on-empty", "keep", stdin=lines)
     assert kept.out == "CBA\n\n\nBA\n"
     assert kept.err == (
-        "note: 2 texts are empty and answered as such, the first: standard input, line 2\n"
+        "note: 2 texts are empty and given empty answers, the first: standard input, line 2\n"
     )
     left = call("translate", "model", "--on-empty", "skip", "--json", stdin=lines)
     assert [(answer["source"], answer["translation"]) for answer in left.answers] == [

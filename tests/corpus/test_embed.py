@@ -319,7 +319,7 @@ def test_what_makes_a_partition_die_each_time_is_given_up(here: Run, tmp_path: P
                 (out / f".a-00000.parquet.{number:032}.partial").write_bytes(b"half")
 
         patch.setattr(partitions, "_sweep", sweep_and_die)
-        with pytest.raises(EncodaxError, match=r"a\.parquet, rows 0 to 1: 5 processes died of it"):
+        with pytest.raises(EncodaxError, match=r"a\.parquet, rows 0 to 1: 5 processes died on"):
             here(source=tmp_path / "in", each=attempts_before)
 
 
@@ -335,17 +335,17 @@ def test_an_output_is_of_one_model_and_one_choice(
     other = tmp_path / "other"
     tiny_model.with_embeddings("max").save(other)
     choices: list[tuple[dict[str, Any], str]] = [
-        ({"model": other}, "has vectors of another model .*tiny, by its files not .*other"),
-        ({"column": "title"}, "was begun with column 'text', not 'title'"),
-        ({"prompt": "query"}, "was begun with prompt None, not 'query'"),
-        ({"precision": "bfloat16"}, "was begun with precision None, not 'bfloat16'"),
-        ({"partition_rows": 7}, "was begun with partition_rows 250, not 7"),
+        ({"model": other}, "has vectors of another model .*tiny, not that of .*other"),
+        ({"column": "title"}, "was started with column 'text', not 'title'"),
+        ({"prompt": "query"}, "was started with prompt None, not 'query'"),
+        ({"precision": "bfloat16"}, "was started with precision None, not 'bfloat16'"),
+        ({"partition_rows": 7}, "was started with partition_rows 250, not 7"),
     ]
     for choice, message in choices:
         with pytest.raises(EncodaxError, match=message):
             here(**{"source": source, **choice})
     (source / "a.parquet").rename(source / "b.parquet")
-    with pytest.raises(EncodaxError, match=r"a-00000\.parquet in .*out is of rows that the input"):
+    with pytest.raises(EncodaxError, match=r"a-00000\.parquet in .*out belongs to rows that"):
         here(source=source)
     assert (out / MANIFEST).read_bytes() == before
     assert files_of(out) == [MANIFEST, "a-00000.parquet"]
@@ -368,8 +368,8 @@ def test_what_can_be_seen_before_is_refused_before(
         ({"source": f"{site}/*.txt"}, "there is no .parquet file"),
         ({"source": "nosuch://bucket/a"}, "nosuch://bucket/a: .*nosuch"),
         ({"source": site / "broken"}, "a.parquet cannot be read as Parquet: "),
-        ({"source": site / "vectors"}, "a.parquet: there is a column 'vector' already"),
-        ({"column": "body"}, "a.parquet: there is no one column 'body' among: id, text"),
+        ({"source": site / "vectors"}, "a.parquet: there is already a column 'vector'"),
+        ({"column": "body"}, "a.parquet: not exactly one column 'body'; columns: id, text"),
         ({"column": "id"}, "a.parquet: column 'id' holds int64, not texts"),
         ({"actors": 0}, "actors = 0 is not above 0"),
         ({"partition_rows": -1}, "partition_rows = -1 is not above 0"),

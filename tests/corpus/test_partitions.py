@@ -204,7 +204,7 @@ def test_vectors_of_rows_that_are_gone_are_named(site: Path, embed: Embed, how: 
         write(site / "in" / "a.parquet", [f"text {n:02}" for n in range(20)])
         name = "a-00002.parquet"
     assert refusal(embed) == (
-        f"{name} in {site / 'out'} is of rows that the input has no more: remove that file, or "
+        f"{name} in {site / 'out'} belongs to rows that the input no longer has: remove that file, or "
         "choose another output"
     )
     assert set(vectors(site)) == ALL
@@ -237,7 +237,7 @@ def test_a_damaged_manifest_is_one_line_with_a_way_out(
         manifest.write_bytes(DAMAGES[damage])
     message = refusal(embed)
     assert str(manifest) in message
-    assert message.endswith("remove it, and each output file is asked what it was made of")
+    assert message.endswith("remove it: each output file says itself what it was made from")
     manifest.rmdir() if manifest.is_dir() else manifest.unlink()
     assert embed() == set()  # each has been asked
     assert manifest.read_bytes() == before
@@ -254,7 +254,7 @@ def test_values_of_any_type_are_compared(site: Path, embed: Embed, key: str, val
         return
     manifest.write_text(json.dumps({**content, key: value}))
     message = refusal(embed)
-    wanted = "has vectors of another model" if key == "digest" else f"was begun with {key} "
+    wanted = "has vectors of another model" if key == "digest" else f"was started with {key} "
     assert wanted in message
     del content[key]
     manifest.write_text(json.dumps(content))
@@ -269,7 +269,7 @@ def test_without_a_manifest_the_files_themselves_are_compared(site: Path, embed:
     (site / "other" / "config.json").write_text(json.dumps(config))  # other bytes
     for choice, message in (
         ({"model": "other"}, "has vectors of another model; choose another output"),
-        ({"prompt": "query"}, "was begun with prompt None, not 'query'"),
+        ({"prompt": "query"}, "was started with prompt None, not 'query'"),
         ({"precision": "int8"}, "was made in float32, not 'int8'"),
     ):
         assert message in refusal(lambda choice=choice: embed(**choice))
@@ -372,7 +372,7 @@ def test_a_name_to_which_nothing_could_be_added(site: Path, embed: Embed) -> Non
     (site / "out").mkdir()
     for _ in range(partitions.MAX_FAILED_ATTEMPTS):
         (site / "out" / outputs.unfinished_name(f"{name}-00000.parquet")).touch()
-    assert "5 processes died of it" in refusal(embed)
+    assert "5 processes died on them" in refusal(embed)
     with partitions.clean_up_temporary_files(job):
         assert embed() == {f"{name}-00000.parquet"}
     assert {path.name for path in (site / "out").iterdir()} == {

@@ -45,7 +45,7 @@ def test_what_is_no_list_is_none(text: str) -> None:
 
 
 def test_a_text_in_brackets_that_is_no_list_is_refused_with_a_way_out() -> None:
-    with pytest.raises(EncodaxError, match=r"here: 'labels' is no list: '\[x, y\]'; write x, y"):
+    with pytest.raises(EncodaxError, match=r"here: 'labels' is not a list: '\[x, y\]'; write x, y"):
         list_of(Record({"labels": "[x, y]"}, "here"), "labels", wants="x, y")
 
 

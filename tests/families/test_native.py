@@ -136,7 +136,7 @@ def test_a_new_head_is_berts() -> None:
             lambda config: config["encoder"]["embeddings"].update(dropout_rate=float("nan")),
             r"encoder\.embeddings\.dropout_rate = NaN is not a finite number",
         ),
-        (lambda config: config.update(id2label=["no"]), "id2label wants an object"),
+        (lambda config: config.update(id2label=["no"]), "id2label must be an object"),
         (lambda config: config.update(id2label={"zero": "no"}), "id2label numbers its labels zero"),
     ],
 )

@@ -84,7 +84,7 @@ def test_no_text_has_no_vector(embedder: Embedder) -> None:
 
 
 def test_one_string_is_no_list_of_texts(embedder: Embedder) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         embedder.encode("the cat")
 
 

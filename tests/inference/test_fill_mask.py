@@ -175,7 +175,7 @@ def test_a_text_without_a_mask_is_refused(model: Model) -> None:
 
 
 def test_one_string_is_no_list_of_texts(model: Model) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         FillMask(model).predict(TEXTS[0])
 
 

@@ -85,7 +85,7 @@ def test_no_text_has_no_answer(classify: encodax.Classifier) -> None:
 
 
 def test_one_string_is_no_list_of_texts(classify: encodax.Classifier) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         classify.predict("good")
 
 
@@ -173,7 +173,7 @@ def test_evaluation_measures_labelled_records(
     ("records", "message"),
     [
         ([], "the data set is empty"),
-        ([{"text": "good"}], "here 0: wants a 'label'"),
+        ([{"text": "good"}], "here 0: needs a 'label'"),
         ([{"text": "good", "label": "new"}], "here 0: unknown label 'new'; the model knows: no, y"),
         ([{"text": LONG, "label": "no"}], "here 0: 42 tokens"),
     ],
@@ -335,7 +335,7 @@ def test_a_long_text_is_told_the_ways_out(tag: encodax.TokenClassifier) -> None:
 
 @pytest.mark.parametrize("stride", [30, 99])
 def test_a_stride_leaves_room_for_other_tokens(stride: int) -> None:
-    told = f"stride {stride} leaves a window no token of its own: it holds 30 tokens of a text"
+    told = f"stride {stride} leaves a window no new token: it holds 30 tokens of a text"
     with pytest.raises(EncodaxError, match=told):
         encodax.TokenClassifier(tagger().model, stride=stride)
 

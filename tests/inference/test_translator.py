@@ -245,7 +245,7 @@ def test_what_has_not_ended_is_cut_and_told(
         found = reverse.translate(["abc", "d", "dcb"], max_tokens=2, beams=1)
     assert ids_of(found) == [("CB", 2, True), ("D", 2, False), ("BC", 2, True)]
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("2 translations had not ended when they were as long as they may be")
+    assert message.startswith("2 translations were cut at the largest number of tokens")
     assert found[0].to_json()["is_cut"] is True
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="encodax"):
@@ -291,7 +291,7 @@ def test_no_text_has_no_translation(reverse: Translator) -> None:
 
 
 def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         reverse.translate("abc")
 
 
@@ -303,8 +303,8 @@ def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
         (["a", "b" * 40], {}, "text 1: 41 tokens, and the model takes 32; .*truncate=True"),
         (["a", "\ud800"], {}, "text 1: character 0 of the text, .* is not Unicode"),
         (["a"], {"beams": 0}, "beams = 0 is below 1"),
-        (["a"], {"beams": 2.0}, r"beams = 2\.0 is no whole number"),
-        (["a"], {"max_tokens": 2.5}, r"max_tokens = 2\.5 is no whole number"),
+        (["a"], {"beams": 2.0}, r"beams = 2\.0 is not a whole number"),
+        (["a"], {"max_tokens": 2.5}, r"max_tokens = 2\.5 is not a whole number"),
         (["a"], {"beams": 14}, "beams = 14 is more than the 13 tokens of the vocabulary"),
         (["a"], {"beams": 4, "n_best": 5}, r"n_best = 5 is not in 1\.\.4, the number of beams"),
         (["a"], {"n_best": 0}, r"n_best = 0 is not in 1\.\.4"),
@@ -327,7 +327,7 @@ def test_what_cannot_be_is_refused(
 
 
 def test_tokens_are_drawn_or_searched() -> None:
-    with pytest.raises(EncodaxError, match="tokens are drawn, or beams are searched: choose one"):
+    with pytest.raises(EncodaxError, match="give sampling or beams, not both"):
         GenerationOptions(BeamSearch(2), Sampling())
 
 
@@ -495,8 +495,12 @@ def test_what_was_learned_is_at_a_hundred(reverse: Translator) -> None:
     [
         ([], {}, "the data set is empty: it has no example"),
         ([{"source": "a"}], {}, "example 0: no field 'target'"),
-        ([{"source": "a", "target": "A"}], {"tokenize": "x"}, "no tokenizer of BLEU is named 'x'"),
-        ([], {"tokenize": "x"}, "no tokenizer of BLEU is named 'x'"),
+        (
+            [{"source": "a", "target": "A"}],
+            {"tokenize": "x"},
+            "the tokenizer 'x' of BLEU is not known",
+        ),
+        ([], {"tokenize": "x"}, "the tokenizer 'x' of BLEU is not known"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -74,7 +74,7 @@ def test_cosine_is_the_usual_kind() -> None:
 @pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("by", KINDS)
 def test_other_widths_do_not_compare(by: Similarity) -> None:
-    with pytest.raises(EncodaxError, match="width 5 and of width 6 do not compare"):
+    with pytest.raises(EncodaxError, match="width 5 and of width 6 cannot be compared"):
         vectors.similarity(drawn(2), drawn(2, width=6), by)
 
 
@@ -222,12 +222,12 @@ def test_ranges_of_a_stream_are_those_of_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [drawn(1), drawn(0), np.full((4, 5), np.nan, np.float32)])
 def test_ranges_that_tell_nothing_are_refused(rows: np.ndarray, tmp_path: Path) -> None:
     ranges = vectors.ranges_of(rows)
-    with pytest.raises(EncodaxError, match=r"the ranges .* make them of a corpus"):
+    with pytest.raises(EncodaxError, match=r"the ranges .* make them from a corpus"):
         vectors.to_int8(drawn(3), ranges)
     seen = vectors.RunningRanges(5)
     for row in rows:
         seen.add(row)
-    with pytest.raises(EncodaxError, match="tell no two apart"):
+    with pytest.raises(EncodaxError, match="from none, and are empty"):
         seen.save(tmp_path / "r.json")
     assert not list(tmp_path.iterdir())
 
@@ -244,7 +244,7 @@ def test_ranges_of_other_vectors_are_refused() -> None:
 )
 def test_what_is_no_file_of_ranges_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(content)
-    with pytest.raises(EncodaxError, match=r"r.json is no file of ranges, .*--save-ranges FILE"):
+    with pytest.raises(EncodaxError, match=r"r.json is not a file of ranges, .*--save-ranges FILE"):
         vectors.read_ranges(tmp_path / "r.json")
     with pytest.raises(EncodaxError, match=r"no.json does not exist; .*--save-ranges FILE"):
         vectors.read_ranges(tmp_path / "no.json")
@@ -311,9 +311,9 @@ def test_no_vector_takes_no_byte(kind: str) -> None:
 
 
 def test_only_int8_has_ranges_and_it_wants_them() -> None:
-    with pytest.raises(EncodaxError, match=r"int8 wants the ranges of a corpus.*--ranges FILE"):
+    with pytest.raises(EncodaxError, match=r"int8 needs the ranges of a corpus.*--ranges FILE"):
         vectors.converter("int8")
     with pytest.raises(EncodaxError, match="ranges are for int8, not for binary"):
         vectors.converter("binary", vectors.ranges_of(drawn(9)))
-    with pytest.raises(EncodaxError, match="'int4' are not one of: float32, int8, binary"):
+    with pytest.raises(EncodaxError, match="'int4' is not one of: float32, int8, binary"):
         vectors.converter("int4")

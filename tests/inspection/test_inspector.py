@@ -546,11 +546,11 @@ def test_what_is_too_long_is_refused_or_cut(
         look(long)
     assert len(look(long, truncate=True).tokens) == 32
     monkeypatch.setattr(inspector, "LONGEST", 31)
-    message = "the text has 32 tokens; a look inside takes 31 at most: give a part of it"
+    message = "the text has 32 tokens; an inspection takes 31 at most: give a part of it"
     assert refusal(lambda: look(long, truncate=True)) == message
     look = Inspector(reverser().model, steps=0).inspect
     monkeypatch.setattr(inspector, "LONGEST", 5)
-    message = "the text has 6 tokens; a look inside takes 5 at most: give a part of it"
+    message = "the text has 6 tokens; an inspection takes 5 at most: give a part of it"
     assert refusal(lambda: look("a" * 5, "A")) == message
     assert refusal(lambda: look("a", "A" * 5)) == message
 
@@ -561,7 +561,7 @@ def test_what_is_too_long_is_refused_or_cut(
 @pytest.mark.parametrize(
     ("head", "texts", "message"),
     [
-        (("span",), (TEXT,), "the model answers questions: a question and a context are wanted"),
+        (("span",), (TEXT,), "the model answers questions: give a question and a context"),
         (("span",), (TEXT, " "), "the context is empty"),
         (("token", *TAGS), (TEXT, OTHER), "token classification takes one text, not a pair"),
         (("sequence", *LABELS), ("",), "the text: the text is empty"),

@@ -137,7 +137,7 @@ def test_an_index_names_safetensors_of_its_directory_alone(directory: Path, plac
     shard(directory, **{"classifier.bias": place})
     message = load_refusal(directory)
     assert str(directory / INDEX) in message
-    assert "is no safetensors file of this directory" in message or "is no index" in message
+    assert "is not a safetensors file of this directory" in message or "is not an index" in message
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_index_names_safetensors_of_its_directory_alone(directory: Path, plac
 def test_a_broken_index_is_refused(directory: Path, content: str) -> None:
     shard(directory)
     (directory / INDEX).write_text(content)
-    assert f"{directory / INDEX} is no index of weights files" in load_refusal(directory)
+    assert f"{directory / INDEX} is not an index of weights files" in load_refusal(directory)
 
 
 # --- types

@@ -359,7 +359,7 @@ def test_a_model_that_no_published_family_has_is_refused(tiny_model: Model, tmp_
         ({"r": 8}, "with the rank 8"),
         ({"rank_pattern": {"query": 4}}, "with the rank 4"),
         ({"rank_pattern": {"query": "4"}}, "rank_pattern"),
-        ({"rank_pattern": {"(": 3}}, "rank_pattern makes no regular expression"),
+        ({"rank_pattern": {"(": 3}}, "rank_pattern gives .*, which is not a regular expression"),
         ({"rank_pattern": [3]}, "rank_pattern = [3]"),
         ({"alpha_pattern": {"query": float("nan")}}, "alpha_pattern"),
         ({"alpha_pattern": 3}, "alpha_pattern = 3"),
@@ -370,21 +370,21 @@ def test_a_model_that_no_published_family_has_is_refused(tiny_model: Model, tmp_
         ({"target_modules": None}, "target_modules = null"),
         ({"target_modules": []}, "target_modules = []"),
         ({"target_modules": [["query"]]}, 'target_modules = [["query"]]'),
-        ({"target_modules": ["key"]}, "it adapts no bert.encoder.layer.0.attention.self.query"),
-        ({"target_modules": "query"}, "it adapts no bert.encoder.layer.0.attention.self.query"),
-        ({"target_modules": "("}, "target_modules makes no regular expression"),
-        ({"exclude_modules": ["query"]}, "it adapts no"),
+        ({"target_modules": ["key"]}, "it does not adapt bert.encoder.layer.0.attention.self"),
+        ({"target_modules": "query"}, "it does not adapt bert.encoder.layer.0.attention.self"),
+        ({"target_modules": "("}, "target_modules gives \"\(\", which is not a reg"),,
+        ({"exclude_modules": ["query"]}, "it does not adapt"),
         ({"exclude_modules": {"a": 1}}, "exclude_modules"),
-        ({"layers_to_transform": [0]}, "it adapts no bert.encoder.layer.1.attention.self"),
+        ({"layers_to_transform": [0]}, "it does not adapt bert.encoder.layer.1.attention.self"),
         (
             {"layers_to_transform": 1, "layers_pattern": "layer"},
-            "it adapts no bert.encoder.layer.0",
+            "it does not adapt bert.encoder.layer.0",
         ),
         ({"layers_to_transform": "all"}, 'layers_to_transform = "all"'),
         ({"modules_to_save": ["query"]}, "query"),
         (
             {"modules_to_save": ["LayerNorm"]},
-            "LayerNorm.weight is missing, which modules_to_save names",
+            "LayerNorm.weight, which modules_to_save names, is missing",
         ),
         ({"modules_to_save": "classifier"}, 'modules_to_save = "classifier"'),
         ({"modules_to_save": [3]}, "modules_to_save = [3]"),
@@ -410,11 +410,11 @@ def test_what_is_not_computed_is_refused(adapter: Path, change: dict[str, Any], 
         (lambda t: t.update({"odd": np.zeros(3, np.float32)}), "odd does not begin"),
         (
             lambda t: t.pop(f"{ROOT}{QUERY}.lora_A.weight"),
-            "query.lora_B.weight is one of lora_A and lora_B alone",
+            "query.lora_B.weight: lora_A and lora_B belong together",
         ),
         (
             lambda t: t.update({f"{ROOT}{QUERY}.weight": np.zeros((8, 8), np.float32)}),
-            "stands whole beside its factors",
+            "is there both whole and as factors",
         ),
         (
             lambda t: t.update(
@@ -424,7 +424,7 @@ def test_what_is_not_computed_is_refused(adapter: Path, change: dict[str, Any], 
         ),
         (
             lambda t: t.update({f"{ROOT}{QUERY}.lora_A.weight": np.zeros(3, np.float32)}),
-            "has the shape (3,); the model wants (3, 8)",
+            "has the shape (3,); the model needs (3, 8)",
         ),
         (
             lambda t: [t.pop(name) for name in list(t) if ".lora_" in name],
@@ -464,7 +464,7 @@ def test_an_adapter_of_an_adapter_is_refused(adapter: Path) -> None:
 
 
 def test_an_adapter_is_no_base_of_another(adapter: Path, tmp_path: Path) -> None:
-    assert "save the model whole" in refusal(lambda: check_base(adapter))
+    assert "save the whole model" in refusal(lambda: check_base(adapter))
     Model.load(adapter).save(tmp_path / "whole")
     check_base(tmp_path / "whole")
 
@@ -553,7 +553,7 @@ def test_the_tokenizer_beside_an_adapter_is_read(encoder: Path, tmp_path: Path) 
         assert ids(model.tokenizer) == ids(other) != ids(tokens)
     more = Tokenizer.train(("the bird sang", "a bee flew away over hills"), vocabulary_size=50)
     more.save(place)
-    assert "they are not of one model" in load_refusal(place)
+    assert "they are from different models" in load_refusal(place)
 
 
 def test_an_adapter_in_the_directory_of_its_base_is_put_on_that(

@@ -104,5 +104,5 @@ def test_modules_are_chosen_as_peft_chooses_them(
     list(product(("layers_to_transform", "layers_pattern"), (".*query", "all-linear"))),
 )
 def test_layers_are_of_a_list_of_modules(on: str, layers: str, tmp_path: Path) -> None:
-    with pytest.raises(EncodaxError, match="layers_to_transform is of target_modules"):
+    with pytest.raises(EncodaxError, match="layers_to_transform needs target_modules"):
         config(tmp_path, target_modules=layers, **{on: [1] if on[-1] == "m" else "layer"})

@@ -45,9 +45,9 @@ def test_a_curve_is_read_while_it_is_written(tmp_path: Path) -> None:
         (None, "does not exist: a training run writes it"),
         (b'{"step": 1}\nolder\n', "line 2: is not JSON"),
         (b"\xff\n", "line 1: is not JSON"),
-        (b"[1]\n", "line 1: wants a step, and numbers by name"),
-        (b'{"loss": 1.0}\n', "line 1: wants a step"),
-        (b'{"step": 1, "loss": "low"}\n', "line 1: wants a step, and numbers"),
+        (b"[1]\n", "line 1: needs a 'step', and a number for each name"),
+        (b'{"loss": 1.0}\n', "line 1: needs a 'step'"),
+        (b'{"step": 1, "loss": "low"}\n', "line 1: needs a 'step', and a number"),
     ],
 )
 def test_a_curve_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -136,7 +136,7 @@ def test_a_module_of_the_directory_s_own_code_is_refused(directory: Path) -> Non
     write_json(directory / "modules.json", listed)
     message = load_refusal(directory)
     assert "['custom_st.Transformer', 'Pooling'] are not supported" in message
-    assert "nor is code of a directory run" in message
+    assert "and code of a directory is not run" in message
 
 
 @pytest.mark.parametrize("place", ["..", "../other", "/etc", "a/b", "1_Pooling/..", "a\nb"])
@@ -144,7 +144,7 @@ def test_a_module_outside_the_directory_is_refused(directory: Path, place: str) 
     listed = modules("Transformer", "Pooling")
     listed[1]["path"] = place
     write_json(directory / "modules.json", listed)
-    assert f"{place!r} leaves the directory" in read_refusal(directory)
+    assert f"{place!r} is outside the directory" in read_refusal(directory)
 
 
 def test_the_encoder_may_stand_in_a_folder(directory: Path) -> None:
@@ -428,9 +428,9 @@ def test_there_are_no_prompts_by_default(directory: Path, content: dict[str, Non
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"prompts": ["a"]}, 'prompts = ["a"] is no object of strings'),
-        ({"prompts": {"a": 7}}, 'prompts = {"a": 7} is no object of strings'),
-        ({"prompts": "a"}, 'prompts = "a" is no object of strings'),
+        ({"prompts": ["a"]}, 'prompts = ["a"] is not an object of strings'),
+        ({"prompts": {"a": 7}}, 'prompts = {"a": 7} is not an object of strings'),
+        ({"prompts": "a"}, 'prompts = "a" is not an object of strings'),
         ({"default_prompt_name": "a"}, 'default_prompt_name = "a" is not one of the prompts'),
         ({"default_prompt_name": []}, "default_prompt_name = [] is not one of the prompts"),
         ({"similarity_fn_name": "cos"}, 'similarity_fn_name = "cos" is not supported'),
@@ -640,11 +640,11 @@ def test_a_value_of_a_wrong_type_is_one_line_or_changes_nothing(
             {"activation_fn": "x"},
             'sentence_transformers: activation_fn = "x" is not supported',
         ),
-        ("ce-of-4", "config.json", "sentence_transformers", [7], "is no object"),
+        ("ce-of-4", "config.json", "sentence_transformers", [7], "is not an object"),
         ("ce-of-3", "config.json", "sbert_ce_default_activation_function", 7, "function = 7"),
-        ("two-dense", "3_Dense/config.json", "in_features", 8, "in_features = 8, and what comes"),
-        ("two-dense", "1_Pooling/config.json", "embedding_dimension", 9, "before gives 8"),
-        ("norm-and-dropout", "3_LayerNorm/config.json", "dimension", 8, "comes before gives 6"),
+        ("two-dense", "3_Dense/config.json", "in_features", 8, "in_features = 8, and the module"),
+        ("two-dense", "1_Pooling/config.json", "embedding_dimension", 9, "before it gives 8"),
+        ("norm-and-dropout", "3_LayerNorm/config.json", "dimension", 8, "module before it gives 6"),
     ],
 )  # fmt: skip
 def test_a_key_that_is_not_supported_is_named_with_its_file(
@@ -703,7 +703,7 @@ def test_two_modules_of_one_name_or_path_are_refused(directory: Path) -> None:
     assert 'two modules have the name "1"' in read_refusal(directory)
     listed[2] |= {"name": "2", "path": "1_Pooling"}
     write_json(directory / "modules.json", listed)
-    assert "two modules have one path" in read_refusal(directory)
+    assert "two modules have the same path" in read_refusal(directory)
 
 
 # --- cross-encoders
@@ -729,7 +729,7 @@ def test_a_cross_encoder_without_a_head_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "model"
     shutil.copytree(SENTENCE_GOLDENS / "ce-sigmoid", place)
     edit_json(place / "config.json", lambda content: content.update(architectures=["BertModel"]))
-    assert "a CrossEncoder wants the head of a sequence classifier" in load_refusal(place)
+    assert "a CrossEncoder needs the head of a sequence classifier" in load_refusal(place)
     (place / "modules.json").unlink()  # the way out
     assert Model.load(place).config.head is None
 

@@ -109,7 +109,7 @@ def test_a_file_that_was_changed_is_read_anew(path: Path) -> None:
 def test_a_weights_file_that_is_cut_is_named(tmp_path: Path) -> None:
     file = published(tmp_path / "model") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    assert load_refusal(file.parent).startswith(f"{file} cannot be read: its header tells of ")
+    assert load_refusal(file.parent).startswith(f"{file} cannot be read: its header describes ")
 
 
 @pytest.mark.parametrize("content", [b"", b"\1", b"\0" * 8, b"\2" + b"\0" * 7 + b"[]", b"\xff" * 9])

@@ -218,8 +218,8 @@ def test_several_files_with_an_index_are_one_model(file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"norm.alpha": "../part-0.safetensors"}, "is no safetensors file of this directory"),
-        ({"norm.alpha": "part-0.bin"}, "is no safetensors file of this directory"),
+        ({"norm.alpha": "../part-0.safetensors"}, "is not a safetensors file of this directory"),
+        ({"norm.alpha": "part-0.bin"}, "is not a safetensors file of this directory"),
         ({"norm.alpha": "part-7.safetensors"}, r"part-7\.safetensors does not exist"),
         ({"more": "part-0.safetensors"}, "the index and the file do not agree on 'more'"),
     ],
@@ -235,7 +235,7 @@ def test_an_index_that_does_not_agree_is_refused(
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 3}'])
 def test_a_broken_index_is_refused(file: Path, content: str) -> None:
     sharded(file).write_text(content)
-    with pytest.raises(EncodaxError, match="is no index of weights files"):
+    with pytest.raises(EncodaxError, match="is not an index of weights files"):
         load(file.parent)
 
 

@@ -350,9 +350,9 @@ def spoilt(model: Path, name: str, content: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", None, r"config\.json does not exist: .* holds a tokenizer alone, and no"),
+        ("config.json", None, r"config\.json does not exist: .* holds only a tokenizer, and no"),
         ("config.json", "{", r"config\.json is not JSON"),
-        ("config.json", "[]", r"config\.json wants an object, not a list"),
+        ("config.json", "[]", r"config\.json must hold an object, not a list"),
         ("config.json", "{}", r"config\.json: the key 'model_type' is missing"),
         ("config.json", '{"model_type": "gpt2"}', r"model_type 'gpt2' is not supported"),
         ("config.json", '{"model_type": "bert"}', r"the key '\w+' is missing"),

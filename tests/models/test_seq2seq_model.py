@@ -361,7 +361,7 @@ def test_a_side_that_cannot_be_is_named(pair: tuple[str, str], message: str) -> 
 
 
 def test_one_string_is_no_list_of_texts() -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         writer().encode("abc")
 
 
@@ -478,7 +478,7 @@ def test_positions_that_are_no_sinusoids_are_refused(tmp_path: Path) -> None:
     name = "model.decoder.embed_positions.weight"
     table = np.asarray(sinusoidal_table(3, width))  # not halves
     store(tmp_path / "model", tensors_of(tmp_path / "model") | {name: table})
-    assert f"{name} is no table of sinusoids" in refusal(
+    assert f"{name} is not a table of sinusoids" in refusal(
         lambda: Seq2SeqModel.load(tmp_path / "model")
     )
 
@@ -506,7 +506,7 @@ def test_what_is_said_of_generation_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": "MarianMTModel"}, "architectures wants a list of names"),
+        ({"architectures": "MarianMTModel"}, "architectures must be a list of class names"),
         ({"normalize_before": True}, "normalize_before = True is not supported"),
         ({"static_position_embeddings": False}, "static_position_embeddings = False is not"),
     ],

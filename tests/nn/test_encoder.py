@@ -394,7 +394,7 @@ def test_the_last_layer_computes_no_token_that_is_not_wanted(record: tuple[str, 
 def test_a_layer_of_some_tokens_wants_to_know_where_all_stand(missing: str) -> None:
     given = {"segment_ids": SEGMENTS, "position_ids": jnp.zeros((2, 6), jnp.int32)}
     given[missing] = None
-    with pytest.raises(ValueError, match="want segment_ids and position_ids"):
+    with pytest.raises(ValueError, match="needs segment_ids and position_ids"):
         built(
             lambda x: EncoderLayer(LAYER)(x, tokens=jnp.asarray(SOME_TOKENS), **given),
             normal(2, 6, 8),

@@ -21,7 +21,10 @@ from encodax.training import NewModel, TrainSettings
         ({"epochs": -1}, "epochs = -1 is not above 0"),
         ({"epochs": float("nan")}, "epochs = nan is not finite"),
         ({"epochs": float("inf")}, "epochs = inf is not finite"),
-        ({"metric": "recall@5"}, "metric 'recall@5' is not one of classification: f1, acc.*, loss"),
+        (
+            {"metric": "recall@5"},
+            "'recall@5' is not one of those of classification: f1, acc.*, loss",
+        ),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"batch_tokens": 0}, "batch_tokens = 0"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0"),
@@ -43,7 +46,7 @@ from encodax.training import NewModel, TrainSettings
         ({"seed": 2**32}, "seed = 4294967296 is not in"),
         ({"steps": 3, "epochs": 3}, "steps or epochs, not both"),
         ({"batch_size": 3, "batch_tokens": 3}, "batch_tokens or batch_size, not both"),
-        ({"steps": 2**31}, "steps = 2147483648 is above 2147483647, the most there can be"),
+        ({"steps": 2**31}, "steps = 2147483648 is above 2147483647, the largest value"),
         ({"epochs": 1e300}, r"epochs = 1e\+300 is above 2147483647"),
         (
             {"epochs": 2**31 - 1, "batch_size": 2},
@@ -64,8 +67,8 @@ from encodax.training import NewModel, TrainSettings
         ({"vocabulary_size": 0}, "vocabulary_size = 0"),
         ({"width": 128, "heads": 3}, "width 128 is not a multiple of heads 3"),
         ({"dropout_rate": 1.0}, "dropout_rate = 1.0"),
-        ({"tokenizer": "char", "lowercase": True}, "lowercase goes with the wordpiece tokenizer"),
-        ({"learning_rat": 1.0}, "no choice named learning_rat; known: accumulate, "),
+        ({"tokenizer": "char", "lowercase": True}, "lowercase is for the wordpiece tokenizer"),
+        ({"learning_rat": 1.0}, "not an option: learning_rat; known: accumulate, "),
     ],
 )
 def test_a_choice_that_cannot_be_is_named(choices: dict[str, Any], message: str) -> None:

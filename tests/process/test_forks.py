@@ -123,7 +123,7 @@ def test_the_way_out_works(tiny_model: Model) -> None:
     """A model goes to a process that is spawned, and what holds its programs stays."""
     classifier = encodax.Classifier(tiny_model)
     message = refusal(lambda: pickle.dumps(classifier))
-    assert message.startswith("Classifier is of the process that made it")
+    assert message.startswith("Classifier belongs to the process that made it")
     assert "pickle its model, and make Classifier(model) in the other process" in message
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(predicted, (tiny_model,)) == predicted(tiny_model)

@@ -216,7 +216,7 @@ def test_refuses_the_directory_that_it_runs_in(
     here = tmp_path / "a" / "here"
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
-    with pytest.raises(EncodaxError, match="is where this runs; choose another place"):
+    with pytest.raises(EncodaxError, match="is the working directory, or holds it; choose"):
         write_directory(Path(place), one_file("new"), overwrite=True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "here"]
 
@@ -549,7 +549,7 @@ def test_a_directory_is_not_finished_while_its_writer_lives(
     write_directory(target, one_file("old"))
 
     def while_another_comes(place: Path) -> None:
-        with pytest.raises(EncodaxError, match="is just being replaced by another process"):
+        with pytest.raises(EncodaxError, match="is being replaced by another process"):
             write_directory(target, one_file("other"), overwrite=True)
         replace(place)
 

@@ -447,7 +447,9 @@ def test_what_is_half_replaced_and_may_not_be_written_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(locks, "may_be_written", lambda folder: False)
         message = refusal(lambda: reading.read_consistently(place, read_after(place)))
-    assert message.startswith(f"{place} is being replaced, or what replaced it was killed")
+    assert message.startswith(
+        f"{place} is being replaced, or a process was killed while it replaced it"
+    )
     assert message.endswith(f"wait, or run `encodax info {place}` as its owner")
     assert reading.read_consistently(place, read_after(place)) == ("new", "new")
 
@@ -460,7 +462,7 @@ def test_what_a_live_writer_replaces_is_left_to_it(
     (stage,) = place.glob(".encodax.*")
     with locks.flocked(stage):
         message = refusal(lambda: reading.read_consistently(place, read_after(place)))
-    assert message.startswith(f"{place} is just being replaced by another process")
+    assert message.startswith(f"{place} is being replaced by another process")
     assert (stage / "0_Transformer" / "model.safetensors").exists()
 
 

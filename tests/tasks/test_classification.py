@@ -47,7 +47,7 @@ def test_a_label_is_not_looked_at_where_none_is_asked() -> None:
 
 @pytest.mark.parametrize("label", [None, "", math.nan, math.inf, ["x"], {}])
 def test_another_kind_of_label_is_refused(label: object) -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'label', a string or a number, not "):
+    with pytest.raises(EncodaxError, match="here: needs a 'label', a string or a number, not "):
         parsed({"text": "a", "label": label})
 
 

@@ -68,7 +68,7 @@ def test_a_student_of_all_layers_is_the_teacher(teacher: Model) -> None:
 
 @pytest.mark.parametrize("layers", [[], [2], [-1]])
 def test_a_layer_that_is_not_there_is_refused(tiny_model: Model, layers: list[int]) -> None:
-    with pytest.raises(EncodaxError, match=r"wants some of 0\.\.1"):
+    with pytest.raises(EncodaxError, match=r"choose from 0\.\.1"):
         task.student_of(tiny_model, layers)
 
 
@@ -87,10 +87,10 @@ def test_a_student_fits_its_teacher(tiny_model: Model) -> None:
     other = Tokenizer.train(["another vocabulary"])
     for student, teacher, message in (
         (tiny_model, embedder, "no embedding head"),
-        (tiny_model, tiny_model.with_head("vocabulary"), "wants a head"),
+        (tiny_model, tiny_model.with_head("vocabulary"), "needs a head"),
         (tiny_model, tiny_model.with_head("sequence", 1, problem="regression"), "regression"),
-        (tiny_model.with_head("sequence", 2), tiny_model, "other labels"),
-        (replace(tiny_model, tokenizer=other), tiny_model, "other vocabularies"),
+        (tiny_model.with_head("sequence", 2), tiny_model, "different labels"),
+        (replace(tiny_model, tokenizer=other), tiny_model, "different vocabularies"),
         (
             replace(embedder, config=replace(embedder.config, encoder=narrow)),
             embedder,

@@ -260,7 +260,7 @@ def of_scores(*scores: float) -> list[Example]:
     ("kind", "examples", "batch_size", "message"),
     [
         ("ranking", of_texts(("a", "p"), ("b", "q")), 1, "line 1: .* a batch_size above 1, or neg"),
-        ("ranking", of_texts(("a", "p", "n"), ("b", "q")), 1, "line 2: .* would stand alone"),
+        ("ranking", of_texts(("a", "p", "n"), ("b", "q")), 1, "line 2: .* would be alone"),
         ("ranking", of_texts(("a", "p")), None, "line 1: .* a data set of more examples, or neg"),
         ("ranking", of_texts(("a", "p"), ("b", "p")), 2, "every example has the same positive"),
         ("ranking", of_texts(("a", "p"), ("a", "q")), 2, "every example has the same anchor"),
@@ -329,11 +329,11 @@ def test_records_are_triplets_or_scored_pairs() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": "a"}, "wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"),
+        ({"text": "a"}, "needs 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"),
         ({"anchor": "a"}, "no field 'positive'"),
         ({"positive": "a"}, "no field 'anchor'"),
         ({"anchor": "a", "positive": " "}, "the text is empty"),
-        ({"anchor": "a", "positive": "b", "negatives": {"c": 1}}, "'negatives' wants a list of"),
+        ({"anchor": "a", "positive": "b", "negatives": {"c": 1}}, "'negatives' needs a list of"),
         ({"anchor": "a", "positive": "b", "negatives": [3]}, "a text is a string, not 3"),
         (
             {"anchor": "a", "positive": "b", "negative": "c", "negatives": ["d"]},
@@ -341,9 +341,9 @@ def test_records_are_triplets_or_scored_pairs() -> None:
         ),
         (
             {"text": "a", "text_pair": "b"},
-            r"wants a 'score', a finite number \(found: text, text_pair\)",
+            r"needs a 'score', a finite number \(found: text, text_pair\)",
         ),
-        ({"text": "a", "text_pair": "b", "score": "x"}, "wants a 'score', a finite number"),
+        ({"text": "a", "text_pair": "b", "score": "x"}, "needs a 'score', a finite number"),
     ],
 )
 def test_what_is_no_such_record_is_named(fields: dict[str, Any], message: str) -> None:
@@ -353,7 +353,7 @@ def test_what_is_no_such_record_is_named(fields: dict[str, Any], message: str) -
 
 def test_one_kind_of_data_is_wanted() -> None:
     pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 1.0, "line 2", ("b",))
-    with pytest.raises(EncodaxError, match="line 2: the data began with texts without scores"):
+    with pytest.raises(EncodaxError, match="line 2: the data started with texts without scores"):
         task.labels([pair, scored])
 
 
@@ -364,7 +364,7 @@ def test_the_loss_is_what_the_data_suits() -> None:
     for kind, example in (("cosent", pair), ("ranking", scored)):
         with pytest.raises(EncodaxError, match=f"similarity_loss {kind} is not for"):
             task.with_default_loss(LossOptions(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
-    with pytest.raises(EncodaxError, match="line 2: the score 3 is no cosine, from -1 to 1"):
+    with pytest.raises(EncodaxError, match="line 2: the score 3 is not a cosine, from -1 to 1"):
         task.with_default_loss(LossOptions(similarity_loss="cosine"), [scored], 8)
     with pytest.raises(EncodaxError, match=r"widths: 8 is not in 1\.\.7: vectors have 8"):
         task.with_default_loss(LossOptions(widths=(4, 8)), [pair], 8)
@@ -447,7 +447,7 @@ def test_micro_batches_change_nothing_but_memory() -> None:
 
 def test_one_kind_of_data_is_measured_too() -> None:
     scored = {"text": "cold sea", "text_pair": "warm sea", "score": 1}
-    with pytest.raises(EncodaxError, match="example 1: the data began with texts without scores"):
+    with pytest.raises(EncodaxError, match="example 1: the data started with texts without scores"):
         run(eval=[PAIRS[0], scored])
 
 

@@ -25,7 +25,7 @@ from encodax.tasks.task import Example, encode_whole
 from encodax.training.batches.examples import examples_of
 from encodax.types.batches import Span
 
-UNSHOWN = "tagged pieces and answers are left out, as they give no token"
+UNSHOWN = "tagged pieces and answers are left out, because they have no tokens"
 UNSEEN = ["\u200b", "\ufeff", "\u200d\ufeff", "\u00ad"]
 EMPTY = ["", " \t", "\u3000", *UNSEEN]
 
@@ -84,7 +84,7 @@ def test_answers_leave_out_or_keep(caplog: pytest.LogCaptureFixture) -> None:
     count = len(EMPTY) + 1
     assert notes(caplog) == [
         f"{count} texts are empty and left out, the first: text 1",
-        f"{count} texts are empty and answered as such, the first: text 1",
+        f"{count} texts are empty and given empty answers, the first: text 1",
     ]
     assert predictor.predict(EMPTY, on_empty="skip") == []
     assert predictor.predict(EMPTY, on_empty="keep") == [None] * len(EMPTY)
@@ -139,7 +139,7 @@ def test_ranks_keep_the_numbers_of_texts() -> None:
     texts = ["good thing", "", " \t", "bad thing"]
     ranked = reranker.rank("what of 1?", texts, on_empty="skip")
     assert {(item.index, item.text) for item in ranked} == {(0, texts[0]), (3, texts[3])}
-    with pytest.raises(EncodaxError, match="the query is empty: ask for something"):
+    with pytest.raises(EncodaxError, match="the query is empty: write one"):
         reranker.rank(" ", texts, on_empty="skip")
 
 
@@ -155,7 +155,7 @@ def test_data_leave_out_what_is_asked_for(caplog: pytest.LogCaptureFixture) -> N
         (SENTIMENT[1]["text"], "example 3"),
     ]
     assert notes(caplog) == ["2 texts are empty and left out, the first: example 1"]
-    with pytest.raises(EncodaxError, match="the data set is empty: each text is"):
+    with pytest.raises(EncodaxError, match="the data set is empty: each of its texts is"):
         examples_of(task, data[1:3], on_empty="skip")
     with pytest.raises(EncodaxError, match=r"^example 2: the text is empty; .* --on-empty skip \("):
         examples_of(task, [data[0], data[3], data[2]])
@@ -180,7 +180,7 @@ def test_pairs_with_a_text_of_no_token_are_left_out(
     assert prepared(embedding.TASK, model, examples, caplog) == (
         [0, 3],
         [
-            "examples are left out, as a text of theirs gives no token: 2, the first: line 1, "
+            "examples are left out, because one of their texts has no tokens: 2, the first: line 1, "
             r"'\u200b'"
         ],
     )
@@ -195,7 +195,7 @@ def test_translations_of_no_token_are_left_out(caplog: pytest.LogCaptureFixture)
     assert prepared(translation.TASK, model, examples, caplog) == (
         [0, 3],
         [
-            "examples are left out, as a text of theirs gives no token: 2, the first: line 1, "
+            "examples are left out, because one of their texts has no tokens: 2, the first: line 1, "
             r"'\u200b'"
         ],
     )

@@ -60,4 +60,4 @@ def test_what_says_little_is_noted(
 ) -> None:
     task.check_evaluation(examples)
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"the evaluation data says little of a model: {told}")
+    assert record.getMessage().startswith(f"the evaluation data says little about a model: {told}")

@@ -63,13 +63,13 @@ def test_labels_are_not_looked_at_where_none_are_asked() -> None:
 @pytest.mark.parametrize("given", [None, 3, True, [""], [math.nan], [None], [["x"]], {"x": 1}])
 def test_other_kinds_of_labels_are_refused(given: object) -> None:
     with pytest.raises(
-        EncodaxError, match="here: wants 'labels', a list of strings or numbers, not "
+        EncodaxError, match="here: needs 'labels', a list of strings or numbers, not "
     ):
         parsed({"text": "a", "labels": given})
 
 
 def test_labels_may_not_be_missing() -> None:
-    with pytest.raises(EncodaxError, match="here: wants 'labels'"):
+    with pytest.raises(EncodaxError, match="here: needs 'labels'"):
         parsed({"text": "a", "label": "x"})
 
 
@@ -86,7 +86,10 @@ def test_labels_are_those_of_the_examples() -> None:
     ("targets", "message"),
     [
         ([(), ()], "the training data has no label"),
-        ([("a", "b"), ("b", "a")], "every example has the labels a, b: there is nothing to tell"),
+        (
+            [("a", "b"), ("b", "a")],
+            "every example has the labels a, b, so there is nothing to learn",
+        ),
     ],
 )
 def test_what_teaches_nothing_is_refused(targets: list[tuple[str, ...]], message: str) -> None:

@@ -56,13 +56,13 @@ def test_a_number_is_not_looked_at_where_none_is_asked() -> None:
     [None, "", "high", True, [1], math.nan, math.inf, "nan", "-inf", 1e39, 10**400],
 )
 def test_what_is_no_finite_number_is_refused(given: object) -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'score', a finite number, not "):
+    with pytest.raises(EncodaxError, match="here: needs a 'score', a finite number, not "):
         parsed({"text": "a", "score": given})
 
 
 @pytest.mark.parametrize("given", ["1,5", " -0,5"])
 def test_a_decimal_comma_is_told(given: str) -> None:
-    with pytest.raises(EncodaxError, match=f"not '{given}'; write a point for the decimal comma$"):
+    with pytest.raises(EncodaxError, match=f"not '{given}'; write the decimal comma as a point$"):
         parsed({"text": "a", "score": given})
 
 

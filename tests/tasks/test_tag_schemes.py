@@ -87,7 +87,7 @@ def test_a_scheme_is_given_by_name() -> None:
 
 
 def test_tags_of_another_scheme_are_refused() -> None:
-    with pytest.raises(EncodaxError, match=r"the tag 'NOUN' is none of iobes .*leave the tag sch"):
+    with pytest.raises(EncodaxError, match=r"the tag 'NOUN' is not in the scheme iobes .*leave"):
         scheme_named("iobes", ["O", "B-x", "NOUN"])
 
 

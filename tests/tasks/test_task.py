@@ -124,7 +124,7 @@ def test_labels_seen_once_are_noted_all_at_once(caplog: pytest.LogCaptureFixture
     assert checked_labels(seen("a", "b", "a", "c")) == ("a", "b", "c")
     (record,) = caplog.records
     assert record.getMessage() == (
-        "2 labels are seen once, so that little can be learned of them: 'b' (line 2), 'c' (line 4)"
+        "2 labels are seen once, so little can be learned about them: 'b' (line 2), 'c' (line 4)"
     )
 
 

@@ -109,12 +109,12 @@ def test_nothing_is_asked_of_unlabelled_records() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": "abc"}, "here: wants 'spans', a list of objects"),
-        ({"text": "abc", "spans": {}}, "here: wants 'spans'"),
-        ({"text": "abc", "spans": [3]}, "a span wants start, end and label, not 3"),
-        ({"text": "abc", "spans": [{"start": 0, "end": 1}]}, "a span wants start, end and label"),
-        ({"text": "abc", "spans": [span("0", 1, "x")]}, "a span wants start"),  # type: ignore[arg-type]
-        ({"text": "abc", "spans": [span(0, 1, 5)]}, "a span wants start"),  # type: ignore[arg-type]
+        ({"text": "abc"}, "here: needs 'spans', a list of objects"),
+        ({"text": "abc", "spans": {}}, "here: needs 'spans'"),
+        ({"text": "abc", "spans": [3]}, "a span needs start, end and label, not 3"),
+        ({"text": "abc", "spans": [{"start": 0, "end": 1}]}, "a span needs start, end and label"),
+        ({"text": "abc", "spans": [span("0", 1, "x")]}, "a span needs start"),  # type: ignore[arg-type]
+        ({"text": "abc", "spans": [span(0, 1, 5)]}, "a span needs start"),  # type: ignore[arg-type]
         ({"text": "abc", "spans": [span(0, 4, "x")]}, r"span 0\.\.4 is not in its text.* 3 char"),
         ({"text": "abc", "spans": [span(-1, 2, "x")]}, r"span -1\.\.2 is not in its text"),
         ({"text": "abc", "spans": [span(2, 2, "x")]}, r"span 2\.\.2 is not in its text"),
@@ -122,12 +122,12 @@ def test_nothing_is_asked_of_unlabelled_records() -> None:
         ({"text": "abc", "spans": [span(0, 2, "x"), span(0, 2, "x")]}, "overlaps another"),
         ({"text": "a", "text_pair": "b", "spans": []}, "one text, not a pair"),
         ({"text": "", "spans": []}, "the text is empty"),
-        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' wants a list of words"),
-        ({"tokens": [], "tags": []}, "'tokens' wants a list of words"),
-        ({"tokens": ["", " "], "tags": ["O", "O"]}, "'tokens' wants a list of words"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "'tags' wants a list of 2 strings"),
-        ({"tokens": ["a"]}, "'tags' wants a list of 1 strings"),
-        ({"tokens": ["a"], "tags": [0]}, "'tags' wants a list of 1 strings"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' needs a list of words"),
+        ({"tokens": [], "tags": []}, "'tokens' needs a list of words"),
+        ({"tokens": ["", " "], "tags": ["O", "O"]}, "'tokens' needs a list of words"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "'tags' needs a list of 2 strings"),
+        ({"tokens": ["a"]}, "'tags' needs a list of 1 strings"),
+        ({"tokens": ["a"], "tags": [0]}, "'tags' needs a list of 1 strings"),
         ({"tokens": ["a", "\udc80"], "tags": ["O", "O"]}, "character 2 .* is not Unicode"),
     ],
 )

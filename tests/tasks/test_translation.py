@@ -51,7 +51,7 @@ def test_a_target_is_not_looked_for_where_none_is_asked() -> None:
     [
         ({"target": "b"}, r"no field 'source' \(found: target\)"),
         ({}, r"no field 'source' \(found: nothing\)"),
-        ({"source": "a"}, "no field 'target': what is learned has both"),
+        ({"source": "a"}, "no field 'target': training needs both"),
         ({"source": "", "target": "b"}, "the text is empty"),
         ({"source": "a", "target": " \n"}, "the text is empty"),
         ({"source": 3, "target": "b"}, "a text is a string, not 3"),
@@ -307,7 +307,9 @@ def test_equal_texts_are_at_a_hundred() -> None:
 
 
 def test_an_unknown_tokenizer_of_bleu_is_refused() -> None:
-    with pytest.raises(EncodaxError, match=r"no tokenizer of BLEU is named 'x'; known: none, zh"):
+    with pytest.raises(
+        EncodaxError, match=r"the tokenizer 'x' of BLEU is not known; known: none, zh"
+    ):
         translation.bleu_and_chrf(zip(HYPOTHESES, REFERENCES, strict=True), tokenize="x")
 
 
@@ -319,6 +321,6 @@ def test_a_tokenizer_of_bleu_that_wants_more_is_told(
         raise error
 
     monkeypatch.setattr("sacrebleu.BLEU.__init__", missing)
-    wanted = "the tokenizer 'ja-mecab' of BLEU cannot be had: [^\n]+"
+    wanted = "the tokenizer 'ja-mecab' of BLEU cannot be loaded: [^\n]+"
     with pytest.raises(EncodaxError, match=rf"\A{wanted}\Z"):
         translation.scorers("ja-mecab")

@@ -93,10 +93,10 @@ def test_tokens_have_their_roles() -> None:
 
 
 BROKEN: dict[str, tuple[str, str, bytes, str]] = {
-    "a model": ("t5", "spiece.model", b"text", "spiece.model is no model of SentencePiece"),
-    "an empty model": ("marian", "source.spm", b"", "source.spm is no model of SentencePiece"),
-    "a vocabulary": ("marian", "vocab.json", b"[]", "vocab.json wants an object, not a list"),
-    "an id": ("marian", "vocab.json", b'{"a": "1"}', "the id of 'a' is '1', which is no id"),
+    "a model": ("t5", "spiece.model", b"text", "spiece.model is not a SentencePiece model"),
+    "an empty model": ("marian", "source.spm", b"", "source.spm is not a SentencePiece model"),
+    "a vocabulary": ("marian", "vocab.json", b"[]", "vocab.json must hold an object, not a list"),
+    "an id": ("marian", "vocab.json", b'{"a": "1"}', "the id of 'a' is '1', not a token id"),
     "no end": ("marian", "vocab.json", b'{"a": 1}', "vocab.json has no '</s>', the eos_token"),
     "ids": (
         "t5",
@@ -125,7 +125,7 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
     directory = copied("marian", tmp_path)
     (directory / "target.spm").unlink()
     assert refusal(lambda: Tokenizer.load(directory)) == (
-        f"{directory}/target.spm does not exist: a tokenizer of marian is made of source.spm, "
+        f"{directory}/target.spm does not exist: a tokenizer of marian needs source.spm, "
         "target.spm, vocab.json"
     )
 

@@ -179,7 +179,7 @@ def test_an_unknown_kind_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("kind", ["bpe", "char"])
 def test_lowercase_goes_with_wordpiece_alone(kind: str) -> None:
-    with pytest.raises(EncodaxError, match=f"lowercase goes with the wordpiece.*not with {kind}"):
+    with pytest.raises(EncodaxError, match=f"lowercase is for the wordpiece.*not for {kind}"):
         Tokenizer.train(CORPUS, kind, lowercase=True)
 
 
@@ -660,14 +660,14 @@ def test_the_directory_says_of_which_family_it_is(tmp_path: Path, files: dict[st
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"spm.model": b"\x00"}, r"spm\.model alone gives no tokenizer of None"),
+        ({"spm.model": b"\x00"}, r"spm\.model alone is not enough for a tokenizer of None"),
         ({"spiece.model": b"", "config.json": {"model_type": "albert"}}, "spiece.*of albert"),
         ({"sentencepiece.bpe.model": b""}, r"sentencepiece\.bpe\.model alone"),
-        ({"vocab.txt": BERT}, r"vocab\.txt alone gives no tokenizer of None"),
+        ({"vocab.txt": BERT}, r"vocab\.txt alone is not enough for a tokenizer of None"),
         ({"vocab.json": {}, "config.json": {"model_type": "roberta"}}, r"vocab\.json alone"),
         (
             {"vocab.txt": BERT, "config.json": {"tokenizer_class": "BertJapaneseTokenizer"}},
-            "no tokenizer of bertjapanese",
+            "for a tokenizer of bertjapanese",
         ),
     ],
 )  # fmt: skip
@@ -694,9 +694,9 @@ FILES_OF_ROBERTA = ROBERTA | {"config.json": {"model_type": "roberta"}}
         (FILES_OF_BERT | {"vocab.txt": ""}, r"vocab\.txt has no '\[UNK\]'"),
         (FILES_OF_BERT | {"tokenizer_config.json": "{"}, r"tokenizer_config\.json is not JSON"),
         (FILES_OF_BERT | {"tokenizer_config.json": "[" * 99_999}, r"config\.json is not JSON"),
-        (FILES_OF_BERT | {"tokenizer_config.json": "[]"}, r"config\.json wants an object, not a l"),
+        (FILES_OF_BERT | {"tokenizer_config.json": "[]"}, r"config\.json must hold an object, not"),
         (FILES_OF_BERT | {"tokenizer_config.json": b"\xff"}, r"config\.json is not UTF-8"),
-        (FILES_OF_BERT | {"special_tokens_map.json": "3"}, r"map\.json wants an object, not a int"),
+        (FILES_OF_BERT | {"special_tokens_map.json": "3"}, r"map\.json must hold an object, not a"),
         (FILES_OF_BERT | {"tokenizer_config.json": {"do_lower_case": "no"}}, "is neither true nor"),
         (
             FILES_OF_BERT | {"tokenizer_config.json": {"cls_token": "\ud800"}},
@@ -706,10 +706,10 @@ FILES_OF_ROBERTA = ROBERTA | {"config.json": {"model_type": "roberta"}}
         (FILES_OF_BERT | {"added_tokens.json": {"<e>": 40}}, "'<e>' has the id 40, and the voc"),
         (FILES_OF_ROBERTA | {"vocab.json": {"<s>": 0, "a": 2}}, r"vocab\.json: no token has.* 1"),
         (FILES_OF_ROBERTA | {"vocab.json": {"<s>": 0, "a": 0}}, "'<s>' and 'a' have the same id 0"),
-        (FILES_OF_ROBERTA | {"vocab.json": {"a": "0"}}, "the id of 'a' is '0', which is no id"),
+        (FILES_OF_ROBERTA | {"vocab.json": {"a": "0"}}, "the id of 'a' is '0', not a token id"),
         (FILES_OF_ROBERTA | {"vocab.json": {"a": -1}}, "the id of 'a' is -1"),
-        (FILES_OF_ROBERTA | {"merges.txt": ["a b c"]}, r"merges\.txt: wants two.* 'a b c'"),
-        (FILES_OF_ROBERTA | {"merges.txt": ["Q Q"]}, r"vocab\.json gives no tokenizer.*`QQ`"),
+        (FILES_OF_ROBERTA | {"merges.txt": ["a b c"]}, r"merges\.txt: needs two.* 'a b c'"),
+        (FILES_OF_ROBERTA | {"merges.txt": ["Q Q"]}, r"cannot be read as a tokenizer.*`QQ`"),
     ],
 )
 def test_broken_vocabulary_files_are_named(
@@ -944,7 +944,7 @@ def test_what_was_loaded_is_saved_with_all_keys(tmp_path: Path) -> None:
     assert keys.kept == {"unheard_of": [1]}
     assert keys.reasons == {"unheard_of": "the tokenizer's class does not read it"}
     made_anew = loaded.keys["tokenizer.json"].reasons["normalizer"]
-    assert made_anew.startswith("the tokenizer's class makes it anew")
+    assert made_anew.startswith("the tokenizer's class makes it again")
 
 
 def test_a_tokenizer_saved_with_another_model_keeps_its_class(tmp_path: Path) -> None:
@@ -974,13 +974,13 @@ def test_types_are_given_where_the_files_ask_for_them(tmp_path: Path) -> None:
     [
         ({"truncation_side": "middle"}, 'truncation_side = "middle" is not left or right'),
         ({"model_input_names": "input_ids"}, 'model_input_names = "input_ids" is not a list'),
-        ({"mask_token": 3}, "mask_token = 3 is no token"),
+        ({"mask_token": 3}, "mask_token = 3 is not a token"),
         ({"cls_token": None}, "cls_token = null, and BertTokenizer needs one"),
         ({"extra_special_tokens": 3}, "extra_special_tokens = 3 is not a list"),
         ({"tokenize": True}, "tokenize = true is not supported; remove the key"),
         ({"vocab": {"a": 0}}, "vocab = {.*} is not supported; remove the key"),
         ({"strip_accents": "no"}, 'strip_accents = "no" is neither true nor false'),
-        ({"added_tokens_decoder": {"5": 3}}, "3 is no token"),
+        ({"added_tokens_decoder": {"5": 3}}, "3 is not a token"),
         ({"added_tokens_decoder": {"x": {"content": "y"}}}, "added_tokens_decoder: invalid"),
     ],
 )  # fmt: skip
@@ -1052,7 +1052,6 @@ def test_a_panic_of_the_library_is_an_error_of_one_line() -> None:
         raise PanicException("two\nlines")
     with pytest.raises(KeyboardInterrupt), library_errors("it"):
         raise KeyboardInterrupt
-
 
 
 class Held(str):

@@ -108,7 +108,7 @@ def test_a_run_that_has_ended_takes_another_mean(averaged: tuple[Path, TrainResu
 
 
 def test_a_mean_wants_checkpoints() -> None:
-    with pytest.raises(EncodaxError, match="average is of checkpoints: say where"):
+    with pytest.raises(EncodaxError, match="average needs checkpoints: give a place"):
         trained(steps=2, average=2)
 
 

@@ -52,7 +52,7 @@ class _Command(TyperCommand):
                     continue
             if "" in (value if isinstance(value, list) else [value]):
                 raise EncodaxError(
-                    f"{name} is empty: give it a value (is a variable of the shell not set?)"
+                    f"{name} is empty: give it a value (is a shell variable not set?)"
                 )
         return super().parse_args(ctx, args)
 

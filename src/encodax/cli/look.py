@@ -85,7 +85,7 @@ def explore(
       encodax explore runs/en-de "two men are running"
     """
     if open_ and output == "-":
-        raise EncodaxError("--open wants a file to show: --output page.html")
+        raise EncodaxError("--open needs a file to show: --output page.html")
     _check_output(output, model)
     if text == "-":
         text = _whole_input()

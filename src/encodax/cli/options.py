@@ -164,8 +164,8 @@ def column_names(columns: str | None) -> list[str] | dict[str, str] | None:
         return [name for (name,) in pairs]
     if not all(len(pair) == 2 and all(pair) for pair in pairs):
         raise EncodaxError(
-            f"columns {columns!r}: wants the names of all columns, such as text,label, or fields "
-            "with the names that they have there, such as text=content,label=stars"
+            f"columns {columns!r}: give the names of all columns, such as text,label, or fields "
+            "with their names in the file, such as text=content,label=stars"
         )
     return dict(pairs)
 

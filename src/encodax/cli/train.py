@@ -242,7 +242,7 @@ def _widths(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise EncodaxError(f"widths {text!r}: wants numbers, such as 192,96") from None
+        raise EncodaxError(f"widths {text!r}: give numbers, such as 192,96") from None
 
 
 @command()
@@ -319,7 +319,7 @@ def plan(
     from encodax.training.step.sharding import parse_mesh
 
     if (preset is None) == (model is None):
-        raise EncodaxError("give --preset or --model, one of them")
+        raise EncodaxError("give either --preset or --model")
     if preset is not None and preset not in PRESETS:
         raise EncodaxError(f"preset {preset!r} is not one of: {', '.join(PRESETS)}")
     chosen = task_named(task)

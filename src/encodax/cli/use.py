@@ -118,7 +118,9 @@ def evaluate(
     elif columns is None and format in (None, "txt"):
         records = Aligned(data, target)
     else:
-        raise EncodaxError("--target is of two files of lines: leave out --columns and --format")
+        raise EncodaxError(
+            "--target is for two files with matching lines: leave out --columns and --format"
+        )
     loaded = load_any(model, revision=revision)
     if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
@@ -144,7 +146,9 @@ def evaluate(
         return
     for name, given in (("--target", target), ("--to", to)):
         if given is not None:
-            raise EncodaxError(f"{name} is for translation, and the model is no translator")
+            raise EncodaxError(
+                f"{name} is for translation, and the model is not a translator: leave it out"
+            )
     from encodax.inference import evaluation
 
     found = evaluation.evaluate(
@@ -296,7 +300,9 @@ def embed(
 
     vector_files.kind_of(output)
     if ranges is not None and save_ranges is not None:
-        raise EncodaxError("give --ranges or --save-ranges, not both: what is read is not made")
+        raise EncodaxError(
+            "give --ranges or --save-ranges, not both: one reads ranges, the other writes them"
+        )
     _check_output(output, model, input)
     if save_ranges is not None:
         _check_output(str(save_ranges), model, input, option="--save-ranges")
@@ -489,7 +495,7 @@ def translate(
     from encodax.tasks.empty import EmptyTextRule
 
     if (n_best or 1) > 1 and not as_json:
-        raise EncodaxError("--n-best goes with --json, as lines of text hold one each")
+        raise EncodaxError("--n-best needs --json: a line of text holds one translation")
     drawn: dict[str, Any] = {
         "temperature": temperature,
         "top_k": sample_top_k,
@@ -499,9 +505,7 @@ def translate(
     }
     given = {name: value for name, value in drawn.items() if value is not None}
     if given and not sample:
-        raise EncodaxError(
-            "--temperature, --top-k, --top-p, --min-p and --typical-p go with --sample"
-        )
+        raise EncodaxError("--temperature, --top-k, --top-p, --min-p and --typical-p need --sample")
     _check_output(output, model, input)
     records = _records(texts, input, columns=columns, format=format)
     empties = EmptyTextRule(on_empty)
@@ -624,7 +628,7 @@ def search(
     for prompt, of_what in ((queried, "each query"), (before, "each text of the corpus")):
         if prompt:
             logging.getLogger("encodax").warning(
-                "%r goes before %s, as the model has it", prompt, of_what
+                "%r is put before %s: it is the model's prompt", prompt, of_what
             )
     for query, hits in zip(queries, nearest.hits(), strict=True):
         for hit in hits:

@@ -209,13 +209,13 @@ def check_schema(name: str, schema: pyarrow.Schema, column: str) -> None:
     """
     if schema.names.count(column) != 1:
         known = ", ".join(schema.names)
-        raise EncodaxError(f"{name}: there is no one column {column!r} among: {known}")
+        raise EncodaxError(f"{name}: there is not exactly one column {column!r}; columns: {known}")
     kind = schema.field(column).type
     kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     if kind not in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
         raise EncodaxError(f"{name}: column {column!r} holds {kind}, not texts")
     if VECTOR in schema.names:
-        raise EncodaxError(f"{name}: there is a column {VECTOR!r} already")
+        raise EncodaxError(f"{name}: there is already a column {VECTOR!r}: rename it")
 
 
 def partitions_of(files: Mapping[str, int], rows: int) -> list[Partition]:
@@ -281,7 +281,7 @@ def plan(job: CorpusJob, names: list[str]) -> tuple[CorpusJob, list[Partition], 
     except OSError as error:
         raise EncodaxError(str(error)) from error
     if changed:
-        logger.warning("%d output files are written anew: their rows have changed", len(changed))
+        logger.warning("%d output files are written again: their rows have changed", len(changed))
     for mark in marks.values():  # all have the same precision
         job = replace(job, precision=mark["precision"])
     todo = [part for part in planned if part.name not in marks or part.name in changed]
@@ -325,14 +325,14 @@ def check_output(job: CorpusJob, planned: Iterable[Partition]) -> dict[str, dict
         if mark is None and (footer is not None or name not in rows or manifest is None):
             raise EncodaxError(
                 f"{job.out} holds other Parquet files; choose another output ({name} does not say "
-                "what it was made of)"
+                "what it was made from)"
             )
         if mark is None:  # a broken file, from a disk that lost its last writes
             continue
         if name not in rows:
             raise EncodaxError(
-                f"{name} in {job.out} is of rows that the input has no more: remove that file, or "
-                "choose another output"
+                f"{name} in {job.out} belongs to rows that the input no longer has: remove that "
+                "file, or choose another output"
             )
         _compare(job, mark, ORIGIN_FIELDS[:-2])
         if count == rows[name]:
@@ -353,8 +353,8 @@ def _check_precision(job: CorpusJob, made: set[str]) -> None:
         )
     if job.precision is not None and made - {job.precision}:
         raise EncodaxError(
-            f"{job.out} was made in {made.pop()}, not {job.precision!r}; go on with the same, or "
-            "choose another output"
+            f"{job.out} was made in {made.pop()}, not {job.precision!r}; continue with the same, "
+            "or choose another output"
         )
 
 
@@ -371,7 +371,7 @@ def _manifest(job: CorpusJob) -> dict[str, Any] | None:
     path = f"{out}/{MANIFEST}"
     if system.get_file_info(path).type == fs.FileType.NotFound:
         return None
-    way_out = "remove it, and each output file is asked what it was made of"
+    way_out = "remove it: each output file says itself what it was made from"
     try:
         with system.open_input_file(path) as stream:
             found: dict[str, Any] = json_files.parse(stream.read(), Path(path))
@@ -409,13 +409,13 @@ def _compare(job: CorpusJob, old: Mapping[str, Any], keys: Iterable[str]) -> Non
         if old[key] == now and type(old[key]) is type(now):
             continue
         if key == "digest":
-            was = f" ({old['model']}, by its files not {job.model})" if "model" in old else ""
+            was = f" ({old['model']}, not that of {job.model})" if "model" in old else ""
             raise EncodaxError(
                 f"{job.out} has vectors of another model{was}; choose another output"
             )
         raise EncodaxError(
-            f"{job.out} was begun with {key} {old[key]!r}, not {now!r}; "
-            "go on with the same, or choose another output"
+            f"{job.out} was started with {key} {old[key]!r}, not {now!r}; continue with the same, "
+            "or choose another output"
         )
 
 
@@ -567,8 +567,8 @@ class Writer:
         def load() -> Embedder:
             if digest(directory) != job.digest:
                 raise EncodaxError(
-                    f"{job.model} has other files on {platform.node()} than where this was begun; "
-                    "give its --revision, or copy one directory to every machine"
+                    f"{job.model} has other files on {platform.node()} than where the job was "
+                    "started; give its --revision, or copy one directory to every machine"
                 )
             return Embedder.load(directory, precision=job.precision)
 
@@ -602,7 +602,7 @@ class Writer:
         if sum(outputs.is_unfinished(other, name) for other in there) >= MAX_FAILED_ATTEMPTS:
             raise EncodaxError(
                 f"{partition.source}, rows {partition.start} to {partition.stop}: "
-                f"{MAX_FAILED_ATTEMPTS} processes died of it; is there too little memory?"
+                f"{MAX_FAILED_ATTEMPTS} processes died on them; is there too little memory?"
             )
         _write_whole(system, path, lambda stream: self._embed(partition, stream))
 
@@ -630,7 +630,9 @@ class Writer:
                 mark |= {"precision": self.embedder.precision, "rows": made_of.digest()}
                 writer.add_key_value_metadata({ORIGIN_KEY: json.dumps(mark)})
         if rows != partition.rows:
-            raise EncodaxError(f"{partition.source} has changed while it was read")
+            raise EncodaxError(
+                f"{partition.source} changed while it was read; start again when nothing writes it"
+            )
 
     def _vectors(self, texts: Iterator[str], partition: Partition) -> Iterator[np.ndarray]:
         """Yield a vector for each text; an error names the row."""

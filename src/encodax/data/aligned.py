@@ -30,8 +30,8 @@ class Aligned(Sequence[Record]):
         counts = [len(side) for side in self.sides]
         if counts[0] != counts[1]:
             raise EncodaxError(
-                f"{source} has {counts[0]:,} lines, and {target} has {counts[1]:,}: line by line "
-                "they belong together, so both have as many"
+                f"{source} has {counts[0]:,} lines, and {target} has {counts[1]:,}: lines are "
+                "matched one to one, so both need the same number"
             )
 
     @property

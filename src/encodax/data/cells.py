@@ -71,5 +71,5 @@ def list_of(record: Record, name: str, *, wants: str) -> Any:
     found = listed(value)
     if found is None and value.strip()[:1] == "[" and value.strip()[-1:] == "]":
         shown = value if len(value) <= 60 else value[:59] + "…"
-        raise EncodaxError(f"{record.where}: {name!r} is no list: {shown!r}; write {wants}")
+        raise EncodaxError(f"{record.where}: {name!r} is not a list: {shown!r}; write {wants}")
     return value if found is None else found

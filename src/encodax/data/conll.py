@@ -145,7 +145,7 @@ def _is_comment(line: str, cells: list[str], width: int) -> bool:
 
 def _problem(cells: list[str], width: int) -> str:
     if len(cells) == len(OF_CONLLU) and _NUMBER.fullmatch(cells[0]):
-        return "the file has the ten columns of CoNLL-U: let its name end in .conllu (or --format)"
+        return "the file has the ten columns of CoNLL-U: name it .conllu (or --format)"
     if len(cells) != width:
         own = f"{len(cells)} column" + "s" * (len(cells) != 1)
         return f"has {own}, and the last line of the sentence {width}"
@@ -162,7 +162,7 @@ def _cells_of_conllu(group: list[_Line], name: str) -> Iterator[tuple[int, list[
         kind = _NUMBER.fullmatch(cells[0])
         if len(cells) != len(OF_CONLLU) or not kind or not cells[1]:
             raise EncodaxError(
-                f"{name}, line {number}: CoNLL-U wants ten columns with tabs between them, a "
+                f"{name}, line {number}: CoNLL-U needs ten columns with tabs between them, a "
                 f"number first and then a word, not {line[:60]!r}"
             )
         if not kind.group(1):

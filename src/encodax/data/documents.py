@@ -73,7 +73,7 @@ def records(chunks: Iterable[bytes], name: str) -> Iterator[tuple[Fields, str]]:
         elif mark == "{":
             yield from _of_object(text, line)
         else:
-            raise EncodaxError(f"{line}: a JSON file has objects, or a list of them")
+            raise EncodaxError(f"{line}: a JSON file must hold objects, or a list of them")
 
 
 def chunks_of(stream: Any, name: str) -> Iterator[bytes]:
@@ -149,7 +149,7 @@ def _of_item(item: Any, where: str) -> Iterator[tuple[Fields, str]]:
         place = f"{where}.paragraphs[{number}]"
         found = _checked(paragraph, place)
         if not isinstance(found.get("qas"), list) or "context" not in found:
-            raise EncodaxError(f"{place}: a paragraph of SQuAD has a 'context' and 'qas', a list")
+            raise EncodaxError(f"{place}: a paragraph of SQuAD needs 'context', and 'qas', a list")
         for index, question in enumerate(found["qas"]):
             own = f"{place}.qas[{index}]"
             yield {**title, "context": found["context"], **_checked(question, own)}, own
@@ -158,7 +158,7 @@ def _of_item(item: Any, where: str) -> Iterator[tuple[Fields, str]]:
 def _checked(value: Any, where: str) -> Fields:
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise EncodaxError(f'{where}: wants an object such as {{"text": "..."}}, not a {kind}')
+        raise EncodaxError(f'{where}: needs an object such as {{"text": "..."}}, not a {kind}')
     return value
 
 

@@ -53,7 +53,7 @@ def expanded(paths: Paths, *, format: str | None = None) -> list[str]:
     for path in [paths] if isinstance(paths, str | Path) else paths:
         found += _meant(str(path), format)
     if not found:
-        raise EncodaxError("no file is given")
+        raise EncodaxError("no file is given: name at least one")
     seen: set[str] = set()
     for path in found:
         place = os.path.abspath(path)
@@ -105,7 +105,7 @@ def check_unchanged(path: str, stamp: Stamp, now: Stamp) -> None:
         EncodaxError: it has changed.
     """
     if now != stamp:
-        raise EncodaxError(f"{path} has changed since it was opened; begin again")
+        raise EncodaxError(f"{path} has changed since it was opened; start again")
 
 
 def _stamp(state: os.stat_result) -> Stamp:
@@ -179,7 +179,7 @@ class Copies:
                 self.size += written
                 if self.size - written < LARGE_COPY <= self.size:
                     size = f"{LARGE_COPY >> 30} GiB"
-                    logger.warning("what is unpacked into %s has more than %s", place, size)
+                    logger.warning("the unpacked copy in %s is larger than %s", place, size)
         except OSError as error:
             raise EncodaxError(
                 f"{name} cannot be unpacked into {place}: {error.strerror}; "

@@ -140,7 +140,7 @@ def not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
     if number == 1 and packed:
         return EncodaxError(f"{what}: the file is packed ({packed}); unpack it first")
     if number == 1 and line.startswith(b"PAR1"):
-        return EncodaxError(f"{what}: the file is Parquet; let its name end in .parquet")
+        return EncodaxError(f"{what}: the file is Parquet; give it a name that ends in .parquet")
     path = "" if name == name_of("-") else f" {name}"
     if number == 1 and line.startswith(MARKS_OF_FOUR):
         encoding = "utf-32"
@@ -249,8 +249,8 @@ OTHERS = {
     ("xlsx", "xls", "xlsm", "ods", "numbers"): "save the table as CSV, in UTF-8",
     ("docx", "doc", "odt", "rtf", "pdf", "html", "htm", "md"): "save it as text (.txt), a text a "
     "line",
-    ("safetensors", "bin", "npy", "npz", "pt", "pkl", "onnx", "gguf"): "that is no file of texts",
-    ("zip", "zst", "xz", "bz2", "7z", "tar", "tgz", "rar"): "unpack it first, or pack it by gzip",
+    ("safetensors", "bin", "npy", "npz", "pt", "pkl", "onnx", "gguf"): "it is not a file of texts",
+    ("zip", "zst", "xz", "bz2", "7z", "tar", "tgz", "rar"): "unpack it first, or use gzip",
 }
 """Advice for files of other kinds, by their endings."""
 
@@ -266,20 +266,21 @@ def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) 
     if format not in NAMES:
         way_out = next(
             (way for endings, way in OTHERS.items() if format in endings),
-            "let the name end in one of these, or tell it (--format, format=) where that can be "
-            "told",
+            "give the file a name that ends in one of these, or give its format (--format, "
+            "format=) where there is that option",
         )
         raise EncodaxError(
             f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; {way_out}"
         )
     if columns and format not in TABLES:
         raise EncodaxError(
-            f"{name}: --columns goes with {', '.join(TABLES)}, not with {format}; to give fields "
-            "other names: --columns text=NAME"
+            f"{name}: --columns is for {', '.join(TABLES)}, not for {format}; to rename fields: "
+            "--columns text=NAME"
         )
     if format == "parquet" and (is_stream(path) or Path(path).suffix == ".gz"):
         raise EncodaxError(
-            f"{name}: Parquet is read from a file that is not packed: it is compressed in itself"
+            f"{name}: a Parquet file must not be packed or come from a pipe: it is compressed "
+            "itself; give the plain file"
         )
     return format
 
@@ -292,8 +293,8 @@ def named_and_renamed(columns: Columns | None) -> tuple[Sequence[str] | None, Ma
 def _ends_in_cr(name: str, number: int) -> EncodaxError:
     path = "" if name == name_of("-") else f" < {name}"
     return EncodaxError(
-        f"{name}, line {number}: a line ends in CR alone, as on old Macintoshes; convert it, as "
-        f"in: tr '\\r' '\\n'{path}"
+        f"{name}, line {number}: a line ends in CR without LF, as on old Macintoshes; convert it, "
+        f"as in: tr '\\r' '\\n'{path}"
     )
 
 
@@ -331,7 +332,7 @@ def variant_of(format: str, first: str, columns: Sequence[str] | None, name: str
     mark = next(fits, ",")
     if mark != ",":
         shown = "a tab" if mark == "\t" else repr(mark)
-        logger.warning("%s: cells are read as divided by %s, not by commas", name, shown)
+        logger.warning("%s: cells are taken to be separated by %s, not by commas", name, shown)
     return f"csv{mark}"
 
 
@@ -371,7 +372,7 @@ def header(cells: Sequence[str], where: str) -> Sequence[str]:
         EncodaxError: two columns have the same name.
     """
     if len(set(cells)) < len(cells):
-        raise EncodaxError(f"{where}: two columns have one name: {', '.join(cells)}")
+        raise EncodaxError(f"{where}: two columns have the same name: {', '.join(cells)}")
     return cells
 
 
@@ -398,7 +399,7 @@ def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple
                 length += len(line)
                 if length > LONGEST_LINE:
                     raise EncodaxError(
-                        f"{name}, line {number}: the row that begins there is longer than "
+                        f"{name}, line {number}: the row that starts there is longer than "
                         f"{LONGEST_LINE >> 20} MiB; is a quotation mark left open?"
                     )
                 yield line
@@ -438,7 +439,7 @@ def _object(line: str, _: Sequence[str], where: str) -> Fields:
     if not isinstance(fields, dict):
         kind = type(fields).__name__
         raise EncodaxError(
-            f'{where}: wants an object such as {{"text": "..."}}, not a {kind}'
+            f'{where}: needs an object such as {{"text": "..."}}, not a {kind}'
             + _as_lines(line.strip())
         )
     return fields
@@ -447,7 +448,8 @@ def _object(line: str, _: Sequence[str], where: str) -> Fields:
 def _as_lines(line: str) -> str:
     """Return advice for a file that is one JSON value over several lines, or one list."""
     is_document = line.startswith("[") or line == "{"
-    return "; of a list or an object over lines the name ends in .json" if is_document else ""
+    advice = "; for a list, or an object over several lines, use a name that ends in .json"
+    return advice if is_document else ""
 
 
 def _text(line: str, _: Sequence[str], where: str) -> Fields:
@@ -458,7 +460,7 @@ def _by_column(cells: Sequence[str], columns: Sequence[str], where: str) -> Fiel
     if len(cells) != len(columns):
         raise EncodaxError(
             f"{where}: has {len(cells)} columns where {len(columns)} are named "
-            f"({', '.join(columns)}); is a header line missing? then name --columns"
+            f"({', '.join(columns)}); is a header line missing? then give --columns"
         )
     return dict(zip(columns, cells, strict=True))
 

@@ -110,7 +110,10 @@ class _Cursor:
             found = list(itertools.islice(self._values, start - self._at, stop - self._at))
         self._at = stop
         if len(found) < stop - start:
-            raise EncodaxError(f"{self._path}: the column {self._name!r} has too few values")
+            raise EncodaxError(
+                f"{self._path}: the column {self._name!r} has too few values; is the file damaged? "
+                "fetch it again"
+            )
         return found
 
 
@@ -204,8 +207,8 @@ def _named(value: Any, classes: Classes, what: str) -> Any:
         return ClassName.of(classes[value], value)
     if value == UNLABELLED:
         raise EncodaxError(
-            f"{what} is -1, as `datasets` has it where there is no label (most test sets are so): "
-            "take a split with labels, or leave the row out"
+            f"{what} is -1, which in `datasets` means no label (as in most test sets): use a split "
+            "with labels, or leave the row out"
         )
     raise EncodaxError(f"{what} is {value}, and the file names the classes 0 to {len(classes) - 1}")
 
@@ -331,7 +334,7 @@ def _opened(path: str) -> Iterator[Any]:
     with _pyarrow_errors(path), pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
-            raise EncodaxError(f"{path}: two columns have one name: {', '.join(names)}")
+            raise EncodaxError(f"{path}: two columns have the same name: {', '.join(names)}")
         yield file
 
 

@@ -61,8 +61,8 @@ def read(
         except EncodaxError as error:
             if not is_told and "not JSON" in str(error):
                 error.add_note(
-                    f"{formats.name_of(path)} is read as JSON Lines, as it begins as an object; "
-                    "for a text a line: --format txt (format=)"
+                    f"{formats.name_of(path)} is read as JSON Lines, because it starts like an "
+                    "object; for one text a line: --format txt (format=)"
                 )
             raise
 
@@ -107,7 +107,9 @@ def with_names(record: Record, renamed: Mapping[str, str]) -> Record:
     for old in renamed.values():
         if old.partition(".")[0] not in record.fields and old not in record.fields:
             found = ", ".join(map(str, record.fields))
-            raise EncodaxError(f"{record.where}: no field {old!r}, as --columns has it ({found})")
+            raise EncodaxError(
+                f"{record.where}: no field {old!r}, which --columns names (found: {found})"
+            )
     names = dict.fromkeys([*renamed, *(n for n in record.fields if n not in renamed.values())])
     fields = parquet.Row(tuple(names), lambda name: _value_at(record, renamed.get(name, name)))
     return Record(fields, record.where)
@@ -120,7 +122,7 @@ def _value_at(record: Record, name: str) -> Any:
     value: Any = record.fields
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            raise EncodaxError(f"{record.where}: no field {name!r}, as --columns has it")
+            raise EncodaxError(f"{record.where}: no field {name!r}, which --columns names")
         value = value[part]
     return value
 
@@ -278,7 +280,9 @@ def _keep_what_is_left(path: Path | str, place: Path) -> None:
         if left.stat().st_size:
             kept = partial_of(path)
             left.replace(os.path.realpath(kept))
-            logger.warning("a command was killed while it wrote %s: its part is %s", path, kept)
+            logger.warning(
+                "a command was killed while it wrote %s: its partial output is in %s", path, kept
+            )
         else:
             left.unlink()
 

@@ -47,7 +47,7 @@ class Live:
 
     def __post_init__(self) -> None:
         if not self.max_wait >= 0:
-            raise EncodaxError(f"max_wait = {self.max_wait} is not a number of seconds from 0 on")
+            raise EncodaxError(f"max_wait = {self.max_wait} is not a number of seconds >= 0")
 
     @classmethod
     def of(cls, max_wait: float | None) -> Live | None:

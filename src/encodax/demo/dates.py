@@ -191,7 +191,7 @@ def sample(count: int, *, seed: int, exclude: AbstractSet[str] = frozenset()) ->
     sizes = (len(LANGUAGES), len(STYLES), (LAST_DAY - FIRST_DAY).days + 1)
     most = math.prod(sizes) // 2  # far below the number of texts, so that drawing ends
     if count + len(exclude) > most:
-        raise EncodaxError(f"{count} dates beside {len(exclude)} excluded are more than {most}")
+        raise EncodaxError(f"{count} dates and {len(exclude)} excluded ones are more than {most}")
     drawn: dict[str, DatedText] = {}
     while len(drawn) < count:
         for language, style, days in generator.integers(sizes, size=(_DRAWS, 3)).tolist():

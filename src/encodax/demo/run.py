@@ -163,8 +163,8 @@ def run_demo(
             evaluation_size=evaluation_size,
         )
         console.print(
-            f"act one: {len(data.train):,} dates in {len(LANGUAGES)} languages to learn from, "
-            f"{len(data.evaluation):,} others to judge by",
+            f"act one: {len(data.train):,} dates in {len(LANGUAGES)} languages to train on, "
+            f"{len(data.evaluation):,} others to evaluate on",
             highlight=False,
         )
         trained = train_reader(
@@ -203,7 +203,7 @@ def run_demo(
         with locks.held(out):
             outputs.write_directory(out, write, overwrite=overwrite, replaces=_of_older(out))
     except Stopped as error:  # its checkpoints are removed with the incomplete directory
-        told = f"stopped by {error.signal.name}: nothing is kept of a demo that is not whole"
+        told = f"stopped by {error.signal.name}: an incomplete demo is not kept"
         raise Stopped(told, error.signal) from None
     (result,) = results
     _show(result, console)

@@ -146,8 +146,9 @@ def _check_whole(family: FamilyOfSeq2Seq, architectures: object) -> None:
             encoders = ", ".join(ENCODERS.by_name)
             raise EncodaxError(
                 f"config.json: the architecture {name!r} is not supported: of model_type "
-                f"{family.MODEL_TYPE!r} whole models that generate are read ({', '.join(known)}); "
-                f"for `encodax predict` and `encodax embed` choose a model of: {encoders}"
+                f"{family.MODEL_TYPE!r} only whole models that generate are supported "
+                f"({', '.join(known)}); for `encodax predict` and `encodax embed` choose a model "
+                f"of: {encoders}"
             )
 
 

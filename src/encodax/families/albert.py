@@ -60,7 +60,7 @@ def options(config: ModelConfig) -> dict[str, Any]:
     """Return the published keys of the embeddings' width, the groups, and the head's dropout."""
     groups = config.encoder.parameter_groups
     if groups is None:
-        raise EncodaxError("the layers of ALBERT share parameters")
+        raise EncodaxError("model_type albert needs layers that share parameters")
     head = config.head
     dropped = head is not None and head.kind in ("sequence", "token")
     return {

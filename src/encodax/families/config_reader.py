@@ -147,7 +147,7 @@ def architectures_of(published: ConfigReader) -> list[str]:
         return []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise EncodaxError(
-            f"config.json: architectures wants a list of names of classes, not {shown(named)}"
+            f"config.json: architectures must be a list of class names, not {shown(named)}"
         )
     return named
 
@@ -165,7 +165,7 @@ def with_aliases_resolved(values: Mapping[str, Any], aliases: Names) -> Mapping[
         if values.get(key, values[alias]) != values[alias]:
             raise EncodaxError(
                 f"config.json: {alias} = {values[alias]!r} contradicts {key} = {values[key]!r}, "
-                "which it is another name of; keep the one that the weights are of"
+                "another name of it; keep the one that fits the weights"
             )
         found[key] = values[alias]
     return ChainMap(found, values) if found else values  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ def published_name(activation: str) -> str:
     for name, ours in ACTIVATIONS.items():
         if ours == activation:
             return name
-    raise EncodaxError(f"published families have no activation {activation}")
+    raise EncodaxError(f"activation {activation} is not supported by published families")
 
 
 Names = Mapping[str, str]

@@ -29,7 +29,7 @@ def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple
             raise EncodaxError(f"{where}: num_labels = {count!r} is not in 1..1000000")
         return tuple(f"LABEL_{index}" for index in range(count))
     if not isinstance(names, Mapping):
-        raise EncodaxError(f"{where}: id2label wants an object, not {shown(names)}")
+        raise EncodaxError(f"{where}: id2label must be an object, not {shown(names)}")
     if published.get("num_labels") not in (None, len(names)):  # which the published class prefers
         raise EncodaxError(
             f"{where}: num_labels = {published['num_labels']!r} contradicts the {len(names)} names "
@@ -37,8 +37,8 @@ def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple
         )
     if {str(number) for number in names} != {str(index) for index in range(len(names))}:
         raise EncodaxError(
-            f"{where}: id2label numbers its labels {', '.join(map(str, names))}, and not from 0 "
-            "on, one by one"
+            f"{where}: id2label numbers its labels {', '.join(map(str, names))}, not 0, 1, 2 and "
+            "so on"
         )
     labels = [names[number] for number in sorted(names, key=int)]
     places: dict[str, int] = {}
@@ -49,8 +49,8 @@ def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple
             )
         if places.setdefault(label, index) != index:
             raise EncodaxError(
-                f"{where}: id2label names two classes {label!r}, {places[label]} and {index}: "
-                "give each a name of its own"
+                f"{where}: id2label names two classes {label!r}, {places[label]} and {index}: give "
+                "each its own name"
             )
     _check_numbers(published.get("label2id"), places, where)
     return tuple(labels)
@@ -71,7 +71,7 @@ def _check_numbers(numbers: Any, places: Mapping[str, int], where: str) -> None:
     if numbers is None:
         return
     if not isinstance(numbers, Mapping):
-        raise EncodaxError(f"{where}: label2id wants an object, not {shown(numbers)}")
+        raise EncodaxError(f"{where}: label2id must be an object, not {shown(numbers)}")
     for label, number in numbers.items():
         is_default = label not in places and label == f"LABEL_{number}"
         if not is_default and str(places.get(label)) != str(number):

@@ -136,7 +136,7 @@ def options(config: ModelConfig) -> dict[str, Any]:
     encoder, head = config.encoder, config.head
     rotary = {attention.window: attention.rotary for attention in _attentions(config)}
     if None in rotary.values():
-        raise EncodaxError("every layer of ModernBERT has rotary positions")
+        raise EncodaxError("model_type modernbert needs rotary positions in every layer")
     windows = [window for window in rotary if window is not None] or [64]
     bases = {window: rotary[window].base for window in rotary if rotary[window]}  # type: ignore[union-attr]
     base = bases.get(None, 160_000.0)

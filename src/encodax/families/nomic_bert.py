@@ -98,7 +98,7 @@ def options(config: ModelConfig) -> dict[str, Any]:
     """Return the published keys of the rotary base and the head's dropout."""
     turned = config.encoder.layers[0].attention.rotary
     if turned is None:
-        raise EncodaxError("NomicBERT has rotary positions")
+        raise EncodaxError("model_type nomic_bert needs rotary positions")
     rope = {"rope_type": "default", "rope_theta": turned.base}
     return {"rope_parameters": rope, **bert.options(config)}
 

@@ -139,7 +139,7 @@ class PublishedFamily:
         labels = labels_of(values) if kind in ("sequence", "token") else ()
         if kind == "span" and (count := count_of_labels(values)) != 2:
             raise EncodaxError(
-                f"config.json: a span has 2 scores, where it starts and ends, and id2label or "
+                "config.json: a span has 2 scores, for its start and its end, and id2label or "
                 f"num_labels says {count}"
             )
         head = self._head(kind, labels, shape, published) if kind else None
@@ -172,15 +172,15 @@ class PublishedFamily:
         if unknown := [name for name in named if name not in kinds]:
             raise EncodaxError(
                 f"config.json: the architecture {unknown[0]!r} is not supported; known: "
-                f"{', '.join(kinds)}; its encoder alone is read by `encodax embed`, and with "
+                f"{', '.join(kinds)}; to load only its encoder: `encodax embed`, or "
                 "encodax.load(..., encoder_only=True)"
             )
         found = list(dict.fromkeys(kinds[name] for name in named))
         if len(found) > 1:
             raise EncodaxError(
                 f"config.json: the architectures {', '.join(named)} are more than one kind of "
-                "model: keep the one that the weights are of; the encoder alone is read by "
-                "`encodax embed`, and with encodax.load(..., encoder_only=True)"
+                "model: keep the one that fits the weights; to load only the encoder: `encodax "
+                "embed`, or encodax.load(..., encoder_only=True)"
             )
         return found[0] if found else None
 

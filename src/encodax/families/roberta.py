@@ -38,7 +38,7 @@ def after_padding(shape: BaseSpec, pad_id: Any) -> dict[str, Any]:
     """
     if pad_id is None:
         raise EncodaxError(
-            "config.json: pad_token_id = null is not supported: positions begin there"
+            "config.json: pad_token_id = null is not supported: positions are counted from it"
         )
     offset = int(pad_id) + 1
     if shape.max_positions <= offset:

@@ -46,7 +46,7 @@ def rotary(
         )
     if width % 2 or known == 0:
         raise EncodaxError(
-            f"config.json: rotary positions want heads of even width and a rope_theta above 0, not "
+            "config.json: rotary positions need heads of even width and a rope_theta above 0, not "
             f"{width} and {known}"
         )
     return RotaryConfig(known)

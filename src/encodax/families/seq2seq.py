@@ -177,7 +177,7 @@ def _first_id(values: Mapping[str, Any]) -> int | None:
         return ConfigReader(values, {}).integer(FORCED_BOS)
     if values.get(OLD_FIRST) is True:
         if values.get("bos_token_id", 0) is None:
-            raise EncodaxError(f"config.json: {OLD_FIRST} = true wants a bos_token_id")
+            raise EncodaxError(f"config.json: {OLD_FIRST} = true needs a bos_token_id")
         return ConfigReader(values, {"bos_token_id": 0}).integer("bos_token_id")
     return None
 
@@ -187,7 +187,9 @@ def _never_ids(values: Mapping[str, Any], otherwise: tuple[int, ...]) -> tuple[i
     if words is None:
         return otherwise
     if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
-        raise EncodaxError(f"config.json: {BAD_WORDS} = {words!r} is no list of lists of tokens")
+        raise EncodaxError(
+            f"config.json: {BAD_WORDS} = {words!r} is not a list of lists of token ids"
+        )
     return tuple(
         ConfigReader({BAD_WORDS: word[0]}, {}).integer(BAD_WORDS)
         for word in words

@@ -102,7 +102,7 @@ def shape_of(config: ModelConfig) -> BaseSpec:
     """
     encoder = config.encoder
     if not encoder.layers:
-        raise EncodaxError("a published model has at least one layer")
+        raise EncodaxError("a published model needs at least one layer")
     embeddings, layer = encoder.embeddings, encoder.layers[-1]
     return BaseSpec(
         vocabulary_size=embeddings.vocabulary_size,

@@ -240,7 +240,7 @@ def _max_tokens(fields: _Fields, length: int | None, config: Seq2SeqConfig, long
         return min(new, longest)
     if length is not None:
         if length == 1:
-            raise fields.error("max_length", "leaves no room after the token that begins")
+            raise fields.error("max_length", "leaves no room after the decoder start token")
         return min(length - 1, longest)
     positions = config.transformer.decoder.embeddings.max_positions
     return min(DEFAULT_MAX_NEW_TOKENS, longest if positions is None else positions - 1)
@@ -251,7 +251,7 @@ def _rules(fields: _Fields, otherwise: LogitsRules) -> LogitsRules:
     decay = fields["exponential_decay_length_penalty"]
     if decay is not None:
         if not (isinstance(decay, list) and len(decay) == 2 and _is_count(decay[0])):
-            raise fields.error("exponential_decay_length_penalty", "is no [tokens, factor]")
+            raise fields.error("exponential_decay_length_penalty", "is not [tokens, factor]")
         factor = fields.checked("exponential_decay_length_penalty", decay[1], least=0.0)
         decay = decay[0], factor
     words = fields["bad_words_ids"]
@@ -284,12 +284,12 @@ def _check(fields: _Fields, found: GenerationConfig) -> None:
     count, many = found.beams.size, found.n_best
     if found.do_sample and count > 1:
         raise fields.error(
-            "do_sample", f"with num_beams = {count} is not supported: set one of them aside"
+            "do_sample", f"with num_beams = {count} is not supported: remove one of them"
         )
     if many > count and not found.do_sample:
         raise fields.error(
             "num_return_sequences",
-            f"is more than num_beams = {count}: beams give several, or do_sample",
+            f"is more than num_beams = {count}: raise num_beams, or set do_sample to true",
         )
     banned = set(found.rules.suppress_tokens)
     for key in ("forced_bos_token_id", "forced_eos_token_id"):
@@ -327,7 +327,7 @@ class _Fields:
         if value is None:
             return None
         if not _is_count(value) or value < least:
-            raise self.error(key, f"is no whole number in {least}..{MOST_LENGTH}")
+            raise self.error(key, f"is not a whole number in {least}..{MOST_LENGTH}")
         return int(value)
 
     def flag(self, key: str) -> bool:
@@ -343,8 +343,8 @@ class _Fields:
     def checked(self, key: str, value: Any, *, least: float = -math.inf) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (is_number and math.isfinite(value) and least <= value):
-            bound = "" if least == -math.inf else f" from {least:g} on"
-            raise self.error(key, f"is no finite number{bound}")
+            bound = "" if least == -math.inf else f" >= {least:g}"
+            raise self.error(key, f"is not a finite number{bound}")
         return float(value)
 
     def penalty(self, key: str) -> float | None:
@@ -356,7 +356,7 @@ class _Fields:
     def id(self, key: str, value: Any) -> int:
         if not (_is_count(value) and value < self._vocabulary):
             raise self.error(
-                key, f"wants tokens of the vocabulary, which has 0..{self._vocabulary - 1}"
+                key, f"needs token ids of the vocabulary, which has 0..{self._vocabulary - 1}"
             )
         return int(value)
 
@@ -372,7 +372,7 @@ class _Fields:
 
     def sequences(self, key: str, value: Any) -> tuple[tuple[int, ...], ...]:
         if not isinstance(value, list) or not all(isinstance(each, list) for each in value):
-            raise self.error(key, "is no list of lists of tokens")
+            raise self.error(key, "is not a list of lists of token ids")
         if not all(value):
             raise self.error(key, "has a sequence without tokens")
         return tuple(tuple(self.id(key, token) for token in each) for each in value)
@@ -384,7 +384,7 @@ class _Fields:
         if not isinstance(value, list) or not all(
             isinstance(each, list) and len(each) == 2 for each in value
         ):
-            raise self.error(key, "is no list of [tokens, number]")
+            raise self.error(key, "is not a list of [tokens, number]")
         tokens = self.sequences(key, [each[0] for each in value])
         return tuple(
             dict(

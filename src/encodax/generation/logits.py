@@ -94,7 +94,7 @@ class LogitsRules:
         for name in ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_tokens"):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < 0:
-                raise EncodaxError(f"{name} = {value!r} is no whole number from 0 on")
+                raise EncodaxError(f"{name} = {value!r} is not a whole number >= 0")
 
     def changed(self, **fields: Any) -> LogitsRules:
         """Return a copy with other values; None keeps a value, and lists become tuples.
@@ -105,7 +105,7 @@ class LogitsRules:
         known = [field.name for field in dataclasses.fields(self)]
         for name in fields:
             if name not in known:
-                raise EncodaxError(f"there is no option {name!r}; rules: {', '.join(known)}")
+                raise EncodaxError(f"the rule {name!r} is not known; known: {', '.join(known)}")
         given = {name: _frozen(value) for name, value in fields.items() if value is not None}
         return dataclasses.replace(self, **given)
 

@@ -30,7 +30,7 @@ def check_count(name: str, count: Any) -> None:
         EncodaxError: it is not an integer, or is below 1.
     """
     if not isinstance(count, Integral):
-        raise EncodaxError(f"{name} = {count!r} is no whole number")
+        raise EncodaxError(f"{name} = {count!r} is not a whole number")
     if count < 1:
         raise EncodaxError(f"{name} = {count} is below 1")
 

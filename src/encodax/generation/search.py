@@ -101,7 +101,8 @@ class DecodingLimits:
         room = cache.layers[0].own.keys.shape[1] if cache.layers else self.buffer_length
         if self.buffer_length > room:
             raise EncodaxError(
-                f"max_tokens = {self.buffer_length}, and the cache has room for {room}"
+                f"max_tokens = {self.buffer_length} is more than the {room} that the cache has "
+                "room for"
             )
 
 
@@ -189,7 +190,7 @@ def decode(
     def choose(scores: Float[Array, "B V"], place: Int[Array, ""]) -> Int[Array, " B"]:
         if sampling is None:
             return _largest(scores)
-        assert keys is not None, "to draw tokens, keys are wanted"
+        assert keys is not None, "sampling needs keys"
         at_place = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
         drawn = jax.vmap(jax.random.categorical)(at_place, apply_filters(scores, sampling))
         return drawn.astype(jnp.int32)
@@ -256,7 +257,7 @@ def _history(
     first = jnp.full((token_ids.shape[0], 1), ends.decoder_start_id, jnp.int32)
     segments = cache.source_segments
     needs = ends.rules.encoder_repetition_penalty != 1 or ends.rules.encoder_no_repeat_ngram_size
-    assert source_ids is not None or not needs, "rules that look at sources want source_ids"
+    assert source_ids is not None or not needs, "rules that look at sources need source_ids"
     source_ids = jnp.zeros_like(segments) if source_ids is None else source_ids
     return History(jnp.concatenate([first, token_ids], 1), place, source_ids, segments > 0)
 

@@ -87,7 +87,7 @@ class CheckedCache:
         content, digest = entry[:-DIGEST_BYTES], entry[-DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest:
             return bytes(content)
-        logger.info("a compiled program is damaged, and made anew: %s", key)
+        logger.info("a compiled program is damaged, and compiled again: %s", key)
         self._remove(key)
         return None
 

@@ -279,7 +279,7 @@ def note_scores(config: ModelConfig) -> None:
     if config.usage.head_dropped or (is_sequence and is_scorer):
         logger.warning(
             "the model scores texts or pairs, as cross-encoders do, and its vectors are poor: use "
-            "`encodax rerank` (encodax.Reranker), or take an embedder"
+            "`encodax rerank` (encodax.Reranker), or choose an embedding model"
         )
 
 

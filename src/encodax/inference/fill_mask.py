@@ -65,7 +65,7 @@ class FillMask(EngineBacked):
         head, tokenizer = model.config.head, model.tokenizer
         if head is None or head.kind != "vocabulary":
             raise EncodaxError(
-                "the model has no masked-language-model head: choose one that has, such as "
+                "the model has no masked-language-model head: choose one that has one, such as "
                 "google-bert/bert-base-uncased, or train one with `encodax train masked-lm`"
             )
         if tokenizer.mask_id is None or tokenizer.mask_token is None:

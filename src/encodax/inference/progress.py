@@ -34,7 +34,7 @@ def answer_list(
         EncodaxError: `texts` is one string, which would be read as a list of characters.
     """
     if isinstance(texts, str):
-        raise EncodaxError("a list of texts is wanted, not one string")
+        raise EncodaxError("give a list of texts, not one string")
     shown = False if progress is None and len(texts) <= PROGRESS_THRESHOLD else progress
     return with_progress(answer(texts), shown=shown, total=len(texts))
 

@@ -118,7 +118,7 @@ class GenerationOptions:
 
     def __post_init__(self) -> None:
         if self.sampling is not None and self.beams is not None:
-            raise EncodaxError("tokens are drawn, or beams are searched: choose one")
+            raise EncodaxError("give sampling or beams, not both")
         most = 1 if self.beams is None else self.beams.size
         if self.sampling is not None:
             check_count("n_best", self.n_best)
@@ -173,7 +173,7 @@ class GenerationOptions:
             chosen = dataclasses.replace(chosen, early_stopping=early_stopping)
         is_search = sampling is None and (isinstance(beams, BeamSearch) or chosen.size > 1)
         if not is_search and (length_penalty is not None or early_stopping is not None):
-            raise EncodaxError("length_penalty and early_stopping go with beams: choose 2 or more")
+            raise EncodaxError("length_penalty and early_stopping need beams: choose 2 or more")
         if n_best is None:
             most = chosen.size if is_search else 1
             n_best = said.n_best if sampling is not None or said.n_best <= most else 1
@@ -392,8 +392,8 @@ class Translator(Loading, forks.NotPicklable):
             )
         if never_ended:
             logger.warning(
-                "%d translations had not ended when they were as long as they may become; "
-                "give more tokens (max_tokens, --max-tokens) if they are to be longer",
+                "%d translations were cut at the largest number of tokens; for complete ones, "
+                "allow more (max_tokens, --max-tokens)",
                 never_ended,
             )
 
@@ -421,7 +421,7 @@ class Translator(Loading, forks.NotPicklable):
         self._has_told = True
         settings = ", ".join(f"{key} = {shown(value)}" for key, value in said.said)
         logger.warning(
-            "generated as the model's directory says: %s; each option given here goes before",
+            "generated as the model's directory says: %s; options given here override it",
             settings or f"greedily, at most {said.max_tokens} tokens, as transformers by default",
         )
 

@@ -54,7 +54,7 @@ def kind_of(path: Path | str) -> type[VectorFile]:
     ending = "jsonl" if str(path) == "-" else Path(path).suffix.removeprefix(".")
     if ending not in KINDS:
         known = ", ".join(f".{name}" for name in KINDS)
-        raise EncodaxError(f"{path}: vectors are written to files that end in {known}")
+        raise EncodaxError(f"{path}: vectors are written to files whose names end in {known}")
     return KINDS[ending]
 
 
@@ -98,8 +98,8 @@ class _Npy(VectorFile):
     def _begin(self) -> None:
         if not self.stream.seekable():
             raise EncodaxError(
-                f"{self.path}: a .npy file begins with the number of its rows, which a pipe cannot "
-                "be told at the end; give a plain file, or write JSON Lines"
+                f"{self.path}: a .npy file starts with the number of its rows, which is known only "
+                "at the end; give a plain file instead of a pipe, or write JSON Lines"
             )
         self._write_header()
 

@@ -55,8 +55,8 @@ def similarity(
     first, second = (np.atleast_2d(each).astype(np.float32) for each in (first, second))
     if first.shape[1] != second.shape[1]:
         raise EncodaxError(
-            f"vectors of width {first.shape[1]} and of width {second.shape[1]} do not compare: "
-            "are they of one model?"
+            f"vectors of width {first.shape[1]} and of width {second.shape[1]} cannot be compared: "
+            "are they from the same model?"
         )
     if by == "cosine":
         return np.asarray(unit(first) @ unit(second).T)
@@ -275,14 +275,14 @@ def check_ranges(ranges: Float[np.ndarray, "2 _"], width: int) -> None:
     """
     if ranges.shape != (2, width):
         raise EncodaxError(
-            f"the ranges are of vectors of {ranges.shape[-1]} numbers, and these have {width}: "
-            "are they of another model?"
+            f"the ranges are for vectors of {ranges.shape[-1]} numbers, and these have {width}: "
+            "are they from another model?"
         )
     low, high = ranges
     if not (np.isfinite(ranges).all() and (low <= high).all() and (low < high).any()):
         raise EncodaxError(
-            "the ranges are of one vector, or of none, and tell no two apart: make them of a "
-            "corpus, or of a sample of it"
+            "the ranges come from one vector, or from none, and are empty: make them from a "
+            "corpus, or from a sample of it"
         )
 
 
@@ -320,14 +320,14 @@ def read_ranges(path: Path | str) -> Float[np.ndarray, "2 E"]:
     Raises:
         EncodaxError: there is no such file, or it is not a file of ranges.
     """
-    told = json_files.read(Path(path), hint=f"; make it so: {RANGES_COMMAND}")
+    told = json_files.read(Path(path), hint=f"; to make it: {RANGES_COMMAND}")
     try:
         ranges = np.asarray([told["low"], told["high"]], np.float32)
     except (KeyError, TypeError, ValueError):
         ranges = np.zeros(0)
     if ranges.ndim != 2:
         raise EncodaxError(
-            f"{path} is no file of ranges, with numbers 'low' and 'high'; make one so: "
+            f"{path} is not a file of ranges, with numbers 'low' and 'high'; to make one: "
             f"{RANGES_COMMAND}"
         )
     return ranges
@@ -369,12 +369,12 @@ def converter(
         EncodaxError: there is no such kind, int8 has no ranges, or another kind has some.
     """
     if kind not in TYPES:
-        raise EncodaxError(f"vectors as {kind!r} are not one of: {', '.join(TYPES)}")
+        raise EncodaxError(f"vectors {kind!r} is not one of: {', '.join(TYPES)}")
     if kind == "int8":
         if ranges is None:
             raise EncodaxError(
-                "int8 wants the ranges of a corpus, the same for it and for its queries: "
-                f"--ranges FILE; make it so: {RANGES_COMMAND}"
+                "int8 needs the ranges of a corpus, the same for it and for its queries: --ranges "
+                f"FILE; to make it: {RANGES_COMMAND}"
             )
         return functools.partial(to_int8, ranges=ranges)
     if ranges is not None:

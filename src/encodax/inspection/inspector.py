@@ -298,7 +298,7 @@ def _encoded(
     head = model.config.head
     kind = None if head is None else head.kind
     if kind == "span" and second is None:
-        raise EncodaxError("the model answers questions: a question and a context are wanted")
+        raise EncodaxError("the model answers questions: give a question and a context")
     if kind == "token" and second is not None:
         raise EncodaxError("token classification takes one text, not a pair")
     names = ["the text", "the second text"]
@@ -318,7 +318,7 @@ def _encoded(
 def _check_length(*lengths: int) -> None:
     if max(lengths) > LONGEST:
         raise EncodaxError(
-            f"the text has {max(lengths):,} tokens; a look inside takes {LONGEST:,} at most: give "
+            f"the text has {max(lengths):,} tokens; an inspection takes {LONGEST:,} at most: give "
             "a part of it"
         )
 

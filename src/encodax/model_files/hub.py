@@ -82,7 +82,7 @@ def _wrong_with(path: Path) -> str:
     near: list[str] = []
     with contextlib.suppress(OSError):
         near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
-    meant = f" (is {path.with_name(near[0])} meant?)" if near else ""
+    meant = f" (did you mean {path.with_name(near[0])}?)" if near else ""
     return f"does not exist{meant}: give a model directory, or the id of one on the hub"
 
 

@@ -198,7 +198,7 @@ def check_savable(config: ModelConfig, adapter: Params) -> None:
     for path, leaves in adapter.items():
         if (A in leaves) != (B in leaves):
             raise EncodaxError(
-                f"{path}: PEFT wants both lora_a and lora_b, and one is frozen: freeze both, or "
+                f"{path}: PEFT needs both lora_a and lora_b, and one is frozen: freeze both, or "
                 f"{MERGE_HINT}"
             )
         if is_embedder and not of_encoder(path):
@@ -218,18 +218,20 @@ def check_base(directory: Path) -> None:
     if is_adapter(directory):
         raise EncodaxError(
             f"{directory} is an adapter, and an adapter of it could not be loaded: load it, save "
-            "the model whole, and begin from that (or write a whole model: --merge)"
+            "the whole model, and start from that (or write a whole model: --merge)"
         )
 
 
 def _module(family: Family, stored: ModelConfig, path: str) -> str:
     """Return the name in the weights file of an adapted module."""
     if family.MODEL_TYPE == native.MODEL_TYPE:
-        raise EncodaxError(f"no published family has this model, and so PEFT cannot: {MERGE_HINT}")
+        raise EncodaxError(
+            f"this model is of no published family, so PEFT cannot load it: {MERGE_HINT}"
+        )
     if family.MODEL_TYPE in UNMAPPED_FAMILIES:
         raise EncodaxError(
             f"{path}: the modules of {family.MODEL_TYPE} have other names in PEFT than in files, "
-            f"which are not known here: {MERGE_HINT}"
+            f"and these are not supported: {MERGE_HINT}"
         )
     tensor = family.tensor(stored, path, "w")
     if tensor.parts > 1:
@@ -290,14 +292,14 @@ def base_directory(settings: PeftConfig, token: str | None = None) -> Path:
     if settings.base is None:
         raise EncodaxError(
             f"{settings.where.parent}: it names no base_model_name_or_path: load the model that it "
-            "was made for, and take model.with_adapter(directory)"
+            "was made for, and use model.with_adapter(directory)"
         )
     try:
         return hub.directory_of(settings.base, revision=settings.revision, token=token)
     except EncodaxError as error:
         raise EncodaxError(
-            f"{settings.where}: base_model_name_or_path: {error}; a path is from the working "
-            "directory, and model.with_adapter(directory) takes a base that is loaded"
+            f"{settings.where}: base_model_name_or_path: {error}; a path is relative to the "
+            "working directory, and model.with_adapter(directory) takes a base that is loaded"
         ) from error
 
 
@@ -413,7 +415,9 @@ class Adapter:
             weight = name if factor is None else name.removesuffix(factor) + ".weight"
             key = family.canonical(weight), "w" if factor is None else FACTORS[factor]
             if key in places:
-                raise EncodaxError(f"{self._file}: {places[key][0]} and {name} are the same")
+                raise EncodaxError(
+                    f"{self._file}: {places[key][0]} and {name} are the same tensor; remove one"
+                )
             places[key] = name, array
         return places
 
@@ -441,27 +445,32 @@ class Adapter:
         for (at, kind), (name, _) in found.items():
             if kind == "w":
                 if (at, A) in found:
-                    raise EncodaxError(f"{self._file}: {name} stands whole beside its factors")
+                    raise EncodaxError(
+                        f"{self._file}: {name} is there both whole and as factors; remove one of "
+                        "them"
+                    )
                 if is_tied and at == table and self.settings.saves(_module_of(name)):
                     raise EncodaxError(
                         f"{self._file}: {name} was trained apart from the head that shares it "
-                        "(ensure_weight_tying is off), and here the two are one"
+                        "(ensure_weight_tying is off), and here both are one tensor"
                     )
                 continue
             if (at, A) not in found or (at, B) not in found:
-                raise EncodaxError(f"{self._file}: {name} is one of lora_A and lora_B alone")
+                raise EncodaxError(
+                    f"{self._file}: {name}: lora_A and lora_B belong together, and one is missing"
+                )
             if not self.settings.adapts(_module_of(name)):
                 raise EncodaxError(
-                    f"{self.settings.where}: it adapts no {_module_of(name)}, and the file has its "
-                    "factors, which PEFT would leave: see target_modules, exclude_modules, "
-                    "modules_to_save and layers_to_transform"
+                    f"{self.settings.where}: it does not adapt {_module_of(name)}, but the file "
+                    "has its factors, which PEFT would ignore: see target_modules, "
+                    "exclude_modules, modules_to_save and layers_to_transform"
                 )
         for at in known:
             name = family.file_name(stored, at)
             if self.settings.wants(_module_of(name)) and (at, "w") not in found:
                 raise EncodaxError(
-                    f"{self._file}: {name} is missing, which modules_to_save names: it was trained "
-                    "and not saved, or another model's module has that name"
+                    f"{self._file}: {name}, which modules_to_save names, is missing: it was "
+                    "trained and not saved, or another model's module has that name"
                 )
 
     def _parameter(
@@ -483,7 +492,7 @@ class Adapter:
         if array.shape != wanted:
             said = "" if kind == "w" else f", with the rank {rank} of {ADAPTER_CONFIG_FILE}"
             raise EncodaxError(
-                f"{self._file}: {name} has the shape {array.shape}; the model wants {wanted}{said}"
+                f"{self._file}: {name} has the shape {array.shape}; the model needs {wanted}{said}"
             )
         return tensor.to_parameter(array, shape_of_it)
 
@@ -577,7 +586,9 @@ def head_of(adapter: Adapter, base: ModelConfig) -> tuple[HeadConfig, tuple[str,
             such a head.
     """
     if adapter.config is not None and adapter.config.encoder != base.encoder:
-        raise EncodaxError(f"{adapter.place}: it was made for another encoder than its base's")
+        raise EncodaxError(
+            f"{adapter.place}: it was made for another encoder than that of its base"
+        )
     if adapter.makes_embedder:
         return None
     if adapter.config is not None and (adapter.config.head is not None or adapter.kind is None):

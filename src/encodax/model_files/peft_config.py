@@ -34,16 +34,16 @@ ALL_LINEAR = "all-linear"
 PLAIN_STARTS = ("", "gaussian", "eva", "orthogonal", "mica")
 """Values of `init_lora_weights` that leave the base unchanged; the file has the trained A and B."""
 UNKNOWN_STARTS = {
-    "corda": "took a product from the base that depends on texts, and the file does not have it",
+    "corda": "subtracted a product from the base that depends on texts and is not in the file",
     "loftq": "rounded the base to few bits",
-    "lora_ga": "took a product from the base that depends on texts, and the file does not have it",
-    "pissa_niter": "took a product from the base that PEFT draws anew each time",
+    "lora_ga": "subtracted a product from the base that depends on texts and is not in the file",
+    "pissa_niter": "subtracted a product from the base that PEFT draws again each time",
 }
 """Prefixes of `init_lora_weights` that change the base -> why the change cannot be recomputed."""
 
 MERGE_HINT = (
-    "where it was trained, take model.merge_and_unload().save_pretrained(directory) of PEFT, "
-    "save the tokenizer there too, and load that"
+    "where it was trained, call model.merge_and_unload().save_pretrained(directory) of PEFT, save "
+    "the tokenizer there too, and load that"
 )
 """Advice for getting a full model in place of an adapter."""
 MERGED: dict[str, str] = {
@@ -57,10 +57,10 @@ MERGED: dict[str, str] = {
 }
 """Keys of features that are not supported here, but that a merged model contains."""
 NEVER_MERGED: dict[str, str] = {
-    "alora_invocation_tokens": "it adapts the tokens after these alone",
+    "alora_invocation_tokens": "it adapts only the tokens after these",
     "arrow_config": "it chooses among adapters for each token",
     "layer_replication": "it repeats layers of the base",
-    "megatron_config": "it is of layers that are spread over devices",
+    "megatron_config": "it is for layers that are spread over devices",
     "monteclora_config": "it draws weights at random",
     "use_qalora": "it averages groups of inputs",
 }
@@ -76,7 +76,7 @@ ANY_NUMBERED = r".*?\.[^.]*\.(?P<number>\d+)\."
 """Regular expression for the number of the layer without `layers_pattern`: the first number."""
 
 HOW_TRAINED = "it says how the adapter was trained, and not what is computed with it"
-BEGUN = "it says how init_lora_weights began, and that is accounted for"
+BEGUN = "it says how init_lora_weights started, and that is accounted for"
 HARMLESS: dict[str, str] = {
     "auto_mapping": "it names the class that PEFT wrapped, and no code of a directory is run",
     "corda_config": BEGUN,
@@ -86,9 +86,9 @@ HARMLESS: dict[str, str] = {
     "loftq_config": BEGUN,
     "lora_dropout": HOW_TRAINED,
     "lora_ga_config": BEGUN,
-    "megatron_core": "it is of megatron_config, which is off",
+    "megatron_core": "it belongs to megatron_config, which is off",
     "peft_version": "it says where the adapter comes from",
-    "qalora_group_size": "it is of use_qalora, which is off",
+    "qalora_group_size": "it belongs to use_qalora, which is off",
     "runtime_config": "PEFT does not read it from a file",
 }
 """Keys that do not change any output -> the reason."""
@@ -194,7 +194,7 @@ def read(path: Path) -> PeftConfig:
         raise EncodaxError(f"{path}: bias = {shown(bias)} is not supported: {MERGE_HINT}")
     if settings.get("task_type") == SEQ2SEQ_TASK:
         raise EncodaxError(
-            f"{path}: adapters of sequence-to-sequence models (task_type) are not read: "
+            f"{path}: adapters of sequence-to-sequence models (task_type) are not supported: "
             f"{MERGE_HINT}"
         )
     start = _start(settings)
@@ -207,7 +207,7 @@ def read(path: Path) -> PeftConfig:
     excluded = value.optional("exclude_modules", _are_names, "a name or names")
     alphas = value.optional("alpha_pattern", _all(_is_number), "an object of numbers")
     if isinstance(targets, str) and (layers or pattern):
-        raise EncodaxError(f"{path}: layers_to_transform is of target_modules that are a list")
+        raise EncodaxError(f"{path}: layers_to_transform needs target_modules as a list")
     config = PeftConfig(
         where=path,
         base=value.optional("base_model_name_or_path", _is_text, "a name"),
@@ -356,6 +356,6 @@ def _check(config: PeftConfig) -> None:
                 re.compile(expression)
             except (OverflowError, RecursionError, re.error) as error:
                 raise EncodaxError(
-                    f"{config.where}: {key} makes no regular expression, "
-                    f"{shown(expression)}: {error}"
+                    f"{config.where}: {key} gives {shown(expression)}, which is not a regular "
+                    f"expression: {error}"
                 ) from error

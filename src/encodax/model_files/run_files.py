@@ -115,7 +115,7 @@ def _entry(line: bytes, where: str) -> Entry:
         raise EncodaxError(f"{where}: is not JSON: {error}") from error
     is_entry = isinstance(entry, dict) and type(entry.get("step")) is int
     if not is_entry or not all(map(_is_number, entry.values())):
-        raise EncodaxError(f"{where}: wants a step, and numbers by name")
+        raise EncodaxError(f"{where}: needs a 'step', and a number for each name")
     return dict(entry)
 
 

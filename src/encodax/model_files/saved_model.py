@@ -239,7 +239,7 @@ def _as_cross_encoder(
         usage = replace(config.usage, activation=activation)
     elif not _is_sequence(config):
         raise EncodaxError(
-            f"{place / CONFIG_FILE}: a CrossEncoder wants the head of a sequence classifier, and "
+            f"{place / CONFIG_FILE}: a CrossEncoder needs the head of a sequence classifier, and "
             "'architectures' names none; without modules.json the encoder loads by itself"
         )
     else:
@@ -285,7 +285,7 @@ def _with_own_head(
     content = _object(place / HEAD_FILE)
     head = native.read_head(content, str(place / HEAD_FILE))
     config = replace(parts.config, head=head, labels=labels_of(content, str(place / HEAD_FILE)))
-    with library_errors(f"{place / HEAD_FILE}: no head can be made of it"):
+    with library_errors(f"{place / HEAD_FILE}: no head can be made from it"):
         of_head = {path: own for path, own in shapes_of(config).items() if not of_encoder(path)}
     names = {(path, leaf): f"{path}/{leaf}" for path, own in of_head.items() for leaf in own}
     shapes = {name: of_head[path][leaf].shape for (path, leaf), name in names.items()}
@@ -422,14 +422,14 @@ def _check_tokenizer(place: Path, tokenizer: Tokenizer, config: ModelConfig) -> 
     rows, counted = embeddings.vocabulary_size, embeddings.uncounted_id
     if tokenizer.least_rows > rows:
         raise EncodaxError(
-            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
-            f"embedding {rows} rows; they are not of one model"
+            f"{place}: the tokenizer has {tokenizer.vocabulary_size} tokens and the embedding "
+            f"{rows} rows; they are from different models"
         )
     pads = counted is not None and "pad_token" in tokenizer.special_tokens
     if pads and tokenizer.pad_id != counted:
         raise EncodaxError(
             f"{place}: the tokenizer pads with id {tokenizer.pad_id}, and the model counts "
-            f"positions by the padding {counted}; they are not of one model"
+            f"positions by the padding {counted}; they are from different models"
         )
 
 
@@ -449,13 +449,13 @@ def missing_model_hint(directory: Path) -> str:
     steps = (directory, *(directory / name for name in names if name.isdecimal()))
     if any((place / "record").exists() for place in steps):
         return (
-            ": these are checkpoints of a training run; give the model that it writes (OUT), or go "
-            "on with the run (--resume)"
+            ": these are checkpoints of a training run; give the model that it writes (OUT), or "
+            "continue the run (--resume)"
         )
     if inside:
         return f": give the model directory in it: {min(inside)}"
     if converted is not None:
         return f": {weights.converted_file_hint(converted)}"
     if tokenizer_files.TOKENIZER_FILE in names:
-        return f": {directory} holds a tokenizer alone, and no model"
+        return f": {directory} holds only a tokenizer, and no model"
     return f": is {directory} a model directory?"

@@ -116,10 +116,10 @@ OF_MODULES = {
 }
 OF_SETTINGS = {
     "__version__": "it says what wrote the file",
-    "requirements": "it is of the packages of sentence-transformers",
+    "requirements": "it lists packages of sentence-transformers",
     "keep_in_fp32_modules": EXACT,
 }
-OF_LENGTHS = {"unpad_inputs": "it is of padding, which changes no number"}
+OF_LENGTHS = {"unpad_inputs": "it is about padding, which changes no number"}
 OF_ARGUMENTS = {
     **dict.fromkeys(("cache_dir", "local_files_only", "revision", "subfolder", "token"), LOADING),
     **dict.fromkeys(("device_map", "low_cpu_mem_usage", "use_safetensors"), LOADING),
@@ -136,7 +136,7 @@ ARGUMENTS = (
     "model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args",
     "config_kwargs",
 )  # fmt: skip
-REMOVE = "remove the key if the answers are to be without it"
+REMOVE = "remove the key to do without it"
 
 
 @dataclass(frozen=True)
@@ -237,12 +237,12 @@ def _modules(files: _Files, path: Path) -> list[tuple[str, Path]]:
     names = set()
     for index, item in enumerate(_json(path, list)):
         if not isinstance(item, dict):
-            raise EncodaxError(f"{path}: module {index} is {shown(item)}, which is no object")
+            raise EncodaxError(f"{path}: module {index} is {shown(item)}, which is not an object")
         settings = Settings(item, where=f"{path}, module {index}")
         kind, place = (_string(settings, key) for key in ("type", "path"))
         name = shown(item.get("name", index))
         if name in names:
-            raise EncodaxError(f"{path}: two modules have the name {name}: give each its own")
+            raise EncodaxError(f"{path}: two modules have the name {name}: give each its own name")
         names.add(name)
         found.append((_kind(kind), _inside(files.directory, place)))
         keys = settings.settle(OF_MODULES, unknown=UNREAD)
@@ -251,7 +251,7 @@ def _modules(files: _Files, path: Path) -> list[tuple[str, Path]]:
     files.keys[MODULES_FILE] = FileKeys(("type", "path"), kept, reasons)
     places = [place for _, place in found]
     if len(set(places)) < len(places):
-        raise EncodaxError(f"{path}: two modules have one path: give each its own folder")
+        raise EncodaxError(f"{path}: two modules have the same path: give each its own folder")
     return found
 
 
@@ -263,14 +263,14 @@ def _inside(directory: Path, place: str) -> Path:
     """Return a module's folder: directly inside the directory, or the directory itself."""
     is_plain = Path(place).name == place and place != ".." and place.isprintable()
     if place not in ("", ".") and not is_plain:
-        raise EncodaxError(f"{directory / MODULES_FILE}: {place!r} leaves the directory")
+        raise EncodaxError(f"{directory / MODULES_FILE}: {place!r} is outside the directory")
     return directory / place
 
 
 def _check_order(path: Path, kinds: list[str]) -> None:
     if not ORDER.fullmatch("".join(f"{kind} " for kind in kinds)):
         raise EncodaxError(
-            f"{path}: the modules {kinds} are not supported, nor is code of a directory run; "
+            f"{path}: the modules {kinds} are not supported, and code of a directory is not run; "
             "known, in this order: Transformer, Pooling, and then any of Dense (several too), "
             "LayerNorm, Dropout, Normalize. Without modules.json the encoder loads by itself"
         )
@@ -281,8 +281,8 @@ def _check_cross_encoder(path: Path, kinds: list[str]) -> None:
         return
     told = "; LogitScore is for language models, which write yes or no" * ("LogitScore" in kinds)
     raise EncodaxError(
-        f"{path}: the modules {kinds} of a CrossEncoder are not supported, nor is code of a "
-        f"directory run{told}; known: Transformer alone. Take a CrossEncoder that is a sequence "
+        f"{path}: the modules {kinds} of a CrossEncoder are not supported, and code of a directory "
+        f"is not run{told}; known: only Transformer. Choose a CrossEncoder that is a sequence "
         "classifier, such as cross-encoder/ms-marco-MiniLM-L6-v2"
     )
 
@@ -416,7 +416,7 @@ def _lengths(
     }
     if is_cross_encoder and "transformer_task" not in settings:
         raise EncodaxError(
-            f"{settings.where}: a CrossEncoder wants transformer_task = {shown(task)}: add it"
+            f"{settings.where}: a CrossEncoder needs transformer_task = {shown(task)}: add it"
         )
     for key, known in named.items():
         if key in settings and settings[key] not in known:
@@ -513,7 +513,7 @@ def _prompts(settings: Settings, always: tuple[str, ...]) -> InferenceConfig:
     if not isinstance(prompts, dict) or not all(
         isinstance(p, str | None) for p in prompts.values()
     ):
-        raise EncodaxError(f"{path}: prompts = {shown(prompts)} is no object of strings")
+        raise EncodaxError(f"{path}: prompts = {shown(prompts)} is not an object of strings")
     try:
         "".join([*prompts, *(prompt or "" for prompt in prompts.values())]).encode()
     except UnicodeEncodeError as error:
@@ -567,7 +567,7 @@ def put_activation(published: dict[str, Any], activation: str | None) -> None:
 def _string(settings: Settings, key: str) -> str:
     value = settings.get(key)
     if not isinstance(value, str):
-        raise EncodaxError(f"{settings.where}: {key} = {shown(value)} is no string")
+        raise EncodaxError(f"{settings.where}: {key} = {shown(value)} is not a string")
     return value
 
 
@@ -589,7 +589,7 @@ def _object(settings: Settings, key: str) -> Settings:
     """Return an object in an object; an empty one if the key is missing."""
     value = settings.get(key) or {}
     if not isinstance(value, dict):
-        raise EncodaxError(f"{settings.where}: {key} = {shown(value)} is no object")
+        raise EncodaxError(f"{settings.where}: {key} = {shown(value)} is not an object")
     return Settings(value, where=f"{settings.where}, {key}")
 
 
@@ -609,8 +609,8 @@ def check_widths(modules: SentenceModules, model_width: int) -> None:
             given = width
         elif width != wanted:
             raise EncodaxError(
-                f"{where} = {width}, and what comes before gives {wanted}: they are not of one "
-                f"model, or the key is to be {wanted}"
+                f"{where} = {width}, and the module before it gives {wanted}: they are from "
+                f"different models, or the key must be {wanted}"
             )
 
 
@@ -825,4 +825,4 @@ def _write_layer(folder: Path, prefix: str, leaves: Leaves, params: Mapping[str,
 
 
 def _json(path: Path, kind: type) -> Any:
-    return json_files.read(path, kind, hint=f", and {MODULES_FILE} wants it")
+    return json_files.read(path, kind, hint=f", and {MODULES_FILE} needs it")

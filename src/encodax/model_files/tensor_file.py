@@ -82,7 +82,7 @@ class TensorFile:
         """
         slice = self._slices[name]
         if slice.dtype not in NUMPY:
-            raise SafetensorError(f"{name} is {slice.dtype}, which is not read")
+            raise SafetensorError(f"{name} is {slice.dtype}, which is not supported")
         self._file.seek(slice.start)
         found = np.fromfile(self._file, np.dtype(NUMPY[slice.dtype]), slice.count)
         if len(found) < slice.count:
@@ -114,38 +114,38 @@ def _slices(path: Path, size: int, *_: int) -> dict[str, TensorInfo]:
     try:
         header = json.loads(content.decode("utf-8"), object_pairs_hook=_without_repeats)
         if not content.startswith(b"{"):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
         if any(not isinstance(note, str) for note in header.pop("__metadata__", {}).values()):
-            raise ValueError("__metadata__ holds what is no text")
+            raise ValueError("__metadata__ holds a value that is not a text")
         found = {name: _slice(told, 8 + length) for name, told in header.items()}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise SafetensorError(f"its header is none of safetensors: {error!r}") from error
+        raise SafetensorError(f"its header is not that of a safetensors file: {error!r}") from error
     end = 8 + length
     for name, slice in sorted(found.items(), key=lambda item: (item[1].start, item[1].count)):
         bits = slice.count * BITS[slice.dtype]
         told = header[name]["data_offsets"]
         if slice.start != end or bits != 8 * (told[1] - told[0]):
-            raise SafetensorError(f"{name} does not stand where its header says")
+            raise SafetensorError(f"{name} is not where its header says")
         end += bits // 8
     if end != size:
-        raise SafetensorError(f"its header tells of {end} bytes, and it has {size}")
+        raise SafetensorError(f"its header describes {end} bytes, and it has {size}")
     return found
 
 
 def _slice(told: dict[str, Any], first: int) -> TensorInfo:
     shape, offsets = told["shape"], told["data_offsets"]
     if not (isinstance(shape, list) and isinstance(offsets, list)):
-        raise ValueError("a shape and its place are lists")
+        raise ValueError("shape and data_offsets must be lists")
     numbers = [*shape, *offsets]
     if told.keys() != {"dtype", "shape", "data_offsets"} or told["dtype"] not in BITS:
-        raise ValueError(f"a tensor is said to be {told['dtype']!r}")
+        raise ValueError(f"a tensor has the dtype {told['dtype']!r}")
     if len(offsets) != 2 or not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError(f"a tensor is said to have the shape {shape!r}")
+        raise ValueError(f"a tensor has the shape {shape!r}")
     return TensorInfo(told["dtype"], tuple(shape), first + offsets[0])
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return found

@@ -105,7 +105,7 @@ def checked_shapes(
         EncodaxError: the weights have other sizes; or the configuration is invalid, such as heads
             that do not fit the width.
     """
-    with library_errors(f"{directory / 'config.json'}: no model can be made of it"):
+    with library_errors(f"{directory / 'config.json'}: no model can be made from it"):
         check_sizes(directory, family, config, stacks)
         return shapes_of(config)
 
@@ -318,8 +318,8 @@ class _Reader:
                 dtype = file.get_slice(stored).get_dtype()
             if dtype != "F32":
                 logger.warning(
-                    "%s: %s is rounded to %s; rotary frequencies are computed anew in float32, so "
-                    "answers are not quite those of libraries that take the rounded ones",
+                    "%s: %s is rounded to %s; rotary frequencies are computed again in float32, "
+                    "so answers differ slightly from those of libraries that use the rounded ones",
                     path, stored, dtype,
                 )  # fmt: skip
 
@@ -353,7 +353,7 @@ def _places(files: Sequence[tuple[Path, set[str] | None]]) -> dict[str, Path]:
             odd = ", ".join(map(repr, sorted(names ^ expected)[:5]))
             raise EncodaxError(f"{path}: the index and the file do not agree on {odd}")
         if odd := ", ".join(repr(name) for name in sorted(names) if not name.isprintable()):
-            raise EncodaxError(f"{path}: {odd} is no name of a tensor")
+            raise EncodaxError(f"{path}: {odd} is not the name of a tensor")
         places |= dict.fromkeys(sorted(names), path)
     return places
 
@@ -367,7 +367,7 @@ def _opened(path: Path) -> Iterator[TensorFile]:
     except (safetensors.SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())  # the message quotes the file, with line breaks
         raise EncodaxError(
-            f"{path} cannot be read: {reason}; if it was fetched, it may not be whole: fetch it "
+            f"{path} cannot be read: {reason}; if it was fetched, it may be incomplete: fetch it "
             "again"
         ) from error
 
@@ -389,13 +389,13 @@ def _files(single: Path) -> list[tuple[Path, set[str] | None]]:
         for tensor, file in places.items():
             files.setdefault(file, set()).add(tensor)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EncodaxError(f"{index} is no index of weights files: {error!r}") from error
+        raise EncodaxError(f"{index} is not an index of weights files: {error!r}") from error
     if not files:
-        raise EncodaxError(f"{index} is no index of weights files: it names none")
+        raise EncodaxError(f"{index} is not an index of weights files: it names none")
     for name in files:
         plain = isinstance(name, str) and Path(name).name == name and name.isprintable()
         if not plain or not name.endswith(".safetensors"):
-            raise EncodaxError(f"{index}: {name!r} is no safetensors file of this directory")
+            raise EncodaxError(f"{index}: {name!r} is not a safetensors file of this directory")
         if not is_there(directory / name):
             raise EncodaxError(f"{directory / name} does not exist, and {index.name} names it")
     return [(directory / name, tensors) for name, tensors in sorted(files.items())]
@@ -408,8 +408,8 @@ CONVERTED = (".gguf", ".onnx", ".tflite", ".mlmodel", ".mlpackage", ".ot", ".msg
 def converted_file_hint(converted: str) -> str:
     """Return advice for a directory that holds only such a converted file."""
     return (
-        f"{converted} is made of a model for other programs: fetch the model that it was made of, "
-        f"with its config.json and {WEIGHTS_FILE}"
+        f"{converted} is made from a model for other programs: fetch the model that it was made "
+        f"from, with its config.json and {WEIGHTS_FILE}"
     )
 
 
@@ -419,7 +419,7 @@ def _missing(path: Path) -> str:
         names = json_files.names_in(path.parent)
         converted = next((name for name in names if name.endswith(CONVERTED)), None)
         way_out = f"; {converted_file_hint(converted)}" if converted else ""
-        return f"{path} does not exist; weights are read from safetensors alone{way_out}"
+        return f"{path} does not exist; weights are read only from safetensors{way_out}"
     return (
         f"{path} does not exist, and {pickles[0]} is not read: such a file can run code when it is "
         "opened; convert it once where you trust it: load it with the class of transformers or "

@@ -82,7 +82,7 @@ def check_texts(texts: Sequence[Text], names: Sequence[str]) -> None:
         EncodaxError: `texts` is a string, or a text holds half a character.
     """
     if isinstance(texts, str):
-        raise EncodaxError("a list of texts is wanted, not one string")
+        raise EncodaxError("give a list of texts, not one string")
     for name, text in zip(names, texts, strict=True):
         for each in (text,) if isinstance(text, str) else text:
             check_unicode(each, name)

@@ -38,8 +38,8 @@ def _read_adapted(directory: Path, token: str | None) -> ModelParts:
 def _merged_into(base: Path, adapter: peft.Adapter) -> ModelParts:
     if peft.is_adapter(base):
         raise EncodaxError(
-            f"{adapter.place}: its base {base} is an adapter too: load that, save the "
-            "model whole, and name it as the base"
+            f"{adapter.place}: its base {base} is an adapter too: load that, save the whole model, "
+            "and name it as the base"
         )
     return merge(saved_model.read(base, parameter_shapes), adapter)
 
@@ -76,6 +76,6 @@ def _check_head(model: ModelParts, base: ModelParts, leaves: Params, place: Path
             name = saved_model.family_of(model.config).tensor(model.config, path, leaf).name
             if name not in base.extra_tensors and leaf not in leaves.get(path, {}):
                 raise EncodaxError(
-                    f"{place}: {name} stands neither there nor in the base: it was drawn at random "
-                    "and not saved; train again with its module among modules_to_save"
+                    f"{place}: {name} is neither there nor in the base: it was drawn at random and "
+                    "not saved; train again with its module among modules_to_save"
                 )

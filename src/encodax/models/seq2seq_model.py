@@ -159,7 +159,7 @@ class Seq2SeqModel(BaseModel):
         if tokenizer.least_rows > rows:  # BART's embedding has no row for the mask token
             raise EncodaxError(
                 f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens and the "
-                f"embedding {rows} rows; they are not of one model"
+                f"embedding {rows} rows; they are from different models"
             )
         _check_positions(config, loaded.extra_tensors, directory)
         return cls(
@@ -275,7 +275,7 @@ class Seq2SeqModel(BaseModel):
         check_texts(texts, names)
         if to is not None:
             if not self.language_ids and self.tokenizer.languages is None:
-                raise EncodaxError(f"the model has one target language: it takes no {to!r}")
+                raise EncodaxError(f"the model has one target language: leave out {to!r}")
             if to not in (self.language_ids or self.tokenizer.languages or ()):
                 raise self._unknown_language(to, names[0] if names else "the texts")
         if to is not None and not self.language_ids:
@@ -322,7 +322,7 @@ class Seq2SeqModel(BaseModel):
             if encoding.token_ids[-1] != self.config.eos_id:
                 raise EncodaxError(
                     f"{name}: the tokenizer does not end it with token {self.config.eos_id}, with "
-                    "which the model ends what it generates; they are not of one model"
+                    "which the model ends its outputs; they are from different models"
                 )
         begin = self.config.decoder_start_id
         return [
@@ -482,8 +482,8 @@ def _check_positions(
         wanted = functional.sinusoidal_table(table.shape[0], embeddings.width, halves=halves)
         if table.shape != wanted.shape or np.abs(table - wanted).max() > HALF_PRECISION_TOLERANCE:
             raise EncodaxError(
-                f"{directory}: {name} is no table of sinusoids; trained positions of such a model "
-                "are not supported"
+                f"{directory}: {name} is not a table of sinusoids; trained positions of such a "
+                "model are not supported"
             )
 
 

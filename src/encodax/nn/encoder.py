@@ -64,7 +64,7 @@ class EncoderLayer(Layer):
         keys: dict[str, Array] = {}
         if tokens is not None:
             if segment_ids is None or position_ids is None:
-                raise ValueError("some tokens alone want segment_ids and position_ids")
+                raise ValueError("reading only some tokens needs segment_ids and position_ids")
             keys = {
                 "y": self._attention_input(x),
                 "key_segments": segment_ids,
@@ -244,7 +244,7 @@ class Encoder(hk.Module):
         groups = self.config.parameter_groups or tuple(range(len(layers)))
         specs = dict(zip(groups, layers, strict=True))
         if any(specs[group] != layer for group, layer in zip(groups, layers, strict=True)):
-            raise ValueError("layers that share parameters want the same spec")
+            raise ValueError("layers that share parameters need the same spec")
         own = {group: EncoderLayer(spec, name=f"layer_{group}") for group, spec in specs.items()}
         return [own[group] for group in groups]
 
@@ -252,7 +252,7 @@ class Encoder(hk.Module):
         self, x: Float[Array, "B T D"], *arguments: Any, is_training: bool, **options: Any
     ) -> Float[Array, "B T D"]:
         if self.config.parameter_groups is not None:
-            raise ValueError("a scan wants layers of one spec, with parameters of their own")
+            raise ValueError("a scan needs layers of one spec, with parameters of their own")
 
         def run(spec: LayerConfig, x: Array) -> Array:
             layer = EncoderLayer(spec, name="layer")

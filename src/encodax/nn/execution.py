@@ -56,7 +56,7 @@ def scan_layers(
         ValueError: the layers differ.
     """
     if len(set(specs)) > 1:
-        raise ValueError("a scan wants layers of one spec, with parameters of their own")
+        raise ValueError("a scan needs layers of one spec, with parameters of their own")
     layer = hk.transform(lambda x: run(specs[0], x)).apply
     of_layers: list[dict[str, Any]] = [{} for _ in specs]
     for path, leaves in hk.get_params().items():

@@ -62,6 +62,6 @@ class Head(hk.Module):
         output = Linear(config.classes, bias=config.output_bias, name="output")
         if config.tied:
             if token_table is None:
-                raise ValueError("a tied output wants the table of token embeddings")
+                raise ValueError("a tied output needs the table of token embeddings")
             return functional.linear(x, output.tied_to(token_table()))
         return output(x)

@@ -78,7 +78,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise EncodaxError(f"{pattern!r} is no regular expression: {error}") from error
+        raise EncodaxError(f"{pattern!r} is not a regular expression: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ class TrainSettings:
         if not (0 <= self.warmup < 1 or (self.warmup > 1 and float(self.warmup).is_integer())):
             raise EncodaxError(
                 f"warmup = {self.warmup:g} is neither a share of the steps, below 1, nor a number "
-                "of them, from 2 on; 0 is for none"
+                "of steps, 2 or more; 0 is for none"
             )
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
@@ -305,7 +305,7 @@ class TrainSettings:
                 known = ", ".join(get_args(kind))
                 raise EncodaxError(f"{name} {value!r} is not one of: {known}")
         if self.precision == "int8":
-            raise EncodaxError("precision int8 cannot be trained in: choose float32 or bfloat16")
+            raise EncodaxError("precision int8 is not for training: choose float32 or bfloat16")
         if self.epochs is not None and float(self.epochs).is_integer():
             object.__setattr__(self, "epochs", int(self.epochs))  # 3.0 and 3 are the same setting
         self.profiled()
@@ -336,7 +336,9 @@ class TrainSettings:
             return range(0)
         first, _, end = self.profile_steps.partition(":")
         if not (first.isdecimal() and end.isdecimal() and 0 < int(first) < int(end)):
-            raise EncodaxError(f"profile_steps {self.profile_steps!r} is not such as 10:15")
+            raise EncodaxError(
+                f"profile_steps {self.profile_steps!r} is not START:STOP, such as 10:15"
+            )
         return range(int(first), int(end))
 
 
@@ -499,7 +501,7 @@ def _check_sizes(choices: Any, *names: str) -> None:
     """
     for name in names:
         if (value := getattr(choices, name)) is not None and value > LARGEST:
-            raise EncodaxError(f"{name} = {value} is above {LARGEST}, the most there can be")
+            raise EncodaxError(f"{name} = {value} is above {LARGEST}, the largest value")
 
 
 def _or(value: float | None, otherwise: float) -> float:

@@ -22,7 +22,7 @@ def check() -> None:
     if _is_forked:
         raise EncodaxError(
             f"process {os.getpid()} was forked from one that had used JAX, which does not run in "
-            "forks: load the model after the fork alone (gunicorn without --preload), or start "
+            "forks: load the model only after the fork (gunicorn without --preload), or start "
             'processes by multiprocessing.get_context("spawn")'
         )
 
@@ -49,6 +49,6 @@ class NotPicklable:
         """
         name = type(self).__name__
         raise EncodaxError(
-            f"{name} is of the process that made it, and cannot be pickled or copied: pickle its "
-            f"model, and make {name}(model) in the other process, or load it there"
+            f"{name} belongs to the process that made it, and cannot be pickled or copied: pickle "
+            f"its model, and make {name}(model) in the other process, or load it there"
         )

@@ -36,12 +36,12 @@ def is_there(path: Path) -> bool:
         if not path.exists():
             raise EncodaxError(f"{path} is a link to nothing: put the file there, or remove it")
         if not path.is_file():
-            what = "a folder" if path.is_dir() else "no ordinary file"
+            what = "a folder" if path.is_dir() else "not a regular file"
             raise EncodaxError(f"{path} is {what}; put the file there, or remove it")
     except OSError as error:
         raise EncodaxError(f"{path} cannot be read: {error.strerror or error}") from error
     if not os.access(path, os.R_OK):
-        raise EncodaxError(f"{path} cannot be read: Permission denied")
+        raise EncodaxError(f"{path} cannot be read: Permission denied; make it readable")
     return True
 
 
@@ -77,8 +77,8 @@ def check_content(path: Path, *, may_be_empty: bool = False) -> None:
         )
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise EncodaxError(
-            f"{path} cannot be read: it is a page of the web (HTML), such as a server sends "
-            "instead of a file; fetch it again"
+            f"{path} cannot be read: it is a web page (HTML), which a server may send instead of a "
+            "file; fetch it again"
         )
 
 
@@ -130,7 +130,7 @@ def parse(content: bytes, path: Path, kind: type = dict) -> Any:
         raise EncodaxError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, kind):
         wanted = "an object" if kind is dict else "a list"
-        raise EncodaxError(f"{path} wants {wanted}, not a {type(found).__name__}")
+        raise EncodaxError(f"{path} must hold {wanted}, not a {type(found).__name__}")
     return found
 
 
@@ -194,7 +194,7 @@ def _value(hint: Any, value: Any, where: Path | str, key: str) -> Any:
         items = enumerate(_of_type(value, list, where, key))
         each = options[:1] * len(value) if options[-1] is ... else options
         if len(each) != len(value):
-            raise EncodaxError(f"{where}: {key} = {shown(value)} wants {len(each)} values")
+            raise EncodaxError(f"{where}: {key} = {shown(value)} needs {len(each)} values")
         return tuple(_value(each[i], item, where, f"{key}[{i}]") for i, item in items)
     if origin is dict:
         items = _of_type(value, dict, where, key).items()

@@ -86,7 +86,7 @@ def write_directory(
                 )  # another may have come
                 _put_in_place(stage, place, mode, replaces)
     except OSError as error:
-        done = "save again, and it is finished" if is_being_replaced(place) else UNCHANGED
+        done = "save again to finish it" if is_being_replaced(place) else UNCHANGED
         raise EncodaxError(
             f"{target} cannot be written: {error.strerror or error}; {done}"
         ) from error
@@ -135,7 +135,7 @@ def check_not_here(target: Path) -> None:
         EncodaxError: it is one of these, whatever the disk holds.
     """
     if Path.cwd().is_relative_to(target.resolve()):
-        raise EncodaxError(f"{target} is where this runs; choose another place")
+        raise EncodaxError(f"{target} is the working directory, or holds it; choose another place")
 
 
 def check_name(target: Path) -> None:
@@ -147,8 +147,8 @@ def check_name(target: Path) -> None:
     size = len(os.fsencode(target.name))
     if size > LONGEST_NAME:
         raise EncodaxError(
-            f"the name {target.name} has {size} bytes, and the names beside it that are made of it "
-            f"leave room for {LONGEST_NAME}: choose a shorter one"
+            f"the name {target.name} has {size} bytes, and the names of the files beside it leave "
+            f"room for {LONGEST_NAME}: choose a shorter one"
         )
 
 
@@ -632,8 +632,7 @@ def finish_replacing(directory: Path) -> None:
     with locks.flocked(stage) as is_left:
         if is_left is False:
             raise EncodaxError(
-                f"{directory} is just being replaced by another process; try again when it has "
-                "ended"
+                f"{directory} is being replaced by another process; try again when it has ended"
             )
         _replace_files(directory)
 
@@ -696,6 +695,6 @@ def _journal(place: Path) -> dict[str, Any]:
 
 def _damaged(path: Path) -> EncodaxError:
     return EncodaxError(
-        f"{path} does not say what is left to replace: the files beside it may be of two models; "
-        "remove it, and save the model again"
+        f"{path} does not say what is left to replace: the files beside it may belong to two "
+        "models; remove it, and save the model again"
     )

@@ -31,7 +31,8 @@ def check_apart(written: Named, read: Named) -> None:
     for (name, path), (other, read_path) in itertools.product(outputs, inputs):
         if os.path.exists(read_path) and (how := _relation(path, read_path)):
             raise EncodaxError(
-                f"{name} {path} {how} {other} {read_path}, which is read: write to another place"
+                f"{name} {path} {how} {other} {read_path}, which is an input: write to another "
+                "place"
             )
     for (name, path), (other, second) in itertools.combinations(outputs, 2):
         if how := _relation(path, second):

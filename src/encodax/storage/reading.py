@@ -80,8 +80,8 @@ def _finish(place: Path) -> EncodaxError | None:
         return None
     if not locks.may_be_written(place):
         return EncodaxError(
-            f"{place} is being replaced, or what replaced it was killed (it holds "
-            f"{outputs.REPLACING}), which only who may write there can finish: wait, or run "
+            f"{place} is being replaced, or a process was killed while it replaced it (it holds "
+            f"{outputs.REPLACING}); only a user who may write there can finish that: wait, or run "
             f"`encodax info {place}` as its owner"
         )
     try:

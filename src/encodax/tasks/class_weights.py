@@ -15,7 +15,7 @@ from encodax.tasks.labels import index_of_label, listed
 from encodax.tasks.task import Example
 
 BALANCED = "balanced"
-WANTS = 'wants "balanced", LABEL=2.5,... or a number for each label'
+WANTS = 'give "balanced", LABEL=2.5,... or a number for each label'
 
 
 def loss_options_for(
@@ -81,7 +81,7 @@ def read(given: Any) -> Any:
 def _check_once(labels: Sequence[str]) -> None:
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         raise EncodaxError(
-            f"class_weights: {listed(twice)} is given twice: give one weight a label"
+            f"class_weights: {listed(twice)} is given twice: give each label one weight"
         )
 
 

@@ -48,7 +48,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         return Example(text, None, record.where)
     label = label_of(record.fields.get("label"))
     if label is None:
-        told = f"{record.where}: wants a 'label', a string or a number"
+        told = f"{record.where}: needs a 'label', a string or a number"
         raise EncodaxError(told + instead_of(record, "label"))
     return Example(text, label, record.where)
 
@@ -61,7 +61,10 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """
     found = as_classes(checked_labels((example.target, example.where) for example in examples))
     if len(found) == 1:
-        raise EncodaxError(f"every example has the label {found[0]!r}: there is nothing to tell")
+        raise EncodaxError(
+            f"every example has the label {found[0]!r}, so there is nothing to learn: add examples "
+            "of another label"
+        )
     return found
 
 

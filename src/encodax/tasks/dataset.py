@@ -269,8 +269,8 @@ class Losses:
     def note(self) -> None:
         """Log the number of dropped examples and parts, and the first of each."""
         for found, what in (
-            (self.texts, "examples are left out, as a text of theirs gives no token"),
-            (self.pieces, "tagged pieces and answers are left out, as they give no token"),
+            (self.texts, "examples are left out, because one of their texts has no tokens"),
+            (self.pieces, "tagged pieces and answers are left out, because they have no tokens"),
         ):
             if found.count:
                 shown = ascii(found.text[:LONGEST_SHOWN])

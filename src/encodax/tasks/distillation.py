@@ -41,9 +41,9 @@ def student_of(teacher: Model, layers: Sequence[int]) -> Model:
     encoder = teacher.config.encoder
     known = len(encoder.layers)
     if not layers or not all(0 <= layer < known for layer in layers):
-        raise EncodaxError(f"layers {list(layers)}: wants some of 0..{known - 1}")
+        raise EncodaxError(f"layers {list(layers)}: choose from 0..{known - 1}")
     if encoder.parameter_groups is not None:
-        raise EncodaxError("the layers of this teacher share parameters: none can be taken out")
+        raise EncodaxError("the layers of this teacher share parameters: none can be removed")
     params = {}
     for path, leaves in teacher.params.items():
         found = re.match(r"encoder/layer_(\d+)/(.*)", path)
@@ -64,15 +64,18 @@ def check_student(student: Model, teacher: Model) -> None:
     """
     own, taught = student.config, teacher.config
     if taught.head is None or taught.head.kind not in ("sequence", "embedding"):
-        raise EncodaxError("a teacher wants a head that gives a text its scores or its vector")
+        raise EncodaxError("a teacher needs a head that gives each text scores or a vector")
     if taught.head.problem != "single_label":
-        raise EncodaxError(f"a teacher with a head of the problem {taught.head.problem} is not one")
+        raise EncodaxError(
+            f"a teacher whose head is for {taught.head.problem} is not supported; choose one for "
+            "single_label"
+        )
     if own.head is None or own.head.kind != taught.head.kind:
         raise EncodaxError(f"the student has no {taught.head.kind} head, as the teacher has")
     if own.labels != taught.labels:
-        raise EncodaxError("the student and the teacher have other labels")
+        raise EncodaxError("the student and the teacher have different labels")
     if student.tokenizer.vocabulary() != teacher.tokenizer.vocabulary():
-        raise EncodaxError("the student and the teacher have other vocabularies")
+        raise EncodaxError("the student and the teacher have different vocabularies")
     widths = [model.vector_width for model in (student, teacher)]
     if own.head.kind == "embedding" and widths[0] != widths[1]:
         raise EncodaxError(

@@ -55,7 +55,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         return Example(anchor, None, where, (positive, *_negatives(record)))
     if "text_pair" not in fields:
         raise EncodaxError(
-            f"{where}: wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"
+            f"{where}: needs 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"
             + instead_of(record, "anchor")
         )
     first, second = _pair(record, ("text", "text_pair"))
@@ -83,7 +83,7 @@ def document_of(record: Record) -> Document:
             record = Record({"text": f"{title} {own}".strip()}, record.where)
     text = text_of(record)
     if not isinstance(text, str):
-        raise EncodaxError(f"{record.where}: wants one text, not a pair")
+        raise EncodaxError(f"{record.where}: needs one text, not a pair")
     return Document(text, None, record.where, id=None if name is None else str(name))
 
 
@@ -104,7 +104,7 @@ def _negatives(record: Record) -> tuple[str, ...]:
         is_list = texts is not None and all(isinstance(text, str) for text in texts)
         found = texts if is_list else [found]
     if not isinstance(found, list):
-        raise EncodaxError(f"{record.where}: 'negatives' wants a list of texts")
+        raise EncodaxError(f"{record.where}: 'negatives' needs a list of texts")
     return tuple(str(text_of(Record({"text": text}, record.where))) for text in found)
 
 
@@ -126,8 +126,8 @@ def with_default_loss(
     for example in examples if kind == "cosine" else ():
         if not -1 <= example.target <= 1:
             raise EncodaxError(
-                f"{example.where}: the score {example.target:g} is no cosine, from -1 to 1: scale "
-                "the scores, or choose similarity_loss cosent, which looks at their order"
+                f"{example.where}: the score {example.target:g} is not a cosine, from -1 to 1: "
+                "scale the scores, or choose similarity_loss cosent, which uses only their order"
             )
     return replace(loss_options, similarity_loss=kind)
 
@@ -152,7 +152,7 @@ def check_evaluation(examples: Iterable[Example]) -> None:
     if first is None or first.target is not None:
         warn_if_alike(examples)
     elif all_alike(example.others[0] for example in examples):
-        warn("every example has the same positive, which is the nearest of one")
+        warn("every example has the same positive, which is always the nearest")
 
 
 def loss_for(examples: Sequence[Example]) -> SimilarityLoss:
@@ -186,20 +186,25 @@ def check_comparable(
             way = "a data set of more examples" if len(examples) == 1 else "a batch_size above 1"
             or_so = ", or negatives for each" if is_ranking else ", or similarity_loss cosine"
             raise EncodaxError(
-                f"{alone.where}: the loss {loss_options.similarity_loss} compares examples of a batch "
-                f"with each other, and this one would stand alone: give {way}{or_so}"
+                f"{alone.where}: the loss {loss_options.similarity_loss} compares examples of a "
+                f"batch with each other, and this one would be alone: give {way}{or_so}"
             )
     if not is_ranking:
         if all_alike(example.target for example in examples):
             told = f"every example has the score {examples[0].target:g}"
-            raise EncodaxError(f"{told}: there is nothing to tell")
+            raise EncodaxError(
+                f"{told}, so there is nothing to learn: add examples with another score"
+            )
         return
     for what, texts in (
         ("anchor", ((each.text, *each.others[1:]) for each in examples)),
         ("positive", (each.others for each in examples)),
     ):
         if all_alike(read(str(text)) for own in texts for text in own):
-            raise EncodaxError(f"every example has the same {what}: there is nothing to tell")
+            raise EncodaxError(
+                f"every example has the same {what}, so there is nothing to learn: add examples "
+                "with another"
+            )
 
 
 def token_key(encoding: Encoding) -> str:
@@ -219,7 +224,9 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
             is_scored = example.target is not None
         if (example.target is not None) != is_scored:
             first = "pairs with scores" if is_scored else "texts without scores"
-            raise EncodaxError(f"{example.where}: the data began with {first}: give one kind")
+            raise EncodaxError(
+                f"{example.where}: the data started with {first}: give only one kind"
+            )
     return ()
 
 

@@ -30,7 +30,7 @@ Encode = Callable[[list[Example]], tuple[Sequence[Sequence[Any]], int]]
 
 def empty_query() -> EncodaxError:
     """Return the error for an empty query."""
-    return EncodaxError("the query is empty: ask for something")
+    return EncodaxError("the query is empty: write one")
 
 
 class EmptyTextRule:
@@ -121,7 +121,7 @@ class EmptyTextRule:
         """Log the number of empty texts, if any."""
         if self._count:
             what = "are empty" if self._count > 1 else "is empty"
-            done = "left out" if self.rule == "skip" else "answered as such"
+            done = "left out" if self.rule == "skip" else "given empty answers"
             logger.warning(
                 "%d %s %s and %s, the first: %s",
                 self._count, "texts" if self._count > 1 else "text", what, done, self._first,
@@ -134,7 +134,7 @@ class EmptyTextRule:
         self._count += 1
 
     def _refusal(self, error: EmptyText) -> EmptyText:
-        told = f"{error}; write a text, or say what becomes of empty ones: --on-empty "
+        told = f"{error}; write a text, or choose what to do with empty ones: --on-empty "
         return EmptyText(f"{told}{self._way_out} (on_empty=)")
 
 

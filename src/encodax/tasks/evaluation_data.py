@@ -26,4 +26,4 @@ def all_alike(values: Iterable[Any]) -> bool:
 
 def warn(what: str) -> None:
     """Log that no evaluation on this data says much."""
-    logger.warning("the evaluation data says little of a model: %s", what)
+    logger.warning("the evaluation data says little about a model: %s", what)

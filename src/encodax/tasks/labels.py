@@ -101,7 +101,7 @@ def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     rare = [f"{label!r} ({where})" for label, where in first.items() if counts[label] == 1]
     if rare:
         logger.warning(
-            "%s seen once, so that little can be learned of %s: %s",
+            "%s seen once, so little can be learned about %s: %s",
             "a label is" if len(rare) == 1 else f"{len(rare)} labels are",
             "it" if len(rare) == 1 else "them",
             _first_of(rare),

@@ -50,7 +50,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
         found = [label for label in map(str.strip, found.split(",")) if label]
     given = [label_of(item) for item in found] if isinstance(found, list) else [None]
     if None in given:
-        told = f"{record.where}: wants 'labels', a list of strings or numbers"
+        told = f"{record.where}: needs 'labels', a list of strings or numbers"
         raise EncodaxError(told + instead_of(record, "labels"))
     return Example(text, tuple(dict.fromkeys(label for label in given if label)), record.where)
 
@@ -66,7 +66,10 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     meant = set(map(normalised_label, found))
     if all(set(map(normalised_label, example.target)) == meant for example in examples):
         named = ", ".join(found)
-        raise EncodaxError(f"every example has the labels {named}: there is nothing to tell")
+        raise EncodaxError(
+            f"every example has the labels {named}, so there is nothing to learn: add examples "
+            "with others"
+        )
     return found
 
 

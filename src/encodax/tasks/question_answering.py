@@ -82,7 +82,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
             pairs = zip(texts, starts, strict=True)
             answers = [{"text": text, "start": start} for text, start in pairs]
     if not isinstance(answers, list):
-        told = f"{record.where}: wants 'answers', a list of objects with text and start"
+        told = f"{record.where}: needs 'answers', a list of objects with text and start"
         raise EncodaxError(told + instead_of(record, "answers"))
     return Example(text, tuple(_answer(a, text[1], record.where) for a in answers), record.where)
 
@@ -101,7 +101,7 @@ def _answer(item: Any, context: str, where: str) -> Answer:
                 )
             return Answer(text, start, start + len(text), 0.0, 0.0)
         case _:
-            raise EncodaxError(f"{where}: an answer wants a text and its start, not {item!r}")
+            raise EncodaxError(f"{where}: an answer needs a text and its start, not {item!r}")
 
 
 def encode(

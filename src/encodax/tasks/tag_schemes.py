@@ -116,8 +116,8 @@ def scheme_named(name: SchemeName, tags: Iterable[str]) -> TagScheme:
     for tag in found:
         if best.parts(tag) is None:
             raise EncodaxError(
-                f"the tag {tag!r} is none of {best}; leave the tag scheme out, or give the one of "
-                "these tags"
+                f"the tag {tag!r} is not in the scheme {best}; leave the tag scheme out, or give "
+                "the one that fits these tags"
             )
     return best
 

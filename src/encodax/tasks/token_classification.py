@@ -70,14 +70,14 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
     if "tokens" in fields:
         words = list_of(record, "tokens", wants='["call", "Ada"]')
         if not _is_strings(words) or not any(word.strip() for word in words):
-            raise EncodaxError(f"{where}: 'tokens' wants a list of words")
+            raise EncodaxError(f"{where}: 'tokens' needs a list of words")
         joined, standing = " ".join(words), tuple(_places(words))
         check_unicode(joined, where)
         if not labelled:
             return Example(joined, (), where, words=standing)
         tags = tags_of(record)
         if not _is_strings(tags) or len(tags) != len(words):
-            told = f"{where}: 'tags' wants a list of {len(words)} strings"
+            told = f"{where}: 'tags' needs a list of {len(words)} strings"
             raise EncodaxError(told + instead_of(record, "tags"))
         scheme = scheme or tag_schemes.infer_scheme(tags)
         return Example(joined, _spans_of_words(words, tags, scheme), where, words=standing)
@@ -238,8 +238,8 @@ class TokenDecoding(Decoding):
         tag_schemes.of_labels(model.config.labels, self.tag_scheme)
         if self.stride is not None and self.stride >= model.max_text_tokens:
             raise EncodaxError(
-                f"stride {self.stride} leaves a window no token of its own: it holds "
-                f"{model.max_text_tokens} tokens of a text, and the stride is below that"
+                f"stride {self.stride} leaves a window no new token: it holds "
+                f"{model.max_text_tokens} tokens of a text, and the stride must be below that"
             )
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
@@ -521,7 +521,7 @@ def task_for_tags(
         return task_in_scheme(scheme, scheme, scheme_name)
     scheme = tag_schemes.scheme_of_data(frozenset(found), labels, scheme_name)
     if scheme != IOB:
-        logger.warning("tags are read as %s; another: --tag-scheme, tag_scheme=", scheme)
+        logger.warning("tags are read as %s; for another: --tag-scheme, tag_scheme=", scheme)
     in_spans = has_spans and scheme.name in ("io", "none")
     return task_in_scheme(scheme, IOB if in_spans else scheme, scheme_name)
 
@@ -620,14 +620,14 @@ def _without_spaces(span: Span, text: str) -> Span:
 
 def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
     if not isinstance(value, list):
-        raise EncodaxError(f"{where}: wants 'spans', a list of objects with start, end and label")
+        raise EncodaxError(f"{where}: needs 'spans', a list of objects with start, end and label")
     spans = []
     for item in value:
         match item:
             case {"start": int(start), "end": int(end), "label": str(label)}:
                 spans.append(_without_spaces(Span(start, end, label), text))
             case _:
-                raise EncodaxError(f"{where}: a span wants start, end and label, not {item!r}")
+                raise EncodaxError(f"{where}: a span needs start, end and label, not {item!r}")
     spans.sort(key=lambda span: span.start)
     end = 0
     for span in spans:

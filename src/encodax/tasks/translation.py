@@ -38,7 +38,7 @@ def parse(record: Record, *, labelled: bool) -> Example:
     texts = text_of(record, FIELDS)
     if isinstance(texts, str):
         if labelled:
-            told = f"{record.where}: no field 'target': what is learned has both"
+            told = f"{record.where}: no field 'target': training needs both source and target"
             raise EncodaxError(told + instead_of(record, "target"))
         return Example(texts, None, record.where)
     source, target = texts
@@ -126,12 +126,14 @@ def scorers(tokenize: str) -> dict[str, Any]:
         raise EncodaxError("BLEU needs sacrebleu: pip install 'encodax[train]'") from error
     if tokenize not in BLEU.TOKENIZERS:
         known = ", ".join(BLEU.TOKENIZERS)
-        raise EncodaxError(f"no tokenizer of BLEU is named {tokenize!r}; known: {known}")
+        raise EncodaxError(f"the tokenizer {tokenize!r} of BLEU is not known; known: {known}")
     try:  # unless forced, it warns about texts that look tokenized
         bleu = BLEU(tokenize=tokenize, force=tokenize == "none")
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise EncodaxError(f"the tokenizer {tokenize!r} of BLEU cannot be had: {reason}") from error
+        raise EncodaxError(
+            f"the tokenizer {tokenize!r} of BLEU cannot be loaded: {reason}"
+        ) from error
     return {"bleu": bleu, "chrf": CHRF()}
 
 

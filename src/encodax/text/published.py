@@ -113,9 +113,9 @@ FOREIGN_FILES = (
 together with another tokenizer."""
 
 UNREAD = "the tokenizer's class does not read it"
-CHAT = "it is of chats"
+CHAT = "it is for chats"
 PADDING = "a batch is packed, not padded"
-AT_THE_CALL = "a caller says it, and the file is not asked"
+AT_THE_CALL = "the caller gives it, not the file"
 PROVENANCE = "it says where the tokenizer comes from"
 OF_TOKENIZER_FILE = "tokenizer.json, or the class, says it"
 CONVERT_HINT = "AutoTokenizer.from_pretrained(X).save_pretrained(X)"
@@ -127,7 +127,7 @@ HARMLESS: dict[str, str] = {
     "backend": PROVENANCE,
     "chat_control_tokens": CHAT,
     "chat_template": CHAT,
-    "errors": "bytes that are no text are replaced, whatever it says",
+    "errors": "bytes that are not text are replaced, whatever it says",
     "files_loaded": PROVENANCE,
     "from_slow": PROVENANCE,
     "is_local": PROVENANCE,
@@ -152,7 +152,7 @@ HARMLESS: dict[str, str] = {
     "truncation_strategy": AT_THE_CALL,
     "use_fast": "there is one kind of tokenizer",
     "verbose": "it changes what is said, not what is computed",
-    "additional_special_tokens": "extra_special_tokens stands beside it, and counts",
+    "additional_special_tokens": "extra_special_tokens is there too, and is used instead",
     "mask_token_sent": OF_TOKENIZER_FILE,
     "offset": OF_TOKENIZER_FILE,
     "source_lang": "the vocabulary has the languages",
@@ -290,11 +290,11 @@ class TokenizerFiles:
         if isinstance(value, Mapping):
             of_map = self._map_counts and role in self.token_map
             return self.added_token({**value, "special": True} if of_map else value)
-        raise EncodaxError(f"{self.path}: {role} = {shown(value)} is no token")
+        raise EncodaxError(f"{self.path}: {role} = {shown(value)} is not a token")
 
     def added_token(self, flags: Any) -> AddedToken:
         """Return a token and how it is matched: `{"content": "[MASK]", "lstrip": true}`."""
-        with library_errors(f"{self.path}: {shown(flags)} is no token"):
+        with library_errors(f"{self.path}: {shown(flags)} is not a token"):
             return AddedToken(**{key: flags[key] for key in flags if key not in ("__type", "id")})
 
     def added_tokens(self) -> dict[int, AddedToken]:
@@ -315,7 +315,9 @@ class TokenizerFiles:
         for token, index in self.json_object(ADDED_TOKENS_FILE).items():
             if type(index) is not int:
                 path = self.path / ADDED_TOKENS_FILE
-                raise EncodaxError(f"{path}: the id of {token!r} is {shown(index)}, which is no id")
+                raise EncodaxError(
+                    f"{path}: the id of {token!r} is {shown(index)}, which is not a token id"
+                )
             is_special = token in special
             found[index] = AddedToken(token, normalized=not is_special, special=is_special)
         listed = self.content.get("added_tokens") or []
@@ -347,7 +349,7 @@ class TokenizerFiles:
                 raise EncodaxError(
                     f"{self.config.where}: {key} = {shown(value)} is not supported; remove the key"
                 )
-        lists = "tokenizer_config.json lists the tokens, and this map is of old"
+        lists = "tokenizer_config.json lists the tokens, and this older map is not used"
         reasons = {
             TOKENIZER_CONFIG_FILE: (self.config, HARMLESS, UNREAD),
             SPECIAL_TOKENS_FILE: (self.token_map, {}, UNREAD if self._map_counts else lists),
@@ -369,7 +371,7 @@ class TokenizerFiles:
 
 SWITCHES = ("add_bos_token", "add_eos_token")
 """Keys that end like names of special tokens, but name none."""
-MADE_ANEW = "the tokenizer's class makes it anew of the vocabulary and tokenizer_config.json"
+MADE_ANEW = "the tokenizer's class makes it again from the vocabulary and tokenizer_config.json"
 
 
 def text_of(token: str | AddedToken) -> str:
@@ -417,5 +419,5 @@ def json_vocabulary(source: TokenizerFiles) -> dict[str, int]:
     for token, index in vocabulary.items():
         if type(index) is not int or index < 0:
             path = source.path / BPE_VOCABULARY_FILE
-            raise EncodaxError(f"{path}: the id of {token!r} is {index!r}, which is no id")
+            raise EncodaxError(f"{path}: the id of {token!r} is {index!r}, not a token id")
     return vocabulary

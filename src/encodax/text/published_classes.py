@@ -219,7 +219,7 @@ def build(
         _add_tokens(source, backend, special_tokens(source, class_name), extra, rows)
         return backend
     framed = backend.post_processor
-    with library_errors(f"{path} gives no {class_name}"):
+    with library_errors(f"{path} cannot be read as a {class_name}"):
         vocabulary = _of_tokenizer_file(source)
         return _made(source, class_name, known, vocabulary, framed, rows)
 
@@ -231,8 +231,8 @@ OF_THE_LIBRARY = ("normalizer", "pre_tokenizer", "model", "post_processor", "dec
 def _check_other_class(source: TokenizerFiles, class_name: str) -> None:
     """Refuse settings that a class unknown here would apply, or files it would not read."""
     way_out = (
-        f"where {TOKENIZER_FILE} is right as it stands, set tokenizer_class to "
-        "PreTrainedTokenizerFast in tokenizer_config.json"
+        f"if {TOKENIZER_FILE} is right as it is, set tokenizer_class to PreTrainedTokenizerFast in "
+        "tokenizer_config.json"
     )
     if class_name.removesuffix("Tokenizer") in WITHOUT_TOKENIZER_FILE:
         raise EncodaxError(
@@ -246,8 +246,9 @@ def _check_other_class(source: TokenizerFiles, class_name: str) -> None:
         source.content.get("post_processor")
     ):
         raise EncodaxError(
-            f"{source.path}: src_lang = {shown(language)} is not what {TOKENIZER_FILE} puts around "
-            f"texts; write both alike with transformers: {CONVERT_HINT}"
+            f"{source.path}: src_lang = {shown(language)} is not the language that "
+            f"{TOKENIZER_FILE} puts around texts; write both again with transformers: "
+            f"{CONVERT_HINT}"
         )
     for key in SWITCHES:
         if source.argument(key) is not None:
@@ -390,8 +391,8 @@ def _of_vocabulary_files(
         )
     if known is None or known.read is None or not all(name in source.files for name in known.files):
         raise EncodaxError(
-            f"{source.path}: {TOKENIZER_FILE} does not exist, and {there[0]} alone gives no "
-            f"tokenizer of {family}; write it with transformers: {CONVERT_HINT}"
+            f"{source.path}: {TOKENIZER_FILE} does not exist, and {there[0]} alone is not enough "
+            f"for a tokenizer of {family}; write it with transformers: {CONVERT_HINT}"
         )
     path = source.path / known.files[0]
     vocabulary = known.read(source)
@@ -407,7 +408,7 @@ def _of_vocabulary_files(
             with library_errors(path):
                 token.encode()
             raise EncodaxError(f"{path} has no {token!r}, which is the {role}")
-    with library_errors(f"{path} gives no tokenizer of {family}"):
+    with library_errors(f"{path} cannot be read as a tokenizer of {family}"):
         return _made(source, class_name, known, vocabulary, None, rows)
 
 
@@ -442,7 +443,7 @@ def _vocabulary_and_merges(source: TokenizerFiles) -> Vocabulary:
     for merge in merges:
         if len(merge) != 2:
             path = source.path / MERGES_FILE
-            raise EncodaxError(f"{path}: wants two tokens a line, not {' '.join(merge)!r}")
+            raise EncodaxError(f"{path}: needs two tokens a line, not {' '.join(merge)!r}")
     return Vocabulary(json_vocabulary(source), [(first, second) for first, second in merges])
 
 

@@ -167,7 +167,7 @@ def read(
         return None
     if missing:
         raise EncodaxError(
-            f"{source.path / missing[0]} does not exist: a tokenizer of {family} is made of "
+            f"{source.path / missing[0]} does not exist: a tokenizer of {family} needs "
             f"{', '.join(needed)}"
         )
     for key in ("separate_vocabs", "sp_model_kwargs", "split_special_tokens"):
@@ -260,7 +260,7 @@ def _processor(source: TokenizerFiles, name: str) -> Any:
         processor.load_from_serialized_proto(source.files[name])
         processor.get_piece_size()
     except (RuntimeError, TypeError) as error:
-        raise EncodaxError(f"{source.path / name} is no model of SentencePiece") from error
+        raise EncodaxError(f"{source.path / name} is not a SentencePiece model") from error
     return processor
 
 

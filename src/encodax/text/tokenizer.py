@@ -286,7 +286,7 @@ class Tokenizer:
         if kind not in get_args(Kind):
             raise EncodaxError(f"tokenizer {kind!r} is not one of: {', '.join(get_args(Kind))}")
         if lowercase and kind != "wordpiece":
-            raise EncodaxError(f"lowercase goes with the wordpiece tokenizer, not with {kind}")
+            raise EncodaxError(f"lowercase is for the wordpiece tokenizer, not for {kind}")
         train = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "char": _characters}[kind]
         backend = train(texts, vocabulary_size, lowercase)
         _frame_with_special_tokens(backend, trim_offsets=kind == "bpe", begins=begins)
@@ -321,7 +321,7 @@ class Tokenizer:
 
     @classmethod
     def _read(cls, directory: Path, model_type: str | None, rows: int | None) -> Tokenizer:
-        with library_errors(f"{directory}: no tokenizer can be made of its files"):
+        with library_errors(f"{directory}: no tokenizer can be made from its files"):
             return cls._of_files(TokenizerFiles(directory), model_type, rows)
 
     @classmethod
@@ -454,8 +454,8 @@ class Tokenizer:
         """
         if not isinstance(self._backend, tokenizers.Tokenizer):
             raise EncodaxError(
-                "do_lower_case = true is not supported for a SentencePiece model: lower the texts "
-                "yourself, and set it to false"
+                "do_lower_case = true is not supported for a SentencePiece model: lowercase the "
+                "texts yourself, and set it to false"
             )
         content = json.loads(self._backend.to_str())
         own = content["normalizer"]

@@ -161,7 +161,7 @@ def _train(
         ),
     )
     if job.run.settings.average and output.checkpoints is None:
-        raise EncodaxError("average is of checkpoints: say where to write them (out, --out)")
+        raise EncodaxError("average needs checkpoints: give a place for them (out, --out)")
     _make_room(output)
     fitted = fit(
         job.run,
@@ -200,7 +200,7 @@ def _check_places(
         EncodaxError: says why; or there is no checkpoint to resume from.
     """
     if goes_on and (checkpoints is None or not checkpoints.is_dir()):
-        raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to go on from")
+        raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to resume from")
     if out is not None:
         outputs.check_can_write(
             out, overwrite=overwrite or goes_on, replaces=(*WRITTEN, BAD_BATCH_FILE)

@@ -289,9 +289,9 @@ def test_a_gpu_is_asked_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "local_devices", a_gpu("10.0"))
     assert why_device_unsupported() is None
     monkeypatch.setattr(jax, "local_devices", a_gpu("8.9"))
-    assert why_device_unsupported() == "packed rows want compute capability 9.0, and this is 8.9"
+    assert why_device_unsupported() == "packed rows need compute capability 9.0, and this is 8.9"
     monkeypatch.setattr(jax, "local_devices", a_gpu(platform_version="rocm 60000"))
-    assert why_device_unsupported() == "it wants an NVIDIA GPU, and this one is a card"
+    assert why_device_unsupported() == "it needs an NVIDIA GPU, and this one is a card"
     monkeypatch.setattr(jax, "local_devices", a_gpu())
     monkeypatch.setattr(jax_cudnn, "check_cudnn_version", lambda: 90500)
     assert why_device_unsupported() == "cuDNN 90500 is older than 90600"

@@ -177,8 +177,8 @@ def test_a_time_is_of_products_and_of_sending() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"mesh": "data=2"}, "a plan of 2 devices wants .* has begun with 1: run `encodax plan`"),
-        ({"accumulate": 3}, "8 rows of 128 tokens cannot be shared out among 1 devices x 3"),
+        ({"mesh": "data=2"}, "a plan of 2 devices needs .* has started with 1: run `encodax plan`"),
+        ({"accumulate": 3}, "8 rows of 128 tokens cannot be divided among 1 devices x 3"),
         ({"mesh": "model=2"}, "'model=2' is not one of data=N, fsdp=N"),
         ({"batch_tokens": 128, "mesh": "data=2"}, "a batch of 1 rows of 128 tokens cannot be"),
     ],
@@ -220,10 +220,10 @@ def test_the_command_plans() -> None:
     ("arguments", "message"),
     [
         (["--preset", "huge"], "preset 'huge' is not one of: tiny, mini, small, base"),
-        ([], "give --preset or --model, one of them"),
+        ([], "give either --preset or --model"),
         (
             ["--preset", "tiny", "--mesh", "data=3", "--batch-tokens", "1024"],
-            "a batch of 2 rows of 512 tokens cannot be shared out among 3 devices",
+            "a batch of 2 rows of 512 tokens cannot be divided among 3 devices",
         ),
     ],
 )

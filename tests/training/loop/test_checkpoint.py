@@ -112,14 +112,14 @@ def test_the_best_is_asked_for_anew_with_every_save(tmp_path: Path) -> None:
 
 def test_there_is_nothing_before_the_first(tmp_path: Path) -> None:
     assert opened(tmp_path / "none").steps == []
-    with pytest.raises(EncodaxError, match="there is no checkpoint to go on from"):
+    with pytest.raises(EncodaxError, match="there is no checkpoint to resume from"):
         opened(tmp_path / "none").restore(state_at(0))
     assert not (tmp_path / "none").exists()
 
 
 def test_a_step_that_is_not_there_is_named(tmp_path: Path) -> None:
     saved(tmp_path, [1, 2])
-    with pytest.raises(EncodaxError, match="has none of step 7; it has: 1, 2"):
+    with pytest.raises(EncodaxError, match="there is no checkpoint of step 7; there are: 1, 2"):
         opened(tmp_path).restore(state_at(0), 7)
 
 
@@ -145,7 +145,7 @@ def test_one_that_goes_while_it_is_read_is_not_called_damaged(
     monkeypatch.setattr(reading._manager, "restore", replaced_first)
     assert reading.restore(state_at(0)).step == 3
     assert restored == [2, 3, 3]  # of the newer one the record, then the state
-    with pytest.raises(EncodaxError, match=r"has none of step 2; it has: .*3"):
+    with pytest.raises(EncodaxError, match=r"there is no checkpoint of step 2; there are: .*3"):
         reading.restore(state_at(0), 2)
 
 
@@ -193,7 +193,9 @@ def test_a_wrong_number_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("encodax.training.loop.checkpoint.checksum", lambda state: jnp.uint32(3))
     saved(tmp_path, [1])
     monkeypatch.undo()
-    with pytest.raises(EncodaxError, match="its numbers are not those that were saved; begin anew"):
+    with pytest.raises(
+        EncodaxError, match="its numbers are not those that were saved; start again"
+    ):
         opened(tmp_path).restore(state_at(0))
 
 
@@ -243,7 +245,7 @@ def test_a_full_disk_is_told_at_the_next_step(tmp_path: Path) -> None:
     assert process.returncode == 1
     (told,) = (line for line in errors.splitlines() if "EncodaxError: " in line)
     assert "a checkpoint cannot be written: " in told
-    assert told.endswith("whole ones: 5")
+    assert told.endswith("complete ones: 5")
     folder = tmp_path / "model.checkpoints"
     assert jobs.digest(folder / "5")
 
@@ -264,7 +266,7 @@ def test_an_error_of_a_disk_is_told_at_the_next_step(
     monkeypatch.setattr(ocdbt_utils, "merge_ocdbt_per_process_files", fails)
     checkpoints.save(state_at(2), {})
     with pytest.raises(
-        EncodaxError, match=r"cannot be written: .*Input/output error; whole ones: 1"
+        EncodaxError, match=r"cannot be written: .*Input/output error; complete ones: 1"
     ):
         for _ in range(200):
             checkpoints.check()

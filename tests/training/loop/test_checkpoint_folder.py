@@ -103,7 +103,7 @@ def test_what_is_foreign_is_named_and_all_stays(folder: Path, kind: str) -> None
     for call in (lambda: check(folder), lambda: clear(folder)):
         message = refusal(call)
         assert str(folder) in message
-        assert "is not of Encodax, and could be lost: choose another folder" in message
+        assert "was not written by Encodax, and could be lost: choose another folder" in message
         assert "--checkpoints" in message
     assert snapshot(folder) == before
 
@@ -116,7 +116,7 @@ def test_a_run_that_goes_on_is_refused_where_orbax_could_remove_it(folder: Path,
         check(folder, goes_on=True)
     else:
         assert isinstance(path, Path)
-        assert "is not of Encodax" in refusal(lambda: check(folder, goes_on=True))
+        assert "was not written by Encodax" in refusal(lambda: check(folder, goes_on=True))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_users_own_folder_is_foreign_as_a_whole(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "photo.jpg").write_text("mine")
     message = refusal(lambda: run(tmp_path / "model", overwrite=True))
-    assert f"{folder / 'photo.jpg'} is not of Encodax" in message
+    assert f"{folder / 'photo.jpg'} was not written by Encodax" in message
     assert [path.name for path in tmp_path.iterdir()] == ["model.checkpoints"]
 
 

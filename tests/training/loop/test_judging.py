@@ -99,7 +99,9 @@ def test_each_task_knows_its_metrics(task: Any) -> None:
     assert task.metric in task.metric_names
     for metric in (None, task.metric, "loss"):
         check_metric(task, judged, LossOptions(), metric)
-    with pytest.raises(EncodaxError, match=f"metric 'best' is not one of {task.name}: .*, loss$"):
+    with pytest.raises(
+        EncodaxError, match=f"metric 'best' is not one of those of {task.name}: .*, loss$"
+    ):
         check_metric(task, judged, LossOptions(), "best")
 
 

@@ -182,7 +182,7 @@ from encodax.process import signals
 from encodax.training.loop.preemption import Interruption
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signals.GRACE = float(sys.argv[1])
-with Interruption(lambda: "runs/a.checkpoints/7 is saved: go on with --resume"):
+with Interruption(lambda: "runs/a.checkpoints/7 is saved: continue with --resume"):
     print("begins", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # it lets no handler run, as a compiler does
 """
@@ -209,7 +209,7 @@ def test_what_cannot_be_interrupted_is_left(kinds: list[signal.Signals], grace: 
     assert process.returncode == 128 + kinds[0]
     assert errors == (
         f"error: stopped by {kinds[0].name} before the run could save again; "
-        "runs/a.checkpoints/7 is saved: go on with --resume\n"
+        "runs/a.checkpoints/7 is saved: continue with --resume\n"
     )
 
 

@@ -104,7 +104,7 @@ def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
     last = errors.strip().splitlines()[-1]
     assert last == (
         f"error: stopped by SIGTERM after step {newest} of 5000; {checkpoints}/{newest} is saved: "
-        "go on with --resume"
+        "continue with --resume"
     )
 
 

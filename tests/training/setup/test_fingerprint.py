@@ -53,7 +53,7 @@ def refusal(site: Path, **more: Any) -> str:
         train_on(site, resume=True, **more)
     assert "\n" not in str(error.value)
     begin, end = f"{site / 'run'}.checkpoints: ", (
-        ": go on with what the run began with, or begin anew (--overwrite)"
+        ": continue with what the run started with, or start again (--overwrite)"
     )  # fmt: skip
     message = str(error.value)
     assert message.startswith(begin) and message.endswith(end), message
@@ -167,7 +167,7 @@ def test_a_run_that_cannot_be_prolonged_says_why(name: str, site: Path) -> None:
 
 
 def test_a_checkpoint_of_an_older_version_is_one_line(site: Path) -> None:
-    with pytest.raises(EncodaxError, match=r"an older version of Encodax has saved it, .* anew"):
+    with pytest.raises(EncodaxError, match=r"saved by an older version of Encodax, .* start again"):
         check(None, {}, 1, site)
 
 

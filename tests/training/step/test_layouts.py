@@ -99,5 +99,5 @@ def test_a_process_that_dies_ends_the_other(tmp_path: Path) -> None:
     _, errors = survivor.communicate(timeout=60)
     assert survivor.returncode == 2
     (told,) = (line for line in errors.splitlines() if line.startswith("error: "))
-    assert told.startswith("error: another process of the run has gone (")
+    assert told.startswith("error: another process of the run has ended (")
     assert told.endswith("; start all of them again with --resume")

@@ -139,7 +139,7 @@ def why_unsupported(
     reasons = {
         f"it takes bfloat16 and float16, not {q.dtype}": q.dtype not in (jnp.bfloat16, jnp.float16),
         "queries, keys and values have different dtypes": not q.dtype == k.dtype == v.dtype,
-        f"heads of width {width} are no multiple of 8 up to {KERNEL_WIDTH}": (
+        f"heads of width {width} are not a multiple of 8 up to {KERNEL_WIDTH}": (
             width % 8 != 0 or width > KERNEL_WIDTH
         ),
         "it has no dropout of these keys": options.dropout_keys is not None,
@@ -148,7 +148,7 @@ def why_unsupported(
         # Its window looks back only and needs a causal mask; here windows look both ways.
         "its window is of another kind": options.window is not None,
         # Its causal index is inside a segment, here inside a row: equal for a single sequence only.
-        "it is causal in self-attention alone": (
+        "it is causal only in self-attention": (
             options.causal and options.query_segments is not options.key_segments
         ),
         "its offsets are int32": max(q.size, k.size) >= 1 << 31,
@@ -159,10 +159,10 @@ def why_unsupported(
 def why_device_unsupported() -> str | None:
     """Return the reason why the device or this JAX cannot run the kernel; None where they can."""
     if platform() not in ("gpu", "cuda"):
-        return f"it wants an NVIDIA GPU, and the device is {platform()}"
+        return f"it needs an NVIDIA GPU, and the device is {platform()}"
     device = jax.local_devices(backend="gpu")[0]
     if "cuda" not in device.client.platform_version:
-        return f"it wants an NVIDIA GPU, and this one is {device.device_kind}"
+        return f"it needs an NVIDIA GPU, and this one is {device.device_kind}"
     try:
         jax_cudnn = _jax_cudnn()
         version = jax_cudnn.check_cudnn_version()
@@ -172,7 +172,7 @@ def why_device_unsupported() -> str | None:
         return f"cuDNN {version} is older than {CUDNN_VERSION}"
     capability = tuple(int(part) for part in str(device.compute_capability).split("."))
     if capability < (9, 0):
-        return f"packed rows want compute capability 9.0, and this is {device.compute_capability}"
+        return f"packed rows need compute capability 9.0, and this is {device.compute_capability}"
     return None
 
 

@@ -56,7 +56,7 @@ def examples_of(
         raise EncodaxError(f"{name}: the data set is empty")
     found = examples_of_records(task, records, on_empty)
     if not len(found):
-        raise EncodaxError(f"{name}: the data set is empty: each text is")
+        raise EncodaxError(f"{name}: the data set is empty: each of its texts is")
     return found
 
 
@@ -73,7 +73,7 @@ def check_reading_options(
     for name, value in (("columns", columns), ("format", None if format == "txt" else format)):
         if value is not None:
             raise EncodaxError(
-                f"{name}: --train-target and --eval-target (Aligned) are of files of lines: leave "
+                f"{name}: --train-target and --eval-target (Aligned) are for files of lines: leave "
                 f"out --{name}"
             )
 

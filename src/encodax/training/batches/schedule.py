@@ -90,9 +90,9 @@ def _plan_by_tokens(lengths: Lengths, settings: TrainSettings, devices: int) -> 
     shares = settings.accumulate * devices
     if rows % shares:
         raise EncodaxError(
-            f"a batch of {rows} rows of {row_tokens} tokens cannot be shared out among "
-            f"{devices} devices x {settings.accumulate} micro-batches; give batch_tokens as a "
-            f"multiple of {shares * row_tokens}"
+            f"a batch of {rows} rows of {row_tokens} tokens cannot be divided among {devices} "
+            f"devices x {settings.accumulate} micro-batches; give batch_tokens as a multiple of "
+            f"{shares * row_tokens}"
         )
     whole = replace(one_row, row_count=rows)
 
@@ -154,7 +154,7 @@ def steps_in_all(settings: TrainSettings, steps_of_epoch: int) -> int:
     steps = max(1, math.ceil(round(epochs * steps_of_epoch, 6)))  # 0.07 x 100 is slightly above 7
     if steps > LARGEST:
         raise EncodaxError(
-            f"epochs = {epochs} of {steps_of_epoch} steps are {steps} steps, and {LARGEST} is the "
-            f"most there can be: give at most {LARGEST // steps_of_epoch} epochs"
+            f"epochs = {epochs} of {steps_of_epoch} steps are {steps} steps, which is above "
+            f"{LARGEST}: give at most {LARGEST // steps_of_epoch} epochs"
         )
     return steps

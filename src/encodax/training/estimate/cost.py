@@ -169,7 +169,7 @@ def with_head(config: ModelConfig, task: Task, *, classes: int = 2) -> ModelConf
     """
     if task.head is None:
         raise EncodaxError(
-            f"a plan is for encoders: of {task.name}, `encodax train --dry-run` says what a step is"
+            f"a plan is for encoders: for {task.name}, use `encodax train --dry-run`"
         )
     labels = tuple(f"LABEL_{index}" for index in range(classes))
     labels = labels if task.head in ("sequence", "token") else ()
@@ -202,7 +202,7 @@ def plan_step(
     began = time.monotonic()
     if not task.has_known_shapes:
         known = ", ".join(name for name, each in TASKS.items() if each.has_known_shapes)
-        raise EncodaxError(f"a plan of {task.name} is not known; known: {known}")
+        raise EncodaxError(f"a plan of {task.name} is not supported; supported: {known}")
     if row_tokens <= 0:
         raise EncodaxError(f"row_tokens = {row_tokens} is not above 0")
     loss_options = loss_options or LossOptions()
@@ -287,7 +287,7 @@ def _devices(count: int) -> list[jax.Device]:
     devices = jax.devices("cpu")
     if len(devices) < count:
         raise EncodaxError(
-            f"a plan of {count} devices wants as many simulated ones, and this process has begun "
+            f"a plan of {count} devices needs as many simulated ones, and this process has started "
             f"with {len(devices)}: run `encodax plan`, or call simulate_devices({count}) first"
         )
     return devices[:count]

@@ -187,12 +187,12 @@ class BestModel:
             self._best = directory.read()
             return (
                 f"the best model, of step {step}, is taken to be that in {directory.out}: an older "
-                "version of Encodax has saved it, and did not note its sha256"
+                "version of Encodax has saved it, and did not record its sha256"
             )
         place = "directory nowhere" if directory is None else f"not in {directory.out}"
         lost = f"the best model so far, of step {step}, is {place}, and has no checkpoint"
         if not is_own or is_last:
-            raise EncodaxError(f"{lost}; bring it back, or begin anew (--overwrite)")
+            raise EncodaxError(f"{lost}; bring it back, or start again (--overwrite)")
         self._only_metrics_left = True
         return f"{lost}: the best of the steps from here on will be the model"
 

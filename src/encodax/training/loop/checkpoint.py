@@ -68,7 +68,7 @@ class Checkpoints:
             ),
             cleanup_tmp_directories=True,
         )
-        damaged = f"{self.directory}: a checkpoint is damaged; remove it, and go on from another"
+        damaged = f"{self.directory}: a checkpoint is damaged; remove it, and resume from another"
         with library_errors(damaged):
             manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
         if distributed.is_first():
@@ -133,7 +133,7 @@ class Checkpoints:
             steps = ", ".join(map(str, steps_on_disk(self.directory))) or "none"
             raise EncodaxError(
                 f"{self.directory}: a checkpoint cannot be written: it needs {needed:,} bytes, and "
-                f"the disk has {free:,} left; whole ones: {steps}"
+                f"the disk has {free:,} left; complete ones: {steps}"
             )
 
     def restore(
@@ -157,11 +157,13 @@ class Checkpoints:
         """
         steps = self.steps
         if not steps:
-            raise EncodaxError(f"{self.directory}: there is no checkpoint to go on from")
+            raise EncodaxError(f"{self.directory}: there is no checkpoint to resume from")
         asked, step = step, steps[-1] if step is None else step
         if step not in steps:
             known = ", ".join(map(str, steps))
-            raise EncodaxError(f"{self.directory}: has none of step {step}; it has: {known}")
+            raise EncodaxError(
+                f"{self.directory}: there is no checkpoint of step {step}; there are: {known}"
+            )
         try:
             return self._restored(like, step, check)
         except DamagedCheckpoint:
@@ -200,7 +202,7 @@ class Checkpoints:
     def _damaged(self, damaged: int, why: str) -> DamagedCheckpoint:
         place = self.directory / str(damaged)
         others = [step for step in self.steps if step != damaged]
-        way = f"go on from an older one (--resume-step {others[-1]})" if others else "begin anew"
+        way = f"resume from an older one (--resume-step {others[-1]})" if others else "start again"
         return DamagedCheckpoint(f"the checkpoint {place} is damaged{why}; {way}")
 
     def finish(self) -> None:
@@ -227,8 +229,8 @@ class Checkpoints:
         except Exception as error:
             steps = ", ".join(map(str, steps_on_disk(self.directory))) or "none"
             raise EncodaxError(
-                f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}; "
-                f"whole ones: {steps}"
+                f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}; complete "
+                f"ones: {steps}"
             ) from error
 
 
@@ -283,7 +285,7 @@ def _unsealed(record: dict[str, Any]) -> dict[str, Any]:
     """
     found = {name: value for name, value in record.items() if name != "seal"}
     if record.get("seal") != _digest(found):
-        raise ValueError("its record is not the one that was saved")
+        raise ValueError("its record is not the saved one")
     return found
 
 

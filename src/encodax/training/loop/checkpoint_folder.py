@@ -83,8 +83,8 @@ def check(folder: Path, *, goes_on: bool = False) -> None:
             foreign = _foreign_in(folder / name, is_marked=is_marked)
             if foreign is not None:
                 raise EncodaxError(
-                    f"{foreign} is not of Encodax, and could be lost: {OTHER_FOLDER_HINT}, or move "
-                    "it away"
+                    f"{foreign} was not written by Encodax, and could be lost: "
+                    f"{OTHER_FOLDER_HINT}, or move it away"
                 )
     except OSError as error:
         raise EncodaxError(f"{folder} cannot be read: {error.strerror or error}") from error

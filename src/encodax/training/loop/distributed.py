@@ -40,8 +40,8 @@ def join(
     except (RuntimeError, ValueError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise EncodaxError(
-            f"the processes of the run do not come together: {first}; give --coordinator "
-            "HOST:PORT, --processes N and --process I, or run under SLURM or Kubernetes"
+            f"the processes of the run cannot connect: {first}; give --coordinator HOST:PORT, "
+            "--processes N and --process I, or run under SLURM or Kubernetes"
         ) from error
 
 
@@ -70,7 +70,7 @@ def exit_on_lost_process() -> Iterator[None]:
             raise
         first = str(error).strip().splitlines()[0]
         print(
-            f"error: another process of the run has gone ({first}); start all of them again with "
+            f"error: another process of the run has ended ({first}); start all of them again with "
             "--resume",
             file=sys.stderr,
             flush=True,

@@ -218,5 +218,5 @@ def resume_hint(checkpoints: Path | None) -> str:
         return "nothing is saved: the run had no place for checkpoints"
     steps = checkpoint.steps_on_disk(checkpoints)
     if not steps:
-        return "nothing is saved yet: begin anew"
-    return f"{checkpoints}/{steps[-1]} is saved: go on with --resume"
+        return "nothing is saved yet: start again"
+    return f"{checkpoints}/{steps[-1]} is saved: continue with --resume"

@@ -62,7 +62,7 @@ class Saver:
         if changed := checkpoint.differences(
             record["surroundings"], checkpoint.surroundings(self._run.mesh)
         ):
-            self._notes.append(f"the run may go on with other bits than it would have: {changed}")
+            self._notes.append(f"the run may no longer give the same bits: {changed}")
         self._best.restore(record["best"])
         self._meter.restore(record["meter"])
         is_evaluated, was_measured = record["is_judged"], record["is_measured"]
@@ -77,7 +77,7 @@ class Saver:
         )
         if told is not None:
             self._notes.append(told)
-        self._notes.append(f"going on after step {found.step}")
+        self._notes.append(f"resuming after step {found.step}")
         return found.state
 
     def _trained_at(self, like: TrainState, step: int) -> Params | None:

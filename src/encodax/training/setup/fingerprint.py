@@ -97,8 +97,8 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
     """
     if before is None:
         raise EncodaxError(
-            f"{place}: an older version of Encodax has saved it, and did not note by name what the "
-            "run depends on; go on with that version, or begin anew (--overwrite)"
+            f"{place}: it was saved by an older version of Encodax, which did not record the "
+            "options by name; continue with that version, or start again (--overwrite)"
         )
     named = dict.fromkeys([*before, *now])
     # Other devices may need other rows; the steps stay the same.
@@ -113,7 +113,7 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
         told = "; ".join(_told(name, before.get(name), now.get(name)) for name in own)
         reason = f" ({why_not})" if why_not and own == [STEPS] else ""
         raise EncodaxError(
-            f"{place}: {told}{reason}: go on with what the run began with, or begin anew "
+            f"{place}: {told}{reason}: continue with what the run started with, or start again "
             "(--overwrite)"
         )
 
@@ -126,15 +126,15 @@ def why_not_prolonged(before: Mapping[str, Any], now: Mapping[str, Any], done: i
     if schedule not in EXTENDABLE_SCHEDULES:
         return (
             f"with --schedule {schedule} the learning rate of each step depends on how many there "
-            f"are; a run of --schedule {' or '.join(EXTENDABLE_SCHEDULES)} can be prolonged"
+            f"are; a run of --schedule {' or '.join(EXTENDABLE_SCHEDULES)} can be extended"
         )
     if 0 < warmup < 1:
         return (
             f"--warmup {warmup} is a share of all steps; a run that warms up for a number of steps "
-            "can be prolonged"
+            "can be extended"
         )
     if now[SHAPE] != before.get(SHAPE):
-        return "the batches of so many steps have another shape"
+        return "with so many steps the batches have another shape"
     return None
 
 

@@ -169,7 +169,7 @@ def prepare(
 def _check_teacher(task: Task, teacher: StartModel | None) -> None:
     if (teacher is not None) != task.takes_teacher:
         raise EncodaxError(
-            f"{task.name} wants a teacher" if teacher is None else f"{task.name} takes no teacher"
+            f"{task.name} needs a teacher" if teacher is None else f"{task.name} takes no teacher"
         )
 
 
@@ -209,8 +209,8 @@ def _check_adapter(begin: StartModel | None, start: Model, trained: Params) -> N
     """
     if begin is None or begin.name is None:
         raise EncodaxError(
-            "an adapter is for a model that has a name: begin from a directory or an id "
-            "(--model), or ask for a whole model (--merge)"
+            "an adapter needs a base model with a name: give a directory or an id (--model), or "
+            "write a whole model (--merge)"
         )
     peft.check_base(hub.directory_of(begin.name))
     peft.check_savable(start.config, trained)
@@ -243,7 +243,9 @@ def check_metric(
     if task.metric_names_for is not None:
         names = task.metric_names_for(examples, loss_options)
     if metric is not None and metric not in (known := (*names, "loss")):
-        raise EncodaxError(f"metric {metric!r} is not one of {task.name}: {', '.join(known)}")
+        raise EncodaxError(
+            f"metric {metric!r} is not one of those of {task.name}: {', '.join(known)}"
+        )
 
 
 Choice = TypeVar("Choice")
@@ -258,11 +260,12 @@ def _settings(
     names: dict[type, set[str]] = {kind: {field.name for field in fields(kind)} for kind in kinds}
     if unknown := given.keys() - set().union(*names.values()):
         known = ", ".join(sorted(set().union(*names.values())))
-        raise EncodaxError(f"no choice named {', '.join(sorted(unknown))}; known: {known}")
+        raise EncodaxError(f"not an option: {', '.join(sorted(unknown))}; known: {known}")
     for_model = sorted(given.keys() & names[NewModel])
     if for_model and not from_scratch:
         raise EncodaxError(
-            f"{', '.join(for_model)}: the shape is that of the model one begins from"
+            f"{', '.join(for_model)}: the shape is that of the given model; leave out options of a "
+            "new one"
         )
     defaults = {} if from_scratch else {"learning_rate": FINE_TUNING_RATE}
     defaults |= task.train_defaults

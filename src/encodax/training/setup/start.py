@@ -114,8 +114,8 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
             )  # fmt: skip
             return replace(model, config=replace(model.config, labels=names))
         logger.warning(
-            "the head is new, and begins at random: the model's labels are %s, and the data's "
-            "%s; to go on with the model's head, name the data's labels as the model does",
+            "the head is new, and starts at random: the model's labels are %s, and the data's %s; "
+            "to keep the model's head, name the data's labels as the model does",
             listed(known), listed(labels),
         )  # fmt: skip
     return model.with_head(task.head, labels=labels, problem=task.problem, seed=seed)

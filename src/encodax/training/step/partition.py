@@ -54,7 +54,7 @@ def trainable(
             for path, leaves in is_trained.items()
         }
         if not any(any(leaves.values()) for leaves in is_trained.values()):
-            raise EncodaxError(f"freeze {freeze!r} leaves nothing to train: choose less")
+            raise EncodaxError(f"freeze {freeze!r} leaves nothing to train: freeze less")
     return partition(params, is_trained)
 
 

@@ -41,7 +41,7 @@ def no_match(pattern: str, names: list[str]) -> EncodaxError:
     """Return the error for a pattern that matches none of these names."""
     step = max(1, len(names) // EXAMPLES)
     shown = ", ".join(itertools.islice(names[::step], EXAMPLES))
-    return EncodaxError(f"the pattern {pattern!r} is found in no parameter; there are: {shown}")
+    return EncodaxError(f"the pattern {pattern!r} matches no parameter; there are: {shown}")
 
 
 def partition(params: Params, is_trained: Flags) -> tuple[Params, Params]:

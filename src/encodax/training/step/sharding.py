@@ -63,7 +63,7 @@ def make_mesh(text: str | None = None, devices: Sequence[jax.Device] | None = No
     sizes = {"data": len(devices), "fsdp": 1} if text is None else parse_mesh(text)
     if math.prod(sizes.values()) != len(devices):
         raise EncodaxError(
-            f"mesh {text}: is of {math.prod(sizes.values())} devices, and there are {len(devices)}"
+            f"mesh {text}: needs {math.prod(sizes.values())} devices, and there are {len(devices)}"
         )
     return Mesh(np.asarray(devices).reshape([sizes[axis] for axis in AXES]), AXES)
 
@@ -140,7 +140,7 @@ def share_of_rows(row_count: int) -> range:
     processes = jax.process_count()
     own, rest = divmod(row_count, processes)
     if rest:
-        raise EncodaxError(f"{row_count} rows cannot be shared out among {processes} processes")
+        raise EncodaxError(f"{row_count} rows cannot be divided among {processes} processes")
     return range(jax.process_index() * own, (jax.process_index() + 1) * own)
 
 
