@@ -191,11 +191,14 @@ def terminable() -> Iterator[None]:
         Terminated: another one has come. Where this does not come to its end in time, the process
             does.
     """
+    raised: KeyboardInterrupt | None = None
 
     def act(number: signal.Signals) -> None:
+        nonlocal raised
         if not listener.is_answered:
             listener.is_answered = True
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+            raised = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+            raise raised
 
     def leave(number: signal.Signals) -> None:
         # What was raised may have been dropped where Python drops all, as in a finalizer.
@@ -203,7 +206,19 @@ def terminable() -> Iterator[None]:
 
     listener = Listener((signal.SIGINT, *ENDING), act, leave)
     with listener:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if raised is None or raised in causes(error):
+                raise
+            raise raised from error  # code of C has made another exception of it
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def end(code: int) -> None:

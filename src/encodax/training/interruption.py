@@ -54,7 +54,7 @@ class Interruption:
             way_on: says what is saved, and how to go on with it; called where time is up.
         """
         self._way_on = way_on
-        self._may_stop = False
+        self._may_stop = self._has_raised = False
         self._listener = signals.Listener(
             (*signals.ENDING, signal.SIGINT), self._act, self._leave_at_once
         )
@@ -96,11 +96,15 @@ class Interruption:
         Raises:
             Asked: a signal has come, before or meanwhile.
         """
-        self._may_stop = True
+        self._may_stop, self._has_raised = True, False
         try:
             if self._heard():
                 raise Asked
             yield
+        except Exception as error:
+            if self._has_raised:  # code of C has made another exception of it
+                raise Asked from error
+            raise
         finally:
             self._may_stop = False
 
@@ -117,6 +121,7 @@ class Interruption:
     def _act(self, number: signal.Signals) -> None:
         if self._may_stop and self._heard():
             self._may_stop = False  # once: what follows is the way out
+            self._has_raised = True
             raise Asked
 
     def _leave_at_once(self, number: signal.Signals) -> None:
