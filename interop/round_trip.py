@@ -153,7 +153,7 @@ def unlike(model: Model, other: Model) -> str | None:
     if model.config.encoder != other.config.encoder or model.config.head != other.config.head:
         return "another configuration"
     if model.config.labels != other.config.labels:
-        return "different labels"
+        return "other labels"
     if jax.tree.structure(model.params) != jax.tree.structure(other.params):
         return "other parameters"
     same = jax.tree.map(np.array_equal, model.params, other.params)

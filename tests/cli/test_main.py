@@ -1396,7 +1396,8 @@ def test_no_path_of_python_is_empty_either(read: Callable[[], object]) -> None:
 @pytest.mark.parametrize("out", [".", "/", "..", "./"])
 def test_where_this_runs_is_no_output(call: Call, site: Path, out: str) -> None:
     before = snapshot(site)
-    message = rf"{re.escape(out.rstrip('/') or '/')} is the working directory, or holds it; choose another place"
+    place = re.escape(out.rstrip("/") or "/")
+    message = f"{place} is the working directory, or holds it; choose another place"
     assert_refused(call(*call_train(*GOOD, "--out", out)), message)
     assert_refused(call(*call_train(*GOOD, "--out", out, "--overwrite")), message)
     assert snapshot(site) == before

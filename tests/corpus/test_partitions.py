@@ -204,8 +204,8 @@ def test_vectors_of_rows_that_are_gone_are_named(site: Path, embed: Embed, how: 
         write(site / "in" / "a.parquet", [f"text {n:02}" for n in range(20)])
         name = "a-00002.parquet"
     assert refusal(embed) == (
-        f"{name} in {site / 'out'} belongs to rows that the input no longer has: remove that file, or "
-        "choose another output"
+        f"{name} in {site / 'out'} belongs to rows that the input no longer has: remove that "
+        "file, or choose another output"
     )
     assert set(vectors(site)) == ALL
     (site / "out" / name).unlink()

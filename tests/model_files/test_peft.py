@@ -372,7 +372,7 @@ def test_a_model_that_no_published_family_has_is_refused(tiny_model: Model, tmp_
         ({"target_modules": [["query"]]}, 'target_modules = [["query"]]'),
         ({"target_modules": ["key"]}, "it does not adapt bert.encoder.layer.0.attention.self"),
         ({"target_modules": "query"}, "it does not adapt bert.encoder.layer.0.attention.self"),
-        ({"target_modules": "("}, "target_modules gives \"\(\", which is not a reg"),,
+        ({"target_modules": "("}, r"target_modules gives .\(., which is not a regular"),
         ({"exclude_modules": ["query"]}, "it does not adapt"),
         ({"exclude_modules": {"a": 1}}, "exclude_modules"),
         ({"layers_to_transform": [0]}, "it does not adapt bert.encoder.layer.1.attention.self"),

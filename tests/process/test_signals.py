@@ -10,7 +10,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 from encodax.cli import main
@@ -190,3 +192,26 @@ def test_a_module_of_c_is_made_before_a_signal_is_raised(
     command = [sys.executable, "-c", IMPORTING, str(int(number))]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == (f"{raised} 1\n", "", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_code_of_c_makes_of_it_is_still_the_signal(number: signal.Signals) -> None:
+    """MLIR makes a RuntimeError of what is raised in a callback."""
+    module = jax.jit(lambda x: x).lower(1.0).compiler_ir("stablehlo")
+
+    def visit(operation: Any) -> None:
+        os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt) as error, terminable():
+        module.operation.walk(visit)
+    assert isinstance(error.value, Terminated) == (number == signal.SIGTERM)
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
+def test_another_error_after_it_is_told() -> None:
+    """As where what is kept of the work cannot be written."""
+    with pytest.raises(OSError, match="disk"), terminable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise OSError("the disk is full")

@@ -180,8 +180,8 @@ def test_pairs_with_a_text_of_no_token_are_left_out(
     assert prepared(embedding.TASK, model, examples, caplog) == (
         [0, 3],
         [
-            "examples are left out, because one of their texts has no tokens: 2, the first: line 1, "
-            r"'\u200b'"
+            "examples are left out, because one of their texts has no tokens: 2, the first: "
+            r"line 1, '\u200b'"
         ],
     )
 
@@ -195,8 +195,8 @@ def test_translations_of_no_token_are_left_out(caplog: pytest.LogCaptureFixture)
     assert prepared(translation.TASK, model, examples, caplog) == (
         [0, 3],
         [
-            "examples are left out, because one of their texts has no tokens: 2, the first: line 1, "
-            r"'\u200b'"
+            "examples are left out, because one of their texts has no tokens: 2, the first: "
+            r"line 1, '\u200b'"
         ],
     )
 

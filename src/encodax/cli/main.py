@@ -133,9 +133,7 @@ def _open_streams() -> None:
 
 def _interrupt_behind(end: BaseException | None) -> KeyboardInterrupt | None:
     """Return the Ctrl-C that Typer turned into an exit, if there was one."""
-    while end is not None and not isinstance(end, KeyboardInterrupt):
-        end = end.__cause__ or end.__context__
-    return end
+    return next((each for each in signals.causes(end) if isinstance(each, KeyboardInterrupt)), None)
 
 
 def _notes_of(error: BaseException) -> list[str]:

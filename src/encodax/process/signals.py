@@ -191,11 +191,14 @@ def terminable() -> Iterator[None]:
         Terminated: another one has come. Where the block does not end in time, the process is
             ended.
     """
+    raised: KeyboardInterrupt | None = None
 
     def act(number: signal.Signals) -> None:
+        nonlocal raised
         if not listener.is_answered:
             listener.is_answered = True
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+            raised = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+            raise raised
 
     def leave(number: signal.Signals) -> None:
         # The exception may have been dropped where Python drops all of them, as in a finalizer.
@@ -203,7 +206,19 @@ def terminable() -> Iterator[None]:
 
     listener = Listener((signal.SIGINT, *TERMINATION_SIGNALS), act, leave)
     with listener:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if raised is None or raised in causes(error):
+                raise
+            raise raised from error  # C++ code in between has replaced it
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, then those that caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def exit_process(code: int) -> None:

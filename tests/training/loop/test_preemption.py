@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jobs
 import pytest
 from toys import write_lines
@@ -211,6 +212,21 @@ def test_what_cannot_be_interrupted_is_left(kinds: list[signal.Signals], grace: 
         f"error: stopped by {kinds[0].name} before the run could save again; "
         "runs/a.checkpoints/7 is saved: continue with --resume\n"
     )
+
+
+def test_what_code_of_c_makes_of_it_still_stops_the_run() -> None:
+    """MLIR, which JAX asks for the key of a program, makes a RuntimeError of it."""
+    module = jax.jit(lambda x: x).lower(1.0).compiler_ir("stablehlo")
+
+    def visit(operation: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with Interruption(lambda: "") as interruption:
+        with pytest.raises(StopRequested) as error:
+            interruption.interruptible(module.operation.walk)(visit)
+        assert isinstance(error.value.__cause__, RuntimeError)
+        with pytest.raises(StopRequested):  # what begins after it
+            interruption.interruptible(print)()
 
 
 # Many of them, to a command as a scheduler ends it.

@@ -54,7 +54,7 @@ class Interruption:
             way_on: function that tells what is saved and how to resume; called when time is up.
         """
         self._way_on = way_on
-        self._may_stop = False
+        self._may_stop = self._has_raised = False
         self._listener = signals.Listener(
             (*signals.TERMINATION_SIGNALS, signal.SIGINT), self._act, self._leave_at_once
         )
@@ -94,13 +94,17 @@ class Interruption:
         """Allow interruption anywhere inside this context: nothing done in it is kept.
 
         Raises:
-            Asked: a signal arrived before or inside the context.
+            StopRequested: a signal arrived before or inside the context.
         """
-        self._may_stop = True
+        self._may_stop, self._has_raised = True, False
         try:
             if self._heard():
                 raise StopRequested
             yield
+        except Exception as error:
+            if self._has_raised:  # C++ code in between has replaced it by another exception
+                raise StopRequested from error
+            raise
         finally:
             self._may_stop = False
 
@@ -117,6 +121,7 @@ class Interruption:
     def _act(self, number: signal.Signals) -> None:
         if self._may_stop and self._heard():
             self._may_stop = False  # once: the run now shuts down
+            self._has_raised = True
             raise StopRequested
 
     def _leave_at_once(self, number: signal.Signals) -> None:
