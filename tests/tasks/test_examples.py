@@ -1,4 +1,4 @@
-"""Records are parsed once where their examples fit in memory, and give the same where they do not."""
+"""Records are parsed once if their examples fit in memory, and are the same if they do not."""
 
 from __future__ import annotations
 

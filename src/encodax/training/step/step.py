@@ -110,7 +110,7 @@ def make_step(spec: StepSpec, mesh: Mesh | None = None, layout: TrainState | Non
     summed over these, so that a batch may exceed the devices' memory. The state is donated.
 
     Args:
-        recipe: specification of the step.
+        spec: specification of the step.
         mesh: the devices; None for the first one alone.
         layout: shardings of the state on them.
     """
