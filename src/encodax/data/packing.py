@@ -302,15 +302,21 @@ def check_lengths(
         EncodaxError: a text is empty or too long; the message names it, and for a long one its
             length and the limit.
     """
-    refuse_empty(encodings, names)
-    fitting, cut = [], 0
-    for name, encoding in zip(names, encodings, strict=True):
+    fitting: list[Encoding] = []
+    empty: list[int] = []
+    long: list[int] = []
+    for place, encoding in enumerate(encodings):
+        if encoding.is_special.all():
+            empty.append(place)
         if len(encoding) > limit:
-            if not truncate:
-                raise TooLong(
-                    f"{name}: {len(encoding)} tokens, and the model takes {limit}; "
-                    "shorten the text, or ask for truncation (--truncate, truncate=True)"
-                )
-            encoding, cut = encoding.truncated(limit), cut + 1
+            long.append(place)
+            encoding = encoding.truncated(limit)
         fitting.append(encoding)
-    return fitting, cut
+    if empty:
+        raise EmptyText.of(names[empty[0]], empty)
+    if long and not truncate:
+        raise TooLong(
+            f"{names[long[0]]}: {len(encodings[long[0]])} tokens, and the model takes {limit}; "
+            "shorten the text, or ask for truncation (--truncate, truncate=True)"
+        )
+    return fitting, len(long)

@@ -12,7 +12,7 @@ from encodax.config import EmbeddingsConfig
 from encodax.data.stream import ROW_TOKENS
 from encodax.errors import EncodaxError
 from encodax.nn import functional
-from encodax.text.tokenizer import Encoding, Text, Tokenizer, check_unicode
+from encodax.text.tokenizer import Encoding, Text, Tokenizer
 from encodax.types.batches import AnyBatch, Params, packed_batches_of
 
 
@@ -69,23 +69,20 @@ class BaseModel:
 
     def _tokenized(self, texts: Sequence[Text], names: Sequence[str]) -> list[Encoding]:
         """Tokenize texts (or pairs) of any length; refuse tokens outside the embedding."""
-        check_texts(texts, names)
+        check_texts(texts)
         encodings = self.tokenizer.encode(texts, names)
         self.tokenizer.check_rows(encodings, self._embeddings[0].vocabulary_size, names)
         return encodings
 
 
-def check_texts(texts: Sequence[Text], names: Sequence[str]) -> None:
-    """Refuse a string where a list is wanted, and texts that are not Unicode.
+def check_texts(texts: Sequence[Text]) -> None:
+    """Refuse a string where a list is wanted.
 
     Raises:
-        EncodaxError: `texts` is a string, or a text holds half a character.
+        EncodaxError: `texts` is a string.
     """
     if isinstance(texts, str):
-        raise EncodaxError("give a list of texts, not one string")
-    for name, text in zip(names, texts, strict=True):
-        for each in (text,) if isinstance(text, str) else text:
-            check_unicode(each, name)
+        raise EncodaxError("a list of texts is wanted, not one string")
 
 
 def max_length(config: HasMaxLength, embeddings: Sequence[EmbeddingsConfig]) -> int | None:

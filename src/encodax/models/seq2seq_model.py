@@ -272,7 +272,7 @@ class Seq2SeqModel(BaseModel):
                 language that the model does not have; or `texts` is a single string.
         """
         names = names or numbered(texts)
-        check_texts(texts, names)
+        check_texts(texts)
         if to is not None:
             if not self.language_ids and self.tokenizer.languages is None:
                 raise EncodaxError(f"the model has one target language: leave out {to!r}")
@@ -309,7 +309,6 @@ class Seq2SeqModel(BaseModel):
         """Tokenize sources and their targets for training; the arguments are those of `encode`."""
         sources, cut = self.encode([pair[0] for pair in pairs], truncate=truncate, names=names)
         names = [f"the target of {name}" for name in names]
-        check_texts([target for _, target in pairs], names)
         targets, cut_targets = packing.check_lengths(
             self.tokenizer.encode_targets([pair[1] for pair in pairs], names),
             self.longest_sequence,

@@ -702,6 +702,8 @@ def _encode_batch(
             return backend.encode_batch(texts)
     except EncodaxError:
         for name, text in zip(names, texts, strict=True):
+            for part in (text,) if isinstance(text, str) else text:
+                check_unicode(part, name)
             with library_errors(f"{name}: the tokenizer fails"):
                 backend.encode_batch([text])
         raise
