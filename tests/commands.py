@@ -44,7 +44,9 @@ def call(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         monkeypatch.setattr(sys, "argv", ["encodax", *arguments])
         stream = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         monkeypatch.setattr(sys, "stdin", stream)
-        monkeypatch.setattr(signals, "end", lambda code: None)  # this process is not the command's
+        monkeypatch.setattr(
+            signals, "exit_process", lambda code: None
+        )  # this process is not the command's
         with pytest.raises(SystemExit) as stop:
             main.main()
         captured = capsys.readouterr()

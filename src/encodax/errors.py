@@ -18,7 +18,7 @@ def escape_invisible(text: str) -> str:
     Escaped are control characters (a terminal would obey them), line ends, characters that change
     the direction of writing, and other characters without a width.
 
-    >>> print(plain("a\x1b[31mb"))
+    >>> print(escape_invisible("a\x1b[31mb"))
     a\x1b[31mb
     """
     if text.isprintable():

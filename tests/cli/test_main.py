@@ -1272,7 +1272,7 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         (["rerank", "./missing", "good", "--input", "good.jsonl"], "./missing does not exist"),
         (["fill-mask", "./missing", "[MASK]"], "./missing does not exist"),
         (["embed", "./missing", "good", "--output", "a.txt"], "a.txt: .* .npy, .parquet, .jsonl"),
-        (["embed", "./missing", "good", "--output", "vectors"], "vectors: .* names end in"),
+        (["embed", "./missing", "good", "--output", "vectors"], "vectors: .* must end in"),
         (["embed", "embedder", "good", "--prompt", "passage"], "no prompt 'passage'; it has: que"),
         (["embed", "embedder", "good", "--output", "no/a.npy"], "no/a.npy cannot be written"),
         (["embed", "embedder", LONG], "text 0: 42 tokens, and the model takes 32"),

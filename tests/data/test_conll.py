@@ -81,7 +81,10 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     path = written(tmp_path, "a.conll", CONLL_2003)
     first, _ = read_alike(path, columns=["tokens", "tags", "_", "_"])
     assert first.fields == {"tokens": ["EU", "rejects", "."], "tags": ["NNP", "VBZ", "."]}
-    with pytest.raises(EncodaxError, match=r"line 3: has 4 columns where 2 are named \(a, b\)$"):
+    with pytest.raises(
+        EncodaxError,
+        match=r"line 3: has 4 columns where 2 are named \(a, b\); name each in --columns$",
+    ):
         list(read(path, columns=["a", "b"]))
 
 

@@ -200,14 +200,14 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> Non
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EncodaxError, match="is a folder without files"):
+    with pytest.raises(EncodaxError, match="is a folder with no files"):
         expanded(tmp_path)
     with pytest.raises(EncodaxError, match=r"none\*\.txt does not exist"):
         expanded(tmp_path / "none*.txt")
     with pytest.raises(EncodaxError, match="no file is given"):
         expanded([])
     (tmp_path / "a.xml").touch()
-    with pytest.raises(EncodaxError, match=r"is a folder without files that end in \.jsonl, \.csv"):
+    with pytest.raises(EncodaxError, match=r"is a folder with no files that end in \.jsonl, \.csv"):
         expanded(tmp_path)
     (tmp_path / "a.txt").touch()
     with pytest.raises(EncodaxError, match=r"a\.txt is given twice; name each file once"):

@@ -171,7 +171,7 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
 def test_a_name_nearby_is_told(tmp_path: Path) -> None:
     published(tmp_path / "sentiment")
     message = refusal(lambda: hub.directory_of(tmp_path / "sentimnet"))
-    assert f"does not exist (is {tmp_path / 'sentiment'} meant?): give a model" in message
+    assert f"does not exist (did you mean {tmp_path / 'sentiment'}?): give a model" in message
 
 
 def test_a_directory_comes_before_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

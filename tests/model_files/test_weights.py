@@ -35,7 +35,7 @@ class Toy:
     """A family with two fused tensors, one copy, and strays; its files may have a prefix."""
 
     MODEL_TYPE = "toy"
-    copies: ClassVar[dict[str, str]] = {"decoder": "norm.alpha"}
+    tensor_aliases: ClassVar[dict[str, str]] = {"decoder": "norm.alpha"}
 
     def tensor(self, config: ModelConfig, path: str, leaf: str) -> Tensor:
         if path in ("gate", "up"):

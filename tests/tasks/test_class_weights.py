@@ -70,7 +70,7 @@ def test_a_label_may_hold_an_equals_sign() -> None:
     [
         ("z=2", "class_weights: no label 'z'; the labels are: 'a', 'b', 'c'"),
         ("1,2", "class_weights: 2 numbers are given, and there are 3 labels: 'a', 'b', 'c'"),
-        ("balance", "class_weights: 1 numbers are given|'balance' is not a number above 0; wants"),
+        ("balance", "class_weights: 1 numbers are given|'balance' is not a number above 0; give"),
         ("a=2,3", "class_weights 'a=2,3': give \"balanced\", LABEL=2.5,"),
         ({"a": 0}, "class_weights: 0 is not a number above 0"),
         ({"a": -1}, "-1 is not a number above 0"),

@@ -265,7 +265,7 @@ def of_scores(*scores: float) -> list[Example]:
         ("ranking", of_texts(("a", "p"), ("b", "p")), 2, "every example has the same positive"),
         ("ranking", of_texts(("a", "p"), ("a", "q")), 2, "every example has the same anchor"),
         ("cosent", of_scores(0.0, 1.0), 1, "line 1: .* a batch_size above 1, or similarity_loss"),
-        ("cosent", of_scores(1.0, 1.0), 2, "every example has the score 1: there is nothing"),
+        ("cosent", of_scores(1.0, 1.0), 2, "every example has the score 1, so there is nothing"),
         ("ranking", of_texts(("a", "p", "n"), ("b", "q", "m")), 1, None),
         ("ranking", of_texts(("a", "p", "n"), ("b", "p")), 2, None),
         ("cosine", of_scores(1.0, 1.0), 1, None),

@@ -88,7 +88,9 @@ def test_there_is_one_label() -> None:
 
 
 def test_one_number_alone_teaches_nothing() -> None:
-    with pytest.raises(EncodaxError, match=r"every example has the number 1\.5: there is nothing"):
+    with pytest.raises(
+        EncodaxError, match=r"every example has the number 1\.5, so there is nothing"
+    ):
         regression.labels(examples(1.5, 1.5))
 
 

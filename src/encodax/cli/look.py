@@ -171,7 +171,7 @@ def info(
 
 def _print_files(files: ModelFiles) -> None:
     """Print a table of the keys of JSON files: those that were used, then those that are kept."""
-    told = table("file", "key", "value", "what became of it")
+    told = table("file", "key", "value", "status")
     for name, keys in files.items():
         rows = [(key, "", "used") for key in sorted(keys.used)]
         rows += [(key, shown(keys.kept[key]), f"ignored: {keys.reasons[key]}") for key in keys.kept]

@@ -91,9 +91,9 @@ Precision = Annotated[
         "\\[default: float32 on CPU]"
     ),
 ]
-SEARCH_PANEL = "Searching (what the model's generation_config.json says, where it says it)"
+SEARCH_PANEL = "Search (default: the model's generation_config.json)"
 SAMPLING_PANEL = "Drawing"
-LENGTHS_PANEL = "Lengths and repetitions (what generation_config.json says, where it says it)"
+LENGTHS_PANEL = "Lengths and repetitions (default: the model's generation_config.json)"
 Beams = Annotated[
     int | None,
     typer.Option(

@@ -59,7 +59,10 @@ def fields(sentence: Sentence, columns: Sequence[str], where: str) -> dict[str, 
         return _by_name(sentence, ["tokens", *[SKIPPED] * (width - 2), "tags"][:width])
     if width != len(columns):
         named = ", ".join(columns)
-        raise EncodaxError(f"{where}: has {width} columns where {len(columns)} are named ({named})")
+        raise EncodaxError(
+            f"{where}: has {width} columns where {len(columns)} are named ({named}); name each in "
+            "--columns"
+        )
     return _by_name(sentence, columns)
 
 

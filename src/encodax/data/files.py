@@ -70,7 +70,7 @@ def _meant(path: str, format: str | None) -> list[str]:
         files = [file for file in _inside(path) if format or formats.is_known(file)]
         if not files:
             endings = ", ".join(f".{name}" for name in formats.NAMES)
-            raise EncodaxError(f"{path} is a folder without files that end in {endings}")
+            raise EncodaxError(f"{path} is a folder with no files that end in {endings}")
         return files
     files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
     if not files:

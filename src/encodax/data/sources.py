@@ -302,7 +302,9 @@ def check_output(path: Path | str) -> None:
         raise EncodaxError(f"{path} cannot be written: there is no folder {place.parent}; make it")
     changed = place.parent if is_plain else place
     if not os.access(changed, os.W_OK):
-        raise EncodaxError(f"{path} cannot be written: {changed} is read-only here")
+        raise EncodaxError(
+            f"{path} cannot be written: {changed} is read-only here; choose another place"
+        )
 
 
 def _place_of(path: Path | str) -> tuple[Path, bool]:

@@ -103,7 +103,7 @@ FAMILY = PublishedFamily(
     },
     ignored_keys=dict.fromkeys(
         ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"),
-        "it is of the code that ALBERT was first published with, and none of its encoder",
+        "it belongs to the code that ALBERT was first published with, not to its encoder",
     ),
     fixed={"inner_group_num": 1, "position_embedding_type": "absolute"},
     ignored_tensors=(

@@ -74,7 +74,7 @@ ORIGINAL_CODE_KEYS = dict.fromkeys(
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
         "pooler_size_per_head", "pooler_type",
     ),
-    "it is of the code that BERT was first published with, and none of its encoder",
+    "it belongs to the code that BERT was first published with, not to its encoder",
 )  # fmt: skip
 
 

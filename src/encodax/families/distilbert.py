@@ -93,7 +93,7 @@ FAMILY = PublishedFamily(
         "seq_classif_dropout": 0.2,
     },
     ignored_keys={
-        "sinusoidal_pos_embds": "the table of positions stands in the weights, whatever it is",
+        "sinusoidal_pos_embds": "the table of positions is in the weights, whatever it says",
         "tie_weights_": ignored_keys.UNREAD,
     },
     aliases={

@@ -63,7 +63,7 @@ FAMILY = PublishedFamily(
     fixed=bert.FAMILY.fixed,
     ignored_keys=dict.fromkeys(
         ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
-        "it is of the head on multiple choices alone",
+        "it belongs only to the multiple-choice head",
     ),
     ignored_tensors=(
         r"electra\.embeddings\.position_ids",

@@ -123,9 +123,9 @@ FAMILY = PublishedFamily(
         "position_embedding_type": "rotary",
     },
     ignored_keys={
-        "esmfold_config": "it is of models that fold proteins",
+        "esmfold_config": "it is for models that fold proteins",
         "hidden_act": ignored_keys.UNREAD,
-        "vocab_list": "it is of models that fold proteins",
+        "vocab_list": "it is for models that fold proteins",
     },
     ignored_tensors=(
         r"esm\.(encoder\.layer\.(\d+|\*)\.attention\.self\.)?rotary_embeddings\.inv_freq",

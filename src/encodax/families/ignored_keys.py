@@ -15,10 +15,10 @@ MEMORY = "it trades memory for time, and changes no number"
 FIRST_WEIGHTS = "it says how new weights are drawn, and these are read"
 TOKEN_ID = "the tokenizer puts this token where it belongs"
 PROVENANCE = "it says where the model comes from"
-GENERATION = "it is of generation, and an encoder generates nothing"
-OTHER_HEAD = "it is of a head or a block that this model does not have"
+GENERATION = "it is for generation, and an encoder generates nothing"
+OTHER_HEAD = "it is for a head or a block that this model does not have"
 UNREAD = "the published class does not read it"
-TRAINING = "it is of training"
+TRAINING = "it is for training"
 
 ANY: dict[str, str] = {
     "_commit_hash": PROVENANCE,

@@ -224,7 +224,7 @@ def _target_id(model: Model, word: str) -> int:
     pieces = tokenizer.tokens(alone.token_ids[~alone.is_special])
     if len(pieces) != 1 or pieces[0] == tokenizer.special_tokens.get("unk_token"):
         raise EncodaxError(
-            f"the target {word!r} is not one token of the model but "
-            f"{', '.join(pieces) or 'none'}: a mask is filled with one"
+            f"the target {word!r} is not one token of the model but {', '.join(pieces) or 'none'}: "
+            "a mask takes one token"
         )
     return int(alone.token_ids[~alone.is_special][0])

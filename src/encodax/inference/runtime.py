@@ -84,7 +84,9 @@ def check_finite(arrays: Any) -> None:
         EncodaxError: there is one: the parameters are broken.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays)):
-        raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        raise EncodaxError(
+            "the model's scores are not finite: its parameters are broken; fetch or train it again"
+        )
 
 
 def empty_batch(row_count: int, row_tokens: int, slots: int) -> PackedBatch:

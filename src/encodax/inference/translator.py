@@ -501,7 +501,10 @@ class Translator(Loading, forks.NotPicklable):
                 break
         # Beam search skips scores that are NaN, and then finds nothing.
         if not (np.isfinite(found.scores).all() and found.lengths[:, 0].all()):
-            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+            raise EncodaxError(
+                "the model's scores are not finite: its parameters are broken; fetch or train it "
+                "again"
+            )
         return found
 
     def _read(self, found: Generated, row: int, generation: GenerationOptions) -> Translation:

@@ -54,7 +54,7 @@ def kind_of(path: Path | str) -> type[VectorFile]:
     ending = "jsonl" if str(path) == "-" else Path(path).suffix.removeprefix(".")
     if ending not in KINDS:
         known = ", ".join(f".{name}" for name in KINDS)
-        raise EncodaxError(f"{path}: vectors are written to files whose names end in {known}")
+        raise EncodaxError(f"{path}: the name of a file of vectors must end in {known}")
     return KINDS[ending]
 
 

@@ -545,9 +545,7 @@ def read(directory: Path) -> Adapter:
     file = place / ADAPTER_WEIGHTS_FILE
     tensors = weights.read(file, weights.shapes(file))
     if odd := [name for name in tensors if not name.startswith(PEFT_PREFIX)]:
-        raise EncodaxError(
-            f"{file}: {odd[0]} does not begin with {PEFT_PREFIX}, as PEFT's names do"
-        )
+        raise EncodaxError(f"{file}: {odd[0]} must start with {PEFT_PREFIX}, as PEFT's names do")
     if not any(name.endswith(factor) for name in tensors for factor in FACTORS):
         raise EncodaxError(f"{file}: there is no lora_A and lora_B of any module")
     has_base = _has_base(place)
@@ -603,7 +601,7 @@ def head_of(adapter: Adapter, base: ModelConfig) -> tuple[HeadConfig, tuple[str,
     if own is not None and classes in (None, own.classes):
         return None
     if classes is None:
-        raise EncodaxError(f"{adapter.place}: neither it nor its base has a {adapter.kind} head")
+        raise EncodaxError(f"{adapter.place}: it has no {adapter.kind} head, and its base has none")
     labels = tuple(f"LABEL_{index}" for index in range(classes))
     head = family_of(base).new_head(base, adapter.kind, classes)
     if adapter.kind == "sequence" and classes == 1:

@@ -75,7 +75,7 @@ NUMBERED = r"(?:^|.*?\.){}\.(?P<number>\d+)\."
 ANY_NUMBERED = r".*?\.[^.]*\.(?P<number>\d+)\."
 """Regular expression for the number of the layer without `layers_pattern`: the first number."""
 
-HOW_TRAINED = "it says how the adapter was trained, and not what is computed with it"
+HOW_TRAINED = "it says how the adapter was trained, not what is computed with it"
 BEGUN = "it says how init_lora_weights started, and that is accounted for"
 HARMLESS: dict[str, str] = {
     "auto_mapping": "it names the class that PEFT wrapped, and no code of a directory is run",

@@ -263,7 +263,9 @@ def _inside(directory: Path, place: str) -> Path:
     """Return a module's folder: directly inside the directory, or the directory itself."""
     is_plain = Path(place).name == place and place != ".." and place.isprintable()
     if place not in ("", ".") and not is_plain:
-        raise EncodaxError(f"{directory / MODULES_FILE}: {place!r} is outside the directory")
+        raise EncodaxError(
+            f"{directory / MODULES_FILE}: {place!r} is outside the directory; name a folder in it"
+        )
     return directory / place
 
 

@@ -82,7 +82,7 @@ def check_texts(texts: Sequence[Text]) -> None:
         EncodaxError: `texts` is a string.
     """
     if isinstance(texts, str):
-        raise EncodaxError("a list of texts is wanted, not one string")
+        raise EncodaxError("give a list of texts, not one string")
 
 
 def max_length(config: HasMaxLength, embeddings: Sequence[EmbeddingsConfig]) -> int | None:

@@ -181,9 +181,7 @@ class Encoder(hk.Module):
         Where `tokens` is given, the last layer computes only these: of the other tokens, only keys
         and values are needed.
         """
-        if unknown := record - STAGES:
-            known = ", ".join(sorted(STAGES))
-            raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
+        functional.check_stages(record, STAGES)
         if record and self.execution.scan and not hk.running_init():
             raise ValueError("a scan over layers records no stage")
         positions = {"position_ids": position_ids, **self._relative_positions(x)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import haiku as hk
 import jax
@@ -178,3 +178,14 @@ def check_below(name: str, ids: AnyArray, limit: int) -> None:
     if smallest < 0 or largest >= limit:
         bad = smallest if smallest < 0 else largest
         raise EncodaxError(f"{name} {bad} is outside 0..{limit - 1}")
+
+
+def check_stages(record: Set[str], known: Set[str]) -> None:
+    """Raise where a stage to record is unknown.
+
+    Raises:
+        ValueError: names the stage, and the known ones.
+    """
+    if unknown := record - known:
+        names = ", ".join(sorted(unknown))
+        raise ValueError(f"no stage {names} to record; known: {', '.join(sorted(known))}")

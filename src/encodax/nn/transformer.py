@@ -53,9 +53,7 @@ class Transformer:
         Raises:
             ValueError: an unknown stage, or an id out of range (see `Embeddings`).
         """
-        if unknown := record - STAGES:
-            known = ", ".join(sorted(STAGES))
-            raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
+        functional.check_stages(record, STAGES)
         of_encoder = {stage for stage in ("attention", "hidden") if f"source_{stage}" in record}
         source = self.encoder(batch.source, is_training=is_training, record=of_encoder)
         target = self.decoder(

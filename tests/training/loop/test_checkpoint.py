@@ -183,7 +183,7 @@ def test_a_damaged_one_is_named_and_the_one_before_taken_on_request(
 ) -> None:
     saved(tmp_path, [1, 2])
     damage(tmp_path / "2")
-    told = rf"the checkpoint {tmp_path}/2 is damaged: .*; go on .* \(--resume-step 1\)$"
+    told = rf"the checkpoint {tmp_path}/2 is damaged: .*; resume .* \(--resume-step 1\)$"
     with pytest.raises(EncodaxError, match=told):
         opened(tmp_path).restore(state_at(0))
     assert opened(tmp_path).restore(state_at(0), 1).step == 1

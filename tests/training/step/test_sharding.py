@@ -31,7 +31,7 @@ def test_what_is_no_mesh_is_named(text: str) -> None:
 
 
 def test_a_mesh_of_other_devices_is_refused() -> None:
-    with pytest.raises(EncodaxError, match="mesh data=64: is of 64 devices, and there are"):
+    with pytest.raises(EncodaxError, match="mesh data=64: needs 64 devices, and there are"):
         sharding.make_mesh("data=64")
 
 

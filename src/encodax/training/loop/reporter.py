@@ -85,8 +85,8 @@ class Reporter:
             saved = f"; it is in {place}"
         several = f", as in {self._guard.limit} steps in a row" if self._guard.limit > 1 else ""
         return EncodaxError(
-            f"step {step}: the {name} is {value} at learning rate {rate:.3g}{several}; a lower one "
-            f"may help. The batch held: {shown}{more}{saved}"
+            f"step {step}: the {name} is {value} at learning rate {rate:.3g}{several}; try a lower "
+            f"one. The batch held: {shown}{more}{saved}"
         )
 
 

@@ -140,7 +140,7 @@ def share_of_rows(row_count: int) -> range:
     processes = jax.process_count()
     own, rest = divmod(row_count, processes)
     if rest:
-        raise EncodaxError(f"{row_count} rows cannot be divided among {processes} processes")
+        raise EncodaxError(f"{row_count} rows are not a multiple of {processes} processes")
     return range(jax.process_index() * own, (jax.process_index() + 1) * own)
 
 
