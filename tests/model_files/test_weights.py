@@ -49,7 +49,7 @@ class Toy:
     def file_name(self, config: ModelConfig, name: str) -> str:
         return f"toy.{name}" if config.head else name
 
-    def is_stray(self, config: ModelConfig, name: str) -> bool:
+    def is_ignored(self, config: ModelConfig, name: str) -> bool:
         return name.startswith("pooler.") or name.endswith("position_ids")
 
     read_config = write_config = new_head = has = lambda self, *arguments: None
