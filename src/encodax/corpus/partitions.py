@@ -667,8 +667,8 @@ class Writer:
                 except UnicodeDecodeError as error:
                     raise EncodaxError(f"{partition.row(index)}: the text is not UTF-8") from error
                 if found is None and self.job.on_empty == "error":
-                    told = "the text is null; --on-empty keep (on_empty=) gives it zeros"
-                    raise EncodaxError(f"{partition.row(index)}: {told}")
+                    message = "the text is null; --on-empty keep (on_empty=) gives it zeros"
+                    raise EncodaxError(f"{partition.row(index)}: {message}")
                 yield found or ""
 
 

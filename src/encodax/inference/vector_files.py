@@ -137,8 +137,8 @@ class _Parquet(VectorFile):
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            told = f"{self.path}: writing Parquet needs pyarrow: pip install pyarrow"
-            raise EncodaxError(told) from error
+            message = f"{self.path}: writing Parquet needs pyarrow: pip install pyarrow"
+            raise EncodaxError(message) from error
         vector = pyarrow.list_(pyarrow.from_numpy_dtype(self.dtype), self.width)
         self._schema = pyarrow.schema([("text", pyarrow.string()), ("vector", vector)])
         self._writer = pyarrow.parquet.ParquetWriter(self.stream, self._schema)

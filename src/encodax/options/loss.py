@@ -102,5 +102,5 @@ class LossOptions:
             raise EncodaxError(f"hidden_weight = {self.hidden_weight} is below 0, or not finite")
         known = get_args(SimilarityLoss)
         if self.similarity_loss not in (None, *known):
-            told = f"similarity_loss {self.similarity_loss!r} is not one of: {', '.join(known)}"
-            raise EncodaxError(told)
+            message = f"similarity_loss {self.similarity_loss!r} is not one of: {', '.join(known)}"
+            raise EncodaxError(message)

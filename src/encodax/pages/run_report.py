@@ -195,8 +195,8 @@ def _skipped(history: _History) -> list[Section]:
     shown = ", ".join(f"{step:,}" for step in skipped[-SKIPPED:])
     which = f"the last {SKIPPED} of them: {shown}" if len(skipped) > SKIPPED else shown
     count = f"{len(skipped):,} steps" if len(skipped) > 1 else "1 step"
-    told = f"The loss or its gradient was not finite in {count}, which changed nothing: {which}."
-    return [Section("Steps that were skipped", (told,))]
+    message = f"The loss or its gradient was not finite in {count}, which changed nothing: {which}."
+    return [Section("Steps that were skipped", (message,))]
 
 
 def _speed(history: _History) -> Section:

@@ -235,8 +235,8 @@ def _of_type(value: Any, kind: type, where: Path | str, key: str) -> Any:
         return list(value)
     is_finite = not isinstance(value, float) or math.isfinite(value)
     if type(value) is not kind or not is_finite:
-        told = f"{where}: {key} = " if key else f"{where}: "
-        raise EncodaxError(f"{told}{shown(value)} is not {NAMES_OF_TYPES[kind]}")
+        message = f"{where}: {key} = " if key else f"{where}: "
+        raise EncodaxError(f"{message}{shown(value)} is not {NAMES_OF_TYPES[kind]}")
     return value
 
 

@@ -48,8 +48,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
         return Example(text, None, record.where)
     label = label_of(record.fields.get("label"))
     if label is None:
-        told = f"{record.where}: needs a 'label', a string or a number"
-        raise EncodaxError(told + instead_of(record, "label"))
+        message = f"{record.where}: needs a 'label', a string or a number"
+        raise EncodaxError(message + instead_of(record, "label"))
     return Example(text, label, record.where)
 
 

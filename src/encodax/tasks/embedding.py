@@ -90,8 +90,8 @@ def document_of(record: Record) -> Document:
 def _pair(record: Record, names: tuple[str, str]) -> tuple[str, str]:
     text = text_of(record, names)
     if isinstance(text, str):
-        told = f"{record.where}: no field {names[1]!r}"
-        raise EncodaxError(told + instead_of(record, names[1]))
+        message = f"{record.where}: no field {names[1]!r}"
+        raise EncodaxError(message + instead_of(record, names[1]))
     return text
 
 
@@ -191,9 +191,9 @@ def check_comparable(
             )
     if not is_ranking:
         if all_alike(example.target for example in examples):
-            told = f"every example has the score {examples[0].target:g}"
+            message = f"every example has the score {examples[0].target:g}"
             raise EncodaxError(
-                f"{told}, so there is nothing to learn: add examples with another score"
+                f"{message}, so there is nothing to learn: add examples with another score"
             )
         return
     for what, texts in (

@@ -134,8 +134,8 @@ class EmptyTextRule:
         self._count += 1
 
     def _refusal(self, error: EmptyText) -> EmptyText:
-        told = f"{error}; write a text, or choose what to do with empty ones: --on-empty "
-        return EmptyText(f"{told}{self._way_out} (on_empty=)")
+        message = f"{error}; write a text, or choose what to do with empty ones: --on-empty "
+        return EmptyText(f"{message}{self._way_out} (on_empty=)")
 
 
 def labelled(task: Task, records: Iterable[Record], on_empty: OnEmptyInData) -> Iterator[Example]:

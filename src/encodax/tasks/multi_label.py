@@ -50,8 +50,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
         found = [label for label in map(str.strip, found.split(",")) if label]
     given = [label_of(item) for item in found] if isinstance(found, list) else [None]
     if None in given:
-        told = f"{record.where}: needs 'labels', a list of strings or numbers"
-        raise EncodaxError(told + instead_of(record, "labels"))
+        message = f"{record.where}: needs 'labels', a list of strings or numbers"
+        raise EncodaxError(message + instead_of(record, "labels"))
     return Example(text, tuple(dict.fromkeys(label for label in given if label)), record.where)
 
 

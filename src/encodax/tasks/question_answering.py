@@ -82,8 +82,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
             pairs = zip(texts, starts, strict=True)
             answers = [{"text": text, "start": start} for text, start in pairs]
     if not isinstance(answers, list):
-        told = f"{record.where}: needs 'answers', a list of objects with text and start"
-        raise EncodaxError(told + instead_of(record, "answers"))
+        message = f"{record.where}: needs 'answers', a list of objects with text and start"
+        raise EncodaxError(message + instead_of(record, "answers"))
     return Example(text, tuple(_answer(a, text[1], record.where) for a in answers), record.where)
 
 

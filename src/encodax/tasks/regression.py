@@ -50,8 +50,8 @@ def number_of(record: Record, name: str) -> float:
         number = float("nan")
     if not abs(number) <= float(np.finfo(np.float32).max):
         comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", value)
-        told = f"{record.where}: needs a {name!r}, a finite number{instead_of(record, name)}"
-        raise EncodaxError(told + ("; write the decimal comma as a point" if comma else ""))
+        message = f"{record.where}: needs a {name!r}, a finite number{instead_of(record, name)}"
+        raise EncodaxError(message + ("; write the decimal comma as a point" if comma else ""))
     return number
 
 
@@ -63,9 +63,9 @@ def labels(examples: Sequence[Example]) -> tuple[str, ...]:
     """
     first = examples[0].target
     if all(example.target == first for example in examples):
-        told = f"every example has the number {first:g}"
+        message = f"every example has the number {first:g}"
         raise EncodaxError(
-            f"{told}, so there is nothing to learn: add examples with another number"
+            f"{message}, so there is nothing to learn: add examples with another number"
         )
     return ("score",)
 

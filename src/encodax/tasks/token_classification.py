@@ -77,8 +77,8 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
             return Example(joined, (), where, words=standing)
         tags = tags_of(record)
         if not _is_strings(tags) or len(tags) != len(words):
-            told = f"{where}: 'tags' needs a list of {len(words)} strings"
-            raise EncodaxError(told + instead_of(record, "tags"))
+            message = f"{where}: 'tags' needs a list of {len(words)} strings"
+            raise EncodaxError(message + instead_of(record, "tags"))
         scheme = scheme or tag_schemes.infer_scheme(tags)
         return Example(joined, _spans_of_words(words, tags, scheme), where, words=standing)
     if "text" not in fields:
@@ -224,8 +224,8 @@ class TokenDecoding(Decoding):
     def __post_init__(self) -> None:
         known = get_args(Aggregation)
         if self.aggregation not in (None, *known):
-            told = f"aggregation {self.aggregation!r} is not one of: {', '.join(known)}"
-            raise EncodaxError(told)
+            message = f"aggregation {self.aggregation!r} is not one of: {', '.join(known)}"
+            raise EncodaxError(message)
         if self.stride is not None and self.stride < 0:
             raise EncodaxError(f"stride {self.stride} is below 0")
 
@@ -258,16 +258,16 @@ class TokenDecoding(Decoding):
         """
         for example in examples:
             if not isinstance(example.text, str):
-                told = f"{example.where}: token classification takes one text, not a pair"
-                raise EncodaxError(told)
+                message = f"{example.where}: token classification takes one text, not a pair"
+                raise EncodaxError(message)
         if self.stride is not None:
             names = [example.where for example in examples]
             return model.windows([each.text for each in examples], self.stride, names=names), 0
         try:
             return encode_whole(model, examples, truncate=truncate)
         except TooLong as error:
-            told = f"{error}, or for windows that overlap (--stride N, stride=N)"
-            raise TooLong(told) from None
+            message = f"{error}, or for windows that overlap (--stride N, stride=N)"
+            raise TooLong(message) from None
 
     def answer(
         self,

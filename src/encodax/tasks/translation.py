@@ -38,8 +38,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
     texts = text_of(record, FIELDS)
     if isinstance(texts, str):
         if labelled:
-            told = f"{record.where}: no field 'target': training needs both source and target"
-            raise EncodaxError(told + instead_of(record, "target"))
+            message = f"{record.where}: no field 'target': training needs both source and target"
+            raise EncodaxError(message + instead_of(record, "target"))
         return Example(texts, None, record.where)
     source, target = texts
     return Example(source, target, record.where, others=(target,))

@@ -94,20 +94,20 @@ class RunLog:
         The seconds of the run so far, earlier parts included, are added.
         """
         self._write({"step": step, **entry, "seconds": round(time.monotonic() - self._began, 3)})
-        told = (
+        message = (
             f"loss {entry['loss']:.4f}  {entry['tokens_per_second']:,.0f} tokens/s  "
             f"padding {entry['padding']:.1%}"
         )
         if "share_of_peak" in entry:
-            told += f"  {entry['share_of_peak']:.0%} of peak"
-        self._progress.update(self._bar, completed=step, told=told)
+            message += f"  {entry['share_of_peak']:.0%} of peak"
+        self._progress.update(self._bar, completed=step, told=message)
         now = time.monotonic()
         if step == self._first:  # it compiled, so its time says nothing about the others
             self._start = self._last_line = now
         elif not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (now - self._start) / (step - self._first) * (self._steps - step)
-            self.note(f"step {step}/{self._steps}  {told}  {left:.0f} s left")
+            self.note(f"step {step}/{self._steps}  {message}  {left:.0f} s left")
 
     def evaluation(self, step: int, metrics: dict[str, float], *, is_best: bool) -> None:
         """Log an evaluation, after its model is saved if it is the best."""
