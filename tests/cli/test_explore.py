@@ -11,7 +11,7 @@ from commands import Call, Outcome, assert_refused, call, real
 from toys import snapshot, writer
 
 from encodax import Inspector
-from encodax.cli import main
+from encodax.cli import look
 from encodax.models.encoder_model import Model
 from encodax.pages.explorer import page as explorer
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_is_refused(
 def test_standard_input_that_cannot_be_read_is_refused(
     call: Call, site: Path, monkeypatch: pytest.MonkeyPatch, stdin: bytes, message: str
 ) -> None:
-    monkeypatch.setattr(main, "LONGEST_READ", 50)
+    monkeypatch.setattr(look, "LONGEST_READ", 50)
     before = snapshot(site)
     assert_refused(call("explore", "model", "-", stdin=stdin), message)
     assert snapshot(site) == before

@@ -16,7 +16,7 @@ from encodax import Model
 from encodax.data.records import open_records
 from encodax.inference.engine import Engine
 from encodax.inference.evaluation import evaluate
-from encodax.tasks import classification, dataset, translation
+from encodax.tasks import classification, dataset, examples, translation
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example
 from encodax.training import TrainSettings
@@ -32,6 +32,7 @@ OF_A_ROW = 120
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept, and read together, is little enough to be full with the fewer rows."""
     monkeypatch.setattr(dataset, "KEPT_BYTES", 100_000)
+    monkeypatch.setattr(examples, "KEPT_BYTES", 100_000)
     monkeypatch.setattr(dataset, "READ_TOGETHER", 128)
 
 
@@ -70,12 +71,12 @@ def test_a_set_to_learn_from_is_held_as_numbers(
     classifier: Model, batches: dict[str, int], tmp_path: Path
 ) -> None:
     def plan(file: Path) -> Any:
-        examples = examples_of(classification.TASK, file)
-        classification.labels(examples)
-        data = Dataset.prepare(classification.TASK, classifier, examples)
-        found = make_plan(data.lengths, TrainSettings(epochs=1, **batches))
-        assert sum(len(row) for row in found.rows(0)) > 1
-        return data, found
+        found = examples_of(classification.TASK, file)
+        classification.labels(found)
+        data = Dataset.prepare(classification.TASK, classifier, found)
+        layout = make_plan(data.lengths, TrainSettings(epochs=1, **batches))
+        assert sum(len(row) for row in layout.rows(0)) > 1
+        return data, layout
 
     assert growth(plan, tmp_path) < OF_A_ROW
 
@@ -85,6 +86,7 @@ def test_an_evaluation_holds_a_window_of_examples(
 ) -> None:
     monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 64)
     monkeypatch.setattr(dataset, "KEPT_BYTES", 0)
+    monkeypatch.setattr(examples, "KEPT_BYTES", 0)
     dispatch, held = Engine.dispatch, []
 
     def counted(*arguments: Any) -> Any:

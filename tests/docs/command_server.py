@@ -19,6 +19,8 @@ LONGEST = 2**20
 """Bytes of a call: its arguments and its folder."""
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
+if "XLA_FLAGS" in os.environ or sys.argv[1:2] == ["plan"]:  # of devices that this process has not
+    os.execv({python!r}, [{python!r}, "-m", "encodax", *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 call = json.dumps([os.getcwd(), sys.argv])

@@ -26,9 +26,9 @@ from encodax.training.step.partition import trainable
 
 SENTENCE = GOLDENS.parent / "goldens-sentence"
 READERS = (
-    "adapters", "generation_config", "peft_config", "saved_model", "sentence_modules",
-    "sentencepiece_files", "seq2seq_model", "tokenizer", "tokenizer_classes", "tokenizer_files",
-    "weights",
+    "generation.config", "model_files.peft", "model_files.peft_config", "model_files.saved_model",
+    "model_files.sentence_modules", "model_files.weights", "models.seq2seq_model",
+    "text.published", "text.published_classes", "text.sentencepiece", "text.tokenizer",
 )  # fmt: skip
 """Modules that name the files of a model directory."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +101,8 @@ def explore(
     if output != "-":
         print(output)
     if open_:
+        import webbrowser
+
         webbrowser.open(Path(output).resolve().as_uri())
 
 
