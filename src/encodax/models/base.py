@@ -48,7 +48,7 @@ class BaseModel:
 
     @property
     def longest_sequence(self) -> int:
-        """Maximum number of tokens of a sequence that is run, by `max_length` or the longest row."""
+        """Maximum number of tokens of a sequence that is run, at most those of a row."""
         return longest_sequence(self._length, self._embeddings)
 
     def check(self, batch: AnyBatch) -> None:
