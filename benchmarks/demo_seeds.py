@@ -1,4 +1,4 @@
-"""The demo's exact match over several seeds: `python benchmarks/demo_seeds.py --seeds 0 1 2`.
+"""The demo's exact match over several seeds: `python -m benchmarks.demo_seeds --seeds 0 1 2`.
 
 Each seed has training data and parameters of its own; all are judged by the same 10,000 dates,
 whose strings none of them has seen.

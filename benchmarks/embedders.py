@@ -1,6 +1,6 @@
 """Training of embedders on real texts: fine-tuning, Matryoshka widths, and a student of 3 layers.
 
-    python benchmarks/embedders.py --data FOLDER [--only tuned nested student]
+    python -m benchmarks.embedders --data FOLDER [--only tuned nested student]
 
 FOLDER is that of `benchmarks/sts.py`, with `wikitext2/valid.txt.gz`, `multi30k/train.en.gz` and
 `sst2/train.tsv` for the student. All begin from all-MiniLM-L6-v2 and are measured on STS 2015,
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from sts import judged_texts, model_directory, spearman
 
 import encodax
-from encodax.model import Model
+from benchmarks.sts import judged_texts, model_directory, spearman
+from encodax.models.encoder_model import Model
 from encodax.tasks.distillation import student_of
 
 TUNING: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Tokens generated in a second, beside transformers with PyTorch, on the same random weights.
 
-    python benchmarks/generation.py --python PATH [--rounds 5] [--tokens 32]
+    python -m benchmarks.generation --python PATH [--rounds 5] [--tokens 32]
 
 PATH is the Python of an environment made of `benchmarks/requirements.txt`. The model has the shape
 of OPUS-MT (Marian): 6 layers of 512 on each side, 8 heads, 2,048 inside, a vocabulary of 58,101;
@@ -14,30 +14,35 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
-import subprocess
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.ratios import spread
+from benchmarks.harness.timing import in_turn
+from benchmarks.harness.workers import Worker
 from encodax import Seq2SeqModel, Tokenizer
 from encodax.config import Seq2SeqConfig
 from encodax.data.packing import assemble
-from encodax.generation import Beams
+from encodax.generation.search import BeamSearch
 from encodax.inference.precision import Precision
-from encodax.inference.translator import Manner, Translator
-from encodax.tokenizer import Encoding
-from encodax.training.presets import TransformerSize, transformer_config
+from encodax.inference.translator import GenerationOptions, Translator
+from encodax.options.presets import TransformerSize, transformer_config
+from encodax.text.tokenizer import Encoding
 
 FOLDER = Path("runs/generation")
-REFERENCE = Path(__file__).parent / "reference" / "generate.py"
+REFERENCE = "benchmarks.reference.generate"
 SIZE = TransformerSize(6, 512, 8, 2_048, 0.0)
 VOCABULARY = 58_101
 END = 0
 PAD = VOCABULARY - 1
+Answer = dict[str, Any]
 CASES = tuple((batch, beams) for batch in (1, 32) for beams in (1, 4))
 
 
@@ -51,14 +56,11 @@ def main() -> None:
     options = parser.parse_args()
     model, sources = random_model(), random_sources()
     own = Ours(model, sources, options.tokens, options.precision)
-    command = [options.python, str(REFERENCE), str(FOLDER / "model"), str(FOLDER / "sources.json")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        theirs = Theirs(process, options.tokens)
+    with Worker(options.python, REFERENCE, FOLDER / "reference.log", stops=False) as worker:
+        worker.load(model=str(FOLDER / "model"), sources=str(FOLDER / "sources.json"))
+        theirs = functools.partial(worker.ask, "generate", tokens=options.tokens)
         for batch, beams in CASES:
             report(batch, beams, options, own, theirs)
-        process.stdin.close()
 
 
 def random_model() -> Seq2SeqModel:
@@ -66,7 +68,9 @@ def random_model() -> Seq2SeqModel:
     config = transformer_config(
         SIZE, VOCABULARY, positions="sinusoidal_halves", max_positions=512, output_bias=True
     )
-    whole = Seq2SeqConfig(config, begin_id=PAD, end_id=END, pad_id=PAD, never_ids=(PAD,))
+    whole = Seq2SeqConfig(
+        config, decoder_start_id=PAD, eos_id=END, pad_id=PAD, suppressed_ids=(PAD,)
+    )
     model = Seq2SeqModel.create(whole, Tokenizer.train(("a",), "char"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,24 +92,24 @@ class Ours:
     def __init__(
         self, model: Seq2SeqModel, sources: list[list[int]], tokens: int, precision: Precision
     ):
-        config = dataclasses.replace(model.config, never_ids=(PAD, END))
+        config = dataclasses.replace(model.config, suppressed_ids=(PAD, END))
         model = dataclasses.replace(model, config=config)
         self._sources, self._tokens = sources, tokens
         self._translator = Translator(model, precision=precision)
 
-    def __call__(self, batch: int, beams: int) -> tuple[float, list[list[int]]]:
+    def __call__(self, batch: int, beams: int) -> Answer:
         """Seconds, and the best ids of each source."""
         rows = [[encoding(ids)] for ids in self._sources[:batch]]
         room = 24
-        search = Beams(beams, alpha=1.0, offset=0.0) if beams > 1 else None
-        manner = Manner(search, max_tokens=self._tokens)
-        program = self._translator._program(batch, room, self._tokens, manner)
+        search = BeamSearch(beams, length_penalty=1.0, offset=0.0) if beams > 1 else None
+        options = GenerationOptions(search, max_tokens=self._tokens)
+        program = self._translator._program(batch, room, self._tokens, options)
         packed = assemble(rows, row_count=batch, row_tokens=room, slots=1)
         began = time.perf_counter()
         draws = np.zeros(packed.token_ids.shape[0], np.uint32)
         found = program(self._translator._params, packed, np.uint32(0), draws)
         ids = np.asarray(found.token_ids)[:, 0]
-        return time.perf_counter() - began, ids.tolist()
+        return {"seconds": time.perf_counter() - began, "ids": ids.tolist()}
 
 
 def encoding(ids: list[int]) -> Encoding:
@@ -117,32 +121,26 @@ def encoding(ids: list[int]) -> Encoding:
     )
 
 
-class Theirs:
-    """The other side, asked by lines."""
-
-    def __init__(self, process: Any, tokens: int):
-        self._process, self._tokens = process, tokens
-
-    def __call__(self, batch: int, beams: int) -> tuple[float, list[list[int]]]:
-        """Seconds, and the best ids of each source."""
-        asked = {"batch": batch, "beams": beams, "tokens": self._tokens}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        return answer["seconds"], answer["ids"]
-
-
-def report(batch: int, beams: int, options: argparse.Namespace, own: Ours, theirs: Theirs) -> None:
+def report(
+    batch: int,
+    beams: int,
+    options: argparse.Namespace,
+    own: Callable[..., Answer],
+    theirs: Callable[..., Answer],
+) -> None:
     """One case: a round to warm up, then rounds in turn."""
-    pairs = zip(own(batch, beams)[1], theirs(batch, beams)[1], strict=True)
+    sides = {
+        "own": functools.partial(own, batch=batch, beams=beams),
+        "theirs": functools.partial(theirs, batch=batch, beams=beams),
+    }
+    pairs = zip(*(side()["ids"] for side in sides.values()), strict=True)
     same = np.mean([ours == others for ours, others in pairs])
-    rounds = [(own(batch, beams)[0], theirs(batch, beams)[0]) for _ in range(options.rounds)]
+    found = in_turn(options.rounds, sides)
+    one, other = (np.asarray([each["seconds"] for each in rounds]) for rounds in found.values())
     tokens = batch * options.tokens
-    speeds = [tokens / float(np.median(side)) for side in zip(*rounds, strict=True)]
-    ratios = sorted(other / one for one, other in rounds)
     print(
-        f"batch {batch:2} beams {beams}: Encodax {speeds[0]:7.1f} tokens/s, transformers "
-        f"{speeds[1]:7.1f}; ratio {np.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f}); "
+        f"batch {batch:2} beams {beams}: Encodax {tokens / np.median(one):7.1f} tokens/s, "
+        f"transformers {tokens / np.median(other):7.1f}; ratio {spread(other / one, '.2f')}; "
         f"equal ids {same:.0%}",
         flush=True,
     )

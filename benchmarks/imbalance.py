@@ -1,6 +1,6 @@
 """A rare class through the command line, beside a classic baseline.
 
-    python benchmarks/imbalance.py --data FOLDER --model DIR [--share 0.05] [--examples 2000]
+    python -m benchmarks.imbalance --data FOLDER --model DIR [--share 0.05] [--examples 2000]
 
 FOLDER holds `train.tsv` and `dev.tsv` with the columns text and label (0, 1) and no header, as the
 Stanford Sentiment Treebank with two classes is often published; DIR is a model to begin from. Of
@@ -13,22 +13,17 @@ words and pairs of words, balanced classes) reads the same files.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.pipeline import make_pipeline
 
+from benchmarks.harness.baseline import predicted
+from benchmarks.harness.children import encodax
 from encodax.data.sources import read
 
 COLUMNS = "text,label"
@@ -104,23 +99,11 @@ def encoder(folder: Path, model: str, seed: int, epochs: str) -> tuple[float, fl
     return found["f1"], found["classes"]["1"]["f1"], taken
 
 
-def encodax(*arguments: object) -> Any:
-    """What the command line answers."""
-    command = [sys.executable, "-m", "encodax.cli", *map(str, arguments)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-
-
 def baseline(train: Texts, test: Texts) -> tuple[float, float, float]:
     """The same of TF-IDF with logistic regression."""
-    start = time.perf_counter()
-    pipeline = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-        LogisticRegression(C=10.0, class_weight="balanced", max_iter=1_000),
-    )
-    (texts, labels), (asked, right) = (zip(*pairs, strict=True) for pairs in (train, test))
-    pipeline.fit(texts, labels)
-    found = pipeline.predict(asked)
-    taken = time.perf_counter() - start
+    asked, right = zip(*test, strict=True)
+    choices = {"class_weight": "balanced", "max_iter": 1_000}
+    found, taken = predicted(*zip(*train, strict=True), asked, **choices)
     macro = f1_score(right, found, average="macro")
     return float(macro), float(f1_score(right, found, pos_label="1")), taken
 

@@ -1,6 +1,6 @@
 """Fine-tuning all of a model, and low-rank adapters of it, beside each other.
 
-    python benchmarks/lora.py --data FOLDER --model DIRECTORY [--seeds 0 1 2]
+    python -m benchmarks.lora --data FOLDER --model DIRECTORY [--seeds 0 1 2]
 
 FOLDER holds `sst2/{train,dev}.tsv` (text and label). Both ways take the same steps over the same
 batches, seed by seed; the learning rate of each is its own, adapters' ten times the other, and
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import encodax
+from benchmarks.parts import sst2
 
 STEPS, BATCH_SIZE = 432, 32  # two epochs of 6,920 texts
 WAYS: dict[str, dict[str, Any]] = {
@@ -36,20 +37,14 @@ WAYS: dict[str, dict[str, Any]] = {
 POINT = 0.01
 
 
-def records(path: Path) -> list[dict[str, Any]]:
-    """Texts and labels."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line.rsplit("\t", 1) for line in lines)
-    return [{"text": text, "label": label} for text, label in pairs]
-
-
 def run(way: str, data: Path, model: Path, seed: int) -> dict[str, float]:
     """Train once: accuracy, and seconds of the whole."""
     began = time.monotonic()
+    train, dev = sst2(data)
     result = encodax.train(
         "classification",
-        train=records(data / "sst2" / "train.tsv"),
-        eval=records(data / "sst2" / "dev.tsv"),
+        train=train,
+        eval=dev,
         model=model,
         steps=STEPS,
         batch_size=BATCH_SIZE,

@@ -1,6 +1,6 @@
 """A small BERT pretrained here and with PyTorch, from the same weights, on the same tokens.
 
-    python benchmarks/masked_lm.py --data FOLDER --python PATH [--steps 400] [--seeds 0 1]
+    python -m benchmarks.masked_lm --data FOLDER --python PATH [--steps 400] [--seeds 0 1]
 
 PATH is the Python of an environment made of `benchmarks/requirements.txt`. FOLDER holds
 WikiText-2 as `wikitext2/{valid,test}.txt.gz`: valid is learned, test is measured on. Each seed
@@ -19,7 +19,6 @@ import argparse
 import gzip
 import json
 import math
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -28,17 +27,17 @@ from typing import Any
 import numpy as np
 
 import encodax
+from benchmarks.harness import children
 from encodax import Model
 from encodax.data.sources import records_of
 from encodax.inference.evaluation import evaluator
 from encodax.tasks import masked_lm
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective
+from encodax.tasks.task import LossOptions
 from encodax.training import NewModel
-from encodax.training.job import prepare
-from encodax.training.starts import new_model
+from encodax.training.setup.prepare import prepare
+from encodax.training.setup.start import new_model
 
-REFERENCE = Path(__file__).parent / "reference" / "masked_lm.py"
 SHAPE = NewModel(
     layers=4, width=128, heads=2, max_positions=128, vocabulary_size=6_000, lowercase=True
 )
@@ -92,7 +91,7 @@ def compare(
     folder: Path, train: Records, test: Records, seed: int, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Both sides of one seed: perplexity, accuracy and seconds."""
-    start = new_model(masked_lm, examples(train), (), SHAPE, seed)
+    start = new_model(masked_lm.TASK, examples(train), (), SHAPE, seed)
     start.save(folder / "start")
     start = Model.load(folder / "start")
     run = {**RUN, "steps": options.steps, "evaluate_every": options.steps, "seed": seed}
@@ -102,13 +101,13 @@ def compare(
         "masked-lm", model=start, train=train, eval=test, mask_rate=MASK_RATE, **run
     )
     found = {"encodax": {**result.metrics, "seconds": result.seconds}}
-    command = [options.python, REFERENCE, folder / "start", folder / "steps.json", folder / "out"]
+    files = folder / "start", folder / "steps.json", folder / "out"
     began = time.monotonic()
-    subprocess.run([*map(str, command), "--seed", str(seed)], check=True)
+    children.run(options.python, "benchmarks.reference.masked_lm", *files, "--seed", seed)
     seconds = time.monotonic() - began
     learned = Model.load(folder / "out")
-    data = Dataset.prepare(masked_lm, learned, examples(test))
-    measured = evaluator(learned, data, Objective(mask_rate=MASK_RATE))(None)
+    data = Dataset.prepare(masked_lm.TASK, learned, examples(test))
+    measured = evaluator(learned, data, LossOptions(mask_rate=MASK_RATE))(None)
     return {**found, "reference": {**measured, "seconds": seconds}}
 
 

@@ -1,6 +1,6 @@
 """Peak memory of each command, over few rows and over many.
 
-    python benchmarks/memory.py [--rows 10000 1000000] [--only predict evaluate] [--markdown]
+    python -m benchmarks.memory [--rows 10000 1000000] [--only predict evaluate] [--markdown]
 
 Each command is the real one, in a process of its own, over a file of so many short records and a
 model of one layer of width 32, so that rows are what counts. What is told is the largest resident
@@ -26,8 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.harness import tables
 
 FEW = 400
 """Records that models are made of, and that training is measured on."""
@@ -178,7 +177,7 @@ def measured(command: Command, count: int, folder: Path, models: Path) -> float:
 
 def peak_of(arguments: list[str], errors: Path) -> float:
     """The largest resident size of a command, in MB; what it says goes to a file."""
-    command = [sys.executable, "-m", "encodax.cli", *arguments]
+    command = [sys.executable, "-m", "encodax", *arguments]
     with errors.open("wb") as told:
         process = os.posix_spawn(
             command[0],
@@ -202,14 +201,7 @@ def show(rows: list[list[Any]], counts: list[int], *, markdown: bool) -> None:
         [name, *(f"{mb:,.0f}" for mb in peaks), f"{peaks[-1] / peaks[0]:.2f}"]
         for name, *peaks in rows
     ]
-    if markdown:
-        for line in (headers, ["---", *["---:"] * (len(headers) - 1)], *cells):
-            print("| " + " | ".join(line) + " |")
-        return
-    table = Table(*headers, title="Peak memory")
-    for line in cells:
-        table.add_row(*line)
-    Console().print(table)
+    tables.show(headers, cells, markdown=markdown, numbers=True, title="Peak memory")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Multi30k, English to German, from scratch: BLEU on test 2016, and the time of an epoch.
 
-    python benchmarks/multi30k.py train --data FOLDER --python PATH [--steps 5106] [--resume]
-    python benchmarks/multi30k.py score --data FOLDER --python PATH
-    python benchmarks/multi30k.py time --data FOLDER --python PATH [--rounds 5]
+    python -m benchmarks.multi30k train --data FOLDER --python PATH [--steps 5106] [--resume]
+    python -m benchmarks.multi30k score --data FOLDER --python PATH
+    python -m benchmarks.multi30k time --data FOLDER --python PATH [--rounds 5]
 
 PATH is the Python of an environment made of `benchmarks/requirements.txt`. FOLDER holds
 `multi30k/{train,val,test_2016_flickr}.{en,de}.gz`. The model is the "tiny" Transformer of Wu et al.
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,11 @@ import numpy as np
 from rich.console import Console
 
 import encodax
+from benchmarks.harness import children
+from benchmarks.harness.ratios import spread
 from encodax import Translator
 from encodax.data import sources
-from encodax.training.job import prepare
+from encodax.training.setup.prepare import prepare
 
 OUT = Path("runs/multi30k")
 SPLITS = {"train": "train", "val": "val", "test": "test_2016_flickr"}
@@ -59,7 +60,6 @@ RUN: dict[str, Any] = {
     "average": 10,
 }
 BEAMS = 5
-REFERENCE = Path(__file__).parent / "reference"
 TIMED = 30
 """Steps of a round."""
 
@@ -95,9 +95,9 @@ def tokenized(split: str, options: argparse.Namespace) -> Path:
     sides = []
     for language in ("en", "de"):
         name = options.data / "multi30k" / f"{SPLITS[split]}.{language}.gz"
-        command = [options.python, str(REFERENCE / "moses.py"), language]
         lines = gzip.decompress(name.read_bytes())
-        found = subprocess.run(command, input=lines, capture_output=True, check=True)
+        module = "benchmarks.reference.moses"
+        found = children.run(options.python, module, language, input=lines, capture_output=True)
         sides.append(found.stdout.decode("utf-8").splitlines())
     path.parent.mkdir(parents=True, exist_ok=True)
     records = ({"source": s, "target": t} for s, t in zip(*sides, strict=True))
@@ -147,16 +147,15 @@ def compare(files: dict[str, Path], options: argparse.Namespace) -> None:
             state, metrics = step.run(state, run.constants, *run.on_devices(item))
             metrics.loss.block_until_ready()
         own = (time.perf_counter() - began) / share
-        command = [options.python, str(REFERENCE / "translation.py"), str(batches)]
-        found = subprocess.run(command, capture_output=True, check=True)
+        module = "benchmarks.reference.translation"
+        found = children.run(options.python, module, batches, capture_output=True)
         other = json.loads(found.stdout)["seconds"] / share
         rounds.append({"encodax": own, "torch": other, "ratio": other / own})
         print(json.dumps(rounds[-1]), flush=True)
-    ratios = sorted(one["ratio"] for one in rounds)
     print(
         f"seconds of an epoch: Encodax {np.median([one['encodax'] for one in rounds]):.1f}, "
         f"torch.nn.Transformer {np.median([one['torch'] for one in rounds]):.1f}; torch : Encodax "
-        f"= {np.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f})"
+        f"= {spread([one['ratio'] for one in rounds], '.2f')}"
     )
 
 

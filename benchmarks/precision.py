@@ -1,6 +1,6 @@
-"""What each precision costs and gains: `python benchmarks/precision.py --data FOLDER`.
+"""What each precision costs and gains: `python -m benchmarks.precision --data FOLDER`.
 
-FOLDER holds `sts`, `sst2`, `wangqa` and `lines` as `sts.py` and `fine_tuning.py` read them. Speed,
+FOLDER holds `sts`, `sst2`, `wangqa` and `lines` as `sts.py` and `parts.py` read them. Speed,
 cosine with float32 and Spearman's correlation are of all-MiniLM-L6-v2 over the sentences of STS,
 the precisions taking turns. For the other sets the same model is fine-tuned once, in float32, by
 `encodax.train`, with the settings of `fine_tuning.py`; it is kept in `runs/precision`, and taken
@@ -12,38 +12,38 @@ The tables go to `docs/precision.md`, between two marks: what is written outside
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from fine_tuning import PARTS
-from rich.console import Console
-from sts import PUBLISHED, judged_texts, model_directory, spearman
 
 import encodax
+from benchmarks.harness.children import ROOT
+from benchmarks.harness.machine import OtherWork, description, told
+from benchmarks.harness.pages import write_measured
+from benchmarks.harness.ratios import Ratio
+from benchmarks.harness.tables import errors, in_markdown
+from benchmarks.harness.timing import in_turn, seconds_of
+from benchmarks.parts import PARTS
+from benchmarks.speed.workloads import sts_sentences
+from benchmarks.sts import PUBLISHED, judged_texts, model_directory, spearman
 from encodax.data.sources import records_of
 from encodax.inference.precision import Precision
 from encodax.inference.predictors import Predictor
 
-sys.path.append(str(Path(__file__).parent / "speed"))
-from machine import OtherWork, description, told
-from page import table, write_measured
-from workloads import sts_sentences
-
-ROOT = Path(__file__).parents[1]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TRAINED = ("sst2", "wangqa", "lines")
 SHOWN = {"accuracy": "accuracy", "f1": "F1"}
 """Metrics that the table has."""
+SPEED = ("precision", "sentences/s", "times as fast", "least cosine", "mean")
 TITLE = "What each precision costs and gains"
 
 Row = Sequence[str]
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -57,13 +57,13 @@ def main() -> None:
     measured = "\n\n".join(
         (
             introduction(options, others.share()),
-            table(("precision", "sentences/s", "times as fast", "least cosine", "mean"), speed),
+            in_markdown(SPEED, speed),
             "The change is from float32.",
-            table(("data", "metric", *PRECISIONS), rows),
+            in_markdown(("data", "metric", *PRECISIONS), rows),
         )
     )
     page = ROOT / "docs" / "precision.md" if options.page is None else options.page
-    write_measured(page, TITLE, "python benchmarks/precision.py --data FOLDER", measured)
+    write_measured(page, TITLE, "python -m benchmarks.precision --data FOLDER", measured)
 
 
 def arguments() -> argparse.Namespace:
@@ -89,19 +89,16 @@ def embedding_rows(data: Path, count: int, rounds: int) -> tuple[list[Row], list
         for precision in PRECISIONS
     }
     vectors = {name: embedder.encode(sentences) for name, embedder in embedders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in embedders}
-    for turn in range(rounds):
-        for name, embedder in embedders.items():
-            start = time.perf_counter()
-            embedder.encode(sentences)
-            seconds[name].append(time.perf_counter() - start)
-        errors.print(f"speed: round {turn + 1} of {rounds}")
+    sides = {
+        name: functools.partial(seconds_of, embedder.encode, sentences)
+        for name, embedder in embedders.items()
+    }
+    seconds = in_turn(rounds, sides, lambda turn: errors.print(f"speed: round {turn} of {rounds}"))
     middle = {name: statistics.median(taken) for name, taken in seconds.items()}
     speed = []
     for name in PRECISIONS:
         cosines = np.sum(vectors[name] * vectors["float32"], axis=1)
-        each = [slow / fast for slow, fast in zip(seconds["float32"], seconds[name], strict=True)]
-        ratio = f"{middle['float32'] / middle[name]:.2f} ({min(each):.2f} .. {max(each):.2f})"
+        ratio = str(Ratio.of(seconds["float32"], seconds[name]))
         shown = f"{cosines.min():.5f}", f"{cosines.mean():.6f}"
         speed.append((name, f"{len(sentences) / middle[name]:,.0f}", ratio, *shown))
     return speed, [correlation_row(embedders, data, year) for year in PUBLISHED]

@@ -1,6 +1,6 @@
 """A real classification set through the command line, beside a classic baseline.
 
-    python benchmarks/sentiment_from_scratch.py --data FOLDER [--seeds 0 1 2]
+    python -m benchmarks.sentiment_from_scratch --data FOLDER [--seeds 0 1 2]
 
 FOLDER holds `train.tsv` and `dev.tsv` with the columns text and label and no header, as the
 Stanford Sentiment Treebank with two classes is often published. An encoder is trained from
@@ -11,9 +11,6 @@ pairs of words) reads the same files.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.pipeline import make_pipeline
 
+from benchmarks.harness.baseline import predicted
+from benchmarks.harness.children import encodax
 from encodax.data.sources import read
 
 COLUMNS = "text,label"
@@ -56,22 +52,17 @@ def encoder(data: Path, seed: int, epochs: int) -> tuple[float, float]:
     """Accuracy and seconds of `encodax train`."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        command = [sys.executable, "-m", "encodax.cli", "train", "classification"]
         files = ["--train", data / "train.tsv", "--eval", data / "dev.tsv", "--columns", COLUMNS]
-        choices = ["--epochs", str(epochs), "--seed", str(seed), "--out", Path(folder) / "model"]
-        done = subprocess.run([*command, *files, *choices], check=True, stdout=subprocess.PIPE)
-        return json.loads(done.stdout)["accuracy"], time.perf_counter() - start
+        choices = ["--epochs", epochs, "--seed", seed, "--out", Path(folder) / "model"]
+        found = encodax("train", "classification", *files, *choices)
+        return found["accuracy"], time.perf_counter() - start
 
 
 def baseline(data: Path) -> tuple[float, float]:
     """Accuracy and seconds of TF-IDF with logistic regression."""
     train, dev = (columns_of(data / name) for name in ("train.tsv", "dev.tsv"))
-    start = time.perf_counter()
-    pipeline = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0)
-    )
-    pipeline.fit(*train)
-    return accuracy_score(dev[1], pipeline.predict(dev[0])), time.perf_counter() - start
+    found, taken = predicted(*train, dev[0])
+    return accuracy_score(dev[1], found), taken
 
 
 def columns_of(path: Path) -> tuple[list[str], list[str]]:

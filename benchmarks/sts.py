@@ -1,6 +1,6 @@
 """Published numbers: semantic textual similarity with all-MiniLM-L6-v2, beside the reference.
 
-    python benchmarks/sts.py --data FOLDER [--reference PYTHON] [--write-fixture FILE]
+    python -m benchmarks.sts --data FOLDER [--reference PYTHON] [--write-fixture FILE]
 
 FOLDER holds `sts/2014/*.tsv` and `sts/2015/*.tsv` (score, sentence, sentence; no score: not judged)
 and `sst2/train.tsv`. Prints Spearman's rank correlation x 100 of the cosine with the judged scores,
@@ -15,7 +15,6 @@ import argparse
 import csv
 import hashlib
 import importlib.util
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from benchmarks.harness import children
 from encodax import Embedder
 
 PUBLISHED = {"2014": 75.59, "2015": 85.39}
@@ -130,11 +130,10 @@ def ours(texts: list[str]) -> tuple[np.ndarray, float]:
 
 def theirs(python: Path, texts: list[str]) -> tuple[np.ndarray, float]:
     """Vectors of sentence-transformers, in its own interpreter."""
-    script = Path(__file__).parent / "reference" / "embed.py"
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "texts.txt", Path(folder) / "vectors.npz"
         source.write_text("\n".join(texts), encoding="utf-8")
-        subprocess.run([python, script, model_directory(), source, target], check=True)
+        children.run(python, "benchmarks.reference.embed", model_directory(), source, target)
         with np.load(target) as stored:
             return stored["vectors"], float(stored["seconds"])
 

@@ -1,6 +1,6 @@
 """Training speed of packed and padded batches, beside what a large matmul reaches.
 
-    python benchmarks/training_speed.py [--rounds 7] [--steps 10] [--width 96] [--layers 2]
+    python -m benchmarks.training_speed [--rounds 7] [--steps 10] [--width 96] [--layers 2]
 
 Both batches hold the same number of tokens, padding included, and the same sequences: dates as
 the demo writes them. The rounds alternate packed, padded, matmul, so that whatever else the
@@ -12,30 +12,33 @@ matmul of the same round.
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.harness import tables
+from benchmarks.harness.peak import LargeProduct
+from benchmarks.harness.ratios import spread
+from benchmarks.harness.timing import in_turn
 from encodax.data.batches import BatchShape, plan_by_tokens, slots_for
 from encodax.data.packing import Row
 from encodax.demo.dates import sample
-from encodax.model import Model
+from encodax.models.encoder_model import Model
+from encodax.options.training import NewModel
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective
-from encodax.training.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.settings import NewModel
-from encodax.training.starts import new_model
-from encodax.training.step import Constants, Recipe, initial_state, make_step
+from encodax.tasks.task import Example, LossOptions
+from encodax.training.setup.start import new_model
+from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
+from encodax.training.step.step import Constants, StepSpec, initial_state, make_step
 
 BATCH_TOKENS = 2_048
-MATMUL_SIZE = 2_048
+PEAK = "matmul"
+HEADS = ("batches", "padding", "ms a step", "real tokens/s", "share of matmul peak")
 
 
 @dataclass
@@ -50,17 +53,15 @@ class Runner:
     real_tokens: float
     """In a mean batch."""
     padding: float
-    seconds: list[float] = field(default_factory=list)
-    """Of one step, a figure a round."""
 
-    def run(self, steps: int) -> None:
-        """A round of steps."""
+    def run(self, steps: int) -> float:
+        """Seconds of one step, in a round of so many."""
         start = time.perf_counter()
         for index in range(steps):
             batch, targets = self.batches[index % len(self.batches)]
             self.state, metrics = self.step(self.state, Constants({}), batch, targets)
         metrics.loss.block_until_ready()
-        self.seconds.append((time.perf_counter() - start) / steps)
+        return (time.perf_counter() - start) / steps
 
 
 def main() -> None:
@@ -79,16 +80,12 @@ def main() -> None:
     model = new_model(task, examples, labels, shape, seed=0)
     data = Dataset.prepare(task, model, examples)
     runners = {"packed": packed(model, data), "padded": padded(model, data)}
-    peak = []
-    multiply = matmul()
-    for runner in runners.values():
-        runner.run(2)
-        runner.seconds.clear()
-    for _ in range(options.rounds):
-        for runner in runners.values():
-            runner.run(options.steps)
-        peak.append(multiply())
-    show(runners, np.asarray(peak), model)
+    sides = {name: functools.partial(each.run, options.steps) for name, each in runners.items()}
+    sides[PEAK] = LargeProduct().rate
+    for each in runners.values():
+        each.run(2)
+    found = in_turn(options.rounds, sides)
+    show(runners, {name: np.asarray(values) for name, values in found.items()}, model)
 
 
 def packed(model: Model, data: Dataset) -> Runner:
@@ -118,57 +115,33 @@ def runner(model: Model, data: Dataset, shape: BatchShape, plan: list[list[Row]]
     batches = [  # the last may be short; a step takes an axis of micro-batches
         jax.tree.map(lambda leaf: leaf[None], data.batch(rows, shape)) for rows in plan[:-1]
     ]
-    recipe = Recipe(model, data.task, optimizer, Objective())
-    step = make_step(recipe).lower(state, Constants({}), *batches[0]).compile()
+    step_spec = StepSpec(model, data.task, optimizer, LossOptions())
+    step = make_step(step_spec).lower(state, Constants({}), *batches[0]).compile()
     real = float(np.mean([batch.lengths.sum() for batch, _ in batches]))
     room = shape.row_count * shape.row_tokens
     return Runner(step, state, batches, step.cost_analysis()["flops"], real, 1 - real / room)
 
 
-def matmul() -> Callable[[], float]:
-    """FLOP/s of a large float32 matmul, measured when called."""
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(MATMUL_SIZE,) * 2), jnp.float32)
-    multiply = jax.jit(lambda x: x @ x).lower(a).compile()
-
-    def measure() -> float:
-        start = time.perf_counter()
-        for _ in range(4):
-            multiply(a).block_until_ready()
-        return 4 * 2 * MATMUL_SIZE**3 / (time.perf_counter() - start)
-
-    return measure
-
-
-def show(runners: dict[str, Runner], peak: np.ndarray, model: Model) -> None:
+def show(runners: dict[str, Runner], found: dict[str, np.ndarray], model: Model) -> None:
     """Print the table."""
-    encoder = model.config.encoder
-    table = Table(title=f"Training, D {encoder.embeddings.width}, {len(encoder.layers)} layers")
-    for column in ("batches", "padding", "ms a step", "real tokens/s", "share of matmul peak"):
-        table.add_column(column, justify="left" if column == "batches" else "right")
-    for name, runner in runners.items():
-        seconds = np.asarray(runner.seconds)
-        table.add_row(
+    encoder, peak = model.config.encoder, found[PEAK]
+    speeds = {name: runner.real_tokens / found[name] for name, runner in runners.items()}
+    rows = [
+        (
             name,
             f"{runner.padding:.1%}",
-            spread(1e3 * seconds, ".1f"),
-            spread(runner.real_tokens / seconds, ",.0f"),
-            spread(runner.flops / seconds / peak, ".1%"),
+            spread(1e3 * found[name], ".1f"),
+            spread(speeds[name], ",.0f"),
+            spread(runner.flops / found[name] / peak, ".1%"),
         )
-    ratio = np.asarray(
-        [
-            (runners["packed"].real_tokens / a) / (runners["padded"].real_tokens / b)
-            for a, b in zip(runners["packed"].seconds, runners["padded"].seconds, strict=True)
-        ]
-    )
-    console = Console() if Console().is_terminal else Console(width=120)
-    console.print(table)
-    console.print(f"packed / padded, real tokens/s: {spread(ratio, '.2f')}", highlight=False)
+        for name, runner in runners.items()
+    ]
+    console = tables.wide_console()
+    title = f"Training, D {encoder.embeddings.width}, {len(encoder.layers)} layers"
+    tables.show(HEADS, rows, numbers=True, title=title, console=console)
+    ratio = spread(speeds["packed"] / speeds["padded"], ".2f")
+    console.print(f"packed / padded, real tokens/s: {ratio}", highlight=False)
     console.print(f"matmul peak: {spread(peak / 1e9, '.0f')} GFLOP/s (float32)", highlight=False)
-
-
-def spread(values: np.ndarray, form: str) -> str:
-    """Median (smallest .. largest)."""
-    return f"{np.median(values):{form}} ({values.min():{form}} .. {values.max():{form}})"
 
 
 if __name__ == "__main__":

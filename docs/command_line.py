@@ -16,7 +16,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from encodax.cli import app as commands
+from encodax.cli.main import app as commands
 
 EXAMPLE = re.compile(r"^(Example:|Such as:) (?=encodax)", re.MULTILINE)
 
@@ -62,7 +62,7 @@ class Commands(SphinxDirective):
             title = f"encodax {name}"
             section = nodes.section(ids=[nodes.make_id(title)], names=[title])
             section += nodes.title(text=title)
-            lines = StringList(list(documented(name, command)), source="encodax.cli")
+            lines = StringList(list(documented(name, command)), source="encodax.cli.main")
             self.state.nested_parse(lines, 0, section)
             found.append(section)
         return found

@@ -1,4 +1,4 @@
-"""Blocks taken out of their module: a function and parameters that hide nothing."""
+"""Blocks as pure functions with explicit parameters, without their Haiku modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encodax.types import PackedBatch, Params
+from encodax.types.batches import PackedBatch, Params
 
 
 def drawn(shapes: Any, seed: int = 0) -> Params:

@@ -1,4 +1,4 @@
-"""The command line as tests call it: in this process, or in one of its own."""
+"""Helpers to call the command line: in this process, or in a separate one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from encodax import cli, signals
+from encodax.cli import main
+from encodax.process import signals
 
-COMMAND = [sys.executable, "-W", "error", "-m", "encodax.cli"]
+COMMAND = [sys.executable, "-W", "error", "-m", "encodax"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +44,11 @@ def call(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         monkeypatch.setattr(sys, "argv", ["encodax", *arguments])
         stream = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         monkeypatch.setattr(sys, "stdin", stream)
-        monkeypatch.setattr(signals, "end", lambda code: None)  # this process is not the command's
+        monkeypatch.setattr(
+            signals, "exit_process", lambda code: None
+        )  # this process is not the command's
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main.main()
         captured = capsys.readouterr()
         return Outcome(stop.value.code or 0, captured.out, captured.err)
 

@@ -1,6 +1,6 @@
-"""What all tests share: types that are checked, the CPU, and one tiny model.
+"""Settings and fixtures of all tests: type checks, the CPU, and a tiny model.
 
-The import hook has to be there before anything of `encodax` is imported.
+The import hook must be installed before anything from `encodax` is imported.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import pytest
 
 jaxtyping.install_import_hook("encodax", "typechecking.check")
 
+import compiled  # noqa: E402
 from blocks import drawn  # noqa: E402
 from minutes import Minutes  # noqa: E402
 
@@ -39,8 +40,9 @@ from encodax.config import (  # noqa: E402
     ModelConfig,
     NormConfig,
 )
-from encodax.model import Model, initial_params  # noqa: E402
-from encodax.tokenizer import Tokenizer  # noqa: E402
+from encodax.models.encoder_model import Model  # noqa: E402
+from encodax.models.forward import initial_params  # noqa: E402
+from encodax.text.tokenizer import Tokenizer  # noqa: E402
 
 hypothesis.settings.register_profile(
     "encodax", deadline=None, derandomize=True, database=None, max_examples=25
@@ -67,17 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps each program for the session.
-
-    Processes that tests start take it from there, and add nothing: JAX warns where it reads what is
-    half written.
-    """
-    folder = str(tmp_path_factory.getbasetemp() / "compiled")
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
+def compiled_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps each program for all processes of a run, and for the next one."""
+    kept = getattr(request.config, "cache", None)
+    compiled.choose(kept.mkdir("compiled") if kept else tmp_path_factory.getbasetemp() / "compiled")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small model directories: the goldens with a tokenizer, and ways to spoil them."""
+"""Small model directories: the goldens with a tokenizer, and ways to damage them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from encodax.errors import EncodaxError
-from encodax.model import Model
-from encodax.tokenizer import Tokenizer
+from encodax.model_files import peft
+from encodax.model_files.saved_model import ModelParts
+from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Tokenizer
 
 GOLDENS = Path(__file__).parent / "parity" / "goldens"
 BERT_HEADS = sorted(path.parent.name for path in GOLDENS.glob("bert/*/config.json"))
@@ -72,6 +75,25 @@ def assert_same_parameters(first: Model, second: Model) -> None:
     """Bit by bit; what the files carry beside them too."""
     assert jax.tree.structure(first.params) == jax.tree.structure(second.params)
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
-    assert first.carried.keys() == second.carried.keys()
-    for name, array in first.carried.items():
-        np.testing.assert_array_equal(array, second.carried[name])
+    assert first.extra_tensors.keys() == second.extra_tensors.keys()
+    for name, array in first.extra_tensors.items():
+        np.testing.assert_array_equal(array, second.extra_tensors[name])
+
+
+def adapter_of(base: Path, model: Model, place: Path, value: float) -> Path:
+    """An adapter directory, with the head, the labels and the tokenizer of a model."""
+    width = model.config.encoder.embeddings.model_width
+    leaves = {
+        "lora_a": jnp.full((width, 2), value),
+        "lora_b": jnp.ones((2, width)),
+    }
+    peft.write(
+        place,
+        ModelParts(model.config, model.params, model.tokenizer),
+        {"encoder/layer_0/attention/output": leaves},
+        rank=2,
+        alpha=2.0,
+        base=str(base),
+        max_length=None,
+    )
+    return place

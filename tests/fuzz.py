@@ -1,10 +1,9 @@
-"""Damaged files, by the thousand: each is read, or refused in one line.
+"""Fuzzing with thousands of damaged files: each is read, or refused in one line.
 
     python tests/fuzz.py FIRST LAST [TARGET ...]
 
-makes and reads the cases of these numbers, and writes lines of JSON that say what went wrong. A
-case depends on its number alone. `run` does so in processes of their own, and notices those that
-hang.
+makes and reads the cases with these numbers, and writes lines of JSON that say what went wrong. A
+case depends on its number only. `run` does so in separate processes, and detects those that hang.
 """
 
 from __future__ import annotations
@@ -60,21 +59,21 @@ def _published(golden: str) -> Callable[[Path], object]:
 
 
 def _tokenizer(kind: Any, **options: Any) -> Any:
-    from encodax.tokenizer import Tokenizer
+    from encodax.text.tokenizer import Tokenizer
 
     return Tokenizer.train(("the cat sat", "a dog ran"), kind, vocabulary_size=40, **options)
 
 
 def _model(place: Path) -> None:
-    from encodax.model import Model
+    from encodax.models.encoder_model import Model
 
     Model.load(place)
 
 
 def _cut_weights(place: Path) -> None:
     """The weights of a model alone."""
-    from encodax import weights
     from encodax.families import bert
+    from encodax.model_files import weights
 
     config, shapes = _wanted(place)
     weights.load(place, shapes, bert.FAMILY, config)
@@ -83,7 +82,7 @@ def _cut_weights(place: Path) -> None:
 @functools.cache
 def _wanted(place: Path) -> tuple[Any, Any]:
     from encodax.families import bert
-    from encodax.model import parameter_shapes
+    from encodax.models.forward import parameter_shapes
 
     config = bert.FAMILY.read_config(json.loads((place / "config.json").read_text()))
     return config, parameter_shapes(config)
@@ -113,10 +112,11 @@ def _own_model(place: Path) -> None:
     import jax
 
     from encodax.config import HeadConfig, NormConfig
-    from encodax.model import Model, initial_params
+    from encodax.models.encoder_model import Model
+    from encodax.models.forward import initial_params
 
     _published("bert/encoder")(place)
-    model = replace(Model.load(place), carried={}, files={})
+    model = replace(Model.load(place), extra_tensors={}, files={})
     head = HeadConfig(
         "sequence", 3, "weighted_mean", dense_width=4, norm=NormConfig(), problem="multi_label"
     )
@@ -203,7 +203,7 @@ def _seq2seq(golden: str) -> Callable[[Path], object]:
 
 
 def _translator(place: Path) -> None:
-    from encodax.seq2seq_model import Seq2SeqModel
+    from encodax.models.seq2seq_model import Seq2SeqModel
 
     Seq2SeqModel.load(place)
 
@@ -211,9 +211,9 @@ def _translator(place: Path) -> None:
 def _adapter(place: Path) -> None:
     import jax
 
-    from encodax.model import Model
-    from encodax.training.adapters import trainable
-    from encodax.training.lora import LoraConfig, save_adapter
+    from encodax.models.encoder_model import Model
+    from encodax.training.step.lora import LoraConfig, save_adapter
+    from encodax.training.step.partition import trainable
 
     base = place / "base"
     base.mkdir()
@@ -241,7 +241,7 @@ def _tokenizers(place: Path) -> None:
 
 def _tokenize(place: Path) -> None:
     """Read the tokenizer whose file has been touched last, and use it."""
-    from encodax.tokenizer import Tokenizer
+    from encodax.text.tokenizer import Tokenizer
 
     directory = max(
         (path for path in place.iterdir() if path.is_dir()),
@@ -256,7 +256,7 @@ def _tokenize(place: Path) -> None:
     for encoding, text in zip(tokenizer.encode(texts), texts, strict=True):
         encoding.words(text)
         tokenizer.decode(encoding.token_ids)
-    len(tokenizer.ordinary_ids), tokenizer.least_rows, tokenizer.end_id, tokenizer.pad_id
+    len(tokenizer.ordinary_ids), tokenizer.least_rows, tokenizer.eos_id, tokenizer.pad_id
 
 
 def _sentencepieces(place: Path) -> None:
@@ -341,7 +341,7 @@ def _run(place: Path) -> None:
 
 
 def _report(place: Path) -> None:
-    from encodax.run_report import write_report
+    from encodax.pages.run_report import write_report
 
     write_report(place)
 
@@ -357,8 +357,8 @@ def _checkpoints(place: Path) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from encodax.training.checkpoint import Checkpoints
-    from encodax.training.step import TrainState
+    from encodax.training.loop.checkpoint import Checkpoints
+    from encodax.training.step.step import TrainState
 
     state = TrainState(
         {"a": {"w": jnp.arange(6.0)}}, {"m": jnp.ones(6)}, jnp.asarray(4), jax.random.key(0)
@@ -551,11 +551,11 @@ def _trouble(target: Target, place: Path, path: Path) -> str | None:
 
 def check_message(error: Exception, *, raises: bool = True) -> str | None:
     """Whether a message is one line."""
-    from encodax.errors import plain
+    from encodax.errors import escape_invisible
 
     message = str(error)
     wrong = None
-    if message != plain(message):
+    if message != escape_invisible(message):
         wrong = f"not one line: {message[:300]!r}"
     elif not 0 < len(message) < LONGEST_LINE:
         wrong = f"{len(message)} characters: {message[:300]}"

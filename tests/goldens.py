@@ -1,4 +1,4 @@
-"""The published configurations and tensors that the parity tests have stored."""
+"""Published configurations and tensors that the parity tests have stored."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import jax
 import safetensors
 from directories import small_tokenizer
 
-from encodax import families, weights
+from encodax import families
 from encodax.config import ModelConfig
 from encodax.families import Family
-from encodax.model import Model, initial_params, parameter_shapes
+from encodax.model_files import weights
+from encodax.models.encoder_model import Model
+from encodax.models.forward import initial_params, parameter_shapes
 
 FOLDER = Path(__file__).parent / "parity" / "goldens"
 ALL = sorted(path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*/config.json"))
@@ -40,7 +42,7 @@ def parts(golden: str) -> Model:
     """The model, with a tokenizer of another: a golden has ids alone."""
     config = read(golden)
     loaded = weights.load(FOLDER / golden, parameter_shapes(config), family_of(golden), config)
-    return Model(config, loaded.params, small_tokenizer(), loaded.carried)
+    return Model(config, loaded.params, small_tokenizer(), loaded.extra_tensors)
 
 
 @functools.cache

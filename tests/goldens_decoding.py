@@ -1,4 +1,4 @@
-"""Directories that transformers made and generated from, with what a `Translator` makes of them."""
+"""Directories that transformers made and generated from, with the output of a `Translator`."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def saying(family: str, said: dict[str, Any], place: Path, folder: Path = FOLDER
 
 def ids_of(translator: Translator, texts: list[str]) -> list[list[list[int]]]:
     """Token ids of every sequence that is found for each text, best first."""
-    manner = translator.manner()
+    options = translator.generation_options()
     encodings, _ = translator.model.encode(texts)
     found: list[list[list[int]]] = [[] for _ in texts]
     for group in translator._groups(encodings):
         rows = [encodings[place] for place in group.places]
-        made = translator._generated(rows, group.places, group, manner)
+        made = translator._generated(rows, group.places, group, options)
         for row, place in enumerate(group.places):
             found[place] = [
                 np.asarray(ids[:length]).tolist()
                 for ids, length in zip(made.token_ids[row], made.lengths[row], strict=True)
-            ][: manner.n_best]
+            ][: options.n_best]
     return found
 
 
@@ -50,12 +50,12 @@ DRAWS = 10_000
 def p_of_first_tokens(translator: Translator, text: str, chances: list[float]) -> float:
     """How likely first tokens are to be as far from these probabilities as those drawn here."""
     encodings, _ = translator.model.encode([text])
-    manner = translator.manner(max_tokens=1, seed=7)
+    options = translator.generation_options(max_tokens=1, seed=7)
     (group,) = translator._groups(encodings * translator._heights[-1])
     tokens: list[int] = []
     while len(tokens) < DRAWS:
         numbers = list(range(len(tokens), len(tokens) + group.height))
-        made = translator._generated(encodings * group.height, numbers, group, manner)
+        made = translator._generated(encodings * group.height, numbers, group, options)
         tokens += made.token_ids[:, 0, 0].tolist()
     seen = np.bincount(tokens[:DRAWS], minlength=len(chances))
     expected = np.asarray(chances) / np.sum(chances) * DRAWS

@@ -1,4 +1,4 @@
-"""The stored sequence-to-sequence models of the parity tests."""
+"""Stored sequence-to-sequence models of the parity tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from encodax import families, weights
-from encodax.seq2seq_model import Seq2SeqModel, parameter_shapes
-from encodax.tokenizer import EncodedPair, Encoding, Tokenizer
+from encodax import families
+from encodax.model_files import weights
+from encodax.models.seq2seq_model import Seq2SeqModel, parameter_shapes
+from encodax.text.tokenizer import EncodedPair, Encoding, Tokenizer
 
 FOLDER = Path(__file__).parent / "parity" / "goldens-seq2seq"
 ALL = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
@@ -33,7 +34,7 @@ def parts(golden: str) -> Seq2SeqModel:
     config = family.read_config(values)
     loaded = weights.load(FOLDER / golden, parameter_shapes(config), family, config)
     tokenizer = Tokenizer.train(["a b"], "char", begins=False)
-    return Seq2SeqModel(config, loaded.params, tokenizer, loaded.carried)
+    return Seq2SeqModel(config, loaded.params, tokenizer, loaded.extra_tensors)
 
 
 def pair_of(source: np.ndarray, given: np.ndarray) -> EncodedPair:

@@ -1,4 +1,4 @@
-"""Inspections with drawn numbers, for pages that want no model."""
+"""Inspections with random numbers, for pages that need no model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from encodax.inspection import (
+from encodax.types.inspection import (
     AttentionMaps,
     Attribution,
     Inspection,
     MaskGuesses,
     Norms,
-    Strongest,
     Token,
+    TopWeights,
 )
 
 HOSTILE = (
@@ -62,7 +62,7 @@ def in_blocks(tokens: Sequence[Token], block: int, kept: int) -> AttentionMaps:
         ("head 1", "mean of heads", "rollout"),
         weights(2, 3, count, count),
         block,
-        Strongest(keys[..., :kept], best),
+        TopWeights(keys[..., :kept], best),
     )
 
 

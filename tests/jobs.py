@@ -1,10 +1,10 @@
-"""Training jobs of toy data in processes of their own: `python jobs.py '{"task": ..., ...}'`.
+"""Training jobs on toy data in separate processes: `python jobs.py '{"task": ..., ...}'`.
 
-What is given is passed to `encodax.train`; beside it:
+The JSON object is passed to `encodax.train`, except for:
 
-    seen         a file that gets a line for each step that begins: its number and its examples
-    file_limit   bytes that no file may exceed, from the first checkpoint on: a full disk
-    join         HOST:PORT, number of processes, which one this is
+    seen         a file that gets a line for each step that starts: its number and its examples
+    file_limit   most bytes of any file, from the first checkpoint on: simulates a full disk
+    join         HOST:PORT, number of processes, index of this process
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-ADDS = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05"}
-"""Variables of a process that leaves what it compiles to those that follow: one that runs alone, to
-its end."""
 
 TOY: dict[str, Any] = {
     "layers": 1, "width": 16, "heads": 2, "ffn": 32, "max_positions": 32, "dropout_rate": 0.1,
@@ -80,14 +76,18 @@ def choices_of(task: str) -> dict[str, Any]:
 
 def run(given: dict[str, Any]) -> None:
     """Run a job in this process."""
-    from encodax.training import checkpoint, distributed
+    import compiled
+
+    from encodax.training.loop import checkpoint, distributed
+
+    compiled.install()
 
     joined = given.pop("join", None)
     if joined is not None:
         distributed.join(*joined)
 
     import encodax
-    from encodax.training.run import Run
+    from encodax.training.setup.run import Run
 
     task, seen = given.pop("task"), given.pop("seen", None)
     limit = given.pop("file_limit", None)

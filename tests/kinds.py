@@ -1,4 +1,4 @@
-"""Tokenizers of the kinds that are published, small, and trained on a few texts."""
+"""Small tokenizers of the published kinds, trained on a few texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from encodax.tokenizer import Tokenizer
+from encodax.text.tokenizer import Tokenizer
 
 TEXTS = {
     "english": "Ada's e-mail (3.5) to B2B",

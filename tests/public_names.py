@@ -1,4 +1,4 @@
-"""What is public in the package: every module, class, function and method without an underscore."""
+"""Public names of the package: every module, class, function and method without an underscore."""
 
 from __future__ import annotations
 

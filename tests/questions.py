@@ -1,4 +1,4 @@
-"""A toy set for question answering: a question names a kind, the context holds a word of it."""
+"""Toy data for question answering: a question names a kind, its context has a word of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files read in every way that there is, which are all to give the same."""
+"""Files read in every possible way; all ways must give the same."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The blocks once more, in plain NumPy and float64: what tests compare with.
+"""Reference implementation of the blocks in plain NumPy and float64, for tests to compare with.
 
-Written from the papers' formulas, with loops and einsums, and nothing of `encodax` in it.
+Written from the papers' formulas, with loops and einsums, without any part of `encodax`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The names that Python users call, as the README shows them."""
+"""Names that Python users call, as in the README."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from toys import DAYS, QUICK, SENTIMENT, SHAPE, classifier, same, tagger
 
 import encodax
-from encodax.model import Model
-from encodax.types import PackedBatch, Params
+from encodax.models.encoder_model import Model
+from encodax.types.batches import PackedBatch, Params
 
 TEXTS = ["good thing", "a bad thing", "good"]
 
@@ -25,7 +25,7 @@ import sys
 import encodax
 dir(encodax)
 assert encodax.__version__
-from encodax import cli
+from encodax.cli import main as cli
 sys.argv = ["encodax", *sys.argv[1:]]
 try:
     cli.main()

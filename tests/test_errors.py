@@ -1,4 +1,4 @@
-"""The one error is one line, whatever has been put into it."""
+"""Errors are one line, whatever text they contain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import pickle
 
 import pytest
 
-from encodax.errors import LONGEST_LINE, EmptyText, EncodaxError, library_errors, plain, reason_of
+from encodax.errors import (
+    LONGEST_LINE,
+    EmptyText,
+    EncodaxError,
+    error_message,
+    escape_invisible,
+    library_errors,
+)
 
 HIDDEN = {
     "\x1b[31m": "\\x1b[31m",
@@ -28,16 +35,16 @@ HIDDEN = {
 
 @pytest.mark.parametrize(("sign", "shown"), HIDDEN.items(), ids=map(ascii, HIDDEN))
 def test_what_is_no_character_to_see_is_an_escape(sign: str, shown: str) -> None:
-    assert plain(f"a{sign}b") == f"a{shown}b"
+    assert escape_invisible(f"a{sign}b") == f"a{shown}b"
     assert str(EncodaxError(f"no file a{sign}b")) == f"no file a{shown}b"
-    assert plain(plain(f"a{sign}b")) == plain(f"a{sign}b")
+    assert escape_invisible(escape_invisible(f"a{sign}b")) == escape_invisible(f"a{sign}b")
 
 
 @pytest.mark.parametrize(
     "text", ["[/b]", "[red]x[/red]", "a\\b", "\u00e9\u4e2d", "a\u00a0b", "\u0645\u06cc\u200c\u062e"]
 )
 def test_all_else_stays(text: str) -> None:
-    assert plain(text) == text
+    assert escape_invisible(text) == text
 
 
 def test_of_a_long_message_beginning_and_end_are_kept() -> None:
@@ -54,7 +61,7 @@ def test_an_error_goes_through_a_pipe() -> None:
 
 
 def test_what_a_library_says_is_one_line_and_its_kind_where_it_says_nothing() -> None:
-    assert reason_of(ValueError(" two\n  lines ")) == "two lines"
+    assert error_message(ValueError(" two\n  lines ")) == "two lines"
     with pytest.raises(EncodaxError, match=r"^f: KeyError$"), library_errors("f"):
         raise KeyError
     with pytest.raises(EncodaxError, match=r"^as it was$"), library_errors("f"):

@@ -1,4 +1,4 @@
-"""Damaged files are read, or refused in one line; never more, and never without end."""
+"""Damaged files are read, or refused in one line, in a limited time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user installs: the locks, the wheel and the metadata."""
+"""Installation: the locks, the wheel and the metadata."""
 
 import importlib.metadata
 import re
@@ -159,7 +159,7 @@ def test_the_installed_metadata_is_this_project() -> None:
     }
     assert metadata["Description-Content-Type"] == "text/markdown"
     (script,) = importlib.metadata.distribution("encodax").entry_points.select(name="encodax")
-    assert script.value == "encodax.cli:main"
+    assert script.value == "encodax.cli.main:main"
 
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The README's tree names every file there is; its examples run with those of docs/."""
+"""The README's tree names every file; its examples run with those of docs/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizers' directories as data: tiny files, changes of them, and what transformers gives."""
+"""Tokenizer directories as data: tiny files, changes to them, and the output of transformers."""
 
 from __future__ import annotations
 

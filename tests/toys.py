@@ -1,4 +1,4 @@
-"""Toy sets that a tiny encoder learns in a few steps, and runs over them, each made once."""
+"""Toy data that a tiny encoder learns in a few steps, and runs over them, each made once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blocks import drawn
 import encodax
 from encodax import Model, Seq2SeqModel
 from encodax.config import Placement, Seq2SeqConfig
-from encodax.seq2seq_model import parameter_shapes
-from encodax.tokenizer import Kind, Tokenizer
+from encodax.models.seq2seq_model import parameter_shapes
+from encodax.options.presets import TransformerSize, transformer_config
+from encodax.text.tokenizer import Kind, Tokenizer
 from encodax.training import TrainResult
-from encodax.training.presets import TransformerSize, transformer_config
-from encodax.types import Params
+from encodax.types.batches import Params
 
 PHRASES = (
     "{0}", "{0} thing", "{0}, thing", "a {0} thing", "{0} thing number 0", "one {0} text",
@@ -142,7 +142,7 @@ def with_end(score: float) -> Seq2SeqModel:
     """`reverser()`, but that it ends at once, or never, as this is the score of ending."""
     model = reverser().model
     assert isinstance(model, Seq2SeqModel)
-    bias = model.params["output"]["b"].at[model.config.end_id].set(score)
+    bias = model.params["output"]["b"].at[model.config.eos_id].set(score)
     return dataclasses.replace(model, params={**model.params, "output": {"b": bias}})
 
 
@@ -151,7 +151,7 @@ def writer(placement: Placement = "post", kind: Kind = "char") -> Seq2SeqModel:
     """A sequence-to-sequence model of two layers that has learned nothing, as `drawn` has it."""
     texts = [record[side] for record in REVERSALS for side in ("source", "target")]
     tokenizer = Tokenizer.train(texts, kind, begins=False)
-    assert tokenizer.end_id is not None
+    assert tokenizer.eos_id is not None
     config = Seq2SeqConfig(
         transformer_config(
             TransformerSize(2, 16, 2, 24, dropout_rate=0.1),
@@ -161,10 +161,10 @@ def writer(placement: Placement = "post", kind: Kind = "char") -> Seq2SeqModel:
             max_positions=32,
             output_bias=True,
         ),
-        begin_id=tokenizer.pad_id,
-        end_id=tokenizer.end_id,
+        decoder_start_id=tokenizer.pad_id,
+        eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
-        never_ids=(tokenizer.pad_id,),
+        suppressed_ids=(tokenizer.pad_id,),
     )
     return Seq2SeqModel(config, drawn(parameter_shapes(config)), tokenizer)
 

@@ -1,4 +1,4 @@
-"""The type checker that `conftest.py` puts on every function of `encodax`."""
+"""Type checker that `conftest.py` installs on every function of `encodax`."""
 
 from __future__ import annotations
 

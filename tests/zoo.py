@@ -1,4 +1,4 @@
-"""Every block of `encodax.nn` with an input of its own, for the contracts that hold for all."""
+"""Every block of `encodax.nn` with an example input, for contracts that hold for all blocks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from encodax.config import (
     FeedForwardConfig,
     HeadConfig,
     LayerConfig,
-    MaskDropoutConfig,
     NormConfig,
     RelativeBiasConfig,
     RotaryConfig,
+    TokenDropoutConfig,
 )
 from encodax.nn import (
     Embeddings,
@@ -51,7 +51,7 @@ NARROW = dataclasses.replace(
     projected_width=WIDTH,
     position_offset=2,
     type_vocabulary_size=1,
-    mask_dropout=MaskDropoutConfig(12),
+    mask_dropout=TokenDropoutConfig(12),
 )
 """ALBERT's width, RoBERTa's offset and type, and ESM's masks, all in one."""
 GATED = LayerConfig(

@@ -1,6 +1,6 @@
 """Fine-tuning with the Trainer of transformers: the other side of `benchmarks/fine_tuning.py`.
 
-    python benchmarks/reference/fine_tune.py TASK --model M --train F --eval F --answers OUT
+    python -m benchmarks.reference.fine_tune TASK --model M --train F --eval F --answers OUT
 
 For a Python of `benchmarks/requirements.txt` with `accelerate`; Encodax is not needed. TASK is
 classification, token-classification or question-answering. Both files are JSON Lines in the form

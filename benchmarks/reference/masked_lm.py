@@ -1,6 +1,6 @@
 """Masked language modelling with PyTorch: the other side of `benchmarks/masked_lm.py`.
 
-    python benchmarks/reference/masked_lm.py MODEL STEPS OUT [--seed 0]
+    python -m benchmarks.reference.masked_lm MODEL STEPS OUT [--seed 0]
 
 For a Python of `benchmarks/requirements.txt`; Encodax is not needed. MODEL is a directory of a
 BertForMaskedLM to begin with; STEPS is JSON, for each step the learning rate and the token ids of

@@ -1,6 +1,6 @@
 """Lines lowercased and tokenized as Moses does it, for `benchmarks/multi30k.py`.
 
-    python benchmarks/reference/moses.py LANGUAGE < LINES > TOKENIZED
+    python -m benchmarks.reference.moses LANGUAGE < LINES > TOKENIZED
 
 For a Python of `benchmarks/requirements.txt`; Encodax is not needed.
 """

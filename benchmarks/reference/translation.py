@@ -1,6 +1,6 @@
 """A step of a small Transformer with PyTorch: the other side of `benchmarks/multi30k.py`.
 
-    python benchmarks/reference/translation.py BATCHES [--rounds 1]
+    python -m benchmarks.reference.translation BATCHES [--rounds 1]
 
 For a Python of `benchmarks/requirements.txt`; Encodax is not needed. BATCHES is JSON: the shape of
 the model, and for each batch the token ids of its sources and targets (the end included). The

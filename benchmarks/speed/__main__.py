@@ -1,6 +1,6 @@
 """Embedding speed and memory beside other libraries, in one interleaved session.
 
-    python benchmarks/speed --data FOLDER --reference PYTHON [--quick] [--report]
+    python -m benchmarks.speed --data FOLDER --reference PYTHON [--quick] [--report]
 
 FOLDER holds `sts/{2014,2015}/*.tsv` (score, sentence, sentence) and `wikitext2/*.txt.gz`; PYTHON is
 that of an environment made of `benchmarks/requirements.txt`, as `make bench` builds it. The model
@@ -19,19 +19,18 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from contenders import HERE, Setting
-from machine import OtherWork, cores, description
-from measure import measure
-from report import write_report
-from workloads import QUICK, Sizes, write_texts
-
-ROOT = HERE.parents[1]
-sys.path.insert(1, str(HERE.parent))
+from benchmarks.harness import children
+from benchmarks.harness.children import ROOT
+from benchmarks.harness.machine import OtherWork, cores, description
+from benchmarks.speed.contenders import Setting
+from benchmarks.speed.measure import measure
+from benchmarks.speed.report import write_report
+from benchmarks.speed.workloads import QUICK, Sizes, write_texts
+from benchmarks.sts import model_directory
 
 
 def main() -> None:
@@ -70,8 +69,6 @@ def arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace, folder: Path) -> dict:
     """Make the texts and the graphs, then measure."""
-    from sts import model_directory
-
     sizes = QUICK if options.quick else Sizes()
     folder.mkdir(parents=True, exist_ok=True)
     texts = write_texts(options.data, folder / "texts", sizes)
@@ -86,8 +83,10 @@ def run(options: argparse.Namespace, folder: Path) -> dict:
     began, others = datetime.datetime.now(datetime.UTC), OtherWork()
     setting.logs.mkdir(parents=True, exist_ok=True)
     with (setting.logs / "export.log").open("w") as log:
-        export = [setting.reference, HERE / "onnx_export.py", setting.model, setting.onnx]
-        subprocess.run(export, check=True, stdout=log, stderr=log)
+        files = setting.model, setting.onnx
+        children.run(
+            setting.reference, "benchmarks.speed.onnx_export", *files, stdout=log, stderr=log
+        )
     results = measure(setting, texts, sizes, folder)
     return {
         "date": began.date().isoformat(),

@@ -7,23 +7,24 @@ and so the same weights. Texts go in as they come: fastembed does not sort.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
-from protocol import serve
+
+from benchmarks.harness.protocol import serve
+from benchmarks.speed.embedding import Embedding
 
 NAME = "benchmark/exported"
 
 
-class Worker:
+class Worker(Embedding):
     """`TextEmbedding.embed` in one process."""
 
     packages = ("fastembed", "onnxruntime", "tokenizers", "numpy")
     batch_sizes = (4, 8, 16, 64, 256)
 
-    def __init__(self, model: Path, precision: str, cores: int, onnx: Path):
+    def __init__(self, model: str, precision: str, cores: int, onnx: str):
         TextEmbedding.add_custom_model(
             NAME,
             pooling=PoolingType.DISABLED,
@@ -33,10 +34,9 @@ class Worker:
             model_file=f"{precision}.onnx",
             output_name="sentence_embedding",
         )
-        folder = str(onnx)
-        self._model = TextEmbedding(NAME, threads=cores, cuda=False, specific_model_path=folder)
+        self._model = TextEmbedding(NAME, threads=cores, cuda=False, specific_model_path=onnx)
 
-    def encode(self, texts: Sequence[str], batch_size: int | None) -> np.ndarray:
+    def vectors(self, texts: Sequence[str], batch_size: int | None) -> np.ndarray:
         return np.stack(list(self._model.embed(texts, batch_size=batch_size or 256)))
 
 

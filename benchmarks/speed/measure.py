@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import CONTENDERS, Contender, Setting, Worker, WorkerError
-from rich.console import Console
-from workloads import Sizes
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+from benchmarks.harness.tables import errors
+from benchmarks.harness.timing import in_turn
+from benchmarks.harness.workers import WorkerError
+from benchmarks.speed.contenders import CONTENDERS, Contender, Process, Setting
+from benchmarks.speed.workloads import Sizes
+
 Texts = dict[str, Path]
 Results = dict[str, Any]
 
@@ -36,28 +39,33 @@ def measure(setting: Setting, texts: Texts, sizes: Sizes, scratch: Path) -> Resu
     return results
 
 
-def started(setting: Setting, stack: ExitStack, results: Results) -> list[Worker]:
+def started(setting: Setting, stack: ExitStack, results: Results) -> list[Process]:
     """A process for each contender that can load the model; of the others the reason."""
     workers = []
     for contender in CONTENDERS:
-        worker = stack.enter_context(Worker(contender, setting))
+        worker = stack.enter_context(Process(contender, setting))
         try:
-            results["versions"][contender.name] = worker.load()
+            results["versions"][contender.name] = worker.begin()
             workers.append(worker)
-            console.print(f"{contender.name}: ready")
+            errors.print(f"{contender.name}: ready")
         except WorkerError as error:
             results["absent"][contender.name] = str(error)
-            console.print(f"{contender.name}: left out: {error}")
+            errors.print(f"{contender.name}: left out: {error}")
     return workers
 
 
-def taking_part(workers: list[Worker], workload: str) -> list[Worker]:
+def taking_part(workers: list[Process], workload: str) -> list[Process]:
     """Those that the workload is for."""
     return [worker for worker in workers if workload in worker.contender.workloads]
 
 
 def encode(
-    workload: str, rounds: int, workers: list[Worker], texts: Texts, scratch: Path, results: Results
+    workload: str,
+    rounds: int,
+    workers: list[Process],
+    texts: Texts,
+    scratch: Path,
+    results: Results,
 ) -> None:
     """Seconds of all texts a round, after an untimed pass whose vectors are compared."""
     path, found = str(texts[workload]), {}
@@ -66,7 +74,7 @@ def encode(
         tuned = worker.ask("tune", texts=str(texts[f"{workload}-sample"]))
         worker.ask("encode", texts=path, batch_size=tuned["batch_size"], save=str(vectors[worker]))
         found[worker] = {**tuned, "seconds": []}
-        console.print(f"{workload}: {worker.contender.name}: warm, batch {tuned['batch_size']}")
+        errors.print(f"{workload}: {worker.contender.name}: warm, batch {tuned['batch_size']}")
     ours = next(worker for worker in workers if worker.contender.is_ours)
     peaks = []
     for turn in range(rounds):
@@ -75,15 +83,15 @@ def encode(
             answer = worker.ask("encode", texts=path, batch_size=size)
             found[worker]["seconds"].append(answer["seconds"])
             if worker is ours:
-                peaks.append(worker.ask("extra", what="peak"))
+                peaks.append(worker.ask("peak"))
         taken = (f"{found[worker]['seconds'][-1]:.2f}" for worker in workers)
-        console.print(f"{workload}: round {turn + 1} of {rounds}: {' '.join(taken)} s")
+        errors.print(f"{workload}: round {turn + 1} of {rounds}: {' '.join(taken)} s")
     basis = next((worker for worker in workers if worker.contender.name == BASIS), None)
     for worker in workers:
         if basis is not None:
             found[worker] |= closeness(np.load(vectors[worker]), np.load(vectors[basis]))
     results["encode"][workload] = {worker.contender.name: found[worker] for worker in workers}
-    results["work"][workload] = ours.ask("extra", what="work", texts=path) | {"peaks": peaks}
+    results["work"][workload] = ours.ask("work", texts=path) | {"peaks": peaks}
 
 
 def closeness(vectors: np.ndarray, basis: np.ndarray) -> dict[str, float]:
@@ -98,15 +106,16 @@ def closeness(vectors: np.ndarray, basis: np.ndarray) -> dict[str, float]:
     }
 
 
-def latency(workers: list[Worker], texts: Path, sizes: Sizes) -> dict[str, list[list[float]]]:
+def latency(workers: list[Process], texts: Path, sizes: Sizes) -> dict[str, list[list[float]]]:
     """Milliseconds of each call, round by round."""
-    found: dict[str, list[list[float]]] = {worker.contender.name: [] for worker in workers}
-    for _ in range(sizes.rounds):
-        for worker in workers:
-            answer = worker.ask("latency", texts=str(texts), calls=sizes.calls)
-            found[worker.contender.name].append(answer["milliseconds"])
+
+    def asked(worker: Process) -> list[float]:
+        return worker.ask("latency", texts=str(texts), calls=sizes.calls)["milliseconds"]
+
+    sides = {worker.contender.name: functools.partial(asked, worker) for worker in workers}
+    found = in_turn(sizes.rounds, sides)
     for name, rounds in found.items():
-        console.print(f"one text: {name}: {np.median(rounds):.2f} ms")
+        errors.print(f"one text: {name}: {np.median(rounds):.2f} ms")
     return found
 
 
@@ -119,20 +128,21 @@ def present(workload: str, results: Results) -> Iterator[Contender]:
 
 def start(setting: Setting, texts: Path, sizes: Sizes, results: Results) -> dict[str, list[float]]:
     """Seconds from the start of a process to its first vector, files and compilations cached."""
-    found: dict[str, list[float]] = {contender.name: [] for contender in present("start", results)}
     first = texts.with_name("first.json")
     first.write_text('["a cat purrs on the mat"]', encoding="utf-8")
-    for turn in range(1 + sizes.start_rounds):
-        for contender in present("start", results):
-            began = time.perf_counter()
-            with Worker(contender, setting) as worker:
-                worker.load()
-                worker.ask("encode", texts=str(first), batch_size=1)
-                taken = time.perf_counter() - began
-            if turn:  # the first fills the caches
-                found[contender.name].append(taken)
+
+    def begun(contender: Contender) -> float:
+        began = time.perf_counter()
+        with Process(contender, setting) as worker:
+            worker.begin()
+            worker.ask("encode", texts=str(first), batch_size=1)
+            return time.perf_counter() - began
+
+    sides = {each.name: functools.partial(begun, each) for each in present("start", results)}
+    in_turn(1, sides)  # fills the caches
+    found = in_turn(sizes.start_rounds, sides)
     for name, seconds in found.items():
-        console.print(f"start: {name}: {np.median(seconds):.2f} s")
+        errors.print(f"start: {name}: {np.median(seconds):.2f} s")
     return found
 
 
@@ -145,8 +155,8 @@ def memory(
         few, many = sizes.memory
         found[contender.name] = {}
         for count in (few, many if contender.is_ours else sizes.reference_memory):
-            with Worker(contender, setting) as worker:
-                worker.load()
+            with Process(contender, setting) as worker:
+                worker.begin()
                 path = str(texts[f"memory-{count}"])
                 size = results["encode"]["sentences"][contender.name]["batch_size"]
                 output = worker.ask("encode", texts=path, batch_size=size)["output_bytes"]
@@ -154,5 +164,5 @@ def memory(
         shown = ", ".join(
             f"{count}: {held / 1e6:.0f} MB" for count, held in found[contender.name].items()
         )
-        console.print(f"memory: {contender.name}: {shown}")
+        errors.print(f"memory: {contender.name}: {shown}")
     return found

@@ -1,4 +1,4 @@
-"""A sentence encoder of family BERT as ONNX graphs: `onnx_export.py MODEL FOLDER`.
+"""A sentence encoder of family BERT as ONNX graphs: MODEL, a FOLDER to write.
 
 FOLDER gets `float32.onnx`, with what ONNX Runtime's optimizer can fuse (attention, GELU, layer norm
 with its residual, embeddings), `int8.onnx`, the same quantized dynamically, and the tokenizer's

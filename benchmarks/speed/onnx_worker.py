@@ -8,29 +8,30 @@ length 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from protocol import serve
 from tokenizers import Tokenizer
 
+from benchmarks.harness.protocol import serve
+from benchmarks.speed.embedding import Embedding
 
-class Worker:
+
+class Worker(Embedding):
     """A session over the exported graph."""
 
     packages = ("onnxruntime", "tokenizers", "numpy")
     batch_sizes = (8, 16, 32, 64)
 
-    def __init__(self, model: Path, precision: str, cores: int, onnx: Path):
-        self._tokenizer = Tokenizer.from_file(str(onnx / "tokenizer.json"))
+    def __init__(self, model: str, precision: str, cores: int, onnx: str):
+        self._tokenizer = Tokenizer.from_file(f"{onnx}/tokenizer.json")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cores
         self._session = onnxruntime.InferenceSession(
-            str(onnx / f"{precision}.onnx"), options, providers=["CPUExecutionProvider"]
+            f"{onnx}/{precision}.onnx", options, providers=["CPUExecutionProvider"]
         )
 
-    def encode(self, texts: Sequence[str], batch_size: int | None) -> np.ndarray:
+    def vectors(self, texts: Sequence[str], batch_size: int | None) -> np.ndarray:
         token_ids = [found.ids for found in self._tokenizer.encode_batch_fast(texts)]
         order = sorted(range(len(texts)), key=lambda index: -len(token_ids[index]))
         size = batch_size or len(order)

@@ -9,7 +9,16 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from ratios import FASTEMBED, ONNX, ONNX_INT8, TORCH, TORCH_BFLOAT16, Results, ratios
+
+from benchmarks.speed.comparisons import (
+    FASTEMBED,
+    ONNX,
+    ONNX_INT8,
+    TORCH,
+    TORCH_BFLOAT16,
+    Results,
+    ratios,
+)
 
 LOOKS = {
     TORCH: ("#b5532c", "o"),

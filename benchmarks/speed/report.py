@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from machine import told
-from page import table, write_measured
-from plot import plot
-from ratios import (
+
+from benchmarks.harness.machine import told
+from benchmarks.harness.pages import write_measured
+from benchmarks.harness.ratios import QUIET, spread
+from benchmarks.harness.tables import in_markdown
+from benchmarks.speed.comparisons import (
     EQUAL,
     LARGEST_SHARE,
     LEAST_SHARE,
-    QUIET,
     Results,
     ratios,
     shares_of_peak,
     unequal,
     verdict,
 )
+from benchmarks.speed.plot import plot
 
 PICTURE = "images/benchmarks.png"
 TITLE = "Speed and memory beside other libraries"
@@ -90,7 +92,7 @@ def ratio_table(results: Results) -> str:
         met = "yes" if more / less <= LARGEST_SHARE else "**no**"
         rows.append((f"peak memory, {int(many):,} sentences", "float32", f"itself, {int(few):,}",
                      f"{more / less:.2f}", f"at most {LARGEST_SHARE:g}", met))  # fmt: skip
-    return table(("workload", "Encodax in", "beside", "times as fast", "target", "met"), rows)
+    return in_markdown(("workload", "Encodax in", "beside", "times as fast", "target", "met"), rows)
 
 
 def titled(results: Results, workload: str) -> str:
@@ -112,7 +114,7 @@ def encode_table(results: Results, workload: str) -> str:
         (
             name,
             str(found["batch_size"] or "its own"),
-            spread(np.asarray(found["seconds"]), ".2f"),
+            spread(found["seconds"], ".2f"),
             f"{count / np.median(found['seconds']):,.0f}",
             f"{found['least_cosine']:.5f}" if "least_cosine" in found else "",
             f"{found['difference']:.1e}" if "difference" in found else "",
@@ -125,7 +127,7 @@ def encode_table(results: Results, workload: str) -> str:
         "best of those tried on a sample. Cosine and difference are with the vectors of "
         f"sentence-transformers in float32; all of float32 must differ by less than {EQUAL:.0e}."
     )
-    return f"## {titled(results, workload).capitalize()}\n\n{said}\n\n{table(heads, rows)}"
+    return f"## {titled(results, workload).capitalize()}\n\n{said}\n\n{in_markdown(heads, rows)}"
 
 
 def latency_table(results: Results) -> str:
@@ -136,18 +138,19 @@ def latency_table(results: Results) -> str:
         rows.append((name, f"{p50:.2f}", f"{p99:.2f}"))
     calls = results["sizes"]["calls"] * results["sizes"]["rounds"]
     said = f"A call with one text of 4 to 10 words, {calls:,} calls each. Milliseconds."
-    return f"## One short text\n\n{said}\n\n{table(('contender', 'p50', 'p99'), rows)}"
+    return f"## One short text\n\n{said}\n\n{in_markdown(('contender', 'p50', 'p99'), rows)}"
 
 
 def start_table(results: Results) -> str:
     """Seconds to the first vector."""
-    rows = [(name, spread(np.asarray(taken), ".2f")) for name, taken in results["start"].items()]
+    rows = [(name, spread(taken, ".2f")) for name, taken in results["start"].items()]
+    shown = in_markdown(("contender", "seconds"), rows)
     said = (
         "From the start of an interpreter to the first vector, with the model on disk and every "
         "cache warm: imports, loading, compiling what is not cached. ONNX Runtime reads a graph "
         "that is already optimized."
     )
-    return f"## Fresh process to first vector\n\n{said}\n\n{table(('contender', 'seconds'), rows)}"
+    return f"## Fresh process to first vector\n\n{said}\n\n{shown}"
 
 
 def memory_table(results: Results) -> str:
@@ -159,7 +162,7 @@ def memory_table(results: Results) -> str:
     ]
     heads = ("contender", "sentences", "peak MB", "over the fewer")
     said = "The most memory that a process held, the library included, the vectors themselves not."
-    return f"## Memory\n\n{said}\n\n{table(heads, rows)}"
+    return f"## Memory\n\n{said}\n\n{in_markdown(heads, rows)}"
 
 
 def peak_table(results: Results) -> str:
@@ -184,7 +187,7 @@ def peak_table(results: Results) -> str:
         "`encode`, with the tokenizer. The peak is that of the best of the model's own shapes of "
         "product, compiled by JAX and timed in the same process after each round."
     )
-    return f"## Share of the matmul peak\n\n{said}\n\n{table(heads, rows)}"
+    return f"## Share of the matmul peak\n\n{said}\n\n{in_markdown(heads, rows)}"
 
 
 def versions_table(results: Results) -> str:
@@ -193,9 +196,4 @@ def versions_table(results: Results) -> str:
         name.split(",")[0]: (name.split(",")[0], ", ".join(f"{k} {v}" for k, v in found.items()))
         for name, found in results["versions"].items()
     }
-    return f"## Versions\n\n{table(('contender', 'versions'), rows.values())}"
-
-
-def spread(values: np.ndarray, form: str) -> str:
-    """Median (smallest .. largest)."""
-    return f"{np.median(values):{form}} ({values.min():{form}} .. {values.max():{form}})"
+    return f"## Versions\n\n{in_markdown(('contender', 'versions'), rows.values())}"

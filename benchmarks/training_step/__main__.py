@@ -1,6 +1,6 @@
 """The training step beside PyTorch, two processes in turn.
 
-    python benchmarks/training_step --sst2 FILE --reference PYTHON [--quick] [--report]
+    python -m benchmarks.training_step --sst2 FILE --reference PYTHON [--quick] [--report]
 
 FILE is SST-2 to learn from (text, tab, 0 or 1); PYTHON is that of an environment made of
 `benchmarks/requirements.txt`. Both sides train all-MiniLM-L6-v2 under a fresh head of two classes:
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import sys
@@ -28,18 +29,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path[1:1] = [str(HERE.parent / "speed"), str(HERE.parent)]
+from benchmarks.harness.children import ROOT
+from benchmarks.harness.machine import OtherWork, cores, description
+from benchmarks.harness.timing import in_turn
+from benchmarks.harness.workers import Worker
+from benchmarks.sts import model_directory
+from benchmarks.training_step.report import write_report
+from benchmarks.training_step.sizes import QUICK, SHAPES, Sizes
 
-from contenders import Contender, Setting, Worker  # noqa: E402
-from machine import OtherWork, cores, description  # noqa: E402
-from report import write_report  # noqa: E402
-from sizes import QUICK, SHAPES, Sizes  # noqa: E402
-
-OURS = Contender("Encodax", "float32", str(HERE / "encodax_worker.py"), frozenset())
-THEIRS = Contender("PyTorch", "float32", str(HERE / "torch_worker.py"), frozenset())
-KEPT = Contender("PyTorch kept", "float32", str(HERE / "torch_kept_worker.py"), frozenset())
+SIDES = {"ours": "encodax_worker", "theirs": "torch_worker", "kept": "torch_kept_worker"}
+"""Modules beside this one."""
 EPOCHS = (
     ("ours", "tokens"), ("theirs", "random"), ("ours", "examples"), ("theirs", "grouped"),
     ("kept", "random"), ("kept", "grouped"),
@@ -78,28 +77,23 @@ def arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything, as plain data."""
-    from sts import model_directory
-
     sizes = QUICK if options.quick else Sizes()
     texts = folder / "sentences.json"
     lines = options.sst2.read_text(encoding="utf-8").splitlines()[: sizes.sentences]
     texts.write_text(json.dumps([line.rsplit("\t", 1) for line in lines]), encoding="utf-8")
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that spins would hold up its own others
-    setting = Setting(
-        python=Path(sys.executable),
-        reference=options.reference.absolute(),
-        model=options.model or model_directory(),
-        onnx=Path("-"),
-        cores=cores(),
-        logs=folder / "logs",
-    )
+    model = str(options.model or model_directory())
     others = OtherWork()
     with ExitStack() as stack:
-        workers = {
-            side: stack.enter_context(Worker(contender, setting))
-            for side, contender in (("ours", OURS), ("theirs", THEIRS), ("kept", KEPT))
+        workers = {}
+        for side, module in SIDES.items():
+            python = sys.executable if side == "ours" else options.reference.absolute()
+            log = folder / "logs" / f"{side}.log"
+            worker = Worker(python, f"benchmarks.training_step.{module}", log)
+            workers[side] = stack.enter_context(worker)
+        versions = {
+            side: worker.load(model=model, cores=cores()) for side, worker in workers.items()
         }
-        versions = {side: worker.load() for side, worker in workers.items()}
         measured = measure(workers, sizes, str(texts))
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -120,14 +114,14 @@ def measure(workers: dict[str, Worker], sizes: Sizes, texts: str) -> dict[str, A
             found = steps[f"{rows} x {tokens}"]
             shape = {"rows": rows, "tokens": tokens, "count": sizes.steps}
             for side, worker in workers.items():
-                found[side].append(worker.ask("extra", what="steps", **shape))
-            found["peak"].append(workers["ours"].ask("extra", what="peak")["flops"])
-    epochs: dict[str, Any] = defaultdict(list)
-    for _ in range(sizes.epoch_rounds):
-        for side, how in EPOCHS:
-            answer = workers[side].ask("extra", what="epoch", texts=texts, how=how)
-            epochs[f"{side}, {how}"].append(answer)
-    waiting = workers["ours"].ask("extra", what="waiting", texts=texts)["waiting"]
+                found[side].append(worker.ask("steps", **shape))
+            found["peak"].append(workers["ours"].ask("peak")["flops"])
+    sides = {
+        f"{side}, {how}": functools.partial(workers[side].ask, "epoch", texts=texts, how=how)
+        for side, how in EPOCHS
+    }
+    epochs = in_turn(sizes.epoch_rounds, sides)
+    waiting = workers["ours"].ask("waiting", texts=texts)["waiting"]
     return {"steps": steps, "epochs": epochs, "waiting": waiting}
 
 

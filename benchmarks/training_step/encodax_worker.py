@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(1, str(Path(__file__).parents[1] / "speed"))
-from protocol import read_texts, serve
-from sizes import CLIP, DECAY, MATMUL_SIZE, RATE, UNTIMED, Clock
-
 import encodax
-from encodax.model import Model
+from benchmarks.harness.peak import LargeProduct
+from benchmarks.harness.protocol import read_texts, serve
+from benchmarks.harness.timing import Clock
+from benchmarks.training_step.sizes import CLIP, DECAY, RATE, UNTIMED
+from encodax.models.encoder_model import Model
 from encodax.tasks import task_named
-from encodax.tasks.task import Objective, Targets
-from encodax.training import sharding
-from encodax.training.optimizer import learning_rate_schedule, make_optimizer
-from encodax.training.pipeline import batches
-from encodax.training.progress import METRICS_FILE
-from encodax.training.step import Constants, Recipe, initial_state, layout_of, make_step
+from encodax.tasks.task import LossOptions, Targets
+from encodax.training.batches.pipeline import batches
+from encodax.training.loop.progress import METRICS_FILE
+from encodax.training.step import sharding
+from encodax.training.step.optimizer import learning_rate_schedule, make_optimizer
+from encodax.training.step.step import Constants, StepSpec, initial_state, layout_of, make_step
 from encodax.training.train import prepare
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 CHOICES = {
     "learning_rate": RATE, "warmup": 0.0, "schedule": "constant", "weight_decay": DECAY,
@@ -41,9 +38,8 @@ class Trainer:
     """The step of `encodax train`; compiled once a workload."""
 
     packages = ("encodax", "jax", "jaxlib", "dm-haiku", "optax", "grain", "numpy")
-    batch_sizes = ()
 
-    def __init__(self, model: Path, precision: str, cores: int, onnx: Path):
+    def __init__(self, model: str, cores: int):
         self._place = model
         self._steps: dict[tuple[int, int], Callable[[], Any]] = {}
         self._flops: dict[tuple[int, int], float] = {}
@@ -64,7 +60,7 @@ class Trainer:
         model = Model.load(self._place).with_head("sequence", 2)
         rate = learning_rate_schedule(RATE, 1, warmup=0.0, schedule="constant")
         optimizer = make_optimizer(rate, weight_decay=DECAY, clip_norm=CLIP)
-        recipe = Recipe(model, task_named("classification"), optimizer, Objective())
+        step_spec = StepSpec(model, task_named("classification"), optimizer, LossOptions())
         random = np.random.default_rng(0)
         ids = random.integers(1_000, 30_000, (rows, tokens))
         classes = random.integers(0, 2, (rows, 1)).astype(np.int32)
@@ -73,7 +69,7 @@ class Trainer:
         whole = (PackedBatch.from_rows(ids.astype(np.int32)), targets)
         inputs = sharding.put_batch(jax.tree.map(lambda leaf: np.asarray(leaf)[None], whole), mesh)
         state, constants = initial_state(model.params, optimizer, 0, mesh), Constants({})
-        step = make_step(recipe, mesh, layout_of(model.params, optimizer, mesh))
+        step = make_step(step_spec, mesh, layout_of(model.params, optimizer, mesh))
         compiled = step.lower(state, constants, *inputs).compile()
         self._flops[rows, tokens] = float(compiled.cost_analysis()["flops"])
 
@@ -126,15 +122,9 @@ class Trainer:
 
     def peak(self) -> dict[str, Any]:
         """FLOP/s of a large float32 product."""
-        if not hasattr(self, "_multiply"):
-            random = np.random.default_rng(0).normal(size=(MATMUL_SIZE,) * 2)
-            self._matrix = jnp.asarray(random, jnp.float32)
-            self._multiply = jax.jit(jnp.matmul).lower(self._matrix, self._matrix).compile()
-            self._multiply(self._matrix, self._matrix).block_until_ready()
-        start = time.perf_counter()
-        for _ in range(4):
-            self._multiply(self._matrix, self._matrix).block_until_ready()
-        return {"flops": 4 * 2 * MATMUL_SIZE**3 / (time.perf_counter() - start)}
+        if not hasattr(self, "_product"):
+            self._product = LargeProduct()
+        return {"flops": self._product.rate()}
 
 
 if __name__ == "__main__":

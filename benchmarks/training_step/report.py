@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import told
-from page import table, write_measured
-from ratios import QUIET, Ratio
+
+from benchmarks.harness.machine import told
+from benchmarks.harness.pages import write_measured
+from benchmarks.harness.ratios import QUIET, Ratio, spread
+from benchmarks.harness.tables import in_markdown
 
 TITLE = "Speed of training beside PyTorch"
 COMMAND = "make bench-step SST2=FILE"
@@ -69,13 +71,13 @@ def step_table(results: Results) -> str:
     heads = ("rows x tokens", "Encodax, ms", "PyTorch, ms", "times as fast", "target", "met",
              "in CPU time", "PyTorch with memory kept, ms", "times as fast",
              "share of matmul peak", "met")  # fmt: skip
-    return table(heads, (step_row(name, found) for name, found in results["steps"].items()))
+    return in_markdown(heads, (step_row(name, found) for name, found in results["steps"].items()))
 
 
 def step_row(name: str, found: dict[str, Any]) -> list[str]:
     """One shape."""
     ours, theirs, kept = (column(found[side], "seconds") for side in ("ours", "theirs", "kept"))
-    times = ratio(theirs, ours)
+    times = Ratio.of(theirs, ours)
     shares = column(found["ours"], "flops") / ours / np.asarray(found["peak"])
     return [
         name,
@@ -84,9 +86,9 @@ def step_row(name: str, found: dict[str, Any]) -> list[str]:
         str(times),
         f"{TARGETS[name]}",
         met(times.of_medians >= TARGETS[name]),
-        str(ratio(column(found["theirs"], "cpu_seconds"), column(found["ours"], "cpu_seconds"))),
+        str(Ratio.of(column(found["theirs"], "cpu_seconds"), column(found["ours"], "cpu_seconds"))),
         spread(1e3 * kept, ".0f"),
-        str(ratio(kept, ours)),
+        str(Ratio.of(kept, ours)),
         spread(shares, ".0%"),
         met(float(np.median(shares)) >= PEAK_TARGET),
     ]
@@ -105,7 +107,7 @@ def epoch_table(results: Results) -> str:
                 spread(sentences / column(found, "seconds"), ",.0f"),
             ]
         )
-    return table(("", "steps", "padding", "sentences/s"), rows)
+    return in_markdown(("", "steps", "padding", "sentences/s"), rows)
 
 
 def epoch_ratios(results: Results) -> str:
@@ -116,8 +118,8 @@ def epoch_ratios(results: Results) -> str:
     for ours in both:
         for theirs in (name for name in EPOCHS if name not in both):
             a, b = results["epochs"][ours], results["epochs"][theirs]
-            times = ratio(column(b, "seconds"), column(a, "seconds"))
-            of_cpu = ratio(column(b, "cpu_seconds"), column(a, "cpu_seconds"))
+            times = Ratio.of(column(b, "seconds"), column(a, "seconds"))
+            of_cpu = Ratio.of(column(b, "cpu_seconds"), column(a, "cpu_seconds"))
             is_judged = (ours, theirs) == ("ours, tokens", "theirs, random")
             rows.append(
                 [
@@ -129,24 +131,12 @@ def epoch_ratios(results: Results) -> str:
                     met(times.of_medians >= PACKED_TARGET) if is_judged else "",
                 ]
             )
-    return table(heads, rows)
+    return in_markdown(heads, rows)
 
 
 def column(found: list[dict[str, Any]], name: str) -> np.ndarray:
     """One figure a round."""
     return np.asarray([one[name] for one in found])
-
-
-def ratio(theirs: np.ndarray, ours: np.ndarray) -> Ratio:
-    """Of medians, with the smallest and largest of a round."""
-    each = theirs / ours
-    middle = float(np.median(theirs) / np.median(ours))
-    return Ratio(middle, float(each.min()), float(each.max()))
-
-
-def spread(values: np.ndarray, form: str) -> str:
-    """Median (smallest .. largest)."""
-    return f"{np.median(values):{form}} ({values.min():{form}} .. {values.max():{form}})"
 
 
 def met(is_met: bool) -> str:

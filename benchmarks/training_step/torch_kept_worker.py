@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import runpy
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.harness.children import ROOT
+
 # Before the threads of PyTorch begin; the package is not there in this environment.
-runpy.run_path(str(ROOT / "src" / "encodax" / "host_memory.py"))["keep_freed_memory"]()
+HOST_MEMORY = ROOT / "src" / "encodax" / "process" / "host_memory.py"
+runpy.run_path(str(HOST_MEMORY))["keep_freed_memory"]()
 
-sys.path.insert(1, str(ROOT / "benchmarks" / "speed"))
-from protocol import serve  # noqa: E402
-from torch_worker import Trainer  # noqa: E402
+from benchmarks.harness.protocol import serve  # noqa: E402
+from benchmarks.training_step.torch_worker import Trainer  # noqa: E402
 
 if __name__ == "__main__":
     serve(Trainer)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-sys.path.insert(1, str(Path(__file__).parents[1] / "speed"))
-from protocol import read_texts, serve
-from sizes import CLIP, DECAY, RATE, UNTIMED, Clock
+from benchmarks.harness.protocol import read_texts, serve
+from benchmarks.harness.timing import Clock
+from benchmarks.training_step.sizes import CLIP, DECAY, RATE, UNTIMED
 
 BATCH = 32
 """Sentences of a batch."""
@@ -22,14 +20,13 @@ class Trainer:
     """The plain loop: forward, backward, clip, AdamW."""
 
     packages = ("torch", "transformers", "tokenizers", "numpy")
-    batch_sizes = ()
 
-    def __init__(self, model: Path, precision: str, cores: int, onnx: Path):
+    def __init__(self, model: str, cores: int):
         torch.set_num_threads(cores)
         torch.manual_seed(0)
-        kind = {"num_labels": 2, "dtype": getattr(torch, precision)}
-        self._model = BertForSequenceClassification.from_pretrained(str(model), **kind).train()
-        self._tokenizer = AutoTokenizer.from_pretrained(str(model))
+        kind = {"num_labels": 2, "dtype": torch.float32}
+        self._model = BertForSequenceClassification.from_pretrained(model, **kind).train()
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
         self._optimizer = torch.optim.AdamW(self._groups(), lr=RATE)
         self._warm: set[tuple[int, int]] = set()
         self._found: list[Any] = []

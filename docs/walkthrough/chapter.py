@@ -34,7 +34,7 @@ def source(thing: Callable[..., Any] | type, *, doc: bool = False) -> Code:
 
 
 def picture(svg: str | Sequence[str], caption: str) -> HTML:
-    """Pictures of `encodax.explore.figures` in the page, so that their colours follow the page's.
+    """Pictures of `encodax.pages.diagrams` in the page, so that their colours follow the page's.
 
     Args:
         svg: one picture, or several to stand side by side where there is room.

@@ -1,7 +1,7 @@
-"""Frozen specs of the stacks: what a model is, apart from its weights.
+"""Frozen configurations of models: everything about a model except its weights.
 
-Leaves (`LayerNorm`, `MultiHeadAttention`, `FeedForward`) take plain arguments; stacks take these.
-A family file maps a published configuration to them.
+Single blocks (`LayerNorm`, `MultiHeadAttention`, `FeedForward`) take plain arguments; stacks of
+blocks take these. Each file of `encodax.families` converts a published configuration to them.
 """
 
 from __future__ import annotations
@@ -22,66 +22,68 @@ Remat = Literal["none", "dots", "full"]
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Layer normalization (Ba et al. 2016, arXiv:1607.06450), or that of the root mean square."""
+    """Layer normalization (Ba et al. 2016, arXiv:1607.06450) or root mean square normalization."""
 
     eps: float = 1e-12
-    """Added to the variance before the root. BERT uses 1e-12, RoBERTa 1e-5."""
+    """Number added to the variance before the root. BERT uses 1e-12, RoBERTa 1e-5."""
     bias: bool = True
-    """Whether there is a shift (beta); ModernBERT has none."""
+    """Whether there is a bias, the shift beta; ModernBERT has none."""
     centred: bool = True
-    """Whether the mean is taken away first; T5 does not (RMSNorm: Zhang & Sennrich 2019,
+    """Whether the mean is subtracted first; T5 does not (RMSNorm: Zhang & Sennrich 2019,
     arXiv:1910.07467, section 3)."""
 
 
 @dataclass(frozen=True)
-class MaskDropoutConfig:
+class TokenDropoutConfig:
     """Token dropout of ESM (Lin et al. 2023, Science 379, supplement A): masks embed to zero.
 
-    What is left is scaled by (1 - training_share) / (1 - share of masks in the sequence).
+    The other embeddings are scaled by (1 - training_share) / (1 - share of masks in the sequence).
     """
 
     mask_id: int
     """Token id of `<mask>`."""
     training_share: float = 0.12
-    """Share of tokens that were `<mask>` in pretraining: 0.15 chosen, of those 0.8 masked."""
+    """Share of tokens that were `<mask>` in pretraining: 0.15 chosen, 0.8 of those masked."""
 
 
 @dataclass(frozen=True)
 class EmbeddingsConfig:
-    """Tokens to vectors (Vaswani et al. 2017, section 3.4 and 3.5; BERT, section 3)."""
+    """Embeddings of tokens (Vaswani et al. 2017, sections 3.4 and 3.5; BERT, section 3)."""
 
     vocabulary_size: int
-    """V, number of token ids."""
+    """V, the number of token ids."""
     width: int
     """Width of the tables: D, unless `projected_width` is given."""
     positions: Positions | None = "learned"
-    """`sinusoidal` is the fixed table of section 3.5, where sines and cosines alternate, and
-    `sinusoidal_halves` the same with all sines first (Marian); `learned` is a trained one (BERT),
-    None where attention alone knows positions."""
+    """Kind of position embedding. `sinusoidal` is the fixed table of section 3.5, where sines and
+    cosines alternate; `sinusoidal_halves` is that table with all sines first (Marian); `learned` is
+    a trained table (BERT); None adds none: positions enter in attention only."""
     max_positions: int | None = 512
-    """The longest sequence in tokens; None for no limit (sinusoidal)."""
+    """Length of the longest sequence in tokens; None for no limit (sinusoidal)."""
     position_offset: int = 0
-    """Row of the learned table that position 0 takes. RoBERTa begins after its padding id."""
+    """Row of the learned table that position 0 takes. In RoBERTa it is the one after the padding
+    id."""
     uncounted_id: int | None = None
-    """Token id that counts as no position where a text holds it, and takes the row before the first
-    one: RoBERTa's padding. None where every token counts."""
+    """Token id that is not counted as a position where it occurs in a text; it takes the row before
+    the first position: RoBERTa's padding. None where every token counts."""
     type_vocabulary_size: int = 0
-    """Kinds of token type that are embedded: BERT has 2, for the texts of a pair; 0 for none.
-    Where there is 1 (RoBERTa), every token has it."""
+    """Number of token types that are embedded: BERT has 2, for the texts of a pair; 0 for none.
+    With 1 (RoBERTa), every token has that one type."""
     projected_width: int | None = None
-    """D, where a linear layer widens the tables (ALBERT, Lan et al. 2020, section 3.1)."""
-    mask_dropout: MaskDropoutConfig | None = None
+    """D, where a linear layer projects the embeddings to it (ALBERT, Lan et al. 2020, section
+    3.1)."""
+    mask_dropout: TokenDropoutConfig | None = None
     """ESM's token dropout; None for none."""
     scale_by_sqrt_width: bool = False
-    """Multiply token embeddings by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
+    """Whether token embeddings are multiplied by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
     norm: NormConfig | None = None
-    """Layer norm over the sum; None for none."""
+    """Layer norm of the summed embeddings; None for none."""
     dropout_rate: float = 0.0
     """Share of features dropped in training."""
 
     @property
     def model_width(self) -> int:
-        """D, what comes out."""
+        """D, the width of the embeddings that leave this block."""
         return self.projected_width or self.width
 
 
@@ -90,35 +92,37 @@ class RotaryConfig:
     """Rotary positions (Su et al. 2021, arXiv:2104.09864, section 3.4.2)."""
 
     base: float = 10_000.0
-    """The pair i of a head's features turns by position * base^(-2i/K) radians."""
+    """Base of the angles: pair i of a head's features is rotated by position * base^(-2i/K)
+    radians."""
 
 
 @dataclass(frozen=True)
 class RelativeBiasConfig:
-    """A learned bias for each bucket of distances, shared by all layers (T5; MPNet).
+    """Learned bias for each bucket of relative distances, shared by all layers (T5; MPNet).
 
     Raffel et al. 2020, arXiv:1910.10683, section 2.1.
     """
 
     buckets: int = 32
-    """Half for each direction: the nearest distances each have one, the others share by log."""
+    """Number of buckets, half for each direction: near distances have one each, far ones share
+    buckets on a logarithmic scale."""
     max_distance: int = 128
-    """Distances from here on share the last bucket."""
+    """Distance from which all distances share the last bucket."""
     one_way: bool = False
-    """Whether all buckets are for keys that come before, as a decoder has it."""
+    """Whether all buckets are for keys before the query, as in a decoder."""
 
 
 @dataclass(frozen=True)
 class DisentangledConfig:
     """Disentangled attention (He et al. 2021, arXiv:2006.03654, section 3.1): content to position.
 
-    The scores gain the terms of a table of relative positions that all layers share.
+    Terms from a table of relative positions, which all layers share, are added to the scores.
     """
 
     span: int
     """k: distances are clipped to -k .. k - 1; the table has 2k rows."""
     buckets: int | None = None
-    """Buckets a direction where distances are bucketed by log; None for each its own."""
+    """Buckets for each direction, where distances are bucketed by log; None for no buckets."""
     max_distance: int = 512
     """Distance that takes the last bucket."""
     content_to_position: bool = True
@@ -134,17 +138,17 @@ class AttentionConfig:
     """Multi-head attention (Vaswani et al. 2017, section 3.2)."""
 
     heads: int
-    """H, number of heads."""
+    """H, the number of heads."""
     head_width: int
-    """K, width of one head. H * K is usually D."""
+    """K, the width of one head. H * K is usually D."""
     biases: bool = True
     """Whether the query, key and value projections have biases."""
     output_bias: bool = True
-    """Whether the projection back has one."""
+    """Whether the output projection has a bias."""
     scale: float | None = None
     """Factor of the scores; None for 1 / sqrt(K)."""
     window: int | None = None
-    """Farthest distance in tokens at which one attends to another; None for no limit."""
+    """Largest distance in tokens between a query and a key it attends to; None for no limit."""
     rotary: RotaryConfig | None = None
     """Rotary positions of queries and keys; None for none."""
     dropout_rate: float = 0.0
@@ -156,14 +160,14 @@ class FeedForwardConfig:
     """Position-wise feed-forward network (Vaswani et al. 2017, section 3.3)."""
 
     width: int
-    """F, width of the inner layer."""
+    """F, the width of the inner layer."""
     activation: str = "gelu_erf"
-    """A name in `encodax.nn.functional.ACTIVATIONS`."""
+    """Name in `encodax.nn.functional.ACTIVATIONS`."""
     gated: bool = False
     """Whether a second projection multiplies the activated one (Shazeer 2020)."""
     biases: bool = True
     dropout_rate: float = 0.0
-    """Share of inner features dropped in training. The paper and BERT have none here."""
+    """Share of inner features dropped in training. The paper and BERT drop none here."""
 
 
 @dataclass(frozen=True)
@@ -174,51 +178,53 @@ class LayerConfig:
     feed_forward: FeedForwardConfig
     norm: NormConfig = NormConfig()
     placement: Placement = "post"
-    """`post`: LN(x + f(x)) as in the paper and BERT. `pre`: x + f(LN(x)) (Xiong et al. 2020)."""
+    """Place of the norm. `post`: LN(x + f(x)) as in the paper and BERT. `pre`: x + f(LN(x)) (Xiong
+    et al. 2020)."""
     has_attention_norm: bool = True
-    """ModernBERT's first layer has none: what comes in has just been through a norm."""
+    """Whether attention has a norm; ModernBERT's first layer has none: its input has just been
+    normalized."""
     dropout_rate: float = 0.0
-    """Share of features dropped in training from what a sublayer adds."""
-    dropped: Literal["both", "attention", "feed_forward"] = "both"
-    """Which sublayers' additions are dropped so."""
+    """Share of a sublayer's output features dropped in training, before the residual is added."""
+    dropout_on: Literal["both", "attention", "feed_forward"] = "both"
+    """Sublayers whose output `dropout_rate` applies to."""
 
 
 @dataclass(frozen=True)
-class Execution:
-    """How a stack is run: it changes time and memory, and no number beyond rounding."""
+class ExecutionConfig:
+    """Execution of a stack: changes time and memory, and results by no more than rounding."""
 
     scan: bool = False
-    """Compile one layer, and loop over the parameters of all: the layers want one spec. Compiles
-    faster, and runs slower."""
+    """Whether one layer is compiled and looped over the parameters of all; the layers must have the
+    same configuration. Compiles faster and runs slower."""
     remat: Remat = "none"
-    """What a layer computes again in the backward pass, to keep less: nothing; all but its matrix
-    products (`dots`); or all (`full`; Chen et al. 2016, arXiv:1604.06174)."""
+    """Part of a layer that the backward pass computes again, to keep less memory: nothing (`none`);
+    all but its matrix products (`dots`); all (`full`; Chen et al. 2016, arXiv:1604.06174)."""
 
 
-UNROLLED = Execution()
-"""Layer after layer, with all that the backward pass wants kept."""
+UNROLLED = ExecutionConfig()
+"""Execution of one layer after another, keeping all that the backward pass needs."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Embeddings and a stack of layers."""
+    """Encoder: embeddings and a stack of layers."""
 
     embeddings: EmbeddingsConfig
     layers: tuple[LayerConfig, ...]
     final_norm: NormConfig | None = None
     """Layer norm after the last layer: for pre-norm stacks."""
     parameter_groups: tuple[int, ...] | None = None
-    """For each layer, which parameters it uses: ALBERT's layers share (Lan et al. 2020, section
-    3.1). None for its own each."""
+    """Index of the parameters that each layer uses: ALBERT's layers share theirs (Lan et al. 2020,
+    section 3.1). None where each layer has its own."""
     relative_positions: RelativeBiasConfig | DisentangledConfig | None = None
-    """Positions that enter every layer's scores."""
+    """Relative positions that enter every layer's scores."""
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Embeddings and a stack of decoder layers.
+    """Decoder: embeddings and a stack of decoder layers.
 
-    A layer has two attentions of its spec `attention`: of itself, and of the source.
+    A layer has two attentions configured by `attention`: self-attention and cross-attention.
     """
 
     embeddings: EmbeddingsConfig
@@ -226,73 +232,75 @@ class DecoderConfig:
     final_norm: NormConfig | None = None
     """Layer norm after the last layer: for pre-norm stacks."""
     relative_positions: RelativeBiasConfig | None = None
-    """Positions that enter the scores of every layer's attention to itself."""
+    """Relative positions that enter the scores of every layer's self-attention."""
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The encoder-decoder Transformer (Vaswani et al. 2017, section 3.1)."""
+    """Encoder-decoder Transformer (Vaswani et al. 2017, section 3.1)."""
 
     encoder: EncoderConfig
     decoder: DecoderConfig
     shared_embeddings: bool = True
-    """Whether source and target have one table of token embeddings (section 3.4)."""
+    """Whether source and target share one table of token embeddings (section 3.4)."""
     tied_output: bool = True
-    """Whether the output's weights are the target's token embeddings (Press & Wolf 2017,
+    """Whether the output weights are the target's token embeddings (Press & Wolf 2017,
     arXiv:1608.05859, section 2)."""
     output_bias: bool = False
     output_scale: float = 1.0
-    """Multiplies what the decoder gives before the output: D^-1/2 in T5, whose embeddings are not
+    """Factor of the decoder's states before the output: D^-1/2 in T5, whose embeddings are not
     scaled."""
 
 
 @dataclass(frozen=True)
 class Seq2SeqConfig:
-    """A sequence-to-sequence model: the Transformer, and where its sequences begin and end."""
+    """Sequence-to-sequence model: the Transformer and the special tokens of its sequences."""
 
     transformer: TransformerConfig
-    begin_id: int
-    """Token id that the decoder is given first; it is no part of the target."""
-    end_id: int
+    decoder_start_id: int
+    """Token id that is the decoder's first input; it is not part of the target."""
+    eos_id: int
     """Token id that ends a target."""
     pad_id: int
-    never_ids: tuple[int, ...] = ()
+    suppressed_ids: tuple[int, ...] = ()
     """Token ids that are never generated, such as that of padding."""
-    first_id: int | None = None
-    """Token id that every target begins with, where there is one (BART); it is generated so."""
+    forced_bos_id: int | None = None
+    """Token id that every generated target begins with (BART); None where there is none."""
     family: str | None = None
-    """The published `model_type` it was read from; None for what was made here."""
+    """Published `model_type` that the model was read from; None for one made with Encodax."""
     max_length: int | None = None
-    """Longest source or target in tokens, where it is shorter than the positions allow."""
+    """Length of the longest source or target in tokens, where it is shorter than the positions
+    allow."""
 
 
 @dataclass(frozen=True)
 class DenseConfig:
-    """A dense layer with its activation."""
+    """Dense layer with its activation."""
 
     width: int
     bias: bool = True
     activation: str = "tanh"
-    """A name in `encodax.nn.functional.ACTIVATIONS`."""
+    """Name in `encodax.nn.functional.ACTIVATIONS`."""
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What stands between the encoder and the answer. It differs by family.
+    """Head: the layers after the encoder. They differ by family.
 
-    pool -> dropout -> dense -> activation -> norm -> dropout -> output, each where it is there.
+    pool -> dropout -> dense -> activation -> norm -> dropout -> output; each step is optional.
     """
 
     kind: HeadKind
-    """Scores for each sequence, each token, each token as start and end of a span, each entry of
-    the vocabulary at each token; or one vector for each sequence."""
+    """Output of the head: scores for each sequence (`sequence`), for each token (`token`), for each
+    token as start and end of a span (`span`), for each vocabulary entry at each token
+    (`vocabulary`); or one vector for each sequence (`embedding`)."""
     classes: int = 0
-    """C, number of scores; 0 for an `embedding` head, which has no output layer."""
+    """C, the number of scores; 0 for an `embedding` head, which has no output layer."""
     pooling: Pooling | tuple[Pooling, ...] | None = None
-    """How the tokens of a sequence become one vector, or several, which are joined; None for heads
-    on tokens."""
+    """Pooling of a sequence's tokens to one vector, or several poolings whose vectors are
+    concatenated; None for heads on tokens."""
     skipped_tokens: int = 0
-    """Leading tokens of each sequence that the pooling leaves out: those of a prompt."""
+    """Number of leading tokens of each sequence that pooling leaves out: those of a prompt."""
     input_dropout_rate: float = 0.0
     """Share of features dropped in training before the dense layer (RoBERTa)."""
     dense_width: int | None = None
@@ -301,52 +309,53 @@ class HeadConfig:
     activation: str = "tanh"
     """Activation after the dense layer."""
     further_dense: tuple[DenseConfig, ...] = ()
-    """Dense layers after that one (sentence-transformers)."""
+    """Dense layers after the first (sentence-transformers)."""
     norm: NormConfig | None = None
     """Layer norm after the activation; None for none."""
     dropout_rate: float = 0.0
     """Share of features dropped in training before the output."""
     tied: bool = False
-    """Whether the output's weights are the token embeddings (Press & Wolf 2017, section 2)."""
+    """Whether the output weights are the token embeddings (Press & Wolf 2017, section 2)."""
     output_bias: bool = True
     normalize: bool = False
     """Whether vectors are scaled to length 1."""
     problem: Problem = "single_label"
-    """What the scores of a `sequence` head mean: one class is right, any may be, or a quantity."""
+    """Meaning of a `sequence` head's scores: exactly one class is right (`single_label`), any
+    number may be (`multi_label`), or they are quantities (`regression`)."""
 
 
 @dataclass(frozen=True)
-class Usage:
-    """How texts become answers, beside the weights (the sentence-transformers module files)."""
+class InferenceConfig:
+    """Settings for use of a model, apart from its weights (the sentence-transformers modules)."""
 
     prompts: tuple[tuple[str, str], ...] = ()
-    """(name, text put before the input)."""
+    """Prompts as (name, text put before the input)."""
     default_prompt: str | None = None
     """Name of the prompt that is used when none is chosen."""
     similarity: Similarity = "cosine"
-    """How two vectors are compared."""
+    """Measure that compares two vectors."""
     truncate_dim: int | None = None
-    """Leading numbers of a vector that are kept; None for all."""
-    lowercases: bool = False
-    """Whether texts are lowered, whatever the tokenizer does by itself."""
-    pools_prompt: bool = True
+    """Number of leading components of a vector that are kept; None for all."""
+    do_lower_case: bool = False
+    """Whether texts are lowercased before the tokenizer, whatever the tokenizer itself does."""
+    include_prompt: bool = True
     """Whether the tokens of a prompt enter the pooling."""
     activation: str | None = None
-    """Of a cross-encoder: what its scores go through, a name in
-    `encodax.nn.functional.SCORE_ACTIVATIONS`; None where no file says."""
-    lost_scores: bool = False
-    """Whether the model scores texts or pairs, by a head that was left out when it was loaded."""
+    """Activation of a cross-encoder's scores, a name in
+    `encodax.nn.functional.SCORE_ACTIVATIONS`; None where no file gives one."""
+    head_dropped: bool = False
+    """Whether the published model has a head that scores texts or pairs, dropped on loading."""
 
     @property
     def default_text(self) -> str:
-        """What goes before a text where no prompt is chosen."""
+        """Text put before the input where no prompt is chosen."""
         return dict(self.prompts).get(self.default_prompt or "", "")
 
     def prompt(self, name: str | None) -> str:
-        """The prompt of that name; the default one for None.
+        """Return the text of a prompt by its name; the default prompt for None.
 
         Raises:
-            EncodaxError: there is none of that name.
+            EncodaxError: the model has no prompt of that name.
         """
         prompts = dict(self.prompts)
         if name is not None and name not in prompts:
@@ -357,16 +366,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model: encoder, head, and what its answers are called."""
+    """Whole model: encoder, head, and labels."""
 
     encoder: EncoderConfig
     head: HeadConfig | None = None
     labels: tuple[str, ...] = ()
     """Names of the head's classes, in order."""
     pad_id: int = 0
-    """Token id that published configurations call padding."""
+    """Token id of padding in published configurations."""
     family: str | None = None
-    """The published `model_type` it was read from; None for what was made here."""
+    """Published `model_type` that the model was read from; None for one made with Encodax."""
     max_length: int | None = None
-    """Longest sequence in tokens, where it is shorter than the positions allow."""
-    usage: Usage = Usage()
+    """Length of the longest sequence in tokens, where it is shorter than the positions allow."""
+    usage: InferenceConfig = InferenceConfig()

@@ -1,4 +1,4 @@
-"""The one error that reaches a user: a line that names the thing, the limit and the way out."""
+"""Errors for users: one line that names the problem, the limit and the remedy."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 LONGEST_LINE = 2_000
-"""Characters of a message, at most: of a longer one the middle is left out."""
+"""Largest number of characters of a message: the middle of a longer one is left out."""
 JOINERS = "\u200c\u200d"
-"""They have no width, and words of Persian and of emoji are written with them."""
+"""Characters without a width that stay as they are: Persian words and emoji need them."""
 
 
-def plain(text: str) -> str:
-    r"""Return a text as one line that shows all of it: what is no character to see is an escape.
+def escape_invisible(text: str) -> str:
+    r"""Return a text as one line in which every invisible character is an escape sequence.
 
-    That is control characters (a terminal would obey them), ends of lines, what changes the
-    direction of writing, and other characters without a width.
+    Escaped are control characters (a terminal would obey them), line ends, characters that change
+    the direction of writing, and other characters without a width.
 
-    >>> print(plain("a\x1b[31mb"))
+    >>> print(escape_invisible("a\x1b[31mb"))
     a\x1b[31mb
     """
     if text.isprintable():
@@ -32,59 +32,59 @@ def _is_hidden(character: str) -> bool:
 
 
 class EncodaxError(ValueError):
-    """Something the caller can mend: a bad file, a bad argument, a text that is too long.
+    """Error that the caller can mend: a bad file, a bad argument, a text that is too long.
 
     The message is one line for people. The command line prints it and exits with code 2.
     """
 
     def __str__(self) -> str:
-        """The message as one line, whatever a file, a label or a library has put into it."""
-        line = plain(super().__str__())
+        """Return the message as one line, whatever a file, a label or a library has put into it."""
+        line = escape_invisible(super().__str__())
         if len(line) <= LONGEST_LINE:
             return line
-        end = LONGEST_LINE // 4  # where the way out stands
+        end = LONGEST_LINE // 4  # the remedy is named at the end
         return f"{line[: LONGEST_LINE - end - 5]} ... {line[-end:]}"
 
 
 class EmptyText(EncodaxError):
-    """A text that gives no token: there is nothing to look at."""
+    """Error of a text without a token."""
 
     places: tuple[int, ...] = ()
-    """Which texts are so, where several were given."""
+    """Indices of the empty texts, where several were given."""
 
     @classmethod
     def of(cls, name: str, places: Sequence[int] = (), what: str = "the text") -> EmptyText:
-        """The error of a text, or of several of which the first is called so."""
+        """Return the error for a text called `name`, or for several of which it is the first."""
         error = cls(f"{name}: {what} is empty")
         error.places = tuple(places)
         return error
 
 
 class TooLong(EncodaxError):
-    """A text of more tokens than the model takes."""
+    """Error of a text of more tokens than the model takes."""
 
 
 @contextmanager
 def library_errors(where: object) -> Iterator[None]:
-    """Turn what a library raises over a user's file, panics of Rust too, into an error of one line.
+    """Turn any error of a library over a user's file, Rust panics included, into an EncodaxError.
 
     Args:
-        where: what the message begins with: the file, and what cannot be done with it.
+        where: beginning of the message: the file, and the action that failed.
 
     Raises:
-        EncodaxError: anything was raised, but what stops the process.
+        EncodaxError: anything was raised, except what stops the process.
     """
     try:
         yield
     except EncodaxError:
         raise
     except BaseException as error:
-        # A panic is no Exception.
+        # A Rust panic is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise EncodaxError(f"{where}: {reason_of(error)}") from error
+        raise EncodaxError(f"{where}: {error_message(error)}") from error
 
 
-def reason_of(error: BaseException) -> str:
-    """Return what a library says, as one line; the kind of its error where it says nothing."""
+def error_message(error: BaseException) -> str:
+    """Return a library's message as one line; the name of the error's class where it is empty."""
     return " ".join(str(error).split()) or type(error).__name__

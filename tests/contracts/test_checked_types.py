@@ -5,8 +5,8 @@ import jaxtyping
 import pytest
 
 from encodax.nn import pool, position_encoding, sinusoidal_table
-from encodax.nn.attention import attention
-from encodax.tokenizer import Tokenizer
+from encodax.nn.kernels.dispatch import attention
+from encodax.text.tokenizer import Tokenizer
 
 
 def test_a_wrong_kind_is_an_error() -> None:

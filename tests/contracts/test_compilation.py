@@ -11,7 +11,7 @@ import pytest
 import zoo
 from blocks import assert_close, drawn
 
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 
 def compilations(caplog: pytest.LogCaptureFixture, run: Callable[[], Any]) -> int:

@@ -14,9 +14,9 @@ from blocks import drawn
 from zoo import BATCH, EMBEDDINGS, LAYER, SEQUENCE_HEAD
 
 from encodax.config import EncoderConfig
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn import Encoder, Head, MultiHeadAttention
-from encodax.nn.attention import attention
+from encodax.nn.kernels.dispatch import attention
 
 RATE = 0.4
 

@@ -21,13 +21,15 @@ import numpy as np
 import pytest
 from blocks import assert_close, drawn
 
-from encodax import Embedder, weights
+from encodax import Embedder
 from encodax.data import stream
 from encodax.data.packing import assemble, slots_of
 from encodax.errors import EncodaxError
-from encodax.inference.engine import answer_of
-from encodax.model import Model, parameter_shapes
-from encodax.tokenizer import Encoding, Tokenizer
+from encodax.inference.engine import head_output
+from encodax.model_files import weights
+from encodax.models.encoder_model import Model
+from encodax.models.forward import parameter_shapes
+from encodax.text.tokenizer import Encoding, Tokenizer
 
 WORDS = ("cat", "dog", "film", "wonderful", "the", "Paris", "ran", "2021", "dull", "and")
 
@@ -100,7 +102,7 @@ def test_packed_is_alone_for_every_family_and_head(golden: str) -> None:
     model = Model(config, params, Tokenizer.train(WORDS))
     read, level = (lambda output: output.hidden), "token"
     if config.head is not None:
-        read, level = answer_of(config.head)
+        read, level = head_output(config.head)
     random = np.random.default_rng(0)
     limit = config.encoder.embeddings.vocabulary_size
     encodings = [

@@ -16,12 +16,12 @@ from encodax import Model
 from encodax.data.records import open_records
 from encodax.inference.engine import Engine
 from encodax.inference.evaluation import evaluate
-from encodax.tasks import classification, dataset, translation
+from encodax.tasks import classification, dataset, examples, translation
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example
 from encodax.training import TrainSettings
-from encodax.training.examples import examples_of
-from encodax.training.plan import make_plan
+from encodax.training.batches.examples import examples_of
+from encodax.training.batches.schedule import make_plan
 
 FEW, MANY = 512, 2_048
 OF_A_ROW = 120
@@ -32,6 +32,7 @@ OF_A_ROW = 120
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept, and read together, is little enough to be full with the fewer rows."""
     monkeypatch.setattr(dataset, "KEPT_BYTES", 100_000)
+    monkeypatch.setattr(examples, "KEPT_BYTES", 100_000)
     monkeypatch.setattr(dataset, "READ_TOGETHER", 128)
 
 
@@ -70,12 +71,12 @@ def test_a_set_to_learn_from_is_held_as_numbers(
     classifier: Model, batches: dict[str, int], tmp_path: Path
 ) -> None:
     def plan(file: Path) -> Any:
-        examples = examples_of(classification, file)
-        classification.labels(examples)
-        data = Dataset.prepare(classification, classifier, examples)
-        found = make_plan(data.lengths, TrainSettings(epochs=1, **batches))
-        assert sum(len(row) for row in found.rows(0)) > 1
-        return data, found
+        found = examples_of(classification.TASK, file)
+        classification.labels(found)
+        data = Dataset.prepare(classification.TASK, classifier, found)
+        layout = make_plan(data.lengths, TrainSettings(epochs=1, **batches))
+        assert sum(len(row) for row in layout.rows(0)) > 1
+        return data, layout
 
     assert growth(plan, tmp_path) < OF_A_ROW
 
@@ -85,14 +86,15 @@ def test_an_evaluation_holds_a_window_of_examples(
 ) -> None:
     monkeypatch.setattr("encodax.data.stream.WINDOW_ITEMS", 64)
     monkeypatch.setattr(dataset, "KEPT_BYTES", 0)
-    dispatch, held = Engine._dispatch, []
+    monkeypatch.setattr(examples, "KEPT_BYTES", 0)
+    dispatch, held = Engine.dispatch, []
 
     def counted(*arguments: Any) -> Any:
         objects = gc.get_objects() if len(held) % 8 == 7 else []  # a slow look
         held.append(sum(isinstance(each, Example) for each in objects))
         return dispatch(*arguments)
 
-    monkeypatch.setattr(Engine, "_dispatch", counted)
+    monkeypatch.setattr(Engine, "dispatch", counted)
     evaluate(classifier, open_records(records(tmp_path, FEW)))
     assert 0 < max(held) < FEW / 2
 
@@ -104,6 +106,6 @@ def test_texts_are_compared_with_references_a_piece_at_a_time(
 
     def compare(file: Path) -> None:
         texts = (record.fields["text"] for record in open_records(file))
-        assert translation.compared((text, text) for text in texts)["chrf"] == 100
+        assert translation.bleu_and_chrf((text, text) for text in texts)["chrf"] == 100
 
     assert growth(compare, tmp_path) < OF_A_ROW

@@ -11,8 +11,8 @@ from zoo import EMBEDDINGS, LAYER, PRE
 
 from encodax.config import EncoderConfig, LayerConfig, NormConfig
 from encodax.nn import Encoder, EncoderLayer
-from encodax.nn.attention import attention, attention_weights
-from encodax.types import PackedBatch
+from encodax.nn.kernels.dispatch import attention, attention_weights
+from encodax.types.batches import PackedBatch
 
 DTYPES = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 # Row 0 is all padding, row 1 has padding at its end, row 2 has none.

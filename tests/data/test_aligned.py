@@ -73,7 +73,7 @@ def test_files_of_different_lengths_are_refused_with_both_numbers(
     with pytest.raises(EncodaxError) as caught:
         Aligned(*places)
     assert str(caught.value).startswith(
-        f"{places[0]} has {sources:,} lines, and {places[1]} has {targets:,}: line by line"
+        f"{places[0]} has {sources:,} lines, and {places[1]} has {targets:,}: lines are"
     )
 
 

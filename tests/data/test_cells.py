@@ -45,7 +45,7 @@ def test_what_is_no_list_is_none(text: str) -> None:
 
 
 def test_a_text_in_brackets_that_is_no_list_is_refused_with_a_way_out() -> None:
-    with pytest.raises(EncodaxError, match=r"here: 'labels' is no list: '\[x, y\]'; write x, y"):
+    with pytest.raises(EncodaxError, match=r"here: 'labels' is not a list: '\[x, y\]'; write x, y"):
         list_of(Record({"labels": "[x, y]"}, "here"), "labels", wants="x, y")
 
 
@@ -85,17 +85,22 @@ def test_other_tasks_read_lists_of_tables_too(tmp_path: Path) -> None:
     def parsed(task: Any, **cells: str) -> Any:
         return task.parse(table(tmp_path / "t.csv", cells), labelled=True)
 
-    tagged = parsed(token_classification, tokens="['call', 'Ada']", tags='["O", "B-name"]')
+    tagged = parsed(token_classification.TASK, tokens="['call', 'Ada']", tags='["O", "B-name"]')
     assert [(span.start, span.end, span.label) for span in tagged.target] == [(5, 8, "name")]
     spans = parsed(
-        token_classification, text="call Ada", spans="[{'start': 5, 'end': 8, 'label': 'name'}]"
+        token_classification.TASK,
+        text="call Ada",
+        spans="[{'start': 5, 'end': 8, 'label': 'name'}]",
     )
     assert spans.target == tagged.target
     answer = parsed(
-        question_answering, question="who?", context="Ada", answers="[{'text': 'Ada', 'start': 0}]"
+        question_answering.TASK,
+        question="who?",
+        context="Ada",
+        answers="[{'text': 'Ada', 'start': 0}]",
     )
     assert answer.target[0].text == "Ada"
-    near = parsed(embedding, anchor="a", positive="b", negatives="['c', 'd']")
+    near = parsed(embedding.TASK, anchor="a", positive="b", negatives="['c', 'd']")
     assert near.others == ("b", "c", "d")
-    one = parsed(embedding, anchor="a", positive="b", negatives="[1] see there")
+    one = parsed(embedding.TASK, anchor="a", positive="b", negatives="[1] see there")
     assert one.others == ("b", "[1] see there")

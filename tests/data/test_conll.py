@@ -81,7 +81,10 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     path = written(tmp_path, "a.conll", CONLL_2003)
     first, _ = read_alike(path, columns=["tokens", "tags", "_", "_"])
     assert first.fields == {"tokens": ["EU", "rejects", "."], "tags": ["NNP", "VBZ", "."]}
-    with pytest.raises(EncodaxError, match=r"line 3: has 4 columns where 2 are named \(a, b\)$"):
+    with pytest.raises(
+        EncodaxError,
+        match=r"line 3: has 4 columns where 2 are named \(a, b\); name each in --columns$",
+    ):
         list(read(path, columns=["a", "b"]))
 
 
@@ -131,9 +134,9 @@ BAD = {
     "a tag is missing": ("a.conll", "a O\nb\nc O\n", "line 2: has 1 column, and the last .* 2$"),
     "a word too many": ("a.conll", "a O\n\n10 000 O\nb O\n", "line 3: has 3 columns, .* 2$"),
     "no word": ("a.conll", "a\tO\n\tO\n", "line 2: has an empty word$"),
-    "CoNLL-U": ("a.conll", CONLLU, "line 3: .*ten columns of CoNLL-U: let its name end in .conllu"),
-    "spaces": ("a.conllu", "1 a _ X\n", "line 1: CoNLL-U wants ten columns with tabs .*'1 a _ X'$"),
-    "no number": ("a.conllu", CONLLU + word("x", "a", "X"), "line 13: CoNLL-U wants ten"),
+    "CoNLL-U": ("a.conll", CONLLU, "line 3: .*ten columns of CoNLL-U: name it .conllu"),
+    "spaces": ("a.conllu", "1 a _ X\n", "line 1: CoNLL-U needs ten columns with tabs .*'1 a _ X'$"),
+    "no number": ("a.conllu", CONLLU + word("x", "a", "X"), "line 13: CoNLL-U needs ten"),
     "Latin-1": ("a.bio", "a O\n\n\udcff O\n", "line 3: not UTF-8"),
 }
 

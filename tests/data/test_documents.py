@@ -120,15 +120,18 @@ BAD = {
     "an open text": ('[\n{"a": "b', "line 2: not JSON (Unterminated string starting at)"),
     "a wrong value early": ('[\n{"a": x}' + " " * 300_000, "line 2: not JSON (Expecting value)"),
     "no name": ("{\n1: 2}", "line 2: not JSON (a name in quotes is missing)"),
-    "something after it": ('[{"a": 1}]\n]', "line 2: a JSON file has objects, or a list of them"),
-    "no objects": ('[{"a": 1}, 2]', '[1]: wants an object such as {"text": "..."}, not a int'),
+    "something after it": (
+        '[{"a": 1}]\n]',
+        "line 2: a JSON file must hold objects, or a list of them",
+    ),
+    "no objects": ('[{"a": 1}, 2]', '[1]: needs an object such as {"text": "..."}, not a int'),
     "no paragraph": (
         '{"data": [{"paragraphs": [{"context": "a", "qas": {}}]}]}',
-        "data[0].paragraphs[0]: a paragraph of SQuAD has a 'context' and 'qas', a list",
+        "data[0].paragraphs[0]: a paragraph of SQuAD needs 'context', and 'qas', a list",
     ),
     "no question": (
         '{"data": [{"paragraphs": [{"context": "a", "qas": [1]}]}]}',
-        'data[0].paragraphs[0].qas[0]: wants an object such as {"text": "..."}, not a int',
+        'data[0].paragraphs[0].qas[0]: needs an object such as {"text": "..."}, not a int',
     ),
     "Latin-1": ('[{"a": "b"},\n {"a": "\udcff"}]', "line 2: not UTF-8; convert it, as in"),
     "too deep": ("[" + "[" * 100_000, "line 1: not JSON (maximum recursion depth exceeded"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encodax.data.masking import Masked, mask, most_masked
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 MASK = 4
 ORDINARY = np.arange(5, 60, dtype=np.int32)

@@ -12,11 +12,11 @@ from encodax.data.packing import (
     best_fit,
     best_fit_of_lengths,
     best_fit_pairs,
+    check_lengths,
     slots_of,
-    within,
 )
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding, Tokenizer
+from encodax.text.tokenizer import Encoding, Tokenizer
 
 
 @given(
@@ -195,7 +195,7 @@ NAMES = ("first", "second", "third")
 
 
 def test_sequences_within_the_limit_are_kept_as_they_are(three: list[Encoding]) -> None:
-    kept, cut = within(three, 10, truncate=False, names=NAMES)
+    kept, cut = check_lengths(three, 10, truncate=False, names=NAMES)
     assert cut == 0
     assert all(one is other for one, other in zip(kept, three, strict=True))
 
@@ -203,11 +203,11 @@ def test_sequences_within_the_limit_are_kept_as_they_are(three: list[Encoding]) 
 def test_a_sequence_beyond_the_limit_is_named_with_both_numbers(three: list[Encoding]) -> None:
     message = r"^second: 10 tokens, and the model takes 9; .*--truncate, truncate=True"
     with pytest.raises(EncodaxError, match=message):
-        within(three, 9, truncate=False, names=NAMES)
+        check_lengths(three, 9, truncate=False, names=NAMES)
 
 
 def test_truncation_cuts_what_is_too_long_and_counts_it(three: list[Encoding]) -> None:
-    kept, cut = within(three, 5, truncate=True, names=NAMES)
+    kept, cut = check_lengths(three, 5, truncate=True, names=NAMES)
     assert cut == 2
     assert [len(encoding) for encoding in kept] == [4, 5, 5]
     assert kept[1].token_ids.tolist() == three[1].token_ids[[0, 1, 2, 3, 9]].tolist()
@@ -218,7 +218,7 @@ def test_truncation_cuts_what_is_too_long_and_counts_it(three: list[Encoding]) -
 def test_an_empty_text_is_named(tiny_tokenizer: Tokenizer, text: str, truncate: bool) -> None:
     encodings = tiny_tokenizer.encode(["the cat", text, "a cat sat"])
     with pytest.raises(EncodaxError, match=r"^second: the text is empty$"):
-        within(encodings, 10, truncate=truncate, names=NAMES)
+        check_lengths(encodings, 10, truncate=truncate, names=NAMES)
 
 
 PAIRS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 7)), max_size=30)

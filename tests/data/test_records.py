@@ -200,14 +200,14 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> Non
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EncodaxError, match="is a folder without files"):
+    with pytest.raises(EncodaxError, match="is a folder with no files"):
         expanded(tmp_path)
     with pytest.raises(EncodaxError, match=r"none\*\.txt does not exist"):
         expanded(tmp_path / "none*.txt")
     with pytest.raises(EncodaxError, match="no file is given"):
         expanded([])
     (tmp_path / "a.xml").touch()
-    with pytest.raises(EncodaxError, match=r"is a folder without files that end in \.jsonl, \.csv"):
+    with pytest.raises(EncodaxError, match=r"is a folder with no files that end in \.jsonl, \.csv"):
         expanded(tmp_path)
     (tmp_path / "a.txt").touch()
     with pytest.raises(EncodaxError, match=r"a\.txt is given twice; name each file once"):
@@ -244,10 +244,10 @@ def test_a_column_whose_name_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.csv", b'text\n"a', "line 2: cannot be read"),
-        ("a.csv", b"a,a\n1,2\n", "two columns have one name: a, a"),
+        ("a.csv", b"a,a\n1,2\n", "two columns have the same name: a, a"),
         ("a.txt.gz", b"no gzip", "cannot be read"),
         ("a.parquet", b"no parquet", "cannot be read as Parquet"),
-        ("a.parquet.gz", b"", "Parquet is read from a file that is not packed"),
+        ("a.parquet.gz", b"", "a Parquet file must not be packed"),
         ("a.txt", b"", "the file is empty"),
         ("a.jsonl", b"\n\n", "the file is empty"),
         ("a.csv", b"a,b\n", "the file is empty"),
@@ -351,11 +351,9 @@ def test_standard_input_is_read_in_any_order(
 
 def test_columns_go_with_tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Stdin(b"a\n"))
-    with pytest.raises(
-        EncodaxError, match="--columns goes with csv, tsv, conll, conllu, not with txt"
-    ):
+    with pytest.raises(EncodaxError, match="--columns is for csv, tsv, conll, conllu, not for txt"):
         open_records("-", columns=["text"])
-    with pytest.raises(EncodaxError, match="standard input: Parquet is read from a file"):
+    with pytest.raises(EncodaxError, match="standard input: a Parquet file must not be packed"):
         open_records("-", format="parquet")
 
 
@@ -392,7 +390,7 @@ def test_a_large_copy_is_told_once(
         (tmp_path / name).write_bytes(gzip.compress((b"x" * 99 + b"\n") * 20_000))
     assert len(open_records(tmp_path)) == 40_000
     (record,) = caplog.records
-    assert record.getMessage().startswith("what is unpacked into ")
+    assert record.getMessage().startswith("the unpacked copy in ")
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,7 +493,7 @@ def test_twin_columns_of_parquet_are_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(twins, path)
     for read in (open_records, lambda path: list(sources.read(path))):
         with pytest.raises(
-            EncodaxError, match=r"a\.parquet: two columns have one name: text, text"
+            EncodaxError, match=r"a\.parquet: two columns have the same name: text, text"
         ):
             read(path)
 
@@ -569,7 +567,7 @@ def test_a_pipe_is_read_in_any_order(tmp_path: Path, content: bytes, format: str
     assert [record.fields["text"] for record in by_number(found)] == ["a", "b"]
     with pytest.raises(EncodaxError, match="pipe cannot be read by several processes; write it"):
         pickle.dumps(found)
-    with pytest.raises(EncodaxError, match="pipe: Parquet is read from a file"):
+    with pytest.raises(EncodaxError, match="pipe: a Parquet file must not be packed"):
         open_records(pipe, format="parquet")
 
 
@@ -728,7 +726,7 @@ def test_classes_of_parquet_have_their_names(tmp_path: Path) -> None:
         assert dict(records[0].fields) == named
         assert [records[1].fields["label"], records[1].fields["ner_tags"]] == ["neg", []]
         assert records[2].fields["text"] == "c"
-        with pytest.raises(EncodaxError, match=r"row 3: 'label' is -1, as `datasets` has it where"):
+        with pytest.raises(EncodaxError, match=r"row 3: 'label' is -1, which in `datasets` means"):
             records[2].fields["label"]
 
 

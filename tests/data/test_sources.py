@@ -104,7 +104,7 @@ def test_a_file_without_a_header_takes_its_columns_by_name(
 def test_columns_go_with_tables_alone(tmp_path: Path) -> None:
     path = written(tmp_path, "a.jsonl", "{}\n")
     with pytest.raises(
-        EncodaxError, match="--columns goes with csv, tsv, conll, conllu, not with jsonl"
+        EncodaxError, match="--columns is for csv, tsv, conll, conllu, not for jsonl"
     ):
         fields(path, columns=["text"])
 
@@ -144,8 +144,8 @@ def test_records_are_read_one_at_a_time(tmp_path: Path) -> None:
 
 BAD = {
     "not JSON": ("a.jsonl", b'{"a": 1}\n\n{"a": \n', r"line 3: not JSON .*one JSON object a line"),
-    "a JSON list": ("a.jsonl", b'{"a": 1}\n[1]\n', r"line 2: wants an object such as .*not a list"),
-    "a JSON text": ("a.jsonl", b'"a"\n', r"line 1: wants an object such as .*not a str"),
+    "a JSON list": ("a.jsonl", b'{"a": 1}\n[1]\n', r"line 2: needs an object such as .*not a list"),
+    "a JSON text": ("a.jsonl", b'"a"\n', r"line 1: needs an object such as .*not a str"),
     "a row too long": ("a.csv", b"a,b\n1,2\n1,2,3\n", r"line 3: has 3 columns where 2 are named"),
     "a row too short": ("a.tsv", b"a\tb\n1\n", r"line 2: has 1 columns where 2 are named \(a, b\)"),
     "a quote left open": ("a.csv", b'a,b\n1,2\n"3,4\n', r"line 3: cannot be read"),
@@ -161,11 +161,11 @@ BAD = {
     ),
     "packed twice": ("a.txt", gzip.compress(gzip.compress(b"a\n")), r"packed \(gzip, twice\); "),
     "old Mac lines": (
-        "a.csv", b"a,b\r1,2\r3,4\r", r"line 1: a line ends in CR alone, .*: tr '\\r' '\\n' < ",
+        "a.csv", b"a,b\r1,2\r3,4\r", r"line 1: a line ends in CR without LF, .*: tr '\\r' '\\n' < ",
     ),
-    "a CR in a line": ("a.tsv", b"a\tb\n1\r2\t3\n", r"line 2: a line ends in CR alone"),
-    "old Mac texts": ("a.txt", b"one\rtwo\r", r"line 1: a line ends in CR alone"),
-    "old Mac words": ("a.conll", b"a O\rb O\r\rc O", r"line 1: a line ends in CR alone"),
+    "a CR in a line": ("a.tsv", b"a\tb\n1\r2\t3\n", r"line 2: a line ends in CR without LF"),
+    "old Mac texts": ("a.txt", b"one\rtwo\r", r"line 1: a line ends in CR without LF"),
+    "old Mac words": ("a.conll", b"a O\rb O\r\rc O", r"line 1: a line ends in CR without LF"),
 }  # fmt: skip
 
 
@@ -353,7 +353,7 @@ def test_what_a_killed_writer_left_is_given_a_name(
         live.write("whole\n")
         assert Path(f"{path}.partial").read_text() == "one\ntw"
         assert [record.getMessage() for record in caplog.records] == [
-            f"a command was killed while it wrote {path}: its part is {path}.partial"
+            f"a command was killed while it wrote {path}: its partial output is in {path}.partial"
         ]
         with open_output(path) as second:  # what is being written now stays
             second.write("second\n")
@@ -551,7 +551,7 @@ def test_the_cells_of_a_csv_may_be_apart_by_other_marks(
     path = written(tmp_path, "a.csv", f'\ufefftext{mark}score\r\n"a, b"{mark}1,5\r\n')
     assert fields(path) == [{"text": "a, b", "score": "1,5"}]
     shown = "a tab" if mark == "\t" else f"'{mark}'"
-    assert caplog.messages == [f"{path}: cells are read as divided by {shown}, not by commas"]
+    assert caplog.messages == [f"{path}: cells are taken to be separated by {shown}, not by commas"]
     path = written(tmp_path, "b.csv", f'"a{mark} ""b"""{mark}1,5\n')
     assert fields(path, columns=["text", "score"]) == [{"text": f'a{mark} "b"', "score": "1,5"}]
 
@@ -597,7 +597,7 @@ def test_fields_may_have_other_names_in_any_file(tmp_path: Path, name: str) -> N
     assert record.fields["text"] == "naïve"
     assert str(record.fields["label"]) == "5"
     with pytest.raises(
-        EncodaxError, match=r", (\[0\]|line .): no field 'body', as --columns has it .cont"
+        EncodaxError, match=r", (\[0\]|line .): no field 'body', which --columns names .found: cont"
     ):
         fields(path, columns={"text": "body"})
 
@@ -645,10 +645,10 @@ TOLD = {
     "the other way round": ("a.txt", "text\n".encode("utf-16be"), "but UTF-16BE; .* -f utf-16be "),
     "zstd": ("a.jsonl", b"\x28\xb5\x2f\xfd\xff", r"the file is packed \(zstd\); unpack it first$"),
     "Excel": ("a.csv", b"PK\x03\x04\xff", "the file is packed .zip, as files of Excel are"),
-    "Parquet": ("a.csv", b"PAR1\xff\n", "the file is Parquet; let its name end in .parquet"),
-    "a list": ("a.jsonl", b'[\n{"text": "a"}\n]\n', r"of a list or .* the name ends in \.json$"),
+    "Parquet": ("a.csv", b"PAR1\xff\n", "is Parquet; give it a name that ends in .parquet"),
+    "a list": ("a.jsonl", b'[\n{"text": "a"}\n]\n', r"for a list, or .* that ends in \.json$"),
     "a list on one line": ("a.jsonl", b'[{"text": "a"}]', r"not a list; .* ends in \.json$"),
-    "an object over lines": ("a.jsonl", b'{\n"text": "a"}\n', r"object over lines the name ends"),
+    "an object over lines": ("a.jsonl", b'{\n"text": "a"}\n', r"object over several lines, use"),
     "quotes of Windows": ("a.txt", b"so-called \x93art\x94\n", "perhaps it is Windows-1252; "),
     "another mark": ("a.csv", b"sep=#\na#b\n", r"'sep=#' is not one of: , ; TAB \|$"),
 }  # fmt: skip
@@ -676,11 +676,11 @@ def test_the_way_out_of_another_encoding_works(tmp_path: Path, encoding: str) ->
 @pytest.mark.parametrize(
     ("name", "way_out"),
     [
-        ("a.en", "let the name end in one of these, or tell it (--format, format=)"),
+        ("a.en", "a name that ends in one of these, or give its format (--format, format=)"),
         ("a.xlsx", "save the table as CSV, in UTF-8"),
         ("a.pdf", "save it as text (.txt), a text a line"),
-        ("model.safetensors", "that is no file of texts"),
-        ("a.zip", "unpack it first, or pack it by gzip"),
+        ("model.safetensors", "it is not a file of texts"),
+        ("a.zip", "unpack it first, or use gzip"),
     ],
 )
 def test_of_a_file_of_another_kind_the_way_out_is_its_own(
@@ -700,4 +700,4 @@ def test_a_brace_alone_begins_no_object(monkeypatch: pytest.MonkeyPatch) -> None
     assert piped(b'{"text": "a"}\n') == piped(b'  { "text": "a"}\n') == [{"text": "a"}]
     with pytest.raises(EncodaxError, match="not JSON") as caught:
         piped(b'{"text": "a"}\nb\n')
-    assert "for a text a line: --format txt" in caught.value.__notes__[0]
+    assert "for one text a line: --format txt" in caught.value.__notes__[0]

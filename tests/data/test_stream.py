@@ -16,24 +16,26 @@ from encodax.data import stream
 from encodax.data.batches import BatchShape
 from encodax.data.stream import (
     ROW_TOKENS,
-    Job,
     Live,
     Packer,
+    PendingSequence,
     Shapes,
     row_that_holds,
     windows,
 )
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import PackedBatch
 
 SHAPES = Shapes(256)
 
 
-def job(length: int, token: int = 1) -> Job:
+def job(length: int, token: int = 1) -> PendingSequence:
     ids = np.full(length, token, np.int32)
     zeros = np.zeros_like(ids)
-    return Job(Encoding(ids, zeros, np.stack([zeros, zeros], 1), zeros.astype(bool), zeros))
+    return PendingSequence(
+        Encoding(ids, zeros, np.stack([zeros, zeros], 1), zeros.astype(bool), zeros)
+    )
 
 
 def shape_of(batch: PackedBatch) -> BatchShape:
@@ -52,7 +54,7 @@ def test_a_window_ends_with_its_items_or_their_size(monkeypatch: pytest.MonkeyPa
 
 def test_the_last_window_says_how_the_stream_ended() -> None:
     (window,) = windows(["a", "b"], len)
-    assert window.items == ["a", "b"] and isinstance(window.end, StopIteration)
+    assert window.items == ["a", "b"] and window.is_end and window.error is None
     assert [window.items for window in windows([], len)] == [[]]
 
 
@@ -66,8 +68,8 @@ def test_what_came_before_the_source_broke_is_not_lost(
         raise OSError("gone")
 
     first, last = windows(source(), len)
-    assert (first.items, first.end, last.items) == (["a", "b"], None, ["c"])
-    assert isinstance(last.end, OSError)
+    assert (first.items, first.is_end, last.items) == (["a", "b"], False, ["c"])
+    assert isinstance(last.error, OSError)
 
 
 # Windows of a live source.
@@ -114,7 +116,7 @@ def test_a_silent_source_ends_a_window_in_time(monkeypatch: pytest.MonkeyPatch, 
             assert talker.read == len(heard)
             assert pauses[-1:] != ["".join(heard)]  # told once all before it is answered
             talker.go_on.release(1 if len(heard) == 3 else 2)
-    assert heard == list("abcd") and isinstance(window.end, StopIteration)
+    assert heard == list("abcd") and window.is_end and window.error is None
     assert {"abc", "abcd"} <= set(pauses)
     assert no_readers()
 
@@ -154,7 +156,7 @@ def test_what_came_before_a_live_source_broke_is_not_lost() -> None:
 
     found = list(windows(source(), len, Live()))
     assert [item for window in found for item in window.items] == ["a", "b", "c"]
-    assert isinstance(found[-1].end, OSError)
+    assert isinstance(found[-1].error, OSError)
 
 
 def test_who_leaves_does_not_wait_for_a_silent_source() -> None:
@@ -204,8 +206,8 @@ def test_every_sequence_goes_once_within_a_window_in_a_known_shape(
 ) -> None:
     shapes = Shapes(256, devices)
     packer, known = Packer(shapes), set(shapes.all(600))
-    jobs: list[Job] = []
-    gone: list[Job] = []
+    jobs: list[PendingSequence] = []
+    gone: list[PendingSequence] = []
     for number, window in enumerate(lengths):
         before = list(jobs)
         jobs += (new := [job(length, 1 + len(jobs) + i) for i, length in enumerate(window)])

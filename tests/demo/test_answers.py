@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from encodax import cli
+from encodax.cli import main
 from encodax.demo import answers
-from encodax.demo.answers import Answers, LeftOut, Passage
+from encodax.demo.answers import Answers, Passage, Skipped
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Tokenizer
+from encodax.text.tokenizer import Tokenizer
 
 TOPICS = ("break", "in", "lambda", "pass", "return", "truth")
 WORDS = st.sampled_from(["a", "loop.", "Stops", "e.g.", "x", "is"])
@@ -145,7 +145,7 @@ def test_the_command_that_is_shown_finds_the_same(
 
     first = result.answers[0]
     said = CliRunner().invoke(
-        cli.app, ["search", str(result.model), first.question, "--corpus", str(corpus)]
+        main.app, ["search", str(result.model), first.question, "--corpus", str(corpus)]
     )
     hits = [json.loads(line) for line in said.stdout.splitlines()][: answers.TOP_K]
     assert [hit["text"] for hit in hits] == [hit.passage.text for hit in first.found]
@@ -179,7 +179,7 @@ def test_a_missing_package_is_said_and_act_two_left_out(monkeypatch: pytest.Monk
     console = Console(file=printed)
     outcome = answers.act_two(answers.locate(console), None, console)
     reason = f"the weights of all-MiniLM-L6-v2 are not installed: {answers.INSTALL}"
-    assert outcome == LeftOut(reason)
+    assert outcome == Skipped(reason)
     assert printed.getvalue() == f"act two is left out: {reason}\n"
     assert outcome.summary() == {"left_out": reason}
 
@@ -201,9 +201,9 @@ def test_a_python_without_help_leaves_act_two_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     outcome = answers.act_two(minilm, None, Console(quiet=True))
-    assert outcome == LeftOut("this Python has no help to read: pydoc_data is missing")
+    assert outcome == Skipped("this Python has no help to read: pydoc_data is missing")
 
 
 def test_no_text_leaves_act_two_out(minilm: Path) -> None:
     outcome = answers.act_two(minilm, {"empty": " \n"}, Console(quiet=True))
-    assert outcome == LeftOut("there is no text to answer from")
+    assert outcome == Skipped("there is no text to answer from")

@@ -21,7 +21,7 @@ from encodax.demo.dates import (
     write_date,
 )
 from encodax.errors import EncodaxError
-from encodax.types import Span
+from encodax.types.batches import Span
 
 CENTURY = (LAST_DAY - FIRST_DAY).days + 1
 BY_STYLE = list(itertools.product(LANGUAGES, STYLES))
@@ -135,7 +135,7 @@ def test_sample_draws_evenly() -> None:
 
 
 def test_sample_refuses_what_it_cannot_draw() -> None:
-    with pytest.raises(EncodaxError, match="4000000 dates beside 0 excluded are more than"):
+    with pytest.raises(EncodaxError, match="4000000 dates and 0 excluded ones are more than"):
         sample(4_000_000, seed=0)
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from encodax.demo import answers, run
 from encodax.demo.dates import LANGUAGES
+from encodax.demo.progress import watch
 from encodax.demo.run import DemoResult, draw, run_demo
-from encodax.demo.watch import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
 

@@ -1,8 +1,9 @@
 """The examples of README and of every page of docs/ run as they stand.
 
 Blocks of `sh` and `python` run in order, a page at a time, in a folder that holds examples/, beside
-a cache that has all-MiniLM-L6-v2. A block that cannot run here says so: its info string is another
-one. Code cells run when the documentation is built.
+a cache that has all-MiniLM-L6-v2. Commands of README are processes; those of docs/ run in one that
+has JAX loaded (`command_server.py`). A block that cannot run here says so: its info string is
+another one. Code cells run when the documentation is built.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import jobs
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -53,7 +54,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(cache: Path) -> dict[str, str]:
-    """Variables of whoever follows a page; what two pages compile is compiled once."""
+    """Variables of whoever follows a page."""
     scripts = Path(sys.executable).parent
     own = {name: value for name, value in os.environ.items() if not name.startswith("JAX_DISABLE")}
     return {
@@ -61,15 +62,29 @@ def environment(cache: Path) -> dict[str, str]:
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "HF_HOME": str(cache),
         "HF_HUB_OFFLINE": "1",
-        **jobs.ADDS,
     }
+
+
+@pytest.fixture(scope="session")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> Iterator[dict[str, str]]:
+    """The same, where `encodax` is answered by a process that has JAX loaded."""
+    folder = tmp_path_factory.mktemp("commands")
+    server = [sys.executable, str(Path(__file__).with_name("command_server.py")), str(folder)]
+    with subprocess.Popen(server, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+        process.kill()
 
 
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if examples_of(page)],
 )
-def test_examples_run_in_order(page: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_examples_run_in_order(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    environment = request.getfixturevalue("environment" if page == PAGES[0] else "served")
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("run_blocks.py"))],

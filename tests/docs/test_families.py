@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from encodax.families import FAMILIES, SEQ2SEQ_FAMILIES
+from encodax.families import ENCODERS, SEQ2SEQ
 
 PAGE = (Path(__file__).parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
 FIRST, BELOW = PAGE.split("## There and back")
@@ -29,5 +29,5 @@ def test_the_largest_difference_is_that_of_all_tables() -> None:
 
 
 def test_every_family_is_there() -> None:
-    known = {*FAMILIES, *SEQ2SEQ_FAMILIES} - NATIVE
+    known = {*ENCODERS.by_name, *SEQ2SEQ.by_name} - NATIVE
     assert {*figures_of(FIRST)} - {"deberta-v3"} == known  # a set of options of deberta-v2

@@ -13,8 +13,8 @@ from encodax import families
 from encodax.config import EmbeddingsConfig, EncoderConfig, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, native
-from encodax.model import initial_params
-from encodax.training.settings import NewModel
+from encodax.models.forward import initial_params
+from encodax.options.training import NewModel
 
 BERT = bert.FAMILY
 ENCODER = NewModel(layers=2, width=16, heads=2, ffn=24, max_positions=32).encoder(100)
@@ -294,20 +294,20 @@ def test_a_stored_name_has_one_form(stored: str, canonical: str) -> None:
 
 def test_strays_are_those_that_published_files_carry() -> None:
     for name in ("bert.embeddings.position_ids", "cls.seq_relationship.bias"):
-        assert BERT.is_stray(CONFIGS["token"], name)
+        assert BERT.is_ignored(CONFIGS["token"], name)
     for name in ("bert.encoder.layer.0.output.dense.bias", "cls.predictions.bias", "other"):
-        assert not BERT.is_stray(CONFIGS["token"], name)
+        assert not BERT.is_ignored(CONFIGS["token"], name)
 
 
 @pytest.mark.parametrize("name", ["classifier.weight", "cls.predictions.bias", "qa_outputs.bias"])
 def test_beside_a_bare_encoder_any_head_may_stand(name: str) -> None:
-    assert BERT.is_stray(CONFIGS["encoder"], name)
-    assert not BERT.is_stray(CONFIGS["sequence"], name)
-    assert not BERT.is_stray(CONFIGS["encoder"], "bert.encoder.layer.0.output.dense.bias")
+    assert BERT.is_ignored(CONFIGS["encoder"], name)
+    assert not BERT.is_ignored(CONFIGS["sequence"], name)
+    assert not BERT.is_ignored(CONFIGS["encoder"], "bert.encoder.layer.0.output.dense.bias")
 
 
 def test_a_family_is_chosen_that_holds_the_configuration() -> None:
-    assert families.family_for(CONFIGS["token"]).MODEL_TYPE == "bert"
+    assert families.ENCODERS.holding(CONFIGS["token"]).MODEL_TYPE == "bert"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_family_is_chosen_that_holds_the_configuration() -> None:
 )
 def test_other_combinations_are_of_no_published_family(change: Any) -> None:
     config = dataclasses.replace(CONFIGS["token"], encoder=change(ENCODER))
-    assert families.family_for(config).MODEL_TYPE == "encodax"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "encodax"
     read = native.read_config(native.write_config(config))
     assert read == dataclasses.replace(config, family="encodax")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from directories import published, store, tensors_of
 
-from encodax.config import MaskDropoutConfig
+from encodax.config import TokenDropoutConfig
 from encodax.errors import EncodaxError
 from encodax.families import esm
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 GOLDEN = "esm/encoder"
 
@@ -30,7 +30,7 @@ GOLDEN = "esm/encoder"
     ],
 )
 def test_a_stray_of_published_files_is_let_pass(name: str) -> None:
-    assert esm.FAMILY.is_stray(goldens.read("esm/token"), name)
+    assert esm.FAMILY.is_ignored(goldens.read("esm/token"), name)
     assert esm.FAMILY.canonical(name.removeprefix("esm.")) == name
 
 
@@ -39,13 +39,13 @@ def test_a_stray_of_published_files_is_let_pass(name: str) -> None:
     ["esm.encoder.layer.0.LayerNorm.weight", "esm.embeddings.layer_norm.weight", "lm_head.bias"],
 )
 def test_what_is_computed_with_is_no_stray(name: str) -> None:
-    assert not esm.FAMILY.is_stray(goldens.read("esm/token"), name)
+    assert not esm.FAMILY.is_ignored(goldens.read("esm/token"), name)
 
 
 def test_masks_drop_out_where_the_configuration_says() -> None:
-    assert goldens.read(GOLDEN).encoder.embeddings.mask_dropout == MaskDropoutConfig(32)
+    assert goldens.read(GOLDEN).encoder.embeddings.mask_dropout == TokenDropoutConfig(32)
     other = goldens.read(GOLDEN, mask_token_id=7).encoder.embeddings.mask_dropout
-    assert other == MaskDropoutConfig(7, training_share=0.12)
+    assert other == TokenDropoutConfig(7, training_share=0.12)
     assert goldens.read(GOLDEN, token_dropout=False).encoder.embeddings.mask_dropout is None
 
 

@@ -1,7 +1,7 @@
-"""Every key of every published `config.json` is used, harmless with a reason, or refused by name.
+"""Every key of every published `config.json` is used, ignored with a reason, or refused by name.
 
 `published_keys.json` says of each key what other values change in the reference, by head. What
-changes its answers must change our configuration, or be refused: it is never harmless here.
+changes its answers must change our configuration, or be refused: it is never ignored here.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import pytest
 from directories import refusal
 
 from encodax import families
-from encodax.families import FAMILIES, SEQ2SEQ_FAMILIES, harmless
+from encodax.families import ignored_keys
 from encodax.families.published import PublishedFamily
-from encodax.json_files import Settings
+from encodax.storage.json_files import Settings
 
 PARITY = Path(__file__).parents[1] / "parity"
 LISTS = json.loads((PARITY / "published_keys.json").read_text())["config.json"]
+FAMILIES, SEQ2SEQ_FAMILIES = families.ENCODERS.by_name, families.SEQ2SEQ.by_name
 ENCODERS = [family for family in LISTS if family in FAMILIES]
 SEQ2SEQ = [family for family in LISTS if family in SEQ2SEQ_FAMILIES]
 HEADS = ("encoder", "vocabulary", "sequence", "token", "span")
@@ -69,7 +70,7 @@ def tried(family: str, matters: list[str]) -> tuple[str, ...]:
 
 
 def fate(family: str, head: str, key: str, value: Any) -> str:
-    """`used`, `harmless` or `refused`: what becomes of a key with another value; or a fault."""
+    """`used`, `ignored` or `refused`: what becomes of a key with another value; or a fault."""
     before = stored(family, head)
     values = {**before, key: value}
     if key == "id2label":
@@ -84,7 +85,7 @@ def fate(family: str, head: str, key: str, value: Any) -> str:
         return "used" if key in keys.used else "used without a note of it"
     if key in keys.kept:
         assert keys.kept[key] == value and keys.reasons[key]
-    return "harmless"
+    return "ignored"
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *SEQ2SEQ])
@@ -97,8 +98,8 @@ def test_no_key_falls_through(family: str) -> None:
                 if other["value"] == stored(family, head).get(key, entry.get("default")):
                     continue
                 found = fate(family, head, key, other["value"])
-                may_be_harmless = head not in other["matters"] or key in ELSEWHERE
-                if found not in ("used", "refused", *(["harmless"] if may_be_harmless else [])):
+                may_be_ignored = head not in other["matters"] or key in ELSEWHERE
+                if found not in ("used", "refused", *(["ignored"] if may_be_ignored else [])):
                     wrong.append(f"{family}/{head}: {key} = {other['value']!r}: {found}")
     assert not wrong, "\n".join(wrong)
 
@@ -142,7 +143,7 @@ def test_a_value_of_another_type_is_refused_by_the_name_of_its_key(family: str, 
 
 def test_reasons_are_sentences_that_say_why() -> None:
     published = [each for each in FAMILIES.values() if isinstance(each, PublishedFamily)]
-    tables = [harmless.ANY, *(family.harmless for family in published)]
+    tables = [ignored_keys.ANY, *(family.ignored_keys for family in published)]
     for table in tables:
         for key, reason in table.items():
             assert len(reason.split()) >= 4, f"{key}: {reason}"

@@ -16,11 +16,11 @@ from encodax.config import (
     FeedForwardConfig,
     HeadConfig,
     LayerConfig,
-    MaskDropoutConfig,
     ModelConfig,
     NormConfig,
     RelativeBiasConfig,
     RotaryConfig,
+    TokenDropoutConfig,
 )
 from encodax.errors import EncodaxError
 from encodax.families import native
@@ -50,10 +50,10 @@ SPECS = {
         attention=AttentionConfig(2, 4, window=3, rotary=RotaryConfig(500.0), scale=1.0)
     ),
     "gates": of_layer(feed_forward=FeedForwardConfig(12, "silu", gated=True, biases=False)),
-    "no norm": of_layer(has_attention_norm=False, placement="pre", dropped="feed_forward"),
+    "no norm": of_layer(has_attention_norm=False, placement="pre", dropout_on="feed_forward"),
     "final norm": dataclasses.replace(PLAIN, final_norm=NormConfig(1e-3, bias=False)),
     "sinusoids": of_embeddings(positions="sinusoidal", max_positions=None),
-    "masks": of_embeddings(mask_dropout=MaskDropoutConfig(7), positions=None),
+    "masks": of_embeddings(mask_dropout=TokenDropoutConfig(7), positions=None),
     "narrow": of_embeddings(width=4, projected_width=8, position_offset=2, norm=NormConfig()),
 }
 
@@ -89,7 +89,7 @@ def test_every_head_reads_back_as_it_was(head: HeadConfig) -> None:
 
 @pytest.mark.parametrize("encoder", SPECS.values(), ids=SPECS)
 def test_it_is_the_family_of_what_none_has(encoder: EncoderConfig) -> None:
-    assert families.family_for(ModelConfig(encoder)) is native
+    assert families.ENCODERS.holding(ModelConfig(encoder)) is native
 
 
 def test_a_parameter_stands_under_its_own_path_in_its_own_layout() -> None:
@@ -97,7 +97,7 @@ def test_a_parameter_stands_under_its_own_path_in_its_own_layout() -> None:
     assert (tensor.name, tensor.layout) == ("encoder/layer_1/attention/query/w", "same")
     assert native.canonical(tensor.name) == tensor.name
     assert native.file_name(ModelConfig(PLAIN), tensor.name) == tensor.name
-    assert not native.is_stray(ModelConfig(PLAIN), tensor.name)
+    assert not native.is_ignored(ModelConfig(PLAIN), tensor.name)
 
 
 def test_a_new_head_is_berts() -> None:
@@ -136,7 +136,7 @@ def test_a_new_head_is_berts() -> None:
             lambda config: config["encoder"]["embeddings"].update(dropout_rate=float("nan")),
             r"encoder\.embeddings\.dropout_rate = NaN is not a finite number",
         ),
-        (lambda config: config.update(id2label=["no"]), "id2label wants an object"),
+        (lambda config: config.update(id2label=["no"]), "id2label must be an object"),
         (lambda config: config.update(id2label={"zero": "no"}), "id2label numbers its labels zero"),
     ],
 )

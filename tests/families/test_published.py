@@ -16,11 +16,15 @@ from goldens import ALL, ENCODERS
 from encodax import families
 from encodax.config import HeadConfig, HeadKind, ModelConfig, NormConfig
 from encodax.errors import EncodaxError
-from encodax.families import published
+from encodax.families.config_reader import ACTIVATIONS, published_name
+from encodax.families.labels import labels_of
 from encodax.families.published import PublishedFamily
+from encodax.families.spec import shape_of
 
 KINDS = ("sequence", "token", "span", "vocabulary")
-PUBLISHED = [each for each in families.FAMILIES.values() if isinstance(each, PublishedFamily)]
+PUBLISHED = [
+    each for each in families.ENCODERS.by_name.values() if isinstance(each, PublishedFamily)
+]
 BY_GOLDEN = pytest.mark.parametrize("golden", ALL)
 BY_ENCODER = pytest.mark.parametrize("golden", ENCODERS.values(), ids=ENCODERS)
 
@@ -77,7 +81,7 @@ def test_each_part_of_the_model_stands_once_and_all_of_it_in_the_file(golden: st
     assert len(in_file) == len(goldens.stored(golden))
     assert named.items() <= in_file.items()
     for name in in_file.keys() - named.keys():
-        assert family.is_stray(config, name) or family.copies.get(name) in named, name
+        assert family.is_ignored(config, name) or family.tensor_aliases.get(name) in named, name
 
 
 RENAMED = ("-own-names", "vocabulary-lm-predictions")
@@ -101,7 +105,8 @@ def test_the_names_of_our_files_are_those_of_transformers(golden: str) -> None:
     theirs = goldens.stored(golden).keys()
     assert ours <= theirs
     assert all(
-        family.is_stray(config, family.canonical(name)) or family.canonical(name) in family.copies
+        family.is_ignored(config, family.canonical(name))
+        or family.canonical(name) in family.tensor_aliases
         for name in theirs - ours
     )
 
@@ -146,7 +151,7 @@ def test_a_new_head_is_one_that_the_family_can_hold(golden: str, kind: HeadKind)
         return
     assert (head.kind, head.classes) == (kind, classes)
     assert family.read_config(family.write_config(config)) == config
-    assert families.family_for(config) is family
+    assert families.ENCODERS.holding(config) is family
     places = Counter(
         (tensor.name, tensor.part)
         for path, leaves in goldens.shapes(config).items()
@@ -158,14 +163,14 @@ def test_a_new_head_is_one_that_the_family_can_hold(golden: str, kind: HeadKind)
 
 @BY_GOLDEN
 def test_a_model_goes_back_to_the_family_that_it_was_read_from(golden: str) -> None:
-    assert families.family_for(goldens.read(golden)) is goldens.family_of(golden)
+    assert families.ENCODERS.holding(goldens.read(golden)) is goldens.family_of(golden)
 
 
 def test_without_a_family_it_is_the_first_that_can_hold_it() -> None:
     config = dataclasses.replace(goldens.read("camembert/token"), family=None)
-    assert families.family_for(config).MODEL_TYPE == "roberta"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "roberta"
     config = dataclasses.replace(goldens.read("xlm-roberta/span"), family="bert")
-    assert families.family_for(config).MODEL_TYPE == "roberta"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "roberta"
 
 
 @BY_ENCODER
@@ -176,14 +181,14 @@ def test_what_the_family_cannot_hold_goes_to_another_or_to_none(golden: str) -> 
         dataclasses.replace(layer, placement=placement) for layer in config.encoder.layers
     )
     odd = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, layers=other))
-    assert families.family_for(odd).MODEL_TYPE == "encodax"
+    assert families.ENCODERS.holding(odd).MODEL_TYPE == "encodax"
 
 
 @BY_ENCODER
 def test_a_head_that_no_family_has_is_native(golden: str) -> None:
     head = HeadConfig("token", 2, dense_width=5, activation="silu", norm=NormConfig(0.5))
     config = dataclasses.replace(goldens.read(golden), head=head, labels=("a", "b"))
-    assert families.family_for(config).MODEL_TYPE == "encodax"
+    assert families.ENCODERS.holding(config).MODEL_TYPE == "encodax"
 
 
 @BY_ENCODER
@@ -241,32 +246,34 @@ def test_weights_of_these_types_are_read(golden: str, dtype: str | None) -> None
 
 def test_labels_are_in_the_order_of_their_numbers() -> None:
     names = {str(index): chr(97 + index) for index in (10, 2, 0, 1, 9, 3, 4, 5, 6, 7, 8)}
-    assert published.labels_of({"id2label": names}) == tuple("abcdefghijk")
+    assert labels_of({"id2label": names}) == tuple("abcdefghijk")
 
 
 def test_labels_that_are_missing_are_numbered() -> None:
-    assert published.labels_of({}) == ("LABEL_0", "LABEL_1")
-    assert published.labels_of({"num_labels": 3}) == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert published.labels_of({"id2label": {}}) == ()
+    assert labels_of({}) == ("LABEL_0", "LABEL_1")
+    assert labels_of({"num_labels": 3}) == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert labels_of({"id2label": {}}) == ()
 
 
 def test_numbers_of_labels_that_leave_one_out_are_refused() -> None:
     with pytest.raises(EncodaxError, match="id2label numbers its labels 0, 2"):
-        published.labels_of({"id2label": {"0": "a", "2": "b"}})
+        labels_of({"id2label": {"0": "a", "2": "b"}})
 
 
-@pytest.mark.parametrize("name", sorted(set(published.ACTIVATIONS.values())))
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS.values())))
 def test_an_activation_of_ours_has_a_published_name(name: str) -> None:
-    assert published.ACTIVATIONS[published.published_name(name)] == name
+    assert ACTIVATIONS[published_name(name)] == name
 
 
 def test_an_activation_that_no_family_has_is_named() -> None:
-    with pytest.raises(EncodaxError, match="published families have no activation linear"):
-        published.published_name("linear")
+    with pytest.raises(
+        EncodaxError, match="activation linear is not supported by published families"
+    ):
+        published_name("linear")
 
 
 def test_a_model_without_layers_is_of_no_published_family(unchecked_types: None) -> None:
     config = goldens.read("bert/encoder")
     empty = ModelConfig(dataclasses.replace(config.encoder, layers=()))
     with pytest.raises(EncodaxError, match="at least one layer"):
-        published.shape_of(empty)
+        shape_of(empty)

@@ -16,7 +16,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from encodax.inference import compile_cache as module
 from encodax.inference.compile_cache import compile_cache, private_folder
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 PROGRAM = """
 import sys, jax

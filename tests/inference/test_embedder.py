@@ -13,10 +13,10 @@ import pytest
 from blocks import drawn
 
 from encodax import Embedder
-from encodax.config import HeadConfig, Similarity, Usage
+from encodax.config import HeadConfig, InferenceConfig, Similarity
 from encodax.errors import EncodaxError
 from encodax.inference import vectors
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 AHEAD = 6
 """Windows at most: one that waits, one that is tokenized, one that is packed, those in flight."""
@@ -31,7 +31,7 @@ def embedder(tiny_model: Model) -> Embedder:
 
 
 def prompted(model: Model, default: str | None = None, similarity: Similarity = "cosine") -> Model:
-    usage = Usage(PROMPTS, default, similarity)
+    usage = InferenceConfig(PROMPTS, default, similarity)
     model = model.with_embeddings()
     return replace(model, config=replace(model.config, usage=usage))
 
@@ -84,7 +84,7 @@ def test_no_text_has_no_vector(embedder: Embedder) -> None:
 
 
 def test_one_string_is_no_list_of_texts(embedder: Embedder) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         embedder.encode("the cat")
 
 

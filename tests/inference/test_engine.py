@@ -18,10 +18,10 @@ from toys import classifier, tagger
 from encodax.config import HeadConfig
 from encodax.data.stream import Live
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, answer_of
-from encodax.model import Model
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput
+from encodax.inference.engine import Engine, head_output
+from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput
 
 WORDS = ["good", "bad", "thing", "number", "on", "Monday", "we", "met", "they", "all"]
 
@@ -35,7 +35,7 @@ def encoded(model: Model, count: int, seed: int) -> list[Encoding]:
 
 def engine_of(model: Model) -> Engine:
     assert model.config.head is not None
-    return Engine(model, *answer_of(model.config.head))
+    return Engine(model, *head_output(model.config.head))
 
 
 @pytest.fixture(scope="module", params=["sequence", "token"])
@@ -174,7 +174,7 @@ def test_an_answer_may_be_several_arrays() -> None:
 def test_scores_are_read_as_the_head_means_them(
     head: HeadConfig, level: str, wanted: list[float]
 ) -> None:
-    read, found = answer_of(head)
+    read, found = head_output(head)
     logits = jnp.asarray([[[0.0, np.log(3)]]], jnp.float32)
     output = ModelOutput(jnp.zeros((1, 1, 4)), logits)
     assert found == level
@@ -182,7 +182,7 @@ def test_scores_are_read_as_the_head_means_them(
 
 
 def test_a_vector_is_read_as_it_is() -> None:
-    read, level = answer_of(HeadConfig("embedding", pooling="mean"))
+    read, level = head_output(HeadConfig("embedding", pooling="mean"))
     vectors = jnp.asarray([[[3.0, -4.0]]])
     assert read(ModelOutput(jnp.zeros((1, 1, 2)), vectors=vectors)) is vectors
     assert level == "sequence"

@@ -15,8 +15,8 @@ from blocks import drawn
 from encodax import FillMask
 from encodax.errors import EncodaxError
 from encodax.inference.fill_mask import Guess
-from encodax.model import Model
-from encodax.tokenizer import Tokenizer
+from encodax.models.encoder_model import Model
+from encodax.text.tokenizer import Tokenizer
 
 TEXTS = ["the [MASK] sat", "a dog ran", "[MASK] met [MASK] in Paris", "what a wonderful [MASK]!"]
 MASKED = [TEXTS[0], TEXTS[2], TEXTS[3]]
@@ -175,7 +175,7 @@ def test_a_text_without_a_mask_is_refused(model: Model) -> None:
 
 
 def test_one_string_is_no_list_of_texts(model: Model) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         FillMask(model).predict(TEXTS[0])
 
 

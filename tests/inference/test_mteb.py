@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from encodax import Embedder
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.errors import EncodaxError
 from encodax.inference.mteb import MtebEncoder
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 BATCHES = [{"text": ["the cat sat", "a dog"]}, {"text": ["a film"], "title": ["x"]}]
 TEXTS = ["the cat sat", "a dog", "a film"]
@@ -30,7 +30,7 @@ class PromptType(enum.Enum):
 
 def embedder_of(model: Model, **usage: Any) -> Embedder:
     model = model.with_embeddings()
-    return Embedder(replace(model, config=replace(model.config, usage=Usage(**usage))))
+    return Embedder(replace(model, config=replace(model.config, usage=InferenceConfig(**usage))))
 
 
 def called(embedder: Embedder, prompt_type: Any) -> np.ndarray:

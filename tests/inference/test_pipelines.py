@@ -1,4 +1,4 @@
-"""Spans as transformers' TokenClassificationPipeline gives them: `benchmarks/pipelines.py`."""
+"""Spans as transformers' TokenClassificationPipeline gives them: `interop/pipelines.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 
 from encodax.tasks.token_classification import decode
-from encodax.tokenizer import Tokenizer
+from encodax.text.tokenizer import Tokenizer
 
 GOLDEN = json.loads(Path(__file__).with_name("pipelines.json").read_text(encoding="utf-8"))
 CASES = [
@@ -20,7 +20,7 @@ CASES = [
     for case in GOLDEN["cases"]
     for way, spans in case["spans"].items()
 ]  # fmt: skip
-"""Those whose answers are the same; why others differ is told by the benchmark."""
+"""Those whose answers are the same; why others differ is told by that command."""
 
 
 @functools.cache

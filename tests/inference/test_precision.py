@@ -13,9 +13,9 @@ from blocks import normal
 from encodax import Classifier, Embedder, FillMask
 from encodax.errors import EncodaxError
 from encodax.inference.precision import cast, default_precision, quantize
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn import functional
-from encodax.types import Int8Weight
+from encodax.types.batches import Int8Weight
 
 
 def test_float32_is_the_default_on_cpu_and_changes_nothing(tiny_model: Model) -> None:

@@ -24,14 +24,14 @@ from toys import (
 )
 
 import encodax
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor, Ranked
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks.decoding import OWNERS, DecodingOptions
 from encodax.tasks.task import Example
-from encodax.types import Span
+from encodax.types.batches import Span
 
 LONG = "good " * 40
 
@@ -85,7 +85,7 @@ def test_no_text_has_no_answer(classify: encodax.Classifier) -> None:
 
 
 def test_one_string_is_no_list_of_texts(classify: encodax.Classifier) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         classify.predict("good")
 
 
@@ -173,7 +173,7 @@ def test_evaluation_measures_labelled_records(
     ("records", "message"),
     [
         ([], "the data set is empty"),
-        ([{"text": "good"}], "here 0: wants a 'label'"),
+        ([{"text": "good"}], "here 0: needs a 'label'"),
         ([{"text": "good", "label": "new"}], "here 0: unknown label 'new'; the model knows: no, y"),
         ([{"text": LONG, "label": "no"}], "here 0: 42 tokens"),
     ],
@@ -335,7 +335,7 @@ def test_a_long_text_is_told_the_ways_out(tag: encodax.TokenClassifier) -> None:
 
 @pytest.mark.parametrize("stride", [30, 99])
 def test_a_stride_leaves_room_for_other_tokens(stride: int) -> None:
-    told = f"stride {stride} leaves a window no token of its own: it holds 30 tokens of a text"
+    told = f"stride {stride} leaves a window no new token: it holds 30 tokens of a text"
     with pytest.raises(EncodaxError, match=told):
         encodax.TokenClassifier(tagger().model, stride=stride)
 
@@ -451,7 +451,7 @@ def rows(texts: list[str]) -> list[tuple[str, str]]:
 def test_one_score_goes_through_its_activation(tiny_model: Model, problem: Any) -> None:
     model = tiny_model.with_head("sequence", labels=("score",), problem=problem)
     logits = logits_of(model, rows(TEXTS))[:, 0]
-    plain = replace(model, config=replace(model.config, usage=Usage(activation="linear")))
+    plain = replace(model, config=replace(model.config, usage=InferenceConfig(activation="linear")))
     found = encodax.Reranker(plain).predict(rows(TEXTS))
     np.testing.assert_allclose(found, logits, rtol=0, atol=1e-5)
     rerank = encodax.Reranker(model)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from encodax.inference.progress import counted
+from encodax.inference.progress import with_progress
 
 
 class Terminal(io.StringIO):
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 def test_nothing_is_shown_off_a_terminal(
     shown: bool | None, total: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(counted("abc", shown=shown, total=total)) == ["a", "b", "c"]
+    assert list(with_progress("abc", shown=shown, total=total)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
 
 
@@ -30,10 +30,10 @@ def test_a_terminal_is_told_how_many(total: int | None, monkeypatch: pytest.Monk
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    assert list(counted("abc", total=total)) == ["a", "b", "c"]
+    assert list(with_progress("abc", total=total)) == ["a", "b", "c"]
     assert "3 texts" in screen.getvalue()
     before = screen.getvalue()
-    assert list(counted("abc", shown=False, total=total)) == ["a", "b", "c"]
+    assert list(with_progress("abc", shown=False, total=total)) == ["a", "b", "c"]
     assert screen.getvalue() == before
 
 
@@ -41,6 +41,6 @@ def test_a_terminal_is_told_how_many(total: int | None, monkeypatch: pytest.Monk
 def test_items_are_taken_one_by_one(shown: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     source = itertools.count()
-    passing = counted(source, shown=shown)
+    passing = with_progress(source, shown=shown)
     assert list(itertools.islice(passing, 3)) == [0, 1, 2]
     assert next(source) == 3

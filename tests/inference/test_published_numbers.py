@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 gives the numbers that its authors published, and the reference's vectors.
 
-`minilm_vectors.npz` is written by benchmarks/sts.py; of the texts it holds a hash alone.
+`minilm_vectors.npz` is written by `benchmarks/sts.py`; of the texts it holds a hash alone.
 """
 
 from __future__ import annotations

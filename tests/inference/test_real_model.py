@@ -13,7 +13,7 @@ from toys import same
 import encodax
 from encodax import Embedder
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS = "model.safetensors"
@@ -63,7 +63,7 @@ def test_it_is_what_its_card_says(model: Model, embedder: Embedder) -> None:
     assert len(model.config.encoder.layers) == 6
     assert embedder.width == 384
     assert model.max_length == 256
-    assert model.parameter_count() + sum(a.size for a in model.carried.values()) == 22_713_216
+    assert model.parameter_count() + sum(a.size for a in model.extra_tensors.values()) == 22_713_216
     np.testing.assert_allclose(np.linalg.norm(embedder.encode(PASSAGES), axis=1), 1, rtol=1e-5)
 
 
@@ -102,8 +102,8 @@ def test_a_classifier_takes_the_pooler_of_the_file(model: Model, minilm: Path) -
     pooler = fresh.params["head/dense"]
     np.testing.assert_array_equal(pooler["w"], stored["pooler.dense.weight"].T)
     np.testing.assert_array_equal(pooler["b"], stored["pooler.dense.bias"])
-    assert not any("pooler" in name for name in fresh.carried)
-    assert any("pooler" in name for name in model.carried)
+    assert not any("pooler" in name for name in fresh.extra_tensors)
+    assert any("pooler" in name for name in model.extra_tensors)
     encoder = {path: leaves for path, leaves in fresh.params.items() if path.startswith("encoder/")}
     assert same(encoder, {path: leaves for path, leaves in model.params.items()})
     assert fresh.params["head/output"]["w"].shape == (384, 2)

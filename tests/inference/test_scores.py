@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from encodax import Embedder, Model
-from encodax.inference.scores import described, difference
+from encodax.inference.scores import describe_scores, difference
 
 SENTENCE = Path(__file__).parent.parent / "parity" / "goldens-sentence"
 RERANK = "gives the sigmoid of the logits: encodax rerank gives those too"
@@ -27,7 +27,7 @@ SOFTMAX = "gives the logits: its predict(..., apply_softmax=True) gives these"
 )
 def test_the_scores_of_a_cross_encoder(name: str, scores: str, other: str | None) -> None:
     config = Model.load(SENTENCE / name).config
-    assert str(described(config)).startswith(scores)
+    assert str(describe_scores(config)).startswith(scores)
     told = difference(config)
     assert told == difference(config, is_cross_encoder=True)
     assert told is None if other is None else str(told).endswith(other)
@@ -38,18 +38,18 @@ def test_one_score_may_be_that_of_a_cross_encoder() -> None:
     config = Model.load(SENTENCE / "ce-plain").config
     assert difference(config) is None
     assert str(difference(config, is_cross_encoder=True)).endswith(RERANK)
-    assert described(config) == difference(config, is_cross_encoder=True)
+    assert describe_scores(config) == difference(config, is_cross_encoder=True)
 
 
 def test_the_scores_of_other_models(tiny_model: Model) -> None:
     config = tiny_model.with_head("sequence", labels=("no", "yes")).config
-    assert (described(config), difference(config)) == ("softmax of the logits", None)
+    assert (describe_scores(config), difference(config)) == ("softmax of the logits", None)
     assert str(difference(config, is_cross_encoder=True)).endswith(SOFTMAX)
     config = tiny_model.with_head("token", labels=("O", "X")).config
-    assert (described(config), difference(config, is_cross_encoder=True)) == (
+    assert (describe_scores(config), difference(config, is_cross_encoder=True)) == (
         "softmax of the logits", None
     )  # fmt: skip
-    assert described(tiny_model.with_embeddings().config) is None
+    assert describe_scores(tiny_model.with_embeddings().config) is None
 
 
 @pytest.mark.parametrize("name", ["ce-three", "ce-plain", "ce-identity", "prompts"])

@@ -19,8 +19,8 @@ from toys import REVERSALS, reverser, with_end
 from encodax import Seq2SeqModel, Translator
 from encodax.data.sources import records_of
 from encodax.errors import EncodaxError
-from encodax.generation import Beams, Sampling
-from encodax.inference.translator import Manner, Translation
+from encodax.generation.search import BeamSearch, Sampling
+from encodax.inference.translator import GenerationOptions, Translation
 from encodax.tasks.task import Example
 
 SOURCES = [record["source"] for record in REVERSALS]
@@ -111,7 +111,8 @@ def test_one_beam_is_greedy(write: Translator) -> None:
     one = [
         answer
         for _, answer in write.answers(
-            (Example(text, None, "here") for text in SHORT), Manner(Beams(1, alpha=0.0))
+            (Example(text, None, "here") for text in SHORT),
+            GenerationOptions(BeamSearch(1, length_penalty=0.0)),
         )
     ]
     assert ids_of(one) == ids_of(greedy)
@@ -126,7 +127,7 @@ def test_any_whole_number_counts_beams(write: Translator) -> None:
 
 def test_more_beams_find_what_is_as_probable_or_more(write: Translator) -> None:
     greedy = write.translate(SHORT, beams=1)
-    many = write.translate(SHORT, beams=Beams(6, alpha=0.0, stop="sure"))
+    many = write.translate(SHORT, beams=BeamSearch(6, length_penalty=0.0, early_stopping="never"))
     gains = [best.score - first.score for best, first in zip(many, greedy, strict=True)]
     assert min(gains) > -1e-4
     assert max(gains) > 0.01
@@ -136,7 +137,7 @@ def test_more_beams_find_what_is_as_probable_or_more(write: Translator) -> None:
 @pytest.mark.parametrize("alpha", [-5.0, 5.0])
 def test_the_largest_length_penalties_are_finite(alpha: float, offset: float) -> None:
     """Of the longest and least probable sequences too."""
-    (found,) = Translator(endless()).translate(["abc"], beams=Beams(2, alpha, offset))
+    (found,) = Translator(endless()).translate(["abc"], beams=BeamSearch(2, alpha, offset))
     assert (found.tokens, found.is_cut) == (32, True)
     assert np.isfinite(found.score)
 
@@ -167,7 +168,7 @@ def test_padding_is_never_written(beams: int) -> None:
     bias = model.params["output"]["b"].at[model.config.pad_id].set(1e3)
     params = {**model.params, "output": {"b": bias}}
     found = Translator(replace(model, params=params), batch_size=4).translate(SHORT, beams=beams)
-    without = replace(model, config=replace(model.config, never_ids=()))
+    without = replace(model, config=replace(model.config, suppressed_ids=()))
     bias = bias.at[model.config.pad_id].set(-1e3)
     params = {**model.params, "output": {"b": bias}}
     wanted = Translator(replace(without, params=params), batch_size=4).translate(SHORT, beams=beams)
@@ -244,7 +245,7 @@ def test_what_has_not_ended_is_cut_and_told(
         found = reverse.translate(["abc", "d", "dcb"], max_tokens=2, beams=1)
     assert ids_of(found) == [("CB", 2, True), ("D", 2, False), ("BC", 2, True)]
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("2 translations had not ended when they were as long as they may be")
+    assert message.startswith("2 translations were cut at the largest number of tokens")
     assert found[0].to_json()["is_cut"] is True
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="encodax"):
@@ -290,7 +291,7 @@ def test_no_text_has_no_translation(reverse: Translator) -> None:
 
 
 def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
-    with pytest.raises(EncodaxError, match="a list of texts is wanted, not one string"):
+    with pytest.raises(EncodaxError, match="give a list of texts, not one string"):
         reverse.translate("abc")
 
 
@@ -302,8 +303,8 @@ def test_one_string_is_no_list_of_texts(reverse: Translator) -> None:
         (["a", "b" * 40], {}, "text 1: 41 tokens, and the model takes 32; .*truncate=True"),
         (["a", "\ud800"], {}, "text 1: character 0 of the text, .* is not Unicode"),
         (["a"], {"beams": 0}, "beams = 0 is below 1"),
-        (["a"], {"beams": 2.0}, r"beams = 2\.0 is no whole number"),
-        (["a"], {"max_tokens": 2.5}, r"max_tokens = 2\.5 is no whole number"),
+        (["a"], {"beams": 2.0}, r"beams = 2\.0 is not a whole number"),
+        (["a"], {"max_tokens": 2.5}, r"max_tokens = 2\.5 is not a whole number"),
         (["a"], {"beams": 14}, "beams = 14 is more than the 13 tokens of the vocabulary"),
         (["a"], {"beams": 4, "n_best": 5}, r"n_best = 5 is not in 1\.\.4, the number of beams"),
         (["a"], {"n_best": 0}, r"n_best = 0 is not in 1\.\.4"),
@@ -326,8 +327,8 @@ def test_what_cannot_be_is_refused(
 
 
 def test_tokens_are_drawn_or_searched() -> None:
-    with pytest.raises(EncodaxError, match="tokens are drawn, or beams are searched: choose one"):
-        Manner(Beams(2), Sampling())
+    with pytest.raises(EncodaxError, match="give sampling or beams, not both"):
+        GenerationOptions(BeamSearch(2), Sampling())
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
@@ -433,15 +434,15 @@ def test_nothing_is_compiled_after_a_first_pass(caplog: pytest.LogCaptureFixture
     assert compilations(caplog, again) == 0
 
 
-@pytest.mark.parametrize("manner", [{}, {"beams": 1}, {"sampling": Sampling(top_k=3), "seed": 5}])
+@pytest.mark.parametrize("options", [{}, {"beams": 1}, {"sampling": Sampling(top_k=3), "seed": 5}])
 def test_nothing_is_compiled_after_warming_up(
-    caplog: pytest.LogCaptureFixture, manner: dict[str, Any]
+    caplog: pytest.LogCaptureFixture, options: dict[str, Any]
 ) -> None:
     translator = Translator(forgetful(), batch_size=2)
-    translator.warm_up(16, **manner)
-    run = functools.partial(translator.translate, [*SHORT, "abcd" * 3], **manner)
+    translator.warm_up(16, **options)
+    run = functools.partial(translator.translate, [*SHORT, "abcd" * 3], **options)
     assert compilations(caplog, run) == 0
-    longer = functools.partial(translator.translate, ["abcd" * 4], **manner)
+    longer = functools.partial(translator.translate, ["abcd" * 4], **options)
     assert compilations(caplog, longer) == 1
 
 
@@ -472,11 +473,11 @@ def test_it_is_made_of_a_directory(reverse: Translator, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_an_evaluation_is_sacrebleus(beams: int) -> None:
-    translator, manner = Translator(endless()), {"beams": beams, "max_tokens": 8}
-    hypotheses = [each.text for each in translator.translate(SHORT, **manner)]
+    translator, options = Translator(endless()), {"beams": beams, "max_tokens": 8}
+    hypotheses = [each.text for each in translator.translate(SHORT, **options)]
     references = [f"{text[2:]}x" for text in hypotheses]
     records = [{"source": s, "target": t} for s, t in zip(SHORT, references, strict=True)]
-    found = translator.evaluate(records_of(records), tokenize="char", **manner)
+    found = translator.evaluate(records_of(records), tokenize="char", **options)
     bleu = corpus_bleu(hypotheses, [references], tokenize="char")
     assert 0 < found["bleu"] == bleu.score < 90
     assert 0 < found["chrf"] == corpus_chrf(hypotheses, [references]).score < 95
@@ -494,8 +495,12 @@ def test_what_was_learned_is_at_a_hundred(reverse: Translator) -> None:
     [
         ([], {}, "the data set is empty: it has no example"),
         ([{"source": "a"}], {}, "example 0: no field 'target'"),
-        ([{"source": "a", "target": "A"}], {"tokenize": "x"}, "no tokenizer of BLEU is named 'x'"),
-        ([], {"tokenize": "x"}, "no tokenizer of BLEU is named 'x'"),
+        (
+            [{"source": "a", "target": "A"}],
+            {"tokenize": "x"},
+            "the tokenizer 'x' of BLEU is not known",
+        ),
+        ([], {"tokenize": "x"}, "the tokenizer 'x' of BLEU is not known"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -74,7 +74,7 @@ def test_cosine_is_the_usual_kind() -> None:
 @pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("by", KINDS)
 def test_other_widths_do_not_compare(by: Similarity) -> None:
-    with pytest.raises(EncodaxError, match="width 5 and of width 6 do not compare"):
+    with pytest.raises(EncodaxError, match="width 5 and of width 6 cannot be compared"):
         vectors.similarity(drawn(2), drawn(2, width=6), by)
 
 
@@ -93,8 +93,8 @@ def test_unit_vectors_have_length_1_and_zeros_stay() -> None:
 def test_a_search_finds_what_sorting_all_finds(
     by: Similarity, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "NUMBERS", 5 * block)
-    monkeypatch.setattr(vectors, "QUERIES", 2)
+    monkeypatch.setattr(vectors, "MAX_NUMBERS", 5 * block)
+    monkeypatch.setattr(vectors, "MAX_QUERIES", 2)
     queries, corpus = drawn(3), drawn(30, seed=1)
     scores = plain(queries, corpus, by)
     for top_k in (1, 4, 30, 99):
@@ -109,7 +109,7 @@ def test_a_search_finds_what_sorting_all_finds(
 
 @pytest.mark.parametrize("block", [1, 2, 3, 50])
 def test_ties_keep_the_order_of_the_corpus(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors, "NUMBERS", 2 * block)
+    monkeypatch.setattr(vectors, "MAX_NUMBERS", 2 * block)
     corpus = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
     (hits,) = vectors.search(corpus[:1], corpus, 5, "dot")
     assert hits == [Hit(0, 1.0), Hit(2, 1.0), Hit(4, 1.0), Hit(1, 0.0), Hit(3, 0.0)]
@@ -135,8 +135,8 @@ def test_a_search_in_pieces_is_the_stable_sort_of_all(
     every = vectors.similarity(asked, corpus, by)
     order = np.argsort(-every, axis=1, kind="stable")[:, :top_k]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "SCORES", scores)
-        patch.setattr(vectors, "QUERIES", 3)
+        patch.setattr(vectors, "MAX_SCORES", scores)
+        patch.setattr(vectors, "MAX_QUERIES", 3)
         nearest = vectors.Nearest(asked, top_k, by)
         cut = data.draw(st.integers(0, count))
         nearest.add(corpus[:cut])
@@ -166,7 +166,7 @@ def test_a_score_of_minus_infinity_is_one_too() -> None:
 def test_items_of_a_stream_are_kept_while_they_are_hits() -> None:
     rows = drawn(3_000, seed=1)
     nearest = vectors.Nearest(drawn(2), 3)
-    kept = vectors.searched(((f"text {i}", row) for i, row in enumerate(rows)), nearest)
+    kept = vectors.search_stream(((f"text {i}", row) for i, row in enumerate(rows)), nearest)
     hits = nearest.hits()
     assert hits == vectors.search(drawn(2), rows, 3)
     assert kept == {hit.index: f"text {hit.index}" for own in hits for hit in own}
@@ -211,7 +211,7 @@ def test_int8_uses_all_its_values() -> None:
 
 def test_ranges_of_a_stream_are_those_of_all(tmp_path: Path) -> None:
     rows = drawn(50)
-    seen = vectors.SeenRanges(5)
+    seen = vectors.RunningRanges(5)
     for row in rows:
         seen.add(row)
     np.testing.assert_array_equal(seen.ranges, vectors.ranges_of(rows))
@@ -222,12 +222,12 @@ def test_ranges_of_a_stream_are_those_of_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [drawn(1), drawn(0), np.full((4, 5), np.nan, np.float32)])
 def test_ranges_that_tell_nothing_are_refused(rows: np.ndarray, tmp_path: Path) -> None:
     ranges = vectors.ranges_of(rows)
-    with pytest.raises(EncodaxError, match=r"the ranges .* make them of a corpus"):
+    with pytest.raises(EncodaxError, match=r"the ranges .* make them from a corpus"):
         vectors.to_int8(drawn(3), ranges)
-    seen = vectors.SeenRanges(5)
+    seen = vectors.RunningRanges(5)
     for row in rows:
         seen.add(row)
-    with pytest.raises(EncodaxError, match="tell no two apart"):
+    with pytest.raises(EncodaxError, match="from none, and are empty"):
         seen.save(tmp_path / "r.json")
     assert not list(tmp_path.iterdir())
 
@@ -244,7 +244,7 @@ def test_ranges_of_other_vectors_are_refused() -> None:
 )
 def test_what_is_no_file_of_ranges_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(content)
-    with pytest.raises(EncodaxError, match=r"r.json is no file of ranges, .*--save-ranges FILE"):
+    with pytest.raises(EncodaxError, match=r"r.json is not a file of ranges, .*--save-ranges FILE"):
         vectors.read_ranges(tmp_path / "r.json")
     with pytest.raises(EncodaxError, match=r"no.json does not exist; .*--save-ranges FILE"):
         vectors.read_ranges(tmp_path / "no.json")
@@ -304,14 +304,16 @@ def test_hamming_counts_the_features_that_differ() -> None:
 
 @pytest.mark.parametrize("kind", vectors.TYPES)
 def test_no_vector_takes_no_byte(kind: str) -> None:
-    stored = vectors.storage(kind, vectors.ranges_of(drawn(9, width=8)) if kind == "int8" else None)
+    stored = vectors.converter(
+        kind, vectors.ranges_of(drawn(9, width=8)) if kind == "int8" else None
+    )
     assert stored(np.zeros((0, 8), np.float32)).nbytes == 0
 
 
 def test_only_int8_has_ranges_and_it_wants_them() -> None:
-    with pytest.raises(EncodaxError, match=r"int8 wants the ranges of a corpus.*--ranges FILE"):
-        vectors.storage("int8")
+    with pytest.raises(EncodaxError, match=r"int8 needs the ranges of a corpus.*--ranges FILE"):
+        vectors.converter("int8")
     with pytest.raises(EncodaxError, match="ranges are for int8, not for binary"):
-        vectors.storage("binary", vectors.ranges_of(drawn(9)))
-    with pytest.raises(EncodaxError, match="'int4' are not one of: float32, int8, binary"):
-        vectors.storage("int4")
+        vectors.converter("binary", vectors.ranges_of(drawn(9)))
+    with pytest.raises(EncodaxError, match="'int4' is not one of: float32, int8, binary"):
+        vectors.converter("int4")

@@ -11,9 +11,16 @@ import zoo
 from blocks import assert_close, built, normal
 
 from encodax.config import EncoderConfig, RotaryConfig
-from encodax.nn import Encoder, MultiHeadAttention, attention_cudnn
-from encodax.nn.attention import WHOLE, attention, attention_weights, best_implementation
-from encodax.nn.attention_plain import AttentionOptions
+from encodax.nn import Encoder, MultiHeadAttention
+from encodax.nn.kernels import cudnn
+from encodax.nn.kernels.dispatch import (
+    SHORT_ROW_IMPLEMENTATION,
+    attend,
+    attention,
+    attention_weights,
+    best_implementation,
+)
+from encodax.nn.kernels.plain import AttentionOptions
 
 QUERIES = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])  # (B, T)
 KEYS = jnp.array([[1, 1, 2, 2, 2, 2, 3, 0], [2, 2, 3, 0, 0, 0, 0, 0]])  # (B, S)
@@ -166,12 +173,12 @@ def test_an_unknown_implementation_is_an_error() -> None:
 
 
 CHOICES: dict[str, tuple[tuple[int, int, int], dict[str, Any], str]] = {
-    "short rows": ((1, 128, 12), {}, WHOLE),
-    "many short rows": ((64, 128, 12), {}, WHOLE),
-    "a long row, few scores": ((1, 512, 12), {}, WHOLE),
+    "short rows": ((1, 128, 12), {}, SHORT_ROW_IMPLEMENTATION),
+    "many short rows": ((64, 128, 12), {}, SHORT_ROW_IMPLEMENTATION),
+    "a long row, few scores": ((1, 512, 12), {}, SHORT_ROW_IMPLEMENTATION),
     "long rows": ((4, 512, 12), {}, "blocked"),
     "a longer row": ((1, 1024, 12), {}, "blocked"),
-    "short rows, a window": ((4, 256, 12), {"window": 64}, WHOLE),
+    "short rows, a window": ((4, 256, 12), {"window": 64}, SHORT_ROW_IMPLEMENTATION),
     "a long row, a window": ((1, 512, 12), {"window": 64}, "blocked"),
 }
 
@@ -190,10 +197,10 @@ def test_a_form_is_chosen_by_length_on_cpu(case: str, dtype: Any) -> None:
 
 
 def test_the_kernel_is_chosen_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_cudnn, "device_refusal", lambda: None)
+    monkeypatch.setattr(cudnn, "why_device_unsupported", lambda: None)
     assert chosen((1, 128, 12), jnp.bfloat16, {}) == "cudnn"
     assert chosen((1, 1024, 12), jnp.float16, {"causal": True}) == "cudnn"
-    assert chosen((1, 128, 12), jnp.float32, {}) == WHOLE
+    assert chosen((1, 128, 12), jnp.float32, {}) == SHORT_ROW_IMPLEMENTATION
     assert chosen((1, 1024, 12), jnp.float32, {}) == "blocked"
     assert chosen((1, 1024, 12), jnp.bfloat16, {"window": 64}) == "blocked"
 
@@ -213,11 +220,12 @@ def test_the_encoder_says_how_many_segments_there_can_be(
 ) -> None:
     said = []
 
-    def recorded(*args: Any, max_segments: int | None, **options: Any) -> jax.Array:
-        said.append(max_segments)
-        return attention(*args, **options)
+    def recorded(*heads: jax.Array) -> jax.Array:
+        *qkv, options = heads
+        said.append(options.max_segments)
+        return attend(*qkv, options)
 
-    monkeypatch.setattr("encodax.nn.attention.attention", recorded)
+    monkeypatch.setattr("encodax.nn.attention.attend", recorded)
     config = EncoderConfig(zoo.EMBEDDINGS, (zoo.LAYER, zoo.LAYER))
     built(lambda batch: Encoder(config)(batch).hidden, zoo.BATCH)
     built(lambda x: MultiHeadAttention(3, 4)(x), normal(2, 6, 12))
@@ -335,7 +343,7 @@ def test_rotary_attention_knows_differences_of_positions_alone() -> None:
 
 def test_rotary_positions_of_another_sequence_are_wanted() -> None:
     x, y = normal(2, 6, 12), normal(2, 8, 12)
-    with pytest.raises(ValueError, match="are wanted: key_position_ids"):
+    with pytest.raises(ValueError, match="need key_position_ids"):
         built(lambda x, y: MultiHeadAttention(3, 4, rotary=RotaryConfig())(x, y), x, y)
 
 

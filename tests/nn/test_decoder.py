@@ -26,7 +26,7 @@ from encodax.config import (
     RotaryConfig,
 )
 from encodax.nn import Decoder, DecoderLayer
-from encodax.types import PackedBatch, Params
+from encodax.types.batches import PackedBatch, Params
 
 SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])
 SOURCE_SEGMENTS = jnp.array([[1, 1, 2, 2, 2], [1, 1, 2, 3, 0]])

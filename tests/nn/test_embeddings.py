@@ -9,10 +9,10 @@ import pytest
 import reference
 from blocks import assert_close, built, packed
 
-from encodax.config import EmbeddingsConfig, MaskDropoutConfig, NormConfig
+from encodax.config import EmbeddingsConfig, NormConfig, TokenDropoutConfig
 from encodax.errors import EncodaxError
 from encodax.nn import Embeddings
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 BARE = EmbeddingsConfig(vocabulary_size=11, width=6, positions="sinusoidal", max_positions=None)
 BERT = EmbeddingsConfig(
@@ -191,7 +191,7 @@ def test_the_token_table_is_the_one_that_embeds() -> None:
 
 MASK = 9
 MASKED = EmbeddingsConfig(
-    vocabulary_size=11, width=6, positions=None, mask_dropout=MaskDropoutConfig(MASK)
+    vocabulary_size=11, width=6, positions=None, mask_dropout=TokenDropoutConfig(MASK)
 )
 
 

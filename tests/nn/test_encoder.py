@@ -25,7 +25,7 @@ from encodax.config import (
 )
 from encodax.nn import Embeddings, Encoder, EncoderLayer
 from encodax.nn.relative_positions import bias_buckets
-from encodax.types import EncoderOutput, PackedBatch
+from encodax.types.batches import EncoderOutput, PackedBatch
 
 SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])
 LAYER = LayerConfig(
@@ -268,7 +268,7 @@ def test_the_specs_of_a_layer_reach_its_blocks() -> None:
 @pytest.mark.parametrize("silent", ["attention/output", "feed_forward/down"])
 def test_dropout_is_of_what_the_sublayers_add_that_are_said(dropped: Any, silent: str) -> None:
     """A sublayer that adds nothing has nothing to drop."""
-    config = dataclasses.replace(LAYER, dropout_rate=0.5, dropped=dropped)
+    config = dataclasses.replace(LAYER, dropout_rate=0.5, dropout_on=dropped)
     transformed = hk.transform(lambda x, train: EncoderLayer(config)(x, is_training=train))
     x = normal(2, 6, 8)
     shapes = jax.eval_shape(lambda key: transformed.init(key, x, False), jax.random.key(0))
@@ -394,7 +394,7 @@ def test_the_last_layer_computes_no_token_that_is_not_wanted(record: tuple[str, 
 def test_a_layer_of_some_tokens_wants_to_know_where_all_stand(missing: str) -> None:
     given = {"segment_ids": SEGMENTS, "position_ids": jnp.zeros((2, 6), jnp.int32)}
     given[missing] = None
-    with pytest.raises(ValueError, match="want segment_ids and position_ids"):
+    with pytest.raises(ValueError, match="needs segment_ids and position_ids"):
         built(
             lambda x: EncoderLayer(LAYER)(x, tokens=jnp.asarray(SOME_TOKENS), **given),
             normal(2, 6, 8),

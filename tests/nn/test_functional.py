@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from encodax.errors import EncodaxError
 from encodax.nn import functional, position_encoding, sinusoidal_table
+from encodax.nn.kernels import numerics
 
 
 @pytest.mark.parametrize("width", [64, 7, 2])
@@ -73,7 +74,7 @@ def test_the_gradient_of_a_product_is_the_one_that_jax_derives(out: tuple[int, .
     x, w, slope = normal(2, 3, 5), normal(5, *out, seed=1), normal(2, 3, *out, seed=2)
     own, wanted = (
         jax.vjp(product, x, w)[1](slope)
-        for product in (functional.product, lambda x, w: jnp.tensordot(x, w, axes=1))
+        for product in (numerics.product, lambda x, w: jnp.tensordot(x, w, axes=1))
     )
     for found, derived in zip(own, wanted, strict=True):
         assert found.shape == derived.shape
@@ -84,7 +85,7 @@ def test_the_gradient_of_a_product_survives_vmap_and_jit() -> None:
     x, w = normal(4, 2, 5), normal(5, 3, seed=1)
 
     def total(x: jax.Array, w: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(functional.product(x, w)))
+        return jnp.sum(jnp.square(numerics.product(x, w)))
 
     each = jax.jit(jax.vmap(jax.grad(total, argnums=1), in_axes=(0, None)))(x, w)
     assert_close(each, np.einsum("nbd,nbk->ndk", x, 2 * np.asarray(x) @ np.asarray(w)))
@@ -118,7 +119,7 @@ def test_dropout_needs_no_key_where_it_does_nothing() -> None:
 
 
 def test_hashed_bits_are_a_bijection_and_each_bit_is_fair() -> None:
-    bits = np.asarray(functional.hashed_bits(jax.random.key(3), (4, 16, 4096)))
+    bits = np.asarray(numerics.hashed_bits(jax.random.key(3), (4, 16, 4096)))
     assert len(np.unique(bits)) == bits.size
     for place in range(32):
         share = (bits >> place & 1).mean()
@@ -130,7 +131,7 @@ def test_masks_of_steps_and_of_neighbours_are_independent() -> None:
 
     def kept(step: int) -> np.ndarray:
         key = jax.random.fold_in(jax.random.key(0), step)
-        dropped = functional.drop(key, rate, jnp.ones((64, 32, 32)))
+        dropped = numerics.drop(key, rate, jnp.ones((64, 32, 32)))
         return np.asarray(dropped > 0).ravel() - (1 - rate)
 
     masks = np.array([kept(step) for step in range(16)])  # each element has mean 0
@@ -146,9 +147,9 @@ def test_masks_of_steps_and_of_neighbours_are_independent() -> None:
 
 def test_a_share_of_an_array_is_dropped_as_in_the_whole() -> None:
     x, key = jnp.ones((4, 6, 8)), jax.random.key(1)
-    whole = functional.drop(key, 0.3, x)
-    np.testing.assert_array_equal(functional.drop(key, 0.3, x[:2]), whole[:2])
-    under_jit = jax.jit(lambda key, x: functional.drop(key, 0.3, x))
+    whole = numerics.drop(key, 0.3, x)
+    np.testing.assert_array_equal(numerics.drop(key, 0.3, x[:2]), whole[:2])
+    under_jit = jax.jit(lambda key, x: numerics.drop(key, 0.3, x))
     np.testing.assert_array_equal(under_jit(key, x), whole)
 
 

@@ -101,7 +101,7 @@ def test_a_tied_output_is_the_token_table_with_a_bias_alone(bias: bool) -> None:
 
 def test_a_tied_output_without_a_table_is_an_error() -> None:
     config = HeadConfig("vocabulary", 11, tied=True)
-    with pytest.raises(ValueError, match="a tied output wants the table of token embeddings"):
+    with pytest.raises(ValueError, match="a tied output needs the table of token embeddings"):
         built(lambda x: Head(config)(x, BATCH), normal(2, 6, 4))
 
 

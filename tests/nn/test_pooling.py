@@ -6,7 +6,7 @@ from blocks import assert_close, normal, packed
 
 from encodax.nn import pool
 from encodax.nn.pooling import POOLINGS
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 
 def batch_of_two() -> PackedBatch:

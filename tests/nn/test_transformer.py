@@ -15,8 +15,8 @@ from blocks import assert_close, drawn, packed
 
 from encodax.config import TransformerConfig
 from encodax.nn import Transformer
-from encodax.training.presets import TRANSFORMERS, TransformerSize, transformer_config
-from encodax.types import PackedBatch, PairBatch, Params
+from encodax.options.presets import TRANSFORMERS, TransformerSize, transformer_config
+from encodax.types.batches import PackedBatch, PairBatch, Params
 
 SMALL = TransformerSize(layers=2, width=8, heads=2, feed_forward_width=12, dropout_rate=0.1)
 VOCABULARY = 11

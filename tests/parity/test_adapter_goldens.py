@@ -1,6 +1,6 @@
 """The same numbers as PEFT and sentence-transformers: each adapter's stored outputs.
 
-The goldens are made by `generate_adapters.py`.
+The goldens are made by `interop/generate/adapters.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from directories import GOLDENS, published, refusal, small_tokenizer
 from goldens import parts
 
 from encodax.inference.embedder import Embedder
-from encodax.model import Model
-from encodax.types import PackedBatch
+from encodax.models.encoder_model import Model
+from encodax.types.batches import PackedBatch
 
 FOLDER = Path(__file__).parent / "goldens-adapters"
 OF_LIBRARY = ("cross-encoder", "sentence-transformers")

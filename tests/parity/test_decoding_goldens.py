@@ -1,6 +1,6 @@
 """A `Translator` without options gives the very tokens of transformers' `generate` without any.
 
-The directories are made by `generate_decoding.py`.
+The directories are made by `interop/generate/decoding.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from goldens_decoding import ALL, ids_of, p_of_first_tokens, saying, stored
 from encodax import Translator
 
 SOME = 2, 3, 4, 6, 9, 10, 12, 13, 14, 15
-"""Cases that every rule has a part in, a family each in turn; `benchmarks/decoding.py` has all."""
+"""Cases that every rule has a part in, a family each in turn; `interop/decoding.py` has all."""
 CASES = [(ALL[place % len(ALL)], number) for place, number in enumerate(SOME)]
 
 
@@ -44,10 +44,12 @@ def test_the_texts_and_the_note(tmp_path: Path, caplog: pytest.LogCaptureFixture
     ]
     (note,) = [record.getMessage() for record in caplog.records]
     assert "num_beams = 4" in note and "no_repeat_ngram_size = 2" in note
-    other = translator.manner(beams=2, length_penalty=0.5, no_repeat_ngram_size=0, max_tokens=7)
+    other = translator.generation_options(
+        beams=2, length_penalty=0.5, no_repeat_ngram_size=0, max_tokens=7
+    )
     assert other.beams is not None and other.rules is not None
-    assert (other.beams.count, other.beams.alpha, other.beams.offset) == (2, 0.5, 0.0)
-    assert (other.beams.stop, other.max_tokens, other.n_best) == ("full", 7, 1)
+    assert (other.beams.size, other.beams.length_penalty, other.beams.offset) == (2, 0.5, 0.0)
+    assert (other.beams.early_stopping, other.max_tokens, other.n_best) == (True, 7, 1)
     assert (other.rules.no_repeat_ngram_size, other.rules.min_tokens) == (0, 9)
 
 

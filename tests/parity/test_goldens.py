@@ -1,6 +1,6 @@
 """The same numbers as transformers: every family and head against stored outputs.
 
-The goldens are tiny models with random weights, made by `generate.py`.
+The goldens are tiny models with random weights, made by `interop/generate/models.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from blocks import assert_close
 from goldens import ALL, ENCODERS, FOLDER, parts
 
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 CASES = ("one", "two", "some", "longest", "pair")
 TOLERANCE = 1e-5

@@ -12,7 +12,7 @@ from directories import assert_same_parameters
 
 from encodax import Classifier, Embedder, Reranker
 from encodax.inference.mteb import MtebEncoder
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 
 GOLDENS = Path(__file__).parent / "goldens-sentence"
 ALL = sorted(path.parent.name for path in GOLDENS.glob("*/expected.json"))

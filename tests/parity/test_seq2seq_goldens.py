@@ -1,6 +1,6 @@
 """The same numbers as transformers, and the same tokens: every family that has a decoder.
 
-The goldens are tiny models with random weights, made by `generate_seq2seq.py`.
+The goldens are tiny models with random weights, made by `interop/generate/seq2seq.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from directories import tensors_of
 from goldens_seq2seq import ALL, FOLDER, pair_of, parts
 
 from encodax.data.packing import assemble_pairs
-from encodax.generation import Beams, Ends, Generated, generate, search
-from encodax.seq2seq_model import Seq2SeqModel
-from encodax.types import PackedBatch, PairBatch
+from encodax.generation.search import BeamSearch, DecodingLimits, Generated, beam_search, decode
+from encodax.models.seq2seq_model import Seq2SeqModel
+from encodax.types.batches import PackedBatch, PairBatch
 
 CASES = ("one", "short", "some", "longest")
 TOLERANCE = 1e-5
@@ -51,7 +51,9 @@ def test_scores_are_those_of_transformers(golden: str) -> None:
 
     @jax.jit
     def run(batch: PairBatch) -> tuple[jax.Array | None, jax.Array]:
-        return model.apply(model.params, batch).logits, model.encoded(model.params, batch.source)
+        return model.apply(model.params, batch).logits, model.encode_states(
+            model.params, batch.source
+        )
 
     batches = [ALONE + PACKED]
     if "-" not in golden:
@@ -83,15 +85,15 @@ def sources(golden: str) -> tuple[PackedBatch, list[dict[str, Any]]]:
     return assemble_pairs([[pair] for pair in pairs], **size).source, cases
 
 
-def generated(golden: str, beams: Beams | None) -> tuple[Generated, list[dict[str, Any]]]:
+def generated(golden: str, beams: BeamSearch | None) -> tuple[Generated, list[dict[str, Any]]]:
     model, (batch, cases) = parts(golden), sources(golden)
     config = model.config
-    ends = Ends.of(config, MOST)
+    ends = DecodingLimits.of(config, MOST)
 
     def run(source: PackedBatch) -> Generated:
         cache = model.begin(model.params, source, MOST)
         step = functools.partial(model.step, model.params)
-        return generate(step, cache, ends) if beams is None else search(step, cache, ends, beams)
+        return decode(step, cache, ends) if beams is None else beam_search(step, cache, ends, beams)
 
     found: Generated = jax.device_get(jax.jit(run)(batch))
     return found, cases
@@ -124,7 +126,7 @@ def test_the_most_probable_tokens_are_those_of_transformers(golden: str) -> None
 
 @pytest.mark.parametrize("golden", ALL)
 def test_beams_are_those_of_transformers(golden: str) -> None:
-    found, cases = generated(golden, Beams(4, alpha=1.0, offset=0.0))
+    found, cases = generated(golden, BeamSearch(4, length_penalty=1.0, offset=0.0))
     for row, case in enumerate(cases):
         ours = found.token_ids[row, 0, : found.lengths[row, 0]]
         assert ours.tolist() == case["beams"].tolist()

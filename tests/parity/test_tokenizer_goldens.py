@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tokenizer_directories import files_of, goldens, write
 
-from encodax import words
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding, Text, Tokenizer
+from encodax.text import words
+from encodax.text.tokenizer import Encoding, Text, Tokenizer
 
 MOST = 6
 CASES: dict[str, dict[str, Any]] = goldens()["cases"]
@@ -24,7 +24,7 @@ def answer(tokenizer: Tokenizer, text: Text, one: Encoding, expected: dict[str, 
     if len(theirs):  # those of Python classes have none
         texts = (text,) if isinstance(text, str) else text
         is_blank = one.token_ids == (-1 if tokenizer._blank_id is None else tokenizer._blank_id)
-        seen = words.seen_offsets(theirs, one.sequence_ids, is_blank, texts)
+        seen = words.visible_offsets(theirs, one.sequence_ids, is_blank, texts)
         assert one.offsets.tolist() == seen.tolist(), text
     return {
         "ids": one.token_ids.tolist(),

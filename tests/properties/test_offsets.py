@@ -12,8 +12,8 @@ from kinds import KINDS, tokenizer
 
 from encodax.tasks import question_answering, token_classification
 from encodax.tasks.task import Example
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import Span
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import Span
 
 CORPUS = (
     "the cat sat on the mat, and the dog ran away",
@@ -23,7 +23,7 @@ CORPUS = (
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 WORDS = st.lists(st.sampled_from(" ".join(CORPUS).split()), max_size=12).map(" ".join)
-# A special token that is written in a text is taken for one, as in BERT: tests/test_tokenizer.py.
+# A special token written in a text is taken for one, as in BERT: tests/text/test_tokenizer.py.
 EITHER = st.one_of(TEXTS, WORDS).filter(lambda text: not re.search(r"\[[A-Z]+\]", text))
 HARD = (
     "",

@@ -27,7 +27,7 @@ from encodax.config import (
 from encodax.data.packing import best_fit
 from encodax.nn import Encoder, Head
 from encodax.nn.pooling import POOLINGS
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 ROW_COUNT, TOKENS, SLOTS, VOCABULARY = 6, 16, 6, 33
 TOLERANCE = 1e-6

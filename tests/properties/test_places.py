@@ -25,20 +25,23 @@ import pytest
 import toys
 from directories import published
 
-from encodax import outputs, run_report
+from encodax.corpus import partitions
 from encodax.data import sources
 from encodax.demo import run as demo
 from encodax.errors import EncodaxError
-from encodax.inference import partitions, vector_files
-from encodax.model import Model
-from encodax.run_files import RunFacts
-from encodax.training.adapters import trainable
-from encodax.training.checkpoint import Checkpoints
-from encodax.training.loop import Fitted, Keeping
-from encodax.training.lora import LoraConfig, save_adapter
-from encodax.training.optimizer import make_optimizer
-from encodax.training.progress import RunLog
-from encodax.training.step import TrainState, initial_state
+from encodax.inference import vector_files
+from encodax.model_files.run_files import RunFacts
+from encodax.models.encoder_model import Model
+from encodax.pages import run_report
+from encodax.storage import outputs
+from encodax.training.loop.checkpoint import Checkpoints
+from encodax.training.loop.fit import FitResult
+from encodax.training.loop.output import RunOutput
+from encodax.training.loop.progress import RunLog
+from encodax.training.step.lora import LoraConfig, save_adapter
+from encodax.training.step.optimizer import make_optimizer
+from encodax.training.step.partition import trainable
+from encodax.training.step.step import TrainState, initial_state
 
 training = importlib.import_module("encodax.training.train")  # there is a function of the name
 
@@ -146,7 +149,7 @@ def prepared(*_: Any, **__: Any) -> Any:
     """A job that has no data."""
     run = SimpleNamespace(settings=SimpleNamespace(average=None))
     return SimpleNamespace(
-        train=None, eval=None, model=classifier(), objective=None, teacher=None, run=run,
+        train=None, eval=None, model=classifier(), loss_options=None, teacher=None, run=run,
         facts={}, save=lambda out, best, trained: best.save(out, overwrite=True),
     )  # fmt: skip
 
@@ -159,19 +162,19 @@ STEP = {"loss": 0.5, "learning_rate": 1.0, "gradient_norm": 1.0, "tokens_per_sec
 def trains(root: Path) -> None:
     """A run as it is, but that nothing is learned: its log, its model, its checkpoints."""
 
-    def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], keeping: Keeping):
+    def fit(run: Any, data: Any, evaluate: Any, *, log: Callable[..., RunLog], output: RunOutput):
         with log(2, 0) as entries:
-            keeping_checkpoints = Checkpoints(keeping.checkpoints, keep=1)
+            checkpoints = Checkpoints(output.checkpoints, keep=1)
             for step in (1, 2):
                 entries.step(step, STEP)
-                assert keeping.kept is not None
-                keeping.kept.write(classifier(), {})
+                assert output.kept is not None
+                output.kept.write(classifier(), {})
                 entries.evaluation(step, {"f1": step / 2}, is_best=True)
                 at = replace(state(), step=state().step * 0 + step)
-                keeping_checkpoints.save(at, {})
-            keeping_checkpoints.finish()
-            keeping_checkpoints.abandon()
-        return Fitted(classifier(), {}, 2, 2, 1.0, 1.0, 0.0, [])
+                checkpoints.save(at, {})
+            checkpoints.finish()
+            checkpoints.abandon()
+        return FitResult(classifier(), {}, 2, 2, 1.0, 1.0, 0.0, [])
 
     stand_ins = {"prepare": prepared, "fit": fit, "about": lambda _: FACTS}
     with mock.patch.multiple(training, evaluator=lambda *_: None, **stand_ins):
@@ -226,11 +229,14 @@ def embeds_a_corpus(root: Path) -> None:
     corpus = root / "corpus"
     corpus.mkdir(exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"]}), corpus / "a.parquet")
-    own = partitions.Job(
+    own = partitions.CorpusJob(
         "m", "0", str(corpus), str(root / "vectors"), "text", None, False, None, None, 1
     )
     own, _, todo = partitions.plan(own, ["a.parquet"])
-    with partitions.swept(own), mock.patch.object(partitions.Writer, "_embed", _embed):
+    with (
+        partitions.clean_up_temporary_files(own),
+        mock.patch.object(partitions.Writer, "_embed", _embed),
+    ):
         for partition in todo:
             partitions.Writer(own).write(partition)
 

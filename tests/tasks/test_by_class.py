@@ -10,7 +10,7 @@ from encodax.tasks import classification, embedding, multi_label, token_classifi
 from encodax.tasks.by_class import ByClass
 from encodax.tasks.classification import Classification
 from encodax.tasks.task import Example, Task
-from encodax.types import Span
+from encodax.types.batches import Span
 
 LABELS = ("a", "b", "c", "d")
 
@@ -27,7 +27,7 @@ def test_of_classes() -> None:
     right = random.choice(["a", "b", "c"], 50, p=[0.9, 0.06, 0.04]).tolist()
     given = random.choice(["a", "d"], 50).tolist()  # nothing of b and c; d is never right
     found = counted(
-        classification,
+        classification.TASK,
         [
             (Classification(g, 1.0, {}), Example("", r, ""))
             for g, r in zip(given, right, strict=True)
@@ -54,7 +54,7 @@ def test_of_labels_of_which_several_may_be_right() -> None:
         )
         for own, wanted in zip(scores, right, strict=True)
     ]
-    found = counted(multi_label, pairs)
+    found = counted(multi_label.TASK, pairs)
     wanted = precision_recall_fscore_support(right, scores >= 0.5, zero_division=0)
     assert list(found) == ["a", "b", "c"]
     for label, figures in zip("abc", np.transpose(wanted)[:3], strict=True):
@@ -64,10 +64,10 @@ def test_of_labels_of_which_several_may_be_right() -> None:
 def test_of_spans_those_that_are_right_in_all() -> None:
     right = (Span(0, 3, "day"), Span(4, 6, "who"), Span(8, 9, "who"))
     given = (Span(0, 3, "day", 0.5), Span(4, 6, "day", 0.5), Span(8, 10, "who", 0.5))
-    found = counted(token_classification, [(given, Example("", right, ""))])
+    found = counted(token_classification.TASK, [(given, Example("", right, ""))])
     assert found["day"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3), "support": 1}
     assert found["who"] == {"precision": 0, "recall": 0, "f1": 0, "support": 2}
 
 
 def test_vectors_have_no_classes() -> None:
-    assert counted(embedding, [([], Example("", None, ""))]) == {}
+    assert counted(embedding.TASK, [([], Example("", None, ""))]) == {}

@@ -12,8 +12,9 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, index_of
-from encodax.tokenizer import Encoding, Tokenizer
+from encodax.tasks.labels import index_of
+from encodax.tasks.task import Example
+from encodax.text.tokenizer import Encoding, Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_a_label_is_not_looked_at_where_none_is_asked() -> None:
 
 @pytest.mark.parametrize("label", [None, "", math.nan, math.inf, ["x"], {}])
 def test_another_kind_of_label_is_refused(label: object) -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'label', a string or a number, not "):
+    with pytest.raises(EncodaxError, match="here: needs a 'label', a string or a number, not "):
         parsed({"text": "a", "label": label})
 
 
@@ -110,7 +111,7 @@ def test_metrics_are_accuracy_and_macro_f1() -> None:
 
 def test_the_metric_that_decides_is_measured() -> None:
     found = [Classification("x", 1.0, {})]
-    assert classification.METRIC in classification.metrics(found, examples("x"))
+    assert classification.TASK.metric in classification.metrics(found, examples("x"))
 
 
 def test_many_labels_on_few_examples_warn_of_nothing() -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from encodax.data.batches import BatchShape
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import classification, token_classification
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, cross_entropy
-from encodax.types import Span
+from encodax.tasks.losses import cross_entropy
+from encodax.tasks.task import Example
+from encodax.types.batches import Span
 
 SHAPE = BatchShape(row_count=3, row_tokens=32, slots=4)
 ROWS = [[2, 0], [1]]
@@ -26,7 +27,7 @@ ROWS = [[2, 0], [1]]
 def sequences(tiny_model: Model) -> Dataset:
     labels = {"the cat": "good", "a dog ran": "bad", "what a film": "fair"}
     examples = [Example(text, label, text) for text, label in labels.items()]
-    return Dataset.prepare(classification, tiny_model, examples)
+    return Dataset.prepare(classification.TASK, tiny_model, examples)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def tokens(tiny_model: Model) -> Dataset:
     model = replace(tiny_model, config=replace(tiny_model.config, labels=labels))
     texts = ("the cat", "a dog ran", "what a film")
     examples = [Example(text, (Span(0, len(text), "x"),), text) for text in texts]
-    return Dataset.prepare(token_classification, model, examples)
+    return Dataset.prepare(token_classification.TASK, model, examples)
 
 
 def test_lengths_count_special_tokens(sequences: Dataset) -> None:
@@ -92,7 +93,7 @@ def test_what_weighs_nothing_never_changes_the_loss(
 
 def test_no_example_is_an_error(tiny_model: Model) -> None:
     with pytest.raises(EncodaxError, match="the data set is empty"):
-        Dataset.prepare(classification, tiny_model, [])
+        Dataset.prepare(classification.TASK, tiny_model, [])
 
 
 def test_errors_name_the_example(tiny_model: Model) -> None:
@@ -102,7 +103,7 @@ def test_errors_name_the_example(tiny_model: Model) -> None:
         (Example("cat " * 40, "good", "line 3"), "line 3: .* tokens, and the model takes 32"),
     ):
         with pytest.raises(EncodaxError, match=message):
-            Dataset.prepare(classification, tiny_model, [known, example])
+            Dataset.prepare(classification.TASK, tiny_model, [known, example])
 
 
 def test_long_texts_are_cut_and_counted(
@@ -111,6 +112,6 @@ def test_long_texts_are_cut_and_counted(
     texts = ("cat " * 40, "the cat", "dog " * 50)
     examples = [Example(text, "good", text) for text in texts]
     with caplog.at_level(logging.WARNING, logger="encodax"):
-        data = Dataset.prepare(classification, tiny_model, examples, truncate=True)
+        data = Dataset.prepare(classification.TASK, tiny_model, examples, truncate=True)
     assert data.lengths[0] == data.lengths[2] == 32
     assert [record.getMessage() for record in caplog.records] == ["2 texts were cut to 32 tokens"]

@@ -16,14 +16,14 @@ from encodax.data.batches import BatchShape
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import distillation as task
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Objective, Targets
-from encodax.tokenizer import Tokenizer
-from encodax.training.optimizer import make_optimizer
-from encodax.training.step import Constants, Recipe, initial_state, make_step
-from encodax.types import ModelOutput, PackedBatch
+from encodax.tasks.task import LossOptions, Targets
+from encodax.text.tokenizer import Tokenizer
+from encodax.training.step.optimizer import make_optimizer
+from encodax.training.step.step import Constants, StepSpec, initial_state, make_step
+from encodax.types.batches import ModelOutput, PackedBatch
 
 TEXTS = ("the cat sat on the mat", "a dog ran", "what a wonderful film!", "dull and long")
 SHAPE = BatchShape(row_count=2, row_tokens=32, slots=3)
@@ -37,7 +37,7 @@ def teacher(request: pytest.FixtureRequest, tiny_model: Model) -> Model:
 
 def data_of(student: Model) -> Dataset:
     examples = [task.parse(Record({"text": text}, text), labelled=True) for text in TEXTS]
-    return Dataset.prepare(task, student, examples)
+    return Dataset.prepare(task.TASK, student, examples)
 
 
 def output_of(**arrays: Any) -> ModelOutput:
@@ -62,13 +62,13 @@ def test_a_student_of_all_layers_is_the_teacher(teacher: Model) -> None:
     student = task.student_of(teacher, [0, 1])
     assert student.config == teacher.config
     jax.tree.map(np.testing.assert_array_equal, student.params, teacher.params)
-    found = evaluator(student, data_of(student), Objective(), teacher)(None)
+    found = evaluator(student, data_of(student), LossOptions(), teacher)(None)
     assert found == pytest.approx({"similarity": 1.0, "loss": 0.0}, abs=1e-6)
 
 
 @pytest.mark.parametrize("layers", [[], [2], [-1]])
 def test_a_layer_that_is_not_there_is_refused(tiny_model: Model, layers: list[int]) -> None:
-    with pytest.raises(EncodaxError, match=r"wants some of 0\.\.1"):
+    with pytest.raises(EncodaxError, match=r"choose from 0\.\.1"):
         task.student_of(tiny_model, layers)
 
 
@@ -87,10 +87,10 @@ def test_a_student_fits_its_teacher(tiny_model: Model) -> None:
     other = Tokenizer.train(["another vocabulary"])
     for student, teacher, message in (
         (tiny_model, embedder, "no embedding head"),
-        (tiny_model, tiny_model.with_head("vocabulary"), "wants a head"),
+        (tiny_model, tiny_model.with_head("vocabulary"), "needs a head"),
         (tiny_model, tiny_model.with_head("sequence", 1, problem="regression"), "regression"),
-        (tiny_model.with_head("sequence", 2), tiny_model, "other labels"),
-        (replace(tiny_model, tokenizer=other), tiny_model, "other vocabularies"),
+        (tiny_model.with_head("sequence", 2), tiny_model, "different labels"),
+        (replace(tiny_model, tokenizer=other), tiny_model, "different vocabularies"),
         (
             replace(embedder, config=replace(embedder.config, encoder=narrow)),
             embedder,
@@ -111,7 +111,7 @@ def test_scores_are_softened_alike() -> None:
         return np.exp(scores / 3) / np.exp(scores / 3).sum()
 
     wanted = 9 * np.sum(softened(taught) * np.log(softened(taught) / softened(own)))
-    total, weight = task.loss(output, targets, two_sequences(), Objective(temperature=3.0))
+    total, weight = task.loss(output, targets, two_sequences(), LossOptions(temperature=3.0))
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
     assert weight == 1
 
@@ -120,9 +120,9 @@ def test_vectors_are_compared_by_their_direction() -> None:
     targets = Targets(np.zeros((1, 2)), np.ones((1, 2), np.float32))
     output = output_of(vectors=[[[1.0, 0.0], [1.0, 1.0]]])
     targets = replace(targets, teacher=output_of(vectors=[[[5.0, 0.0], [0.0, 2.0]]]))
-    total, _ = task.loss(output, targets, two_sequences(), Objective())
+    total, _ = task.loss(output, targets, two_sequences(), LossOptions())
     np.testing.assert_allclose(total, 1 - np.sqrt(0.5), rtol=1e-5)
-    found = task.sums(output, targets, two_sequences(), Objective())
+    found = task.sums(output, targets, two_sequences(), LossOptions())
     np.testing.assert_allclose(found["alike"], 1 + np.sqrt(0.5), rtol=1e-5)
 
 
@@ -136,9 +136,9 @@ def test_states_are_compared_at_the_same_depth_and_without_padding() -> None:
     records = [{"hidden": tuple(map(jnp.asarray, each))} for each in (own, states)]
     output, teacher = (replace(output_of(vectors=vectors), records=each) for each in records)
     targets = Targets(np.zeros((1, 2)), np.asarray([[1.0, 1.0]], np.float32), teacher=teacher)
-    total, weight = task.loss(output, targets, two_sequences(), Objective(hidden_weight=0.5))
+    total, weight = task.loss(output, targets, two_sequences(), LossOptions(hidden_weight=0.5))
     np.testing.assert_allclose(total / weight, 0.5 * (0 + 0.25 + 16) / 3, rtol=1e-5)
-    nothing, _ = task.loss(output, targets, two_sequences(), Objective(hidden_weight=0.0))
+    nothing, _ = task.loss(output, targets, two_sequences(), LossOptions(hidden_weight=0.0))
     np.testing.assert_allclose(nothing, 0, atol=1e-6)
 
 
@@ -146,16 +146,16 @@ def test_states_of_another_width_are_not_compared() -> None:
     output = output_of(vectors=np.ones((1, 2, 2)), hidden=np.ones((1, 4, 3)))
     targets = Targets(np.zeros((1, 2)), np.ones((1, 2), np.float32))
     targets = replace(targets, teacher=output_of(vectors=np.ones((1, 2, 2))))
-    total, _ = task.loss(output, targets, two_sequences(), Objective())
+    total, _ = task.loss(output, targets, two_sequences(), LossOptions())
     np.testing.assert_allclose(total, 0, atol=1e-6)
 
 
 def test_steps_bring_a_student_to_its_teacher(teacher: Model) -> None:
     student = task.student_of(teacher, [0])
     data = data_of(student)
-    measure = evaluator(student, data, Objective(), teacher)
+    measure = evaluator(student, data, LossOptions(), teacher)
     optimizer = make_optimizer(lambda step: 3e-3, weight_decay=0.0, clip_norm=1e3)
-    step = make_step(Recipe(student, task, optimizer, Objective(), teacher=teacher))
+    step = make_step(StepSpec(student, task.TASK, optimizer, LossOptions(), teacher=teacher))
     state = initial_state(student.params, optimizer, seed=0)
     batch = jax.tree.map(lambda leaf: np.asarray(leaf)[None], data.batch(ROWS, SHAPE))
     before = measure(state.params)

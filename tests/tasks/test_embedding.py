@@ -21,9 +21,9 @@ from encodax.inference.evaluation import evaluator
 from encodax.tasks import embedding as task
 from encodax.tasks import task_named
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.text.tokenizer import Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 WIDTH = 8
 ANY = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
@@ -85,8 +85,10 @@ def placed(
     return ModelOutput(hidden, None, shaped(vectors)), targets
 
 
-def loss_of(output: ModelOutput, targets: Targets, objective: Objective) -> tuple[float, float]:
-    total, weight = jax.jit(lambda o, t: task.loss(o, t, ANY, objective))(output, targets)
+def loss_of(
+    output: ModelOutput, targets: Targets, loss_options: LossOptions
+) -> tuple[float, float]:
+    total, weight = jax.jit(lambda o, t: task.loss(o, t, ANY, loss_options))(output, targets)
     return float(total), float(weight)
 
 
@@ -98,9 +100,9 @@ def example_texts(random: np.random.Generator, sizes: list[int]) -> list[list[np
 def test_ranking_is_its_definition_wherever_texts_stand(sizes: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     texts = example_texts(random, sizes)
-    objective = Objective(similarity_loss="ranking", similarity_scale=5.0)
+    loss_options = LossOptions(similarity_loss="ranking", similarity_scale=5.0)
     for _ in range(2):
-        total, weight = loss_of(*placed(texts, None, random), objective)
+        total, weight = loss_of(*placed(texts, None, random), loss_options)
         np.testing.assert_allclose(total, plain_ranking(texts, 5.0, WIDTH), rtol=1e-5, atol=1e-6)
         assert weight == len(texts)
 
@@ -111,12 +113,12 @@ def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
     texts = example_texts(random, [2] * count)
     scores = random.choice([-1.0, 0.0, 0.5, 1.0], size=count).tolist()
     output, targets = placed(texts, scores, random)
-    total, weight = loss_of(output, targets, Objective(similarity_loss="cosent"))
+    total, weight = loss_of(output, targets, LossOptions(similarity_loss="cosent"))
     assert weight == count
     np.testing.assert_allclose(
         total / weight, plain_cosent(texts, scores, 20.0), rtol=1e-5, atol=1e-6
     )
-    total, weight = loss_of(output, targets, Objective(similarity_loss="cosine"))
+    total, weight = loss_of(output, targets, LossOptions(similarity_loss="cosine"))
     cosines = [units(first) @ units(second) for first, second in texts]
     np.testing.assert_allclose(total, np.sum(np.square(np.subtract(cosines, scores))), rtol=1e-5)
 
@@ -124,8 +126,8 @@ def test_cosent_and_cosine_are_their_definitions(count: int, seed: int) -> None:
 def test_matryoshka_is_the_mean_over_widths() -> None:
     random = np.random.default_rng(0)
     texts = example_texts(random, [2, 3, 2])
-    objective = Objective(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
-    total, weight = loss_of(*placed(texts, None, random), objective)
+    loss_options = LossOptions(similarity_loss="ranking", similarity_scale=5.0, widths=(2, 4))
+    total, weight = loss_of(*placed(texts, None, random), loss_options)
     wanted = np.mean([plain_ranking(texts, 5.0, width) for width in (2, 4, WIDTH)])
     np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-6)
     assert weight == 3
@@ -142,12 +144,12 @@ def test_slopes_are_finite_and_none_for_empty_slots(kind: Any) -> None:
 
     def total(vectors: Any) -> Any:
         found = ModelOutput(output.hidden, None, vectors)
-        return task.loss(found, targets, ANY, Objective(similarity_loss=kind))[0]
+        return task.loss(found, targets, ANY, LossOptions(similarity_loss=kind))[0]
 
     for each in (vectors, output.vectors):
         slope = np.asarray(jax.grad(total)(each))
         assert np.isfinite(slope).all()
-        assert not slope[np.asarray(targets.groups) == 0].any()
+        assert not slope[np.asarray(targets.example_numbers) == 0].any()
     assert slope.any()
 
 
@@ -166,7 +168,7 @@ def same_texts(
     return ModelOutput(jnp.zeros((1, 1, 1, 0)), None, vectors), Targets(*shaped)
 
 
-RANKING = Objective(similarity_loss="ranking", similarity_scale=5.0)
+RANKING = LossOptions(similarity_loss="ranking", similarity_scale=5.0)
 
 
 def test_anchors_that_share_one_positive_are_not_told_apart() -> None:
@@ -258,12 +260,12 @@ def of_scores(*scores: float) -> list[Example]:
     ("kind", "examples", "batch_size", "message"),
     [
         ("ranking", of_texts(("a", "p"), ("b", "q")), 1, "line 1: .* a batch_size above 1, or neg"),
-        ("ranking", of_texts(("a", "p", "n"), ("b", "q")), 1, "line 2: .* would stand alone"),
+        ("ranking", of_texts(("a", "p", "n"), ("b", "q")), 1, "line 2: .* would be alone"),
         ("ranking", of_texts(("a", "p")), None, "line 1: .* a data set of more examples, or neg"),
         ("ranking", of_texts(("a", "p"), ("b", "p")), 2, "every example has the same positive"),
         ("ranking", of_texts(("a", "p"), ("a", "q")), 2, "every example has the same anchor"),
         ("cosent", of_scores(0.0, 1.0), 1, "line 1: .* a batch_size above 1, or similarity_loss"),
-        ("cosent", of_scores(1.0, 1.0), 2, "every example has the score 1: there is nothing"),
+        ("cosent", of_scores(1.0, 1.0), 2, "every example has the score 1, so there is nothing"),
         ("ranking", of_texts(("a", "p", "n"), ("b", "q", "m")), 1, None),
         ("ranking", of_texts(("a", "p", "n"), ("b", "p")), 2, None),
         ("cosine", of_scores(1.0, 1.0), 1, None),
@@ -272,12 +274,12 @@ def of_scores(*scores: float) -> list[Example]:
 def test_a_loss_that_would_stay_at_0_is_refused(
     kind: Any, examples: list[Example], batch_size: int | None, message: str | None
 ) -> None:
-    objective = Objective(similarity_loss=kind)
+    loss_options = LossOptions(similarity_loss=kind)
     if message is None:
-        task.check_comparable(objective, examples, batch_size)
+        task.check_comparable(loss_options, examples, batch_size)
         return
     with pytest.raises(EncodaxError, match=message):
-        task.check_comparable(objective, examples, batch_size)
+        task.check_comparable(loss_options, examples, batch_size)
 
 
 def test_texts_that_the_model_reads_alike_are_one(
@@ -295,13 +297,13 @@ def test_texts_that_the_model_reads_alike_are_one(
     encode = tokenizer.encode
     with pytest.raises(EncodaxError, match="every example has the same positive"):
         task.check_comparable(
-            Objective(similarity_loss="ranking"), spelled, 4,
-            lambda text: task.as_read(encode([text])[0]),
+            LossOptions(similarity_loss="ranking"), spelled, 4,
+            lambda text: task.token_key(encode([text])[0]),
         )  # fmt: skip
     model = replace(tiny_model.with_embeddings(), tokenizer=tokenizer)
     equal = [replace(example, others=("a cat",)) for example in spelled]
     found, wanted = (
-        evaluator(model, Dataset.prepare(task, model, each), Objective())(None)
+        evaluator(model, Dataset.prepare(task.TASK, model, each), LossOptions())(None)
         for each in (spelled, equal)
     )
     assert found == wanted
@@ -327,11 +329,11 @@ def test_records_are_triplets_or_scored_pairs() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": "a"}, "wants 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"),
+        ({"text": "a"}, "needs 'anchor' and 'positive', or 'text', 'text_pair' and 'score'"),
         ({"anchor": "a"}, "no field 'positive'"),
         ({"positive": "a"}, "no field 'anchor'"),
         ({"anchor": "a", "positive": " "}, "the text is empty"),
-        ({"anchor": "a", "positive": "b", "negatives": {"c": 1}}, "'negatives' wants a list of"),
+        ({"anchor": "a", "positive": "b", "negatives": {"c": 1}}, "'negatives' needs a list of"),
         ({"anchor": "a", "positive": "b", "negatives": [3]}, "a text is a string, not 3"),
         (
             {"anchor": "a", "positive": "b", "negative": "c", "negatives": ["d"]},
@@ -339,9 +341,9 @@ def test_records_are_triplets_or_scored_pairs() -> None:
         ),
         (
             {"text": "a", "text_pair": "b"},
-            r"wants a 'score', a finite number \(found: text, text_pair\)",
+            r"needs a 'score', a finite number \(found: text, text_pair\)",
         ),
-        ({"text": "a", "text_pair": "b", "score": "x"}, "wants a 'score', a finite number"),
+        ({"text": "a", "text_pair": "b", "score": "x"}, "needs a 'score', a finite number"),
     ],
 )
 def test_what_is_no_such_record_is_named(fields: dict[str, Any], message: str) -> None:
@@ -351,21 +353,21 @@ def test_what_is_no_such_record_is_named(fields: dict[str, Any], message: str) -
 
 def test_one_kind_of_data_is_wanted() -> None:
     pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 1.0, "line 2", ("b",))
-    with pytest.raises(EncodaxError, match="line 2: the data began with texts without scores"):
+    with pytest.raises(EncodaxError, match="line 2: the data started with texts without scores"):
         task.labels([pair, scored])
 
 
 def test_the_loss_is_what_the_data_suits() -> None:
     pair, scored = Example("a", None, "line 1", ("b",)), Example("a", 3.0, "line 2", ("b",))
-    assert task.objective_for(Objective(), [pair], 8).similarity_loss == "ranking"
-    assert task.objective_for(Objective(), [scored], 8).similarity_loss == "cosent"
+    assert task.with_default_loss(LossOptions(), [pair], 8).similarity_loss == "ranking"
+    assert task.with_default_loss(LossOptions(), [scored], 8).similarity_loss == "cosent"
     for kind, example in (("cosent", pair), ("ranking", scored)):
         with pytest.raises(EncodaxError, match=f"similarity_loss {kind} is not for"):
-            task.objective_for(Objective(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
-    with pytest.raises(EncodaxError, match="line 2: the score 3 is no cosine, from -1 to 1"):
-        task.objective_for(Objective(similarity_loss="cosine"), [scored], 8)
+            task.with_default_loss(LossOptions(similarity_loss=kind), [example], 8)  # type: ignore[arg-type]
+    with pytest.raises(EncodaxError, match="line 2: the score 3 is not a cosine, from -1 to 1"):
+        task.with_default_loss(LossOptions(similarity_loss="cosine"), [scored], 8)
     with pytest.raises(EncodaxError, match=r"widths: 8 is not in 1\.\.7: vectors have 8"):
-        task.objective_for(Objective(widths=(4, 8)), [pair], 8)
+        task.with_default_loss(LossOptions(widths=(4, 8)), [pair], 8)
 
 
 # Metrics.
@@ -445,7 +447,7 @@ def test_micro_batches_change_nothing_but_memory() -> None:
 
 def test_one_kind_of_data_is_measured_too() -> None:
     scored = {"text": "cold sea", "text_pair": "warm sea", "score": 1}
-    with pytest.raises(EncodaxError, match="example 1: the data began with texts without scores"):
+    with pytest.raises(EncodaxError, match="example 1: the data started with texts without scores"):
         run(eval=[PAIRS[0], scored])
 
 
@@ -472,4 +474,4 @@ def test_an_embedder_keeps_its_head_and_learns_scores(tmp_path: Any) -> None:
 
 
 def test_the_task_is_known_by_name() -> None:
-    assert task_named("embedding") is task
+    assert task_named("embedding") is task.TASK

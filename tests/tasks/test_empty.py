@@ -15,17 +15,17 @@ from encodax.data.sources import Record, records_of
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.inference.predictors import Classifier, Reranker
-from encodax.inference.translator import NOTHING, Translator
-from encodax.model import Model
-from encodax.seq2seq_model import Seq2SeqModel
+from encodax.inference.translator import EMPTY_TRANSLATION, Translator
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.tasks import embedding, question_answering, token_classification, translation
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.empty import Empties, sequences_of
+from encodax.tasks.empty import EmptyTextRule, sequences_of
 from encodax.tasks.task import Example, encode_whole
-from encodax.training.examples import examples_of
-from encodax.types import Span
+from encodax.training.batches.examples import examples_of
+from encodax.types.batches import Span
 
-UNSHOWN = "tagged pieces and answers are left out, as they give no token"
+UNSHOWN = "tagged pieces and answers are left out, because they have no tokens"
 UNSEEN = ["\u200b", "\ufeff", "\u200d\ufeff", "\u00ad"]
 EMPTY = ["", " \t", "\u3000", *UNSEEN]
 
@@ -39,9 +39,9 @@ def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_rules_are_few() -> None:
     with pytest.raises(EncodaxError, match="on_empty 'ignore' is not one of: error, skip, keep"):
-        Empties("ignore")
+        EmptyTextRule("ignore")
     with pytest.raises(EncodaxError, match="on_empty 'keep' is not one of: error, skip"):
-        Empties("keep", ("error", "skip"))
+        EmptyTextRule("keep", ("error", "skip"))
 
 
 @pytest.mark.parametrize("text", EMPTY)
@@ -51,11 +51,11 @@ def test_each_text_of_no_token_is_found(tiny_model: Model, text: str) -> None:
 
     texts = ["cat", text, ("cat", text), ("cat", "dog"), text]
     examples = [Example(each, None, f"line {i}") for i, each in enumerate(texts)]
-    found, cut = Empties("skip").sequences(encode, examples)
+    found, cut = EmptyTextRule("skip").sequences(encode, examples)
     assert [len(own) for own in found] == [1, 0, 0, 1, 0]
     assert cut == 0
     with pytest.raises(EmptyText, match=r"^line 1: the text is empty; .*--on-empty skip or keep"):
-        Empties("error").sequences(encode, examples)
+        EmptyTextRule("error").sequences(encode, examples)
     assert sequences_of(encode, []) == ([], 0)
 
 
@@ -65,10 +65,10 @@ def test_records_keep_what_is_in_them(value: str | None) -> None:
         raise EmptyText.of(record.where)
 
     records = list(records_of([{"text": "a", "text_pair": value, "n": 1}]))
-    (found,) = Empties("keep").parsed(parse, records, ("text", "text_pair"))
+    (found,) = EmptyTextRule("keep").parsed(parse, records, ("text", "text_pair"))
     assert found == Example(("a", value or ""), None, "example 0")
     with pytest.raises(EmptyText, match=r"^example 0: the text is empty; "):
-        list(Empties("error").parsed(parse, records, ("text", "text_pair")))
+        list(EmptyTextRule("error").parsed(parse, records, ("text", "text_pair")))
 
 
 # Predictions.
@@ -84,7 +84,7 @@ def test_answers_leave_out_or_keep(caplog: pytest.LogCaptureFixture) -> None:
     count = len(EMPTY) + 1
     assert notes(caplog) == [
         f"{count} texts are empty and left out, the first: text 1",
-        f"{count} texts are empty and answered as such, the first: text 1",
+        f"{count} texts are empty and given empty answers, the first: text 1",
     ]
     assert predictor.predict(EMPTY, on_empty="skip") == []
     assert predictor.predict(EMPTY, on_empty="keep") == [None] * len(EMPTY)
@@ -112,7 +112,7 @@ def test_rows_of_nothing_are_zeros() -> None:
 
 def test_a_prompt_does_not_hide_that_a_text_is_empty() -> None:
     model = classifier().model.with_embeddings()
-    usage = encodax.config.Usage((("query", "good "),))
+    usage = encodax.config.InferenceConfig((("query", "good "),))
     embedder = Embedder(replace(model, config=replace(model.config, usage=usage)))
     for text in EMPTY:
         with pytest.raises(EmptyText, match="text 1: the text is empty"):
@@ -128,7 +128,7 @@ def test_nothing_is_translated_to_nothing() -> None:
     alone = translator.translate(["abc", "ab"], beams=1)
     assert translator.translate(texts, beams=1, on_empty="skip") == alone
     kept = translator.translate(texts, beams=1, on_empty="keep")
-    assert kept == [alone[0], *[NOTHING] * len(blank), alone[1]]
+    assert kept == [alone[0], *[EMPTY_TRANSLATION] * len(blank), alone[1]]
     with pytest.raises(EmptyText, match="text 1: the text is empty; "):
         translator.translate(texts, beams=1)
 
@@ -139,7 +139,7 @@ def test_ranks_keep_the_numbers_of_texts() -> None:
     texts = ["good thing", "", " \t", "bad thing"]
     ranked = reranker.rank("what of 1?", texts, on_empty="skip")
     assert {(item.index, item.text) for item in ranked} == {(0, texts[0]), (3, texts[3])}
-    with pytest.raises(EncodaxError, match="the query is empty: ask for something"):
+    with pytest.raises(EncodaxError, match="the query is empty: write one"):
         reranker.rank(" ", texts, on_empty="skip")
 
 
@@ -155,7 +155,7 @@ def test_data_leave_out_what_is_asked_for(caplog: pytest.LogCaptureFixture) -> N
         (SENTIMENT[1]["text"], "example 3"),
     ]
     assert notes(caplog) == ["2 texts are empty and left out, the first: example 1"]
-    with pytest.raises(EncodaxError, match="the data set is empty: each text is"):
+    with pytest.raises(EncodaxError, match="the data set is empty: each of its texts is"):
         examples_of(task, data[1:3], on_empty="skip")
     with pytest.raises(EncodaxError, match=r"^example 2: the text is empty; .* --on-empty skip \("):
         examples_of(task, [data[0], data[3], data[2]])
@@ -168,7 +168,7 @@ def prepared(
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         data = Dataset.prepare(task, model, examples)
-    return sorted(set(data.owners.tolist())), notes(caplog)
+    return sorted(set(data.example_of.tolist())), notes(caplog)
 
 
 def test_pairs_with_a_text_of_no_token_are_left_out(
@@ -177,11 +177,11 @@ def test_pairs_with_a_text_of_no_token_are_left_out(
     texts = [("cat", "dog"), ("cat", "\u200b"), ("\u200d", "dog"), ("dog", "cat")]
     examples = [Example(a, None, f"line {i}", (b,)) for i, (a, b) in enumerate(texts)]
     model = tiny_model.with_embeddings()
-    assert prepared(embedding, model, examples, caplog) == (
+    assert prepared(embedding.TASK, model, examples, caplog) == (
         [0, 3],
         [
-            "examples are left out, as a text of theirs gives no token: 2, the first: line 1, "
-            r"'\u200b'"
+            "examples are left out, because one of their texts has no tokens: 2, the first: "
+            r"line 1, '\u200b'"
         ],
     )
 
@@ -192,11 +192,11 @@ def test_translations_of_no_token_are_left_out(caplog: pytest.LogCaptureFixture)
         Example(source, target, f"line {i}", (target,)) for i, (source, target) in enumerate(pairs)
     ]
     model: Any = writer(kind="wordpiece")
-    assert prepared(translation, model, examples, caplog) == (
+    assert prepared(translation.TASK, model, examples, caplog) == (
         [0, 3],
         [
-            "examples are left out, as a text of theirs gives no token: 2, the first: line 1, "
-            r"'\u200b'"
+            "examples are left out, because one of their texts has no tokens: 2, the first: "
+            r"line 1, '\u200b'"
         ],
     )
 
@@ -212,7 +212,7 @@ def test_answers_of_no_token_are_left_out(
         return question_answering.parse(Record({**fields, "answers": given}, "here"), labelled=True)
 
     examples = [asked("cat dog", "dog"), asked("cat \u200b dog", "\u200b"), asked("a cat", "cat")]
-    assert prepared(question_answering, model, examples, caplog) == (
+    assert prepared(question_answering.TASK, model, examples, caplog) == (
         [0, 2],
         [f"{UNSHOWN}: 1, the first: here, '\\u200b'"],
     )
@@ -225,6 +225,6 @@ def test_spans_of_no_token_are_counted_and_the_rest_is_learned(
     model = tiny_model.with_head("token", labels=labels)
     spans = Span(0, 3, "x"), Span(4, 5, "x")
     examples = [Example("cat \u200d dog", spans, f"line {i}") for i in range(2)]
-    owners, told = prepared(token_classification, model, examples, caplog)
+    owners, told = prepared(token_classification.TASK, model, examples, caplog)
     assert owners == [0, 1]
     assert told == [f"{UNSHOWN}: 2, the first: line 0, '\\u200d'"]

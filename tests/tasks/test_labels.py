@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from encodax.data.sources import read
 from encodax.tasks import classification
-from encodax.tasks.labels import as_classes, label_of, meaning, place_of
-from encodax.tasks.task import index_of
+from encodax.tasks.labels import as_classes, index_of, index_of_label, label_of, normalised_label
 
 
 @pytest.mark.parametrize(
@@ -43,8 +42,8 @@ def test_a_value_is_a_label(value: object, label: str | None) -> None:
     ],
 )  # fmt: skip
 def test_a_label_has_a_meaning(label: str, meant: str) -> None:
-    assert meaning(label) == meant
-    assert meaning(meant) == meant
+    assert normalised_label(label) == meant
+    assert normalised_label(meant) == meant
 
 
 def test_labels_keep_their_spelling_where_it_is_the_only_one() -> None:
@@ -58,15 +57,15 @@ def test_labels_keep_their_spelling_where_it_is_the_only_one() -> None:
 
 
 def test_a_label_is_found_as_it_is_before_what_it_means() -> None:
-    assert place_of("1.0", ("1", "1.0")) == 1
-    assert place_of("True", ("false", "true")) == 1
-    assert place_of("2", ("1", "1.0")) is None
+    assert index_of_label("1.0", ("1", "1.0")) == 1
+    assert index_of_label("True", ("false", "true")) == 1
+    assert index_of_label("2", ("1", "1.0")) is None
 
 
 @given(st.lists(st.booleans() | st.integers(-3, 3) | st.floats(-3, 3), min_size=1))
 def test_what_a_csv_holds_of_a_value_means_the_same(values: list[Any]) -> None:
     """As Python and pandas write it."""
-    written = [meaning(str(value)) for value in values]
+    written = [normalised_label(str(value)) for value in values]
     assert [label_of(value) for value in values] == written
 
 
@@ -96,6 +95,6 @@ def test_every_format_has_the_same_classes(
         return [classification.parse(record, labelled=True) for record in records]
 
     labels = classification.labels(examples(trained))
-    assert tuple(map(meaning, labels)) == known
+    assert tuple(map(normalised_label, labels)) == known
     found = [index_of(each.target, labels, each.where) for each in examples(measured)]
     assert found == [int(value) for value in values]

@@ -17,12 +17,12 @@ from encodax.data.batches import BatchShape
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.families import bert
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import masked_lm as task
 from encodax.tasks.dataset import Dataset, perturbed_by_row
-from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Tokenizer
-from encodax.types import ModelOutput
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.text.tokenizer import Tokenizer
+from encodax.types.batches import ModelOutput
 
 LONG = " ".join(f"the cat sat on mat number {n}," for n in range(20))
 
@@ -37,7 +37,7 @@ def parsed(**fields: Any) -> Example:
 
 
 def prepared(model: Model, *texts: str) -> Dataset:
-    return Dataset.prepare(task, model, [parsed(text=text) for text in texts])
+    return Dataset.prepare(task.TASK, model, [parsed(text=text) for text in texts])
 
 
 def test_a_record_is_a_text() -> None:
@@ -53,7 +53,7 @@ def test_what_is_no_text_is_refused(fields: dict[str, Any]) -> None:
 def test_lines_without_text_teach_nothing(model: Model) -> None:
     texts = ("", "the cat", " \n", "\u200b", "a dog")
     data = prepared(model, *texts)
-    assert data.owners.tolist() == [1, 4]
+    assert data.example_of.tolist() == [1, 4]
     batch, targets = data.batch([[1, 0]], BatchShape(2, 32, 2))
     assert np.asarray(batch.lengths).tolist() == [data.lengths[::-1].tolist(), [0, 0]]
     assert data.batch([], BatchShape(1, 32, 2))[1].weights.sum() == 0
@@ -68,7 +68,7 @@ def test_a_corpus_without_text_is_refused(model: Model) -> None:
 def test_a_long_text_is_cut_into_pieces_and_nothing_is_lost(model: Model) -> None:
     whole = model.tokenizer.encode([LONG])[0]
     data = prepared(model, LONG)
-    assert set(data.owners) == {0}
+    assert set(data.example_of) == {0}
     assert (data.lengths[:-1] == 32).all()
     assert data.lengths[-1] <= 32
     inside = [encoding.token_ids[1:-1] for encoding in data.encodings]
@@ -95,9 +95,9 @@ def test_hidden_tokens_are_the_targets(model: Model) -> None:
     data = prepared(model, LONG)
     shape = BatchShape(2, 64, 4)
     batch, targets = data.batch([[0, 1], [2]], shape)
-    objective = Objective(mask_rate=0.3, whole_words=True)
+    loss_options = LossOptions(mask_rate=0.3, whole_words=True)
     seeds = [(0, 0), (0, 1)]
-    hidden, found = perturbed_by_row(data, batch, targets, objective, seeds)
+    hidden, found = perturbed_by_row(data, batch, targets, loss_options, seeds)
     assert found.tokens is not None
     assert found.tokens.shape == found.values.shape == found.weights.shape == (2, 20)
     there = np.take_along_axis(np.asarray(batch.token_ids), np.asarray(found.tokens), axis=1)
@@ -106,7 +106,7 @@ def test_hidden_tokens_are_the_targets(model: Model) -> None:
     assert (np.asarray(hidden.token_ids) == model.tokenizer.mask_id).any()
     # Row by row: the second row alone is changed alike.
     alone, _ = perturbed_by_row(
-        data, *data.batch([[2]], BatchShape(1, 64, 4)), objective, seeds[1:]
+        data, *data.batch([[2]], BatchShape(1, 64, 4)), loss_options, seeds[1:]
     )
     np.testing.assert_array_equal(alone.token_ids[0], hidden.token_ids[1])
 
@@ -118,18 +118,21 @@ def test_the_loss_is_the_cross_entropy_of_hidden_tokens(model: Model) -> None:
     batch, _ = prepared(model, "the cat").batch([[0]], BatchShape(1, 6, 1))
     scores = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     wanted = -np.log(scores[0, 0, 2]) - np.log(scores[0, 1, 4])
-    total, weight = task.loss(output, targets, batch, Objective())
+    total, weight = task.loss(output, targets, batch, LossOptions())
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
     assert weight == 2
-    sums = task.sums(output, targets, batch, Objective())
+    sums = task.sums(output, targets, batch, LossOptions())
     assert sums["right"] == sum(np.argmax(logits[0, :2], axis=-1) == [2, 4])
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss() -> None:
-    found = task.summary({"loss": 6.0, "right": 1.0, "weight": 4.0})
+    found = task.TASK.batch_metrics.summary({"loss": 6.0, "right": 1.0, "weight": 4.0})
     assert found == {"perplexity": math.exp(1.5), "accuracy": 0.25, "loss": 1.5}
-    assert task.METRIC in found
-    assert task.summary({"loss": 1e4, "right": 0.0, "weight": 1.0})["perplexity"] == math.inf
+    assert task.TASK.metric in found
+    assert (
+        task.TASK.batch_metrics.summary({"loss": 1e4, "right": 0.0, "weight": 1.0})["perplexity"]
+        == math.inf
+    )
 
 
 def test_a_model_from_scratch_is_saved_as_bert(tiny_config: ModelConfig, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.tasks import multi_label
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 
@@ -63,13 +63,13 @@ def test_labels_are_not_looked_at_where_none_are_asked() -> None:
 @pytest.mark.parametrize("given", [None, 3, True, [""], [math.nan], [None], [["x"]], {"x": 1}])
 def test_other_kinds_of_labels_are_refused(given: object) -> None:
     with pytest.raises(
-        EncodaxError, match="here: wants 'labels', a list of strings or numbers, not "
+        EncodaxError, match="here: needs 'labels', a list of strings or numbers, not "
     ):
         parsed({"text": "a", "labels": given})
 
 
 def test_labels_may_not_be_missing() -> None:
-    with pytest.raises(EncodaxError, match="here: wants 'labels'"):
+    with pytest.raises(EncodaxError, match="here: needs 'labels'"):
         parsed({"text": "a", "label": "x"})
 
 
@@ -86,7 +86,10 @@ def test_labels_are_those_of_the_examples() -> None:
     ("targets", "message"),
     [
         ([(), ()], "the training data has no label"),
-        ([("a", "b"), ("b", "a")], "every example has the labels a, b: there is nothing to tell"),
+        (
+            [("a", "b"), ("b", "a")],
+            "every example has the labels a, b, so there is nothing to learn",
+        ),
     ],
 )
 def test_what_teaches_nothing_is_refused(targets: list[tuple[str, ...]], message: str) -> None:
@@ -115,14 +118,14 @@ def test_the_loss_is_the_formula() -> None:
     losses = -(values * np.log(right) + (1 - values) * np.log(1 - right)).mean(-1)
     output = ModelOutput(jnp.zeros((2, 3, 1)), jnp.asarray(logits), None, {})
     targets = Targets(jnp.asarray(values), jnp.asarray(weights))
-    total, weight = multi_label.loss(output, targets, BATCH, Objective())
+    total, weight = multi_label.loss(output, targets, BATCH, LossOptions())
     np.testing.assert_allclose(total, (losses * weights).sum(), rtol=1e-6)
     assert weight == weights.sum()
 
 
 def test_an_answer_tells_the_labels_that_are_given(encoding: Encoding) -> None:
     scores = np.asarray([0.75, 0.25, 0.5], np.float32)
-    answer = multi_label.decode(scores, encoding, ("x", "y", "z"))
+    answer = multi_label.TASK.decode(scores, encoding, ("x", "y", "z"))
     assert answer == Classification("x", 0.75, {"x": 0.75, "y": 0.25, "z": 0.5})
     assert multi_label.to_json(answer) == {
         "labels": ["x", "z"],
@@ -139,7 +142,7 @@ def test_metrics_are_those_of_scikit_learn(encoding: Encoding, classes: int) -> 
     scores = random.uniform(size=(20, classes)).astype(np.float32)
     right = random.integers(2, size=(20, classes))
     right[3] = scores[3] >= 0.5
-    answers = [multi_label.decode(row, encoding, labels) for row in scores]
+    answers = [multi_label.TASK.decode(row, encoding, labels) for row in scores]
     targets = [tuple(labels[i] for i in np.flatnonzero(row)) for row in right]
     given = (scores >= 0.5).astype(int)
     assert multi_label.metrics(answers, examples(*targets)) == pytest.approx(

@@ -20,13 +20,13 @@ from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import question_answering as task
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.question_answering import Answer
-from encodax.tasks.task import Example, Objective, Targets, check_objective
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.tasks.task import Example, LossOptions, Targets, check_loss_options
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 CONTEXT = "Ada met Grace in Paris, and Emmy in Rome"
 TOKENIZERS = {
@@ -108,17 +108,17 @@ def with_answer(item: object) -> dict[str, Any]:
         ({**BASE, "question": " "}, "the text is empty"),
         ({**BASE, "context": ""}, "the text is empty"),
         ({**BASE, "context": "a\ud800"}, "character 1 .* is not Unicode"),
-        ({"question": "who?", "context": "a"}, "wants 'answers', a list of objects"),
-        ({**BASE, "answers": {"text": ["abc"], "answer_start": []}}, "wants 'answers', a list"),
+        ({"question": "who?", "context": "a"}, "needs 'answers', a list of objects"),
+        ({**BASE, "answers": {"text": ["abc"], "answer_start": []}}, "needs 'answers', a list"),
         (
             {**BASE, "answers": {"text": ["abc"], "answer_start": [1]}},
             "'abc' is not at character 1",
         ),
-        (with_answer("abc"), "an answer wants a text and its start, not 'abc'"),
-        (with_answer({"text": "abc"}), "an answer wants a text and its start"),
-        (with_answer({"text": "abc", "start": "0"}), "an answer wants a text and its start"),
-        (with_answer({"text": "", "start": 0}), "an answer wants a text and its start"),
-        (with_answer({"text": " ", "start": 3}), "an answer wants a text and its start"),
+        (with_answer("abc"), "an answer needs a text and its start, not 'abc'"),
+        (with_answer({"text": "abc"}), "an answer needs a text and its start"),
+        (with_answer({"text": "abc", "start": "0"}), "an answer needs a text and its start"),
+        (with_answer({"text": "", "start": 0}), "an answer needs a text and its start"),
+        (with_answer({"text": " ", "start": 3}), "an answer needs a text and its start"),
         (with_answer({"text": "abc", "start": 1}), "'abc' is not at character 1 .* 'bc ' there"),
         (with_answer({"text": "abc", "start": 5}), "'abc' is not at character 5 .* 'bc' there"),
         (with_answer({"text": "abc", "start": 99}), "'abc' is not at character 99"),
@@ -131,7 +131,7 @@ def test_what_is_no_example_is_refused(fields: dict[str, Any], message: str) -> 
 
 
 def test_there_are_no_labels() -> None:
-    assert task.labels([asked("Grace")]) == ()
+    assert task.TASK.labels([asked("Grace")]) == ()
 
 
 # Tokens that are a space, or hold the one before a word.
@@ -330,7 +330,7 @@ def data(model: Model) -> Dataset:
         asked("Grace"), asked("Emmy in Rome"), asked(), asked("met"),
         asked("Paris", context="Paris"),
     ]  # fmt: skip
-    return Dataset.prepare(task, model, examples)
+    return Dataset.prepare(task.TASK, model, examples)
 
 
 def total_loss(data: Dataset, rows: list[list[int]], scores: Sequence[np.ndarray]) -> Any:
@@ -345,7 +345,7 @@ def total_loss(data: Dataset, rows: list[list[int]], scores: Sequence[np.ndarray
 
 def loss_of(logits: Any, targets: Targets, batch: PackedBatch) -> Any:
     hidden = jnp.zeros((*logits.shape[:2], 1))
-    return task.loss(ModelOutput(hidden, logits), targets, batch, Objective())
+    return task.loss(ModelOutput(hidden, logits), targets, batch, LossOptions())
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_the_loss_has_no_slope_where_nothing_stands(data: Dataset) -> None:
 
 def test_label_smoothing_is_refused() -> None:
     with pytest.raises(EncodaxError, match="label_smoothing is not for question-answering"):
-        check_objective(task, Objective(label_smoothing=0.1))
+        check_loss_options(task.TASK, LossOptions(label_smoothing=0.1))
 
 
 # Decoding.
@@ -536,4 +536,4 @@ def test_no_answer_is_said_of_any_question_where_some_have_none() -> None:
 
 
 def test_the_metric_that_decides_is_measured() -> None:
-    assert task.METRIC in task.metrics([answer("a", 0)], [asked("Ada")])
+    assert task.TASK.metric in task.metrics([answer("a", 0)], [asked("Ada")])

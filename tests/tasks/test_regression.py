@@ -16,12 +16,12 @@ import encodax
 from encodax.data.parquet import ClassName
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, Objective, Targets
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import ModelOutput, PackedBatch
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 
@@ -56,13 +56,13 @@ def test_a_number_is_not_looked_at_where_none_is_asked() -> None:
     [None, "", "high", True, [1], math.nan, math.inf, "nan", "-inf", 1e39, 10**400],
 )
 def test_what_is_no_finite_number_is_refused(given: object) -> None:
-    with pytest.raises(EncodaxError, match="here: wants a 'score', a finite number, not "):
+    with pytest.raises(EncodaxError, match="here: needs a 'score', a finite number, not "):
         parsed({"text": "a", "score": given})
 
 
 @pytest.mark.parametrize("given", ["1,5", " -0,5"])
 def test_a_decimal_comma_is_told(given: str) -> None:
-    with pytest.raises(EncodaxError, match=f"not '{given}'; write a point for the decimal comma$"):
+    with pytest.raises(EncodaxError, match=f"not '{given}'; write the decimal comma as a point$"):
         parsed({"text": "a", "score": given})
 
 
@@ -88,7 +88,9 @@ def test_there_is_one_label() -> None:
 
 
 def test_one_number_alone_teaches_nothing() -> None:
-    with pytest.raises(EncodaxError, match=r"every example has the number 1\.5: there is nothing"):
+    with pytest.raises(
+        EncodaxError, match=r"every example has the number 1\.5, so there is nothing"
+    ):
         regression.labels(examples(1.5, 1.5))
 
 
@@ -104,7 +106,7 @@ def test_the_loss_is_the_squared_error() -> None:
     weights = random.choice([0.0, 1.0], size=(3, 4)).astype(np.float32)
     output = ModelOutput(jnp.zeros((3, 2, 1)), jnp.asarray(scores)[..., None], None, {})
     targets = Targets(jnp.asarray(values), jnp.asarray(weights))
-    total, weight = regression.loss(output, targets, BATCH, Objective())
+    total, weight = regression.loss(output, targets, BATCH, LossOptions())
     np.testing.assert_allclose(total, ((scores - values) ** 2 * weights).sum(), rtol=1e-6)
     assert weight == weights.sum()
 

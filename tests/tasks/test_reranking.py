@@ -15,15 +15,15 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from toys import MATCHES, STARS, ranker, scorer
 
 import encodax
-from encodax.config import Usage
+from encodax.config import InferenceConfig
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import Predictor
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.tasks import reranking
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import Example, Objective, Targets
-from encodax.types import ModelOutput, PackedBatch
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.types.batches import ModelOutput, PackedBatch
 
 BATCH = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 
@@ -56,8 +56,8 @@ def test_a_label_may_be_true_or_false(label: object, target: float) -> None:
         ({"text": "b", "label": 1}, r"no field 'query' \(found: text, label\)"),
         ({"query": "a", "label": 1}, "no field 'text'"),
         ({"query": "a", "text": " ", "label": 1}, "the text is empty"),
-        ({"query": "a", "text": "b"}, r"wants a 'label', a finite number \(found: query, text\)"),
-        ({"query": "a", "text": "b", "label": "yes"}, "wants a 'label', a finite number, not 'yes"),
+        ({"query": "a", "text": "b"}, r"needs a 'label', a finite number \(found: query, text\)"),
+        ({"query": "a", "text": "b", "label": "yes"}, "needs a 'label', a finite number, not 'yes"),
         ({"query": "a", "text": "b", "label": 2}, r"the label 2 is not in 0\.\.1"),
         ({"query": "a", "text": "b", "label": -0.5}, r"the label -0\.5 is not in 0\.\.1"),
     ],
@@ -76,7 +76,7 @@ def test_the_loss_is_the_formula() -> None:
     losses = -(values * np.log(right) + (1 - values) * np.log(1 - right))
     output = ModelOutput(jnp.zeros((3, 2, 1)), jnp.asarray(scores)[..., None], None, {})
     targets = Targets(jnp.asarray(values), jnp.asarray(weights))
-    total, weight = reranking.loss(output, targets, BATCH, Objective())
+    total, weight = reranking.loss(output, targets, BATCH, LossOptions())
     np.testing.assert_allclose(total, (losses * weights).sum(), rtol=1e-6)
     assert weight == weights.sum()
 
@@ -143,7 +143,7 @@ def test_no_relevant_text_at_all_is_refused() -> None:
 
 
 def test_the_metric_that_decides_is_measured() -> None:
-    assert reranking.METRIC in measured(("q", 1.0, 1))
+    assert reranking.TASK.metric in measured(("q", 1.0, 1))
 
 
 # A model.
@@ -192,7 +192,7 @@ def test_a_published_head_of_one_score_is_trained_on(tiny_model: Model) -> None:
         choices: dict[str, Any] = {"train": records, "eval": records, "steps": 1}
         found = encodax.train(task, model=model, **choices).model
         activation = {"reranking": "sigmoid", "regression": "linear"}[task]
-        usage = Usage(activation=activation)
+        usage = InferenceConfig(activation=activation)
         assert found.config == replace(model.config, usage=usage)
         near = jax.tree.map(lambda a, b: np.allclose(a, b, atol=2e-4), found.params, model.params)
         assert jax.tree.all(near)
@@ -201,7 +201,9 @@ def test_a_published_head_of_one_score_is_trained_on(tiny_model: Model) -> None:
 def test_a_quantity_stays_one_for_sentence_transformers(tmp_path: Path, tiny_model: Model) -> None:
     # One that goes through the sigmoid, and learns a quantity.
     model = tiny_model.with_head("sequence", labels=("score",), problem="regression")
-    squashed = replace(model, config=replace(model.config, usage=Usage(activation="sigmoid")))
+    squashed = replace(
+        model, config=replace(model.config, usage=InferenceConfig(activation="sigmoid"))
+    )
     choices: dict[str, Any] = {"train": STARS, "eval": STARS, "steps": 1}
     trained = encodax.train("regression", model=squashed, **choices).model
     trained.save(tmp_path / "model")

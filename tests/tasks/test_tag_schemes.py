@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encodax.errors import EncodaxError
-from encodax.tasks.tag_schemes import LETTERS, SEPARATORS, TagScheme, chosen, recognised, told_by
+from encodax.tasks.tag_schemes import (
+    LETTERS,
+    SEPARATORS,
+    TagScheme,
+    infer_scheme,
+    scheme_named,
+    scheme_of_data,
+)
 
 ALL = [
     TagScheme(name, separator, first)
@@ -45,7 +52,7 @@ ALL = [
     ],
 )
 def test_the_whole_set_of_tags_tells_the_scheme(tags: str, scheme: TagScheme) -> None:
-    assert recognised(tags.split()) == scheme
+    assert infer_scheme(tags.split()) == scheme
 
 
 @given(scheme=st.sampled_from(ALL), counts=st.lists(st.integers(1, 4), min_size=1))
@@ -65,26 +72,26 @@ def test_the_tags_of_spans_are_told_apart(scheme: TagScheme, counts: list[int]) 
 
 def test_a_model_speaks_for_few_tags() -> None:
     known = ("O", "B-PER", "I-PER")
-    assert told_by(frozenset({"S-PER", "O"}), known) == TagScheme("iobes")
-    assert told_by(frozenset({"PER", "O"}), known) == TagScheme("io")
-    assert told_by(frozenset({"O"}), known) == TagScheme("iob")
-    assert told_by(frozenset({"NOUN"}), ("NOUN", "VERB")) == TagScheme("none")
+    assert scheme_of_data(frozenset({"S-PER", "O"}), known) == TagScheme("iobes")
+    assert scheme_of_data(frozenset({"PER", "O"}), known) == TagScheme("io")
+    assert scheme_of_data(frozenset({"O"}), known) == TagScheme("iob")
+    assert scheme_of_data(frozenset({"NOUN"}), ("NOUN", "VERB")) == TagScheme("none")
 
 
 def test_a_scheme_is_given_by_name() -> None:
-    assert chosen("iobes", ["O", "S-PER"]) == TagScheme("iobes")
-    assert chosen("iobes", ["PER_S"]) == TagScheme("iobes", "_", False)
-    assert chosen("none", ["O", "B-x"]).place("B-x") == ("I", "B-x")
-    assert chosen("none", ["O"]).place("O") == ("I", "O")
-    assert chosen("io", ["O", "B-cell"]).place("B-cell") == ("I", "B-cell")
+    assert scheme_named("iobes", ["O", "S-PER"]) == TagScheme("iobes")
+    assert scheme_named("iobes", ["PER_S"]) == TagScheme("iobes", "_", False)
+    assert scheme_named("none", ["O", "B-x"]).place("B-x") == ("I", "B-x")
+    assert scheme_named("none", ["O"]).place("O") == ("I", "O")
+    assert scheme_named("io", ["O", "B-cell"]).place("B-cell") == ("I", "B-cell")
 
 
 def test_tags_of_another_scheme_are_refused() -> None:
-    with pytest.raises(EncodaxError, match=r"the tag 'NOUN' is none of iobes .*leave the tag sch"):
-        chosen("iobes", ["O", "B-x", "NOUN"])
+    with pytest.raises(EncodaxError, match=r"the tag 'NOUN' is not in the scheme iobes .*leave"):
+        scheme_named("iobes", ["O", "B-x", "NOUN"])
 
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(EncodaxError, match="'iob3' is not one of: iob, iobes, bilou, bmes, io, no"):
-        chosen("iob3", ["O"])  # type: ignore[arg-type]
+        scheme_named("iob3", ["O"])  # type: ignore[arg-type]

@@ -22,19 +22,15 @@ from encodax.tasks import (
     task_of_records,
     token_classification,
 )
-from encodax.tasks.task import (
-    Targets,
-    UnknownLabels,
-    checked_labels,
-    cross_entropy,
-    index_of,
-    text_of,
-)
+from encodax.tasks.labels import UnknownLabels, checked_labels, index_of
+from encodax.tasks.losses import cross_entropy
+from encodax.tasks.record_fields import text_of
+from encodax.tasks.task import Targets
 
 
 def test_a_task_has_a_name() -> None:
-    assert task_named("classification") is classification
-    assert task_named("token-classification") is token_classification
+    assert task_named("classification") is classification.TASK
+    assert task_named("token-classification") is token_classification.TASK
     with pytest.raises(
         EncodaxError, match="'nonsense' is not one of: classification, multi-label, regr"
     ):
@@ -45,15 +41,19 @@ def test_the_head_tells_the_task(tiny_config: ModelConfig) -> None:
     head = tiny_config.head
     assert head is not None
     tokens = replace(tiny_config, head=replace(head, kind="token", pooling=None))
-    assert task_of(tiny_config) is classification
-    assert task_of(tokens) is token_classification
+    assert task_of(tiny_config) is classification.TASK
+    assert task_of(tokens) is token_classification.TASK
     with pytest.raises(EncodaxError, match="has no head"):
         task_of(replace(tiny_config, head=None))
 
 
 @pytest.mark.parametrize(
     ("problem", "task"),
-    [("single_label", classification), ("multi_label", multi_label), ("regression", regression)],
+    [
+        ("single_label", classification.TASK),
+        ("multi_label", multi_label.TASK),
+        ("regression", regression.TASK),
+    ],
 )
 def test_what_scores_mean_tells_the_task_too(
     tiny_config: ModelConfig, problem: Any, task: object
@@ -69,18 +69,18 @@ def test_the_first_record_tells_regression_from_reranking(tiny_config: ModelConf
     one_score = replace(tiny_config, head=replace(head, classes=1, problem="regression"))
     pair = {"query": "a", "text": "b"}
     for fields, task in (
-        ({"text": "a", "score": 1}, regression),
-        ({"text": "a", "text_pair": "b", "query": "c"}, regression),
-        ({"score": 1}, regression),
-        (pair, reranking),
-        ({"query": "a"}, reranking),
+        ({"text": "a", "score": 1}, regression.TASK),
+        ({"text": "a", "text_pair": "b", "query": "c"}, regression.TASK),
+        ({"score": 1}, regression.TASK),
+        (pair, reranking.TASK),
+        ({"query": "a"}, reranking.TASK),
     ):
         assert task_of_records(one_score, records_of([fields]))[0] is task
-        assert task_of_records(tiny_config, records_of([fields]))[0] is classification
+        assert task_of_records(tiny_config, records_of([fields]))[0] is classification.TASK
     task, records = task_of_records(one_score, records_of([pair, {}, pair]))
     assert [record.fields for record in records] == [pair, {}, pair]
     task, records = task_of_records(one_score, records_of([]))
-    assert (task, list(records)) == (regression, [])
+    assert (task, list(records)) == (regression.TASK, [])
 
 
 def test_a_text_or_a_pair() -> None:
@@ -124,7 +124,7 @@ def test_labels_seen_once_are_noted_all_at_once(caplog: pytest.LogCaptureFixture
     assert checked_labels(seen("a", "b", "a", "c")) == ("a", "b", "c")
     (record,) = caplog.records
     assert record.getMessage() == (
-        "2 labels are seen once, so that little can be learned of them: 'b' (line 2), 'c' (line 4)"
+        "2 labels are seen once, so little can be learned about them: 'b' (line 2), 'c' (line 4)"
     )
 
 

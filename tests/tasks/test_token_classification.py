@@ -15,9 +15,9 @@ from kinds import KINDS, tokenizer
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import token_classification as task
-from encodax.tasks.task import Example
-from encodax.tokenizer import Encoding, Tokenizer
-from encodax.types import Span
+from encodax.tasks.task import Example, Task
+from encodax.text.tokenizer import Encoding, Tokenizer
+from encodax.types.batches import Span
 
 LABELS = ("O", "B-x", "I-x", "B-y", "I-y")
 ALPHABET = "abé日-.,"
@@ -109,12 +109,12 @@ def test_nothing_is_asked_of_unlabelled_records() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": "abc"}, "here: wants 'spans', a list of objects"),
-        ({"text": "abc", "spans": {}}, "here: wants 'spans'"),
-        ({"text": "abc", "spans": [3]}, "a span wants start, end and label, not 3"),
-        ({"text": "abc", "spans": [{"start": 0, "end": 1}]}, "a span wants start, end and label"),
-        ({"text": "abc", "spans": [span("0", 1, "x")]}, "a span wants start"),  # type: ignore[arg-type]
-        ({"text": "abc", "spans": [span(0, 1, 5)]}, "a span wants start"),  # type: ignore[arg-type]
+        ({"text": "abc"}, "here: needs 'spans', a list of objects"),
+        ({"text": "abc", "spans": {}}, "here: needs 'spans'"),
+        ({"text": "abc", "spans": [3]}, "a span needs start, end and label, not 3"),
+        ({"text": "abc", "spans": [{"start": 0, "end": 1}]}, "a span needs start, end and label"),
+        ({"text": "abc", "spans": [span("0", 1, "x")]}, "a span needs start"),  # type: ignore[arg-type]
+        ({"text": "abc", "spans": [span(0, 1, 5)]}, "a span needs start"),  # type: ignore[arg-type]
         ({"text": "abc", "spans": [span(0, 4, "x")]}, r"span 0\.\.4 is not in its text.* 3 char"),
         ({"text": "abc", "spans": [span(-1, 2, "x")]}, r"span -1\.\.2 is not in its text"),
         ({"text": "abc", "spans": [span(2, 2, "x")]}, r"span 2\.\.2 is not in its text"),
@@ -122,12 +122,12 @@ def test_nothing_is_asked_of_unlabelled_records() -> None:
         ({"text": "abc", "spans": [span(0, 2, "x"), span(0, 2, "x")]}, "overlaps another"),
         ({"text": "a", "text_pair": "b", "spans": []}, "one text, not a pair"),
         ({"text": "", "spans": []}, "the text is empty"),
-        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' wants a list of words"),
-        ({"tokens": [], "tags": []}, "'tokens' wants a list of words"),
-        ({"tokens": ["", " "], "tags": ["O", "O"]}, "'tokens' wants a list of words"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "'tags' wants a list of 2 strings"),
-        ({"tokens": ["a"]}, "'tags' wants a list of 1 strings"),
-        ({"tokens": ["a"], "tags": [0]}, "'tags' wants a list of 1 strings"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "'tokens' needs a list of words"),
+        ({"tokens": [], "tags": []}, "'tokens' needs a list of words"),
+        ({"tokens": ["", " "], "tags": ["O", "O"]}, "'tokens' needs a list of words"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "'tags' needs a list of 2 strings"),
+        ({"tokens": ["a"]}, "'tags' needs a list of 1 strings"),
+        ({"tokens": ["a"], "tags": [0]}, "'tags' needs a list of 1 strings"),
         ({"tokens": ["a", "\udc80"], "tags": ["O", "O"]}, "character 2 .* is not Unicode"),
     ],
 )
@@ -194,7 +194,7 @@ def test_spans_of_no_token_are_left_out(sign: str) -> None:
     record = {"tokens": ["a", sign, "b", sign], "tags": ["B-x", "B-y", "B-x", "I-x"]}
     example = task.parse(Record(record, "here"), labelled=True)
     encoding = TOKENIZERS["wordpiece"].encode([str(example.text)])[0]
-    shown, unseen = task.seen(example, [encoding])
+    shown, unseen = task.with_tokens(example, [encoding])
     assert shown is not None and unseen == (sign,)
     assert [span.label for span in shown.target] == ["x", "x"]
     assert tags(shown, encoding) == tags(example, encoding) == ["O", "B-x", "B-x", "O"]
@@ -284,7 +284,7 @@ def test_windows_are_joined_to_the_whole(length: int, room: int, overlap: int, s
     scores = random.random((len(whole), len(LABELS)))  # of each token, whatever is around it
     places = np.arange(len(whole))
     numbered = replace(whole, token_ids=places)
-    windows = numbered.pieces(0, room, overlap)
+    windows = numbered.windows(0, room, overlap)
     encoding, found = task.joined(windows, [scores[own.token_ids] for own in windows], overlap)
     np.testing.assert_array_equal(encoding.token_ids, places)
     np.testing.assert_array_equal(found, scores)
@@ -313,10 +313,10 @@ def test_a_span_over_a_border_is_whole(way: Any) -> None:
     decoding = task.TokenDecoding(aggregation=way, stride=2)
     numbered = replace(whole, token_ids=np.arange(len(whole)))
     for room in range(3, 10):
-        windows = numbered.pieces(0, room, 2)
+        windows = numbered.windows(0, room, 2)
         assert len(windows) > 1
         own = [scores[window.token_ids] for window in windows]
-        found = decoding.answer(task, example, windows, own, LABELS)
+        found = decoding.answer(task.TASK, example, windows, own, LABELS)
         assert found == task.decode(scores, whole, LABELS, way, example.text)
 
 
@@ -338,9 +338,9 @@ def test_an_option_has_a_range(options: dict[str, Any], message: str) -> None:
 UPOS = ("ADJ", "NOUN", "VERB")
 
 
-def pos(scheme: Any = None) -> task.Reading:
+def pos(scheme: Any = None) -> Task:
     records = [Record({"tokens": ["a", "b"], "tags": ["NOUN", "VERB"]}, "one")]
-    return task.reading(records, UPOS, scheme)
+    return task.task_for_tags(records, UPOS, scheme)
 
 
 def test_the_first_token_of_a_word_has_its_label_and_alone_counts() -> None:
@@ -360,7 +360,7 @@ def test_each_word_is_answered_and_measured() -> None:
     assert places(found) == [(0, 4, "NOUN"), (5, 7, "NOUN"), (8, 10, "ADJ")]
     # F1 is 1 of nouns, 0 of verbs, 0 of adjectives.
     assert pos().metrics([found], [example]) == pytest.approx({"accuracy": 2 / 3, "f1": 1 / 3})
-    assert pos().METRIC == "accuracy"
+    assert pos().metric == "accuracy"
 
 
 def test_of_words_that_are_given_each_is_answered() -> None:
@@ -386,8 +386,8 @@ def test_the_labels_of_words_are_theirs() -> None:
     records = [
         Record({"tokens": ["ab", "b"], "tags": ["VERB", "NOUN"]}, where) for where in ("one", "two")
     ]
-    reading = task.reading(records)
-    assert reading.scheme.name == "none"
+    reading = task.task_for_tags(records)
+    assert reading.metric_names == ("accuracy", "f1")
     assert reading.labels([reading.parse(record, labelled=True) for record in records]) == (
         "NOUN", "VERB",
     )  # fmt: skip
@@ -396,13 +396,13 @@ def test_the_labels_of_words_are_theirs() -> None:
 def test_all_records_together_tell_the_scheme(caplog: pytest.LogCaptureFixture) -> None:
     tagged = [["S-x", "O"], ["B-x", "E-x"]]
     records = [Record({"tokens": ["ab", "b"], "tags": tags}, "here") for tags in tagged]
-    reading = task.reading(records)
+    reading = task.task_for_tags(records)
     first, second = (reading.parse(record, labelled=True) for record in records)
     assert (places(first.target), places(second.target)) == ([(0, 2, "x")], [(0, 4, "x")])
     assert reading.labels([first, second]) == ("O", "B-x", "I-x", "E-x", "S-x")
     (note,) = [record.getMessage() for record in caplog.records]
     assert note.startswith("tags are read as iobes (B-name, I-name, E-name, S-name)")
-    by_name = task.reading(records, scheme_name="io")
+    by_name = task.task_for_tags(records, scheme_name="io")
     assert places(by_name.parse(records[1], labelled=True).target) == [
         (0, 2, "B-x"), (3, 4, "E-x"),
     ]  # fmt: skip
@@ -410,11 +410,11 @@ def test_all_records_together_tell_the_scheme(caplog: pytest.LogCaptureFixture) 
 
 def test_a_head_is_kept_where_it_can_tell_the_spans() -> None:
     known = ("O", "PER-B", "PER-I")
-    reading = task.reading([Record({"text": "a", "spans": []}, "one")], known)
-    assert reading.kept_labels(("O", "B-PER", "I-PER"), known) == known
-    assert reading.kept_labels(("O", "B-LOC", "I-LOC"), known) == ("O", "B-LOC", "I-LOC")
-    assert reading.kept_labels(("O", "B-PER", "I-PER"), ("O", "PER")) == ("O", "B-PER", "I-PER")
-    assert pos().kept_labels(("NOUN", "VERB"), UPOS) == UPOS
+    reading = task.task_for_tags([Record({"text": "a", "spans": []}, "one")], known)
+    assert reading.labels_for(("O", "B-PER", "I-PER"), known) == known
+    assert reading.labels_for(("O", "B-LOC", "I-LOC"), known) == ("O", "B-LOC", "I-LOC")
+    assert reading.labels_for(("O", "B-PER", "I-PER"), ("O", "PER")) == ("O", "B-PER", "I-PER")
+    assert pos().labels_for(("NOUN", "VERB"), UPOS) == UPOS
 
 
 # Decoding.
@@ -543,7 +543,7 @@ def test_a_word_of_several_tokens_is_one(kind: str) -> None:
 
 @pytest.mark.parametrize("aggregation", task.OF_WORD)
 def test_a_text_of_no_token_has_no_span(aggregation: Any) -> None:
-    encoding = TOKENIZERS["char"].encode(["ab"])[0].taken(np.asarray([0, 3]))
+    encoding = TOKENIZERS["char"].encode(["ab"])[0].select(np.asarray([0, 3]))
     assert task.decode(scored(["B-x", "B-x"]), encoding, LABELS, aggregation, "ab") == ()
 
 
@@ -607,7 +607,7 @@ def test_no_span_anywhere_is_no_error() -> None:
 
 
 def test_the_metric_that_decides_is_measured() -> None:
-    assert task.METRIC in task.metrics([()], [Example("", (), "")])
+    assert task.TASK.metric in task.metrics([()], [Example("", (), "")])
 
 
 cuts_of_a_text = st.lists(

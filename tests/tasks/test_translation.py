@@ -21,11 +21,12 @@ from encodax import Seq2SeqModel
 from encodax.data.batches import BatchShape
 from encodax.data.sources import Record, records_of
 from encodax.errors import EncodaxError
-from encodax.seq2seq_model import parameter_shapes
+from encodax.models.seq2seq_model import parameter_shapes
 from encodax.tasks import translation
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, Objective, Targets, cross_entropy
-from encodax.types import ModelOutput, PackedBatch, PairBatch
+from encodax.tasks.losses import cross_entropy
+from encodax.tasks.task import Example, LossOptions, Targets
+from encodax.types.batches import ModelOutput, PackedBatch, PairBatch
 
 ONE = PackedBatch.from_rows(np.zeros((1, 2), np.int32))
 BATCH = PairBatch(ONE, ONE)
@@ -50,7 +51,7 @@ def test_a_target_is_not_looked_for_where_none_is_asked() -> None:
     [
         ({"target": "b"}, r"no field 'source' \(found: target\)"),
         ({}, r"no field 'source' \(found: nothing\)"),
-        ({"source": "a"}, "no field 'target': what is learned has both"),
+        ({"source": "a"}, "no field 'target': training needs both"),
         ({"source": "", "target": "b"}, "the text is empty"),
         ({"source": "a", "target": " \n"}, "the text is empty"),
         ({"source": 3, "target": "b"}, "a text is a string, not 3"),
@@ -94,7 +95,7 @@ def examples(records: list[dict[str, str]] = REVERSALS) -> list[Example]:
 
 
 def test_there_are_no_labels() -> None:
-    assert translation.labels(examples()) == ()
+    assert translation.TASK.labels(examples()) == ()
 
 
 # --- what is wanted
@@ -102,16 +103,16 @@ def test_there_are_no_labels() -> None:
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return Dataset.prepare(translation, writer(), examples())
+    return Dataset.prepare(translation.TASK, writer(), examples())
 
 
 def test_the_whole_target_is_wanted_and_its_end(data: Dataset) -> None:
     model = writer()
     for example, pair, targets in zip(data.examples, data.encodings, data.targets, strict=True):
         assert targets.values.tolist() == pair.wanted.tolist()
-        assert targets.values[-1] == model.config.end_id
+        assert targets.values[-1] == model.config.eos_id
         assert model.tokenizer.decode(targets.values[:-1]) == example.target
-        assert pair.given.token_ids[0] == model.config.begin_id
+        assert pair.given.token_ids[0] == model.config.decoder_start_id
         np.testing.assert_array_equal(pair.given.token_ids[1:], pair.wanted[:-1])
         np.testing.assert_array_equal(targets.weights, np.ones(len(pair.wanted), np.float32))
 
@@ -119,7 +120,7 @@ def test_the_whole_target_is_wanted_and_its_end(data: Dataset) -> None:
 def test_lengths_are_of_both_sides(data: Dataset) -> None:
     wanted = [(len(record["source"]) + 1, len(record["target"]) + 1) for record in REVERSALS]
     assert data.lengths.tolist() == [list(lengths) for lengths in wanted]
-    assert data.owners.tolist() == list(range(len(REVERSALS)))
+    assert data.example_of.tolist() == list(range(len(REVERSALS)))
 
 
 def test_targets_stand_where_the_decoder_is_given_their_pair(data: Dataset) -> None:
@@ -143,7 +144,7 @@ def test_targets_stand_where_the_decoder_is_given_their_pair(data: Dataset) -> N
 
 
 def digest_of(records: list[dict[str, str]]) -> str:
-    return Dataset.prepare(translation, writer(), examples(records)).digest
+    return Dataset.prepare(translation.TASK, writer(), examples(records)).digest
 
 
 def test_a_digest_covers_both_sides() -> None:
@@ -168,7 +169,7 @@ def test_a_digest_covers_both_sides() -> None:
 def test_errors_name_the_example(record: dict[str, str], message: str) -> None:
     records = [{"source": "a", "target": "A"}, record]
     with pytest.raises(EncodaxError, match=f"^{message}"):
-        Dataset.prepare(translation, writer(), examples(records))
+        Dataset.prepare(translation.TASK, writer(), examples(records))
 
 
 def unlimited() -> Seq2SeqModel:
@@ -189,7 +190,7 @@ def unlimited() -> Seq2SeqModel:
 def test_long_texts_are_cut_and_counted_on_either_side(caplog: pytest.LogCaptureFixture) -> None:
     records = [{"source": "a" * 40, "target": "A"}, {"source": "a", "target": "A" * 40}]
     with caplog.at_level(logging.WARNING, logger="encodax"):
-        cut = Dataset.prepare(translation, writer(), examples(records), truncate=True)
+        cut = Dataset.prepare(translation.TASK, writer(), examples(records), truncate=True)
     assert cut.lengths.tolist() == [[32, 2], [2, 32]]
     assert [record.getMessage() for record in caplog.records] == ["2 texts were cut to 32 tokens"]
 
@@ -201,7 +202,7 @@ def test_a_model_without_a_limit_is_cut_at_the_longest_row(
     assert model.max_length is None
     records = [{"source": "a" * 9_000, "target": "A"}]
     with caplog.at_level(logging.WARNING, logger="encodax"):
-        cut = Dataset.prepare(translation, model, examples(records), truncate=True)
+        cut = Dataset.prepare(translation.TASK, model, examples(records), truncate=True)
     assert cut.lengths.tolist() == [[8_192, 2]]
     assert [record.getMessage() for record in caplog.records] == ["1 texts were cut to 8192 tokens"]
 
@@ -225,7 +226,9 @@ def test_the_smoothed_loss_and_its_gradient_are_those_of_optax(
 
     def own(logits: jax.Array) -> jax.Array:
         output = ModelOutput(jnp.zeros((2, 5, 1)), logits)
-        return translation.loss(output, targets, BATCH, Objective(label_smoothing=smoothing))[0]
+        return translation.TASK.loss(
+            output, targets, BATCH, LossOptions(label_smoothing=smoothing)
+        )[0]
 
     def wanted(logits: jax.Array) -> jax.Array:
         smooth = optax.smooth_labels(jax.nn.one_hot(values, 7), smoothing)
@@ -244,7 +247,7 @@ def test_an_evaluation_is_not_smoothed() -> None:
     values = right.at[0, 1].set((right[0, 1] + 1) % 5)
     targets = Targets(values, jnp.asarray([[1.0, 1.0, 1.0, 0.0]]))
     output = ModelOutput(jnp.zeros((1, 4, 1)), logits)
-    found = translation.sums(output, targets, BATCH, Objective(label_smoothing=0.3))
+    found = translation.sums(output, targets, BATCH, LossOptions(label_smoothing=0.3))
     logs = np.asarray(jax.nn.log_softmax(logits))[0, range(4), np.asarray(values)[0]]
     assert found.keys() == {"loss", "right", "weight"}
     np.testing.assert_allclose(found["loss"], -logs[:3].sum(), rtol=1e-6)
@@ -252,19 +255,21 @@ def test_an_evaluation_is_not_smoothed() -> None:
 
 
 def test_perplexity_is_exp_of_the_loss_of_a_token() -> None:
-    found = translation.summary({"loss": 6.0, "right": 3.0, "weight": 4.0})
+    found = translation.TASK.batch_metrics.summary({"loss": 6.0, "right": 3.0, "weight": 4.0})
     assert found == {"perplexity": math.exp(1.5), "accuracy": 0.75, "loss": 1.5}
-    hopeless = translation.summary({"loss": 4_000.0, "right": 0.0, "weight": 4.0})
+    hopeless = translation.TASK.batch_metrics.summary(
+        {"loss": 4_000.0, "right": 0.0, "weight": 4.0}
+    )
     assert hopeless == {"perplexity": math.inf, "accuracy": 0.0, "loss": 1_000.0}
 
 
 def test_an_answer_is_the_most_probable_token_at_each_place(data: Dataset) -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(4, 13)).astype(np.float32)
-    found = translation.decode(scores, data.encodings[83], ())
+    found = translation.TASK.decode(scores, data.encodings[83], ())
     assert found.tolist() == scores.argmax(axis=1).tolist()
-    assert translation.merge(data.examples[83], [found]) is found
-    assert translation.to_json(found) == {"token_ids": found.tolist()}
+    assert translation.TASK.merge(data.examples[83], [found]) is found
+    assert translation.TASK.to_json(found) == {"token_ids": found.tolist()}
 
 
 HYPOTHESES = ["the cat sat on the mat .", "a dog ran away !", "nothing of it"]
@@ -274,7 +279,7 @@ REFERENCES = ["the cat sat on a mat .", "the dog ran far away !", "all of that"]
 @pytest.mark.parametrize("tokenize", ["13a", "none", "char"])
 def test_texts_are_compared_by_sacrebleu(tokenize: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(translation, "COUNTED_TOGETHER", 2)
-    found = translation.compared(zip(HYPOTHESES, REFERENCES, strict=True), tokenize=tokenize)
+    found = translation.bleu_and_chrf(zip(HYPOTHESES, REFERENCES, strict=True), tokenize=tokenize)
     assert found["bleu"] == corpus_bleu(HYPOTHESES, [REFERENCES], tokenize=tokenize).score > 0
     assert found["chrf"] == corpus_chrf(HYPOTHESES, [REFERENCES]).score > 0
     assert f"|tok:{tokenize}|" in found["bleu_signature"]
@@ -290,20 +295,22 @@ def test_tokenized_texts_are_no_surprise_where_they_are_said_to_be(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("sacrebleu"), "propagate", True)
     monkeypatch.setattr(translation, "COUNTED_TOGETHER", 100)
-    translation.compared([(HYPOTHESES[0], REFERENCES[0])] * 200, tokenize=tokenize)
+    translation.bleu_and_chrf([(HYPOTHESES[0], REFERENCES[0])] * 200, tokenize=tokenize)
     told = [message for message in caplog.messages if "end in a tokenized period" in message]
     assert len(told) == warnings
 
 
 def test_equal_texts_are_at_a_hundred() -> None:
-    found = translation.compared(zip(REFERENCES, REFERENCES, strict=True))
+    found = translation.bleu_and_chrf(zip(REFERENCES, REFERENCES, strict=True))
     assert found["bleu"] == pytest.approx(100)
     assert found["chrf"] == pytest.approx(100)
 
 
 def test_an_unknown_tokenizer_of_bleu_is_refused() -> None:
-    with pytest.raises(EncodaxError, match=r"no tokenizer of BLEU is named 'x'; known: none, zh"):
-        translation.compared(zip(HYPOTHESES, REFERENCES, strict=True), tokenize="x")
+    with pytest.raises(
+        EncodaxError, match=r"the tokenizer 'x' of BLEU is not known; known: none, zh"
+    ):
+        translation.bleu_and_chrf(zip(HYPOTHESES, REFERENCES, strict=True), tokenize="x")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("\nPlease install:\n\n  more\n"), OSError("gone")])
@@ -314,6 +321,6 @@ def test_a_tokenizer_of_bleu_that_wants_more_is_told(
         raise error
 
     monkeypatch.setattr("sacrebleu.BLEU.__init__", missing)
-    wanted = "the tokenizer 'ja-mecab' of BLEU cannot be had: [^\n]+"
+    wanted = "the tokenizer 'ja-mecab' of BLEU cannot be loaded: [^\n]+"
     with pytest.raises(EncodaxError, match=rf"\A{wanted}\Z"):
         translation.scorers("ja-mecab")

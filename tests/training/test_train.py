@@ -34,11 +34,11 @@ from toys import (
 )
 
 import encodax
-from encodax import locks
 from encodax.errors import EncodaxError
+from encodax.storage import locks
 from encodax.training import TrainResult
-from encodax.training.job import FINE_TUNING_RATE
-from encodax.types import Params
+from encodax.training.setup.prepare import FINE_TUNING_RATE
+from encodax.types.batches import Params
 
 FLIPPED = [{**record, "label": "no" if record["label"] == "yes" else "yes"} for record in SENTIMENT]
 
@@ -289,7 +289,7 @@ def test_scores_that_mean_something_else_take_a_new_head(problem: Any) -> None:
 
 
 def test_the_shape_is_that_of_the_start() -> None:
-    with pytest.raises(EncodaxError, match="layers, width: the shape is that of the model one"):
+    with pytest.raises(EncodaxError, match="layers, width: the shape is that of the given"):
         run(model=classifier().model, width=32, layers=2)
 
 
@@ -356,7 +356,9 @@ def test_an_adapter_does_not_replace_its_base(tmp_path: Path) -> None:
     classifier().model.save(base)
     run(model=base, out=adapter, lora_rank=2, steps=1)
     before = snapshot(tmp_path)
-    with pytest.raises(EncodaxError, match=r"out .* is the same as model .*/base, which is read"):
+    with pytest.raises(
+        EncodaxError, match=r"out .* is the same as model .*/base, which is an input"
+    ):
         run(model=adapter, out=base, overwrite=True, steps=1)
     assert snapshot(tmp_path) == before
 
@@ -394,7 +396,7 @@ def _refusal(out: Path, **choices: Any) -> str:
         ({"train": []}, "the data: the data set is empty"),
         ({"eval": []}, "the data: the data set is empty"),
         ({"train": "missing.jsonl"}, r"missing\.jsonl does not exist"),
-        ({"train": SENTIMENT[:1]}, "every example has the label 'yes': there is nothing to tell"),
+        ({"train": SENTIMENT[:1]}, "every example has the label 'yes', so there is nothing"),
         ({"eval": [{"text": "x", "label": "new"}]}, "example 0: unknown label 'new'"),
         ({"eval": [{"text": "x " * 40, "label": "no"}]}, "example 0: .* the model takes 32"),
         ({"model": "./missing"}, r"\./missing does not exist: give a model directory, or the id"),

@@ -15,10 +15,10 @@ import encodax
 from encodax import Seq2SeqModel, Translator
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
-from encodax.run_files import METRICS_FILE, read_curve
-from encodax.tasks.task import Objective
+from encodax.model_files.run_files import METRICS_FILE, read_curve
+from encodax.tasks.task import LossOptions
 from encodax.training import TrainResult
-from encodax.training.job import Job, prepare
+from encodax.training.setup.prepare import TrainingSetup, prepare
 
 LETTERS = "abcdef"
 PAIRS = [
@@ -52,7 +52,7 @@ def averaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResul
     return out, result
 
 
-def job_of_it() -> Job:
+def job_of_it() -> TrainingSetup:
     return prepare("translation", train=PAIRS, eval=PAIRS[:20], **SMALL, steps=120, seed=1)
 
 
@@ -77,7 +77,7 @@ def test_the_mean_is_that_of_the_checkpoints_on_disk(averaged: tuple[Path, Train
     each = [saved_params(folder / str(step)) for step in newest]
     mean = jax.tree.map(lambda *leaves: np.mean(np.stack(leaves), axis=0), *each)
     job = job_of_it()
-    judged = evaluator(job.model, job.eval, job.objective)
+    judged = evaluator(job.model, job.eval, job.loss_options)
     on_device = jax.tree.map(jax.numpy.asarray, [*each, mean])
     *by_step, of_mean = [judged(params)["perplexity"] for params in on_device]
     (written,) = [entry for entry in read_curve(out / METRICS_FILE) if "average" in entry]
@@ -96,7 +96,7 @@ def test_a_run_that_has_ended_takes_another_mean(averaged: tuple[Path, TrainResu
     )
     assert again.steps == 120
     each = [saved_params(out.with_name("model.checkpoints") / str(step)) for step in (100, 120)]
-    judged = evaluator(result.model, job_of_it().eval, Objective(label_smoothing=0.1))
+    judged = evaluator(result.model, job_of_it().eval, LossOptions(label_smoothing=0.1))
     mean = jax.tree.map(lambda a, b: jax.numpy.asarray((a + b) / 2), *each)
     measured = [entry for entry in result.curve if "eval_perplexity" in entry]
     on_the_way = [entry["eval_perplexity"] for entry in measured if "average" not in entry]
@@ -108,7 +108,7 @@ def test_a_run_that_has_ended_takes_another_mean(averaged: tuple[Path, TrainResu
 
 
 def test_a_mean_wants_checkpoints() -> None:
-    with pytest.raises(EncodaxError, match="average is of checkpoints: say where"):
+    with pytest.raises(EncodaxError, match="average needs checkpoints: give a place"):
         trained(steps=2, average=2)
 
 

@@ -14,13 +14,13 @@ from toys import QUICK, SENTIMENT, SHAPE, classifier, same
 
 import encodax
 from encodax.errors import EncodaxError
-from encodax.model import Model
-from encodax.training import try_out
-from encodax.training.loop import BAD_BATCH_FILE
-from encodax.training.presets import PRESETS
+from encodax.models.encoder_model import Model
+from encodax.options.presets import PRESETS
+from encodax.training import dry_run
+from encodax.training.loop.profiler import PROFILE_FOLDER
+from encodax.training.loop.reporter import BAD_BATCH_FILE
 from encodax.training.pretrain import HELD_OUT, pretraining
-from encodax.training.profiler import PROFILE_FOLDER
-from encodax.training.starts import half_of
+from encodax.training.setup.start import half_of
 
 
 def run(task: str = "classification", **choices: Any) -> Any:
@@ -77,7 +77,7 @@ def test_a_run_of_adapters_goes_on(tmp_path: Path, base: Path) -> None:
 
 
 def test_an_adapter_wants_a_base_with_a_name(tmp_path: Path) -> None:
-    with pytest.raises(EncodaxError, match="an adapter is for a model that has a name"):
+    with pytest.raises(EncodaxError, match="an adapter needs a base model with a name"):
         run(model=classifier().model, out=tmp_path / "adapter", lora_rank=2)
     assert not (tmp_path / "adapter").exists()
 
@@ -124,7 +124,7 @@ def test_a_student_of_ones_own_comes_nearer(tmp_path: Path) -> None:
 
 
 def test_a_teacher_belongs_to_distillation() -> None:
-    with pytest.raises(EncodaxError, match="distillation wants a teacher"):
+    with pytest.raises(EncodaxError, match="distillation needs a teacher"):
         run("distillation")
     with pytest.raises(EncodaxError, match="classification takes no teacher"):
         run(teacher=classifier().model)
@@ -161,7 +161,9 @@ def test_a_window_of_steps_is_traced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["3", "3:", "4:3", "0:2", "a:b"])
 def test_a_window_is_two_numbers(text: str) -> None:
-    with pytest.raises(EncodaxError, match=f"profile_steps '{text}' is not such as 10:15"):
+    with pytest.raises(
+        EncodaxError, match=f"profile_steps '{text}' is not START:STOP, such as 10:15"
+    ):
         run(profile_steps=text)
 
 
@@ -169,7 +171,7 @@ def test_a_window_is_two_numbers(text: str) -> None:
 
 
 def test_a_trial_tells_what_a_run_would_be_and_writes_nothing(tmp_path: Path) -> None:
-    trial = try_out(
+    trial = dry_run(
         "classification", train=SENTIMENT, eval=SENTIMENT, out=tmp_path / "model", steps=100,
         **SHAPE, batch_tokens=512,
     )  # fmt: skip
@@ -230,5 +232,5 @@ def test_checkpoints_of_another_run_stay_unless_they_are_to_go(tmp_path: Path) -
     result = run(out=tmp_path / "model", overwrite=True, steps=2)
     assert not older.exists()
     assert set(result.places()) >= {"model", "learning curve", "checkpoints"}
-    with pytest.raises(EncodaxError, match="there is no checkpoint to go on from"):
+    with pytest.raises(EncodaxError, match="there is no checkpoint to resume from"):
         run(out=tmp_path / "other", resume=True)

@@ -1,4 +1,4 @@
-"""Two files of texts whose lines belong together: a sentence a line, and its translation."""
+"""Two aligned text files: a sentence on each line, and its translation on the same line."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ class Aligned(Sequence[Record]):
     """Records `{"source": ..., "target": ...}` of two files; they need not fit in memory."""
 
     def __init__(self, source: Path | str, target: Path | str):
-        """Go through both files once.
+        """Read through both files once.
 
         Args:
-            source: a text a line, plain or gzip, whatever its ending.
-            target: what belongs to each of these lines, in the same order.
+            source: file with one text on each line, plain or gzip, whatever its ending.
+            target: file with the translation of each of these lines, in the same order.
 
         Raises:
-            EncodaxError: a file cannot be read, is empty, or has another number of lines than the
-                other.
+            EncodaxError: a file cannot be read, is empty, or the numbers of lines differ.
         """
         self.sides: tuple[Records, Records]
-        """The lines of each of the files."""
+        """Lines of the source and of the target file."""
         self.sides = open_records(source, format="txt"), open_records(target, format="txt")
         counts = [len(side) for side in self.sides]
         if counts[0] != counts[1]:
             raise EncodaxError(
-                f"{source} has {counts[0]:,} lines, and {target} has {counts[1]:,}: line by line "
-                "they belong together, so both have as many"
+                f"{source} has {counts[0]:,} lines, and {target} has {counts[1]:,}: lines are "
+                "matched one to one, so both need the same number"
             )
 
     @property
     def paths(self) -> list[str]:
-        """The two files."""
+        """Paths of the two files."""
         return [path for side in self.sides for path in side.paths]
 
     def __len__(self) -> int:
@@ -48,7 +47,7 @@ class Aligned(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        """The pair of that line, from 0."""
+        """Return the pair of the line with this index, from 0."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return _pair(*(side[index] for side in self.sides))
@@ -59,7 +58,7 @@ class Aligned(Sequence[Record]):
 
 def _pair(source: Record, target: Record) -> Record:
     texts = source.fields["text"], target.fields["text"]
-    is_hole = bool(texts[0].strip()) and not texts[1].strip()  # what is empty names its own line
+    is_hole = bool(texts[0].strip()) and not texts[1].strip()  # an empty text names its own line
     return Record(
         {"source": texts[0], "target": texts[1]}, target.where if is_hole else source.where
     )

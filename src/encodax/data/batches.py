@@ -1,4 +1,4 @@
-"""Which sequences go into which training batch."""
+"""Assignment of sequences to training batches."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from encodax.data.packing import Lengths, Row, Rows, best_fit, best_fit_pairs
 
 @dataclass(frozen=True)
 class BatchShape:
-    """The static shape of every batch of a run: one shape, so one compilation."""
+    """Static shape of every batch of a run: one shape, so one compilation."""
 
     row_count: int
-    """B."""
+    """B, number of rows."""
     row_tokens: int
-    """T; of pairs S, of the sources."""
+    """T, tokens of a row; for pairs S, tokens of a row of sources."""
     slots: int
-    """N."""
+    """N, slots of a row."""
     target_tokens: int | None = None
-    """Of pairs T, of the targets."""
+    """T for pairs, tokens of a row of targets."""
 
     @classmethod
     def of(cls, lengths: Lengths, row_count: int) -> BatchShape:
-        """That of so many rows of sequences, or of pairs, of these lengths."""
+        """Return the shape of `row_count` rows for sequences, or pairs, of these lengths."""
         lengths = np.asarray(lengths)
         if lengths.ndim == 1:
             row_tokens = row_tokens_for(lengths)
@@ -38,11 +38,11 @@ class BatchShape:
 
     @property
     def longest_row(self) -> int:
-        """Tokens of a row, on the side that has more of them."""
+        """Number of tokens of a row, on the side that has more of them."""
         return max(self.row_tokens, self.target_tokens or 0)
 
     def packed(self, lengths: Lengths) -> Rows:
-        """Sequences, or pairs, of these lengths in rows of this shape."""
+        """Pack sequences, or pairs, of these lengths into rows of this shape."""
         if self.target_tokens is None:
             return best_fit(lengths, self.row_tokens, self.slots)
         sources, targets = np.asarray(lengths).T
@@ -51,20 +51,20 @@ class BatchShape:
 
 
 SMALLEST_OF_PAIRS = 64
-"""Row of sources, or of targets, that is never less: sentences are short, and a token is scored
-against all of its row."""
+"""Smallest length of rows of sources, or of targets: sentences are short, and every token attends
+to all of its row."""
 
 
 def row_tokens_for(lengths: Lengths, *, smallest: int = 128) -> int:
-    """Room of a row: a power of two, at least `smallest`, that the longest sequence fits."""
+    """Return the tokens of a row: a power of two >= `smallest` that holds the longest sequence."""
     return max(smallest, 1 << (int(np.max(lengths)) - 1).bit_length())
 
 
 class Units(Sequence[range]):
-    """Sequences that belong in one batch: those from one beginning to the next."""
+    """Units of sequences that belong in one batch: contiguous ranges."""
 
     def __init__(self, begins: np.ndarray, count: int):
-        """Tell where units begin, among so many sequences."""
+        """Set the first sequence of each unit, and the number `count` of all sequences."""
         self._begins, self._count = begins.astype(np.int32), count
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Units(Sequence[range]):
     @overload
     def __getitem__(self, index: slice) -> list[range]: ...
     def __getitem__(self, index: int | slice) -> range | list[range]:
-        """The sequences of that unit."""
+        """Return the sequences of the unit with this index."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         index = range(len(self))[index]
@@ -84,14 +84,14 @@ class Units(Sequence[range]):
 
 
 class Batches(Sequence[list[Row]]):
-    """The batches of an epoch, each made when it is asked for."""
+    """Batches of an epoch, each made when it is accessed."""
 
     def __init__(self, count: int, batch: Callable[[int], list[Row]]):
-        """Make none yet.
+        """Set the number of batches, and how to make one.
 
         Args:
-            count: how many there are.
-            batch: makes the batch of a number.
+            count: number of batches.
+            batch: function that returns the batch with an index.
         """
         self._count, self._batch = count, batch
 
@@ -103,16 +103,16 @@ class Batches(Sequence[list[Row]]):
     @overload
     def __getitem__(self, index: slice) -> list[list[Row]]: ...
     def __getitem__(self, index: int | slice) -> list[Row] | list[list[Row]]:
-        """The rows of that batch."""
+        """Return the rows of the batch with this index."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return self._batch(range(len(self))[index])
 
 
 def plan_by_tokens(lengths: Lengths, shape: BatchShape, order: np.random.Generator) -> Batches:
-    """One epoch in batches of `shape.row_count` packed rows, in random order.
+    """Plan one epoch in batches of `shape.row_count` packed rows, in random order.
 
-    Each sequence stands in exactly one batch; the last batch may have fewer rows.
+    Each sequence is in exactly one batch; the last batch may have fewer rows.
     """
     shuffled = order.permutation(len(lengths)).astype(np.int32)
     packed = shape.packed(np.asarray(lengths)[shuffled])
@@ -130,15 +130,15 @@ def plan_by_examples(
     *,
     smallest: int = 1,
 ) -> Batches:
-    """One epoch in batches of so many examples, each packed into as few rows as will do.
+    """Plan one epoch in batches of `examples` examples, each packed into as few rows as possible.
 
     Args:
         lengths: tokens of each sequence.
-        units: the sequences of each example: they stand in one batch, in whichever rows.
-        examples: of a batch.
-        shape: of a row.
-        order: shuffles the examples.
-        smallest: as `parts` has it.
+        units: the sequences of each example: they are in one batch, in any of its rows.
+        examples: number of examples in a batch.
+        shape: shape of a row.
+        order: generator that shuffles the examples.
+        smallest: as in `parts`.
     """
     lengths = np.asarray(lengths)
     shuffled = order.permutation(len(units)).astype(np.int32)
@@ -155,9 +155,9 @@ def plan_by_examples(
 
 
 def parts(count: int, size: int, smallest: int = 1) -> list[tuple[int, int]]:
-    """Where batches of that size begin and end; a last one below `smallest` joins the one before.
+    """Return (start, end) of batches of `size`; a last one below `smallest` joins the one before.
 
-    So a loss that compares examples never has one that stands alone.
+    So a loss that compares examples never gets a single one.
     """
     starts = list(range(0, count, size))
     if len(starts) > 1 and count - starts[-1] < min(smallest, size):
@@ -166,5 +166,5 @@ def parts(count: int, size: int, smallest: int = 1) -> list[tuple[int, int]]:
 
 
 def slots_for(lengths: Lengths, row_tokens: int) -> int:
-    """N that lets nearly every row of these sequences fill up: T over their 5th percentile."""
+    """Return N with which nearly every row can fill up: T over the 5th percentile of lengths."""
     return max(1, math.ceil(row_tokens / max(1.0, float(np.percentile(lengths, 5)))))

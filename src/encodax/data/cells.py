@@ -1,4 +1,4 @@
-"""Lists that a cell of a table holds as text: JSON, or as Python and NumPy print them."""
+"""Lists that a table cell holds as text: JSON, or as Python and NumPy print them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 
 _LONGEST = 1 << 20
-"""Characters of a cell that is read as Python prints: its parser wants memory."""
+"""Largest number of characters of a cell that Python's parser reads: it needs much memory."""
 _OPENS = {"[": "]", "(": ")", "{": "}"}
 
 
 def listed(value: str) -> list[Any] | None:
-    """The list that a text is: `["x", "y"]`, `['x', 'y']`, `('x', 'y')`, `['x' 'y']`; or None.
+    """Parse the text of a list: `["x", "y"]`, `['x', 'y']`, `('x', 'y')`, `['x' 'y']`; or None.
 
-    Nothing is ever run: only names, numbers and brackets are read.
+    Nothing is ever run: only strings, numbers and brackets are read.
     """
     text = re.sub(r"\Aarray\((.*?)(,\s*dtype=[\w.<>']+)?\)\Z", r"\1", value.strip(), flags=re.S)
     if _OPENS.get(text[:1], "-") != text[-1:]:
@@ -36,7 +36,7 @@ def listed(value: str) -> list[Any] | None:
 
 
 def _as_python(text: str) -> Any:
-    """What Python's `repr` says, or NumPy's, which has no commas; None for anything else."""
+    """Parse the `repr` of Python, or of NumPy, which has no commas; None for anything else."""
     if len(text) > _LONGEST:
         return None
     try:
@@ -44,7 +44,7 @@ def _as_python(text: str) -> Any:
         if len(words) > 2 and not any(word in ",[]{}():" for word in words[1:-1]):
             text = f"[{', '.join(words[1:-1])}]"  # NumPy's
         elif any(a[-1] in "'\"" and b[0] in "'\"" for a, b in itertools.pairwise(words)):
-            return None  # two names that Python would join
+            return None  # two strings that Python would join
         return ast.literal_eval(text)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
         return None
@@ -55,15 +55,15 @@ def _words(text: str) -> list[str]:
 
 
 def list_of(record: Record, name: str, *, wants: str) -> Any:
-    """A field that is to be a list, read where it is the text of one; all else as it is.
+    """Return a field, parsed where it is the text of a list; other values unchanged.
 
     Args:
         record: the record.
         name: the field.
-        wants: such as `["x", "y"]`, for the error.
+        wants: expected form for the error, such as `["x", "y"]`.
 
     Raises:
-        EncodaxError: it is a text in brackets, and not one of a list.
+        EncodaxError: it is a text in brackets that is not a list.
     """
     value = record.fields.get(name)
     if not isinstance(value, str):
@@ -71,5 +71,5 @@ def list_of(record: Record, name: str, *, wants: str) -> Any:
     found = listed(value)
     if found is None and value.strip()[:1] == "[" and value.strip()[-1:] == "]":
         shown = value if len(value) <= 60 else value[:59] + "…"
-        raise EncodaxError(f"{record.where}: {name!r} is no list: {shown!r}; write {wants}")
+        raise EncodaxError(f"{record.where}: {name!r} is not a list: {shown!r}; write {wants}")
     return value if found is None else found

@@ -1,7 +1,7 @@
-"""Tagged words, a word a line and a blank line after each sentence: CoNLL and CoNLL-U.
+"""Tagged words, one on each line and a blank line after each sentence: CoNLL and CoNLL-U.
 
-Of CoNLL there are many kinds (CoNLL-2003, WNUT, MultiCoNER and others); in most of them the word
-stands in the first column and its tag in the last. CoNLL-U has ten columns with names.
+There are many kinds of CoNLL (CoNLL-2003, WNUT, MultiCoNER and others); in most of them the word
+is in the first column and its tag in the last. CoNLL-U has ten columns with names.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from encodax.errors import EncodaxError
 
 LONGEST = 100_000
-"""Lines of a sentence; more of them have lost the blank lines between sentences."""
+"""Largest number of lines of a sentence; beyond it, blank lines between sentences are missing."""
 OF_CONLLU = ("id", "tokens", "lemma", "tags", "xpos", "feats", "head", "deprel", "deps", "misc")
-"""The columns of CoNLL-U: the tags are the universal parts of speech (UPOS)."""
+"""Columns of CoNLL-U: the tags are the universal parts of speech (UPOS)."""
 SKIPPED = "_"
-"""A column of this name is left out."""
+"""Name of a column that is left out."""
 
 Sentence = list[list[str]]
-"""The cells of each word."""
+"""Cells of each word."""
 Rows = Iterator[tuple[int, Sentence]]
 _Line = tuple[int, str]
 _DOCUMENT = "-DOCSTART-"
@@ -29,47 +29,50 @@ _NUMBER = re.compile(r"\d+(-\d+|\.\d+)?")
 
 
 def rows(lines: Iterator[str], name: str, first: int) -> Rows:
-    """Sentences of CoNLL, each with the number of its first word's line.
+    """Yield sentences of CoNLL, each with the line number of its first word.
 
     Raises:
-        EncodaxError: a line cannot be read; its number is named.
+        EncodaxError: a line cannot be read; the message gives its number.
     """
     return _rows(lines, name, first, _cells_of_lines)
 
 
 def rows_of_conllu(lines: Iterator[str], name: str, first: int) -> Rows:
-    """The same of CoNLL-U, without ranges of words (`1-2`) and empty nodes (`1.1`).
+    """Yield sentences of CoNLL-U, without word ranges (`1-2`) and empty nodes (`1.1`).
 
     Raises:
-        EncodaxError: a line cannot be read; its number is named.
+        EncodaxError: a line cannot be read; the message gives its number.
     """
     return _rows(lines, name, first, _cells_of_conllu)
 
 
 def fields(sentence: Sentence, columns: Sequence[str], where: str) -> dict[str, Any]:
-    """`tokens` and `tags` of a sentence, the first column and the last; or columns as named.
+    """Return `tokens` and `tags` of a sentence, the first and the last column; or named columns.
 
-    Where there is one column, there are no tags.
+    With one column, there are no tags.
 
     Raises:
-        EncodaxError: there are more or fewer columns than names.
+        EncodaxError: the number of columns differs from that of names.
     """
     width = len(sentence[0])
     if not columns:
         return _by_name(sentence, ["tokens", *[SKIPPED] * (width - 2), "tags"][:width])
     if width != len(columns):
         named = ", ".join(columns)
-        raise EncodaxError(f"{where}: has {width} columns where {len(columns)} are named ({named})")
+        raise EncodaxError(
+            f"{where}: has {width} columns where {len(columns)} are named ({named}); name each in "
+            "--columns"
+        )
     return _by_name(sentence, columns)
 
 
 def fields_of_conllu(sentence: Sentence, columns: Sequence[str], where: str) -> dict[str, Any]:
-    """`tokens` (FORM) and `tags` (UPOS) of a sentence; or all ten columns as named.
+    """Return `tokens` (FORM) and `tags` (UPOS) of a sentence; or all ten columns as named.
 
-    Tags are left out where none is given, as in the texts of a competition.
+    Tags are left out where no word has one, as in the test sets of competitions.
 
     Raises:
-        EncodaxError: there are not as many names as columns.
+        EncodaxError: the number of names differs from that of columns.
     """
     if columns:
         return fields(sentence, columns, where)
@@ -95,7 +98,7 @@ def _rows(
 
 
 def _groups(lines: Iterator[str], name: str, first: int) -> Iterator[list[_Line]]:
-    """The lines that stand together, numbered; a line that begins a document is none of them."""
+    """Yield groups of adjacent lines, numbered, without lines that begin a document."""
     group: list[_Line] = []
     for number, line in enumerate(lines, first):
         if line.strip() and not line.startswith(_DOCUMENT):
@@ -127,14 +130,14 @@ def _cells_of_lines(group: list[_Line], name: str) -> Iterator[tuple[int, list[s
 
 
 def _cells(line: str) -> list[str]:
-    """The columns of a line, between tabs where there are any, else between spaces."""
+    """Return the columns of a line, separated by tabs where there are any, else by spaces."""
     return line.rstrip("\t").split("\t") if "\t" in line else re.split(" +", line)
 
 
 def _is_comment(line: str, cells: list[str], width: int) -> bool:
-    """Whether a line before the first word is none: `# text = ...`, or `# comment`.
+    """Return True for a line before the first word that is not one: `# text = ...`, `# comment`.
 
-    Of two columns `# O` and `# B-LOC` are a word and its tag, and so is what has a tab between.
+    With two columns, `# O` and `# B-LOC` are a word and its tag, and so is a line with a tab.
     """
     if not cells[0].startswith("#"):
         return False
@@ -145,7 +148,7 @@ def _is_comment(line: str, cells: list[str], width: int) -> bool:
 
 def _problem(cells: list[str], width: int) -> str:
     if len(cells) == len(OF_CONLLU) and _NUMBER.fullmatch(cells[0]):
-        return "the file has the ten columns of CoNLL-U: let its name end in .conllu (or --format)"
+        return "the file has the ten columns of CoNLL-U: name it .conllu (or --format)"
     if len(cells) != width:
         own = f"{len(cells)} column" + "s" * (len(cells) != 1)
         return f"has {own}, and the last line of the sentence {width}"
@@ -162,7 +165,7 @@ def _cells_of_conllu(group: list[_Line], name: str) -> Iterator[tuple[int, list[
         kind = _NUMBER.fullmatch(cells[0])
         if len(cells) != len(OF_CONLLU) or not kind or not cells[1]:
             raise EncodaxError(
-                f"{name}, line {number}: CoNLL-U wants ten columns with tabs between them, a "
+                f"{name}, line {number}: CoNLL-U needs ten columns with tabs between them, a "
                 f"number first and then a word, not {line[:60]!r}"
             )
         if not kind.group(1):

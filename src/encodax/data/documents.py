@@ -1,7 +1,7 @@
-"""Records of JSON documents: a list of objects, objects over many lines, and SQuAD.
+"""Records of JSON documents: a list of objects, objects over several lines, and SQuAD.
 
-A document is read a piece at a time, as much as one object of its list needs, so that it need not
-fit in memory: an article of SQuAD is such a piece.
+A document is read in pieces, each as large as one object of its list, so that it need not fit in
+memory: an article of SQuAD is such a piece.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from encodax.data.formats import Fields
 from encodax.errors import EncodaxError
 
 FIRST_LINE = 1 << 16
-"""Bytes of a first line that tells JSON Lines from a document."""
+"""Number of bytes of a first line by which JSON Lines and documents are told apart."""
 CHUNK = 1 << 17
-"""Bytes that are read at a time."""
+"""Number of bytes that are read at a time."""
 LONGEST = 1 << 28
-"""Characters of one object of a list."""
+"""Largest number of characters of one object of a list."""
 _SPACES = " \t\r\n\ufeff"
 _NEAR = 16
-"""Characters before the end of what is read in which a value may seem wrong as it is cut."""
+"""Number of characters before the end of the text read so far in which a cut value may look
+wrong."""
 
 
 def is_document(first: bytes) -> bool:
-    """Whether a file that begins with this line, or a part of it, is not JSON Lines."""
+    """Return True if a file that begins with this line, or a part of it, is not JSON Lines."""
     try:
         line = first.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         line = first[: error.start].decode("utf-8-sig", "replace").strip()
-        if error.end < len(first):  # else a sign was cut
+        if error.end < len(first):  # else a character was cut
             return False
     if line[:1] not in ("", "{", "[") or formats.is_of_two_bytes(first):
         return False
@@ -51,18 +52,18 @@ def _are_objects(items: Sequence[Any]) -> bool:
 
 
 def records(chunks: Iterable[bytes], name: str) -> Iterator[tuple[Fields, str]]:
-    """What is in each record, and where it stands.
+    """Return the fields of each record, and its place.
 
-    Records are the objects of a list, or of the list that an object has as its `data`; of SQuAD the
-    questions, each with its context and the title. Where there is no list, each object is one.
+    Records are the objects of a list, or of the list in the field `data` of an object; of SQuAD the
+    questions, each with its context and the title. Without a list, each object is a record.
 
     Args:
         chunks: the bytes.
-        name: of the file.
+        name: name of the file.
 
     Raises:
-        EncodaxError: the bytes are no such JSON; the line is named, or the place, such as
-            `dev.json, data[3].paragraphs[2].qas[0]`.
+        EncodaxError: the bytes are not such JSON; the message gives the line, or the place, such
+            as `dev.json, data[3].paragraphs[2].qas[0]`.
     """
     text = _Text(chunks, name)
     while mark := text.peek():
@@ -72,17 +73,17 @@ def records(chunks: Iterable[bytes], name: str) -> Iterator[tuple[Fields, str]]:
         elif mark == "{":
             yield from _of_object(text, line)
         else:
-            raise EncodaxError(f"{line}: a JSON file has objects, or a list of them")
+            raise EncodaxError(f"{line}: a JSON file must hold objects, or a list of them")
 
 
 def chunks_of(stream: Any, name: str) -> Iterator[bytes]:
-    """The bytes of a stream.
+    """Yield the bytes of a stream.
 
     Raises:
         EncodaxError: it breaks off.
     """
     lines = 0
-    read = getattr(stream, "read1", stream.read)  # of what breaks off, all that there is
+    read = getattr(stream, "read1", stream.read)  # gets all bytes before a break
     try:
         while chunk := read(CHUNK):
             yield chunk
@@ -92,19 +93,19 @@ def chunks_of(stream: Any, name: str) -> Iterator[bytes]:
 
 
 def as_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The same records, each as a line that `of_line` reads."""
+    """Yield each record as a line that `of_line` reads."""
     for fields, where in records(chunks, name):
         yield json.dumps([fields, where]).encode() + b"\n"
 
 
 def of_line(line: bytes) -> tuple[Fields, str]:
-    """What is in a record, and where it stood."""
+    """Return the fields of a record, and its place in the file."""
     fields, where = json.loads(line, parse_int=_whole)
     return fields, where
 
 
 def _of_object(text: _Text, where: str) -> Iterator[tuple[Fields, str]]:
-    """The records of an object: those of its `data`, or itself."""
+    """Yield the records of an object: those of its `data`, or itself."""
     own: Fields = {}
     is_record = True
     text.take("{")
@@ -126,7 +127,7 @@ def _of_object(text: _Text, where: str) -> Iterator[tuple[Fields, str]]:
 
 
 def _listed(text: _Text, path: str) -> Iterator[tuple[Fields, str]]:
-    """The records of a list that begins here."""
+    """Yield the records of a list that begins here."""
     text.take("[")
     for index in itertools.count():
         if text.peek() == "]":
@@ -138,7 +139,7 @@ def _listed(text: _Text, path: str) -> Iterator[tuple[Fields, str]]:
 
 
 def _of_item(item: Any, where: str) -> Iterator[tuple[Fields, str]]:
-    """The record that an object of a list is, or those of an article of SQuAD."""
+    """Yield the record of a list's object, or the records of an article of SQuAD."""
     item = _checked(item, where)
     if not isinstance(item.get("paragraphs"), list):
         yield item, where
@@ -148,7 +149,7 @@ def _of_item(item: Any, where: str) -> Iterator[tuple[Fields, str]]:
         place = f"{where}.paragraphs[{number}]"
         found = _checked(paragraph, place)
         if not isinstance(found.get("qas"), list) or "context" not in found:
-            raise EncodaxError(f"{place}: a paragraph of SQuAD has a 'context' and 'qas', a list")
+            raise EncodaxError(f"{place}: a paragraph of SQuAD needs 'context', and 'qas', a list")
         for index, question in enumerate(found["qas"]):
             own = f"{place}.qas[{index}]"
             yield {**title, "context": found["context"], **_checked(question, own)}, own
@@ -157,19 +158,19 @@ def _of_item(item: Any, where: str) -> Iterator[tuple[Fields, str]]:
 def _checked(value: Any, where: str) -> Fields:
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise EncodaxError(f'{where}: wants an object such as {{"text": "..."}}, not a {kind}')
+        raise EncodaxError(f'{where}: needs an object such as {{"text": "..."}}, not a {kind}')
     return value
 
 
 def _whole(digits: str) -> int | float:
     try:
         return int(digits)
-    except ValueError:  # Python makes no whole number of so many digits
+    except ValueError:  # Python refuses integers of that many digits
         return float(digits)
 
 
 class _Text:
-    """JSON that is read a value at a time, and no further."""
+    """JSON text that is read one value at a time, and no further."""
 
     _DECODER = json.JSONDecoder(parse_int=_whole)
 
@@ -178,16 +179,16 @@ class _Text:
         self._chunks = iter(chunks)
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._at = "", 0
-        self._line = 1  # of the text's beginning
+        self._line = 1  # at the start of the text
         self._decoded_lines, self._is_whole = 0, False
 
     @property
     def line(self) -> int:
-        """The number of the line that comes next."""
+        """Number of the next line."""
         return self._line_at(self._at)
 
     def peek(self) -> str:
-        """The next sign that is no space, or "" at the end."""
+        """Return the next character that is not a space, or "" at the end."""
         while True:
             rest = self._text[self._at : self._at + 1]
             if rest and rest not in _SPACES:
@@ -197,19 +198,19 @@ class _Text:
             self._at += len(rest)
 
     def take(self, sign: str) -> None:
-        """Go past a sign."""
+        """Skip the character `sign`."""
         if self.peek() != sign:
             raise self._refusal(f"{sign!r} is missing", self._at)
         self._at += 1
 
     def key(self) -> str:
-        """The name of a member, which comes next."""
+        """Return the name of a member, which comes next."""
         if self.peek() != '"':
             raise self._refusal("a name in quotes is missing", self._at)
         return str(self.value())
 
     def value(self) -> Any:
-        """The value that comes next."""
+        """Return the value that comes next."""
         self.peek()
         while True:
             try:
@@ -226,7 +227,7 @@ class _Text:
                     return found
 
     def _read_on(self) -> bool:
-        """Read as much as there is yet, and drop what has been gone past; False at the end."""
+        """Read more text, and drop the text that was consumed; False at the end."""
         if self._is_whole:
             return False
         self._line, self._text, self._at = self.line, self._text[self._at :], 0

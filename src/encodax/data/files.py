@@ -1,7 +1,7 @@
-"""The bytes of files at any place, for any number of threads and of files.
+"""Random access to the bytes of files, for any number of threads and of files.
 
-A file is read where it lies; what can only be read from its beginning on, gzip, pipes and standard
-input, is unpacked once into a temporary file. Files pickle by their paths.
+A file is read directly; input that can only be read from its beginning (gzip, pipes and standard
+input) is unpacked once into a temporary file. Files pickle by their paths.
 """
 
 from __future__ import annotations
@@ -21,38 +21,39 @@ from encodax.data import documents, formats, sources
 from encodax.errors import EncodaxError
 
 OPEN_FILES = 64
-"""Files that are open at a time, however many there are."""
+"""Largest number of files that are open at a time."""
 LARGE_COPY = 1 << 30
-"""Bytes of a temporary file that are worth a note."""
+"""Number of bytes of a temporary file from which a note is logged."""
 CHUNK = 1 << 17
-"""Bytes that are read at a time, in order."""
+"""Number of bytes that are read at a time, in order."""
 
 logger = logging.getLogger(__name__)
 
 Paths = Path | str | Sequence[Path | str]
-"""Each a file, a pipe, a folder, a pattern such as `texts/*.jsonl`, or `-`."""
+"""A file, a pipe, a folder, a pattern such as `texts/*.jsonl`, or `-`; or a list of these."""
 Stamp = tuple[int, int]
-"""Of a file: its bytes, and when it was changed last."""
+"""Size of a file in bytes, and the time of its last change."""
 
 
 def expanded(paths: Paths, *, format: str | None = None) -> list[str]:
-    """The files that are meant, in order: those of a folder or a pattern by name.
+    """Return the files that the paths stand for, in order: those of a folder or a pattern by name.
 
-    Of a folder and its folders each file counts that has a known ending, and no `.` or `_` at the
-    beginning of its name. `**` in a pattern stands for any number of folders.
+    In a folder and its subfolders, each file counts that has a known ending and whose name does not
+    begin with `.` or `_`. `**` in a pattern stands for any number of folders.
 
     Args:
         paths: see `Paths`.
-        format: of the files; where it is told, a folder's files count whatever their endings.
+        format: format of the files; where it is given, a folder's files count whatever their
+            endings.
 
     Raises:
-        EncodaxError: nothing is there, or a file is named twice.
+        EncodaxError: there is no file, or a file is given twice.
     """
     found: list[str] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         found += _meant(str(path), format)
     if not found:
-        raise EncodaxError("no file is given")
+        raise EncodaxError("no file is given: name at least one")
     seen: set[str] = set()
     for path in found:
         place = os.path.abspath(path)
@@ -69,7 +70,7 @@ def _meant(path: str, format: str | None) -> list[str]:
         files = [file for file in _inside(path) if format or formats.is_known(file)]
         if not files:
             endings = ", ".join(f".{name}" for name in formats.NAMES)
-            raise EncodaxError(f"{path} is a folder without files that end in {endings}")
+            raise EncodaxError(f"{path} is a folder with no files that end in {endings}")
         return files
     files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
     if not files:
@@ -86,7 +87,7 @@ def _inside(folder: str) -> list[str]:
 
 
 def stamp_of(path: str) -> Stamp:
-    """What tells that a file has changed.
+    """Return a stamp, which differs when a file has changed.
 
     Raises:
         EncodaxError: there is no such file.
@@ -98,13 +99,13 @@ def stamp_of(path: str) -> Stamp:
 
 
 def check_unchanged(path: str, stamp: Stamp, now: Stamp) -> None:
-    """Refuse a file that is no longer what was indexed.
+    """Refuse a file that has changed since it was indexed.
 
     Raises:
         EncodaxError: it has changed.
     """
     if now != stamp:
-        raise EncodaxError(f"{path} has changed since it was opened; begin again")
+        raise EncodaxError(f"{path} has changed since it was opened; start again")
 
 
 def _stamp(state: os.stat_result) -> Stamp:
@@ -112,7 +113,7 @@ def _stamp(state: os.stat_result) -> Stamp:
 
 
 class Descriptor:
-    """A descriptor that is closed when nobody holds it: a thread may yet read what was dropped."""
+    """File descriptor closed with its last reference: another thread may still read the file."""
 
     def __init__(self, number: int):
         self.number = number
@@ -134,7 +135,7 @@ class Descriptor:
 
 
 class OpenFiles:
-    """The files that were read last, open; the same in another process, where they open anew."""
+    """Cache of open files, the most recently read; another process opens them again."""
 
     def __init__(self) -> None:
         self.descriptor = functools.lru_cache(OPEN_FILES)(Descriptor.of)
@@ -144,7 +145,7 @@ class OpenFiles:
 
 
 class Copies:
-    """One temporary file without a name, for all that has to be unpacked."""
+    """Single temporary file without a name, for everything that has to be unpacked."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile() as file:
@@ -155,7 +156,7 @@ class Copies:
         return Copies, ()
 
     def append(self, chunks: Iterable[bytes], name: str) -> tuple[int, int]:
-        """Add a file at the end; where it begins, and how many bytes it has.
+        """Append a file; return its position, and its number of bytes.
 
         Raises:
             EncodaxError: the file cannot be read, or the disk is full.
@@ -166,19 +167,19 @@ class Copies:
         return begin, self.size - begin
 
     def read(self, begin: int, size: int) -> bytes:
-        """So many bytes from there on."""
+        """Return `size` bytes from the position `begin`."""
         return os.pread(self.descriptor.number, size, begin)
 
     def _write(self, chunk: bytes, name: str) -> None:
         place = tempfile.gettempdir()
         try:
-            while chunk:  # a disk that gets full takes a part first
+            while chunk:  # a disk that fills up takes a part first
                 written = os.pwrite(self.descriptor.number, chunk, self.size)
                 chunk = chunk[written:]
                 self.size += written
                 if self.size - written < LARGE_COPY <= self.size:
                     size = f"{LARGE_COPY >> 30} GiB"
-                    logger.warning("what is unpacked into %s has more than %s", place, size)
+                    logger.warning("the unpacked copy in %s is larger than %s", place, size)
         except OSError as error:
             raise EncodaxError(
                 f"{name} cannot be unpacked into {place}: {error.strerror}; "
@@ -186,14 +187,14 @@ class Copies:
             ) from error
 
 
-class Bytes:
-    """The bytes of a file, at any place."""
+class ByteSource:
+    """Bytes of a file, at any position."""
 
     path: str
     size: int
 
     def read(self, begin: int, size: int) -> bytes:
-        """So many bytes from there on, or less at the end.
+        """Return `size` bytes from the position `begin`, or fewer at the end.
 
         Raises:
             EncodaxError: the file has changed since it was opened, or cannot be read.
@@ -201,11 +202,11 @@ class Bytes:
         raise NotImplementedError
 
     def stream(self) -> io.BufferedReader:
-        """All bytes in order; others may read at the same time."""
+        """Return a stream of all bytes in order; others may read at the same time."""
         return io.BufferedReader(_Stream(self), CHUNK)
 
     def sha256(self) -> str:
-        """The digest of the file as it lies there, packed if it is; of a pipe, of what came.
+        """Return the digest of the file as stored, compressed or not; of a pipe, of what came.
 
         Raises:
             EncodaxError: the file has changed since it was opened, or cannot be read.
@@ -213,8 +214,8 @@ class Bytes:
         return hashlib.file_digest(self.stream(), "sha256").hexdigest()
 
 
-class FileBytes(Bytes):
-    """Of a plain file."""
+class FileBytes(ByteSource):
+    """Bytes of a plain file."""
 
     def __init__(self, path: str, open_files: OpenFiles):
         self.path, self._open_files = path, open_files
@@ -222,7 +223,7 @@ class FileBytes(Bytes):
         self.size = self.stamp[0]
 
     def read(self, begin: int, size: int) -> bytes:
-        """See `Bytes`."""
+        """Return bytes from a position; see `ByteSource`."""
         file = self._open_files.descriptor(self.path)
         try:
             content = os.pread(file.number, size, begin)
@@ -233,8 +234,8 @@ class FileBytes(Bytes):
         return content
 
 
-class UnpackedBytes(Bytes):
-    """Of what gzip has packed in a file, or of what came through a pipe or standard input."""
+class UnpackedBytes(ByteSource):
+    """Bytes unpacked from a gzip file, or received through a pipe or standard input."""
 
     def __init__(
         self, path: str, copies: Copies, stamp: Stamp | None = None, *, has_lines: bool = True
@@ -243,7 +244,7 @@ class UnpackedBytes(Bytes):
         self._stamp = None if formats.is_stream(path) else stamp_of(path)
         if stamp and self._stamp:
             check_unchanged(path, stamp, self._stamp)
-        with sources.opened(path) as stream:
+        with sources.open_input(path) as stream:
             name = formats.name_of(path)
             chunks = documents.chunks_of(stream, name)
             if has_lines:
@@ -258,7 +259,7 @@ class UnpackedBytes(Bytes):
         return again, (self.path, self._copies, self._stamp)
 
     def sha256(self) -> str:
-        """See `Bytes`."""
+        """Return the digest of the file as stored; see `ByteSource`."""
         if self._stamp is None:
             return super().sha256()
         try:
@@ -270,14 +271,14 @@ class UnpackedBytes(Bytes):
         return found
 
     def read(self, begin: int, size: int) -> bytes:
-        """See `Bytes`."""
+        """Return bytes from a position; see `ByteSource`."""
         return self._copies.read(self._begin + begin, min(size, self.size - begin))
 
 
-class RecordLines(Bytes):
-    """The records of a JSON document, a line each, as `documents.as_lines` makes them."""
+class RecordLines(ByteSource):
+    """Records of a JSON document, one on each line, as `documents.as_lines` writes them."""
 
-    def __init__(self, document: Bytes, copies: Copies):
+    def __init__(self, document: ByteSource, copies: Copies):
         self.path, self._document, self._copies = document.path, document, copies
         name = formats.name_of(self.path)
         lines = documents.as_lines(documents.chunks_of(document.stream(), name), name)
@@ -287,14 +288,14 @@ class RecordLines(Bytes):
         return RecordLines, (self._document, self._copies)
 
     def read(self, begin: int, size: int) -> bytes:
-        """See `Bytes`."""
+        """Return bytes from a position; see `ByteSource`."""
         return self._copies.read(self._begin + begin, min(size, self.size - begin))
 
 
 class _Stream(io.RawIOBase):
-    """What Python reads lines from, with a place of its own."""
+    """Raw stream over `ByteSource`, with its own position, from which Python reads lines."""
 
-    def __init__(self, source: Bytes):
+    def __init__(self, source: ByteSource):
         self._source, self._place = source, 0
 
     def readable(self) -> bool:

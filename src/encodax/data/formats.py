@@ -1,4 +1,4 @@
-"""Formats of text files: which lines make a record, and what is in it."""
+"""Formats of text files: the lines that make a record, and its fields."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ from encodax.errors import EncodaxError
 
 logger = logging.getLogger(__name__)
 LONGEST_LINE = 1 << 26
-"""Bytes of a line, of all lines of a record of CSV, and of a cell of Parquet: 64 MiB. A file of
-2 MB can unpack to a line of 2 GB."""
+"""Largest number of bytes of a line, of all lines of a CSV record, and of a Parquet cell: 64 MiB. A
+file of 2 MB can unpack to a line of 2 GB."""
 
 Fields = dict[str, Any]
-"""What is in a record, by name."""
+"""Fields of a record, by name."""
 
 
 Columns = Sequence[str] | Mapping[str, str]
-"""Names of all columns where a table has none, or fields with the names that they have there."""
+"""Names of all columns where a table has none, or new names of fields with those in the file."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How lines become records. A row is what a record is made of: a line, or cells."""
+    """Conversion of lines to records through rows: a row is one line, or a list of cells."""
 
     rows: Callable[[Iterator[str], str, int], Iterator[tuple[int, Any]]]
-    """Lines, the file's name and the number of the first of the lines; to rows that are not blank,
-    each with the number of its first line."""
+    """Function from lines, the file's name and the number of the first line to rows that are not
+    blank, each with the number of its first line."""
     fields: Callable[[Any, Sequence[str], str], Fields]
-    """A row, the names of columns and where it stands; to what is in it."""
+    """Function from a row, the names of columns and the row's place to the fields."""
     a_record_a_line: bool = True
     may_be_blank: bool = True
-    """Some lines are no row."""
+    """Whether some lines may be no row."""
     has_columns: bool = False
-    """The caller may name them."""
+    """Whether the caller may name the columns."""
     has_header: bool = False
-    """They are named by the first row, unless the caller names them."""
+    """Whether the first row names the columns, unless the caller names them."""
 
 
 def records(
     format: Format, lines: Iterator[str], name: str, columns: Sequence[str] | None
 ) -> Iterator[tuple[Fields, str]]:
-    """What is in each record, and where it stands, such as `train.jsonl, line 3`.
+    """Yield the fields of each record, and its place, such as `train.jsonl, line 3`.
 
     Raises:
-        EncodaxError: a line cannot be read; its number is named.
+        EncodaxError: a line cannot be read; the message gives its number.
     """
     rows = format.rows(lines, name, 1)
     if format.has_header and columns is None:
@@ -68,9 +68,9 @@ def records(
 
 
 def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
-    """Lines with their ends, decoded one by one, so that a bad one can be named.
+    """Yield lines with their ends, decoded one by one, so that errors can give the line's number.
 
-    A byte order mark before a line is none of its characters: files that were joined have some.
+    A byte order mark before a line is dropped: concatenated files have some.
 
     Raises:
         EncodaxError: a line is not UTF-8, or too long, or the stream breaks off.
@@ -90,15 +90,15 @@ def utf8_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[s
 
 
 def of_short_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The same bytes, up to a line that is too long.
+    """Yield the same bytes, up to a line that is too long.
 
     Raises:
-        EncodaxError: names it.
+        EncodaxError: a line is too long; the message gives its number.
     """
     lines = length = 0
     for chunk in chunks:
         lines += chunk.count(b"\n")
-        end = chunk.rfind(b"\n")  # of the last line but one
+        end = chunk.rfind(b"\n")  # of the last complete line
         length = len(chunk) + (length if end < 0 else -1 - end)
         if length > LONGEST_LINE:
             raise too_long(name, lines + 1, b"")
@@ -106,14 +106,14 @@ def of_short_lines(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
 
 
 def byte_lines(stream: Iterable[bytes]) -> Iterable[bytes]:
-    """Lines of a file with their ends; of one that is too long, a byte more than it may have."""
+    """Return lines of a file with their ends; one that is too long is cut after one byte more."""
     if not hasattr(stream, "readline"):
         return stream
     return iter(functools.partial(stream.readline, LONGEST_LINE + 1), b"")
 
 
 def too_long(name: str, number: int, line: bytes) -> EncodaxError:
-    """The error of a line, of which this is the beginning."""
+    """Return the error of a line that is too long and begins with `line`."""
     is_list = line[:1] == b"["
     return EncodaxError(
         f"{name}, line {number}: longer than {LONGEST_LINE >> 20} MiB; write each record on a line "
@@ -122,7 +122,7 @@ def too_long(name: str, number: int, line: bytes) -> EncodaxError:
 
 
 GZIP = b"\x1f\x8b"
-"""How what gzip has packed begins."""
+"""First bytes of data compressed by gzip."""
 PACKED = {
     GZIP: "gzip, twice",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -130,17 +130,17 @@ PACKED = {
     b"BZh": "bzip2",
     b"PK\x03\x04": "zip, as files of Excel are, which save as CSV",
 }
-"""How the bytes of packed files begin; what gzip has packed once is unpacked by then."""
+"""First bytes of compressed files; one layer of gzip has been decompressed by then."""
 
 
 def not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
-    """The error of a line, with how to make it UTF-8; the first line tells more than others."""
+    """Return the error of a line, with how to make it UTF-8; a first line allows better advice."""
     what = f"{name}, line {number}: not UTF-8"
     packed = next((kind for begin, kind in PACKED.items() if line.startswith(begin)), None)
     if number == 1 and packed:
         return EncodaxError(f"{what}: the file is packed ({packed}); unpack it first")
     if number == 1 and line.startswith(b"PAR1"):
-        return EncodaxError(f"{what}: the file is Parquet; let its name end in .parquet")
+        return EncodaxError(f"{what}: the file is Parquet; give it a name that ends in .parquet")
     path = "" if name == name_of("-") else f" {name}"
     if number == 1 and line.startswith(MARKS_OF_FOUR):
         encoding = "utf-32"
@@ -157,7 +157,7 @@ def not_utf8(name: str, number: int, line: bytes) -> EncodaxError:
 
 
 def _is_windows(line: bytes) -> bool:
-    """Whether bytes are text of Windows-1252, and not of Latin-1: quotes, dashes, the euro sign."""
+    """Return True for Windows-1252 that is not Latin-1: quotes, dashes, the euro sign."""
     try:
         has_signs = any(0x80 <= byte < 0xA0 for byte in line) and bool(line.decode("cp1252"))
     except UnicodeDecodeError:
@@ -168,28 +168,28 @@ def _is_windows(line: bytes) -> bool:
 MARKS = (b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-16."""
 MARKS_OF_FOUR = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
-"""Those of UTF-32."""
+"""Byte order marks of UTF-32."""
 
 
 def is_of_two_bytes(line: bytes) -> bool:
-    """Whether a file that begins so is UTF-16: by its mark, or as every second byte is 0."""
+    """Return True for the first line of a UTF-16 file: by its mark, or every second byte is 0."""
     return line.startswith(MARKS) or any(
         half.count(0) * 2 > len(half) for half in (line[::2], line[1::2]) if len(line) > 1
     )
 
 
 def unreadable(name: str, number: int, error: Exception) -> EncodaxError:
-    """The error of a file that breaks off after a line."""
+    """Return the error of a file that breaks off after a line."""
     return EncodaxError(f"{name}, after line {number}: cannot be read: {error}")
 
 
 def name_of(path: Path | str) -> str:
-    """What a file is called in errors."""
+    """Return a file's name for messages."""
     return "standard input" if str(path) == "-" else str(path)
 
 
 def is_stream(path: Path | str) -> bool:
-    """Whether a path can be read once, in order: standard input, a pipe, a terminal, /dev/null."""
+    """Return True for what is read once, in order: standard input, pipe, terminal, /dev/null."""
     if str(path) == "-":
         return True
     try:
@@ -202,12 +202,12 @@ def is_stream(path: Path | str) -> bool:
 
 
 def is_live(path: Path | str) -> bool:
-    """Whether more may come after a silence: from a pipe or a terminal, not from a plain file."""
+    """Return True if more may come after a silence: from a pipe or a terminal, not a file."""
     if str(path) != "-":
         return is_stream(path)
     try:
         return sys.stdin is not None and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
-    except (AttributeError, OSError, ValueError):  # no file of the system's
+    except (AttributeError, OSError, ValueError):  # not a file of the operating system
         return True
 
 
@@ -220,10 +220,10 @@ def _is_terminal(path: Path | str) -> bool:
 
 
 def check_readable(path: Path | str) -> None:
-    """Refuse what is neither a file nor a stream.
+    """Refuse a path that is neither a file nor a stream.
 
     Raises:
-        EncodaxError: it says what it is.
+        EncodaxError: the message says what it is.
     """
     if is_stream(path) or os.path.isfile(path):
         return
@@ -240,7 +240,7 @@ def check_readable(path: Path | str) -> None:
 
 
 def has_no_name(path: Path | str) -> bool:
-    """Whether a path tells no format, and none can be wanted of it: standard input, or a pipe."""
+    """Return True for a path that cannot give a format by its name: standard input or a pipe."""
     of_system = str(path).startswith(("/dev/", "/proc/"))  # /dev/stdin may be a plain file
     return str(path) == "-" or ((of_system or is_stream(path)) and not is_known(path))
 
@@ -249,81 +249,82 @@ OTHERS = {
     ("xlsx", "xls", "xlsm", "ods", "numbers"): "save the table as CSV, in UTF-8",
     ("docx", "doc", "odt", "rtf", "pdf", "html", "htm", "md"): "save it as text (.txt), a text a "
     "line",
-    ("safetensors", "bin", "npy", "npz", "pt", "pkl", "onnx", "gguf"): "that is no file of texts",
-    ("zip", "zst", "xz", "bz2", "7z", "tar", "tgz", "rar"): "unpack it first, or pack it by gzip",
+    ("safetensors", "bin", "npy", "npz", "pt", "pkl", "onnx", "gguf"): "it is not a file of texts",
+    ("zip", "zst", "xz", "bz2", "7z", "tar", "tgz", "rar"): "unpack it first, or use gzip",
 }
-"""What to do with files of other kinds, by their endings."""
+"""Advice for files of other kinds, by their endings."""
 
 
 def chosen(path: Path | str, format: str | None, columns: Sequence[str] | None) -> str:
-    """The format of a file: as it is told, or else by the file's ending.
+    """Return the format of a file: the one given, or else by the file's ending.
 
     Raises:
-        EncodaxError: it is unknown, or has no columns to name, or cannot be read from there.
+        EncodaxError: it is unknown, has no columns to name, or cannot be read from there.
     """
     name = name_of(path)
     format = format or _by_ending(path)
     if format not in NAMES:
         way_out = next(
             (way for endings, way in OTHERS.items() if format in endings),
-            "let the name end in one of these, or tell it (--format, format=) where that can be "
-            "told",
+            "give the file a name that ends in one of these, or give its format (--format, "
+            "format=) where there is that option",
         )
         raise EncodaxError(
             f"{name}: format {format!r} is not one of: {', '.join(NAMES)}; {way_out}"
         )
     if columns and format not in TABLES:
         raise EncodaxError(
-            f"{name}: --columns goes with {', '.join(TABLES)}, not with {format}; to give fields "
-            "other names: --columns text=NAME"
+            f"{name}: --columns is for {', '.join(TABLES)}, not for {format}; to rename fields: "
+            "--columns text=NAME"
         )
     if format == "parquet" and (is_stream(path) or Path(path).suffix == ".gz"):
         raise EncodaxError(
-            f"{name}: Parquet is read from a file that is not packed: it is compressed in itself"
+            f"{name}: a Parquet file must not be packed or come from a pipe: it is compressed "
+            "itself; give the plain file"
         )
     return format
 
 
 def named_and_renamed(columns: Columns | None) -> tuple[Sequence[str] | None, Mapping[str, str]]:
-    """The names of a table's columns, and the fields that have other names in a file."""
+    """Return the names of a table's columns, and the new names of fields."""
     return (None, columns) if isinstance(columns, Mapping) else (columns, {})
 
 
 def _ends_in_cr(name: str, number: int) -> EncodaxError:
     path = "" if name == name_of("-") else f" < {name}"
     return EncodaxError(
-        f"{name}, line {number}: a line ends in CR alone, as on old Macintoshes; convert it, as "
-        f"in: tr '\\r' '\\n'{path}"
+        f"{name}, line {number}: a line ends in CR without LF, as on old Macintoshes; convert it, "
+        f"as in: tr '\\r' '\\n'{path}"
     )
 
 
-def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -> str:
-    """How the lines of a file become records, by its format and its first line: a key of `FORMS`.
+def variant_of(format: str, first: str, columns: Sequence[str] | None, name: str) -> str:
+    """Return the key in `VARIANTS` for a file, by its format and its first line.
 
-    Spreadsheets write `;` (or tabs) for commas where numbers have a decimal comma, and may say so
-    in a line of its own: `sep=;`.
+    Spreadsheets write `;` (or tabs) instead of commas where numbers have a decimal comma, and may
+    say so in an extra first line: `sep=;`.
 
     Args:
-        format: its name.
-        first: the line; of a table with a header it has the names of the columns.
+        format: name of the format.
+        first: first line; of a table with a header it has the names of the columns.
         columns: these names where there is no header.
-        name: of the file.
+        name: name of the file.
 
     Raises:
-        EncodaxError: the file says that its cells are apart by something else; or it has one line,
-            as its lines end in CR.
+        EncodaxError: the file names an unknown separator of cells; or it has one line, as its
+            lines end in CR.
     """
-    if format in CUT_AT_LINES and "\n" not in first and "\r" in first.rstrip("\r"):
+    if format in LINE_FORMATS and "\n" not in first and "\r" in first.rstrip("\r"):
         raise _ends_in_cr(name, 1)
     if format != "csv":
         return format
     told = SEPARATOR.fullmatch(first)
     if told:
-        if told.group(1) not in MARKS_OF_CELLS:
-            known = " ".join(MARKS_OF_CELLS).replace("\t", "TAB")
+        if told.group(1) not in CELL_SEPARATORS:
+            known = " ".join(CELL_SEPARATORS).replace("\t", "TAB")
             raise EncodaxError(f"{name}, line 1: {first.strip()!r} is not one of: {known}")
         return f"csv{told.group(1)}"
-    counts = {mark: _count_of_cells(first, mark) for mark in MARKS_OF_CELLS}
+    counts = {mark: _count_of_cells(first, mark) for mark in CELL_SEPARATORS}
     if columns is not None:
         fits = (mark for mark, count in counts.items() if count == len(columns))
     else:
@@ -331,7 +332,7 @@ def form_of(format: str, first: str, columns: Sequence[str] | None, name: str) -
     mark = next(fits, ",")
     if mark != ",":
         shown = "a tab" if mark == "\t" else repr(mark)
-        logger.warning("%s: cells are read as divided by %s, not by commas", name, shown)
+        logger.warning("%s: cells are taken to be separated by %s, not by commas", name, shown)
     return f"csv{mark}"
 
 
@@ -343,19 +344,19 @@ def _count_of_cells(line: str, mark: str) -> int:
 
 
 def is_known(path: Path | str) -> bool:
-    """Whether the ending of a file tells a format."""
+    """Return True if the ending of a file gives a format."""
     return _by_ending(path) in NAMES
 
 
 def of_first_line(line: str) -> str:
-    """The format of what has no name: JSON if it begins as that, else a text a line."""
+    """Return the format of input without a name: JSON if it begins so, else one text a line."""
     if line.strip() in ("{", "["):
         return "json"
     return "jsonl" if OBJECT.match(line) else "txt"
 
 
 OBJECT = re.compile(r'\s*\{\s*(["}]|\Z)')
-"""How a line begins that is an object of JSON; a brace alone begins none."""
+"""Beginning of a line that is a JSON object; a single brace does not suffice."""
 
 
 def _by_ending(path: Path | str) -> str:
@@ -365,13 +366,13 @@ def _by_ending(path: Path | str) -> str:
 
 
 def header(cells: Sequence[str], where: str) -> Sequence[str]:
-    """The names of columns, from the row that has them.
+    """Return the names of columns, from the header row.
 
     Raises:
-        EncodaxError: two have one name.
+        EncodaxError: two columns have the same name.
     """
     if len(set(cells)) < len(cells):
-        raise EncodaxError(f"{where}: two columns have one name: {', '.join(cells)}")
+        raise EncodaxError(f"{where}: two columns have the same name: {', '.join(cells)}")
     return cells
 
 
@@ -398,7 +399,7 @@ def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple
                 length += len(line)
                 if length > LONGEST_LINE:
                     raise EncodaxError(
-                        f"{name}, line {number}: the row that begins there is longer than "
+                        f"{name}, line {number}: the row that starts there is longer than "
                         f"{LONGEST_LINE >> 20} MiB; is a quotation mark left open?"
                     )
                 yield line
@@ -409,7 +410,7 @@ def _cells(**dialect: Any) -> Callable[[Iterator[str], str, int], Iterator[tuple
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                if "new-line character" in str(error):  # its advice is for who opens the file
+                if "new-line character" in str(error):  # its advice is for code that opens the file
                     raise _ends_in_cr(name, number) from None
                 raise EncodaxError(f"{name}, line {number}: cannot be read: {error}") from None
             if cells is None:
@@ -426,28 +427,29 @@ def _object(line: str, _: Sequence[str], where: str) -> Fields:
             fields = json.loads(line)
         except json.JSONDecodeError:
             raise
-        except ValueError:  # Python makes no whole number of so many digits
+        except ValueError:  # Python refuses integers of that many digits
             fields = json.loads(line, parse_int=float)
     except json.JSONDecodeError as error:
         raise EncodaxError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); write one JSON object a line"
             + _as_lines(line.strip())
         ) from None
-    except RecursionError as error:  # too deep a list
+    except RecursionError as error:  # a list nested too deeply
         raise EncodaxError(f"{where}: cannot be read: {error}") from None
     if not isinstance(fields, dict):
         kind = type(fields).__name__
         raise EncodaxError(
-            f'{where}: wants an object such as {{"text": "..."}}, not a {kind}'
+            f'{where}: needs an object such as {{"text": "..."}}, not a {kind}'
             + _as_lines(line.strip())
         )
     return fields
 
 
 def _as_lines(line: str) -> str:
-    """What to do with a file that is one JSON value over many lines, or one list."""
+    """Return advice for a file that is one JSON value over several lines, or one list."""
     is_document = line.startswith("[") or line == "{"
-    return "; of a list or an object over lines the name ends in .json" if is_document else ""
+    advice = "; for a list, or an object over several lines, use a name that ends in .json"
+    return advice if is_document else ""
 
 
 def _text(line: str, _: Sequence[str], where: str) -> Fields:
@@ -458,25 +460,25 @@ def _by_column(cells: Sequence[str], columns: Sequence[str], where: str) -> Fiel
     if len(cells) != len(columns):
         raise EncodaxError(
             f"{where}: has {len(cells)} columns where {len(columns)} are named "
-            f"({', '.join(columns)}); is a header line missing? then name --columns"
+            f"({', '.join(columns)}); is a header line missing? then give --columns"
         )
     return dict(zip(columns, cells, strict=True))
 
 
 def _table(mark: str) -> Format:
-    """A table with quotes, and this between cells."""
+    """Return the format of a table with quotes, and `mark` between cells."""
     rows = _cells(delimiter=mark)
     return Format(rows, _by_column, a_record_a_line=False, has_columns=True, has_header=True)
 
 
-MARKS_OF_CELLS = ",;\t|"
-"""What may stand between the cells of a CSV file."""
+CELL_SEPARATORS = ",;\t|"
+"""Possible separators of the cells of a CSV file."""
 SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*')
-"""The line that Excel puts before a table, to say what stands between cells."""
+"""Line that Excel puts before a table, to name the separator of cells."""
 FORMATS: dict[str, Format] = {
     "jsonl": Format(_filled_lines, _object),
     "csv": _table(","),
-    # A tab-separated file has no quoting: a quotation mark is a character as any other.
+    # A tab-separated file has no quoting: a quotation mark is an ordinary character.
     "tsv": Format(
         _cells(delimiter="\t", quoting=csv.QUOTE_NONE),
         _by_column,
@@ -490,13 +492,13 @@ FORMATS: dict[str, Format] = {
     ),
 }
 """Formats of text, by name."""
-FORMS = FORMATS | {f"csv{mark}": _table(mark) for mark in MARKS_OF_CELLS}
-"""The same, and the forms that CSV has."""
-CUT_AT_LINES = ("txt", "conll", "conllu")
-"""Formats in which a line may have any character, and says nothing of it."""
+VARIANTS = FORMATS | {f"csv{mark}": _table(mark) for mark in CELL_SEPARATORS}
+"""Formats of text by name, with the variants of CSV."""
+LINE_FORMATS = ("txt", "conll", "conllu")
+"""Formats in which a line may have any character without an error."""
 TABLES = tuple(name for name, format in FORMATS.items() if format.has_columns)
 NAMES = (*FORMATS, "json", "parquet")
-"""All formats that a file may have."""
+"""Names of all formats that a file may have."""
 ENDINGS = {
     ".ndjson": "jsonl",
     ".conll2003": "conll",
@@ -504,4 +506,4 @@ ENDINGS = {
     ".iob2": "conll",
     ".bio": "conll",
 }
-"""Other endings of their names."""
+"""Other endings -> names of formats."""

@@ -1,4 +1,4 @@
-"""Where the rows of a text file begin, found in one pass over its bytes."""
+"""Index of where the rows of a text file begin, made in one pass over its bytes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from jaxtyping import Int
 
 from encodax.data import formats
-from encodax.data.files import CHUNK, Bytes
+from encodax.data.files import CHUNK, ByteSource
 from encodax.data.formats import Format
 
 MARK = 16
-"""Rows from one line number that is kept to the next, where they do not follow by counting."""
+"""Number of rows between stored line numbers, where these do not follow by counting."""
 ROWS = 4096
-"""Rows of several lines that are put into an index together."""
+"""Number of rows of several lines that are added to an index together."""
 
 
 class Index:
-    """Of each row where it begins, in 8 bytes, and the number of its line, in half a byte."""
+    """Position of each row, in 8 bytes, and the number of its line, in half a byte."""
 
     def __init__(self) -> None:
         self.begins = array("q")
-        """Of each row, and at last the end of the file."""
+        """Position of each row, and finally the end of the file."""
         self._marks = array("q")
-        """The line of every `MARK`th row, or only of the first where lines follow by counting."""
+        """Line of every `MARK`th row, or only of the first where lines follow by counting."""
         self._last = 0
         self._is_counted = False
 
@@ -33,7 +33,7 @@ class Index:
         return len(self.begins) - 1
 
     def add(self, begins: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> None:
-        """Add rows that begin there, on the lines of these numbers."""
+        """Add rows at the positions `begins`, on the lines `numbers`."""
         if len(begins):
             marked = numbers[-len(self.begins) % MARK :: MARK]
             self._marks.frombytes(marked.astype(np.int64).tobytes())
@@ -41,15 +41,15 @@ class Index:
             self._last = int(numbers[-1])
 
     def close(self, size: int) -> Index:
-        """Tell where the file ends."""
+        """Set the end of the file, and return this index."""
         self._is_counted = bool(self.begins) and self._last - self._marks[0] == len(self.begins) - 1
         if self._is_counted:
             del self._marks[1:]
         self.begins.append(size)
         return self
 
-    def line(self, row: int, content: Bytes) -> int:
-        """The number of the line that a row begins on."""
+    def line(self, row: int, content: ByteSource) -> int:
+        """Return the number of the line on which a row begins."""
         if self._is_counted:
             return self._marks[0] + row
         begin = self.begins[row - row % MARK]
@@ -57,17 +57,17 @@ class Index:
         return self._marks[row // MARK] + before.count(b"\n")
 
 
-def index(content: Bytes, format: Format, name: str) -> Index:
-    """The index of a file.
+def index(content: ByteSource, format: Format, name: str) -> Index:
+    """Return the index of a file.
 
     Raises:
-        EncodaxError: where its rows begin cannot be told.
+        EncodaxError: the beginning of a row cannot be found.
     """
     of = _of_lines if format.a_record_a_line else _of_rows
     return of(content, format, name)
 
 
-def _of_lines(content: Bytes, format: Format, name: str) -> Index:
+def _of_lines(content: ByteSource, format: Format, name: str) -> Index:
     found = Index()
     place, number = 0, 1
     stream = content.stream()
@@ -89,7 +89,7 @@ def _of_lines(content: Bytes, format: Format, name: str) -> Index:
 def _blank_lines(
     chunk: bytes, begins: Int[np.ndarray, " n"], format: Format, name: str, number: int
 ) -> list[int]:
-    """Which lines are no row; most begin with a sign that is no space in any script."""
+    """Return the blank lines; most others begin with a character that is not a space anywhere."""
     first = np.frombuffer(chunk, np.uint8)[begins]
     doubtful = np.flatnonzero((first <= ord(" ")) | (first >= 0x80))
     ends = np.append(begins[1:], len(chunk))
@@ -102,9 +102,9 @@ def _blank_lines(
     return blank
 
 
-def _of_rows(content: Bytes, format: Format, name: str) -> Index:
+def _of_rows(content: ByteSource, format: Format, name: str) -> Index:
     found = Index()
-    taken = array("q")  # where each line begins that was taken since the last row
+    taken = array("q")  # position of each line that was read since the last row
     place, count = 0, 0
 
     def lines() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Sequences of any length into rows of a fixed number of tokens."""
+"""Packing of sequences of any length into rows of a fixed number of tokens."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import TypeVar, overload
 import numpy as np
 
 from encodax.errors import EmptyText, TooLong
-from encodax.tokenizer import EncodedPair, Encoding
-from encodax.types import PackedBatch, PairBatch
+from encodax.text.tokenizer import EncodedPair, Encoding
+from encodax.types.batches import PackedBatch, PairBatch
 
 Member = TypeVar("Member")
 Lengths = Sequence[int] | np.ndarray
-"""Tokens of each sequence, (n,); or (n, 2) of each source and its target."""
+"""Number of tokens of each sequence, (n,); or (n, 2) of each source and its target."""
 Row = list[int]
 """Indices of the sequences that share a row, in the order of their slots."""
 
 
 class Rows(Sequence[Row]):
-    """Rows of sequences, in two arrays of numbers: a million rows are no million lists."""
+    """Rows of sequences, in two arrays of numbers: a million rows do not need a million lists."""
 
     def __init__(self, members: np.ndarray, ends: np.ndarray):
-        """Put rows one after another.
+        """Set the rows.
 
         Args:
             members: the sequences of all rows, in order.
-            ends: of each row, where the next one begins.
+            ends: for each row, where the next one begins in `members`.
         """
         self._members = members.astype(np.int32)  # (sequences,)
         self._ends = ends.astype(np.int32)  # (rows,)
 
     @classmethod
     def of_places(cls, order: np.ndarray, rows: np.ndarray, count: int) -> Rows:
-        """Sequences by the number of their row; in a row they keep this order."""
+        """Return rows from the row of each sequence in `order`; a row keeps that order."""
         ends = np.cumsum(np.bincount(rows, minlength=count))
         return cls(order[np.argsort(rows, kind="stable")], ends)
 
@@ -46,7 +46,7 @@ class Rows(Sequence[Row]):
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        """The sequences of that row."""
+        """Return the sequences of the row with this index."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         index = range(len(self))[index]
@@ -55,29 +55,29 @@ class Rows(Sequence[Row]):
         return row
 
     def named(self, names: np.ndarray) -> Rows:
-        """The same rows, of what these names stand for."""
+        """Return the same rows with each index i replaced by `names[i]`."""
         return Rows(names[self._members], self._ends)
 
     def taken(self, order: np.ndarray) -> Rows:
-        """These rows, in this order."""
+        """Return the rows with these indices, in this order."""
         sizes = np.diff(self._ends, prepend=0)[order]
         ends = np.cumsum(sizes)
-        # Of each sequence, where it stood: its row's beginning, and its place in the row.
+        # For each sequence, its old position: its row's beginning, and its place in the row.
         shift = (self._ends[order] - sizes) - (ends - sizes)
         places = np.arange(len(self._members), dtype=np.int32) + np.repeat(shift, sizes)
         return Rows(self._members[places], ends)
 
 
 def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> Rows:
-    """Best fit, longest first: each sequence goes to the fullest row that still has room.
+    """Pack by best fit, longest first: each sequence goes to the fullest row that has space.
 
     Args:
         lengths: tokens of each sequence.
-        row_tokens: T, room of a row.
-        slots: N, most sequences in a row.
+        row_tokens: T, tokens of a row.
+        slots: N, largest number of sequences in a row.
 
     Returns:
-        Rows of indices into `lengths`; each index stands in exactly one row. Equal lengths keep
+        Rows of indices into `lengths`; each index is in exactly one row. Equal lengths keep
         their order, so that shuffled input gives shuffled rows.
 
     Raises:
@@ -89,11 +89,11 @@ def best_fit(lengths: Lengths, row_tokens: int, slots: int) -> Rows:
 def best_fit_of_lengths(
     lengths: Lengths, kinds: Sequence[tuple[int, int]]
 ) -> list[tuple[int, Row]]:
-    """`best_fit` into rows of several lengths: short sequences fill what long ones leave.
+    """Pack by `best_fit` into rows of several lengths: short sequences fill gaps of long ones.
 
     Args:
         lengths: tokens of each sequence.
-        kinds: (T, N) of each kind of row, shortest first. A sequence that no row has room for
+        kinds: (T, N) of each kind of row, shortest first. A sequence for which no row has space
             begins the shortest one that holds it.
 
     Returns:
@@ -107,13 +107,13 @@ def best_fit_of_lengths(
 
 
 def _best_fit(lengths: Lengths, kinds: Sequence[tuple[int, int]]) -> tuple[Rows, Sequence[int]]:
-    """The rows, and the length of each."""
+    """Return the rows, and the length of each."""
     lengths = np.asarray(lengths)
     longest = kinds[-1][0]
     if len(lengths) and lengths.max() > longest:
         raise ValueError(f"a sequence of {lengths.max()} tokens does not fit a row of {longest}")
     order = np.argsort(-lengths, kind="stable").astype(np.int32)
-    row_of = array("i")  # of each sequence, in that order
+    row_of = array("i")  # row of each sequence, in that order
     rooms, slots_left = array("i"), array("i")  # of each row
     rows_by_room = [array("i") for _ in range(longest + 1)]
     with_room = 0  # bit r is set where rows_by_room[r] is not empty
@@ -137,7 +137,7 @@ def _best_fit(lengths: Lengths, kinds: Sequence[tuple[int, int]]) -> tuple[Rows,
 
 
 def _whole_numbers(values: np.ndarray, order: np.ndarray, together: int = 65_536) -> Iterator[int]:
-    """Values in this order as whole numbers of Python, which are faster one by one."""
+    """Yield values in this order as Python integers, which are faster one by one."""
     for start in range(0, len(order), together):
         yield from values[order[start : start + together]].tolist()
 
@@ -145,18 +145,18 @@ def _whole_numbers(values: np.ndarray, order: np.ndarray, together: int = 65_536
 def best_fit_pairs(
     lengths: tuple[Lengths, Lengths], row_tokens: tuple[int, int], slots: int
 ) -> Rows:
-    """Pairs into rows of two budgets: the two of a pair stand in the same row and the same slot.
+    """Pack pairs into rows of two budgets: both texts of a pair take the same row and slot.
 
-    Best fit, longest first, by the share of its row that the larger of the two takes: a pair goes
-    to the row that is fullest when it is in, as both sides count.
+    Best fit, longest first, by the larger of the shares of a row that the two texts take: a pair
+    goes to the row that is fullest with it, counting both sides.
 
     Args:
         lengths: tokens of each source, and of each target.
-        row_tokens: room of a row of sources (S), and of one of targets (T).
-        slots: N, most pairs in a row.
+        row_tokens: tokens of a row of sources (S), and of one of targets (T).
+        slots: N, largest number of pairs in a row.
 
     Returns:
-        Rows of indices; each index stands in exactly one row.
+        Rows of indices; each index is in exactly one row.
 
     Raises:
         ValueError: a sequence is longer than its row.
@@ -167,10 +167,10 @@ def best_fit_pairs(
         index = int(np.flatnonzero((sizes > budget).any(1))[0])
         raise ValueError(f"pair {index} of {sizes[index]} tokens does not fit rows of {budget}")
     order = np.argsort(-(sizes / budget).max(1), kind="stable").astype(np.int32)
-    row_of = array("i")  # of each pair, in that order
-    in_row = array("i")  # pairs of each row
+    row_of = array("i")  # row of each pair, in that order
+    in_row = array("i")  # number of pairs in each row
     open_rows = np.zeros(0, np.int64)
-    room = np.zeros((0, 2), np.int64)  # of each open row
+    room = np.zeros((0, 2), np.int64)  # tokens left in each open row
     for index in order:
         left = room - sizes[index]
         fits = np.flatnonzero((left >= 0).all(1))
@@ -197,10 +197,10 @@ def assemble(
     row_tokens: int,
     slots: int,
 ) -> PackedBatch:
-    """Write sequences into a batch of NumPy arrays; rows that are not given stay empty.
+    """Write sequences into a batch of NumPy arrays; the remaining rows stay empty.
 
     Args:
-        rows: at most `row_count` rows, each of the sequences that share it.
+        rows: at most `row_count` rows, each a list of the sequences that share it.
         row_count: B.
         row_tokens: T.
         slots: N.
@@ -212,8 +212,8 @@ def assemble(
     if members:
         row, slot = np.array(places).T  # of each sequence
         length = np.array([len(encoding) for encoding in members])
-        before = np.cumsum(length) - length  # tokens of all sequences that stand before it
-        start = before - before[np.searchsorted(row, row)]  # the same, in its own row
+        before = np.cumsum(length) - length  # tokens of all sequences before it
+        start = before - before[np.searchsorted(row, row)]  # tokens before it in its row
         starts[row, slot], lengths[row, slot] = start, length
         position = np.arange(length.sum()) - np.repeat(before, length)  # of each token
         place = position + np.repeat(row * row_tokens + start, length)
@@ -234,10 +234,10 @@ def assemble_pairs(
     row_tokens: tuple[int, int],
     slots: int,
 ) -> PairBatch:
-    """Write pairs into a batch: what is encoded, and what the decoder is given.
+    """Write pairs into a batch: sources, and inputs of the decoder.
 
     Args:
-        rows: as `assemble` has them.
+        rows: as in `assemble`.
         row_count: B.
         row_tokens: S and T.
         slots: N.
@@ -259,9 +259,9 @@ def assemble_pairs(
 def slots_of(
     rows: Sequence[Sequence[Member]], batch: PackedBatch
 ) -> Iterator[tuple[Member, int, int, slice]]:
-    """(member, row, slot, tokens) of each sequence in a batch that `assemble` made of these rows.
+    """Yield (member, row, slot, tokens) for each sequence of a batch made by `assemble(rows)`.
 
-    Members are indices, or whatever else stands for a sequence.
+    Members are indices, or anything else that stands for a sequence.
     """
     starts, lengths = np.asarray(batch.starts), np.asarray(batch.lengths)
     for b, row in enumerate(rows):
@@ -274,42 +274,49 @@ def refuse_empty(encodings: Sequence[Encoding], names: Sequence[str]) -> None:
 
     Args:
         encodings: the sequences.
-        names: what each is called in an error.
+        names: name of each in error messages.
 
     Raises:
-        EmptyText: names the first, and tells which they are.
+        EmptyText: some are empty; the message names the first, `places` holds all.
     """
     empty = [place for place, encoding in enumerate(encodings) if encoding.is_special.all()]
     if empty:
         raise EmptyText.of(names[empty[0]], empty)
 
 
-def within(
+def check_lengths(
     encodings: Sequence[Encoding], limit: int, *, truncate: bool, names: Sequence[str]
 ) -> tuple[list[Encoding], int]:
     """Refuse sequences that are empty or too long, or cut the long ones.
 
     Args:
         encodings: the sequences.
-        limit: most tokens the model takes.
+        limit: largest number of tokens the model takes.
         truncate: cut instead of refusing.
-        names: what each is called in an error.
+        names: name of each in error messages.
 
     Returns:
         The sequences, and how many of them were cut.
 
     Raises:
-        EncodaxError: names the text, its length and the limit.
+        EncodaxError: a text is empty or too long; the message names it, and for a long one its
+            length and the limit.
     """
-    refuse_empty(encodings, names)
-    fitting, cut = [], 0
-    for name, encoding in zip(names, encodings, strict=True):
+    fitting: list[Encoding] = []
+    empty: list[int] = []
+    long: list[int] = []
+    for place, encoding in enumerate(encodings):
+        if encoding.is_special.all():
+            empty.append(place)
         if len(encoding) > limit:
-            if not truncate:
-                raise TooLong(
-                    f"{name}: {len(encoding)} tokens, and the model takes {limit}; "
-                    "shorten the text, or ask for truncation (--truncate, truncate=True)"
-                )
-            encoding, cut = encoding.truncated(limit), cut + 1
+            long.append(place)
+            encoding = encoding.truncated(limit)
         fitting.append(encoding)
-    return fitting, cut
+    if empty:
+        raise EmptyText.of(names[empty[0]], empty)
+    if long and not truncate:
+        raise TooLong(
+            f"{names[long[0]]}: {len(encodings[long[0]])} tokens, and the model takes {limit}; "
+            "shorten the text, or ask for truncation (--truncate, truncate=True)"
+        )
+    return fitting, len(long)

@@ -1,8 +1,8 @@
-"""Records from Parquet files, through pyarrow: a batch or a row group at a time.
+"""Records from Parquet files, through pyarrow: one batch or one row group at a time.
 
-Rows are read a column at a time, and a column when a value of it is first asked for: what is in
-columns that nobody wants takes no time, and cannot be wrong. Classes that the `datasets` library
-has written as numbers have their names, which stand in the file.
+Rows are read by column, and a column when one of its values is first accessed: unused columns take
+no time, and their errors do not matter. Classes that the `datasets` library stores as numbers get
+their names, which are in the file.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from encodax.data.formats import LONGEST_LINE
 from encodax.errors import EncodaxError
 
 BATCH_ROWS = 1024
-"""Rows that are read together, in order."""
+"""Number of rows that are read together, in order."""
 KEPT_BYTES = 1 << 28
-"""Columns of row groups that are kept for records in any order."""
+"""Bytes of row groups' columns that are kept for access in any order."""
 UNLABELLED = -1
-"""The class that `datasets` gives what has none."""
+"""Class number in `datasets` of rows without a label."""
 Classes = tuple[str, ...] | dict[str, "Classes"]
-"""Names by number, or those of the fields of an object; lists of such are like one of them."""
+"""Class names by number, or those of an object's fields; a list has those of its items."""
 
 
 class ClassName(str):
-    """The name of a class, with the number that it has in the file."""
+    """Name of a class, with its number in the file."""
 
     number: int
 
     @classmethod
     def of(cls, name: str, number: int) -> ClassName:
-        """A name that knows its number."""
+        """Return the name with its number."""
         found = cls(name)
         found.number = number
         return found
 
 
 class Row(Mapping[str, Any]):
-    """What is in a row, by the name of the column; each value is made when it is asked for."""
+    """Fields of a row, by the name of the column; each value is made when it is accessed."""
 
     def __init__(self, names: Sequence[str], value: Callable[[str], Any]):
-        """Take the names of the file's columns, and what gives the value in one of them."""
+        """Set the names of the file's columns, and the function that returns a column's value."""
         self._names, self._value = names, value
 
     def __getitem__(self, name: str) -> Any:
@@ -71,7 +71,7 @@ class Row(Mapping[str, Any]):
 
 
 def records(path: str) -> Iterator[tuple[Row, str]]:
-    """What is in each row, and where it stands, such as `train.parquet, row 3`.
+    """Yield the fields of each row, and its place, such as `train.parquet, row 3`.
 
     Raises:
         EncodaxError: the file cannot be read, or pyarrow is not installed.
@@ -92,7 +92,7 @@ def records(path: str) -> Iterator[tuple[Row, str]]:
 
 
 class _Cursor:
-    """One column of an open file, read once from its beginning on."""
+    """Cursor over one column of an open file, which is read once from its beginning."""
 
     def __init__(self, path: str, file: Any, name: str):
         _check_size(path, file, name)
@@ -105,20 +105,23 @@ class _Cursor:
         self._at = 0
 
     def between(self, start: int, stop: int) -> list[Any]:
-        """The values of these rows, which come after those that were given before."""
-        with _told(self._path):
+        """Return the values of these rows, which must come after those returned before."""
+        with _pyarrow_errors(self._path):
             found = list(itertools.islice(self._values, start - self._at, stop - self._at))
         self._at = stop
         if len(found) < stop - start:
-            raise EncodaxError(f"{self._path}: the column {self._name!r} has too few values")
+            raise EncodaxError(
+                f"{self._path}: the column {self._name!r} has too few values; is the file damaged? "
+                "fetch it again"
+            )
         return found
 
 
 class _Batch:
-    """Rows that are read together: the columns of them that were asked for.
+    """Rows that are read together: those of their columns that were accessed.
 
-    While it is the one that is gone through, columns come from cursors. A row that is kept, and
-    asked later for a column that nobody had wanted, reads the file again.
+    While it is the current batch, columns come from cursors. For a row that is kept, and accessed
+    later in a column that was not read, the file is read again.
     """
 
     def __init__(
@@ -140,13 +143,13 @@ class _Batch:
         return Row(names, lambda name: self._value(name, index))
 
     def take_along(self) -> None:
-        """Read what is known to be wanted: cursors go on to the next rows."""
+        """Read the columns in use: cursors advance to the next rows."""
         with self._lock:
             for name in self._cursors:
                 self._column(name)
 
     def leave(self) -> None:
-        """Others are gone through now, or none."""
+        """Release the file: this is no longer the current batch."""
         with self._lock:
             self._file = None
 
@@ -169,11 +172,11 @@ class _Batch:
 
 
 def plain(value: Any, name: str, where: str, classes: Classes | None = None) -> Any:
-    """A value of Arrow as one of Python, and classes by their names.
+    """Return a value of Arrow as one of Python, with classes by their names.
 
     Raises:
-        EncodaxError: Python has none for it, such as nanoseconds; or it is a class without a name,
-            or a text that is too long.
+        EncodaxError: Python has no such value, such as nanoseconds; or it is a class without a
+            name, or a text that is too long.
     """
     content = value.as_buffer() if hasattr(value, "as_buffer") else None
     if content is not None and content.size > LONGEST_LINE:
@@ -191,7 +194,7 @@ def plain(value: Any, name: str, where: str, classes: Classes | None = None) -> 
 
 
 def _named(value: Any, classes: Classes, what: str) -> Any:
-    """A value with the names of its classes for their numbers."""
+    """Return a value with class names in place of class numbers."""
     if isinstance(value, list):
         return [_named(item, classes, what) for item in value]
     if isinstance(classes, dict):
@@ -204,14 +207,14 @@ def _named(value: Any, classes: Classes, what: str) -> Any:
         return ClassName.of(classes[value], value)
     if value == UNLABELLED:
         raise EncodaxError(
-            f"{what} is -1, as `datasets` has it where there is no label (most test sets are so): "
-            "take a split with labels, or leave the row out"
+            f"{what} is -1, which in `datasets` means no label (as in most test sets): use a split "
+            "with labels, or leave the row out"
         )
     raise EncodaxError(f"{what} is {value}, and the file names the classes 0 to {len(classes) - 1}")
 
 
 def _classes_of_file(file: Any) -> dict[str, Classes]:
-    """The names of classes in each column of an open file that has any."""
+    """Return the class names in each column of an open file that has any."""
     metadata = file.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
@@ -222,7 +225,7 @@ def _classes_of_file(file: Any) -> dict[str, Classes]:
 
 
 def _classes_of(feature: Any) -> Classes | None:
-    """The names of classes in what `datasets` says of a column, however deep in lists they are."""
+    """Return the class names in a feature of `datasets`, however deeply nested in lists."""
     if isinstance(feature, list) and len(feature) == 1:
         return _classes_of(feature[0])
     if not isinstance(feature, dict):
@@ -238,7 +241,7 @@ def _classes_of(feature: Any) -> Classes | None:
 
 
 def _check_size(path: str, file: Any, name: str) -> None:
-    """Refuse a column before it is unpacked, where by the footer some cell has to be too long."""
+    """Refuse a column before it is decompressed, where by the footer some cell must be too long."""
     facts = file.metadata
     leaves = [
         index
@@ -258,24 +261,24 @@ def _too_long(where: str, name: str) -> EncodaxError:
 
 
 def where(path: str, index: int) -> str:
-    """Where a row stands; people count from 1."""
+    """Return the place of a row for messages; rows are counted from 1."""
     return f"{path}, row {index + 1}"
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says of its rows."""
+    """Rows and columns of a file."""
 
     names: list[str]
-    """Of the columns."""
+    """Names of the columns."""
     groups: list[int]
-    """How many rows each row group has."""
+    """Number of rows in each row group."""
     classes: dict[str, Classes]
-    """The names of classes, of the columns that have any."""
+    """Class names of the columns that have any."""
 
 
 def footer(path: str) -> Footer:
-    """What a file says of its rows.
+    """Return the rows and columns of a file.
 
     Raises:
         EncodaxError: the file cannot be read, or pyarrow is not installed.
@@ -287,9 +290,9 @@ def footer(path: str) -> Footer:
 
 
 class RowGroups:
-    """The row groups that were asked for last, of each the columns that were; thread-safe.
+    """Cache of the most recently accessed row groups, with their columns in use; thread-safe.
 
-    Up to `KEPT_BYTES`, and at least one group.
+    It keeps up to `KEPT_BYTES`, and at least one group.
     """
 
     def __init__(self) -> None:
@@ -300,12 +303,12 @@ class RowGroups:
         return RowGroups, ()
 
     def value(self, path: str, group: int, name: str, index: int) -> Any:
-        """What is in that column of a row group, in that row, as Arrow has it.
+        """Return the Arrow value of a column in a row of a row group.
 
         Raises:
             EncodaxError: the file cannot be read.
         """
-        with self._lock:  # so that a column is read once, whoever else wants it
+        with self._lock:  # so that a column is read only once
             columns = self._kept.setdefault((path, group), {})
             self._kept.move_to_end((path, group))
             if name not in columns:
@@ -328,16 +331,16 @@ def _opened(path: str) -> Iterator[Any]:
         raise EncodaxError(
             f"{path}: reading Parquet needs pyarrow: pip install 'encodax[parquet]'"
         ) from error
-    with _told(path), pyarrow.parquet.ParquetFile(path) as file:
+    with _pyarrow_errors(path), pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
-            raise EncodaxError(f"{path}: two columns have one name: {', '.join(names)}")
+            raise EncodaxError(f"{path}: two columns have the same name: {', '.join(names)}")
         yield file
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
-    """What pyarrow raises, as errors that name the file."""
+def _pyarrow_errors(path: str) -> Iterator[None]:
+    """Turn errors of pyarrow into errors that name the file."""
     import pyarrow
 
     try:

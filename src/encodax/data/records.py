@@ -1,7 +1,7 @@
-"""Records of files by their number, for files that need not fit in memory.
+"""Random access to the records of files that need not fit in memory.
 
-A file is gone through once. What is kept is where each record begins, in 8 bytes; the record itself
-is read and understood when it is asked for, by the same code as `sources.read` has.
+A file is read through once. Only the position of each record is kept, in 8 bytes; the record is
+read and parsed when it is accessed, by the same code as `sources.read` uses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from encodax.data import documents, formats, line_index, parquet, sources
 from encodax.data.files import (
-    Bytes,
+    ByteSource,
     Copies,
     FileBytes,
     OpenFiles,
@@ -36,20 +36,20 @@ from encodax.errors import EncodaxError
 __all__ = ["Paths", "Records", "expanded", "open_records"]
 
 EDGE = 1 << 20
-"""Bytes at each end of a file that a fingerprint covers."""
+"""Number of bytes at each end of a file that a fingerprint covers."""
 
 
 def open_records(
     paths: Paths, *, columns: Columns | None = None, format: str | None = None
 ) -> Records:
-    """The records of one file, or of several as one.
+    """Return the records of one file, or of several as one sequence.
 
     Args:
         paths: a file, a folder of files, a pattern such as `texts/*.jsonl`, or a list of these; `-`
-            for standard input, or a pipe; `sources.read` says what is known of these.
-        columns: names of the columns of tables without a header line; or, of any files, fields
-            with the names that they have there: `{"text": "content"}`.
-        format: of all files, where their names do not tell.
+            for standard input, or a pipe (see `sources.read`).
+        columns: names of the columns of tables without a header line; or, for any files, new names
+            of fields, with their names in the file: `{"text": "content"}`.
+        format: format of all files, where their names do not tell it.
 
     Raises:
         EncodaxError: there is no such file, it cannot be read, or it has no record.
@@ -63,10 +63,10 @@ def open_records(
 
 
 class Records(Sequence[Record]):
-    """The records of several files as one sequence.
+    """Records of several files as one sequence.
 
-    Threads may share it. It pickles by the paths, and with what is known of the files: the other
-    process reads the same files, and unpacks what is packed again.
+    Threads may share it. It is pickled as the paths and an index of the files: the other process
+    reads the same files, and unpacks compressed ones again.
     """
 
     def __init__(
@@ -75,19 +75,19 @@ class Records(Sequence[Record]):
         folders: Sequence[str] = (),
         renamed: Mapping[str, str] | None = None,
     ):
-        """Put files one after another.
+        """Concatenate files.
 
         Args:
             files: the files.
-            folders: those that were named.
-            renamed: fields with the names that they have in the files.
+            folders: folders that were given.
+            renamed: new names of fields, with their names in the files.
         """
         self._files, self._folders, self._renamed = files, folders, renamed or {}
         self._ends = list(itertools.accumulate(map(len, files)))
 
     @property
     def paths(self) -> list[str]:
-        """The folders that were named, and all files."""
+        """Paths of the folders that were given, and of all files."""
         return [*self._folders, *(file.content.path for file in self._files)]
 
     def __len__(self) -> int:
@@ -98,10 +98,10 @@ class Records(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        """The record of that number.
+        """Return the record with this index.
 
         Raises:
-            EncodaxError: it cannot be understood, or the file has changed since it was opened.
+            EncodaxError: it cannot be parsed, or the file has changed since it was opened.
         """
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
@@ -109,18 +109,18 @@ class Records(Sequence[Record]):
         return sources.with_names(self._files[number].record(index), self._renamed)
 
     def __iter__(self) -> Iterator[Record]:
-        """All records in order, faster than by their numbers."""
+        """Iterate over all records in order, faster than by their indices."""
         for file in self._files:
             for record in file:
                 yield sources.with_names(record, self._renamed)
 
     @property
     def names(self) -> list[str]:
-        """What the files are called."""
+        """Names of the files in messages."""
         return [formats.name_of(file.content.path) for file in self._files]
 
     def described(self) -> list[dict[str, Any]]:
-        """Of each file its path, the sha256 of its bytes, and how many rows it has.
+        """Return the path of each file, the sha256 of its bytes, and its number of rows.
 
         Raises:
             EncodaxError: a file has changed since it was opened, or cannot be read.
@@ -132,11 +132,11 @@ class Records(Sequence[Record]):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Short, and the same for the same data.
+        """Short digest, equal for equal data.
 
-        It covers of each file, in order: the name without its folder, the format, the names of
-        columns, the bytes, where each record begins, and the first and the last MiB; and the names
-        that fields are given.
+        For each file, in order, it covers: the name without its folder, the format, the names of
+        columns, the number of bytes, the position of each record, and the first and the last MiB;
+        and the new names of fields.
         """
         digest = hashlib.sha256(json.dumps(self._renamed).encode() if self._renamed else b"")
         for file in self._files:
@@ -145,15 +145,15 @@ class Records(Sequence[Record]):
 
 
 def _place(ends: Sequence[int], index: int) -> tuple[int, int]:
-    """Of parts that end there: the part that an index is in, and the index in it."""
+    """Return the part that holds an index, and the index in it; `ends` has the end of each part."""
     number = bisect.bisect_right(ends, index)
     return number, index - (ends[number - 1] if number else 0)
 
 
 def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str], _File]:
-    """Opens files, which share what is open and what is in memory."""
+    """Return a function that opens files, which share file descriptors and memory."""
     open_files, row_groups = OpenFiles(), parquet.RowGroups()
-    copies = functools.cache(Copies)  # made when the first is needed
+    copies = functools.cache(Copies)  # created at first use
 
     def opened(path: str) -> _File:
         name = formats.name_of(path)
@@ -184,15 +184,15 @@ def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str]
     return opened
 
 
-def _guessed(content: Bytes, name: str, columns: Sequence[str] | None) -> str:
+def _guessed(content: ByteSource, name: str, columns: Sequence[str] | None) -> str:
     first = next(formats.utf8_lines(content.stream(), name), "")
     return formats.chosen(content.path, formats.of_first_line(first), columns)
 
 
 class _File:
-    """One file: how many records it has, and each of them."""
+    """One file: its number of records, and access to each."""
 
-    content: Bytes
+    content: ByteSource
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -201,16 +201,16 @@ class _File:
         raise NotImplementedError
 
     def record(self, index: int) -> Record:
-        """The record of that number."""
+        """Return the record with this index."""
         raise NotImplementedError
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of its bytes, which are read once more when this is asked for."""
+        """Digest of the file's bytes, which are read once more for it."""
         return self.content.sha256()
 
     def add_to(self, digest: Callable[[Any], None]) -> None:
-        """Give a digest what a fingerprint covers."""
+        """Add to a digest what a fingerprint covers."""
         size = self.content.size
         facts = [os.path.basename(self.content.path), size, len(self), *self._facts()]
         digest(json.dumps(facts).encode())
@@ -222,13 +222,13 @@ class _File:
 
 
 class _TextFile(_File):
-    """Records that begin on a line each."""
+    """Records that each begin on a new line."""
 
-    def __init__(self, content: Bytes, format: str, columns: Sequence[str] | None):
+    def __init__(self, content: ByteSource, format: str, columns: Sequence[str] | None):
         self.content, self._format = content, format
         self._name = formats.name_of(content.path)
         first = next(formats.utf8_lines(content.stream(), self._name), "")
-        self._form_name = formats.form_of(format, first, columns, self._name)
+        self._form_name = formats.variant_of(format, first, columns, self._name)
         self._index = line_index.index(content, self._form, self._name)
         self._has_header = self._form.has_header and columns is None
         self._columns = columns or ()
@@ -238,7 +238,7 @@ class _TextFile(_File):
 
     @property
     def _form(self) -> formats.Format:
-        return formats.FORMS[self._form_name]
+        return formats.VARIANTS[self._form_name]
 
     def __len__(self) -> int:
         return max(len(self._index) - self._has_header, 0)
@@ -270,7 +270,7 @@ class _TextFile(_File):
 
 
 class _Document(_File):
-    """A JSON document, by the lines that were made of its records."""
+    """JSON document, through the lines that were made of its records."""
 
     def __init__(self, content: RecordLines):
         self.content = content
@@ -292,7 +292,7 @@ class _Document(_File):
 
 
 class _ParquetFile(_File):
-    """A Parquet file, by row groups."""
+    """Parquet file, read by row groups."""
 
     def __init__(self, content: FileBytes, row_groups: parquet.RowGroups):
         self.content, self._row_groups = content, row_groups

@@ -1,4 +1,4 @@
-"""Records of files one after another, whatever the format, and output that is written whole."""
+"""Records of files of any format, read in order, and output files that are written whole."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encodax import outputs
 from encodax.data import documents, formats, parquet
 from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
+from encodax.storage import outputs
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a source, and where it came from, for errors."""
+    """Record of a source, and its place in it, for error messages."""
 
     fields: Mapping[str, Any]
     where: str
-    """Such as `train.jsonl, line 3`, or `train.parquet, row 3`."""
+    """Place of the record, such as `train.jsonl, line 3`, or `train.parquet, row 3`."""
 
 
 def read(
@@ -36,19 +36,19 @@ def read(
     """Read the records of a file, one at a time.
 
     Args:
-        path: a file whose ending tells its format: .jsonl, .json, .csv, .tsv, .txt, .conll or
-            .conllu, each also packed by gzip, or .parquet; or `-` for standard input, or a pipe
-            (JSON if the first line is, or begins, a JSON object, else a text a line).
-        columns: names of the columns of a table that has no header line; or, of any file, fields
-            with the names that they have there: `{"text": "content"}`.
-        format: a name in `formats.NAMES`, whatever the ending says.
+        path: a file whose ending gives its format: .jsonl, .json, .csv, .tsv, .txt, .conll or
+            .conllu, each also compressed by gzip, or .parquet; or `-` for standard input, or a
+            pipe (JSON if the first line is, or begins, a JSON object, else one text on each line).
+        columns: names of the columns of a table without a header line; or, for any file, new names
+            of fields, with their names in the file: `{"text": "content"}`.
+        format: a name in `formats.NAMES`, whatever the ending is.
 
     Raises:
         EncodaxError: the file is missing, of an unknown format, not UTF-8, or has a line that
-            cannot be read; the line's number is named.
+            cannot be read; the message gives the line's number.
     """
     columns, renamed = formats.named_and_renamed(columns)
-    with opened(path) as stream:
+    with open_input(path) as stream:
         is_told = format is not None or not formats.has_no_name(path)
         own = formats.chosen(path, format, columns) if is_told else None
         if own == "parquet":
@@ -61,8 +61,8 @@ def read(
         except EncodaxError as error:
             if not is_told and "not JSON" in str(error):
                 error.add_note(
-                    f"{formats.name_of(path)} is read as JSON Lines, as it begins as an object; "
-                    "for a text a line: --format txt (format=)"
+                    f"{formats.name_of(path)} is read as JSON Lines, because it starts like an "
+                    "object; for one text a line: --format txt (format=)"
                 )
             raise
 
@@ -70,7 +70,7 @@ def read(
 def _of_text(
     stream: Any, path: Path | str, format: str | None, columns: Sequence[str] | None
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """What is in each record of a file of text, and where it stands."""
+    """Return the fields of each record of a text file, and its place."""
     name, head = formats.name_of(path), b""
     if format == "json":
         head = stream.readline(documents.FIRST_LINE)
@@ -88,52 +88,54 @@ def _of_text(
     if format == "json":
         rest = documents.chunks_of(stream, name)
         return documents.records(itertools.chain([first.encode()], rest), name)
-    form = formats.FORMS[formats.form_of(format, first, columns, name)]
+    form = formats.VARIANTS[formats.variant_of(format, first, columns, name)]
     return formats.records(form, itertools.chain(start, lines), name, columns)
 
 
 def with_names(record: Record, renamed: Mapping[str, str]) -> Record:
-    """A record whose fields have other names.
+    """Return a record with other names of fields.
 
     Args:
-        record: as it is in its file.
-        renamed: fields with the names that they have there; `translation.en` is of an object.
+        record: record as it is in its file.
+        renamed: new names, with the names in the file; `translation.en` is in an object.
 
     Raises:
-        EncodaxError: it has no field of such a name.
+        EncodaxError: a field is missing.
     """
     if not renamed:
         return record
     for old in renamed.values():
         if old.partition(".")[0] not in record.fields and old not in record.fields:
             found = ", ".join(map(str, record.fields))
-            raise EncodaxError(f"{record.where}: no field {old!r}, as --columns has it ({found})")
+            raise EncodaxError(
+                f"{record.where}: no field {old!r}, which --columns names (found: {found})"
+            )
     names = dict.fromkeys([*renamed, *(n for n in record.fields if n not in renamed.values())])
     fields = parquet.Row(tuple(names), lambda name: _value_at(record, renamed.get(name, name)))
     return Record(fields, record.where)
 
 
 def _value_at(record: Record, name: str) -> Any:
-    """A field, or `translation.en`, which is `en` of the object in the field `translation`."""
+    """Return a field, or `translation.en`: the value `en` of the object in `translation`."""
     if name in record.fields:
         return record.fields[name]
     value: Any = record.fields
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            raise EncodaxError(f"{record.where}: no field {name!r}, as --columns has it")
+            raise EncodaxError(f"{record.where}: no field {name!r}, which --columns names")
         value = value[part]
     return value
 
 
 def records_of(fields: Iterable[dict[str, Any]], *, name: str = "example") -> Iterator[Record]:
-    """Records from dictionaries in memory; errors call them `name` and their index."""
+    """Yield records from dictionaries in memory; errors call them `name` and their index."""
     for index, item in enumerate(fields):
         yield Record(item, f"{name} {index}")
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[Any]:
-    """The bytes of a file, of a pipe or of standard input, and of what gzip has packed there.
+def open_input(path: Path | str) -> Iterator[Any]:
+    """Open a file, a pipe or standard input for its bytes, decompressed where it is gzip.
 
     Raises:
         EncodaxError: there is no such file, or it may not be read.
@@ -152,9 +154,9 @@ def opened(path: Path | str) -> Iterator[Any]:
 
 
 def _standard_input() -> Any:
-    """Standard input, in bytes.
+    """Return standard input as bytes.
 
-    It is not `sys.stdin.buffer`, in which a thread that waits would keep Python from ending.
+    Not `sys.stdin.buffer`: a thread that waits in it would keep Python from ending.
 
     Raises:
         EncodaxError: it is closed.
@@ -163,12 +165,12 @@ def _standard_input() -> Any:
         raise EncodaxError("standard input is closed; send something to it, or give a file")
     try:
         return open(sys.stdin.fileno(), "rb", closefd=False)
-    except (AttributeError, OSError, ValueError):  # no file of the system's
+    except (AttributeError, OSError, ValueError):  # not a file of the operating system
         return sys.stdin.buffer
 
 
 def _unpacked(stream: Any) -> Any:
-    """What is in a stream that begins as gzip does, whatever it is called; others as they are."""
+    """Return a stream decompressed where it begins as gzip does, whatever its name."""
     return _gunzipped(stream) if _is_gzip(stream) else stream
 
 
@@ -184,26 +186,26 @@ def _is_gzip(stream: Any) -> bool:
 
 
 class _AsItComes:
-    """The bytes of a stream as they come, where `GzipFile` would wait for many."""
+    """Bytes of a stream as soon as they come, where `GzipFile` would wait for many."""
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     def read(self, size: int) -> bytes:
-        """So many bytes where they are few, as in a header; else at most so many."""
+        """Return exactly `size` bytes where that is few, as in a header; else at most `size`."""
         found: bytes = self._stream.read(size) if size < 16 else self._stream.read1(size)
         return found
 
 
 def is_packed(path: Path | str) -> bool:
-    """Whether a file is to be unpacked: by its name, or by how it begins."""
+    """Return True for a file to be decompressed: by its name, or by its first bytes."""
     if Path(path).suffix == ".gz":
         return True
     try:
         with Path(path).open("rb") as file:
             return _is_gzip(file)
     except OSError:
-        return False  # whoever reads it says so
+        return False  # reading it will raise an error
 
 
 @contextmanager
@@ -214,18 +216,17 @@ def open_output(
     unit: str = "line",
     count: Callable[[], int] | None = None,
 ) -> Iterator[Any]:
-    """A file to write to, or standard output for `-`; a file is there whole or not at all.
+    """Open a file to write, or standard output for `-`; a file is written whole or not at all.
 
-    Where the work ends early, what was written until then is kept beside the file, as
-    FILE.partial, and the error says so; what a writer left that was killed is given that name by
-    the next one. What is no plain file, such as a pipe or /dev/null, is
-    written to as it is.
+    Where the work ends early, the part written so far is kept next to the file, as FILE.partial,
+    and the error says so; the part left by a killed writer is given that name by the next writer.
+    Anything other than a plain file, such as a pipe or /dev/null, is written to directly.
 
     Args:
         path: the file.
         binary: whether bytes are written.
-        unit: what the error counts.
-        count: how many of these are written; None for the lines of the file.
+        unit: name of what the error counts.
+        count: function that returns the number of units written; None to count lines of the file.
     """
     if str(path) == "-":
         yield sys.stdout.buffer if binary else sys.stdout
@@ -244,12 +245,12 @@ def open_output(
                     _writing(stage, binary) as stream,
                 ):
                     yield stream
-                outputs.take_mode(stage, place)
+                outputs.copy_mode(stage, place)
                 stage.replace(place)
             finally:
                 with suppress(OSError):
                     stage.unlink()
-    except BrokenPipeError:  # who reads it has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         raise
     except OSError as error:
         raise EncodaxError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -259,7 +260,7 @@ def open_output(
 def _kept_where_it_ends(
     stage: Path, path: Path | str, unit: str, count: Callable[[], int] | None
 ) -> Iterator[None]:
-    """Keep what was written beside the file where the work ends early; the error says so."""
+    """Keep the part written so far next to the file where work ends early; the error says so."""
     try:
         yield
     except OSError:  # nothing more can be written
@@ -274,12 +275,14 @@ def _kept_where_it_ends(
 
 
 def _keep_what_is_left(path: Path | str, place: Path) -> None:
-    """Give a name that is seen to what a writer of this file was killed in the midst of."""
+    """Give visible names to the parts left by killed writers of this file."""
     for left in outputs.left_unfinished(place):
         if left.stat().st_size:
             kept = partial_of(path)
             left.replace(os.path.realpath(kept))
-            logger.warning("a command was killed while it wrote %s: its part is %s", path, kept)
+            logger.warning(
+                "a command was killed while it wrote %s: its partial output is in %s", path, kept
+            )
         else:
             left.unlink()
 
@@ -288,7 +291,7 @@ def check_output(path: Path | str) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Raises:
-        EncodaxError: it is a folder, or the folder it is to be in is missing or read-only.
+        EncodaxError: it is a folder, or its parent folder is missing or read-only.
     """
     if str(path) == "-":
         return
@@ -299,31 +302,33 @@ def check_output(path: Path | str) -> None:
         raise EncodaxError(f"{path} cannot be written: there is no folder {place.parent}; make it")
     changed = place.parent if is_plain else place
     if not os.access(changed, os.W_OK):
-        raise EncodaxError(f"{path} cannot be written: {changed} is read-only here")
+        raise EncodaxError(
+            f"{path} cannot be written: {changed} is read-only here; choose another place"
+        )
 
 
 def _place_of(path: Path | str) -> tuple[Path, bool]:
-    """Where a file is to be, so that a link stays a link; and whether it is a plain one."""
+    """Return the real path of a file, so that a link stays a link, and whether it is plain."""
     is_plain = os.path.isfile(path) or not os.path.exists(path)
-    # Of a pipe the system's link, such as /dev/stdout, leads nowhere by its name.
+    # The system's link to a pipe, such as /dev/stdout, leads nowhere by its name.
     return Path(os.path.realpath(path) if is_plain else path), is_plain
 
 
 def _writing(path: Path, binary: bool) -> Any:
     if binary:
         return path.open("wb")
-    # Half a character, as JSON may hold, becomes the escape that JSON has for it.
+    # Half of a surrogate pair, as JSON may hold, becomes its JSON escape.
     return path.open("w", encoding="utf-8", errors="backslashreplace")
 
 
 def partial_of(path: Path | str) -> str:
-    """A free name beside a file, for the part of it that is finished: FILE.partial, or with a 2."""
+    """Return a free name next to a file for its finished part: FILE.partial, or with a 2."""
     names = (f"{path}.partial{number}" for number in itertools.chain([""], itertools.count(2)))
     return next(name for name in names if not os.path.lexists(name))
 
 
 def note_of_partial(count: int, unit: str, path: str) -> str:
-    """What an error adds where work has ended early."""
+    """Return the note that an error gets where work has ended early."""
     what = f"the {count:,} {unit}s that come" if count != 1 else f"the one {unit} that comes"
     return f"{what} before it {'are' if count != 1 else 'is'} kept in {path}"
 

@@ -1,4 +1,4 @@
-"""A stream of sequences into full packed batches, a window at a time."""
+"""Packing of a stream of sequences into full batches, one window of texts at a time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any, Generic, TypeVar
 from encodax.data.batches import BatchShape
 from encodax.data.packing import assemble, best_fit_of_lengths
 from encodax.errors import EncodaxError
-from encodax.tokenizer import Encoding
-from encodax.types import PackedBatch
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import PackedBatch
 
 ROW_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
-"""Lengths of rows: few, so that few shapes are ever compiled."""
+"""Lengths of rows in tokens: few, so that few shapes are ever compiled."""
 USUAL_ROW = 64
-"""None is shorter where there is enough to fill it; less than that takes the shortest that fits."""
+"""Shortest row where there are enough tokens to fill it; fewer take the shortest that fits."""
 TOKENS_PER_SLOT = 4
-"""A row has a slot for every so many tokens."""
+"""Number of tokens of a row for each slot."""
 WINDOW_ITEMS = 1024
-"""Texts that are read together, ..."""
+"""Largest number of texts in a window ..."""
 WINDOW_SIZE = 262_144
-"""... or characters, where these come first: both bound the memory."""
+"""... and of characters in a window: the first limit reached bounds the memory."""
 
 MAX_WAIT = 0.1
-"""Seconds that a text of a live source waits for others, where nothing else is said."""
+"""Default number of seconds that a text of a live source waits for others."""
 
 Item = TypeVar("Item")
 
@@ -38,20 +38,20 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Live:
-    """That a source may be silent for a while, as a pipe is, and what is done then."""
+    """Settings for a live source, which may be silent for a while, as a pipe is."""
 
     max_wait: float = MAX_WAIT
-    """Seconds that an item waits for others to share its batch."""
+    """Number of seconds that an item waits for others to share its batch."""
     on_pause: Callable[[], object] = _nothing
-    """Called whenever all that has come is answered, and nothing more is there yet."""
+    """Function called whenever all items so far are answered and no more are available yet."""
 
     def __post_init__(self) -> None:
         if not self.max_wait >= 0:
-            raise EncodaxError(f"max_wait = {self.max_wait} is not a number of seconds from 0 on")
+            raise EncodaxError(f"max_wait = {self.max_wait} is not a number of seconds >= 0")
 
     @classmethod
     def of(cls, max_wait: float | None) -> Live | None:
-        """Return it for so many seconds; None where a source is to be read in whole windows."""
+        """Return settings for `max_wait` seconds; None where a source is read in whole windows."""
         return None if max_wait is None else cls(max_wait)
 
 
@@ -60,27 +60,29 @@ class Window(Generic[Item]):
     """Items of a stream that are read together."""
 
     items: list[Item]
-    end: BaseException | None = None
-    """How the stream ended, where this is its last window: StopIteration, or what was raised."""
+    is_end: bool = False
+    """Whether the source ended after these items, ..."""
+    error: BaseException | None = None
+    """... and the error with which it ended, if any."""
     is_pause: bool = False
-    """Whether nothing more has come in time: what waits for others is answered without them."""
+    """Whether no more items came in time: waiting sequences are then answered without them."""
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing comes after it, or not yet."""
-        return self.end is not None or self.is_pause
+        """Whether no window comes after it, or not yet."""
+        return self.is_end or self.is_pause
 
 
 def windows(
     source: Iterable[Item], size_of: Callable[[Item], int], live: Live | None = None
 ) -> Generator[Window[Item]]:
-    """The windows of a stream, which end with what the source raised: what came before is kept.
+    """Yield the windows of a stream; the last one holds the source's error, if any.
 
     Args:
-        source: may never end.
-        size_of: how large an item is.
-        live: the source is read on a thread of its own, so that a window need not wait for it;
-            None to read it here, in whole windows.
+        source: items; it may never end.
+        size_of: function that returns the size of an item.
+        live: settings to read the source on a separate thread, so that a window need not wait for
+            it; None to read it on this thread, in whole windows.
     """
     return _whole_windows(source, size_of) if live is None else _live_windows(source, size_of, live)
 
@@ -88,20 +90,19 @@ def windows(
 def _whole_windows(
     source: Iterable[Item], size_of: Callable[[Item], int]
 ) -> Generator[Window[Item]]:
-    stream = iter(source)
     items: list[Item] = []
     size = 0
-    while True:
-        try:
-            item = next(stream)
-        except Exception as end:
-            yield Window(items, end)
-            return
-        items.append(item)
-        size += size_of(item)
-        if _is_full(items, size):
-            yield Window(items)
-            items, size = [], 0
+    try:
+        for item in source:
+            items.append(item)
+            size += size_of(item)
+            if _is_full(items, size):
+                yield Window(items)
+                items, size = [], 0
+    except Exception as error:
+        yield Window(items, is_end=True, error=error)
+    else:
+        yield Window(items, is_end=True)
 
 
 def _live_windows(
@@ -113,7 +114,7 @@ def _live_windows(
         while True:
             window = reader.window(live.max_wait, None if is_answered else live.max_wait)
             yield window
-            if window.end is not None:
+            if window.is_end:
                 return
             is_answered = window.is_pause
             if is_answered:
@@ -127,19 +128,20 @@ def _is_full(items: Sequence[Any], size: int) -> bool:
 
 
 class _Reader(Generic[Item]):
-    """Reads a source on a thread of its own, a window and an item ahead."""
+    """Reader of a source on a separate thread, one window and one item ahead."""
 
     def __init__(self, source: Iterable[Item], size_of: Callable[[Item], int]):
-        """Begin to read."""
+        """Start to read."""
         self._size_of = size_of
         self._changed = threading.Condition()
         self._items: list[Item] = []
         self._size = 0
         self._first_at = 0.0
-        """When the first of the items came."""
-        self._end: BaseException | None = None
+        """Time when the first of the items came."""
+        self._is_end = False
+        self._error: BaseException | None = None
         self._is_closed = False
-        # A daemon: nobody can wake it in a source that is silent, and the process may end.
+        # A daemon: nothing can wake it in a silent source, and the process may end.
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self._read, source),
@@ -149,56 +151,55 @@ class _Reader(Generic[Item]):
         self._thread.start()
 
     def window(self, max_wait: float, max_wait_for_first: float | None) -> Window[Item]:
-        """What comes until a window is full, the source ends, or its first item has waited so long.
+        """Return items until a window is full, the source ends, or the time is up.
 
         Args:
-            max_wait: seconds from when the first item came.
-            max_wait_for_first: seconds until there is an item, or else none; None for any time.
+            max_wait: seconds after the first item came.
+            max_wait_for_first: seconds to wait for the first item; None for any time.
         """
         with self._changed:
             self._wait(max_wait_for_first, for_full=False)
             if self._items:
                 self._wait(self._first_at + max_wait - time.monotonic(), for_full=True)
             is_full = _is_full(self._items, self._size)
-            window = Window(self._items, self._end, self._end is None and not is_full)
+            is_pause = not self._is_end and not is_full
+            window = Window(self._items, self._is_end, self._error, is_pause)
             self._items, self._size = [], 0
             self._changed.notify()
         return window
 
     def close(self) -> None:
-        """Read no more; wait for the thread, unless it is in the source."""
+        """Stop reading; wait for the thread, unless it is waiting in the source."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        if self._thread is not threading.current_thread():  # which may collect garbage
+        if self._thread is not threading.current_thread():  # a garbage collection may run there
             self._thread.join(MAX_WAIT)
 
     def _wait(self, seconds: float | None, *, for_full: bool) -> None:
-        """Wait for an item, or a full window; and for the end of the source."""
+        """Wait for an item, or for a full window; or for the end of the source."""
         if seconds is not None:
             seconds = min(max(seconds, 0), threading.TIMEOUT_MAX)
         self._changed.wait_for(
             lambda: (
-                self._end is not None
-                or (_is_full(self._items, self._size) if for_full else self._items)
+                self._is_end or (_is_full(self._items, self._size) if for_full else self._items)
             ),
             seconds,
         )
 
     def _read(self, source: Iterable[Item]) -> None:
-        end: BaseException = StopIteration()
         try:
             for item in source:
                 if not self._put(item):
                     return
-        except BaseException as error:  # raised where the answers are wanted
-            end = error
+        except BaseException as error:  # raised again where the results are used
+            self._error = error
         with self._changed:
-            self._end = end
+            self._is_end = True
             self._changed.notify()
 
     def _put(self, item: Item) -> bool:
-        """Add an item once there is room; whether anybody wants more."""
+        """Add an item once there is space; return True while more items are needed."""
         size = self._size_of(item)
         with self._changed:
             while _is_full(self._items, self._size) and not self._is_closed:
@@ -215,21 +216,21 @@ class _Reader(Generic[Item]):
 Tokenized = TypeVar("Tokenized")
 
 
-def until_error(
+def tokenize_until_error(
     window: Sequence[Item], tokenize: Callable[[list[Item]], tuple[Sequence[Tokenized], int]]
 ) -> tuple[list[Item], list[Tokenized], int, Exception | None]:
-    """Tokenize a window, up to the first item that cannot be.
+    """Tokenize a window, up to the first item that fails.
 
     Args:
         window: the items.
-        tokenize: gives something of each item, and how many items were cut.
+        tokenize: function that returns a result for each item, and how many items were cut.
 
     Returns:
-        The items before it, what became of each, how many of them were cut, and what was raised.
+        The items before it, the result of each, how many of them were cut, and the error raised.
     """
     try:
         found, cut = tokenize(list(window))
-    except Exception:  # one of them: each alone, then
+    except Exception:  # by one of them: tokenize each separately
         found, cut = [], 0
     else:
         return list(window), list(found), cut, None
@@ -245,34 +246,34 @@ def until_error(
 
 
 @dataclass(eq=False)
-class Job:
-    """A sequence on its way through a model."""
+class PendingSequence:
+    """Sequence that is being processed by a model."""
 
     encoding: Encoding
     has_waited: bool = False
-    """Whether a window before had no full batch for it."""
+    """Whether an earlier window had no full batch for it."""
     result: Any = None
     is_done: bool = False
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of batches that a device is given, and no others."""
+    """Shapes of all batches that a device is given."""
 
     batch_tokens: int
-    """Tokens in a full batch of one device."""
+    """Number of tokens in a full batch of one device."""
     devices: int = 1
-    """Rows are a multiple of these: each has its share."""
+    """Number of devices; the number of rows is a multiple of it, an equal share for each."""
 
     def row_counts(self, row_tokens: int) -> list[int]:
-        """B of batches of such rows, largest first: full, a quarter of that, and one row."""
+        """Return B of batches of such rows, largest first: full, a quarter of that, and one row."""
         full = max(1, self.batch_tokens // row_tokens) if row_tokens >= USUAL_ROW else 1
         return [
             self.devices * count for count in sorted({full, max(1, full // 4), 1}, reverse=True)
         ]
 
     def all(self, longest: int) -> list[BatchShape]:
-        """Every shape that sequences of up to so many tokens can take."""
+        """Return every shape that sequences of up to `longest` tokens can take."""
         return [
             BatchShape(row_count, row_tokens, slots_of_row(row_tokens))
             for row_tokens in ROW_TOKENS
@@ -282,38 +283,38 @@ class Shapes:
 
 
 def slots_of_row(row_tokens: int) -> int:
-    """N of a row."""
+    """Return N, the number of slots of a row."""
     return row_tokens // TOKENS_PER_SLOT
 
 
 def row_that_holds(tokens: int) -> int:
-    """The shortest row for a sequence; the longest of all where none is long enough."""
+    """Return the shortest row for a sequence; the longest of all where none is long enough."""
     return next((row for row in ROW_TOKENS if row >= tokens), ROW_TOKENS[-1])
 
 
 class Packer:
-    """Packs window after window; sequences that fill no batch wait for the next one, once."""
+    """Packer of successive windows; sequences that fill no batch wait for the next window, once."""
 
     def __init__(self, shapes: Shapes):
-        """Begin with nothing that waits."""
+        """Start without waiting sequences."""
         self._shapes = shapes
-        self._waiting: list[Job] = []
+        self._waiting: list[PendingSequence] = []
 
     def add(
-        self, jobs: Sequence[Job], *, is_last: bool
-    ) -> list[tuple[list[list[Job]], PackedBatch]]:
-        """The batches that can go now, each with the jobs of its rows.
+        self, jobs: Sequence[PendingSequence], *, is_last: bool
+    ) -> list[tuple[list[list[PendingSequence]], PackedBatch]]:
+        """Return the batches that are ready, each with the jobs of its rows.
 
         Args:
-            jobs: of a window.
-            is_last: nothing comes after it, or not yet, so that nothing waits.
+            jobs: sequences of a window.
+            is_last: whether no window comes after it, or not yet, so that nothing waits.
         """
         jobs = [*self._waiting, *jobs]
         lengths = [len(job.encoding) for job in jobs]
         smallest = min(USUAL_ROW, row_that_holds(sum(lengths))) if is_last else USUAL_ROW
         longest = max(smallest, row_that_holds(max(lengths, default=0)))
         kinds = [(row, slots_of_row(row)) for row in ROW_TOKENS if smallest <= row <= longest]
-        by_length: dict[int, list[list[Job]]] = {}
+        by_length: dict[int, list[list[PendingSequence]]] = {}
         for row_tokens, row in best_fit_of_lengths(lengths, kinds):
             by_length.setdefault(row_tokens, []).append([jobs[index] for index in row])
         batches, self._waiting = [], []
@@ -328,13 +329,13 @@ class Packer:
         return batches
 
     def _split(
-        self, rows: list[list[Job]], row_tokens: int, is_last: bool
-    ) -> tuple[list[tuple[int, list[list[Job]]]], list[list[Job]]]:
-        """Rows in batches, each with its B; and those that wait: they fill none, and may."""
+        self, rows: list[list[PendingSequence]], row_tokens: int, is_last: bool
+    ) -> tuple[list[tuple[int, list[list[PendingSequence]]]], list[list[PendingSequence]]]:
+        """Split rows into batches, each with its B, and rows that fill no batch and may wait."""
         row_counts = self._shapes.row_counts(row_tokens)
-        rows = sorted(rows, key=lambda row: not _must_go(row))
+        rows = sorted(rows, key=lambda row: not _is_overdue(row))
         going = []
-        while rows and (is_last or len(rows) >= row_counts[0] or _must_go(rows[0])):
+        while rows and (is_last or len(rows) >= row_counts[0] or _is_overdue(rows[0])):
             fitting = (count for count in row_counts if count <= len(rows))
             count = next(fitting, row_counts[-1])
             going.append((count, rows[:count]))
@@ -342,7 +343,7 @@ class Packer:
         return going, rows
 
 
-def _assembled(rows: list[list[Job]], row_count: int, row_tokens: int) -> PackedBatch:
+def _assembled(rows: list[list[PendingSequence]], row_count: int, row_tokens: int) -> PackedBatch:
     return assemble(
         [[job.encoding for job in row] for row in rows],
         row_count=row_count,
@@ -351,5 +352,5 @@ def _assembled(rows: list[list[Job]], row_count: int, row_tokens: int) -> Packed
     )
 
 
-def _must_go(row: list[Job]) -> bool:
+def _is_overdue(row: list[PendingSequence]) -> bool:
     return any(job.has_waited for job in row)

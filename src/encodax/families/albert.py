@@ -1,4 +1,4 @@
-"""ALBERT (Lan et al. 2020, arXiv:1909.11942): narrow embeddings, and layers that share."""
+"""ALBERT (Lan et al. 2020, arXiv:1909.11942): narrow embeddings; layers share parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
 from encodax.families import bert, electra
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
 
 LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.0."
@@ -30,8 +32,8 @@ ENCODER: Table = {
 DROPOUT = "classifier_dropout_prob", "hidden_dropout_prob"
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """BERT's, in groups of layers with the same parameters; always with the widening layer."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return BERT's encoder, with shared layers in groups and a projection of the embeddings."""
     groups = published.integer("num_hidden_groups", least=1)
     if shape.layers % groups:
         raise EncodaxError(
@@ -41,13 +43,13 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     each = shape.layers // groups
     return shape.encoder(
         embeddings={**electra.narrow(shape, published), "projected_width": shape.width},
-        layer={"dropped": "attention"},
+        layer={"dropout_on": "attention"},
         parameter_groups=tuple(layer // each for layer in range(shape.layers)),
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """BERT's; the masked LM's dense layer goes to the width of the embeddings."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return BERT's head; the dense layer for masked LM has the width of the embeddings."""
     plain = plain_head(kind, classes, shape, published.rate(*DROPOUT))
     if kind == "vocabulary":
         plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
@@ -55,10 +57,10 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The width of the embeddings, the groups, and the dropout of the head."""
+    """Return the published keys of the embeddings' width, the groups, and the head's dropout."""
     groups = config.encoder.parameter_groups
     if groups is None:
-        raise EncodaxError("the layers of ALBERT share parameters")
+        raise EncodaxError("model_type albert needs layers that share parameters")
     head = config.head
     dropped = head is not None and head.kind in ("sequence", "token")
     return {
@@ -99,17 +101,17 @@ FAMILY = PublishedFamily(
         "pad_token_id": 0,
         "type_vocab_size": 2,
     },
-    harmless=dict.fromkeys(
+    ignored_keys=dict.fromkeys(
         ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks"),
-        "it is of the code that ALBERT was first published with, and none of its encoder",
+        "it belongs to the code that ALBERT was first published with, not to its encoder",
     ),
     fixed={"inner_group_num": 1, "position_embedding_type": "absolute"},
-    strays=(
+    ignored_tensors=(
         r"albert\.embeddings\.position_ids",
         r"albert\.pooler\.(weight|bias)",
         r"sop_classifier\.classifier\.(weight|bias)",
     ),
-    copies={
+    tensor_aliases={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     },

@@ -1,7 +1,7 @@
 """BART: the Transformer with learned positions and a norm after the embeddings.
 
-Lewis et al. 2020, arXiv:1910.13461. A model that is published as `BartModel`, as BART's own are,
-has neither a bias of the output nor `model.` in front of its tensors' names.
+Lewis et al. 2020, arXiv:1910.13461. Models published as `BartModel`, as BART's authors did, have
+neither an output bias nor the prefix `model.` in tensor names.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 from encodax.config import NormConfig, TransformerConfig
 from encodax.families import marian
-from encodax.families.published import Published
+from encodax.families.config_reader import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import NORM, TABLE, Table
 
 ARCHITECTURE, BARE = "BartForConditionalGeneration", "BartModel"
 IDS = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
 POSITION_OFFSET = 2
-"""Row of the table of positions that position 0 takes, whatever the padding token."""
+"""Row of the position table that position 0 takes, whatever the padding token."""
 
 STACKS: Table = {
     **marian.STACKS,
@@ -32,8 +32,8 @@ STACKS: Table = {
 }
 
 
-def transformer(published: Published) -> TransformerConfig:
-    """The stacks."""
+def transformer(published: ConfigReader) -> TransformerConfig:
+    """Convert a published configuration to that of the stacks."""
     embeddings = {
         "positions": "learned",
         "max_positions": published.integer("max_position_embeddings", least=1),
@@ -45,7 +45,7 @@ def transformer(published: Published) -> TransformerConfig:
 
 
 def keys(config: TransformerConfig) -> dict[str, Any]:
-    """The configuration that `transformer` reads."""
+    """Convert a configuration of the stacks to published keys."""
     architecture = ARCHITECTURE if config.output_bias else BARE
     return {**marian.keys(config), "architectures": [architecture]}
 
@@ -62,5 +62,5 @@ FAMILY = Seq2SeqFamily(
     refused={**marian.REFUSED, "static_position_embeddings": True, "normalize_embedding": False},
     aliases=marian.ALIASES,
     fixed=marian.FIXED,
-    copies=marian.COPIES,
+    tensor_aliases=marian.COPIES,
 )

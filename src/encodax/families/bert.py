@@ -5,18 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
-from encodax.families.published import (
-    Published,
-    PublishedFamily,
-    Shape,
-    dropout_of_head,
-    plain_head,
-)
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, dropout_of_head, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, split
 
 
 def encoder_under(prefix: str) -> Table:
-    """Where BERT, and what descends from its code, keeps the encoder."""
+    """Return the encoder's names in the file, for BERT and models derived from its code."""
     layer = f"{prefix}encoder.layer.{{}}."
     return {
         "encoder/embeddings/token": (f"{prefix}embeddings.word_embeddings", TABLE),
@@ -35,7 +31,7 @@ def encoder_under(prefix: str) -> Table:
 
 
 CLASSIFIER: Table = {"head/output": ("classifier", LINEAR)}
-"""The output of heads on sequences and tokens in most families."""
+"""Output of sequence and token heads in most families."""
 SPAN: Table = {"head/output": ("qa_outputs", LINEAR)}
 PREDICTIONS: Table = {
     "head/dense": ("cls.predictions.transform.dense", LINEAR),
@@ -45,7 +41,7 @@ PREDICTIONS: Table = {
 
 
 def classes_of(name: str, *, span: bool = True, **others: str) -> dict[HeadKind | None, str]:
-    """The published classes of a family whose classes are named as BERT's."""
+    """Return the published classes of a family that names its classes as BERT does."""
     classes: dict[HeadKind | None, str] = {
         None: f"{name}Model",
         "vocabulary": f"{name}ForMaskedLM",
@@ -55,13 +51,13 @@ def classes_of(name: str, *, span: bool = True, **others: str) -> dict[HeadKind 
     return {**classes, "span": f"{name}ForQuestionAnswering"} if span else classes
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """The encoder."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return the encoder."""
     return shape.encoder()
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """The head of a kind."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return the head of this kind."""
     return plain_head(kind, classes, shape, published.rate(*DROPOUT))
 
 
@@ -69,16 +65,16 @@ DROPOUT = "classifier_dropout", "hidden_dropout_prob"
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The dropout of the head."""
+    """Return the published key of the head's dropout."""
     return dropout_of_head("classifier_dropout", config)
 
 
-GOOGLE = dict.fromkeys(
+ORIGINAL_CODE_KEYS = dict.fromkeys(
     (
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
         "pooler_size_per_head", "pooler_type",
     ),
-    "it is of the code that BERT was first published with, and none of its encoder",
+    "it belongs to the code that BERT was first published with, not to its encoder",
 )  # fmt: skip
 
 
@@ -107,18 +103,18 @@ FAMILY = PublishedFamily(
         "layer_norm_eps": 1e-12,
         "pad_token_id": 0,
     },
-    harmless=GOOGLE,
+    ignored_keys=ORIGINAL_CODE_KEYS,
     fixed={
         "position_embedding_type": "absolute",
         "is_decoder": False,
         "add_cross_attention": False,
     },
-    strays=(
+    ignored_tensors=(
         r"bert\.embeddings\.position_ids",
         r"bert\.pooler\.dense\.(weight|bias)",
         r"cls\.seq_relationship\.(weight|bias)",
     ),
-    copies={
+    tensor_aliases={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

@@ -1,6 +1,6 @@
 """DeBERTa v2 and v3 (He et al. 2021, arXiv:2006.03654; He et al. 2023, arXiv:2111.09543).
 
-BERT with disentangled attention, in which positions are relative and have vectors of their own.
+BERT with disentangled attention, in which positions are relative and have separate vectors.
 """
 
 from __future__ import annotations
@@ -10,15 +10,10 @@ from typing import Any
 
 from encodax.config import DisentangledConfig, EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless
-from encodax.families.published import (
-    ACTIVATIONS,
-    Published,
-    PublishedFamily,
-    Shape,
-    plain_head,
-    published_name,
-)
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader, published_name
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 SELF = "deberta.encoder.layer.{}.attention.self."
@@ -36,7 +31,7 @@ TERMS = ("c2p", "p2c")
 DROPOUT = "cls_dropout", "hidden_dropout_prob"
 
 
-def _terms(published: Published) -> set[str]:
+def _terms(published: ConfigReader) -> set[str]:
     named = published["pos_att_type"] or []
     terms = [term.strip() for term in named.lower().split("|")] if isinstance(named, str) else named
     if not isinstance(terms, list) or not all(term in TERMS for term in terms):
@@ -44,7 +39,7 @@ def _terms(published: Published) -> set[str]:
     return set(terms)
 
 
-def _relative(shape: Shape, published: Published) -> DisentangledConfig | None:
+def _relative(shape: BaseSpec, published: ConfigReader) -> DisentangledConfig | None:
     if not published.flag("relative_attention"):
         return None
     stated = published.integer("max_relative_positions", least=-1)
@@ -63,8 +58,8 @@ def _relative(shape: Shape, published: Published) -> DisentangledConfig | None:
     )
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """BERT's; absolute positions are left out where the configuration says so."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return BERT's encoder; without absolute positions where the configuration says so."""
     if published.integer("conv_kernel_size"):
         raise EncodaxError("config.json: the convolution (conv_kernel_size) is not supported")
     if published["embedding_size"] not in (None, shape.width):
@@ -80,8 +75,8 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """BERT's, with a GELU and a dropout before it."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return BERT's head, with GELU and a dropout before it for sequences."""
     rate = DROPOUT if kind == "sequence" else ("hidden_dropout_prob",)
     plain = plain_head(kind, classes, shape, published.rate(*rate))
     if kind == "sequence":
@@ -99,7 +94,7 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """Relative positions, and the head."""
+    """Return the published keys of relative positions and the head."""
     relative, head = config.encoder.relative_positions, config.head
     published: dict[str, Any] = {
         "position_biased_input": config.encoder.embeddings.positions == "learned",
@@ -156,23 +151,23 @@ FAMILY = PublishedFamily(
         "share_att_key": False,
         "type_vocab_size": 0,
     },
-    harmless={
+    ignored_keys={
         "conv_act": "there is no convolution",
         "conv_groups": "there is no convolution",
         "legacy": "the tensors' names say which head of the two it is",
-        "pooler_hidden_size": harmless.OTHER_HEAD,
+        "pooler_hidden_size": ignored_keys.OTHER_HEAD,
     },
-    # Its authors' name for the masked LM; transformers chooses between the two by `legacy`.
+    # The authors' name for the masked LM head; transformers chooses between the two by `legacy`.
     renames=(
         (r"^lm_predictions\.lm_head\.(dense|LayerNorm)", r"cls.predictions.transform.\1"),
         (r"^lm_predictions\.lm_head", "cls.predictions"),
     ),
-    strays=(
+    ignored_tensors=(
         r"deberta\.embeddings\.position_ids",
         r"mask_predictions\..*",
         r"cls\.predictions\.(bias|transform\.(dense|LayerNorm)\.(weight|bias))",
     ),
-    copies={
+    tensor_aliases={
         "cls.predictions.decoder.weight": "deberta.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
-from encodax.families import bert, harmless
-from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import KEYS, BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 LAYER = "distilbert.transformer.layer.{}."
@@ -28,13 +30,16 @@ DROPOUTS = {"sequence": "seq_classif_dropout", "span": "qa_dropout"}
 """Kind of head -> key of its dropout."""
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """BERT's; dropout follows the feed-forward network alone, and sinusoids are a table too."""
-    return shape.encoder(layer={"dropped": "feed_forward"})
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return BERT's encoder, with dropout only after the feed-forward network.
+
+    Sinusoidal positions are stored as a table too.
+    """
+    return shape.encoder(layer={"dropout_on": "feed_forward"})
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """BERT's, with a ReLU, and each its own dropout."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return BERT's head, with ReLU for sequences, and a dropout for each kind of head."""
     plain = plain_head(kind, classes, shape, published.rate("dropout"))
     if kind in DROPOUTS:
         plain = replace(plain, dropout_rate=published.rate(DROPOUTS[kind]))
@@ -42,7 +47,7 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The dropout of the head."""
+    """Return the published key of the head's dropout."""
     if config.head is None or config.head.kind not in DROPOUTS:
         return {}
     return {DROPOUTS[config.head.kind]: config.head.dropout_rate}
@@ -87,15 +92,15 @@ FAMILY = PublishedFamily(
         "qa_dropout": 0.1,
         "seq_classif_dropout": 0.2,
     },
-    harmless={
-        "sinusoidal_pos_embds": "the table of positions stands in the weights, whatever it is",
-        "tie_weights_": harmless.UNREAD,
+    ignored_keys={
+        "sinusoidal_pos_embds": "the table of positions is in the weights, whatever it says",
+        "tie_weights_": ignored_keys.UNREAD,
     },
     aliases={
         "hidden_size": "dim",
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",
     },
-    strays=(r"distilbert\.embeddings\.position_ids",),
-    copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    ignored_tensors=(r"distilbert\.embeddings\.position_ids",),
+    tensor_aliases={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
 )

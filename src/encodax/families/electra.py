@@ -7,23 +7,25 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.families import bert, roberta
-from encodax.families.published import Published, PublishedFamily, Shape, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM
 
 
-def narrow(shape: Shape, published: Published) -> dict[str, Any]:
-    """Embeddings of width E, and a layer that widens them where E is not D."""
+def narrow(shape: BaseSpec, published: ConfigReader) -> dict[str, Any]:
+    """Return settings for embeddings of width E, projected to D where E is not D."""
     width = published.integer("embedding_size", least=1)
     return {"width": width, "projected_width": None if width == shape.width else shape.width}
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """BERT's, with embeddings of their own width."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return BERT's encoder, with its own width of the embeddings."""
     return shape.encoder(embeddings=narrow(shape, published))
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """RoBERTa's with a GELU; the masked LM's dense layer goes to the width of the embeddings."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return RoBERTa's head with GELU; masked LM's dense layer has the embeddings' width."""
     plain = roberta.twice_dropped(plain_head(kind, classes, shape, published.rate(*bert.DROPOUT)))
     if kind == "vocabulary":
         plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
@@ -31,7 +33,7 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The width of the embeddings, and the dropout of the head."""
+    """Return the published keys of the embeddings' width and the head's dropout."""
     return {"embedding_size": config.encoder.embeddings.width, **bert.options(config)}
 
 
@@ -48,7 +50,7 @@ FAMILY = PublishedFamily(
             **bert.encoder_under("electra."),
             "encoder/embeddings/projection": ("electra.embeddings_project", LINEAR),
         },
-        "sequence": roberta.TWO_LAYERS,
+        "sequence": roberta.CLASSIFICATION_HEAD,
         "token": bert.CLASSIFIER,
         "span": bert.SPAN,
         "vocabulary": {
@@ -59,13 +61,13 @@ FAMILY = PublishedFamily(
     },
     defaults={**bert.FAMILY.defaults, "embedding_size": 128},
     fixed=bert.FAMILY.fixed,
-    harmless=dict.fromkeys(
+    ignored_keys=dict.fromkeys(
         ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"),
-        "it is of the head on multiple choices alone",
+        "it belongs only to the multiple-choice head",
     ),
-    strays=(
+    ignored_tensors=(
         r"electra\.embeddings\.position_ids",
         r"discriminator_predictions\.(dense|dense_prediction)\.(weight|bias)",
     ),
-    copies={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    tensor_aliases={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
 )

@@ -8,19 +8,15 @@ from encodax.config import (
     EncoderConfig,
     HeadConfig,
     HeadKind,
-    MaskDropoutConfig,
     ModelConfig,
+    TokenDropoutConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless, roberta
-from encodax.families.published import (
-    KEYS,
-    Published,
-    PublishedFamily,
-    Shape,
-    plain_head,
-    rotary,
-)
+from encodax.families import bert, ignored_keys, roberta
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.rope import rotary
+from encodax.families.spec import KEYS, BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table
 
 LAYER = "esm.encoder.layer.{}."
@@ -37,15 +33,15 @@ ENCODER: Table = {
     "encoder/final_norm": ("esm.encoder.emb_layer_norm_after", NORM),
 }
 OFFSET = 2
-"""`max_position_embeddings` counts two rows that no token takes, as RoBERTa's."""
+"""Number of rows in `max_position_embeddings` that no token takes, as in RoBERTa."""
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """Pre-norm; embeddings have neither norm nor dropout, and masks drop out of them.
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return a pre-norm encoder; embeddings have neither norm nor dropout, but token dropout.
 
     Raises:
-        EncodaxError: `rope_parameters`, which the published class does not read, say something else
-            than `rope_theta`, which it does.
+        EncodaxError: `rope_parameters`, which the published class does not read, contradicts
+            `rope_theta`, which it reads.
     """
     base = published.number("rope_theta")
     if (stated := published["rope_parameters"]) is not None:
@@ -56,7 +52,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
             )
     dropped = None
     if published.flag("token_dropout"):
-        dropped = MaskDropoutConfig(published.integer("mask_token_id"))
+        dropped = TokenDropoutConfig(published.integer("mask_token_id"))
     return shape.encoder(
         embeddings={
             "positions": None,
@@ -71,14 +67,14 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """RoBERTa's, with the encoder's dropout."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return RoBERTa's head, with the encoder's dropout."""
     plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
     return roberta.lm_head(roberta.twice_dropped(plain))
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """Positions and token dropout."""
+    """Return the published keys of positions and token dropout."""
     embeddings, rotated = config.encoder.embeddings, config.encoder.layers[0].attention.rotary
     dropped = embeddings.mask_dropout
     return {
@@ -103,7 +99,7 @@ FAMILY = PublishedFamily(
     },
     tables={
         "encoder": ENCODER,
-        "sequence": roberta.TWO_LAYERS,
+        "sequence": roberta.CLASSIFICATION_HEAD,
         "token": bert.CLASSIFIER,
         "vocabulary": roberta.LM_HEAD,
     },
@@ -126,16 +122,16 @@ FAMILY = PublishedFamily(
         "is_folding_model": False,
         "position_embedding_type": "rotary",
     },
-    harmless={
-        "esmfold_config": "it is of models that fold proteins",
-        "hidden_act": harmless.UNREAD,
-        "vocab_list": "it is of models that fold proteins",
+    ignored_keys={
+        "esmfold_config": "it is for models that fold proteins",
+        "hidden_act": ignored_keys.UNREAD,
+        "vocab_list": "it is for models that fold proteins",
     },
-    strays=(
+    ignored_tensors=(
         r"esm\.(encoder\.layer\.(\d+|\*)\.attention\.self\.)?rotary_embeddings\.inv_freq",
         r"esm\.contact_head\.regression\.(weight|bias)",
         r"esm\.embeddings\.(position_embeddings\.weight|position_ids)",
         r"esm\.pooler\.dense\.(weight|bias)",
     ),
-    copies={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
+    tensor_aliases={"lm_head.decoder.weight": "esm.embeddings.word_embeddings.weight"},
 )

@@ -1,8 +1,8 @@
 """Marian (OPUS-MT): the Transformer of Vaswani et al. 2017, with all sines before the cosines.
 
 Junczys-Dowmunt et al. 2018, arXiv:1804.00344; the published models are of Tiedemann & Thottingal
-2020, "OPUS-MT: building open translation services for the world". What `encodax train translation`
-makes from scratch is of this family.
+2020, "OPUS-MT: building open translation services for the world". Models that `encodax train
+translation` trains from scratch are of this family.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families.published import ACTIVATIONS, Published, published_name
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader, published_name
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, NORM, TABLE, Leaves, Table, Tensor
 
 NORM_EPS = 1e-5
-"""What PyTorch adds to a variance where nobody says otherwise, as Marian does not."""
+"""Default epsilon of PyTorch's layer norm, which Marian uses."""
 
 
 def attention_under(ours: str, theirs: str) -> dict[str, tuple[str, Leaves]]:
-    """One attention of a layer, and its norm."""
+    """Return the names in the file of one attention of a layer, and of its norm."""
     parts = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
     modules = {f"{ours}/{own}": (f"{theirs}.{name}", LINEAR) for own, name in parts.items()}
     return {**modules, f"{ours}_norm": (f"{theirs}_layer_norm", NORM)}
@@ -48,11 +48,12 @@ STACKS: Table = {
     **stack_under("decoder", "model.decoder.layers.{}", OF_DECODER),
     "output": ("", {"b": Tensor("=final_logits_bias", "row")}),
 }
-"""Where Marian, and BART, keep their layers, the one table of tokens, and the output's bias."""
+"""Names in the file of the layers, the shared token table and the output bias, in Marian and
+BART."""
 FINAL_NORMS: Table = {
     f"{side}/final_norm": (f"model.{side}.layer_norm", NORM) for side in ("encoder", "decoder")
 }
-"""Where their pre-norm kin keep the norms after the last layers."""
+"""Names in the file of the norms after the last layers, in pre-norm models."""
 COPIES = {
     name: "model.shared.weight"
     for name in (
@@ -75,13 +76,13 @@ REFUSED: dict[str, Any] = {
     "add_final_layer_norm": True,
     "add_bias_logits": True,
 }
-"""Options of the first such models that the published classes no longer have."""
+"""Options of the earliest such models that the published classes no longer have."""
 REFUSED_OF_PRE_NORM: dict[str, Any] = {
     "normalize_before": False,
     "add_final_layer_norm": False,
     "add_bias_logits": True,
 }
-"""The same of their pre-norm kin."""
+"""Values of the same options that pre-norm models refuse."""
 ALIASES = {
     "hidden_size": "d_model",
     "num_attention_heads": "encoder_attention_heads",
@@ -95,20 +96,20 @@ FIXED: dict[str, Any] = {
 
 
 def stacks(
-    published: Published,
+    published: ConfigReader,
     embeddings: dict[str, Any],
     *,
     output_bias: bool = True,
     pre_norm: bool = False,
 ) -> TransformerConfig:
-    """Both stacks as Marian, BART and their kin say them.
+    """Convert a published configuration of Marian, BART and similar models.
 
     Args:
         published: the configuration.
-        embeddings: fields of `EmbeddingsConfig` beside the vocabulary, the width, the scale and
-            the dropout.
-        output_bias: whether the scores have one.
-        pre_norm: whether norms stand before each sublayer, and after the last layer.
+        embeddings: fields of `EmbeddingsConfig` other than the vocabulary, the width, the scale
+            and the dropout.
+        output_bias: whether the output has a bias.
+        pre_norm: whether there are norms before each sublayer and after the last layer.
     """
     width, rate = published.integer("d_model", least=1), published.rate("dropout")
 
@@ -152,7 +153,7 @@ def stacks(
 
 
 def keys(config: TransformerConfig) -> dict[str, Any]:
-    """The configuration that `stacks` reads."""
+    """Convert a configuration of the stacks to published keys."""
     embeddings = config.encoder.embeddings
     first = config.encoder.layers[0]
     published: dict[str, Any] = {
@@ -175,8 +176,8 @@ def keys(config: TransformerConfig) -> dict[str, Any]:
     return published
 
 
-def transformer(published: Published) -> TransformerConfig:
-    """The stacks."""
+def transformer(published: ConfigReader) -> TransformerConfig:
+    """Convert a published configuration to that of the stacks."""
     positions = published.integer("max_position_embeddings", least=1)
     return stacks(published, {"positions": "sinusoidal_halves", "max_positions": positions})
 
@@ -191,7 +192,7 @@ FAMILY = Seq2SeqFamily(
     refused={**REFUSED, "static_position_embeddings": False, "normalize_embedding": True},
     aliases=ALIASES,
     fixed={**FIXED, "share_encoder_decoder_embeddings": True},
-    copies=COPIES,
-    strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
-    never=lambda pad_id: (pad_id,),
+    tensor_aliases=COPIES,
+    ignored_tensors=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+    suppressed_ids_by_pad=lambda pad_id: (pad_id,),
 )

@@ -1,7 +1,7 @@
 """mBART: BART with the norms before each sublayer, for many languages.
 
-Liu et al. 2020, arXiv:2001.08210. The tokenizer ends a source with its language, or begins it so;
-which language is written is the first token of the target.
+Liu et al. 2020, arXiv:2001.08210. The tokenizer ends or begins a source with its language token;
+the first token of the target is the language to generate.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from encodax.config import NormConfig, TransformerConfig
 from encodax.families import bart, marian
-from encodax.families.published import Published
+from encodax.families.config_reader import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import Table
 
@@ -18,8 +18,8 @@ IDS = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
 STACKS: Table = {**bart.STACKS, **marian.FINAL_NORMS}
 
 
-def transformer(published: Published) -> TransformerConfig:
-    """The stacks."""
+def transformer(published: ConfigReader) -> TransformerConfig:
+    """Convert a published configuration to that of the stacks."""
     embeddings: dict[str, Any] = {
         "positions": "learned",
         "max_positions": published.integer("max_position_embeddings", least=1),
@@ -43,5 +43,5 @@ FAMILY = Seq2SeqFamily(
     },
     aliases=marian.ALIASES,
     fixed=marian.FIXED,
-    copies=marian.COPIES,
+    tensor_aliases=marian.COPIES,
 )

@@ -1,7 +1,7 @@
 """ModernBERT (Warner et al. 2024, arXiv:2412.13663).
 
 Pre-norm with rotary positions, gated feed-forward networks, no biases, and local attention in two
-layers of three.
+of every three layers.
 """
 
 from __future__ import annotations
@@ -20,16 +20,11 @@ from encodax.config import (
     RotaryConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless
-from encodax.families.published import (
-    ACTIVATIONS,
-    Published,
-    PublishedFamily,
-    Shape,
-    published_name,
-    rope_parameters,
-    rotary,
-)
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader, published_name
+from encodax.families.published import PublishedFamily
+from encodax.families.rope import rope_parameters, rotary
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of
 
 LAYER = "model.layers.{}."
@@ -50,12 +45,12 @@ ENCODER: Table = {
 HEAD: Table = {"head/dense": ("head.dense", LINEAR), "head/norm": ("head.norm", NORM)}
 CLASSIFIER: Table = {**HEAD, **bert.CLASSIFIER}
 KINDS = {"full_attention": True, "sliding_attention": False}
-"""`layer_types` -> whether the layer attends globally."""
+"""Entry of `layer_types` -> whether the layer's attention is global."""
 POOLINGS = {"cls": "cls", "mean": "mean"}
 
 
-def _rotary(shape: Shape, published: Published) -> dict[bool, RotaryConfig]:
-    """Rotary positions of global and of local layers: two forms are published."""
+def _rotary(shape: BaseSpec, published: ConfigReader) -> dict[bool, RotaryConfig]:
+    """Return rotary positions of global and of local layers; two forms of config are published."""
     stated = rope_parameters(published["rope_parameters"] or {})
     if not set(stated) <= set(KINDS):
         raise EncodaxError(f"config.json: rope_parameters {stated!r} are not supported")
@@ -66,8 +61,8 @@ def _rotary(shape: Shape, published: Published) -> dict[bool, RotaryConfig]:
     }
 
 
-def _is_global(shape: Shape, published: Published) -> list[bool]:
-    """For each layer, whether it attends globally: two forms are published."""
+def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
+    """Return for each layer whether its attention is global; two forms are published."""
     named = published["layer_types"]
     if named is None:
         every = published.integer("global_attn_every_n_layers", least=1)
@@ -81,12 +76,12 @@ def _is_global(shape: Shape, published: Published) -> list[bool]:
 
 
 def known(names: list[Any]) -> bool:
-    """Whether all of them are kinds of layers."""
+    """Return True if all names are kinds of layers."""
     return all(isinstance(name, str) and name in KINDS for name in names)
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """The stack; its first layer has no norm before attention: the embeddings have had one."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return the encoder; the first attention has no norm: the embeddings end with one."""
     norm = NormConfig(shape.norm_eps, bias=published.flag("norm_bias"))
     biases = published.flag("attention_bias")
     turned = _rotary(shape, published)
@@ -102,7 +97,7 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
             "biases": published.flag("mlp_bias"),
             "dropout_rate": published.rate("mlp_dropout"),
         },
-        layer={"norm": norm, "placement": "pre", "dropped": "attention"},
+        layer={"norm": norm, "placement": "pre", "dropout_on": "attention"},
         final_norm=norm,
     )
     window = published.integer("local_attention", least=2) // 2
@@ -119,8 +114,8 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     return replace(plain, layers=tuple(layer(*each) for each in layers))
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """Dense, activation and norm before every output, after pooling where there is one."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return a head with dense layer, activation and norm before the output, after any pooling."""
     is_vocabulary = kind == "vocabulary"
     return HeadConfig(
         kind,
@@ -137,11 +132,11 @@ def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> He
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """What the layers differ in, and the head."""
+    """Return the published keys of the layers' differences, and of the head."""
     encoder, head = config.encoder, config.head
     rotary = {attention.window: attention.rotary for attention in _attentions(config)}
     if None in rotary.values():
-        raise EncodaxError("every layer of ModernBERT has rotary positions")
+        raise EncodaxError("model_type modernbert needs rotary positions in every layer")
     windows = [window for window in rotary if window is not None] or [64]
     bases = {window: rotary[window].base for window in rotary if rotary[window]}  # type: ignore[union-attr]
     base = bases.get(None, 160_000.0)
@@ -194,7 +189,7 @@ FAMILY = PublishedFamily(
         "activation": "hidden_activation",
         "max_positions": "max_position_embeddings",
         "norm_eps": "norm_eps",
-        # One rate for attention weights and for what attention adds.
+        # One rate for attention weights and for the output of attention.
         "dropout_rate": "attention_dropout",
         "attention_dropout_rate": "attention_dropout",
         "pad_id": "pad_token_id",
@@ -229,12 +224,12 @@ FAMILY = PublishedFamily(
         "pad_token_id": 50283,
         "rope_parameters": None,
     },
-    harmless={
-        "deterministic_flash_attn": harmless.MEMORY,
-        "reference_compile": harmless.MEMORY,
-        "repad_logits_with_grad": harmless.TRAINING,
-        "sparse_pred_ignore_index": harmless.TRAINING,
-        "sparse_prediction": harmless.TRAINING,
+    ignored_keys={
+        "deterministic_flash_attn": ignored_keys.MEMORY,
+        "reference_compile": ignored_keys.MEMORY,
+        "repad_logits_with_grad": ignored_keys.TRAINING,
+        "sparse_pred_ignore_index": ignored_keys.TRAINING,
+        "sparse_prediction": ignored_keys.TRAINING,
     },
-    copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
+    tensor_aliases={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

@@ -6,7 +6,9 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, RelativeBiasConfig
 from encodax.families import bert, roberta
-from encodax.families.published import KEYS, Published, PublishedFamily, Shape, plain_head
+from encodax.families.config_reader import ConfigReader
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.spec import KEYS, BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, Tensor
 
 LAYER = "mpnet.encoder.layer.{}."
@@ -25,29 +27,29 @@ ENCODER: Table = {
     "encoder/layer_{}/feed_forward_norm": (f"{LAYER}output.LayerNorm", NORM),
 }
 BUCKETS = 32
-"""The published code has no other number, whatever the configuration says."""
+"""Number of buckets in the published code, whatever the configuration says."""
 
 
 PAD_ID = 1
-"""Nor has it another padding for positions."""
+"""Padding id for positions in the published code, whatever the configuration says."""
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """RoBERTa's, with the bias."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return RoBERTa's encoder, with the relative bias."""
     return shape.encoder(
         embeddings=roberta.after_padding(shape, PAD_ID),
         relative_positions=RelativeBiasConfig(BUCKETS, 128),
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """RoBERTa's, with the encoder's dropout."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return RoBERTa's head, with the encoder's dropout."""
     plain = plain_head(kind, classes, shape, published.rate("hidden_dropout_prob"))
     return roberta.lm_head(roberta.twice_dropped(plain))
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The rows of positions."""
+    """Return the published key of the rows of positions."""
     return roberta.rows_of_positions(config)
 
 
@@ -61,15 +63,15 @@ FAMILY = PublishedFamily(
     keys={name: key for name, key in KEYS.items() if name != "type_vocabulary_size"},
     tables={
         "encoder": ENCODER,
-        "sequence": roberta.TWO_LAYERS,
+        "sequence": roberta.CLASSIFICATION_HEAD,
         "token": bert.CLASSIFIER,
         "span": bert.SPAN,
         "vocabulary": roberta.LM_HEAD,
     },
     defaults={**bert.FAMILY.defaults, "pad_token_id": 1},
     fixed={"relative_attention_num_buckets": BUCKETS},
-    strays=(r"mpnet\.embeddings\.position_ids", r"mpnet\.pooler\.dense\.(weight|bias)"),
-    copies={
+    ignored_tensors=(r"mpnet\.embeddings\.position_ids", r"mpnet\.pooler\.dense\.(weight|bias)"),
+    tensor_aliases={
         "lm_head.decoder.weight": "mpnet.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
     },

@@ -1,4 +1,4 @@
-"""Combinations of blocks that no published family has; only Encodax loads them."""
+"""Family of block combinations that no published family has; only Encodax loads them."""
 
 from __future__ import annotations
 
@@ -6,53 +6,55 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from encodax import json_files
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, Seq2SeqConfig
 from encodax.errors import EncodaxError
-from encodax.families import harmless
-from encodax.families.published import labels_of, plain_head, scores_of, shape_of
+from encodax.families import ignored_keys
+from encodax.families.labels import labels_of
+from encodax.families.published import plain_head, scores_of
+from encodax.families.spec import shape_of
 from encodax.families.tensors import Tensor
-from encodax.json_files import FileKeys, Settings
+from encodax.storage import json_files
+from encodax.storage.json_files import FileKeys, Settings
 
 MODEL_TYPE = "encodax"
-copies: Mapping[str, str] = {}
+tensor_aliases: Mapping[str, str] = {}
 
 AnyConfig = ModelConfig | Seq2SeqConfig
 
 
 def tensor(config: AnyConfig, path: str, leaf: str) -> Tensor:
-    """A parameter stands under its own path, in its own layout."""
+    """Return the tensor of a parameter: named by its path, in its own layout."""
     return Tensor(f"{path}/{leaf}")
 
 
 def canonical(stored: str) -> str:
-    """A name has one form."""
+    """Return the name as it is: it has one form only."""
     return stored
 
 
 def file_name(config: AnyConfig, name: str) -> str:
-    """A name has one form."""
+    """Return the name as it is: it has one form only."""
     return name
 
 
-def is_stray(config: AnyConfig, name: str) -> bool:
-    """Nothing else may be in the file."""
+def is_ignored(config: AnyConfig, name: str) -> bool:
+    """Return False: the file may hold no other tensors."""
     return False
 
 
 def has(kind: HeadKind | None) -> bool:
-    """Every head stands under its own name."""
+    """Return True: every kind of head has its own name in files."""
     return True
 
 
 def new_head(config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
-    """BERT's head of that kind."""
+    """Return BERT's head of this kind."""
     shape = shape_of(config)
     return plain_head(kind, scores_of(kind, classes, shape), shape, shape.dropout_rate)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
-    """Our specs as they are, field by field."""
+    """Return the configuration field by field."""
     return {
         "model_type": MODEL_TYPE,
         "encoder": asdict(config.encoder),
@@ -66,17 +68,17 @@ def account(settings: Settings) -> FileKeys:
     """Account for the keys of a configuration, once `read_config` has read it.
 
     Raises:
-        EncodaxError: one is not known.
+        EncodaxError: a key is unknown.
     """
-    return settings.settle({**harmless.ANY, "dtype": "each tensor has a type of its own"})
+    return settings.settle({**ignored_keys.ANY, "dtype": "each tensor has a type of its own"})
 
 
 def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> ModelConfig:
-    """The specs that `write_config` wrote; with `encoder_only`, those of the encoder.
+    """Read the configuration that `write_config` wrote; with `encoder_only`, without the head.
 
     Raises:
-        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
-            type.
+        EncodaxError: a key is missing or unknown, or has a value of another type; the message
+            names it.
     """
     where = "config.json"
     for key in ("encoder", "head", "pad_token_id"):
@@ -87,8 +89,8 @@ def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> 
         raise EncodaxError(f"{where}: pad_token_id = {json_files.shown(pad_id)} is not a token id")
     bare = encoder_only or head is None
     return ModelConfig(
-        json_files.built(EncoderConfig, published["encoder"], where, "encoder"),
-        None if bare else json_files.built(HeadConfig, head, where, "head"),
+        json_files.from_json(EncoderConfig, published["encoder"], where, "encoder"),
+        None if bare else json_files.from_json(HeadConfig, head, where, "head"),
         labels=() if encoder_only else labels_of({"id2label": published.get("id2label", {})}),
         pad_id=pad_id,
         family=MODEL_TYPE,
@@ -96,11 +98,11 @@ def read_config(published: Mapping[str, Any], *, encoder_only: bool = False) -> 
 
 
 def read_head(values: Mapping[str, Any], where: str) -> HeadConfig:
-    """A head alone, as `dataclasses.asdict` writes it.
+    """Read a head, as `dataclasses.asdict` writes it.
 
     Raises:
-        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
-            type.
+        EncodaxError: a key is missing or unknown, or has a value of another type; the message
+            names it.
     """
     own = {name: value for name, value in values.items() if name != "id2label"}
-    return json_files.built(HeadConfig, own, where)
+    return json_files.from_json(HeadConfig, own, where)

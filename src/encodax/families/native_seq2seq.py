@@ -1,4 +1,4 @@
-"""Sequence-to-sequence models that no published family has; only Encodax loads them."""
+"""Family of sequence-to-sequence models that no published family has; only Encodax loads them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from encodax import json_files
 from encodax.config import Seq2SeqConfig
-from encodax.families import harmless
-from encodax.families.native import canonical, copies, file_name, is_stray, tensor
-from encodax.json_files import FileKeys, Settings
+from encodax.families import ignored_keys
+from encodax.families.native import canonical, file_name, is_ignored, tensor, tensor_aliases
+from encodax.storage import json_files
+from encodax.storage.json_files import FileKeys, Settings
 
 __all__ = [
     "MODEL_TYPE",
     "account",
     "canonical",
-    "copies",
     "file_name",
-    "is_stray",
+    "is_ignored",
     "read_config",
     "tensor",
+    "tensor_aliases",
     "write_config",
 ]
 
@@ -28,7 +28,7 @@ MODEL_TYPE = "encodax-seq2seq"
 
 
 def write_config(config: Seq2SeqConfig) -> dict[str, Any]:
-    """Our specs as they are, field by field."""
+    """Return the configuration field by field."""
     return {"model_type": MODEL_TYPE, "is_encoder_decoder": True, **asdict(config)}
 
 
@@ -36,19 +36,19 @@ def account(settings: Settings) -> FileKeys:
     """Account for the keys of a configuration, once `read_config` has read it.
 
     Raises:
-        EncodaxError: one is not known.
+        EncodaxError: a key is unknown.
     """
-    return settings.settle(harmless.ANY)
+    return settings.settle(ignored_keys.ANY)
 
 
 def read_config(published: Mapping[str, Any]) -> Seq2SeqConfig:
-    """The specs that `write_config` wrote.
+    """Read the configuration that `write_config` wrote.
 
     Raises:
-        EncodaxError: names a key that is missing, is not one of ours, or has a value of another
-            type.
+        EncodaxError: a key is missing or unknown, or has a value of another type; the message
+            names it.
     """
     others = ("model_type", "is_encoder_decoder", "dtype")
     specs = {name: value for name, value in published.items() if name not in others}
-    config = json_files.built(Seq2SeqConfig, specs, "config.json")
+    config = json_files.from_json(Seq2SeqConfig, specs, "config.json")
     return replace(config, family=MODEL_TYPE)

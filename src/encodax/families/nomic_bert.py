@@ -1,6 +1,7 @@
 """NomicBERT (Nussbaum et al. 2024, arXiv:2402.01613): BERT with rotary positions and SwiGLU.
 
-Two forms are published: that of its authors (`n_embd`, ...), and that of transformers.
+Two forms of `config.json` are published: that of its authors (`n_embd`, ...), and that of
+transformers.
 """
 
 from __future__ import annotations
@@ -11,15 +12,11 @@ from typing import Any
 
 from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig
 from encodax.errors import EncodaxError
-from encodax.families import bert, harmless
-from encodax.families.published import (
-    Published,
-    PublishedFamily,
-    Shape,
-    check_fixed,
-    plain_head,
-    rotary,
-)
+from encodax.families import bert, ignored_keys
+from encodax.families.config_reader import ConfigReader, check_fixed
+from encodax.families.published import PublishedFamily, plain_head
+from encodax.families.rope import rotary
+from encodax.families.spec import BaseSpec
 from encodax.families.tensors import LINEAR, NORM, TABLE, Table, part_of, split
 
 LAYER = "nomic_bert.encoder.layers.{}."
@@ -47,7 +44,7 @@ AUTHORS_KEYS = {
     "resid_pdrop": "hidden_dropout_prob",
     "attn_pdrop": "attention_probs_dropout_prob",
 }
-"""The authors' key -> that of transformers."""
+"""Key in the authors' form -> key in transformers."""
 AUTHORS_FIXED = {
     "activation_function": "swiglu",
     "causal": False,
@@ -64,14 +61,14 @@ AUTHORS_FIXED = {
     "scale_attn_weights": True,
     "use_rms_norm": False,
 }
-"""Options of the authors' form that are computed in one form only."""
+"""Options of the authors' form for which only one value is supported."""
 
 
 def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The authors' form to that of transformers."""
+    """Convert the authors' form of a configuration to that of transformers."""
     if "n_embd" not in published:
         return published
-    as_published = Published(published, {})
+    as_published = ConfigReader(published, {})
     check_fixed(as_published, {key: (value,) for key, value in AUTHORS_FIXED.items()})
     base = published.get("rotary_emb_base", BASE)
     own = {"rope_parameters": {"rope_theta": base}, "hidden_act": "silu"}
@@ -82,8 +79,8 @@ def translate(published: Mapping[str, Any]) -> Mapping[str, Any]:
 BASE = 1000.0
 
 
-def encoder(shape: Shape, published: Published) -> EncoderConfig:
-    """BERT's, with rotary positions and gates in place of learned positions and biases."""
+def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
+    """Return BERT's encoder, with rotary positions and gates, without biases."""
     turned = rotary(shape, published, published["rope_parameters"], published["rope_theta"])
     return shape.encoder(
         embeddings={"positions": None},
@@ -92,16 +89,16 @@ def encoder(shape: Shape, published: Published) -> EncoderConfig:
     )
 
 
-def head(kind: HeadKind, classes: int, shape: Shape, published: Published) -> HeadConfig:
-    """BERT's."""
+def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader) -> HeadConfig:
+    """Return BERT's head."""
     return plain_head(kind, classes, shape, published.rate(*bert.DROPOUT))
 
 
 def options(config: ModelConfig) -> dict[str, Any]:
-    """The base of rotary positions, and the dropout of the head."""
+    """Return the published keys of the rotary base and the head's dropout."""
     turned = config.encoder.layers[0].attention.rotary
     if turned is None:
-        raise EncodaxError("NomicBERT has rotary positions")
+        raise EncodaxError("model_type nomic_bert needs rotary positions")
     rope = {"rope_type": "default", "rope_theta": turned.base}
     return {"rope_parameters": rope, **bert.options(config)}
 
@@ -137,23 +134,23 @@ FAMILY = PublishedFamily(
         "rope_theta": BASE,
         "type_vocab_size": 2,
     },
-    harmless={
-        **dict.fromkeys(("dense_seq_output", "pad_vocab_size_multiple"), harmless.UNREAD),
+    ignored_keys={
+        **dict.fromkeys(("dense_seq_output", "pad_vocab_size_multiple"), ignored_keys.UNREAD),
         **dict.fromkeys(
             ("fused_bias_fc", "fused_dropout_add_ln", "reorder_and_upcast_attn", "use_flash_attn"),
-            harmless.MEMORY,
+            ignored_keys.MEMORY,
         ),
-        "embd_pdrop": harmless.TRAINING,
+        "embd_pdrop": ignored_keys.TRAINING,
         "max_trained_positions": "it says how long the texts of training were",
         "parallel_block_tied_norm": "there is no parallel block",
-        "summary_proj_to_labels": harmless.UNREAD,
-        "summary_type": harmless.UNREAD,
-        "summary_use_proj": harmless.UNREAD,
-        "use_xentropy": harmless.TRAINING,
+        "summary_proj_to_labels": ignored_keys.UNREAD,
+        "summary_type": ignored_keys.UNREAD,
+        "summary_use_proj": ignored_keys.UNREAD,
+        "use_xentropy": ignored_keys.TRAINING,
     },
     renames=((r"^bert\.", "nomic_bert."),),
-    strays=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),
-    copies={
+    ignored_tensors=(r"nomic_bert\.pooler\.dense\.(weight|bias)",),
+    tensor_aliases={
         "cls.predictions.decoder.weight": "nomic_bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

@@ -1,4 +1,4 @@
-"""PEGASUS: Marian with the norms before each sublayer, for summaries.
+"""PEGASUS: Marian with the norms before each sublayer, for summarization.
 
 Zhang et al. 2020, arXiv:1912.08777.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from encodax.config import TransformerConfig
 from encodax.families import marian
-from encodax.families.published import Published
+from encodax.families.config_reader import ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily
 from encodax.families.tensors import Table
 
@@ -15,8 +15,8 @@ IDS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 STACKS: Table = {**marian.STACKS, **marian.FINAL_NORMS}
 
 
-def transformer(published: Published) -> TransformerConfig:
-    """The stacks."""
+def transformer(published: ConfigReader) -> TransformerConfig:
+    """Convert a published configuration to that of the stacks."""
     positions = published.integer("max_position_embeddings", least=1)
     embeddings = {"positions": "sinusoidal_halves", "max_positions": positions}
     return marian.stacks(published, embeddings, pre_norm=True)
@@ -36,9 +36,9 @@ FAMILY = Seq2SeqFamily(
     },
     aliases=marian.ALIASES,
     fixed=marian.FIXED,
-    copies=marian.COPIES,
+    tensor_aliases=marian.COPIES,
     position_tables=tuple(
         f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")
     ),
-    strays=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+    ignored_tensors=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
 )

@@ -1,322 +1,53 @@
-"""What published families share: reading and writing `config.json`, and naming tensors.
+"""Parts shared by published families: reading and writing `config.json`, and naming tensors.
 
-A family is a `PublishedFamily`: key names, options, tables. `Shape` is what nearly all published
-configurations say, under one name or another.
+A family is a `PublishedFamily`: key names, options, tables. `BaseSpec` holds the fields that nearly
+all published configurations have, under one name or another.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import sys
-from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from encodax.config import (
-    AttentionConfig,
-    EmbeddingsConfig,
     EncoderConfig,
-    FeedForwardConfig,
     HeadConfig,
     HeadKind,
-    LayerConfig,
     ModelConfig,
-    NormConfig,
     Problem,
-    RotaryConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families import harmless
+from encodax.families import ignored_keys
+from encodax.families.config_reader import (
+    COMMON_DEFAULTS,
+    PROBLEMS,
+    ConfigReader,
+    Names,
+    architectures_of,
+    check_dtype,
+    check_fixed,
+    published_name,
+    with_aliases_resolved,
+)
+from encodax.families.labels import count_of_labels, labels_of
+from encodax.families.spec import KEYS, BaseSpec, shape_of
 from encodax.families.tensors import Table, Tensor, look_up
-from encodax.json_files import FileKeys, Settings, shown
-
-ACTIVATIONS = {
-    "gelu": "gelu_erf",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_python": "gelu_erf",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
-"""Published name -> ours."""
-
-PROBLEMS: dict[str, Problem] = {
-    "single_label_classification": "single_label",
-    "multi_label_classification": "multi_label",
-    "regression": "regression",
-}
-"""`problem_type` -> ours."""
-
-DTYPES = (None, "float32", "float16", "bfloat16")
-"""Types of published weights; all are computed in float32."""
-
-KEYS = {
-    "vocabulary_size": "vocab_size",
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "inner_width": "intermediate_size",
-    "activation": "hidden_act",
-    "max_positions": "max_position_embeddings",
-    "type_vocabulary_size": "type_vocab_size",
-    "norm_eps": "layer_norm_eps",
-    "dropout_rate": "hidden_dropout_prob",
-    "attention_dropout_rate": "attention_probs_dropout_prob",
-    "pad_id": "pad_token_id",
-}
-"""Field of `Shape` -> its key in BERT's configuration, and in that of most."""
+from encodax.storage.json_files import FileKeys, Settings
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the configurations of nearly all families say."""
-
-    vocabulary_size: int
-    width: int
-    layers: int
-    heads: int
-    inner_width: int
-    activation: str = "gelu_erf"
-    max_positions: int = 512
-    type_vocabulary_size: int = 0
-    norm_eps: float = 1e-12
-    dropout_rate: float = 0.0
-    attention_dropout_rate: float = 0.0
-    pad_id: int = 0
-
-    @property
-    def norm(self) -> NormConfig:
-        """The layer norm of the family's usual places."""
-        return NormConfig(self.norm_eps)
-
-    def encoder(
-        self,
-        *,
-        embeddings: Mapping[str, Any] | None = None,
-        attention: Mapping[str, Any] | None = None,
-        feed_forward: Mapping[str, Any] | None = None,
-        layer: Mapping[str, Any] | None = None,
-        **stack: Any,
-    ) -> EncoderConfig:
-        """The encoder of this shape as BERT has it, but for the fields given for each block."""
-        each = {
-            "attention": AttentionConfig(
-                self.heads,
-                self.width // self.heads,
-                dropout_rate=self.attention_dropout_rate,
-                **(attention or {}),
-            ),
-            "feed_forward": FeedForwardConfig(
-                self.inner_width, self.activation, **(feed_forward or {})
-            ),
-            "norm": self.norm,
-            "dropout_rate": self.dropout_rate,
-        }
-        embedded = {
-            "vocabulary_size": self.vocabulary_size,
-            "width": self.width,
-            "max_positions": self.max_positions,
-            "type_vocabulary_size": self.type_vocabulary_size,
-            "norm": self.norm,
-            "dropout_rate": self.dropout_rate,
-        }
-        return EncoderConfig(
-            EmbeddingsConfig(**{**embedded, **(embeddings or {})}),
-            (LayerConfig(**{**each, **(layer or {})}),) * self.layers,
-            **stack,
-        )
-
-
-def shape_of(config: ModelConfig) -> Shape:
-    """The shape of a model.
-
-    Raises:
-        EncodaxError: it has no layer.
-    """
-    encoder = config.encoder
-    if not encoder.layers:
-        raise EncodaxError("a published model has at least one layer")
-    embeddings, layer = encoder.embeddings, encoder.layers[-1]
-    return Shape(
-        vocabulary_size=embeddings.vocabulary_size,
-        width=embeddings.model_width,
-        layers=len(encoder.layers),
-        heads=layer.attention.heads,
-        inner_width=layer.feed_forward.width,
-        activation=layer.feed_forward.activation,
-        max_positions=embeddings.max_positions or 0,
-        type_vocabulary_size=embeddings.type_vocabulary_size,
-        norm_eps=layer.norm.eps,
-        dropout_rate=layer.dropout_rate,
-        attention_dropout_rate=layer.attention.dropout_rate,
-        pad_id=config.pad_id,
-    )
-
-
-class Published:
-    """A published configuration, read with the class's own defaults, and checked."""
-
-    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]):
-        """`defaults` are what the published class takes for a key that is left out."""
-        self._values = values
-        self._defaults = defaults
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def get(self, key: str) -> Any:
-        """The value of a key, or None where it is left out and has no default."""
-        return self._values.get(key, self._defaults.get(key))
-
-    def __getitem__(self, key: str) -> Any:
-        if key in self._values:
-            return self._values[key]
-        if key not in self._defaults:
-            raise EncodaxError(f"config.json: the key {key!r} is missing")
-        return self._defaults[key]
-
-    def integer(self, key: str, least: int = 0, most: int = 2**31 - 1) -> int:
-        """A whole number, from `least` to `most`: JAX counts in int32."""
-        value = self[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise EncodaxError(f"config.json: {key} = {value!r} is not a whole number >= {least}")
-        if value > most:
-            raise EncodaxError(f"config.json: {key} = {value} is more than {most}")
-        return value
-
-    def number(self, key: str) -> float:
-        """A finite number, not below 0."""
-        value = self[key]
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not 0 <= value <= sys.float_info.max
-        ):
-            raise EncodaxError(f"config.json: {key} = {value!r} is not a number")
-        return float(value)
-
-    def rate(self, key: str, otherwise: str | None = None) -> float:
-        """A dropout rate; where it is null, that of the key `otherwise`."""
-        if otherwise is not None and self[key] is None:
-            return self.rate(otherwise)
-        value = self.number(key)
-        if not 0 <= value < 1:
-            raise EncodaxError(f"config.json: {key} = {value!r} is not in 0..1")
-        return value
-
-    def flag(self, key: str) -> bool:
-        """True or false."""
-        value = self[key]
-        if not isinstance(value, bool):
-            raise EncodaxError(f"config.json: {key} = {value!r} is not true or false")
-        return value
-
-    def one_of(self, key: str, known: Mapping[str, Any]) -> Any:
-        """What a known name stands for."""
-        value = self[key]
-        if not isinstance(value, str) or value not in known:
-            names = ", ".join(known)
-            raise EncodaxError(f"config.json: {key} {value!r} is not supported; known: {names}")
-        return known[value]
-
-    def shape(self, keys: Mapping[str, str]) -> Shape:
-        """The shape, under these keys."""
-        readers: dict[str, Callable[[str], Any]] = {
-            "activation": lambda key: self.one_of(key, ACTIVATIONS),
-            "layers": lambda key: self.integer(key, least=1, most=1_000),
-            "norm_eps": self.number,
-            "dropout_rate": self.rate,
-            "attention_dropout_rate": self.rate,
-            "type_vocabulary_size": self.integer,
-            "pad_id": lambda key: 0 if self[key] is None else self.integer(key),
-        }
-
-        def count(key: str) -> int:
-            return self.integer(key, least=1)
-
-        fields = {name: readers.get(name, count)(key) for name, key in keys.items()}
-        shape = Shape(**fields)
-        if shape.width % shape.heads:
-            raise EncodaxError(
-                f"config.json: {keys['width']} {shape.width} is not a multiple of "
-                f"{keys['heads']} {shape.heads}"
-            )
-        return shape
-
-
-def rotary(
-    shape: Shape, published: Published, stated: Mapping[str, Any] | None, base: Any
-) -> RotaryConfig:
-    """Rotary positions for heads of this shape.
-
-    Args:
-        shape: of the model.
-        published: the configuration.
-        stated: `rope_parameters`, or what of it is of one kind of layer; None where there is none.
-        base: where `stated` has none.
-
-    Raises:
-        EncodaxError: they are scaled, or of a part of each head; or heads have an odd width, which
-            has no pairs to turn.
-    """
-    stated = rope_parameters({} if stated is None else stated)
-    for key, plain in PLAIN_ROPE.items():
-        if stated.get(key) not in plain:
-            raise EncodaxError(
-                f"config.json: rope_parameters: {key} {stated[key]!r} is not supported"
-            )
-    for key, value in stated.items():
-        if key not in (*PLAIN_ROPE, "rope_theta") and value is not None:
-            raise EncodaxError(f"config.json: rope_parameters: {key} = {value!r} is not supported")
-    known = Published({"rope_theta": stated.get("rope_theta", base)}, {}).number("rope_theta")
-    width = shape.width // shape.heads
-    if published.get("head_dim") not in (None, width):
-        raise EncodaxError(
-            f"config.json: head_dim = {published['head_dim']!r} is not supported: heads are "
-            f"hidden_size / num_attention_heads wide, {width}"
-        )
-    if width % 2 or known == 0:
-        raise EncodaxError(
-            f"config.json: rotary positions want heads of even width and a rope_theta above 0, not "
-            f"{width} and {known}"
-        )
-    return RotaryConfig(known)
-
-
-PLAIN_ROPE: dict[str, tuple[Any, ...]] = {
-    "rope_type": (None, "default"),
-    "type": (None, "default"),
-    "partial_rotary_factor": (None, 1.0),
-}
-"""Keys of `rope_parameters`, and the values that turn every head whole, and no position scaled."""
-
-
-def rope_parameters(stated: Any) -> Mapping[str, Any]:
-    """Rotary parameters, which are an object.
-
-    Raises:
-        EncodaxError: they are none.
-    """
-    if not isinstance(stated, Mapping):
-        raise EncodaxError(f"config.json: rope_parameters = {stated!r} is not supported")
-    return stated
-
-
-def scores_of(kind: HeadKind, classes: int, shape: Shape) -> int:
-    """The number of scores of a head: of kinds that leave no choice, what they always have."""
+def scores_of(kind: HeadKind, classes: int, shape: BaseSpec) -> int:
+    """Return the number of scores of a head: `classes`, or the fixed number of its kind."""
     return {"span": 2, "vocabulary": shape.vocabulary_size}.get(kind, classes)
 
 
-def plain_head(kind: HeadKind, classes: int, shape: Shape, dropout_rate: float) -> HeadConfig:
-    """BERT's heads, which most families have.
+def plain_head(kind: HeadKind, classes: int, shape: BaseSpec, dropout_rate: float) -> HeadConfig:
+    """Return BERT's heads, which most families have.
 
-    A sequence's first token goes through a dense layer and tanh; a token is taken as it is; an
-    entry of the vocabulary has a dense layer, an activation and a norm, and is tied.
+    A sequence's first token goes through a dense layer and tanh; a token has only an output layer;
+    the vocabulary head has a dense layer, an activation and a norm, and is tied.
     """
     if kind == "sequence":
         return HeadConfig(kind, classes, "cls", dense_width=shape.width, dropout_rate=dropout_rate)
@@ -333,67 +64,64 @@ def plain_head(kind: HeadKind, classes: int, shape: Shape, dropout_rate: float) 
 
 
 def dropout_of_head(key: str, config: ModelConfig) -> dict[str, Any]:
-    """The dropout of a head on sequences or tokens under its published key."""
+    """Return the dropout of a sequence or token head under its published key."""
     head = config.head
     return {key: head.dropout_rate} if head and head.kind in ("sequence", "token") else {}
 
 
-Names = Mapping[str, str]
-
-
 @dataclass(frozen=True)
 class PublishedFamily:
-    """One family: how its `config.json` and its tensors map to ours. It has no layer of its own."""
+    """Published family: conversion of its `config.json` and its tensors; it has no layers."""
 
     MODEL_TYPE: str
     """`model_type` in `config.json`."""
     prefix: str
-    """What stands before the encoder's tensors in a file of a model with a head."""
+    """Prefix of the encoder's tensors in a file of a model with a head."""
     classes: Mapping[HeadKind | None, str]
     """Kind of head -> the published class; None for the bare encoder."""
-    encoder: Callable[[Shape, Published], EncoderConfig]
-    """The stacks, from what the configuration says."""
-    head: Callable[[HeadKind, int, Shape, Published], HeadConfig]
-    """The head of a kind."""
+    encoder: Callable[[BaseSpec, ConfigReader], EncoderConfig]
+    """Function that returns the encoder from the shape and the configuration."""
+    head: Callable[[HeadKind, int, BaseSpec, ConfigReader], HeadConfig]
+    """Function that returns a head of a kind."""
     tables: Mapping[str, Table]
-    """Where the tensors of the `encoder` stand, and of each kind of head."""
+    """Names in the file of the parameters of the `encoder`, and of each kind of head."""
     options: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
-    """The keys of a configuration that `Shape` does not have, or says in another way."""
+    """Function that returns published keys that `BaseSpec` lacks or expresses differently."""
     keys: Names = field(default_factory=lambda: KEYS)
-    """Field of `Shape` -> published key."""
+    """Field of `BaseSpec` -> published key."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What the published class takes for keys that are left out."""
+    """Defaults of the published class for missing keys."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """Options that our blocks have in one form only: any other value is refused."""
-    harmless: Mapping[str, str] = field(default_factory=dict)
+    """Options for which only one value is supported: any other value is refused."""
+    ignored_keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of this family that change no answer -> the reason."""
     other_classes: Mapping[str, HeadKind | None] = field(default_factory=dict)
-    """Published classes that hold more than a head of ours -> the kind that is read of them."""
-    strays: tuple[str, ...] = ()
-    """Tensors that published files carry and the model does not compute with; kept as they are."""
-    copies: Names = field(default_factory=dict)
+    """Published classes with more than one head -> the kind of head that is read."""
+    ignored_tensors: tuple[str, ...] = ()
+    """Tensors that published files hold and the model does not compute with; kept as they are."""
+    tensor_aliases: Names = field(default_factory=dict)
     """Tensors that repeat another where files store both -> that other one."""
     renames: tuple[tuple[str, str], ...] = ()
-    """Other names that files have, as regular expressions -> the names of `tables`."""
+    """Other names in files, as regular expressions -> the names of `tables`."""
     translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda published: published
-    """An older configuration to the present keys."""
+    """Function that converts an older configuration to the present keys."""
     aliases: Names = field(default_factory=dict)
     """Other names that the published class has for a key -> that key."""
 
     def read_config(
         self, published: Mapping[str, Any], *, encoder_only: bool = False
     ) -> ModelConfig:
-        """The published configuration as ours.
+        """Convert a published configuration.
 
         Args:
             published: the configuration.
-            encoder_only: leave the head out, whatever it is.
+            encoder_only: drop the head, whatever it is.
 
         Raises:
-            EncodaxError: a key is missing, or asks for what our blocks do not compute.
+            EncodaxError: a key is missing, or has a value that Encodax does not support.
         """
         try:
-            named = by_their_names(self.translate(published), self.aliases)
+            named = with_aliases_resolved(self.translate(published), self.aliases)
             return self._read(named, encoder_only=encoder_only)
         except EncodaxError:
             raise
@@ -402,16 +130,16 @@ class PublishedFamily:
             raise EncodaxError(message) from error
 
     def _read(self, values: Mapping[str, Any], *, encoder_only: bool) -> ModelConfig:
-        published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        published = ConfigReader(values, {**COMMON_DEFAULTS, **self.defaults})
         check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
-        check_fixed(published, harmless.FIXED_OF_ENCODERS)
+        check_fixed(published, ignored_keys.FIXED_OF_ENCODERS)
         check_dtype(published)
         shape = published.shape(self.keys)
         kind = None if encoder_only else self._kind(published)
         labels = labels_of(values) if kind in ("sequence", "token") else ()
         if kind == "span" and (count := count_of_labels(values)) != 2:
             raise EncodaxError(
-                f"config.json: a span has 2 scores, where it starts and ends, and id2label or "
+                "config.json: a span has 2 scores, for its start and its end, and id2label or "
                 f"num_labels says {count}"
             )
         head = self._head(kind, labels, shape, published) if kind else None
@@ -423,7 +151,7 @@ class PublishedFamily:
         """Account for the keys of a configuration, once `read_config` has read it.
 
         Raises:
-            EncodaxError: one is not known, and may change the answers.
+            EncodaxError: a key is unknown and may change the answers.
         """
         of_family = {
             *COMMON_DEFAULTS,
@@ -432,32 +160,32 @@ class PublishedFamily:
             "id2label",
             "num_labels",
         }
-        return harmless.account(
+        return ignored_keys.account(
             settings,
-            harmless={**harmless.ENCODERS, **self.harmless},
+            ignored_keys={**ignored_keys.ENCODERS, **self.ignored_keys},
             of_family=of_family,
         )
 
-    def _kind(self, published: Published) -> HeadKind | None:
+    def _kind(self, published: ConfigReader) -> HeadKind | None:
         named = architectures_of(published)
         kinds = {name: kind for kind, name in self.classes.items()} | dict(self.other_classes)
         if unknown := [name for name in named if name not in kinds]:
             raise EncodaxError(
                 f"config.json: the architecture {unknown[0]!r} is not supported; known: "
-                f"{', '.join(kinds)}; its encoder alone is read by `encodax embed`, and with "
+                f"{', '.join(kinds)}; to load only its encoder: `encodax embed`, or "
                 "encodax.load(..., encoder_only=True)"
             )
         found = list(dict.fromkeys(kinds[name] for name in named))
         if len(found) > 1:
             raise EncodaxError(
                 f"config.json: the architectures {', '.join(named)} are more than one kind of "
-                "model: keep the one that the weights are of; the encoder alone is read by "
-                "`encodax embed`, and with encodax.load(..., encoder_only=True)"
+                "model: keep the one that fits the weights; to load only the encoder: `encodax "
+                "embed`, or encodax.load(..., encoder_only=True)"
             )
         return found[0] if found else None
 
     def _head(
-        self, kind: HeadKind, labels: tuple[str, ...], shape: Shape, published: Published
+        self, kind: HeadKind, labels: tuple[str, ...], shape: BaseSpec, published: ConfigReader
     ) -> HeadConfig:
         head = self.head(kind, scores_of(kind, len(labels), shape), shape, published)
         if head.tied and not published.flag("tie_word_embeddings"):
@@ -471,18 +199,18 @@ class PublishedFamily:
         return head
 
     def has(self, kind: HeadKind | None) -> bool:
-        """Whether the family has a class with such a head."""
+        """Return True if the family has a class with such a head."""
         return kind in self.classes
 
     def new_head(self, config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
-        """The head that this family has by default on such an encoder."""
+        """Return the head that this family has by default on such an encoder."""
         bare = self.write_config(replace(config, head=None, labels=()))
-        published = Published(bare, {**COMMON_DEFAULTS, **self.defaults})
+        published = ConfigReader(bare, {**COMMON_DEFAULTS, **self.defaults})
         shape = shape_of(config)
         return self.head(kind, scores_of(kind, classes, shape), shape, published)
 
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
-        """Ours as the published configuration, as near as the family comes.
+        """Convert a configuration to the published keys, as closely as the family can.
 
         Raises:
             EncodaxError: the family has no such head or activation.
@@ -509,12 +237,12 @@ class PublishedFamily:
         }
 
     def tensor(self, config: ModelConfig, path: str, leaf: str) -> Tensor:
-        """Where a parameter stands in the weights file, with the family's prefix."""
+        """Return the tensor of a parameter in the weights file, with the family's prefix."""
         table = "encoder" if path.startswith("encoder/") or not config.head else config.head.kind
         return look_up(self.tables[table], path, leaf)
 
     def canonical(self, stored: str) -> str:
-        """A tensor's name in a file as `tables` have it: new names for old, and the prefix."""
+        """Return a tensor's name as in `tables`: old names replaced, and the prefix added."""
         name = re.sub(r"(LayerNorm|layer_norm)\.gamma$", r"\1.weight", stored)
         name = re.sub(r"(LayerNorm|layer_norm)\.beta$", r"\1.bias", name)
         for old, new in self.renames:
@@ -524,12 +252,12 @@ class PublishedFamily:
         return self.prefix + name
 
     def file_name(self, config: ModelConfig, name: str) -> str:
-        """A name of `tables` as this model's file has it: a bare encoder has no prefix there."""
+        """Return a name of `tables` as in this model's file: a bare encoder has no prefix there."""
         return name if config.head else name.removeprefix(self.prefix)
 
     @functools.cached_property
     def _of_heads(self) -> tuple[str, ...]:
-        """Expressions for the tensors that have no prefix, because they are of heads."""
+        """Expressions for tensors without the prefix, because they belong to heads."""
         modules = {name for table in self.tables.values() for name, _ in table.values()}
         modules |= {
             tensor.name.removeprefix("=")
@@ -539,176 +267,13 @@ class PublishedFamily:
             if tensor.name.startswith("=")
         }
         prefix = re.escape(self.prefix)
-        found = [re.escape(name) for name in modules] + list(self.strays)
+        found = [re.escape(name) for name in modules] + list(self.ignored_tensors)
         return tuple(own for own in found if not own.startswith(prefix))
 
-    def is_stray(self, config: ModelConfig, name: str) -> bool:
-        """Whether the file of such a model may carry this tensor beside those of the model.
+    def is_ignored(self, config: ModelConfig, name: str) -> bool:
+        """Return True if such a model's file may hold this tensor in addition to its own.
 
-        Beside a bare encoder, what embedders are made of, that may be any head of the family.
+        With a bare encoder, from which embedders are made, that may be any head of the family.
         """
         of_head = config.head is None and any(re.match(own, name) for own in self._of_heads)
-        return of_head or any(re.fullmatch(pattern, name) for pattern in self.strays)
-
-
-COMMON_DEFAULTS: dict[str, Any] = {
-    "architectures": None,
-    "dtype": None,
-    "problem_type": None,
-    "rope_scaling": None,
-    "tie_word_embeddings": True,
-    "torch_dtype": None,
-}
-"""What every published class takes for a key that is left out."""
-
-
-def architectures_of(published: Published) -> list[str]:
-    """The published classes that a configuration names; none where it names none.
-
-    Raises:
-        EncodaxError: it is no list of names.
-    """
-    named = published["architectures"]
-    if named is None:
-        return []
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise EncodaxError(
-            f"config.json: architectures wants a list of names of classes, not {shown(named)}"
-        )
-    return named
-
-
-def by_their_names(values: Mapping[str, Any], aliases: Names) -> Mapping[str, Any]:
-    """The same configuration, with the keys that stand under another name under their own, too.
-
-    Raises:
-        EncodaxError: a key and its other name say different things.
-    """
-    found: dict[str, Any] = {}
-    for alias, key in aliases.items():
-        if values.get(alias) is None:
-            continue
-        if values.get(key, values[alias]) != values[alias]:
-            raise EncodaxError(
-                f"config.json: {alias} = {values[alias]!r} contradicts {key} = {values[key]!r}, "
-                "which it is another name of; keep the one that the weights are of"
-            )
-        found[key] = values[alias]
-    return ChainMap(found, values) if found else values  # type: ignore[arg-type]
-
-
-def check_fixed(published: Published, fixed: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse options that our blocks have in one form only, where they ask for another.
-
-    Args:
-        published: the configuration.
-        fixed: key -> the values that are computed alike.
-
-    Raises:
-        EncodaxError: names the first one.
-    """
-    for key, allowed in fixed.items():
-        if key in published or published.get(key) is not None:
-            value = published[key]
-            if value not in allowed:
-                raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
-
-
-def check_dtype(published: Published) -> None:
-    """Refuse weights, or scaled positions, that are not read.
-
-    Raises:
-        EncodaxError: the configuration asks for such.
-    """
-    for key in ("dtype", "torch_dtype"):
-        if published[key] not in DTYPES:
-            raise EncodaxError(f"config.json: {key} {published[key]!r} is not supported")
-    if published.get("quantization_config") is not None:
-        raise EncodaxError("config.json: quantization_config: quantized weights are not supported")
-    if published["rope_scaling"] is not None:
-        raise EncodaxError("config.json: scaled rotary positions (rope_scaling) are not supported")
-
-
-def published_name(activation: str) -> str:
-    """The published name of an activation of ours.
-
-    Raises:
-        EncodaxError: published families have none such.
-    """
-    for name, ours in ACTIVATIONS.items():
-        if ours == activation:
-            return name
-    raise EncodaxError(f"published families have no activation {activation}")
-
-
-def labels_of(published: Mapping[str, Any], where: str = "config.json") -> tuple[str, ...]:
-    """The names of the classes, in order.
-
-    Published configurations leave out the names of two classes, their default.
-
-    Args:
-        published: has `id2label`; or `num_labels`, or neither.
-        where: the file, for errors.
-
-    Raises:
-        EncodaxError: numbers are not 0, 1, ...; a name is missing, is no text or stands there
-            twice; or `label2id` says something else.
-    """
-    names = published.get("id2label")
-    if names is None:
-        count = published.get("num_labels", 2)
-        if not isinstance(count, int) or not 0 < count < 1_000_000:
-            raise EncodaxError(f"{where}: num_labels = {count!r} is not in 1..1000000")
-        return tuple(f"LABEL_{index}" for index in range(count))
-    if not isinstance(names, Mapping):
-        raise EncodaxError(f"{where}: id2label wants an object, not {shown(names)}")
-    if published.get("num_labels") not in (None, len(names)):  # which the published class prefers
-        raise EncodaxError(
-            f"{where}: num_labels = {published['num_labels']!r} contradicts the {len(names)} names "
-            "of id2label"
-        )
-    if {str(number) for number in names} != {str(index) for index in range(len(names))}:
-        raise EncodaxError(
-            f"{where}: id2label numbers its labels {', '.join(map(str, names))}, and not from 0 "
-            "on, one by one"
-        )
-    labels = [names[number] for number in sorted(names, key=int)]
-    places: dict[str, int] = {}
-    for index, label in enumerate(labels):
-        if not isinstance(label, str) or not label:
-            raise EncodaxError(
-                f"{where}: id2label names the class {index} {shown(label)}: give it a name"
-            )
-        if places.setdefault(label, index) != index:
-            raise EncodaxError(
-                f"{where}: id2label names two classes {label!r}, {places[label]} and {index}: "
-                "give each a name of its own"
-            )
-    _check_numbers(published.get("label2id"), places, where)
-    return tuple(labels)
-
-
-def count_of_labels(published: Mapping[str, Any]) -> Any:
-    """The number of classes that a configuration says."""
-    names = published.get("id2label")
-    return len(names) if isinstance(names, Mapping) else published.get("num_labels", 2)
-
-
-def _check_numbers(numbers: Any, places: Mapping[str, int], where: str) -> None:
-    """Refuse a `label2id` that contradicts `id2label`; one of numbered names is a default.
-
-    Raises:
-        EncodaxError: it is no object, or names another number.
-    """
-    if numbers is None:
-        return
-    if not isinstance(numbers, Mapping):
-        raise EncodaxError(f"{where}: label2id wants an object, not {shown(numbers)}")
-    for label, number in numbers.items():
-        is_default = label not in places and label == f"LABEL_{number}"
-        if not is_default and str(places.get(label)) != str(number):
-            raise EncodaxError(
-                f"{where}: label2id numbers {label!r} {shown(number)}, and id2label "
-                f"{places.get(label, 'has no such name')}: keep the one that the model was trained "
-                "with"
-            )
+        return of_head or any(re.fullmatch(pattern, name) for pattern in self.ignored_tensors)

@@ -1,7 +1,7 @@
-"""Families of sequence-to-sequence models: how configurations and tensors map to ours.
+"""Sequence-to-sequence families: conversion of published configurations and tensors.
 
-A family is a value of `Seq2SeqFamily` in a file of its own; adding one is adding that file and a
-line to `SEQ2SEQ_FAMILIES`. None has layers of its own.
+A family is a value of `Seq2SeqFamily` in its own file; to add one, add that file and a line to
+`SEQ2SEQ`. No family has layers of its own.
 """
 
 from __future__ import annotations
@@ -13,70 +13,71 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig, TransformerConfig
 from encodax.errors import EncodaxError
-from encodax.families import harmless
-from encodax.families.published import (
+from encodax.families import ignored_keys
+from encodax.families.config_reader import (
     COMMON_DEFAULTS,
-    Published,
+    ConfigReader,
     architectures_of,
-    by_their_names,
     check_dtype,
     check_fixed,
+    with_aliases_resolved,
 )
 from encodax.families.tensors import Leaves, Table, Tensor, look_up
-from encodax.json_files import FileKeys, Settings
+from encodax.storage.json_files import FileKeys, Settings
 
-FIRST, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
-"""The token that every target begins with, where there is one; and that it is `bos_token_id`."""
-NEVER = "bad_words_ids"
-"""Sequences that are never generated: those of one token are."""
+FORCED_BOS, OLD_FIRST = "forced_bos_token_id", "force_bos_token_to_be_generated"
+"""Keys of the first token of every target: its id, and the older flag that it is
+`bos_token_id`."""
+BAD_WORDS = "bad_words_ids"
+"""Key of sequences that are never generated; only those of one token are supported."""
 
 
 @dataclass(frozen=True)
 class Seq2SeqFamily:
-    """One family: how its `config.json` and its tensors map to ours. It has no layer of its own."""
+    """Sequence-to-sequence family: conversion of its `config.json` and tensors, without layers."""
 
     MODEL_TYPE: str
     """`model_type` in `config.json`."""
     architecture: str
-    """The published class."""
-    transformer: Callable[[Published], TransformerConfig]
-    """The stacks, from what the configuration says."""
+    """Name of the published class."""
+    transformer: Callable[[ConfigReader], TransformerConfig]
+    """Function that converts a published configuration to that of the stacks."""
     published: Callable[[TransformerConfig], dict[str, Any]]
-    """The same the other way round."""
+    """Function that converts a configuration of the stacks to published keys."""
     table: Callable[[TransformerConfig], Table]
-    """Where the parameters of such stacks stand."""
+    """Function that returns the names in the file of the stacks' parameters."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What the published class takes for keys that are left out."""
+    """Defaults of the published class for missing keys."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """Options that our blocks have in one form only: any other value is refused."""
+    """Options for which only one value is supported: any other value is refused."""
     refused: Mapping[str, Any] = field(default_factory=dict)
     """Values of old options that nothing computes any more: refused, and not written."""
-    harmless: Mapping[str, str] = field(default_factory=dict)
+    ignored_keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of this family that change no answer -> the reason."""
     other_architectures: tuple[str, ...] = ()
-    """Other names of the same model."""
+    """Other names of the published class."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names that the published class has for a key -> that key."""
     prefix: str = ""
-    """What stands before the name of every tensor of a stack, but in files of a bare model: one
-    whose output has no bias."""
-    copies: Mapping[str, str] = field(default_factory=dict)
+    """Prefix of the names of a stack's tensors, except in files of a bare model: one whose output
+    has no bias."""
+    tensor_aliases: Mapping[str, str] = field(default_factory=dict)
     """Tensors that repeat another where files store both -> that other one."""
-    strays: tuple[str, ...] = ()
-    """Tensors that files may carry and the model does not compute with."""
+    ignored_tensors: tuple[str, ...] = ()
+    """Tensors that files may hold and the model does not compute with."""
     position_tables: tuple[str, ...] = ()
     """Tensors of computed positions that the published class expects in a file."""
-    own_output: tuple[str, str] | None = None
-    """Tensor of an output that is not tied, where the file has it and it is no copy of the other
-    one: such a family looks at the weights, not at `tie_word_embeddings`."""
-    never: Callable[[int], tuple[int, ...]] = lambda pad_id: ()
-    """Tokens that are never generated, by the id of padding."""
+    untied_output: tuple[str, str] | None = None
+    """Tensor of an untied output, and the tensor that it would repeat if tied: the output is untied
+    where the file has the first and they differ, whatever `tie_word_embeddings` says."""
+    suppressed_ids_by_pad: Callable[[int], tuple[int, ...]] = lambda pad_id: ()
+    """Function from the padding id to the token ids that are never generated."""
 
     def read_config(self, published: Mapping[str, Any]) -> Seq2SeqConfig:
-        """The published configuration as ours.
+        """Convert a published configuration.
 
         Raises:
-            EncodaxError: a key is missing, or asks for what our blocks do not compute.
+            EncodaxError: a key is missing, or has a value that Encodax does not support.
         """
         try:
             return self._read(published)
@@ -90,10 +91,10 @@ class Seq2SeqFamily:
         for key, value in self.refused.items():
             if values.get(key) == value:
                 raise EncodaxError(f"config.json: {key} = {value!r} is not supported")
-        values = by_their_names(values, self.aliases)
-        published = Published(values, {**COMMON_DEFAULTS, **self.defaults})
+        values = with_aliases_resolved(values, self.aliases)
+        published = ConfigReader(values, {**COMMON_DEFAULTS, **self.defaults})
         check_fixed(published, {key: (value,) for key, value in self.fixed.items()})
-        check_fixed(published, harmless.FIXED_OF_SEQ2SEQ)
+        check_fixed(published, ignored_keys.FIXED_OF_SEQ2SEQ)
         check_dtype(published)
         known = (self.architecture, *self.other_architectures)
         for named in architectures_of(published):
@@ -105,11 +106,11 @@ class Seq2SeqFamily:
         pad_id = published.integer("pad_token_id")
         return Seq2SeqConfig(
             self.transformer(published),
-            begin_id=published.integer("decoder_start_token_id"),
-            end_id=_end_id(published),
+            decoder_start_id=published.integer("decoder_start_token_id"),
+            eos_id=_end_id(published),
             pad_id=pad_id,
-            never_ids=_never_ids(values, self.never(pad_id)),
-            first_id=_first_id(values),
+            suppressed_ids=_never_ids(values, self.suppressed_ids_by_pad(pad_id)),
+            forced_bos_id=_first_id(values),
             family=self.MODEL_TYPE,
         )
 
@@ -117,82 +118,92 @@ class Seq2SeqFamily:
         """Account for the keys of a configuration, once `read_config` has read it.
 
         Raises:
-            EncodaxError: one is not known, and may change the answers.
+            EncodaxError: a key is unknown and may change the answers.
         """
-        return harmless.account(
+        return ignored_keys.account(
             settings,
-            harmless={**harmless.ANY, **self.harmless},
+            ignored_keys={**ignored_keys.ANY, **self.ignored_keys},
             of_family={*COMMON_DEFAULTS, *self.defaults},
         )
 
     def write_config(self, config: Seq2SeqConfig) -> dict[str, Any]:
-        """Ours as the published configuration, as near as the family comes."""
-        never = config.never_ids
+        """Convert a configuration to the published keys, as closely as the family can."""
+        never = config.suppressed_ids
         return {
             "model_type": self.MODEL_TYPE,
             "architectures": [self.architecture],
             "is_encoder_decoder": True,
             **self.fixed,
             **self.published(config.transformer),
-            "decoder_start_token_id": config.begin_id,
-            "eos_token_id": config.end_id,
+            "decoder_start_token_id": config.decoder_start_id,
+            "eos_token_id": config.eos_id,
             "pad_token_id": config.pad_id,
-            **({} if config.first_id is None else {FIRST: config.first_id}),
-            **({NEVER: [[i] for i in never]} if never != self.never(config.pad_id) else {}),
+            **({} if config.forced_bos_id is None else {FORCED_BOS: config.forced_bos_id}),
+            **(
+                {BAD_WORDS: [[i] for i in never]}
+                if never != self.suppressed_ids_by_pad(config.pad_id)
+                else {}
+            ),
         }
 
     def tensor(self, config: Seq2SeqConfig, path: str, leaf: str) -> Tensor:
-        """Where a parameter stands in the weights file."""
+        """Return the tensor of a parameter in the weights file."""
         return look_up(self.table(config.transformer), path, leaf)
 
     def canonical(self, stored: str) -> str:
-        """The name with its prefix."""
+        """Return the name with its prefix."""
         is_bare = stored.startswith(("shared.", "encoder.", "decoder."))
         return self.prefix + stored if is_bare else stored
 
     def file_name(self, config: Seq2SeqConfig, name: str) -> str:
-        """The name as files of such a model have it."""
+        """Return the name as files of such a model have it."""
         return name if config.transformer.output_bias else name.removeprefix(self.prefix)
 
-    def is_stray(self, config: Seq2SeqConfig, name: str) -> bool:
-        """Whether the file of such a model may carry this tensor beside those of the model."""
-        return any(re.fullmatch(pattern, name) for pattern in self.strays)
+    def is_ignored(self, config: Seq2SeqConfig, name: str) -> bool:
+        """Return True if such a model's file may hold this tensor in addition to its own."""
+        return any(re.fullmatch(pattern, name) for pattern in self.ignored_tensors)
 
 
-def _end_id(published: Published) -> int:
-    """The token that ends a target to learn from: the first of a list."""
+def _end_id(published: ConfigReader) -> int:
+    """Return the id of the token that ends a training target: the first of a list."""
     value = published["eos_token_id"]
     if isinstance(value, list) and value:
-        return Published({"eos_token_id": value[0]}, {}).integer("eos_token_id")
+        return ConfigReader({"eos_token_id": value[0]}, {}).integer("eos_token_id")
     return published.integer("eos_token_id")
 
 
 def _first_id(values: Mapping[str, Any]) -> int | None:
-    if values.get(FIRST) is not None:
-        return Published(values, {}).integer(FIRST)
+    if values.get(FORCED_BOS) is not None:
+        return ConfigReader(values, {}).integer(FORCED_BOS)
     if values.get(OLD_FIRST) is True:
         if values.get("bos_token_id", 0) is None:
-            raise EncodaxError(f"config.json: {OLD_FIRST} = true wants a bos_token_id")
-        return Published(values, {"bos_token_id": 0}).integer("bos_token_id")
+            raise EncodaxError(f"config.json: {OLD_FIRST} = true needs a bos_token_id")
+        return ConfigReader(values, {"bos_token_id": 0}).integer("bos_token_id")
     return None
 
 
 def _never_ids(values: Mapping[str, Any], otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    words = values.get(NEVER)
+    words = values.get(BAD_WORDS)
     if words is None:
         return otherwise
     if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
-        raise EncodaxError(f"config.json: {NEVER} = {words!r} is no list of lists of tokens")
-    return tuple(Published({NEVER: word[0]}, {}).integer(NEVER) for word in words if len(word) == 1)
+        raise EncodaxError(
+            f"config.json: {BAD_WORDS} = {words!r} is not a list of lists of token ids"
+        )
+    return tuple(
+        ConfigReader({BAD_WORDS: word[0]}, {}).integer(BAD_WORDS)
+        for word in words
+        if len(word) == 1
+    )
 
 
 def stack_under(side: str, place: str, modules: Mapping[str, tuple[str, Leaves]]) -> Table:
-    """Where the layers of one stack stand.
+    """Return the names in the file of the layers of one stack.
 
     Args:
         side: `encoder` or `decoder`.
-        place: of a layer in the file, `{}` for its number.
-        modules: path in a layer -> (the same in the file, its leaves).
+        place: name of a layer in the file, `{}` for its number.
+        modules: path in a layer -> (name in the file's layer, its leaves).
     """
     return {
         f"{side}/layer_{{}}/{path}": (f"{place}.{name}", leaves)

@@ -1,7 +1,7 @@
-"""T5: pre-norm with RMSNorm, a bias of distances in place of positions, scores that are not scaled.
+"""T5: pre-norm with RMSNorm, a relative bias in place of positions, and scores without scaling.
 
 Raffel et al. 2020, arXiv:1910.10683, section 2.1. Version 1.1 has a gated feed-forward network and
-an output of its own (Shazeer 2020, arXiv:2002.05202).
+an untied output (Shazeer 2020, arXiv:2002.05202).
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from encodax.config import (
     TransformerConfig,
 )
 from encodax.errors import EncodaxError
-from encodax.families.published import ACTIVATIONS, Published
+from encodax.families.config_reader import ACTIVATIONS, ConfigReader
 from encodax.families.seq2seq import Seq2SeqFamily, stack_under
 from encodax.families.tensors import LINEAR, TABLE, Leaves, Table, Tensor
 
 SCALE: Leaves = {"alpha": Tensor("weight")}
-"""A norm without a shift."""
+"""Leaves of a norm without a shift."""
 FEED_FORWARDS = {
     "relu": ("relu", False),
     "gated-gelu": ("gelu_tanh", True),
     "gated-silu": ("silu", True),
 }
-"""`feed_forward_proj` -> activation, and whether it is gated."""
+"""`feed_forward_proj` -> (activation, whether it is gated)."""
 
 
 def attention_under(ours: str, layer: int, theirs: str) -> dict[str, tuple[str, Leaves]]:
-    """One attention of a layer, and its norm."""
+    """Return the names in the file of one attention of a layer, and of its norm."""
     parts = {"query": "q", "key": "k", "value": "v", "output": "o"}
     return {
         **{f"{ours}/{own}": (f"layer.{layer}.{theirs}.{n}", LINEAR) for own, n in parts.items()},
@@ -46,7 +46,7 @@ def attention_under(ours: str, layer: int, theirs: str) -> dict[str, tuple[str, 
 
 
 def feed_forward_under(layer: int, *, gated: bool) -> dict[str, tuple[str, Leaves]]:
-    """The feed-forward network of a layer, and its norm."""
+    """Return the names in the file of a layer's feed-forward network, and of its norm."""
     parts = {"gate": "wi_0", "up": "wi_1"} if gated else {"up": "wi"}
     parts["down"] = "wo"
     place = f"layer.{layer}.DenseReluDense"
@@ -57,7 +57,7 @@ def feed_forward_under(layer: int, *, gated: bool) -> dict[str, tuple[str, Leave
 
 
 def stacks_under(*, gated: bool) -> Table:
-    """Where both stacks stand."""
+    """Return the names in the file of both stacks."""
     encoder = {
         **attention_under("attention", 0, "SelfAttention"),
         **feed_forward_under(1, gated=gated),
@@ -85,8 +85,8 @@ def stacks_under(*, gated: bool) -> Table:
     }
 
 
-def transformer(published: Published) -> TransformerConfig:
-    """The stacks."""
+def transformer(published: ConfigReader) -> TransformerConfig:
+    """Convert a published configuration to that of the stacks."""
     width, rate = published.integer("d_model", least=1), published.rate("dropout_rate")
     norm = NormConfig(published.number("layer_norm_epsilon"), bias=False, centred=False)
     activation, gated = feed_forward(published)
@@ -120,7 +120,7 @@ def transformer(published: Published) -> TransformerConfig:
     layers = published.integer("num_layers", least=1, most=1_000)
     key = "num_layers" if published["num_decoder_layers"] is None else "num_decoder_layers"
     of_decoder = published.integer(key, least=1, most=1_000)
-    # Of version 1.1, published files say that the output is not tied, and mean the scale, too.
+    # Files of version 1.1 state that the output is not tied, and so mean the missing scale, too.
     is_tied = published.flag("tie_word_embeddings")
     key = "scale_decoder_outputs"
     is_scaled = is_tied if published[key] is None else published.flag(key)
@@ -137,12 +137,12 @@ def transformer(published: Published) -> TransformerConfig:
     )
 
 
-def feed_forward(published: Published) -> tuple[str, bool]:
-    """Activation of the feed-forward network, and whether it is gated.
+def feed_forward(published: ConfigReader) -> tuple[str, bool]:
+    """Return the activation of the feed-forward network, and whether it is gated.
 
     Raises:
-        EncodaxError: it is not supported; or the two keys that newer files have for it, and which
-            count in transformers, say something else.
+        EncodaxError: it is not supported, or contradicted by the two keys that newer files have
+            for it, which transformers reads.
     """
     named: tuple[str, bool] = published.one_of("feed_forward_proj", FEED_FORWARDS)
     activation, gated = named
@@ -155,16 +155,16 @@ def feed_forward(published: Published) -> tuple[str, bool]:
     return activation, gated
 
 
-def distances(published: Published, *, one_way: bool = False) -> RelativeBiasConfig:
-    """The buckets of a stack."""
+def distances(published: ConfigReader, *, one_way: bool = False) -> RelativeBiasConfig:
+    """Return the relative bias of a stack."""
     buckets = published.integer("relative_attention_num_buckets", least=4)
-    # From half of the buckets on, distances share them by log: the last must be farther.
+    # Beyond half of the buckets, distances share them by log: the last must be farther.
     farthest = published.integer("relative_attention_max_distance", least=buckets // 2 + 1)
     return RelativeBiasConfig(buckets, farthest, one_way)
 
 
 def keys(config: TransformerConfig) -> dict[str, Any]:
-    """The configuration that `transformer` reads."""
+    """Convert a configuration of the stacks to published keys."""
     encoder, layer = config.encoder, config.encoder.layers[0]
     feed_forward = layer.feed_forward.activation, layer.feed_forward.gated
     names = {ours: theirs for theirs, ours in FEED_FORWARDS.items()}
@@ -216,17 +216,19 @@ FAMILY = Seq2SeqFamily(
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",
     },
-    copies={
+    tensor_aliases={
         name: "shared.weight"
         for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
     },
-    own_output=("lm_head.weight", "shared.weight"),
-    strays=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+    untied_output=("lm_head.weight", "shared.weight"),
+    ignored_tensors=(
+        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    ),
 )
 
 
-def mt5_transformer(published: Published) -> TransformerConfig:
-    """The stacks: those of version 1.1, whose scores are never scaled."""
+def mt5_transformer(published: ConfigReader) -> TransformerConfig:
+    """Convert a published configuration: version 1.1, whose scores are never scaled."""
     return replace(transformer(published), output_scale=1.0)
 
 
@@ -238,4 +240,4 @@ MT5 = replace(
     transformer=mt5_transformer,
     defaults={**FAMILY.defaults, "feed_forward_proj": "gated-gelu"},
 )
-"""Xue et al. 2021, arXiv:2010.11934."""
+"""mT5 (Xue et al. 2021, arXiv:2010.11934)."""

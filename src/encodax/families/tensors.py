@@ -1,4 +1,4 @@
-"""How a parameter stands in a weights file, and back."""
+"""Tensors of a weights file, and their conversion to parameters and back."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 Layout = Literal["same", "flat", "row", "transposed"]
-"""`flat`: all axes in one. `row`: the same, as a matrix of one row. `transposed`: (out, in), all
-output axes in one, where ours is (in, *out)."""
+"""Layout of a parameter in a file. `flat`: all axes in one. `row`: all axes in one, as a matrix of
+one row. `transposed`: (out, in), all output axes in one, where the parameter is (in, *out)."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a weights file that holds one parameter, or several, one after the other."""
+    """Tensor of a weights file that holds one parameter, or several concatenated."""
 
     name: str
     layout: Layout = "same"
     part: int = 0
-    """Which of the parts this is."""
+    """Index of this parameter among the parts."""
     parts: int = 1
-    """How many parameters stand in it, along its first axis: 3 for fused query, key, value."""
+    """Number of parameters in the tensor, along its first axis: 3 for fused query, key, value."""
 
     def file_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape in the file of a parameter of this shape, other parts included."""
+        """Return the shape of the whole tensor in the file, for a parameter of shape `shape`."""
         stored: tuple[int, ...]
         if self.layout == "transposed":
             stored = int(np.prod(shape[1:])), shape[0]
@@ -37,14 +37,14 @@ class Tensor:
         return self.parts * stored[0], *stored[1:]
 
     def to_parameter(self, stored: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """From the file's layout to ours."""
+        """Convert a stored tensor to the parameter."""
         rows = stored.shape[0] // self.parts
         array = stored[self.part * rows : (self.part + 1) * rows]
         array = array.T if self.layout == "transposed" else array
         return np.ascontiguousarray(array).reshape(shape)
 
     def to_file(self, parameter: np.ndarray) -> np.ndarray:
-        """From our layout to the file's, of this part alone: the inverse of `to_parameter`."""
+        """Convert the parameter to its part of the tensor: the inverse of `to_parameter`."""
         shape = replace(self, parts=1).file_shape(parameter.shape)
         if self.layout == "transposed":
             parameter = parameter.reshape(shape[::-1]).T
@@ -53,54 +53,55 @@ class Tensor:
 
 @runtime_checkable
 class TensorNames(Protocol):
-    """What a weights file asks of a family, of whatever kind of model."""
+    """Tensor names of a family: all that reading and writing weights files needs."""
 
     @property
-    def copies(self) -> Mapping[str, str]:
+    def tensor_aliases(self) -> Mapping[str, str]:
         """Tensors that repeat another where files store both -> that other one."""
 
     def tensor(self, config: Any, path: str, leaf: str) -> Tensor:
-        """Where a parameter stands, under its canonical name."""
+        """Return the tensor of a parameter, under its canonical name."""
 
     def canonical(self, stored: str) -> str:
-        """The one form of a tensor's name, of those that files have."""
+        """Return the canonical form of a tensor's name in a file."""
 
     def file_name(self, config: Any, name: str) -> str:
-        """A canonical name as the model's file has it."""
+        """Return the name in this model's file of a tensor with a canonical name."""
 
-    def is_stray(self, config: Any, name: str) -> bool:
-        """Whether the file of such a model may carry this tensor beside those of the model."""
+    def is_ignored(self, config: Any, name: str) -> bool:
+        """Return True if such a model's file may hold this tensor in addition to its own."""
 
 
 Leaves = Mapping[str, Tensor]
 Table = Mapping[str, tuple[str, Leaves]]
-"""Our module path -> (its name in the file, its leaves); `{}` stands for a layer's number."""
+"""Module path in Encodax -> (its name in the file, its leaves); `{}` stands for a layer's
+number."""
 
 LINEAR: Leaves = {"w": Tensor("weight", "transposed"), "b": Tensor("bias", "flat")}
-"""A PyTorch linear layer."""
+"""Leaves of a PyTorch linear layer."""
 NORM: Leaves = {"alpha": Tensor("weight"), "beta": Tensor("bias")}
-"""A PyTorch layer norm."""
+"""Leaves of a PyTorch layer norm."""
 TABLE: Leaves = {"w": Tensor("weight")}
-"""A PyTorch embedding."""
+"""Leaves of a PyTorch embedding."""
 
 
 def part_of(leaves: Leaves, part: int, parts: int) -> Leaves:
-    """The same leaves, as one part of fused tensors."""
+    """Return the leaves as part `part` of fused tensors."""
     return {leaf: replace(tensor, part=part, parts=parts) for leaf, tensor in leaves.items()}
 
 
 def split(weight: Leaves, bias: str) -> Leaves:
-    """A weight, and a bias that stands under a name of its own, not beside the weight."""
+    """Return leaves of a weight, and of a bias whose full name in the file is `bias`."""
     return {"w": weight["w"], "b": Tensor(f"={bias}", "flat")}
 
 
 def look_up(table: Table, path: str, leaf: str) -> Tensor:
-    """The tensor of a parameter, from a table of modules.
+    """Return the tensor of a parameter, from a table of modules.
 
     Args:
-        table: where each module stands.
-        path: such as `encoder/layer_3/attention/query`.
-        leaf: such as `w`.
+        table: names of the modules in the file.
+        path: path of the module, such as `encoder/layer_3/attention/query`.
+        leaf: name of the parameter in it, such as `w`.
 
     Raises:
         KeyError: the family has no such parameter.

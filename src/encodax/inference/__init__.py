@@ -1,1 +1,1 @@
-"""Answers from a model: packed rows in, answers in input order out."""
+"""Inference: packed rows run through a model, answers returned in input order."""

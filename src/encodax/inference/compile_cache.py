@@ -1,9 +1,9 @@
-"""Compiled programs on disk, so that the next process need not compile them again.
+"""Cache of compiled programs on disk, so that the next process need not compile them again.
 
-JAX keeps them; here is where they lie, and whether they are whole. A compiled program is code: the
-folder is the user's alone, and there is one for each jaxlib, processor and set of XLA flags. An
-entry ends in its checksum: one that is damaged is removed, compiled again and written anew, where
-JAX by itself would warn of it in every run, or run it.
+JAX keeps them; this module chooses the folder and checks that the entries are intact. A compiled
+program is code: the folder is private to the user, and there is one for each jaxlib, processor and
+set of XLA flags. Each entry ends in its checksum. A damaged entry is removed, compiled again and
+rewritten; JAX by itself would warn of it in every run, or run it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from jax.experimental.compilation_cache import compilation_cache
 logger = logging.getLogger(__name__)
 
 VARIABLE = "ENCODAX_CACHE"
-"""The folder of all caches; empty for none. By default `encodax` in the user's cache folder."""
+"""Name of the environment variable for the folder of all caches; empty for none. Without it,
+`encodax` in the user's cache folder."""
 _changing = threading.RLock()
 _SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -38,10 +39,10 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 @contextlib.contextmanager
 def compile_cache() -> Iterator[None]:
-    """While it lasts, what is compiled is kept, and taken from there.
+    """Keep compiled programs in the cache inside this context, and read them from there.
 
-    Where the user has given JAX a cache, that one is used. A folder that others can write to is
-    not, nor one that cannot be written.
+    If the user has given JAX a cache, that one is used. A folder that others can write to, or that
+    cannot be written to, is not used.
     """
     if jax.config.jax_compilation_cache_dir is not None:
         yield
@@ -62,20 +63,20 @@ def compile_cache() -> Iterator[None]:
 
 
 class CheckedCache:
-    """The cache of JAX, whose entries each end in a checksum; that it fails is no error."""
+    """Cache of JAX whose entries each end in a checksum; a failure is logged, never raised."""
 
     def __init__(self, cache: Any, folder: Path | str):
         """Wrap a cache.
 
         Args:
-            cache: of JAX: it keeps bytes by key.
-            folder: where its entries are.
+            cache: cache of JAX, which keeps bytes by key.
+            folder: folder of its entries.
         """
         self._cache = cache
-        self._path = Path(folder)  # JAX asks for it by this name
+        self._path = Path(folder)  # JAX reads this attribute
 
     def get(self, key: str) -> bytes | None:
-        """The bytes of a key; None where there are none, or others than were put there."""
+        """Return the bytes of a key; None if there are none, or if they are damaged."""
         try:
             entry = self._cache.get(key)
         except OSError as error:
@@ -86,15 +87,15 @@ class CheckedCache:
         content, digest = entry[:-DIGEST_BYTES], entry[-DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest:
             return bytes(content)
-        logger.info("a compiled program is damaged, and made anew: %s", key)
+        logger.info("a compiled program is damaged, and compiled again: %s", key)
         self._remove(key)
         return None
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep the bytes of a key, whole or not at all."""
+        """Store the bytes of a key, complete or not at all."""
         try:
             self._cache.put(key, value + hashlib.sha256(value).digest())
-        except OSError as error:  # the disk is full, the folder is gone or can only be read
+        except OSError as error:  # the disk is full, the folder is gone or is read-only
             logger.info("a compiled program is not kept: %s", error)
             self._remove(key)
 
@@ -105,9 +106,9 @@ class CheckedCache:
 
 @contextlib.contextmanager
 def _checked() -> Iterator[None]:
-    """While it lasts, the cache that JAX makes of a folder is a checked one.
+    """Make JAX wrap its cache of a folder in a `CheckedCache` inside this context.
 
-    The function that makes it is private to JAX: where it is not there, JAX's own is used.
+    The function that is replaced is private to JAX: if it does not exist, JAX's own cache is used.
     """
     jax_cache = importlib.import_module("jax._src.compilation_cache")
     make = getattr(jax_cache, "get_file_cache", None)
@@ -129,11 +130,11 @@ def _checked() -> Iterator[None]:
 def _set(values: dict[str, object]) -> None:
     for name, value in values.items():
         jax.config.update(name, value)
-    compilation_cache.reset_cache()  # else the folder that was seen first is kept
+    compilation_cache.reset_cache()  # otherwise JAX keeps the folder that it saw first
 
 
 def private_folder() -> Path | None:
-    """The folder for this jaxlib, processor and flags, made for the user alone; None without."""
+    """Return the private folder for this jaxlib, processor and flags, made if needed, or None."""
     chosen = os.environ.get(VARIABLE)
     if chosen == "":
         return None
@@ -142,7 +143,7 @@ def private_folder() -> Path | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
-    except (OSError, RuntimeError) as error:  # a home that cannot be written, or none at all
+    except (OSError, RuntimeError) as error:  # the home cannot be written to, or there is none
         logger.info("compiled programs are not kept: %s", error)
         return None
     others = stat.S_IWGRP | stat.S_IWOTH
@@ -153,7 +154,7 @@ def private_folder() -> Path | None:
 
 
 def _key() -> str:
-    """One for each build that a compiled program is good for."""
+    """Return a name that is different for builds that cannot share compiled programs."""
     device = jax.local_devices()[0]
     jaxlib = importlib.metadata.version("jaxlib")
     parts = (jaxlib, device.platform, device.device_kind, _processor())
@@ -163,7 +164,7 @@ def _key() -> str:
 
 
 def _processor() -> str:
-    """What programs for the CPU depend on: its kind and what it can do."""
+    """Describe the processor, as far as compiled CPU programs depend on it: model and features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

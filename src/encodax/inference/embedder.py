@@ -1,4 +1,4 @@
-"""Texts to vectors."""
+"""Embedder: texts to vectors."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from encodax.config import ModelConfig
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EmptyText, EncodaxError
 from encodax.inference import vectors
-from encodax.inference.engine import Engine, EngineOptions, OfModel, answer_of
-from encodax.inference.progress import listed
+from encodax.inference.engine import Engine, EngineBacked, EngineOptions, head_output
+from encodax.inference.progress import answer_list
 from encodax.inference.vectors import Hit, Nearest
-from encodax.model import Model
-from encodax.tasks.empty import Empties, OnEmpty, empty_query, refuse_unseen
+from encodax.models.encoder_model import Model
+from encodax.tasks.empty import EmptyTextRule, OnEmpty, empty_query, refuse_unseen
 from encodax.tasks.task import Example, encode_whole
-from encodax.tokenizer import Encoding
+from encodax.text.tokenizer import Encoding
 
 logger = logging.getLogger(__name__)
 
 Side = Literal["query", "document"]
-"""Of a search."""
+"""Role of a text in a search."""
 
 
-class Embedder(OfModel):
-    """One vector for each text, of which similar texts have similar ones.
+class Embedder(EngineBacked):
+    """Embedder that gives one vector for each text; similar texts have similar vectors.
 
-    A model without the module files of sentence-transformers gives the mean of its tokens. One that
-    scores texts or pairs, such as a cross-encoder, has poor vectors, and a note says so.
+    A model without the module files of sentence-transformers gives the mean over its tokens. A
+    model that scores texts or pairs, such as a cross-encoder, has poor vectors; this is logged.
     """
 
     ENCODER_ONLY = True
 
     def __init__(self, model: Model, **options: Unpack[EngineOptions]):
-        """Take a model; whatever head it has that is none for embeddings is left out.
+        """Take a model; a head of another kind than embedding is dropped.
 
         Args:
             model: the model.
-            **options: how it runs.
+            **options: see `EngineOptions`.
         """
         head = model.config.head
         if head is None or head.kind != "embedding":
@@ -55,26 +55,26 @@ class Embedder(OfModel):
         super().__init__(model, self._engine_after(model, default))
 
     def _engine_after(self, model: Model, prompt: str) -> Engine:
-        """The engine for texts with that prompt before them.
+        """Return the engine for texts that this prompt precedes.
 
-        There is one for each number of a prompt's tokens that stay out of the pooling.
+        There is one engine for each number of prompt tokens that are left out of the pooling.
         """
         model = model.pooled_after(prompt)
         head = model.config.head
         assert head is not None
         if head.skipped_tokens not in self._engines:
-            engine = Engine(model, *answer_of(head), **self._options)
+            engine = Engine(model, *head_output(head), **self._options)
             self._engines[head.skipped_tokens] = engine
         return self._engines[head.skipped_tokens]
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """Number of dimensions of a vector."""
         return self.model.vector_width
 
     @property
     def prompts(self) -> dict[str, str]:
-        """What the model wants before a text, by name, such as `query` and `document`."""
+        """Prompts of the model, by name, such as `query` and `document`; each precedes a text."""
         return dict(self.model.config.usage.prompts)
 
     def encode(
@@ -86,16 +86,17 @@ class Embedder(OfModel):
         on_empty: OnEmpty = "error",
         progress: bool | None = None,
     ) -> Float[np.ndarray, "rows E"]:
-        """The vectors of texts, in order, in float32.
+        """Return the vectors of texts, in order, in float32.
 
         Args:
             texts: a list of texts.
-            prompt: name of the prompt of the model that goes before each text; None for its
-                default one.
-            truncate: cut what is longer than the model takes; how many were cut is logged.
-            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
-                `keep` has rows of zeros for them, which are like nothing.
-            progress: show a progress bar; None for where standard error is a terminal and the
+            prompt: name of the prompt of the model to put before each text; None for the default
+                one.
+            truncate: cut texts that are longer than the model takes; the number of cut texts is
+                logged.
+            on_empty: treatment of empty texts: `error` refuses them, `skip` leaves them out, `keep`
+                gives them rows of zeros, which are similar to nothing.
+            progress: show a progress bar; None to show one if standard error is a terminal and the
                 list is long.
 
         Raises:
@@ -113,7 +114,7 @@ class Embedder(OfModel):
         on_empty: OnEmpty = "error",
         progress: bool | None = None,
     ) -> Float[np.ndarray, "rows E"]:
-        """Encode queries, to search with: `encode` with the prompt of queries, or none."""
+        """Encode queries to search with: `encode` with the prompt for queries, or none."""
         return self._encoded(texts, self.prompt_of("query"), truncate, on_empty, progress)
 
     def encode_document(
@@ -124,14 +125,14 @@ class Embedder(OfModel):
         on_empty: OnEmpty = "error",
         progress: bool | None = None,
     ) -> Float[np.ndarray, "rows E"]:
-        """Encode what is searched: `encode` with the prompt of documents, or none."""
+        """Encode documents to search in: `encode` with the prompt for documents, or none."""
         return self._encoded(texts, self.prompt_of("document"), truncate, on_empty, progress)
 
     def prompt_of(self, side: Side) -> str:
-        """Return what goes before the texts of one side of a search; "" for nothing.
+        """Return the prompt before the texts of one side of a search; "" for none.
 
-        It is the prompt of that name. The default prompt is not for searches: where it is that of
-        queries, documents would get it too.
+        It is the prompt of that name. The default prompt is never used for searches: if it is the
+        one for queries, documents would get it too.
         """
         return self.prompts.get(side, "")
 
@@ -144,15 +145,16 @@ class Embedder(OfModel):
         on_empty: OnEmpty = "error",
         max_wait: float | None = MAX_WAIT,
     ) -> Iterator[Float[np.ndarray, " E"]]:
-        """The vectors of texts that may never end, in order, as they come.
+        """Yield the vectors of texts, in order, as the texts arrive; the source may be endless.
 
         Args:
-            texts: the source; it is read a window ahead.
-            prompt: name of the prompt that goes before each text.
-            truncate: cut what is longer than the model takes.
-            on_empty: what becomes of empty texts.
-            max_wait: seconds that a text waits for others, while the source is silent. It is read
-                on a thread of its own; None to read it on yours, in whole windows.
+            texts: the source; it is read one window ahead.
+            prompt: name of the prompt to put before each text.
+            truncate: cut texts that are longer than the model takes.
+            on_empty: treatment of empty texts, see `encode`.
+            max_wait: longest time in seconds that a text waits for others while the source is
+                silent. The source is read on a separate thread; None reads it on the caller's
+                thread, in whole windows.
         """
         before = self.model.config.usage.prompt(prompt)
         return self._stream(texts, before, truncate, on_empty, Live.of(max_wait))
@@ -166,10 +168,10 @@ class Embedder(OfModel):
         live: Live | None = None,
     ) -> Iterator[Float[np.ndarray, " E"]]:
         examples = (
-            Example(one_text(text, where), None, where)
+            Example(check_not_pair(text, where), None, where)
             for text, where in ((text, f"text {index}") for index, text in enumerate(texts))
         )
-        empties = Empties(on_empty)
+        empties = EmptyTextRule(on_empty)
         found = self.answers(examples, before, truncate=truncate, empties=empties, live=live)
         return (vector for _, vector in found)
 
@@ -179,22 +181,23 @@ class Embedder(OfModel):
         before: str,
         *,
         truncate: bool = False,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, Float[np.ndarray, " E"]]]:
-        """Each example with the vector of its text, in order.
+        """Yield each example with the vector of its text, in order.
 
         Args:
-            examples: each of one text.
-            before: what goes before each text, such as `prompt_of` gives it.
-            truncate: cut what is too long.
-            empties: what becomes of empty texts, where they are not refused.
-            live: for examples that come in their own time: how long one waits for others.
+            examples: examples of one text each.
+            before: string to put before each text, such as `prompt_of` returns.
+            truncate: cut texts that are too long.
+            empties: treatment of empty texts; None refuses them.
+            live: settings for a source that may pause, such as the longest wait; None for whole
+                windows.
         """
-        empties = empties or Empties("error")
+        empties = empties or EmptyTextRule("error")
 
         def encode(window: list[Example]) -> tuple[list[list[Encoding]], int]:
-            if before:  # it would hide that a text has no token
+            if before:  # a prompt would hide that a text has no token
                 texts = [example.parts[0] for example in window]
                 names = [example.where for example in window]
                 refuse_unseen(texts, names, self.model.tokenizer.encode)
@@ -225,8 +228,8 @@ class Embedder(OfModel):
         stream = functools.partial(
             self._stream, before=before, truncate=truncate, on_empty=on_empty
         )
-        rows = listed(texts, stream, progress=progress)
-        found = np.empty((len(texts), self.width), np.float32)  # filled: a list would hold it twice
+        rows = answer_list(texts, stream, progress=progress)
+        found = np.empty((len(texts), self.width), np.float32)  # a list would hold them twice
         count = 0
         for count, row in enumerate(rows, 1):
             found[count - 1] = row
@@ -235,7 +238,7 @@ class Embedder(OfModel):
     def similarity(
         self, first: Float[np.ndarray, "n E"], second: Float[np.ndarray, "m E"]
     ) -> Float[np.ndarray, "n m"]:
-        """How similar each vector of the first is to each of the second, as the model compares."""
+        """Return the similarity of each first vector to each second one, by the model's measure."""
         return vectors.similarity(first, second, self.model.config.usage.similarity)
 
     def search(
@@ -246,12 +249,12 @@ class Embedder(OfModel):
         top_k: int = 10,
         truncate: bool = False,
     ) -> list[list[Hit]]:
-        """For each query, the most similar vectors of a corpus, best first: an exact search.
+        """Return the most similar vectors of a corpus for each query, best first; exact search.
 
         Args:
-            queries: texts, as `encode_query` takes them.
-            corpus: vectors, as `encode_document` gives them.
-            top_k: how many for each query.
+            queries: texts, see `encode_query`.
+            corpus: vectors, as `encode_document` returns them.
+            top_k: number of hits for each query.
             truncate: cut queries that are longer than the model takes.
         """
         nearest = self.nearest(queries, top_k=top_k, truncate=truncate)
@@ -261,7 +264,7 @@ class Embedder(OfModel):
     def nearest(
         self, queries: Sequence[str], *, top_k: int = 10, truncate: bool = False
     ) -> Nearest:
-        """The same search, of a corpus whose vectors come a piece at a time (`Nearest.add`)."""
+        """Start a `search` in a corpus whose vectors arrive in pieces (`Nearest.add`)."""
         try:
             found = self.encode_query(queries, truncate=truncate)
         except EmptyText:
@@ -270,25 +273,25 @@ class Embedder(OfModel):
 
 
 def note_scores(config: ModelConfig) -> None:
-    """Say that a model for scores, a cross-encoder or one of one score, has no good vectors."""
+    """Log that a model for scores (a cross-encoder, or a model with one score) has poor vectors."""
     is_scorer = len(config.labels) == 1 or config.usage.activation is not None
     is_sequence = config.head is not None and config.head.kind == "sequence"
-    if config.usage.lost_scores or (is_sequence and is_scorer):
+    if config.usage.head_dropped or (is_sequence and is_scorer):
         logger.warning(
             "the model scores texts or pairs, as cross-encoders do, and its vectors are poor: use "
-            "`encodax rerank` (encodax.Reranker), or take an embedder"
+            "`encodax rerank` (encodax.Reranker), or choose an embedding model"
         )
 
 
-def checked(text: Any, where: str) -> str:
-    """A text that an embedder can take; a prompt would hide that it is empty."""
-    if not one_text(text, where).strip():
+def check_text(text: Any, where: str) -> str:
+    """Return a text that an embedder can take; check before a prompt hides that it is empty."""
+    if not check_not_pair(text, where).strip():
         raise EmptyText.of(where)
     return str(text)
 
 
-def one_text(text: Any, where: str) -> str:
-    """A text that is no pair."""
+def check_not_pair(text: Any, where: str) -> str:
+    """Return a text, and refuse a pair."""
     if not isinstance(text, str):
         raise EncodaxError(f"{where}: an embedder takes one text, not {text!r}")
     return text

@@ -1,4 +1,4 @@
-"""Runs a model over a stream of sequences: packed, in order, and compiled before it begins."""
+"""Engine: runs a model over a stream of sequences, packed, in order, compiled beforehand."""
 
 from __future__ import annotations
 
@@ -9,52 +9,56 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypedDict, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from encodax import processes
-from encodax.config import HeadConfig, Usage
+from encodax.config import HeadConfig, InferenceConfig
 from encodax.data.batches import BatchShape
 from encodax.data.packing import slots_of
-from encodax.data.stream import Job, Live, Packer, Shapes, Window, until_error, windows
-from encodax.errors import EncodaxError
-from encodax.inference.compile_cache import compile_cache
-from encodax.inference.precision import Precision, cast, default_precision
+from encodax.data.stream import (
+    Live,
+    Packer,
+    PendingSequence,
+    Shapes,
+    Window,
+    tokenize_until_error,
+    windows,
+)
+from encodax.inference.loading import Loading
+from encodax.inference.precision import Precision
+from encodax.inference.runtime import Runtime, check_finite, empty_batch
 from encodax.inference.scores import NO_USAGE, activation_of
-from encodax.model import Model
+from encodax.models.encoder_model import Model
 from encodax.nn import functional
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch, Params
+from encodax.process import forks
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch, Params
 
 logger = logging.getLogger(__name__)
 
-BATCH_TOKENS = {"cpu": 1024}
-"""Tokens in a full batch of a device: on CPU more gains nothing, and leaves the cache."""
-BATCH_TOKENS_OF_ACCELERATORS = 32_768
-COMPILER_OPTIONS = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
-"""Of XLA, by platform. Vectors as wide as AVX-512 has: 5 to 8 % in bfloat16 and int8."""
-IN_FLIGHT = 2
-"""Batches that a device is given before the answers of the first are fetched."""
+MAX_BATCHES_IN_FLIGHT = 2
+"""Number of batches that a device is given before the answers of the first are fetched."""
 
 Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
-Read = Callable[[ModelOutput], Any]
-"""What is wanted of the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
+OutputSelector = Callable[[ModelOutput], Any]
+"""Selection from the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
 Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
-"""The token sequences of each item of a window, none or several, and how many items were cut."""
+"""Tokenization of a window: the token sequences of each item (none or several), and the number of
+items that were cut."""
 
 
-def answer_of(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
-    """What a head's answer is read from, and whether it is one a sequence or one a token.
+def head_output(
+    head: HeadConfig, usage: InferenceConfig = NO_USAGE
+) -> tuple[OutputSelector, Level]:
+    """Return the function that reads a head's answer, and the level of that answer.
 
-    It is a vector, or scores: logits that have gone through what `scores.activation_of` names.
+    The answer is a vector, or scores: logits after the activation of `scores.activation_of`.
     """
     if head.kind == "embedding":
         return (lambda output: output.vectors), "sequence"
@@ -68,110 +72,109 @@ def answer_of(head: HeadConfig, usage: Usage = NO_USAGE) -> tuple[Read, Level]:
 
 
 class EngineOptions(TypedDict, total=False):
-    """How a model runs; every predictor takes these beside the model."""
+    """Options for running a model, which every predictor takes."""
 
     precision: Precision | None
-    """What products are made in; None for float32 on CPU, and bfloat16 on accelerators."""
+    """Number format of products; None for float32 on CPU, and bfloat16 on accelerators."""
     devices: Sequence[jax.Device] | None
-    """What it runs on, each with its share of the rows; None for all there are."""
+    """Devices to run on, each with its share of the rows; None for all local devices."""
     batch_tokens: int | None
-    """Tokens in a full batch of one device; None for what suits it."""
+    """Tokens in a full batch of one device; None for a number that suits the device."""
 
 
 @dataclass(eq=False)
 class _Request(Generic[Item]):
-    """An item with its sequences, until all are answered."""
+    """Item with its sequences, until all are answered."""
 
     item: Item
-    jobs: list[Job]
+    jobs: list[PendingSequence]
 
 
 @dataclass(frozen=True)
-class _Prepared(Generic[Item]):
-    """What a window of the stream became."""
+class _PackedWindow(Generic[Item]):
+    """Window of the stream, tokenized and packed."""
 
     requests: list[_Request[Item]]
-    batches: list[tuple[list[list[Job]], PackedBatch]]
+    batches: list[tuple[list[list[PendingSequence]], PackedBatch]]
     cut: int
-    end: BaseException | None
-    """How the stream ended, where this is its last window: StopIteration, or what went wrong."""
     is_last: bool
-    """Whether nothing comes after it, or not yet."""
+    """Whether no window follows, or none has arrived yet."""
+    error: BaseException | None
+    """Error of the source, or of the first item that could not be tokenized: it follows the answers
+    to the items before it."""
 
 
-class Engine(processes.OfOneProcess):
-    """What a model says of each sequence of a stream.
+class Engine(forks.NotPicklable):
+    """Engine that answers each sequence of a stream with the model's output.
 
-    Texts are read a window at a time, tokenized and packed on a thread while the device runs what
-    was packed before, and answered in the order in which they came.
+    Texts are read one window at a time. A window is tokenized and packed on a thread while the
+    device runs the one before it. Answers come in the order of the texts.
 
-    Rows have a few lengths, and batches a few heights (`Shapes`), so that after `warm_up` nothing
-    is ever compiled again. Threads may share an engine.
+    Rows have few lengths, and batches few heights (`Shapes`), so that after `warm_up` nothing is
+    compiled again. Threads may share an engine.
     """
 
     def __init__(
         self,
         model: Model,
-        read: Read,
+        read: OutputSelector,
         level: Level,
         *,
         precision: Precision | None = None,
         devices: Sequence[jax.Device] | None = None,
         batch_tokens: int | None = None,
     ):
-        """Compile nothing yet.
+        """Set up the engine; nothing is compiled yet.
 
         Args:
-            model: gives the function; parameters may be given to `run`.
-            read: what is wanted of the output; it runs on the device.
-            level: whether that is one a sequence or one a token.
-            precision: as `EngineOptions` says, and the rest too.
-            devices: what it runs on.
-            batch_tokens: tokens in a full batch of one device.
+            model: model to run; `run` may be given other parameters.
+            read: selection from the model's output; it runs on the device.
+            level: level of the selection: one for each sequence, or one for each token.
+            precision: see `EngineOptions`.
+            devices: see `EngineOptions`.
+            batch_tokens: see `EngineOptions`.
 
         Raises:
             EncodaxError: there is no such precision.
         """
-        processes.check()
+        forks.check()
         self._model = model
         self._level = level
-        devices = jax.local_devices() if devices is None else devices
-        self._platform = devices[0].platform
-        if batch_tokens is None:
-            batch_tokens = BATCH_TOKENS.get(self._platform, BATCH_TOKENS_OF_ACCELERATORS)
-        self._shapes = Shapes(batch_tokens, len(devices))
-        mesh = Mesh(np.asarray(devices), ("data",))
-        self._replicated = NamedSharding(mesh, P())
-        self._by_row = NamedSharding(mesh, P("data"))
-        self.precision: Precision = precision or default_precision()
-        self._params = jax.device_put(cast(model.params, self.precision), self._replicated)
+        self._runtime = Runtime(devices, precision)
+        self._shapes = Shapes(self._runtime.batch_tokens(batch_tokens), self._runtime.device_count)
+        self._params = self._runtime.place(model.params)
 
         def answer(params: Params, batch: PackedBatch) -> Any:
-            return read(model.apply(params, batch, only_answer=True))
+            return read(model.apply(params, batch, head_only=True))
 
         self._answer = jax.jit(
             answer,
-            in_shardings=(self._replicated, self._by_row),
-            out_shardings=self._by_row,
+            in_shardings=(self._runtime.replicated, self._runtime.by_row),
+            out_shardings=self._runtime.by_row,
         )
         self._executables: dict[BatchShape, Callable[..., Any]] = {}
         self._compiling = threading.Lock()
 
+    @property
+    def precision(self) -> Precision:
+        """Number format of products."""
+        return self._runtime.precision
+
     def warm_up(self, longest: int | None = None) -> None:
-        """Compile for every shape, so that no text will wait for it.
+        """Compile for every shape, so that no text waits for it.
 
         Args:
-            longest: most tokens that sequences will have; None for what the model takes.
+            longest: most tokens of a sequence; None for the model's limit.
         """
         for shape in self._shapes.all(longest or self._model.longest_sequence):
             self._executable(self._params, shape)
 
     def run(self, encodings: Iterable[Encoding], params: Params | None = None) -> list[Any]:
-        """What was wanted of each sequence, (...) or (tokens, ...) in NumPy, in order.
+        """Return the selection of each sequence, (...) or (tokens, ...) in NumPy, in order.
 
         Args:
             encodings: the sequences.
-            params: others than the model's, in float32.
+            params: parameters in float32; None for the model's own.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
@@ -180,15 +183,12 @@ class Engine(processes.OfOneProcess):
         def as_they_are(window: list[Encoding]) -> tuple[list[list[Encoding]], int]:
             return [[encoding] for encoding in window], 0
 
-        answers = self.stream(encodings, as_they_are, len, params=self.placed(params))
+        answers = self.stream(encodings, as_they_are, len, params=self.device_params(params))
         return [answer for _, _, (answer,) in answers]
 
-    def placed(self, params: Params | None) -> Params | None:
-        """Parameters in float32 as `stream` takes them; None for the model's own."""
-        if params is None:
-            return None
-        found: Params = jax.device_put(cast(params, self.precision), self._replicated)
-        return found
+    def device_params(self, params: Params | None) -> Params | None:
+        """Convert parameters in float32 to what `stream` takes; None for the model's own."""
+        return None if params is None else self._runtime.place(params)
 
     def stream(
         self,
@@ -199,78 +199,69 @@ class Engine(processes.OfOneProcess):
         params: Params | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
-        """Each item with its sequences and what was wanted of each, in order.
+        """Yield each item with its sequences and the selection of each, in order.
 
         Args:
-            items: may never end.
-            tokenize: makes sequences of a window of items, on another thread if there are more
-                windows than one.
-            size_of: how large an item is, for the size of a window.
-            params: as the engine keeps them; None for the model's.
-            live: for items that come in their own time: they are read on a thread of their own, and
-                wait so long for others. None to read them on the caller's thread, in whole windows.
+            items: the source; it may be endless.
+            tokenize: tokenizes a window of items; on another thread if there is more than one
+                window.
+            size_of: size of an item, which counts towards the size of a window.
+            params: parameters as `device_params` returns them; None for the model's own.
+            live: settings for a source that may pause: its items are read on a separate thread and
+                wait at most `live.max_wait` seconds for others. None reads them on the caller's
+                thread, in whole windows.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
         """
-        params = self._params if params is None else params
-        open_requests: deque[_Request[Item]] = deque()
-        in_flight: deque[tuple[list[list[Job]], PackedBatch, Any]] = deque()
-        cut, end = 0, None
-        with contextlib.closing(self._prepared(items, tokenize, size_of, live)) as prepared:
+        running: _Running[Item] = _Running(self, self._params if params is None else params)
+        cut = 0
+        with contextlib.closing(self._packed_windows(items, tokenize, size_of, live)) as prepared:
             for window in prepared:
-                open_requests += window.requests
                 cut += window.cut
+                running.requests += window.requests
                 for rows, batch in window.batches:
-                    in_flight.append((rows, batch, self._dispatch(params, batch)))
-                    while len(in_flight) >= IN_FLIGHT or (in_flight and _is_ready(in_flight[0][2])):
-                        self._land(*in_flight.popleft())
-                        yield from _answered(open_requests)
-                while window.is_last and in_flight:
-                    self._land(*in_flight.popleft())
-                    yield from _answered(open_requests)
-                yield from _answered(open_requests)  # items without a sequence wait for no batch
-                end = window.end
-                if end is not None:
-                    break
-        if not isinstance(end, StopIteration | None):
-            raise end
+                    running.dispatch(rows, batch)
+                    yield from running.answered()
+                yield from running.answered(wait=window.is_last)
+                if window.error is not None:
+                    raise window.error
         if cut:
             logger.warning("%d texts were cut to %d tokens", cut, self._model.longest_sequence)
 
-    def _prepared(
+    def _packed_windows(
         self,
         items: Iterable[Item],
         tokenize: Tokenize[Item],
         size_of: Callable[[Item], int],
         live: Live | None,
-    ) -> Generator[_Prepared[Item]]:
-        """The windows of a stream, packed: each while the one before it runs."""
+    ) -> Generator[_PackedWindow[Item]]:
+        """Yield the windows of a stream, packed; each is packed while the one before it runs."""
         packer = Packer(self._shapes)
 
-        def prepare(window: Window[Item]) -> _Prepared[Item]:
-            items, sequences, cut, error = until_error(window.items, tokenize)
-            end = error or window.end
+        def prepare(window: Window[Item]) -> _PackedWindow[Item]:
+            items, sequences, cut, failed = tokenize_until_error(window.items, tokenize)
+            error = failed or window.error
             requests = [
-                _Request(item, [Job(encoding) for encoding in own])
+                _Request(item, [PendingSequence(encoding) for encoding in own])
                 for item, own in zip(items, sequences, strict=True)
             ]
             jobs = [job for request in requests for job in request.jobs]
-            is_last = window.is_pause or end is not None
+            is_last = window.is_last or error is not None
             batches = packer.add(jobs, is_last=is_last)
             for _, batch in batches:
                 self._model.check(batch)
-            return _Prepared(requests, batches, cut, end, is_last)
+            return _PackedWindow(requests, batches, cut, is_last, error)
 
-        processes.check()
-        ahead: Future[_Prepared[Item]] | None = None
+        forks.check()
+        ahead: Future[_PackedWindow[Item]] | None = None
         with (
             contextlib.closing(windows(items, size_of, live)) as pieces,
             ThreadPoolExecutor(1, "encodax-tokenize") as host,
         ):
             for window in pieces:
-                processes.check()  # a fork has no such thread to wait for
-                if ahead is None and window.is_last:  # it has nothing to overlap with: no thread
+                forks.check()  # a forked process does not have the thread
+                if ahead is None and window.is_last:  # nothing runs at the same time: no thread
                     yield prepare(window)
                     continue
                 ready, ahead = ahead, host.submit(prepare, window)
@@ -280,104 +271,96 @@ class Engine(processes.OfOneProcess):
                     yield ahead.result()
                     ahead = None
 
-    def _dispatch(self, params: Params, batch: PackedBatch) -> Any:
-        """Begin to run a batch."""
+    def dispatch(self, params: Params, batch: PackedBatch) -> Any:
+        """Start to run a batch; return the selection, which is still being computed."""
         row_count, row_tokens = batch.token_ids.shape
         shape = BatchShape(row_count, row_tokens, batch.starts.shape[1])
         return self._executable(params, shape)(params, batch)
 
     def _executable(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
-        processes.check()
+        forks.check()
         if shape not in self._executables:
             with self._compiling:
                 if shape not in self._executables:
-                    self._executables[shape] = self._compile(params, shape)
+                    batch = empty_batch(shape.row_count, shape.row_tokens, shape.slots)
+                    self._executables[shape] = self._runtime.compile(self._answer, params, batch)
         return self._executables[shape]
 
-    def _compile(self, params: Params, shape: BatchShape) -> Callable[..., Any]:
-        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
-        with compile_cache(), exact if self.precision == "float32" else contextlib.nullcontext():
-            lowered = self._answer.lower(params, _empty(shape))
-            return lowered.compile(compiler_options=COMPILER_OPTIONS.get(self._platform))
-
-    def _land(self, rows: list[list[Job]], batch: PackedBatch, answers: Any) -> None:
-        """Wait for the answers of a batch, (B, N or T, ...), and give each job its own."""
+    def collect(self, rows: list[list[PendingSequence]], batch: PackedBatch, answers: Any) -> None:
+        """Wait for the answers of a batch, (B, N or T, ...), and give each sequence its part."""
         leaves: list[np.ndarray]
         form: Any
         leaves, form = jax.tree.flatten(jax.device_get(answers))
-        if not all(np.isfinite(leaf).all() for leaf in leaves):
-            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        check_finite(leaves)
         for job, b, n, tokens in slots_of(rows, batch):
             place = n if self._level == "sequence" else tokens
             job.result = form.unflatten([leaf[b, place].copy() for leaf in leaves])
             job.is_done = True
 
 
-class OfModel(processes.OfOneProcess):
-    """A model with an engine that runs it."""
+class _Running(Generic[Item]):
+    """Requests of a stream that are not answered yet, and the batches that are running for them."""
+
+    def __init__(self, engine: Engine, params: Params):
+        self._engine, self._params = engine, params
+        self.requests: deque[_Request[Item]] = deque()
+        self._batches: deque[tuple[list[list[PendingSequence]], PackedBatch, Any]] = deque()
+
+    def dispatch(self, rows: list[list[PendingSequence]], batch: PackedBatch) -> None:
+        """Start to run a batch with these rows."""
+        self._batches.append((rows, batch, self._engine.dispatch(self._params, batch)))
+
+    def answered(self, *, wait: bool = False) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
+        """Yield and remove the first requests that are answered.
+
+        Args:
+            wait: wait for all batches; otherwise only for those that the device should not be given
+                more work beside.
+        """
+        while self._batches and (
+            wait or len(self._batches) >= MAX_BATCHES_IN_FLIGHT or _is_ready(self._batches[0][2])
+        ):
+            self._engine.collect(*self._batches.popleft())
+            yield from self._first_done()
+        yield from self._first_done()  # items without a sequence need no batch
+
+    def _first_done(self) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
+        while self.requests and all(job.is_done for job in self.requests[0].jobs):
+            request = self.requests.popleft()
+            yield (
+                request.item,
+                [job.encoding for job in request.jobs],
+                [job.result for job in request.jobs],
+            )
+
+
+class EngineBacked(Loading, forks.NotPicklable):
+    """Base of classes that run a model with an engine."""
 
     ENCODER_ONLY: ClassVar[bool] = False
-    """Whether the head of a model, but of an embedder, is of no use here."""
+    """Whether a head that is not for embeddings is ignored at loading."""
 
     def __init__(self, model: Model, engine: Engine):
         self.model = model
         self._engine = engine
 
     @classmethod
-    def load(
-        cls,
-        path_or_id: Path | str,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """Make it of a model directory, or of a model of the hub, as `Model.load` reads them.
-
-        Args:
-            path_or_id: a directory, or an id.
-            revision: a branch, tag or commit of the hub's repository.
-            token: for a private one.
-            **options: what the class takes beside a model.
-        """
-        model = Model.load(
-            path_or_id, revision=revision, token=token, encoder_only=cls.ENCODER_ONLY
-        )
-        return cls(model, **options)
+    def _loader(cls) -> Callable[..., Model]:
+        return partial(Model.load, encoder_only=cls.ENCODER_ONLY)
 
     @property
     def precision(self) -> Precision:
-        """What products are made in."""
+        """Number format of products."""
         return self._engine.precision
 
     def warm_up(self, longest: int | None = None) -> None:
-        """Compile for every shape of batch, so that no text will wait for it.
+        """Compile for every batch shape, so that no text waits for it.
 
         Args:
-            longest: most tokens that texts will have; None for what the model takes.
+            longest: most tokens of a text; None for the model's limit.
         """
         self._engine.warm_up(longest)
 
 
-def _answered(
-    requests: deque[_Request[Item]],
-) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
-    """Take from the left what is answered."""
-    while requests and all(job.is_done for job in requests[0].jobs):
-        request = requests.popleft()
-        yield (
-            request.item,
-            [job.encoding for job in request.jobs],
-            [job.result for job in request.jobs],
-        )
-
-
 def _is_ready(answers: Any) -> bool:
     return all(leaf.is_ready() for leaf in jax.tree.leaves(answers))
-
-
-def _empty(shape: BatchShape) -> PackedBatch:
-    """A batch of that shape, to compile for."""
-    tokens = np.zeros((shape.row_count, shape.row_tokens), np.int32)
-    slots = np.zeros((shape.row_count, shape.slots), np.int32)
-    return PackedBatch(tokens, tokens, tokens, tokens, slots, slots)

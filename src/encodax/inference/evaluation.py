@@ -1,119 +1,106 @@
-"""How good parameters are on data: the one home of it, for every task.
+"""Evaluation of parameters on data, for every task.
 
-Tasks that answer are measured by their answers, and beside these by their loss, added up over
-packed batches without dropout. Where there is no answer to compare with, such sums are all, with
+For tasks with answers, the metrics compare the answers with the labels; the loss is added up over
+packed batches without dropout. For tasks without answers, such sums are the only metrics, with
 masks that are the same each time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Unpack
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from encodax.data.batches import BatchShape
-from encodax.errors import EncodaxError
-from encodax.inference.compile_cache import compile_cache
 from encodax.inference.engine import (
-    BATCH_TOKENS,
-    BATCH_TOKENS_OF_ACCELERATORS,
     Engine,
-    answer_of,
+    head_output,
 )
-from encodax.inference.precision import Precision, cast, default_precision
-from encodax.inference.predictors import Predictor, answered
-from encodax.model import Model
-from encodax.tasks import distillation, embedding, masked_lm, translation
+from encodax.inference.precision import Precision
+from encodax.inference.predictors import Predictor, answer_dataset
+from encodax.inference.runtime import Runtime, check_finite
+from encodax.models.encoder_model import Model
+from encodax.tasks import MEASURED_HEADS, embedding
 from encodax.tasks.dataset import Dataset, perturbed_by_row
 from encodax.tasks.decoding import DecodingOptions, decoding_of
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.examples import at_hand, examples_of_records
-from encodax.tasks.judged import check_judged
 from encodax.tasks.task import (
     AnyModel,
+    BatchMetrics,
     Example,
-    Objective,
+    LossOptions,
     Targets,
     Task,
-    asked_of_a_model,
+    apply_options,
     side_by_side,
 )
-from encodax.types import AnyBatch, ModelOutput, PackedBatch, Params
+from encodax.types.batches import AnyBatch, ModelOutput, PackedBatch, Params
 
 Evaluator = Callable[[Params | None], dict[str, float]]
-"""From parameters, or None for the model's own, to metrics."""
-Sums = Callable[[ModelOutput, Targets, Any, Objective], dict[str, Float[Array, ""]]]
-"""What is added up over batches, ..."""
-Summary = Callable[[Mapping[str, float]], dict[str, float]]
-"""... and what the metrics are made of it."""
-
+"""Function from parameters (None for the model's own) to metrics by name."""
 SEED = 0
-"""Of the masks, so that they are the same for all parameters and all runs."""
+"""Seed of the masks, the same for all parameters and all runs."""
 
 
 def evaluator(
     model: AnyModel,
     data: Dataset,
-    objective: Objective,
+    loss_options: LossOptions,
     teacher: Model | None = None,
     *,
     batch_tokens: int | None = None,
 ) -> Evaluator:
-    """The function that measures parameters on this data.
+    """Return the function that measures parameters on this data.
 
     Args:
-        model: gives the function.
-        data: what they are measured on, and the task.
-        objective: what the loss is told.
-        teacher: a model whose answers the loss wants.
-        batch_tokens: tokens in a batch of one device, where batches are of one shape; None for
-            what suits it. It changes no number beyond rounding.
+        model: model that the parameters belong to.
+        data: data to measure on, and its task.
+        loss_options: options of the loss.
+        teacher: model whose output the loss needs, if any.
+        batch_tokens: tokens in a batch of one device, if batches have one shape; None for a number
+            that suits the device. It changes the metrics by rounding only.
     """
-    if data.task.NAME in BY_SUMS:
-        return BatchEvaluator(model, data, objective, teacher, batch_tokens=batch_tokens)
+    if data.task.batch_metrics is not None:
+        return BatchEvaluator(model, data, loss_options, teacher, batch_tokens=batch_tokens)
     assert isinstance(model, Model)
-    if data.task.NAME in BY_OTHERS:
-        return BY_OTHERS[data.task.NAME](model, data, objective)
-    answers = by_answers(model, data, objective)
-    losses = BatchEvaluator(model, data, objective, batch_tokens=batch_tokens)
+    if data.task.compares_examples:
+        return vector_evaluator(model, data, loss_options)
+    answers = answer_evaluator(model, data, loss_options)
+    losses = BatchEvaluator(model, data, loss_options, batch_tokens=batch_tokens)
     return lambda params: {**answers(params), **losses(params)}
 
 
-def by_answers(model: Model, data: Dataset, objective: Objective) -> Evaluator:
-    """Measures the answers of a predictor, with the task's metrics."""
-    predictor: Predictor[object] = Predictor(model, tag_scheme=objective.tag_scheme)
+def answer_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
+    """Return a function that measures a predictor's answers with the task's metrics."""
+    predictor: Predictor[object] = Predictor(model, tag_scheme=loss_options.tag_scheme)
     return lambda params: predictor.measure(data, params)
 
 
-def by_vectors(model: Model, data: Dataset, objective: Objective) -> Evaluator:
-    """Measures what cosines of vectors tell.
+def vector_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
+    """Return a function that measures the cosines of vectors.
 
     Raises:
         EncodaxError: some examples have scores, and others none.
     """
     embedding.labels(data.examples)
     assert model.config.head is not None
-    engine = Engine(model, *answer_of(model.config.head))
+    engine = Engine(model, *head_output(model.config.head))
 
     def measure(params: Params | None) -> dict[str, float]:
-        loss = embedding.MeanLoss(objective)
+        loss = embedding.MeanLoss(loss_options)
 
         def found() -> Iterator[tuple[list[Any], Example]]:
-            for example, encodings, vectors in answered(engine, data, params):
-                anchor, *others = map(embedding.as_read, encodings)
+            for example, encodings, vectors in answer_dataset(engine, data, params):
+                anchor, *others = map(embedding.token_key, encodings)
                 read = replace(example, text=anchor, others=tuple(others))
                 loss.add(vectors, read)
                 yield vectors, read
 
-        metrics = embedding.metrics(*side_by_side(found()), objective.widths)
+        metrics = embedding.metrics(*side_by_side(found()), loss_options.widths)
         return {**metrics, "loss": loss.value()}
 
     return measure
@@ -128,137 +115,114 @@ def evaluate(
     on_empty: OnEmptyInData = "error",
     **options: Unpack[DecodingOptions],
 ) -> dict[str, Any]:
-    """Measure a model of any task on labelled records: numbers by name.
+    """Measure a model of any task on labelled records; return numbers by name.
 
-    Of tasks that tell classes apart, `classes` has those of each class.
+    For tasks with classes, `classes` holds the numbers of each class.
 
     Args:
         model: the model.
-        records: what is measured on, each a `Record`; not said so, as checking would read one.
-        truncate: cut texts that are longer than the model takes; how many were cut is logged.
-        precision: of products; None for float32 on CPU, and bfloat16 on accelerators.
-        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
-            them out.
-        **options: what is asked of the answers that are measured; `tag_scheme` is of the tags, too.
+        records: data to measure on, each a `Record`. Not annotated so: a type check would read one.
+        truncate: cut texts that are longer than the model takes; the number of cut texts is logged.
+        precision: number format of products; None for float32 on CPU, and bfloat16 on accelerators.
+        on_empty: treatment of records with an empty text: `error` refuses them, `skip` leaves them
+            out.
+        **options: see `DecodingOptions`; `tag_scheme` also sets the scheme of the labels.
 
     Raises:
-        EncodaxError: a record is not one of the task, or the model has no head; or an option is of
+        EncodaxError: a record is not one of the task, the model has no head, or an option is for
             another task.
     """
     kind = None if model.config.head is None else model.config.head.kind
-    own: Task | None = {"embedding": embedding, "vocabulary": masked_lm}.get(kind or "")
+    own = MEASURED_HEADS.get(kind or "")
     if own is None:
         predictor: Predictor[object] = Predictor(model, precision=precision, **options)
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
-    decoding_of(own, options)  # it has none
+    decoding_of(own, options)  # refuses options: these tasks have none
     examples = examples_of_records(own, at_hand(records), on_empty)
-    check_judged(own, examples)
+    own.check_evaluation(examples)
     data = Dataset.prepare(own, model, examples, truncate=truncate)
-    return evaluator(model, data, Objective())(None)
+    return evaluator(model, data, LossOptions())(None)
 
 
-def of_loss(task: Task) -> tuple[Sums, Summary]:
-    """The sums of a task's loss, and its mean."""
+def loss_metrics(task: Task) -> BatchMetrics:
+    """Return the mean of a task's loss as a metric."""
 
     def sums(
-        output: ModelOutput, targets: Targets, batch: Any, objective: Objective
+        output: ModelOutput, targets: Targets, batch: Any, loss_options: LossOptions
     ) -> dict[str, Float[Array, ""]]:
-        total, weight = task.loss(output, targets, batch, objective)
+        total, weight = task.loss(output, targets, batch, loss_options)
         return {"loss": total, "weight": weight}
 
-    return sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)}
-
-
-BY_SUMS: dict[str, tuple[Sums, Summary]] = {
-    masked_lm.NAME: (masked_lm.sums, masked_lm.summary),
-    distillation.NAME: (distillation.sums, distillation.summary),
-    translation.NAME: (translation.sums, translation.summary),
-}
-"""Tasks that are measured by sums over batches."""
-BY_OTHERS: dict[str, Callable[[Model, Dataset, Objective], Evaluator]] = {
-    embedding.NAME: by_vectors
-}
-"""Tasks that have a way of their own, by name."""
+    return BatchMetrics(sums, lambda found: {"loss": found["loss"] / (found["weight"] or 1.0)})
 
 
 class BatchEvaluator:
-    """Adds up a task's sums over all of the data, in batches of one shape.
+    """Evaluator that adds up a task's sums over all of the data, in batches of one shape.
 
-    Which sequences share a row, and what is hidden there, depend on the data alone: whichever
-    devices there are, and however many rows a batch has, the numbers are the same.
+    The sequences that share a row, and the masks, depend on the data alone: the numbers are the
+    same for any devices, and for any number of rows in a batch.
     """
 
     def __init__(
         self,
         model: AnyModel,
         data: Dataset,
-        objective: Objective,
+        loss_options: LossOptions,
         teacher: Model | None = None,
         *,
         batch_tokens: int | None = None,
     ):
-        """Lay out the batches; nothing is compiled yet. Arguments as `evaluator` has them."""
-        self._data, self._objective = data, objective
-        sums, self._summary = BY_SUMS.get(data.task.NAME) or of_loss(data.task)
-        devices = jax.local_devices()
-        if batch_tokens is None:
-            batch_tokens = BATCH_TOKENS.get(devices[0].platform, BATCH_TOKENS_OF_ACCELERATORS)
+        """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
+        self._data, self._loss_options = data, loss_options
+        measured = data.task.batch_metrics or loss_metrics(data.task)
+        sums, self._summary = measured.sums, measured.summary
+        self._runtime = Runtime()
         one_row = BatchShape.of(data.lengths, 1)
-        row_count = len(devices) * max(1, batch_tokens // one_row.longest_row)
+        rows_of_device = max(1, self._runtime.batch_tokens(batch_tokens) // one_row.longest_row)
+        row_count = self._runtime.device_count * rows_of_device
         self._shape = replace(one_row, row_count=row_count)
         self._rows = self._shape.packed(data.lengths)
-        mesh = Mesh(np.asarray(devices), ("data",))
-        self._replicated = NamedSharding(mesh, P())
-        by_row = NamedSharding(mesh, P("data"))
-        self._own = self._placed(model.params)
-        self._teacher = None if teacher is None else self._placed(teacher.params)
+        self._own = self._runtime.place(model.params)
+        self._teacher = None if teacher is None else self._runtime.place(teacher.params)
 
-        apply: Callable[..., ModelOutput] = model.apply  # its batch is of the model's kind
+        apply: Callable[..., ModelOutput] = model.apply  # the batch is of the kind that it takes
 
         def added(
             params: Params, taught: Params | None, batch: AnyBatch, targets: Targets
         ) -> dict[str, Array]:
-            run = asked_of_a_model(data.task, targets)
+            run = apply_options(data.task, targets)
             output = apply(params, batch, **run)
             if teacher is not None:
                 assert taught is not None and isinstance(batch, PackedBatch)
                 answer = teacher.apply(taught, batch, **run)
                 targets = replace(targets, teacher=answer)
-            return sums(output, targets, batch, objective)
+            return sums(output, targets, batch, loss_options)
 
+        whole, by_row = self._runtime.replicated, self._runtime.by_row
         self._added = jax.jit(
-            added,
-            in_shardings=(self._replicated, self._replicated, by_row, by_row),
-            out_shardings=self._replicated,
+            added, in_shardings=(whole, whole, by_row, by_row), out_shardings=whole
         )
 
     def __call__(self, params: Params | None = None) -> dict[str, float]:
-        """The metrics of these parameters, or of the model's own.
+        """Return the metrics of these parameters, or of the model's own.
 
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
         """
-        params = self._own if params is None else self._placed(params)
+        params = self._own if params is None else self._runtime.place(params)
         totals: dict[str, float] = {}
-        exact = jax.default_matmul_precision("highest")  # no TF32 where float32 is asked for
-        is_exact = default_precision() == "float32"
-        with compile_cache(), exact if is_exact else contextlib.nullcontext():
+        with self._runtime.computing():
             for batch, targets in self.batches():
                 found = jax.device_get(self._added(params, self._teacher, batch, targets))
                 for name, value in found.items():
                     totals[name] = totals.get(name, 0.0) + float(value)
-        if not all(map(math.isfinite, totals.values())):
-            raise EncodaxError("the model's scores are not finite: its parameters are broken")
+        check_finite(totals)
         return self._summary(totals)
 
     def batches(self) -> Iterator[tuple[AnyBatch, Targets]]:
-        """All of the data, the same each time."""
+        """Yield all of the data in batches, the same each time."""
         height = self._shape.row_count
         for start in range(0, len(self._rows), height):
             batch, targets = self._data.batch(self._rows[start : start + height], self._shape)
             seeds = [(SEED, place) for place in range(start, start + height)]
-            yield perturbed_by_row(self._data, batch, targets, self._objective, seeds)
-
-    def _placed(self, params: Params) -> Params:
-        placed: Params = jax.device_put(cast(params, default_precision()), self._replicated)
-        return placed
+            yield perturbed_by_row(self._data, batch, targets, self._loss_options, seeds)

@@ -1,4 +1,4 @@
-"""Guesses what stands under the mask token."""
+"""Fill-mask predictor: the most probable tokens in place of a mask token."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from jaxtyping import Array
 
 from encodax.data.stream import MAX_WAIT, Live
 from encodax.errors import EncodaxError
-from encodax.inference.engine import Engine, EngineOptions, OfModel
-from encodax.inference.progress import listed
-from encodax.model import Model
-from encodax.tasks.empty import Empties, OnEmpty
+from encodax.inference.engine import Engine, EngineBacked, EngineOptions
+from encodax.inference.progress import answer_list
+from encodax.models.encoder_model import Model
+from encodax.tasks.empty import EmptyTextRule, OnEmpty
 from encodax.tasks.task import Example, encode_whole, unlabelled
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A token for a place."""
+    """Candidate token for a mask."""
 
     token: str
-    """The entry of the vocabulary."""
+    """Entry of the vocabulary."""
     token_id: int
     score: float
-    """Its probability."""
+    """Probability of the token."""
     text: str
-    """The text with this token in that place; all else, other masks too, stands as it was given."""
+    """Text with this token in place of the mask; the rest, other masks too, is unchanged."""
     token_text: str = ""
-    """The token as it is read: `ehr` for `##ehr`, ` out` for `Ġout`, where it begins a word."""
+    """Token in readable form: `ehr` for `##ehr`, ` out` for `Ġout`, which begins a word."""
 
 
-class FillMask(OfModel):
-    """The most probable tokens for each mask of a text."""
+class FillMask(EngineBacked):
+    """Predictor of the most probable tokens for each mask of a text."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class FillMask(OfModel):
 
         Args:
             model: the model.
-            top_k: guesses for each mask.
-            targets: words to choose from, each one token of the vocabulary; all tokens without any.
-                Their probabilities are those among all tokens.
-            **options: how it runs.
+            top_k: number of guesses for each mask.
+            targets: words to choose from, each one token of the vocabulary; none for all tokens.
+                The probabilities are always those among all tokens.
+            **options: see `EngineOptions`.
 
         Raises:
             EncodaxError: the model has no such head, its tokenizer no mask token, `top_k` is not in
@@ -65,7 +65,7 @@ class FillMask(OfModel):
         head, tokenizer = model.config.head, model.tokenizer
         if head is None or head.kind != "vocabulary":
             raise EncodaxError(
-                "the model has no masked-language-model head: choose one that has, such as "
+                "the model has no masked-language-model head: choose one that has one, such as "
                 "google-bert/bert-base-uncased, or train one with `encodax train masked-lm`"
             )
         if tokenizer.mask_id is None or tokenizer.mask_token is None:
@@ -96,21 +96,21 @@ class FillMask(OfModel):
         on_empty: OnEmpty = "error",
         progress: bool | None = None,
     ) -> list[list[list[Guess]]]:
-        """For each text, for each mask in it, guesses, the most probable first.
+        """Return the guesses for each mask of each text, the most probable first.
 
         Args:
-            texts: a list of texts that hold the mask token.
-            truncate: cut what is longer than the model takes.
-            on_empty: what becomes of empty texts: `error` refuses them, `skip` leaves them out, and
-                `keep` has no guesses for them: there is no mask.
-            progress: show a progress bar; None for where standard error is a terminal and the
+            texts: a list of texts that contain the mask token.
+            truncate: cut texts that are longer than the model takes.
+            on_empty: treatment of empty texts: `error` refuses them, `skip` leaves them out, `keep`
+                gives them an empty list: they have no mask.
+            progress: show a progress bar; None to show one if standard error is a terminal and the
                 list is long.
 
         Raises:
             EncodaxError: a text has no mask token, or is too long without `truncate`.
         """
         stream = functools.partial(self.stream, truncate=truncate, on_empty=on_empty, max_wait=None)
-        return list(listed(texts, stream, progress=progress))
+        return list(answer_list(texts, stream, progress=progress))
 
     def stream(
         self,
@@ -120,19 +120,20 @@ class FillMask(OfModel):
         on_empty: OnEmpty = "error",
         max_wait: float | None = MAX_WAIT,
     ) -> Iterator[list[list[Guess]]]:
-        """Guesses for texts that may never end, in order, as they come.
+        """Yield the guesses for texts, in order, as the texts arrive; the source may be endless.
 
         Args:
-            texts: the source; it is read a window ahead.
-            truncate: cut what is longer than the model takes.
-            on_empty: what becomes of empty texts.
-            max_wait: seconds that a text waits for others, while the source is silent. It is read
-                on a thread of its own; None to read it on yours, in whole windows.
+            texts: the source; it is read one window ahead.
+            truncate: cut texts that are longer than the model takes.
+            on_empty: treatment of empty texts, see `predict`.
+            max_wait: longest time in seconds that a text waits for others while the source is
+                silent. The source is read on a separate thread; None reads it on the caller's
+                thread, in whole windows.
         """
         found = self.answers(
             unlabelled(texts),
             truncate=truncate,
-            empties=Empties(on_empty),
+            empties=EmptyTextRule(on_empty),
             live=Live.of(max_wait),
         )
         return (guesses for _, guesses in found)
@@ -142,18 +143,19 @@ class FillMask(OfModel):
         examples: Iterable[Example],
         *,
         truncate: bool = False,
-        empties: Empties | None = None,
+        empties: EmptyTextRule | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Example, list[list[Guess]]]]:
-        """Each example with the guesses for the masks of its text, in order.
+        """Yield each example with the guesses for the masks of its text, in order.
 
         Args:
-            examples: each of one text.
-            truncate: cut what is too long.
-            empties: what becomes of empty texts, where they are not refused.
-            live: for examples that come in their own time: how long one waits for others.
+            examples: examples of one text each.
+            truncate: cut texts that are too long.
+            empties: treatment of empty texts; None refuses them.
+            live: settings for a source that may pause, such as the longest wait; None for whole
+                windows.
         """
-        empties = empties or Empties("error")
+        empties = empties or EmptyTextRule("error")
 
         def encode(window: list[Example]) -> tuple[list[list[Encoding]], int]:
             sequences, cut = encode_whole(self.model, window, truncate=truncate)
@@ -185,16 +187,16 @@ class FillMask(OfModel):
         empties.note()
 
     def _masks(self, encoding: Encoding) -> np.ndarray:
-        """Where the masks of a sequence are."""
+        """Return the positions of the masks of a sequence."""
         return np.flatnonzero(encoding.token_ids == self._mask_id)
 
     def _guess(self, text: str, place: np.ndarray, token_id: int, score: float) -> Guess:
-        """One token for the mask that stands at these characters of a text."""
+        """Return one token as a guess for the mask at these character offsets of a text."""
         tokenizer = self.model.tokenizer
         (token,) = tokenizer.tokens([token_id])
         word, joint = tokenizer.written(token_id)
         before, after = self._around(text, *place.tolist())
-        # Where the mask does not hold the space before it, a token of the text does.
+        # If the mask does not include the space before it, a token of the text does.
         is_of_token = tokenizer.mask_takes_space or tokenizer.continues_words
         if joint == "goes on" and is_of_token:
             before = before.rstrip()
@@ -204,9 +206,9 @@ class FillMask(OfModel):
         return Guess(token, token_id, score, before + word + after, shown)
 
     def _around(self, text: str, start: int, end: int) -> tuple[str, str]:
-        """What stands before a mask and after it: its place may hold the spaces around it."""
+        """Return the text before and after a mask; its offsets may include spaces around it."""
         at = text.find(self.mask_token, start, end)
-        if at < 0:  # normalized, it may be written in another way
+        if at < 0:  # normalization may have changed its spelling
             taken = text[start:end]
             at = start + len(taken) - len(taken.lstrip())
             return text[:at], text[at + len(taken.strip()) :]
@@ -214,7 +216,7 @@ class FillMask(OfModel):
 
 
 def _target_id(model: Model, word: str) -> int:
-    """The token of an entry of the vocabulary, such as `out` or `Ġout`, or else of a text."""
+    """Return the id of a word: of an entry of the vocabulary (`out`, `Ġout`), or of a text."""
     tokenizer = model.tokenizer
     if (entry := tokenizer.id_of(word)) is not None:
         return entry
@@ -222,7 +224,7 @@ def _target_id(model: Model, word: str) -> int:
     pieces = tokenizer.tokens(alone.token_ids[~alone.is_special])
     if len(pieces) != 1 or pieces[0] == tokenizer.special_tokens.get("unk_token"):
         raise EncodaxError(
-            f"the target {word!r} is not one token of the model but "
-            f"{', '.join(pieces) or 'none'}: a mask is filled with one"
+            f"the target {word!r} is not one token of the model but {', '.join(pieces) or 'none'}: "
+            "a mask takes one token"
         )
     return int(alone.token_ids[~alone.is_special][0])

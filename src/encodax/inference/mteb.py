@@ -1,4 +1,4 @@
-"""An embedder as the `mteb` package calls one (version 2, `EncoderProtocol`).
+"""Adapter of an embedder for the `mteb` package (version 2, `EncoderProtocol`).
 
 mteb.evaluate(MtebEncoder(embedder, "all-MiniLM-L6-v2"), tasks)
 """
@@ -16,15 +16,15 @@ from encodax.inference.embedder import Embedder
 
 
 class MtebEncoder:
-    """Answers mteb's calls; texts that are too long are cut, as its reference models do."""
+    """Encoder for mteb; texts that are too long are cut, as mteb's reference models do."""
 
     def __init__(self, embedder: Embedder, name: str, revision: str | None = None):
         """Take an embedder.
 
         Args:
-            embedder: what encodes.
-            name: of the model in mteb's results.
-            revision: of the model in mteb's results.
+            embedder: the embedder.
+            name: name of the model in mteb's results.
+            revision: revision of the model in mteb's results.
         """
         self._embedder = embedder
         self._name = name
@@ -33,7 +33,7 @@ class MtebEncoder:
     def encode(
         self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: Any = None, **_: Any
     ) -> np.ndarray:
-        """Vectors of batches, each a mapping whose `text` is a list of texts."""
+        """Return the vectors of batches, each a mapping whose `text` is a list of texts."""
         texts = [text for batch in inputs for text in batch["text"]]
         side = str(getattr(prompt_type, "value", prompt_type))
         sides = {
@@ -43,18 +43,18 @@ class MtebEncoder:
         return sides.get(side, self._embedder.encode)(texts, truncate=True)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Every vector of the first with every one of the second."""
+        """Compare every first vector with every second one."""
         return self._embedder.similarity(np.asarray(embeddings1), np.asarray(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
-        """Every vector of the first with the one in the same place of the second."""
+        """Compare each first vector with the second one at the same position."""
         by = self._embedder.model.config.usage.similarity
         pairs = zip(np.asarray(embeddings1), np.asarray(embeddings2), strict=True)
         return np.array([vectors.similarity(a[None], b[None], by)[0, 0] for a, b in pairs])
 
     @property
     def mteb_model_meta(self) -> Any:
-        """What mteb files results under.
+        """Description of the model under which mteb files results.
 
         Raises:
             EncodaxError: mteb is not installed.

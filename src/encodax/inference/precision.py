@@ -1,40 +1,38 @@
-"""Parameters in fewer bits, for speed: what each costs is measured in docs/precision.md."""
+"""Parameters in fewer bits, for speed; docs/precision.md measures the cost in quality."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.errors import EncodaxError
-from encodax.types import Int8Weight, Params, Weight
-
-Precision = Literal["float32", "bfloat16", "int8"]
-"""What products are made in. Residuals, statistics of norms and softmax are float32 in all."""
+from encodax.options.training import Precision as Precision
+from encodax.types.batches import Int8Weight, Params, Weight
 
 _LAYER = r"(encoder|decoder)/layer_\d+/(attention|cross_attention|feed_forward)/"
 _DENSE = re.compile(rf"({_LAYER}|encoder/embeddings/projection$|head/(dense|output)$|output$)")
-# Values stay in bfloat16: their errors alone add up over a whole text instead of cancelling (of
-# all-MiniLM-L6-v2 the least cosine of a sentence with float32 is 0.995 so, and 0.992 otherwise).
+# Value projections stay in bfloat16: their errors add up over a whole text instead of cancelling.
+# The least cosine with float32 of a sentence of all-MiniLM-L6-v2 is 0.995 so, and 0.992 otherwise.
 _INTEGER = re.compile(rf"{_LAYER}(?!(position_)?value$)")
 
 
 def default_precision() -> Precision:
-    """float32 on CPU, where it is the reference; bfloat16 on accelerators, made for it."""
+    """Return float32 on CPU, where it is the reference, and bfloat16 on accelerators."""
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def cast(params: Params, precision: Precision) -> Params:
-    """The parameters as that precision keeps them.
+    """Convert the parameters to a precision.
 
-    - `float32`: as they are.
-    - `bfloat16`: the weights of dense products are in bfloat16, and so products are; their sums
+    - `float32`: unchanged.
+    - `bfloat16`: the weights of dense products are in bfloat16, and so are the products; their sums
       are in float32.
-    - `int8`: the products of the layers are in integers (`functional.int8_product`), except those
-      that make the values of attention; these, and the others, are in bfloat16.
+    - `int8`: the products of the layers are in integers (`numerics.int8_product`), except those
+      of the attention's value projections; these, and all others, are in bfloat16.
 
     Tables of embeddings, norms and biases stay in float32.
 
@@ -54,7 +52,7 @@ def cast(params: Params, precision: Precision) -> Params:
 
 
 def quantize(w: Float[Array, "D *out"]) -> Int8Weight:
-    """Rounded to 255 steps between the largest absolute values, of each output channel."""
+    """Round each output channel to 255 steps between plus and minus its largest absolute value."""
     largest = jnp.max(jnp.abs(w), axis=0)  # (*out)
     scale = jnp.where(largest > 0, largest, 1.0) / 127
     values = jnp.round(w / scale).astype(jnp.int8)  # (D, *out)

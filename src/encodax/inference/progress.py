@@ -1,4 +1,4 @@
-"""A progress bar on standard error for long work, and for nobody else."""
+"""Progress bar for long work, on standard error if that is a terminal."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from encodax.errors import EncodaxError
-from encodax.terminal import Terminal
+from encodax.process.terminal import Terminal
 
-MANY = 4096
-"""Texts from which on a bar is worth showing."""
+PROGRESS_THRESHOLD = 4096
+"""Number of texts above which a bar is shown by default."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def listed(
+def answer_list(
     texts: Sequence[Item],
     answer: Callable[[Iterable[Item]], Iterator[Answer]],
     *,
     progress: bool | None,
 ) -> Iterator[Answer]:
-    """The answers for a list of texts, in order.
+    """Yield the answers for a list of texts, in order.
 
     Args:
         texts: the list.
-        answer: gives the answers of a stream.
-        progress: show a progress bar; None for where standard error is a terminal and the list is
-            long.
+        answer: function that answers a stream.
+        progress: show a progress bar; None to show one if standard error is a terminal and the list
+            is long.
 
     Raises:
-        EncodaxError: it is one string, a list of characters by mistake.
+        EncodaxError: `texts` is one string, which would be read as a list of characters.
     """
     if isinstance(texts, str):
-        raise EncodaxError("a list of texts is wanted, not one string")
-    shown = False if progress is None and len(texts) <= MANY else progress
-    return counted(answer(texts), shown=shown, total=len(texts))
+        raise EncodaxError("give a list of texts, not one string")
+    shown = False if progress is None and len(texts) <= PROGRESS_THRESHOLD else progress
+    return with_progress(answer(texts), shown=shown, total=len(texts))
 
 
-def counted(
+def with_progress(
     items: Iterable[Item],
     *,
     shown: bool | None = None,
     total: int | None = None,
     texts: Callable[[Item], int] = lambda item: 1,
 ) -> Iterator[Item]:
-    """The same items, counted on the terminal as they pass.
+    """Yield the items unchanged, and count them on the terminal as they pass.
 
     Args:
-        items: what to count.
-        shown: whether to show it; None for where standard error is a terminal.
-        total: how many texts there are, where that is known.
-        texts: how many an item stands for.
+        items: items to count.
+        shown: show the count; None to show it if standard error is a terminal.
+        total: number of texts, if known.
+        texts: function that returns the number of texts in an item.
     """
     if shown is None:
         shown = sys.stderr is not None and sys.stderr.isatty()

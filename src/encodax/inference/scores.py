@@ -1,23 +1,26 @@
-"""What a model's scores are, and where `CrossEncoder` of sentence-transformers gives others."""
+"""Meaning of a model's scores, and differences from `CrossEncoder` of sentence-transformers."""
 
 from __future__ import annotations
 
-from encodax.config import HeadConfig, ModelConfig, Usage
-from encodax.sentence_modules import usual_activation
+from encodax.config import HeadConfig, InferenceConfig, ModelConfig
+from encodax.model_files.sentence_modules import default_activation
 
-NO_USAGE = Usage()
+NO_USAGE = InferenceConfig()
 BY_PROBLEM = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "linear"}
-"""What scores mean -> what logits go through."""
-HOW = {"softmax": "apply_softmax=True", "sigmoid": "activation_fn=torch.nn.Sigmoid()"}
-"""What `CrossEncoder.predict` is to be told to give the same."""
+"""Activation of the logits, by the head's problem type."""
+CROSS_ENCODER_ARGUMENTS = {
+    "softmax": "apply_softmax=True",
+    "sigmoid": "activation_fn=torch.nn.Sigmoid()",
+}
+"""Argument of `CrossEncoder.predict` that gives the scores of an activation."""
 
 
-def activation_of(head: HeadConfig, usage: Usage = NO_USAGE) -> str:
-    """The name in `SCORE_ACTIVATIONS` of what the logits of a head go through.
+def activation_of(head: HeadConfig, usage: InferenceConfig = NO_USAGE) -> str:
+    """Return the name of the activation of a head's logits, a key of `SCORE_ACTIVATIONS`.
 
-    Scores become probabilities: of one class, or of each class alone where several may be right.
-    A quantity, and the ends of a span, stay as they are. The activation of a cross-encoder goes
-    before that, but several classes without one become probabilities.
+    Class scores become probabilities: softmax for one right class, sigmoid for each class if
+    several may be right. Quantities and span ends stay logits. The activation of a cross-encoder
+    takes precedence, except a linear one over several classes: these become probabilities.
     """
     if head.kind == "span":
         return "linear"
@@ -27,17 +30,17 @@ def activation_of(head: HeadConfig, usage: Usage = NO_USAGE) -> str:
     return BY_PROBLEM[head.problem]
 
 
-def of_cross_encoder(config: ModelConfig) -> str | None:
-    """The same for what `CrossEncoder` makes of a model's logits; None of another head."""
+def cross_encoder_activation(config: ModelConfig) -> str | None:
+    """Return the activation that `CrossEncoder` applies to the logits; None for other heads."""
     if config.head is None or config.head.kind != "sequence":
         return None
-    return config.usage.activation or usual_activation(config.head.classes)
+    return config.usage.activation or default_activation(config.head.classes)
 
 
-def described(config: ModelConfig) -> str | None:
-    """What the scores of labels are; of one score, what `CrossEncoder` makes of it too.
+def describe_scores(config: ModelConfig) -> str | None:
+    """Describe the scores of labels; for one score, compare them with those of `CrossEncoder`.
 
-    None where there are none.
+    Returns None if there are no such scores.
     """
     head = config.head
     if head is None or head.kind not in ("sequence", "token"):
@@ -48,23 +51,23 @@ def described(config: ModelConfig) -> str | None:
 
 
 def difference(config: ModelConfig, *, is_cross_encoder: bool = False) -> str | None:
-    """What scores are that `CrossEncoder` would not give, and how to have the others.
+    """Describe how scores differ from those of `CrossEncoder`, and how to get the other ones.
 
     Args:
-        config: of the model.
-        is_cross_encoder: whether it is used as one; otherwise its files have to say that it is.
+        config: configuration of the model.
+        is_cross_encoder: whether it is used as one; if False, its files must say that it is.
 
     Returns:
-        None where it would give the same.
+        A description, or None if `CrossEncoder` gives the same scores.
     """
-    head, theirs = config.head, of_cross_encoder(config)
+    head, theirs = config.head, cross_encoder_activation(config)
     if head is None or theirs is None or not (is_cross_encoder or config.usage.activation):
         return None
     if (own := activation_of(head, config.usage)) == theirs:
         return None
     way = "encodax rerank gives those too"
     if head.classes > 1:
-        way = f"its predict(..., {HOW[own]}) gives these"
+        way = f"its predict(..., {CROSS_ENCODER_ARGUMENTS[own]}) gives these"
     there = f"CrossEncoder of sentence-transformers gives the {_named(theirs)}"
     return f"{_named(own)}, and {there}: {way}"
 

@@ -1,4 +1,4 @@
-"""Files of vectors, written as the vectors come: .npy, Parquet, JSON Lines."""
+"""Files of vectors, written as the vectors arrive: .npy, Parquet, JSON Lines."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from encodax.data import sources
 from encodax.errors import EncodaxError
 
 GROUP = 4096
-"""Rows of a row group of Parquet: so many are held until they are written."""
+"""Number of rows in a row group of Parquet, which are buffered until they are written."""
 
 
 @contextmanager
 def opened(path: Path | str, width: int, dtype: Any) -> Iterator[VectorFile]:
-    """A file to write vectors to, of the format of its ending; `-` is standard output, JSON Lines.
+    """Open a file for vectors, in the format of its suffix; `-` is standard output, JSON Lines.
 
-    Where the work ends early, the vectors that were written until then are kept in FILE.partial, a
-    whole file of fewer vectors, and the error says so.
+    If the work ends early, the vectors written so far are kept in FILE.partial, a valid file of
+    fewer vectors, and the error says so.
 
     Args:
         path: the file.
-        width: numbers of a vector.
-        dtype: of a number.
+        width: number of dimensions of a vector.
+        dtype: data type of the numbers.
 
     Raises:
-        EncodaxError: the ending is of no such format, or the file cannot be written.
+        EncodaxError: the suffix has no format, or the file cannot be written.
     """
     kind = kind_of(path)
     written = 0
@@ -46,44 +46,44 @@ def opened(path: Path | str, width: int, dtype: Any) -> Iterator[VectorFile]:
 
 
 def kind_of(path: Path | str) -> type[VectorFile]:
-    """What writes a file of this name.
+    """Return the class that writes a file of this name.
 
     Raises:
-        EncodaxError: its ending is of no such format.
+        EncodaxError: the suffix has no format.
     """
     ending = "jsonl" if str(path) == "-" else Path(path).suffix.removeprefix(".")
     if ending not in KINDS:
         known = ", ".join(f".{name}" for name in KINDS)
-        raise EncodaxError(f"{path}: vectors are written to files that end in {known}")
+        raise EncodaxError(f"{path}: the name of a file of vectors must end in {known}")
     return KINDS[ending]
 
 
 class VectorFile:
-    """A file of vectors of one width that is being written."""
+    """File of vectors of one width, open for writing."""
 
     IS_BINARY = True
 
     def __init__(self, stream: Any, width: int, dtype: np.dtype[Any], path: str):
-        """Begin with no vector.
+        """Start a file without vectors.
 
         Args:
-            stream: what is written to.
-            width: numbers of a vector.
-            dtype: of a number.
-            path: what the file is called in an error.
+            stream: stream to write to.
+            width: number of dimensions of a vector.
+            dtype: data type of the numbers.
+            path: name of the file in errors.
         """
         self.stream, self.width, self.dtype, self.path = stream, width, dtype, path
         self.count = 0
-        """Vectors that were written."""
+        """Number of vectors written."""
         self._begin()
 
     def write(self, text: str, vector: np.ndarray) -> None:
-        """Write one more."""
+        """Write a text's vector."""
         self._add(text, vector)
         self.count += 1
 
     def close(self) -> None:
-        """Make the file whole; the stream stays open."""
+        """Complete the file; the stream stays open."""
 
     def _begin(self) -> None:
         pass
@@ -93,13 +93,13 @@ class VectorFile:
 
 
 class _Npy(VectorFile):
-    """One array; its header, as long for any number of rows in NumPy, is set at the end."""
+    """One array; its header, of the same length for any number of rows, is rewritten at the end."""
 
     def _begin(self) -> None:
         if not self.stream.seekable():
             raise EncodaxError(
-                f"{self.path}: a .npy file begins with the number of its rows, which a pipe cannot "
-                "be told at the end; give a plain file, or write JSON Lines"
+                f"{self.path}: a .npy file starts with the number of its rows, which is known only "
+                "at the end; give a plain file instead of a pipe, or write JSON Lines"
             )
         self._write_header()
 
@@ -120,7 +120,7 @@ class _Npy(VectorFile):
 
 
 class _JsonLines(VectorFile):
-    """An object a text."""
+    """One JSON object for each text."""
 
     IS_BINARY = False
 
@@ -130,15 +130,15 @@ class _JsonLines(VectorFile):
 
 
 class _Parquet(VectorFile):
-    """Columns `text` and `vector`, a row group after another."""
+    """Columns `text` and `vector`, written one row group at a time."""
 
     def _begin(self) -> None:
         try:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            told = f"{self.path}: writing Parquet needs pyarrow: pip install pyarrow"
-            raise EncodaxError(told) from error
+            message = f"{self.path}: writing Parquet needs pyarrow: pip install pyarrow"
+            raise EncodaxError(message) from error
         vector = pyarrow.list_(pyarrow.from_numpy_dtype(self.dtype), self.width)
         self._schema = pyarrow.schema([("text", pyarrow.string()), ("vector", vector)])
         self._writer = pyarrow.parquet.ParquetWriter(self.stream, self._schema)
@@ -167,4 +167,4 @@ class _Parquet(VectorFile):
 
 
 KINDS: dict[str, type[VectorFile]] = {"npy": _Npy, "parquet": _Parquet, "jsonl": _JsonLines}
-"""File ending -> what writes it."""
+"""Class that writes a file, by file suffix."""

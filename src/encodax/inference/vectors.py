@@ -1,4 +1,4 @@
-"""What is done with vectors: compare, search, and store them in fewer bytes."""
+"""Operations on vectors: compare, search, and store in fewer bytes."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int8, UInt8, UInt64
 
-from encodax import json_files
 from encodax.config import Similarity
 from encodax.data import sources
 from encodax.errors import EncodaxError
+from encodax.storage import json_files
 
 Rows = Float[np.ndarray, "n E"] | Int8[np.ndarray, "n E"]
 Corpus = Float[np.ndarray, "m E"] | Int8[np.ndarray, "m E"]
-SCORES = 1 << 20
-"""Scores that are there at a time, ..."""
-NUMBERS = 1 << 22
-"""... and numbers of the corpus: both bound the memory of a search."""
-QUERIES = 1024
-"""Queries that are compared together, at most."""
+MAX_SCORES = 1 << 20
+"""Number of scores held at a time, ..."""
+MAX_NUMBERS = 1 << 22
+"""... and of numbers of the corpus: both bound the memory of a search."""
+MAX_QUERIES = 1024
+"""Most queries that are compared together."""
 BLOCK = 1024
-"""Items of a stream that are compared together."""
-MAKE_RANGES = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
-"""What makes a file of ranges."""
+"""Number of items of a stream that are compared together."""
+RANGES_COMMAND = "encodax embed MODEL --input CORPUS --output vectors.npy --save-ranges FILE"
+"""Command that writes a file of ranges."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A vector that was found."""
+    """Vector of a corpus that a search found."""
 
     index: int
-    """Its row in the corpus."""
+    """Row of the vector in the corpus."""
     score: float
 
 
 def similarity(
     first: Float[np.ndarray, "n E"], second: Float[np.ndarray, "m E"], by: Similarity = "cosine"
 ) -> Float[np.ndarray, "n m"]:
-    """How similar each of the first is to each of the second; larger is more.
+    """Return the similarity of each first vector to each second one; larger is more similar.
 
-    cosine: a b / (|a| |b|), and 0 where one is zero. dot: a b. euclidean and manhattan: minus the
+    cosine: a b / (|a| |b|), and 0 if one is zero. dot: a b. euclidean and manhattan: minus the
     distance.
 
     Raises:
@@ -55,15 +55,15 @@ def similarity(
     first, second = (np.atleast_2d(each).astype(np.float32) for each in (first, second))
     if first.shape[1] != second.shape[1]:
         raise EncodaxError(
-            f"vectors of width {first.shape[1]} and of width {second.shape[1]} do not compare: "
-            "are they of one model?"
+            f"vectors of width {first.shape[1]} and of width {second.shape[1]} cannot be compared: "
+            "are they from the same model?"
         )
     if by == "cosine":
         return np.asarray(unit(first) @ unit(second).T)
     if by == "dot":
         return np.asarray(first @ second.T)
     if by == "euclidean":
-        first, second = first.astype(np.float64), second.astype(np.float64)  # for what is near
+        first, second = first.astype(np.float64), second.astype(np.float64)  # near vectors need it
         squares = np.sum(first**2, axis=1)[:, None] + np.sum(second**2, axis=1)[None]
         nearness = -np.sqrt(np.maximum(squares - 2 * (first @ second.T), 0))
         return np.asarray(nearness, np.float32)
@@ -72,27 +72,27 @@ def similarity(
 
 
 def unit(rows: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
-    """Each vector at length 1; zeros stay zeros."""
+    """Scale each vector to length 1; zeros stay zeros."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, 1e-12))
 
 
 class Nearest:
-    """The most similar to each query, of a corpus that comes a piece at a time.
+    """Search for the nearest vectors to each query, in a corpus that arrives in pieces.
 
-    The search is exact. Of equal scores, what came earlier in the corpus is better.
+    The search is exact. Of equal scores, the earlier one in the corpus is better.
     """
 
     def __init__(self, queries: Rows, top_k: int = 10, by: Similarity = "cosine"):
-        """Begin with nothing that was compared.
+        """Start with an empty corpus.
 
         Args:
             queries: a vector each.
-            top_k: how many are wanted of each.
-            by: what compares.
+            top_k: number of hits for each query.
+            by: similarity measure.
 
         Raises:
-            EncodaxError: less than one is wanted.
+            EncodaxError: `top_k` is below 1.
         """
         if top_k < 1:
             raise EncodaxError(f"top_k = {top_k} is not above 0")
@@ -107,8 +107,8 @@ class Nearest:
         Raises:
             EncodaxError: they are of another width, or a score is not a number.
         """
-        together = min(max(1, len(self._queries)), QUERIES)
-        height = max(1, min(SCORES // together, NUMBERS // max(1, corpus.shape[1])))
+        together = min(max(1, len(self._queries)), MAX_QUERIES)
+        height = max(1, min(MAX_SCORES // together, MAX_NUMBERS // max(1, corpus.shape[1])))
         for start in range(0, len(corpus), height):
             block = self._prepared(corpus[start : start + height])
             parts = [
@@ -119,7 +119,7 @@ class Nearest:
             self._count += len(block)
 
     def hits(self) -> list[list[Hit]]:
-        """For each query the best so far, best first."""
+        """Return the best hits for each query so far, best first."""
         best = self._best[:, ::-1]
         return [
             [Hit(index, score) for index, score in zip(*row, strict=True)]
@@ -127,16 +127,16 @@ class Nearest:
         ]
 
     def places(self) -> set[int]:
-        """Which vectors of the corpus are among the best of a query so far."""
+        """Return the rows of the corpus that are among the best for any query so far."""
         return set(_places(self._best).ravel().tolist())
 
     def _prepared(self, rows: Rows) -> Float[np.ndarray, "n E"]:
-        """Vectors as they are compared: at length 1 once, where by the cosine."""
+        """Prepare vectors for comparison: in float32, and for the cosine at length 1."""
         rows = np.asarray(rows, np.float32)
         return unit(rows) if self._by == "cosine" else rows
 
     def _better(self, part: slice, block: Float[np.ndarray, "m E"]) -> UInt64[np.ndarray, "q best"]:
-        """The best of some queries, where these vectors are seen too."""
+        """Return the best keys of some queries after these vectors are compared too."""
         scores = similarity(self._queries[part], block, "dot" if self._by == "cosine" else self._by)
         if np.isnan(scores).any():
             query, place = np.argwhere(np.isnan(scores))[0].tolist()
@@ -145,7 +145,7 @@ class Nearest:
                 "cannot be compared: their score is not a number; are all of their numbers finite?"
             )
         best = self._best[part]
-        if best.shape[1] == self._top_k:  # what is no better than the worst is left out
+        if best.shape[1] == self._top_k:  # drop scores that are no better than the worst
             found = _padded_keys(scores, scores > _scores(best[:, :1]), self._count)
         else:
             found = _keys(scores, self._count + np.arange(len(block)))
@@ -157,15 +157,15 @@ class Nearest:
 
 SIGN = np.uint32(1 << 31)
 LAST = np.uint64((1 << 32) - 1)
-"""Places of a corpus are not above it."""
+"""Largest place in a corpus."""
 
 
 def _keys(scores: Float[np.ndarray, "*any"], places: np.ndarray) -> UInt64[np.ndarray, "*any"]:
-    """A score and its place as one number: larger for a larger score, or an earlier place.
+    """Pack a score and its place into one number: larger for a larger score or an earlier place.
 
-    The bits of a float sort as the float does, once those of negative ones are turned around.
+    The bits of a float sort as the float does, after those of negative floats are inverted.
     """
-    bits = np.ascontiguousarray(scores + np.float32(0)).view(np.uint32)  # -0 is 0
+    bits = np.ascontiguousarray(scores + np.float32(0)).view(np.uint32)  # -0 becomes 0
     ordered = np.where(bits & SIGN, ~bits, bits | SIGN)
     return (ordered.astype(np.uint64) << np.uint64(32)) | (LAST - places.astype(np.uint64))
 
@@ -173,7 +173,7 @@ def _keys(scores: Float[np.ndarray, "*any"], places: np.ndarray) -> UInt64[np.nd
 def _padded_keys(
     scores: Float[np.ndarray, "q m"], chosen: np.ndarray, before: int
 ) -> UInt64[np.ndarray, "q most"]:
-    """The keys of the scores that are chosen, after 0 where a row has fewer than others."""
+    """Return the keys of the chosen scores; rows with fewer than the others are filled with 0."""
     rows, columns = np.nonzero(chosen)
     counts = np.bincount(rows, minlength=len(scores))
     keys = np.zeros((len(scores), int(counts.max(initial=0))), np.uint64)
@@ -183,13 +183,13 @@ def _padded_keys(
 
 
 def _scores(keys: UInt64[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    """The scores that keys were made of."""
+    """Unpack the scores of keys."""
     ordered = (keys >> np.uint64(32)).astype(np.uint32)
     return np.where(ordered & SIGN, ordered ^ SIGN, ~ordered).view(np.float32)
 
 
 def _places(keys: UInt64[np.ndarray, "*any"]) -> np.ndarray:
-    """The places that keys were made of."""
+    """Unpack the places of keys."""
     return (LAST - (keys & LAST)).astype(np.int64)
 
 
@@ -199,28 +199,28 @@ def search(
     top_k: int = 10,
     by: Similarity = "cosine",
 ) -> list[list[Hit]]:
-    """For each query the `top_k` most similar of the corpus, best first, found by comparing all.
+    """Find the `top_k` most similar vectors of a corpus for each query, best first; exact search.
 
-    Memory is that of the hits and of a few MB: the corpus may be mapped (`np.load(path,
+    Memory holds the hits and a few MB more: the corpus may be memory-mapped (`np.load(path,
     mmap_mode="r")`).
 
     Raises:
-        EncodaxError: the vectors are of different widths, a score is not a number, or less than
-            one is wanted.
+        EncodaxError: the vectors are of different widths, a score is not a number, or `top_k` is
+            below 1.
     """
     nearest = Nearest(queries, top_k, by)
     nearest.add(corpus)
     return nearest.hits()
 
 
-def searched(
+def search_stream(
     items: Iterable[tuple[Any, Float[np.ndarray, " E"]]], nearest: Nearest
 ) -> dict[int, Any]:
-    """Compare a stream of items, each with its vector; the items that are hits, by their places.
+    """Add a stream of items, each with its vector, to a search; return the hit items by place.
 
     Args:
-        items: as they come.
-        nearest: where they are compared.
+        items: items with their vectors.
+        nearest: the search.
     """
     kept: dict[int, Any] = {}
     for before, block in _blocks(items):
@@ -232,7 +232,7 @@ def searched(
 
 
 def _blocks(items: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """Items in lists, each with the number of those before it."""
+    """Yield items in lists, each with the number of items before it."""
     stream, before = iter(items), 0
     while block := list(itertools.islice(stream, BLOCK)):
         yield before, block
@@ -240,7 +240,7 @@ def _blocks(items: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
 
 
 def ranges_of(vectors: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "2 E"]:
-    """The least and the greatest value of each feature, as `to_int8` wants them of a corpus."""
+    """Return the least and the greatest value of each feature, the ranges that `to_int8` needs."""
     return np.stack(
         [vectors.min(axis=0, initial=np.inf), vectors.max(axis=0, initial=-np.inf)]
     ).astype(np.float32)
@@ -249,16 +249,16 @@ def ranges_of(vectors: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "2 E"]:
 def to_int8(
     vectors: Float[np.ndarray, "n E"], ranges: Float[np.ndarray, "2 _"]
 ) -> Int8[np.ndarray, "n E"]:
-    """A quarter of the bytes: each feature in 255 steps between its least and its greatest value.
+    """Quantize vectors to a quarter of the bytes: each feature in 255 steps over its range.
 
     Args:
-        vectors: in float32.
-        ranges: least and greatest value of each feature in the corpus (`ranges_of`). Whatever is to
-            be compared, such as a corpus and its queries, wants the same ones; what lies beyond
-            them takes their ends.
+        vectors: vectors in float32.
+        ranges: least and greatest value of each feature in the corpus (`ranges_of`). Vectors that
+            are compared, such as a corpus and its queries, need the same ranges; values outside are
+            clipped.
 
     Raises:
-        EncodaxError: the ranges are of vectors of another width, or of too few to tell anything.
+        EncodaxError: the ranges are for another width, or come from too few vectors.
     """
     check_ranges(ranges, vectors.shape[1])
     low, high = ranges
@@ -268,44 +268,44 @@ def to_int8(
 
 
 def check_ranges(ranges: Float[np.ndarray, "2 _"], width: int) -> None:
-    """Refuse ranges that vectors of this width cannot be stored by.
+    """Refuse ranges that cannot be used for vectors of this width.
 
     Raises:
-        EncodaxError: says what is wrong with them.
+        EncodaxError: the ranges are for another width, or come from too few vectors.
     """
     if ranges.shape != (2, width):
         raise EncodaxError(
-            f"the ranges are of vectors of {ranges.shape[-1]} numbers, and these have {width}: "
-            "are they of another model?"
+            f"the ranges are for vectors of {ranges.shape[-1]} numbers, and these have {width}: "
+            "are they from another model?"
         )
     low, high = ranges
     if not (np.isfinite(ranges).all() and (low <= high).all() and (low < high).any()):
         raise EncodaxError(
-            "the ranges are of one vector, or of none, and tell no two apart: make them of a "
-            "corpus, or of a sample of it"
+            "the ranges come from one vector, or from none, and are empty: make them from a "
+            "corpus, or from a sample of it"
         )
 
 
-class SeenRanges:
-    """The ranges of vectors that come one at a time."""
+class RunningRanges:
+    """Ranges of vectors that arrive one at a time."""
 
     def __init__(self, width: int):
-        """Begin with no vector of so many numbers."""
+        """Start without a vector of this width."""
         self.ranges = ranges_of(np.zeros((0, width), np.float32))
         self._count = 0
 
     def add(self, vector: Float[np.ndarray, " E"]) -> None:
-        """See one more."""
+        """Extend the ranges to include one more vector."""
         low, high = self.ranges
         np.minimum(low, vector, out=low)
         np.maximum(high, vector, out=high)
         self._count += 1
 
     def save(self, path: Path | str) -> None:
-        """Write them as JSON, for `read_ranges`.
+        """Write the ranges as JSON, for `read_ranges`.
 
         Raises:
-            EncodaxError: the vectors are too few to tell anything, or the file cannot be written.
+            EncodaxError: the vectors are too few, or the file cannot be written.
         """
         check_ranges(self.ranges, self.ranges.shape[1])
         low, high = self.ranges.tolist()
@@ -315,35 +315,35 @@ class SeenRanges:
 
 
 def read_ranges(path: Path | str) -> Float[np.ndarray, "2 E"]:
-    """The ranges that a file has.
+    """Read the ranges of a file.
 
     Raises:
-        EncodaxError: there is no such file, or it is no file of ranges.
+        EncodaxError: there is no such file, or it is not a file of ranges.
     """
-    told = json_files.read(Path(path), hint=f"; make it so: {MAKE_RANGES}")
+    told = json_files.read(Path(path), hint=f"; to make it: {RANGES_COMMAND}")
     try:
         ranges = np.asarray([told["low"], told["high"]], np.float32)
     except (KeyError, TypeError, ValueError):
         ranges = np.zeros(0)
     if ranges.ndim != 2:
         raise EncodaxError(
-            f"{path} is no file of ranges, with numbers 'low' and 'high'; make one so: "
-            f"{MAKE_RANGES}"
+            f"{path} is not a file of ranges, with numbers 'low' and 'high'; to make one: "
+            f"{RANGES_COMMAND}"
         )
     return ranges
 
 
 def to_binary(vectors: Float[np.ndarray, "n E"]) -> UInt8[np.ndarray, "n bytes"]:
-    """A thirty-second of the bytes: of each feature whether it is above 0, eight in a byte."""
+    """Quantize vectors to one bit for each feature (1 above 0), eight in a byte."""
     return np.packbits(vectors > 0, axis=1)
 
 
 def hamming(
     first: UInt8[np.ndarray, "n bytes"], second: UInt8[np.ndarray, "m bytes"]
 ) -> np.ndarray:
-    """The number of features in which two binary vectors differ, (n, m)."""
+    """Count the features in which two binary vectors differ, (n, m)."""
     found = np.empty((len(first), len(second)), np.int64)
-    height = max(1, NUMBERS // max(1, second.shape[1]))
+    height = max(1, MAX_NUMBERS // max(1, second.shape[1]))
     for start in range(0, len(second), height):
         block = second[start : start + height]
         for differing, row in zip(found, first, strict=True):
@@ -352,28 +352,29 @@ def hamming(
 
 
 TYPES = ("float32", "int8", "binary")
-"""What vectors can be stored as."""
+"""Number formats in which vectors can be stored."""
 
 
-def storage(
+def converter(
     kind: str, ranges: Float[np.ndarray, "2 E"] | None = None
 ) -> Callable[[Float[np.ndarray, "n E"]], np.ndarray]:
-    """What makes of vectors in float32 what is stored.
+    """Return the function that converts vectors in float32 to their stored format.
 
     Args:
         kind: one of `TYPES`.
-        ranges: of int8, as `to_int8` has them.
+        ranges: ranges for int8, see `to_int8`.
+
 
     Raises:
         EncodaxError: there is no such kind, int8 has no ranges, or another kind has some.
     """
     if kind not in TYPES:
-        raise EncodaxError(f"vectors as {kind!r} are not one of: {', '.join(TYPES)}")
+        raise EncodaxError(f"vectors {kind!r} is not one of: {', '.join(TYPES)}")
     if kind == "int8":
         if ranges is None:
             raise EncodaxError(
-                "int8 wants the ranges of a corpus, the same for it and for its queries: "
-                f"--ranges FILE; make it so: {MAKE_RANGES}"
+                "int8 needs the ranges of a corpus, the same for it and for its queries: --ranges "
+                f"FILE; to make it: {RANGES_COMMAND}"
             )
         return functools.partial(to_int8, ranges=ranges)
     if ranges is not None:

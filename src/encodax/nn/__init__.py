@@ -1,4 +1,4 @@
-"""The blocks of the Transformer, as Haiku modules: each is usable alone."""
+"""Blocks of the Transformer, as Haiku modules: each is usable alone."""
 
 from encodax.nn.attention import KeysValues, MultiHeadAttention
 from encodax.nn.decoder import Decoder, DecoderCache, DecoderLayer

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import haiku as hk
 import jax
@@ -13,145 +12,25 @@ from jaxtyping import Array, Float, Int
 
 from encodax.config import RotaryConfig
 from encodax.nn import functional
-from encodax.nn.attention_cudnn import cudnn_attention, refusal
-from encodax.nn.attention_fused import blocked_attention, fused_attention
-from encodax.nn.attention_plain import AttentionOptions, plain_attention, plain_weights
+from encodax.nn.kernels import numerics
+from encodax.nn.kernels.dispatch import attend
+from encodax.nn.kernels.plain import AttentionOptions, plain_weights
 from encodax.nn.linear import Linear
 from encodax.nn.relative_positions import RelativeTable, disentangled_bias, disentangled_scale
-from encodax.types import Weight
-
-IMPLEMENTATIONS = {
-    "plain": plain_attention,
-    "xla": fused_attention,
-    "blocked": blocked_attention,
-    "cudnn": cudnn_attention,
-}
-"""Forms of attention by name; all give the same numbers."""
-
-WHOLE = "xla" if jax.__version_info__ >= (0, 12) else "plain"
-"""The form of rows that are not long. Older XLA adds up its products in another order on CPU: with
-`xla` a ModernBERT is 1.1e-5 from the reference there, with `plain` 7e-6."""
-
-LONG = 512
-"""Keys in a row from which `auto` looks at how many scores there are."""
-
-MANY_SCORES = 1 << 23
-"""Scores (32 MB) from which those of long rows are built in blocks: measured where it is faster."""
-
-
-def attention(
-    q: Float[Array, "B T H K"],
-    k: Float[Array, "B S H K"],
-    v: Float[Array, "B S H K"],
-    query_segments: Int[Array, "B T"],
-    key_segments: Int[Array, "B S"],
-    *,
-    causal: bool = False,
-    window: int | None = None,
-    bias: Float[Array, "#B H T S"] | None = None,
-    scale: float | None = None,
-    dropout_key: Array | None = None,
-    dropout_rate: float = 0.0,
-    max_segments: int | None = None,
-    implementation: str = "auto",
-) -> Float[Array, "B T H K"]:
-    """Attention of every head and row: softmax(scale * q k^T + bias) v inside each segment.
-
-    Args:
-        q: queries of each head.
-        k: keys of each head.
-        v: values of each head.
-        query_segments: as `PackedBatch.segment_ids`; the mask is derived from them.
-        key_segments: those of the keys.
-        causal: attend only to oneself and to what is before.
-        window: farthest distance in tokens; None for no limit.
-        bias: added to the scaled scores, one for all rows or one a row.
-        scale: factor of the scores; None for 1 / sqrt(K).
-        dropout_key: drops attention weights where given; each row and head draws its own.
-        dropout_rate: share of weights that are dropped.
-        max_segments: the highest segment there can be, a batch's N; None for T. It makes the
-            `cudnn` form cheaper, and changes nothing else.
-        implementation: a name in `IMPLEMENTATIONS`, or `auto` to choose by device, dtype and
-            length.
-
-    Returns:
-        (B, T, H, K) in the dtype of v. A query with nothing to attend to gets zeros.
-
-    Raises:
-        ValueError: the implementation is not known, or cannot do this.
-    """
-    if implementation not in ("auto", *IMPLEMENTATIONS):
-        known = ", ".join(("auto", *IMPLEMENTATIONS))
-        raise ValueError(f"attention implementation {implementation!r} is not one of: {known}")
-    rows, _, heads, width = q.shape
-    options = AttentionOptions(
-        query_segments,
-        key_segments,
-        scale=1 / math.sqrt(width) if scale is None else scale,
-        causal=causal,
-        window=window,
-        bias=bias,
-        dropout_keys=None if dropout_key is None else jax.random.split(dropout_key, (rows, heads)),
-        dropout_rate=dropout_rate,
-        max_segments=max_segments,
-    )
-    if implementation == "auto":
-        implementation = best_implementation(q, k, v, options)
-    return IMPLEMENTATIONS[implementation](q, k, v, options)
-
-
-def best_implementation(
-    q: Float[Array, "B T H K"],
-    k: Float[Array, "B S H K"],
-    v: Float[Array, "B S H K"],
-    options: AttentionOptions,
-) -> str:
-    """The form that `auto` stands for, from what is known when a function is traced."""
-    if refusal(q, k, v, options) is None:
-        return "cudnn"
-    rows, queries, heads, _ = q.shape
-    keys = k.shape[1]
-    are_many = options.window is not None or rows * heads * queries * keys >= MANY_SCORES
-    return "blocked" if keys >= LONG and are_many else WHOLE
-
-
-def attention_weights(
-    q: Float[Array, "B T H K"],
-    k: Float[Array, "B S H K"],
-    query_segments: Int[Array, "B T"],
-    key_segments: Int[Array, "B S"],
-    *,
-    causal: bool = False,
-    window: int | None = None,
-    bias: Float[Array, "#B H T S"] | None = None,
-    scale: float | None = None,
-) -> Float[Array, "B H T S"]:
-    """The weights that `attention` gives its values, in float32, for whoever wants to look.
-
-    Each row of (T, S) adds up to 1, or is all zeros where the query has nothing to attend to.
-    """
-    options = AttentionOptions(
-        query_segments,
-        key_segments,
-        scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale,
-        causal=causal,
-        window=window,
-        bias=bias,
-    )
-    return plain_weights(q, k, options)
+from encodax.types.batches import Weight
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KeysValues:
-    """What is attended to, projected for each head."""
+    """Keys and values of the attended sequence, projected for each head."""
 
     keys: Float[Array, "B S H K"]
     values: Float[Array, "B S H K"]
 
 
 class MultiHeadAttention(hk.Module):
-    """Multi-head attention: attention of H heads side by side, projected back to D.
+    """Multi-head attention: attention in H parallel heads, projected back to D.
 
         q_h = x w_q[h], k_h = y w_k[h], v_h = y w_v[h]
         out = concat_h(attention(q_h, k_h, v_h)) w_o
@@ -175,19 +54,19 @@ class MultiHeadAttention(hk.Module):
         dropout_rate: float = 0.0,
         name: str = "attention",
     ):
-        """Choose the shape.
+        """Set the shape and the options.
 
         Args:
             heads: H.
             head_width: K.
             biases: whether the query, key and value projections have biases.
-            output_bias: whether the projection back has one.
-            causal: attend only to oneself and to what is before.
-            window: farthest distance in tokens; None for no limit.
+            output_bias: whether the output projection has a bias.
+            causal: attend only to the same and earlier positions.
+            window: largest distance in tokens; None for no limit.
             scale: factor of the scores; None for 1 / sqrt(K).
             rotary: rotary positions of queries and keys; None for none.
             dropout_rate: share of attention weights dropped in training.
-            name: the last part of the parameters' path.
+            name: last part of the parameters' path.
         """
         super().__init__(name=name)
         self.heads = heads
@@ -217,30 +96,25 @@ class MultiHeadAttention(hk.Module):
         """Attend from x to y, or from x to itself where no y is given.
 
         Args:
-            x: (B, T, D), what asks.
-            y: (B, S, E), what is attended to, or its keys and values.
+            x: (B, T, D), source of the queries.
+            y: (B, S, E), source of the keys and values, or these themselves.
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
-            key_position_ids: (B, S), of y, which wants them where there are rotary positions.
+            key_position_ids: (B, S), positions of y; required with rotary positions.
             bias: added to the scaled scores.
             relative: embeddings of relative positions, for disentangled attention.
-            max_segments: the highest segment there can be, where it is known: a batch's N.
+            max_segments: the highest possible segment, where it is known: a batch's N.
             is_training: drop attention weights.
         """
-        q, attended = self._attended(x, y, position_ids, key_position_ids)
-        k, v = attended.keys, attended.values
-        scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
-        drop = is_training and self.dropout_rate > 0
-        heads = attention(
-            q,
-            k,
-            v,
-            dropout_key=hk.next_rng_key() if drop else None,
-            dropout_rate=self.dropout_rate,
-            max_segments=1 if query_segments is None else max_segments,
-            **scores,
-        )  # (B, T, H, K)
+        segments = query_segments, key_segments
+        q, k, v = self._heads(x, y, position_ids, key_position_ids)  # (B, T or S, H, K)
+        options = self._options(q, k, segments, bias, relative, is_to_itself=y is None)
+        if is_training and self.dropout_rate > 0:
+            keys = jax.random.split(hk.next_rng_key(), (q.shape[0], self.heads))
+            options = replace(options, dropout_keys=keys, dropout_rate=self.dropout_rate)
+        limit = 1 if query_segments is None else max_segments
+        heads = attend(q, k, v, replace(options, max_segments=limit))  # (B, T, H, K)
         joined = heads.reshape(*heads.shape[:2], -1).astype(x.dtype)  # (B, T, H*K)
         return Linear(x.shape[-1], bias=self.output_bias, name="output")(joined)
 
@@ -256,98 +130,95 @@ class MultiHeadAttention(hk.Module):
         bias: Float[Array, "#B H T S"] | None = None,
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T S"]:
-        """The attention weights of the same call."""
-        q, attended = self._attended(x, y, position_ids)
-        k = attended.keys
-        scores = self._scores(q, k, query_segments, key_segments, y is None, bias, relative)
-        return attention_weights(q, k, **scores)
+        """Return the attention weights of the same call."""
+        segments = query_segments, key_segments
+        q, k, _ = self._heads(x, y, position_ids)
+        options = self._options(q, k, segments, bias, relative, is_to_itself=y is None)
+        return plain_weights(q, k, options)
 
     @hk.name_like("__call__")
     def keys_values(
         self, y: Float[Array, "B S E"], position_ids: Int[Array, "B S"] | None = None
     ) -> KeysValues:
-        """Keys and values of y, for calls that attend to them again and again."""
-        heads = self._project({"key": y, "value": y}, position_ids)
-        k, v = heads["key"], heads["value"]
-        if functional.is_narrow(self._weights("value", y.shape[-1])["w"]):
-            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # then its own products are narrow too
+        """Return the keys and values of y, for repeated calls that attend to them."""
+        k, v = self._project(y, "key", "value")
+        k = self._rotate(k, position_ids)
+        if numerics.is_narrow(self._weights("value", y.shape[-1])["w"]):
+            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # makes products with them narrow too
         return KeysValues(k, v)
 
     @hk.name_like("__call__")
-    def _attended(
+    def _heads(
         self,
         x: Float[Array, "B T D"],
         y: Float[Array, "B S E"] | KeysValues | None,
         position_ids: Int[Array, "B T"] | None,
         key_position_ids: Int[Array, "B S"] | None = None,
-    ) -> tuple[Float[Array, "B T H K"], KeysValues]:
-        """Queries, and the keys and values that they meet."""
-        q = self._project({"query": x}, position_ids)["query"]
+    ) -> tuple[Float[Array, "B T H K"], Float[Array, "B S H K"], Float[Array, "B S H K"]]:
+        """Return queries, keys and values of all heads, with their rotary positions."""
+        (q,) = self._project(x, "query")
+        q = self._rotate(q, position_ids)
         if y is None:
-            attended = self.keys_values(x, position_ids)
-        elif isinstance(y, KeysValues):
-            attended = y
-        elif self.rotary is not None and key_position_ids is None:
-            raise ValueError("rotary positions of another sequence are wanted: key_position_ids")
-        else:
-            attended = self.keys_values(y, key_position_ids)
-        return q.astype(attended.keys.dtype), attended
+            y = self.keys_values(x, position_ids)
+        elif not isinstance(y, KeysValues):
+            if self.rotary is not None and key_position_ids is None:
+                raise ValueError("rotary positions of another sequence need key_position_ids")
+            y = self.keys_values(y, key_position_ids)
+        return q.astype(y.keys.dtype), y.keys, y.values
 
     @hk.name_like("__call__")
-    def _project(
-        self, sources: dict[str, Array], position_ids: Int[Array, "B T"] | None
-    ) -> dict[str, Float[Array, "B T H K"]]:
-        """What each source is for each head, through the weights of its name."""
-        weights = {name: self._weights(name, source.shape[-1]) for name, source in sources.items()}
-        heads: dict[str, Array] = jax.tree.map(functional.linear, sources, weights)
-        for name, source in sources.items():
-            if self.rotary is not None and name != "value":
-                if position_ids is None:
-                    position_ids = jnp.broadcast_to(jnp.arange(source.shape[1]), source.shape[:2])
-                heads[name] = functional.rotate(heads[name], position_ids, self.rotary.base)
+    def _project(self, x: Float[Array, "B T D"], *names: str) -> list[Float[Array, "B T H K"]]:
+        """Project x to all heads, with the weights of each name."""
+        weights = [self._weights(name, x.shape[-1]) for name in names]
+        heads: list[Array] = jax.tree.map(functional.linear, [x for _ in names], weights)
         return heads
 
     @hk.name_like("__call__")
     def _weights(self, name: str, width: int) -> dict[str, Weight]:
         return Linear(self.heads, self.head_width, bias=self.biases, name=name).weights(width)
 
+    def _rotate(
+        self, heads: Float[Array, "B T H K"], position_ids: Int[Array, "B T"] | None
+    ) -> Float[Array, "B T H K"]:
+        if self.rotary is None:
+            return heads
+        if position_ids is None:
+            position_ids = jnp.broadcast_to(jnp.arange(heads.shape[1]), heads.shape[:2])
+        return functional.rotate(heads, position_ids, self.rotary.base)
+
     @hk.name_like("__call__")
-    def _scores(
+    def _options(
         self,
         q: Float[Array, "B T H K"],
         k: Float[Array, "B S H K"],
-        query_segments: Int[Array, "B T"] | None,
-        key_segments: Int[Array, "B S"] | None,
-        to_itself: bool,
+        segments: tuple[Int[Array, "B T"] | None, Int[Array, "B S"] | None],
         bias: Float[Array, "#B H T S"] | None,
         relative: RelativeTable | None,
-    ) -> dict[str, Any]:
-        """What turns products of queries and keys into weights, as `attention` takes it."""
+        *,
+        is_to_itself: bool,
+    ) -> AttentionOptions:
+        """Return the mask, the scale and the bias of the scores."""
+        query_segments, key_segments = segments
         if query_segments is None:
             query_segments = jnp.ones(q.shape[:2], jnp.int32)
         if key_segments is None:
-            key_segments = query_segments if to_itself else jnp.ones(k.shape[:2], jnp.int32)
-        scale = self.scale
+            key_segments = query_segments if is_to_itself else jnp.ones(k.shape[:2], jnp.int32)
+        scale = 1 / math.sqrt(self.head_width) if self.scale is None else self.scale
         if relative is not None:
             scale = disentangled_scale(self.head_width, relative.config)
             terms = scale * self._relative_terms(q, k, relative)
             bias = terms if bias is None else bias + terms
-        return {
-            "query_segments": query_segments,
-            "key_segments": key_segments,
-            "bias": bias,
-            "causal": self.causal,
-            "window": self.window,
-            "scale": scale,
-        }
+        return AttentionOptions(
+            query_segments, key_segments, scale, causal=self.causal, window=self.window, bias=bias
+        )
 
     @hk.name_like("__call__")
     def _relative_terms(
         self, q: Float[Array, "B T H K"], k: Float[Array, "B T H K"], relative: RelativeTable
     ) -> Float[Array, "B H T T"]:
-        """The terms of disentangled attention, with positions projected as the content is.
+        """Return the terms of disentangled attention, with positions projected as the content is.
 
-        Where projections are not shared, `position_query` and `position_key` are of their own (He
+        Where projections are not shared, `position_query` and `position_key` project positions (He
         et al. 2021, equation 4; DeBERTa v2).
         """
         config = relative.config

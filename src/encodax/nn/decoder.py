@@ -1,6 +1,6 @@
-"""The Transformer decoder: a layer, and the embeddings with a stack of layers.
+"""Transformer decoder: a layer, and the embeddings with a stack of layers.
 
-Each runs over whole rows (training), or a token at a time over what is kept of those before it
+Each runs over whole rows (training), or over one token at a time with a cache of the earlier ones
 (generation); both are the same computation.
 """
 
@@ -17,55 +17,56 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import UNROLLED, DecoderConfig, Execution
+from encodax.config import UNROLLED, DecoderConfig, ExecutionConfig
 from encodax.nn.attention import KeysValues
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import Layer, computed_again
+from encodax.nn.execution import rematerialized
+from encodax.nn.layer import Layer
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias
-from encodax.types import EncoderOutput, PackedBatch
+from encodax.types.batches import EncoderOutput, PackedBatch
 
 STAGES = frozenset({"target_attention", "cross_attention", "target_hidden"})
-"""What `record` can name."""
+"""Stages that `record` can name."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LayerCache:
-    """What a layer keeps while a sequence grows."""
+    """Cache of one layer's keys and values during generation."""
 
     own: KeysValues
-    """(B, L, H, K): of the tokens so far, with room for L."""
+    """(B, L, H, K): of the tokens so far, with space for L."""
     source: KeysValues
-    """(B, S, H, K), which never change."""
+    """(B, S, H, K): of the source; they never change."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DecoderCache:
-    """What a decoder keeps while sequences grow, one a row, all of the same length."""
+    """Cache of a decoder during generation: one sequence in each row, all of the same length."""
 
     layers: tuple[LayerCache, ...]
     source_segments: Int[Array, "B S"]
     length: Int[Array, ""]
-    """Tokens so far."""
+    """Number of tokens so far."""
 
     def repeated(self, times: int) -> DecoderCache:
-        """Each row so many times, one after another."""
+        """Return a cache with each row repeated `times` times, one after another."""
         repeated: DecoderCache = jax.tree.map(
             lambda leaf: jnp.repeat(leaf, times, axis=0) if leaf.ndim else leaf, self
         )
         return repeated
 
     def reordered(self, rows: Int[Array, " B"]) -> DecoderCache:
-        """The tokens so far of other rows, which have the same source."""
+        """Return a cache whose row i has the tokens of row `rows[i]`, which has the same source."""
         own = [jax.tree.map(lambda leaf: leaf[rows], layer.own) for layer in self.layers]
         layers = (replace(layer, own=o) for layer, o in zip(self.layers, own, strict=True))
         return replace(self, layers=tuple(layers))
 
 
 class DecoderLayer(Layer):
-    """Masked self-attention, attention to the source, then the feed-forward network.
+    """Decoder layer: masked self-attention, cross-attention, then the feed-forward network.
 
     Each is inside a residual connection. Vaswani et al. 2017, section 3.1. Parameters:
     `attention/...`, `cross_attention/...`, `feed_forward/...`, and the `..._norm` of each.
@@ -84,20 +85,20 @@ class DecoderLayer(Layer):
         is_training: bool = False,
         kept: dict[str, list[Array]] | None = None,
     ) -> Float[Array, "B T D"]:
-        """One layer over packed rows.
+        """Apply the layer to packed rows.
 
-        A token attends to itself, to those before it, and to the source of its own segment.
+        A token attends to itself, to those before it, and to the source of the same segment.
 
         Args:
             x: (B, T, D), the target.
-            source: (B, S, D), what the encoder gave.
+            source: (B, S, D), output of the encoder.
             segment_ids: (B, T).
             source_segments: (B, S).
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
-            bias: added to the scores of the target's attention to itself.
-            max_segments: the highest segment there can be, where it is known: a batch's N.
+            bias: added to the scores of the target's self-attention.
+            max_segments: the highest possible segment, where it is known: a batch's N.
             is_training: apply dropout.
-            kept: takes the weights of both attentions, under the stages that it names.
+            kept: lists, by stage, that the weights of both attentions are appended to.
         """
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
         to_itself: dict[str, Any] = {
@@ -118,16 +119,16 @@ class DecoderLayer(Layer):
                 kept["target_attention"].append(attention.weights(x, **to_itself))
             return attention(x, **to_itself, **options)
 
-        def look(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        def cross_attend(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
             if kept is not None and "cross_attention" in kept:
                 kept["cross_attention"].append(cross_attention.weights(x, **to_source))
             return cross_attention(x, **to_source, **options)
 
-        return self._sublayers(x, attend, look, is_training=is_training)
+        return self._sublayers(x, attend, cross_attend, is_training=is_training)
 
     @hk.name_like("__call__")
-    def begin(self, source: Float[Array, "B S D"], room: int) -> LayerCache:
-        """What is kept before the first token, with room for so many."""
+    def init_cache(self, source: Float[Array, "B S D"], room: int) -> LayerCache:
+        """Return the cache before the first token, with space for `room` tokens."""
         of_source = self._attention("cross_attention").keys_values(source)
         config, rows = self.config.attention, source.shape[0]
         empty = jnp.zeros((rows, room, config.heads, config.head_width), of_source.keys.dtype)
@@ -143,19 +144,19 @@ class DecoderLayer(Layer):
         source_segments: Int[Array, "B S"],
         bias: Float[Array, "#B H 1 L"] | None = None,
     ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
-        """One token of each row, and what is kept with it.
+        """Apply the layer to one token of each row, and return the cache with it added.
 
         Args:
             x: (B, 1, D), the token.
-            cache: of the tokens before it.
-            place: how many these are.
+            cache: cache of the tokens before it.
+            place: number of tokens before it.
             source_segments: (B, S): 1 for the tokens of a source, 0 for padding.
-            bias: added to the scores of its attention to itself and those before it.
+            bias: added to the scores of its self-attention.
         """
         rows, room = x.shape[0], cache.own.keys.shape[1]
         position_ids = jnp.broadcast_to(place, (rows, 1))
         attention = self._attention("attention")
-        newest = attention.keys_values(self._attended(x), position_ids)
+        newest = attention.keys_values(self._attention_input(x), position_ids)
         own = jax.tree.map(
             lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, place, axis=1),
             cache.own,
@@ -165,10 +166,10 @@ class DecoderLayer(Layer):
         attend = functools.partial(
             attention, y=own, key_segments=seen, position_ids=position_ids, bias=bias
         )
-        look = functools.partial(
+        cross_attend = functools.partial(
             self._attention("cross_attention"), y=cache.source, key_segments=source_segments
         )
-        x = self._sublayers(x, attend, look, is_training=False)
+        x = self._sublayers(x, attend, cross_attend, is_training=False)
         return x, replace(cache, own=own)
 
     @hk.name_like("__call__")
@@ -176,24 +177,24 @@ class DecoderLayer(Layer):
         self,
         x: Float[Array, "B T D"],
         attend: Callable[[Array], Array],
-        look: Callable[[Array], Array],
+        cross_attend: Callable[[Array], Array],
         *,
         is_training: bool,
     ) -> Float[Array, "B T D"]:
         x = self._residual("attention")(x, attend, is_training=is_training)
-        x = self._residual("cross_attention")(x, look, is_training=is_training)
-        return self._transformed(x, is_training=is_training)
+        x = self._residual("cross_attention")(x, cross_attend, is_training=is_training)
+        return self._feed_forward(x, is_training=is_training)
 
 
 class Decoder(hk.Module):
-    """Embeddings and L decoder layers.
+    """Decoder: embeddings and L decoder layers.
 
     Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...`, and where the config has them
     `relative_bias` and `final_norm`.
     """
 
     def __init__(
-        self, config: DecoderConfig, execution: Execution = UNROLLED, name: str = "decoder"
+        self, config: DecoderConfig, execution: ExecutionConfig = UNROLLED, name: str = "decoder"
     ):
         super().__init__(name=name)
         if any(layer.attention.window is not None for layer in config.layers):
@@ -213,13 +214,13 @@ class Decoder(hk.Module):
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
-        """The state of every token of packed rows.
+        """Return the state of every token of packed rows.
 
         Args:
             batch: the target.
-            source: (B, S, D), what the encoder gave of rows that hold the same segments.
+            source: (B, S, D), output of the encoder for rows with the same segments.
             source_segments: (B, S).
-            token_table: token embeddings of the source, where they are shared.
+            token_table: token embeddings shared with the source; None for those of the decoder.
             is_training: apply dropout.
             record: stages to keep: `target_attention` (B, H, T, T) and `cross_attention`
                 (B, H, T, S) of each layer; `target_hidden` (B, T, D), the embeddings first.
@@ -236,7 +237,7 @@ class Decoder(hk.Module):
         relative = self._relative_bias()
         bias = None if relative is None else relative(x.shape[1])
         for layer in self._layers():
-            run = computed_again(functools.partial(layer, **options), self.execution)
+            run = rematerialized(functools.partial(layer, **options), self.execution)
             x = run(
                 x,
                 source,
@@ -255,8 +256,8 @@ class Decoder(hk.Module):
     def begin(
         self, source: Float[Array, "B S D"], source_segments: Int[Array, "B S"], room: int
     ) -> DecoderCache:
-        """What is kept before the first token of each row, with room for so many."""
-        layers = tuple(layer.begin(source, room) for layer in self._layers())
+        """Return the cache before the first token of each row, with space for `room` tokens."""
+        layers = tuple(layer.init_cache(source, room) for layer in self._layers())
         return DecoderCache(layers, source_segments, jnp.zeros((), jnp.int32))
 
     @hk.name_like("__call__")
@@ -267,10 +268,10 @@ class Decoder(hk.Module):
         *,
         token_table: Float[Array, "V D"] | None = None,
     ) -> tuple[Float[Array, "B D"], DecoderCache]:
-        """The state of one more token of each row, and what is kept with it.
+        """Return the state of one more token of each row, and the cache with it added.
 
-        The same as the last token of `__call__` over rows of one sequence each. A token for which
-        there is no room takes the last place: whoever calls this counts.
+        Equal to the last token of `__call__` over rows of one sequence each. A token beyond the
+        cache's space overwrites the last place: the caller must count.
         """
         rows, place = token_ids.shape[0], cache.length
         batch = PackedBatch.from_rows(token_ids[:, None])
@@ -292,7 +293,7 @@ class Decoder(hk.Module):
 
     @hk.name_like("__call__")
     def token_table(self) -> Float[Array, "V D"]:
-        """The table of its own token embeddings."""
+        """Return the table of the decoder's token embeddings."""
         return self._embeddings().token_table()
 
     @hk.name_like("__call__")

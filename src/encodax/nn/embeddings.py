@@ -1,4 +1,4 @@
-"""From token ids to vectors."""
+"""Embeddings: vectors of token ids."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from encodax.config import EmbeddingsConfig, MaskDropoutConfig
+from encodax.config import EmbeddingsConfig
 from encodax.nn import functional
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.linear import Linear
-from encodax.nn.pooling import membership
-from encodax.types import AnyArray, PackedBatch
+from encodax.nn.mask_dropout import drop_masks
+from encodax.types.batches import AnyArray, PackedBatch
 
 
-class Table(hk.Module):
-    """A trained table with one row of width D for each id, drawn from N(0, 1/D)."""
+class EmbeddingTable(hk.Module):
+    """Trained table with one row of width D for each id, initialized from N(0, 1/D)."""
 
     def __init__(self, rows: int, width: int, what: str, name: str):
-        """`what` is the name of an id in errors."""
+        """Set the size of the table; `what` is the name of an id in errors."""
         super().__init__(name=name)
         self.rows = rows
         self.width = width
         self.what = what
 
     def __call__(self, ids: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
-        """The rows of those ids; an id outside the table is a ValueError, where ids are known."""
+        """Return the rows of `ids`; an id outside the table is a ValueError where ids are known."""
         functional.check_below(self.what, ids, self.rows)
         return self.weights()[ids]
 
     @hk.name_like("__call__")
     def weights(self) -> Float[Array, "V D"]:
-        """The whole table."""
+        """Return the whole table."""
         normal = hk.initializers.RandomNormal(1 / math.sqrt(self.width))
         return hk.get_parameter("w", (self.rows, self.width), jnp.float32, normal)
 
 
 class Embeddings(hk.Module):
-    """token (* sqrt(D)) + position + type, then layer norm, dropout and a widening layer.
+    """Embeddings: token (* sqrt(D)) + position + type, layer norm, dropout, and a projection.
 
     Vaswani et al. 2017, sections 3.4 and 3.5; the token type and the norm are of BERT (Devlin et
     al. 2019, section 3). Parameters: `token/w` (V, D), and where the config has them `position/w`,
@@ -61,8 +61,8 @@ class Embeddings(hk.Module):
         """Embed a packed batch, or plain (B, T) ids with one sequence a row.
 
         Args:
-            batch: what to embed.
-            token_table: token embeddings that are another's, where they are shared.
+            batch: packed batch or token ids.
+            token_table: shared token embeddings of another module; None for those of this one.
             positions: one more than the highest position; None for T, the tokens of a row.
             is_training: apply dropout.
 
@@ -82,7 +82,9 @@ class Embeddings(hk.Module):
         if config.positions is not None:
             x += self._positions(batch, positions)
         if config.type_vocabulary_size:
-            kinds = Table(config.type_vocabulary_size, config.width, "token type", name="type")
+            kinds = EmbeddingTable(
+                config.type_vocabulary_size, config.width, "token type", name="type"
+            )
             type_ids = jnp.asarray(batch.type_ids)
             x += kinds(type_ids if config.type_vocabulary_size > 1 else type_ids * 0)
         if config.norm is not None:
@@ -94,12 +96,14 @@ class Embeddings(hk.Module):
 
     @hk.name_like("__call__")
     def token_table(self) -> Float[Array, "V D"]:
-        """The table of token embeddings, for an output layer that is tied to it."""
+        """Return the table of token embeddings, for an output layer that is tied to it."""
         return self._tokens().weights()
 
     @hk.name_like("__call__")
-    def _tokens(self) -> Table:
-        return Table(self.config.vocabulary_size, self.config.width, "token id", name="token")
+    def _tokens(self) -> EmbeddingTable:
+        return EmbeddingTable(
+            self.config.vocabulary_size, self.config.width, "token id", name="token"
+        )
 
     @hk.name_like("__call__")
     def _positions(self, batch: PackedBatch, positions: int | None) -> Float[Array, "B T D"]:
@@ -107,7 +111,7 @@ class Embeddings(hk.Module):
         if config.positions != "learned":
             if config.max_positions is not None:
                 functional.check_below("position", position_ids, config.max_positions)
-            # A position never reaches the number of tokens in a row: no longer table is needed.
+            # A position is always below the number of tokens in a row: no longer table is needed.
             rows = position_ids.shape[1] if positions is None else positions
             halves = config.positions == "sinusoidal_halves"
             return functional.sinusoidal_table(rows, config.width, halves=halves)[position_ids]
@@ -115,39 +119,23 @@ class Embeddings(hk.Module):
             raise ValueError("learned positions need max_positions, the rows of their table")
         functional.check_below("position", position_ids, config.max_positions)
         rows = config.max_positions + config.position_offset
-        table = Table(rows, config.width, "position", name="position")
+        table = EmbeddingTable(rows, config.width, "position", name="position")
         if config.uncounted_id is not None:
-            position_ids = counted(jnp.asarray(batch.token_ids), position_ids, config.uncounted_id)
+            position_ids = positions_without_padding(
+                jnp.asarray(batch.token_ids), position_ids, config.uncounted_id
+            )
         return table(position_ids + config.position_offset)
 
 
-def counted(
+def positions_without_padding(
     token_ids: Int[Array, "B T"], position_ids: Int[Array, "B T"], uncounted_id: int
 ) -> Int[Array, "B T"]:
-    """Positions among the tokens of a sequence that are not `uncounted_id`; -1 for those that are.
+    """Return positions counted without the tokens `uncounted_id`, which get -1.
 
-    So RoBERTa's kin number tokens: a text that spells its padding token does not move the others.
+    RoBERTa and models like it number tokens so: a padding token in a text does not move the others.
     """
     is_left_out = token_ids == uncounted_id  # (B, T)
     up_to = jnp.cumsum(is_left_out, axis=1, dtype=jnp.int32)  # (B, T), from the row's first token
     first = jnp.arange(token_ids.shape[1]) - position_ids  # (B, T), where the sequence begins
     before = jnp.take_along_axis(up_to - is_left_out, first, axis=1)  # (B, T), in other sequences
     return jnp.where(is_left_out, -1, position_ids - (up_to - before))
-
-
-def drop_masks(
-    x: Float[Array, "B T D"], batch: PackedBatch, config: MaskDropoutConfig
-) -> Float[Array, "B T D"]:
-    """ESM's token dropout, which it applies out of training too.
-
-    Embeddings of `<mask>` become 0, the others are scaled by (1 - training share) / (1 - m), with
-    m the share of masks in the token's own sequence: the mean stays what it was in pretraining.
-    """
-    masked = jnp.asarray(batch.token_ids) == config.mask_id  # (B, T)
-    member = membership(batch)  # (B, N, T)
-    count = jnp.einsum("bnt,bt->bn", member, masked.astype(jnp.float32))
-    share = count / jnp.maximum(jnp.asarray(batch.lengths), 1)  # (B, N)
-    # A sequence of masks alone has nothing to scale.
-    scale = (1 - config.training_share) / jnp.where(share < 1, 1 - share, 1.0)  # (B, N)
-    x = jnp.where(masked[:, :, None], 0.0, x)
-    return x * jnp.einsum("bnt,bn->bt", member, scale)[:, :, None].astype(x.dtype)

@@ -1,36 +1,36 @@
-"""The Transformer encoder: a layer, and the embeddings with a stack of layers."""
+"""Transformer encoder: a layer, and the embeddings with a stack of layers."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from encodax.config import (
     UNROLLED,
     EncoderConfig,
-    Execution,
+    ExecutionConfig,
+    LayerConfig,
     RelativeBiasConfig,
 )
 from encodax.nn import functional
 from encodax.nn.embeddings import Embeddings
-from encodax.nn.layer import KEPT, Layer, computed_again
+from encodax.nn.execution import rematerialized, scan_layers
+from encodax.nn.layer import Layer
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.relative_positions import RelativeBias, RelativeEmbeddings, RelativeTable
-from encodax.types import AnyArray, EncoderOutput, PackedBatch
+from encodax.types.batches import AnyArray, EncoderOutput, PackedBatch
 
 STAGES = frozenset({"attention", "hidden"})
-"""What `record` can name."""
+"""Stages that `record` can name."""
 
 
 class EncoderLayer(Layer):
-    """Self-attention, then the feed-forward network, each inside a residual connection.
+    """Encoder layer: self-attention, then the feed-forward network, with residual connections.
 
     Vaswani et al. 2017, section 3.1. Parameters: `attention/...`, `attention_norm`,
     `feed_forward/...`, `feed_forward_norm`.
@@ -48,7 +48,7 @@ class EncoderLayer(Layer):
         tokens: Int[Array, "B M"] | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B _ D"]:
-        """One layer over packed rows: (B, T, D), or (B, M, D) of some tokens.
+        """Apply the layer to packed rows: (B, T, D), or (B, M, D) of selected tokens.
 
         Args:
             x: (B, T, D).
@@ -56,17 +56,17 @@ class EncoderLayer(Layer):
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
             bias: added to the scores of attention.
             relative: embeddings of relative positions, for disentangled attention.
-            max_segments: the highest segment there can be, where it is known: a batch's N.
-            tokens: row indices of those that alone are computed; all are attended to. Not with a
-                window, a bias or relative positions, which go by places in a row.
+            max_segments: the highest possible segment, where it is known: a batch's N.
+            tokens: row indices of the only tokens to compute; all are attended to. Not with a
+                window, a bias or relative positions, which depend on indices in a row.
             is_training: apply dropout.
         """
         keys: dict[str, Array] = {}
         if tokens is not None:
             if segment_ids is None or position_ids is None:
-                raise ValueError("some tokens alone want segment_ids and position_ids")
+                raise ValueError("reading only some tokens needs segment_ids and position_ids")
             keys = {
-                "y": self._attended(x),
+                "y": self._attention_input(x),
                 "key_segments": segment_ids,
                 "key_position_ids": position_ids,
             }
@@ -84,7 +84,7 @@ class EncoderLayer(Layer):
             is_training=is_training,
         )
         x = self._residual("attention")(x, attend, is_training=is_training)
-        return self._transformed(x, is_training=is_training)
+        return self._feed_forward(x, is_training=is_training)
 
     @hk.name_like("__call__")
     def attention_weights(
@@ -96,9 +96,9 @@ class EncoderLayer(Layer):
         bias: Float[Array, "#B H T T"] | None = None,
         relative: RelativeTable | None = None,
     ) -> Float[Array, "B H T T"]:
-        """The attention weights of this layer for the same arguments."""
+        """Return the attention weights of this layer for the same arguments."""
         return self._attention("attention").weights(
-            self._attended(x),
+            self._attention_input(x),
             query_segments=segment_ids,
             position_ids=position_ids,
             bias=bias,
@@ -107,7 +107,7 @@ class EncoderLayer(Layer):
 
 
 class Encoder(hk.Module):
-    """Embeddings and L encoder layers.
+    """Encoder: embeddings and L encoder layers.
 
     Parameters: `embeddings/...`, `layer_0/...` to `layer_{L-1}/...` (fewer where layers share
     them), and where the config has them `relative_bias`, `relative_embeddings` and `final_norm`.
@@ -115,7 +115,7 @@ class Encoder(hk.Module):
     """
 
     def __init__(
-        self, config: EncoderConfig, execution: Execution = UNROLLED, name: str = "encoder"
+        self, config: EncoderConfig, execution: ExecutionConfig = UNROLLED, name: str = "encoder"
     ):
         super().__init__(name=name)
         self.config = config
@@ -132,14 +132,14 @@ class Encoder(hk.Module):
         """Encode a packed batch, or plain (B, T) token ids with one sequence a row.
 
         Args:
-            batch: what to encode.
-            tokens: row indices of those whose states alone are wanted: `hidden` is (B, M, D) then.
-                None for all.
+            batch: packed batch or token ids.
+            tokens: row indices of the only tokens to return: `hidden` is (B, M, D) then. None for
+            all.
             is_training: apply dropout.
             record: stages to keep: `attention`, `hidden`.
 
         Raises:
-            ValueError: an unknown stage; or an id out of range, as `Embeddings` says.
+            ValueError: an unknown stage, or an id out of range (see `Embeddings`).
         """
         batch = batch if isinstance(batch, PackedBatch) else PackedBatch.from_rows(batch)
         x = self.embed(batch, is_training=is_training)
@@ -156,12 +156,12 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def embed(self, batch: PackedBatch, *, is_training: bool = False) -> Float[Array, "B T D"]:
-        """The first half: embeddings."""
+        """Return the embeddings of the tokens, the first half of the encoder."""
         return self._embeddings()(batch, is_training=is_training)
 
     @hk.name_like("__call__")
     def token_table(self) -> Float[Array, "V D"]:
-        """The table of token embeddings, for an output layer that is tied to it."""
+        """Return the table of token embeddings, for an output layer that is tied to it."""
         return self._embeddings().token_table()
 
     @hk.name_like("__call__")
@@ -176,43 +176,56 @@ class Encoder(hk.Module):
         is_training: bool = False,
         record: AbstractSet[str] = frozenset(),
     ) -> EncoderOutput:
-        """The second half: all layers, from embedded tokens.
+        """Apply all layers to embedded tokens, the second half of the encoder.
 
-        Where some tokens alone are wanted, the last layer computes no others: of the rest, all that
-        anybody asks for is its keys and values.
+        Where `tokens` is given, the last layer computes only these: of the other tokens, only keys
+        and values are needed.
         """
-        if unknown := record - STAGES:
-            known = ", ".join(sorted(STAGES))
-            raise ValueError(f"no stage {', '.join(sorted(unknown))} to record; known: {known}")
-        kept: dict[str, list[Array]] = {stage: [] for stage in record}
-        if "hidden" in record:
-            kept["hidden"].append(x)
+        functional.check_stages(record, STAGES)
+        if record and self.execution.scan and not hk.running_init():
+            raise ValueError("a scan over layers records no stage")
         positions = {"position_ids": position_ids, **self._relative_positions(x)}
         options: dict[str, Any] = {"max_segments": max_segments, "is_training": is_training}
-        layers = self._layers()
-        skips = tokens is not None and self._can_skip_tokens(record)
+        kept: dict[str, list[Array]] = {stage: [] for stage in record}
+        own_tokens = tokens if self._can_skip_tokens(record) else None
         if self.execution.scan and not hk.running_init():
-            if record:
-                raise ValueError("a scan over layers records no stage")
-            x, layers = self._scanned(x, segment_ids, **positions, **options), []
-        for index, layer in enumerate(layers):
-            if "attention" in record:
-                kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
-            run: Callable[..., Array] = functools.partial(layer, **options)
-            run = computed_again(run, self.execution)
-            own_tokens = {"tokens": tokens} if skips and index == len(layers) - 1 else {}
-            x = run(x, segment_ids, **positions, **own_tokens)
-            if "hidden" in record:
-                kept["hidden"].append(x)
-        if tokens is not None and not skips:
+            x = self._scanned(x, segment_ids, **positions, **options)
+        else:
+            x = self._unrolled(x, segment_ids, positions, options, own_tokens, kept)
+        if tokens is not None and own_tokens is None:
             x = functional.at_tokens(x, tokens)
         if self.config.final_norm is not None:
             x = norm_of(self.config.final_norm, "final_norm")(x)
         return EncoderOutput(x, {stage: tuple(arrays) for stage, arrays in kept.items()})
 
     @hk.name_like("__call__")
+    def _unrolled(
+        self,
+        x: Float[Array, "B T D"],
+        segment_ids: Int[Array, "B T"] | None,
+        positions: dict[str, Any],
+        options: dict[str, Any],
+        tokens: Int[Array, "B M"] | None,
+        kept: dict[str, list[Array]],
+    ) -> Float[Array, "B _ D"]:
+        """Apply the layers one after another; append their records to those of each stage."""
+        layers = self._layers()
+        for index, layer in enumerate(layers):
+            if "hidden" in kept:
+                kept["hidden"].append(x)
+            if "attention" in kept:
+                kept["attention"].append(layer.attention_weights(x, segment_ids, **positions))
+            run = rematerialized(functools.partial(layer, **options), self.execution)
+            is_last = index == len(layers) - 1
+            own = {"tokens": tokens} if is_last and tokens is not None else {}
+            x = run(x, segment_ids, **positions, **own)
+        if "hidden" in kept:
+            kept["hidden"].append(x)
+        return x
+
+    @hk.name_like("__call__")
     def _can_skip_tokens(self, record: AbstractSet[str]) -> bool:
-        """Whether the last layer can leave tokens out: nothing there goes by places in a row."""
+        """Return True where the last layer can skip tokens: nothing in it needs row indices."""
         config = self.config
         if not config.layers or config.relative_positions is not None:
             return False
@@ -224,49 +237,31 @@ class Encoder(hk.Module):
 
     @hk.name_like("__call__")
     def _layers(self) -> list[EncoderLayer]:
-        """Every layer in order; the same module again where layers share parameters."""
+        """Return every layer in order; the same module again where layers share parameters."""
         layers = self.config.layers
         groups = self.config.parameter_groups or tuple(range(len(layers)))
         specs = dict(zip(groups, layers, strict=True))
         if any(specs[group] != layer for group, layer in zip(groups, layers, strict=True)):
-            raise ValueError("layers that share parameters want the same spec")
+            raise ValueError("layers that share parameters need the same spec")
         own = {group: EncoderLayer(spec, name=f"layer_{group}") for group, spec in specs.items()}
         return [own[group] for group in groups]
 
     def _scanned(
         self, x: Float[Array, "B T D"], *arguments: Any, is_training: bool, **options: Any
     ) -> Float[Array, "B T D"]:
-        """All layers as a loop over one, which is compiled once.
+        if self.config.parameter_groups is not None:
+            raise ValueError("a scan needs layers of one spec, with parameters of their own")
 
-        The parameters keep a path for each layer, so that whatever names paths need not know of
-        this: they are stacked here.
-        """
-        specs = self.config.layers
-        if self.config.parameter_groups is not None or len(set(specs)) > 1:
-            raise ValueError("a scan wants layers of one spec, with parameters of their own")
-        layer = hk.transform(
-            lambda x: EncoderLayer(specs[0], name="layer")(
-                x, *arguments, is_training=is_training, **options
-            )
-        ).apply
-        of_layers: list[dict[str, Any]] = [{} for _ in specs]
-        for path, leaves in hk.get_params().items():
-            place, _, rest = path.removeprefix(f"{self.module_name}/layer_").partition("/")
-            if path.startswith(f"{self.module_name}/layer_"):
-                of_layers[int(place)][f"layer/{rest}"] = leaves
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_layers)
-        keys = jax.random.split(hk.next_rng_key(), len(specs)) if is_training else None
+        def run(spec: LayerConfig, x: Array) -> Array:
+            layer = EncoderLayer(spec, name="layer")
+            return layer(x, *arguments, is_training=is_training, **options)
 
-        def body(x: Array, own: tuple[Any, Array | None]) -> tuple[Array, None]:
-            return layer(*own, x), None
-
-        if self.execution.remat != "none":
-            body = jax.checkpoint(body, policy=KEPT[self.execution.remat], prevent_cse=False)
-        return jax.lax.scan(body, x, (stacked, keys))[0]
+        name, layers = self.module_name, self.config.layers
+        return scan_layers(run, layers, name, x, self.execution, is_training=is_training)
 
     @hk.name_like("__call__")
     def _relative_positions(self, x: Float[Array, "B T D"]) -> dict[str, Any]:
-        """What all layers' scores gain from relative positions, as a layer takes it."""
+        """Return the arguments by which relative positions enter a layer's scores."""
         config = self.config.relative_positions
         if config is None:
             return {}

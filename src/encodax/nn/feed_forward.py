@@ -10,7 +10,7 @@ from encodax.nn.linear import Linear
 
 
 class FeedForward(hk.Module):
-    """y = activation(x w_up + b_up) w_down + b_down, the same at every position.
+    """Feed-forward network: y = activation(x w_up + b_up) w_down + b_down at every position.
 
     Vaswani et al. 2017, section 3.3, with a GELU in place of the ReLU. Gated (Shazeer 2020,
     arXiv:2002.05202, section 2), the inner layer is activation(x w_gate + b_gate) (x w_up + b_up).
@@ -28,15 +28,15 @@ class FeedForward(hk.Module):
         dropout_rate: float = 0.0,
         name: str = "feed_forward",
     ):
-        """Choose the shape.
+        """Set the shape and the options.
 
         Args:
-            width: F, of the inner layer.
+            width: F, the width of the inner layer.
             activation: a name in `functional.ACTIVATIONS`.
             gated: whether a second projection multiplies the activated one.
-            biases: whether the projections have them.
+            biases: whether the projections have biases.
             dropout_rate: share of inner features dropped in training.
-            name: the last part of the parameters' path.
+            name: last part of the parameters' path.
         """
         super().__init__(name=name)
         self.width = width
@@ -48,7 +48,7 @@ class FeedForward(hk.Module):
     def __call__(
         self, x: Float[Array, "*rows D"], *, is_training: bool = False
     ) -> Float[Array, "*rows D"]:
-        """(..., D) -> (..., D)."""
+        """Apply the network: (..., D) -> (..., D)."""
         up = Linear(self.width, bias=self.biases, name="up")(x)  # (..., F)
         if self.gated:
             inner = self.activation(Linear(self.width, bias=self.biases, name="gate")(x)) * up

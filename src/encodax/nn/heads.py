@@ -1,4 +1,4 @@
-"""What a task puts on the encoder: scores, or a vector."""
+"""Heads: layers of a task on top of the encoder, for scores or vectors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from encodax.nn import functional
 from encodax.nn.layer_norm import norm_of
 from encodax.nn.linear import Linear
 from encodax.nn.pooling import pool
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 
 class Head(hk.Module):
-    """pool -> dropout -> dense -> activation -> norm -> dropout -> output, or length 1.
+    """Head: pool -> dropout -> dense -> activation -> norm -> dropout -> output, or length 1.
 
-    Each step is there where the config has it; `HeadConfig` says what each family has. Parameters:
-    `dense` with w (D, D') and b (D',), `dense_2`, ... for further ones, `norm`, and `output` with w
-    (D', C) and b (C,). Where the output is tied to the token embeddings it has b alone.
+    Each step is there where the config has it (see `HeadConfig`). Parameters: `dense` with w
+    (D, D') and b (D',), `dense_2`, ... for further dense layers, `norm`, and `output` with w
+    (D', C) and b (C,). An output tied to the token embeddings has only b.
     """
 
     def __init__(self, config: HeadConfig, name: str = "head"):
@@ -35,12 +35,12 @@ class Head(hk.Module):
         token_table: Callable[[], Float[Array, "V E"]] | None = None,
         is_training: bool = False,
     ) -> Float[Array, "B _ C"]:
-        """Scores (B, N, C), one for each slot, or (B, T, C), one for each token; or vectors.
+        """Return scores (B, N, C), one for each slot, or (B, T, C), one for each token; or vectors.
 
         Args:
-            hidden: (B, T, D), what the encoder gave.
-            batch: what it was given.
-            token_table: gives the token embeddings, for a tied output.
+            hidden: (B, T, D), output of the encoder.
+            batch: input of the encoder.
+            token_table: function that returns the token embeddings, for a tied output.
             is_training: apply dropout.
         """
         config = self.config
@@ -62,6 +62,6 @@ class Head(hk.Module):
         output = Linear(config.classes, bias=config.output_bias, name="output")
         if config.tied:
             if token_table is None:
-                raise ValueError("a tied output wants the table of token embeddings")
+                raise ValueError("a tied output needs the table of token embeddings")
             return functional.linear(x, output.tied_to(token_table()))
         return output(x)

@@ -1,37 +1,21 @@
-"""What layers of the encoder and of the decoder have in common."""
+"""Parts shared by the layers of the encoder and of the decoder."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import haiku as hk
-import jax
 from jaxtyping import Array, Float
 
-from encodax.config import Execution, LayerConfig
+from encodax.config import LayerConfig
 from encodax.nn.attention import MultiHeadAttention
 from encodax.nn.feed_forward import FeedForward
 from encodax.nn.layer_norm import LayerNorm, norm_of
 from encodax.nn.residual import Residual
 
-KEPT: dict[str, Callable[..., bool]] = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
-"""What the forward pass keeps for the backward pass, for each `remat` but `none`."""
-
-
-def computed_again(run: Callable[..., Array], execution: Execution) -> Callable[..., Array]:
-    """A layer of which the backward pass computes again what the forward pass does not keep."""
-    if execution.remat == "none" or hk.running_init():
-        return run
-    again: Callable[..., Array] = hk.remat(run, policy=KEPT[execution.remat])
-    return again
-
 
 class Layer(hk.Module):
-    """Sublayers by their names, each inside a residual connection with a norm of its own."""
+    """Sublayers by their names, each inside a residual connection with its norm."""
 
     def __init__(self, config: LayerConfig, name: str = "layer"):
         super().__init__(name=name)
@@ -54,14 +38,16 @@ class Layer(hk.Module):
         )
 
     @hk.name_like("__call__")
-    def _attended(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What keys and values of self-attention are made of."""
+    def _attention_input(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Return the input of the keys and values of self-attention."""
         norm = self._norm("attention")
         return norm(x) if self.config.placement == "pre" and norm is not None else x
 
     @hk.name_like("__call__")
-    def _transformed(self, x: Float[Array, "B T D"], *, is_training: bool) -> Float[Array, "B T D"]:
-        """The last sublayer, the feed-forward network."""
+    def _feed_forward(
+        self, x: Float[Array, "B T D"], *, is_training: bool
+    ) -> Float[Array, "B T D"]:
+        """Apply the last sublayer, the feed-forward network."""
         config = self.config.feed_forward
         feed_forward = FeedForward(
             config.width,
@@ -82,7 +68,7 @@ class Layer(hk.Module):
 
     @hk.name_like("__call__")
     def _residual(self, sublayer: str) -> Residual:
-        dropped = self.config.dropped in ("both", sublayer)
+        dropped = self.config.dropout_on in ("both", sublayer)
         return Residual(
             self._norm(sublayer),
             self.config.placement,

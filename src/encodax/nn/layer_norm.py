@@ -15,11 +15,11 @@ class LayerNorm(hk.Module):
 
     y = alpha * (x - mean) / sqrt(var + eps) + beta
 
-    mean and var (the biased one) are taken over the feature axis alone, in float32 whatever the
+    mean and var (the biased one) are taken over the feature axis only, in float32 whatever the
     dtype of x; y has the dtype of x. Ba et al. 2016, arXiv:1607.06450, section 3, where alpha is
     the gain g and beta the bias b.
 
-    Where it is not centred, the mean is taken to be 0 and var is the mean square: RMSNorm (Zhang &
+    Where it is not centred, the mean is taken as 0 and var is the mean square: RMSNorm (Zhang &
     Sennrich 2019, arXiv:1910.07467, equation 4).
     """
 
@@ -32,14 +32,14 @@ class LayerNorm(hk.Module):
         centred: bool = True,
         name: str = "norm",
     ):
-        """Choose the axis.
+        """Set the axis and the options.
 
         Args:
             axis: the feature axis; counted from the end where negative.
-            eps: added to the variance before the root.
+            eps: number added to the variance before the root.
             bias: whether there is a beta.
-            centred: whether the mean is taken away.
-            name: the last part of the parameters' path.
+            centred: whether the mean is subtracted.
+            name: last part of the parameters' path.
         """
         super().__init__(name=name)
         self.axis = axis
@@ -67,5 +67,5 @@ class LayerNorm(hk.Module):
 
 
 def norm_of(config: NormConfig, name: str) -> LayerNorm:
-    """The layer norm of that spec, over the last axis."""
+    """Return the layer norm configured by `config`, over the last axis."""
     return LayerNorm(eps=config.eps, bias=config.bias, centred=config.centred, name=name)

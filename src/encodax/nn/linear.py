@@ -1,4 +1,4 @@
-"""The linear layer: parameters for `functional.linear`."""
+"""Linear layer: parameters for `functional.linear`."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.nn import functional
-from encodax.types import Weight
+from encodax.types.batches import Weight
 
 
 class Linear(hk.Module):
-    """y = x w + b over the last axis of x."""
+    """Linear layer y = x w + b over the last axis of x."""
 
     def __init__(self, *out_shape: int, bias: bool = True, name: str = "linear"):
-        """Choose the shape.
+        """Set the shape.
 
         Args:
-            out_shape: the axes that take the place of D: `(F,)`, or `(H, K)` for one vector a head.
+            out_shape: axes that replace D: `(F,)`, or `(H, K)` for one vector for each head.
             bias: whether there is a b.
-            name: the last part of the parameters' path.
+            name: last part of the parameters' path.
         """
         super().__init__(name=name)
         self.out_shape = out_shape
         self.bias = bias
 
     def weights(self, in_width: int) -> dict[str, Weight]:
-        """`w` of shape (in_width, *out_shape), and `b` of shape out_shape where there is one.
+        """Return `w` of shape (in_width, *out_shape), and `b` of shape out_shape where used.
 
         w is drawn by Glorot & Bengio 2010 over in_width and the last axis: for (D, H, K) each
-        head is a D -> K layer of its own. (Haiku's initializers would read three axes as a
+        head is a separate D -> K layer. (Haiku's initializers would read three axes as a
         convolution kernel and draw it about twice too small.)
         """
         limit = math.sqrt(6 / (in_width + self.out_shape[-1]))
@@ -40,7 +40,7 @@ class Linear(hk.Module):
         return {"w": w, **self._bias()}
 
     def tied_to(self, table: Float[Array, "V D"]) -> dict[str, Weight]:
-        """The table's rows as w of shape (D, V), and a b of its own where there is one."""
+        """Return the table's rows as w of shape (D, V), and this layer's b where it has one."""
         return {"w": table.T, **self._bias()}
 
     def _bias(self) -> dict[str, Weight]:
@@ -49,5 +49,5 @@ class Linear(hk.Module):
         return {"b": hk.get_parameter("b", self.out_shape, jnp.float32, jnp.zeros)}
 
     def __call__(self, x: Float[Array, "*rows D"]) -> Array:
-        """(..., D) -> (..., *out_shape)."""
+        """Apply the layer: (..., D) -> (..., *out_shape)."""
         return functional.linear(x, self.weights(x.shape[-1]))

@@ -1,4 +1,4 @@
-"""From the tokens of a sequence to one vector."""
+"""Poolings: one vector from the tokens of a sequence."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from encodax.nn import functional
-from encodax.types import PackedBatch
+from encodax.types.batches import PackedBatch
 
 
 def cls(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
-    """The first token of each sequence, `[CLS]` in BERT (Devlin et al. 2019, section 3)."""
+    """Return the first token of each sequence, `[CLS]` in BERT (Devlin et al. 2019, section 3)."""
     return functional.at_tokens(hidden, batch.starts)  # (B, N, D)
 
 
 def mean_sqrt_length(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
-    """The sum over the tokens of each sequence, divided by the root of their number."""
+    """Return the sum over the tokens of each sequence, divided by the root of their number."""
     root = jnp.sqrt(jnp.maximum(batch.lengths, 1))[:, :, None]
     return (mean(hidden, batch) * root).astype(hidden.dtype)
 
 
 def mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
-    """The mean over the tokens of each sequence (Reimers & Gurevych 2019, section 3)."""
+    """Return the mean over the tokens of each sequence (Reimers & Gurevych 2019, section 3)."""
     total = jnp.einsum("bnt,btd->bnd", membership(batch), hidden.astype(jnp.float32))
     return (total / jnp.maximum(batch.lengths, 1)[:, :, None]).astype(hidden.dtype)
 
 
 def weighted_mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
-    """The mean with weights 1, 2, 3, ... by position (Muennighoff 2022, arXiv:2202.08904)."""
+    """Return the mean weighted 1, 2, 3, ... by position (Muennighoff 2022, arXiv:2202.08904)."""
     weights = (jnp.asarray(batch.position_ids) + 1).astype(jnp.float32)[:, None]  # (B, 1, T)
     weights = weights * membership(batch)  # (B, N, T)
     total = jnp.einsum("bnt,btd->bnd", weights, hidden.astype(jnp.float32))
@@ -39,10 +39,10 @@ def weighted_mean(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Ar
     return (total / weight).astype(hidden.dtype)
 
 
-def largest(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
-    """Of each feature the largest value over the tokens of each sequence."""
+def max_pool(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
+    """Return the largest value of each feature over the tokens of each sequence."""
     rows, slots = batch.starts.shape
-    # Padding goes to a slot of its own, which is left out again.
+    # Padding goes to an extra slot, which is cut off at the end.
     slot = jnp.where(jnp.asarray(batch.segment_ids) > 0, jnp.asarray(batch.segment_ids) - 1, slots)
     kept = jnp.full((rows, slots + 1, hidden.shape[-1]), -jnp.inf, hidden.dtype)
     row = jnp.arange(rows)[:, None]
@@ -50,13 +50,13 @@ def largest(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "
 
 
 def last(hidden: Float[Array, "B T D"], batch: PackedBatch) -> Float[Array, "B N D"]:
-    """The last token of each sequence."""
+    """Return the last token of each sequence."""
     ends = jnp.maximum(jnp.asarray(batch.starts) + jnp.asarray(batch.lengths) - 1, 0)  # (B, N)
     return functional.at_tokens(hidden, ends)
 
 
 def membership(batch: PackedBatch) -> Float[Array, "B N T"]:
-    """1 where a token belongs to a slot's sequence, else 0."""
+    """Return 1 where a token belongs to a slot's sequence, else 0."""
     slots = batch.starts.shape[1]
     return jax.nn.one_hot(jnp.asarray(batch.segment_ids) - 1, slots, axis=1)
 
@@ -64,7 +64,7 @@ def membership(batch: PackedBatch) -> Float[Array, "B N T"]:
 POOLINGS: dict[str, Callable[[Array, PackedBatch], Array]] = {
     "cls": cls,
     "mean": mean,
-    "max": largest,
+    "max": max_pool,
     "weighted_mean": weighted_mean,
     "mean_sqrt_length": mean_sqrt_length,
     "last": last,
@@ -79,16 +79,16 @@ def pool(
     *,
     skipped: int = 0,
 ) -> Float[Array, "B N E"]:
-    """One vector for each slot, zeros for an empty one; E is D, or as many times D as are joined.
+    """Return one vector for each slot, zeros for an empty one; E is D times the poolings joined.
 
     Args:
-        hidden: (B, T, D), what the encoder gave.
-        batch: what it was given.
-        pooling: a name in `POOLINGS`, or several, whose vectors are joined in that order.
+        hidden: (B, T, D), output of the encoder.
+        batch: input of the encoder.
+        pooling: a name in `POOLINGS`, or several, whose vectors are concatenated in that order.
         skipped: leading tokens of each sequence that are left out.
 
     Raises:
-        ValueError: a pooling is not known.
+        ValueError: an unknown pooling.
     """
     if skipped:
         batch = without_leading(batch, skipped)
@@ -102,9 +102,9 @@ def pool(
 
 
 def without_leading(batch: PackedBatch, count: int) -> PackedBatch:
-    """The batch as the pooling sees it, without the first tokens of each sequence.
+    """Return the batch for pooling without the first `count` tokens of each sequence.
 
-    The others keep their positions, by which `weighted_mean` weighs them.
+    The others keep their positions, which are the weights of `weighted_mean`.
     """
     kept = jnp.asarray(batch.position_ids) >= count  # (B, T)
     return replace(

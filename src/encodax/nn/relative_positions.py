@@ -1,7 +1,7 @@
-"""Relative positions in the scores of attention: a bias of the distance, and disentangled terms.
+"""Relative positions in attention scores: a bias by distance, and disentangled terms.
 
-Sequences are contiguous in a packed row, so a difference of row indices is one of positions: one
-table of distances serves every row and every sequence.
+Sequences are contiguous in a packed row, so a difference of row indices is a difference of
+positions: one table of distances serves every row and every sequence.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from encodax.nn.layer_norm import norm_of
 
 
 def bias_buckets(distance: Int[np.ndarray, "T S"], config: RelativeBiasConfig) -> np.ndarray:
-    """The bucket of each distance (key minus query): Raffel et al. 2020, section 2.1.
+    """Return the bucket of each distance (key minus query): Raffel et al. 2020, section 2.1.
 
-    Half of the buckets are for keys that come later; `one_way`, these share bucket 0. Of the
-    buckets of a direction, the first half are for one distance each, and the rest for distances
-    that grow by a constant factor.
+    Half of the buckets are for later keys; with `one_way`, later keys share bucket 0. Of the
+    buckets of a direction, the first half hold one distance each, and the rest hold ranges of
+    distances that grow by a constant factor.
     """
     half = config.buckets if config.one_way else config.buckets // 2
     exact = half // 2
@@ -38,10 +38,10 @@ def bias_buckets(distance: Int[np.ndarray, "T S"], config: RelativeBiasConfig) -
 def disentangled_buckets(
     distance: Int[np.ndarray, "T S"], config: DisentangledConfig
 ) -> Int[np.ndarray, "T S"]:
-    """The row of the table for each distance (query minus key): He et al. 2021, section 3.1.
+    """Return the table row of each distance (query minus key): He et al. 2021, section 3.1.
 
-    Distances are clipped to the span. With buckets (DeBERTa v2), those within half of them are
-    kept, and farther ones share buckets that grow by a constant factor.
+    Distances are clipped to the span. With buckets (DeBERTa v2), distances up to half the number
+    of buckets are kept, and larger ones share buckets that grow by a constant factor.
     """
     if config.buckets is not None:
         middle = config.buckets // 2
@@ -59,7 +59,7 @@ def _distances(tokens: int) -> Int[np.ndarray, "T T"]:
 
 
 class RelativeBias(hk.Module):
-    """A learned bias of each head for each bucket of distances, added to the scores.
+    """Learned bias of each head for each bucket of distances, added to the scores.
 
     Raffel et al. 2020, arXiv:1910.10683, section 2.1; all layers of a stack share it. Parameters:
     `w` (buckets, H).
@@ -71,19 +71,19 @@ class RelativeBias(hk.Module):
         self.heads = heads
 
     def __call__(self, tokens: int) -> Float[Array, "1 H T T"]:
-        """The bias of rows of so many tokens."""
+        """Return the bias of rows of `tokens` tokens."""
         bias = self._of_distances(tokens)[_distances(tokens) + tokens - 1]  # (T, T, H)
         return jnp.transpose(bias, (2, 0, 1))[None]
 
     @hk.name_like("__call__")
     def of_query(self, place: Int[Array, ""], tokens: int) -> Float[Array, "1 H 1 T"]:
-        """The bias of one query alone, the one at this place."""
+        """Return the bias of the single query at `place`."""
         bias = self._of_distances(tokens)[place - jnp.arange(tokens) + tokens - 1]  # (T, H)
         return bias.T[None, :, None]
 
     @hk.name_like("__call__")
     def _of_distances(self, tokens: int) -> Float[Array, "distances H"]:
-        """The bias of every distance (query minus key) there is, from 1 - T to T - 1."""
+        """Return the bias of every possible distance (query minus key), from 1 - T to T - 1."""
         normal = hk.initializers.RandomNormal(0.02)
         table = hk.get_parameter("w", (self.config.buckets, self.heads), jnp.float32, normal)
         distances = np.arange(1 - tokens, tokens)
@@ -92,14 +92,14 @@ class RelativeBias(hk.Module):
 
 @dataclass(frozen=True)
 class RelativeTable:
-    """Embeddings of relative positions, the same for all layers."""
+    """Embeddings of relative positions, shared by all layers."""
 
     config: DisentangledConfig
     rows: Float[Array, "R D"]
 
 
 class RelativeEmbeddings(hk.Module):
-    """The table of disentangled attention, with its norm. Parameters: `w` (R, D), `norm/...`."""
+    """Table of disentangled attention, with its norm. Parameters: `w` (R, D), `norm/...`."""
 
     def __init__(self, config: DisentangledConfig, width: int, name: str = "relative_embeddings"):
         super().__init__(name=name)
@@ -107,7 +107,7 @@ class RelativeEmbeddings(hk.Module):
         self.width = width
 
     def __call__(self) -> RelativeTable:
-        """R = 2 span rows of width D."""
+        """Return the table: R = 2 span rows of width D."""
         normal = hk.initializers.RandomNormal(0.02)
         rows = hk.get_parameter("w", (2 * self.config.span, self.width), jnp.float32, normal)
         if self.config.norm is not None:
@@ -116,7 +116,7 @@ class RelativeEmbeddings(hk.Module):
 
 
 def disentangled_scale(head_width: int, config: DisentangledConfig) -> float:
-    """1 / sqrt(K * terms): each term is a product of width K (He et al. 2021, equation 4)."""
+    """Return 1 / sqrt(K * terms): each term is a product of width K (He et al. 2021, eq. 4)."""
     return 1 / math.sqrt(head_width * (1 + config.content_to_position + config.position_to_content))
 
 
@@ -127,9 +127,9 @@ def disentangled_bias(
     position_k: Float[Array, "R H K"] | None,
     config: DisentangledConfig,
 ) -> Float[Array, "B H T T"]:
-    """Content to position, q_i pk_{d(i,j)}, and position to content, k_j pq_{d(i,j)}, unscaled.
+    """Return content-to-position terms q_i pk_{d(i,j)} plus position-to-content k_j pq_{d(i,j)}.
 
-    He et al. 2021, equation 4. Position vectors are given for the terms that the config has.
+    Not scaled. He et al. 2021, equation 4. Position vectors are given for terms of the config.
     """
     buckets = disentangled_buckets(_distances(q.shape[1]), config)  # (T, T)
     bias = jnp.zeros((), jnp.float32)

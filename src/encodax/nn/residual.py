@@ -13,12 +13,12 @@ from encodax.nn.layer_norm import LayerNorm
 
 
 class Residual(hk.Module):
-    """What a sublayer f adds to its input x.
+    """Residual connection: adds the output of a sublayer f to its input x.
 
     post: LN(x + dropout(f(x)))     Vaswani et al. 2017, sections 3.1 and 5.4; BERT
     pre:  x + dropout(f(LN(x)))     Xiong et al. 2020, arXiv:2002.04745
 
-    Without a norm both are x + dropout(f(x)). It has no parameters of its own.
+    Without a norm both are x + dropout(f(x)). It has no parameters.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Residual(hk.Module):
         *,
         is_training: bool = False,
     ) -> Float[Array, "*rows D"]:
-        """Apply `sublayer`, a function (or module) of x alone, and connect around it."""
+        """Apply `sublayer`, a function (or module) of x, and add the result to x."""
         added = sublayer(self.norm(x) if self.placement == "pre" else x)
         y = x + functional.dropout(added, self.dropout_rate, is_training)
         return self.norm(y) if self.placement == "post" else y

@@ -1,4 +1,4 @@
-"""Tasks, one file each: loss, metric, decode."""
+"""Tasks, one file each: loss, metrics, decoding."""
 
 import itertools
 from collections.abc import Iterator
@@ -21,34 +21,36 @@ from encodax.tasks import (
 )
 from encodax.tasks.task import Task
 
-_ALL: tuple[Task, ...] = (
-    classification,
-    multi_label,
-    regression,
-    token_classification,
-    question_answering,
-    reranking,
-    embedding,
-    masked_lm,
-    distillation,
-    translation,
-)
-TASKS: dict[str, Task] = {task.NAME: task for task in _ALL}
+TASKS: dict[str, Task] = {
+    module.TASK.name: module.TASK
+    for module in (
+        classification,
+        multi_label,
+        regression,
+        token_classification,
+        question_answering,
+        reranking,
+        embedding,
+        masked_lm,
+        distillation,
+        translation,
+    )
+}
 """Tasks by name."""
-
-
+MEASURED_HEADS = {"embedding": embedding.TASK, "vocabulary": masked_lm.TASK}
+"""Kind of head without answers -> task that measures it."""
 OTHER_USES = {
     "embedding": "embeddings: use `encodax embed` or `encodax search` (encodax.Embedder)",
     "vocabulary": "hidden tokens: use `encodax fill-mask` (encodax.FillMask)",
 }
-"""Kind of head that is not of a task -> what such a model is for."""
+"""Kind of head that belongs to no task -> use of such a model."""
 
 
 def task_named(name: str) -> Task:
-    """The task of that name.
+    """Return the task with this name.
 
     Raises:
-        EncodaxError: there is none.
+        EncodaxError: there is no such task.
     """
     if name not in TASKS:
         raise EncodaxError(f"task {name!r} is not one of: {', '.join(TASKS)}")
@@ -56,27 +58,27 @@ def task_named(name: str) -> Task:
 
 
 def task_of(config: ModelConfig) -> Task:
-    """The task that a model's head answers; of several, the first.
+    """Return the task that a model's head was made for; the first one if there are several.
 
     Raises:
-        EncodaxError: the model has no head, or one that no task trains.
+        EncodaxError: the model has no head, or one that belongs to no task.
     """
     return _tasks_of(config)[0]
 
 
 def task_of_records(config: ModelConfig, records: Any) -> tuple[Task, Iterator[Record]]:
-    """The task that a model's head answers and that the first record is of, and the records.
+    """Return the task for a model's head and for the first record, and the records.
 
-    A head of one score is for regression and for reranking, whose fields have other names. What
-    records are is not said, as checking would read one.
+    A head with one score serves regression and reranking, whose fields have other names. `records`
+    has no precise type, as type checking would consume a record.
 
     Raises:
-        EncodaxError: the model has no head, or one that no task trains.
+        EncodaxError: the model has no head, or one that belongs to no task.
     """
     tasks, records = _tasks_of(config), iter(records)
     first = list(itertools.islice(records, 1))
     found = first[0].fields.keys() if first else ()
-    best = max(tasks, key=lambda task: sum(name in found for name in task.FIELDS))
+    best = max(tasks, key=lambda task: sum(name in found for name in task.text_fields))
     return best, itertools.chain(first, records)
 
 
@@ -88,8 +90,8 @@ def _tasks_of(config: ModelConfig) -> list[Task]:
         task
         for task in TASKS.values()
         if head is not None
-        and head.kind == task.HEAD
-        and (head.kind != "sequence" or head.problem == task.PROBLEM)
+        and head.kind == task.head
+        and (head.kind != "sequence" or head.problem == task.problem)
     ]
     if not tasks:
         raise EncodaxError(

@@ -10,84 +10,66 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.tasks.labels import as_classes, label_of, meaning
-from encodax.tasks.task import (
-    Example,
-    Targets,
-    checked_labels,
-    classes_loss,
-    encode_whole,
-    index_of,
-    instead_of,
-    text_of,
-    the_one,
-    unchanged,
-)
-from encodax.tokenizer import Encoding
+from encodax.tasks import class_weights
+from encodax.tasks.evaluation_data import warn_if_alike
+from encodax.tasks.labels import as_classes, checked_labels, index_of, label_of, normalised_label
+from encodax.tasks.losses import classes_loss
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Example, LabelledItems, Targets, Task
+from encodax.text.tokenizer import Encoding
 
-NAME = "classification"
-HEAD: HeadKind = "sequence"
-FIELDS = ("text", "text_pair")
-METRIC = "f1"
-"""Averaged over the labels, so that a rare one counts as much as the others."""
-METRICS: tuple[str, ...] = ("f1", "accuracy")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing", "class_weights"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
-
-encode = encode_whole
-loss = classes_loss
-merge = the_one
-perturb = unchanged
+NO_ANSWER = {"label": None, "score": None, "scores": None}
+"""JSON fields for an empty text."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """The answer for one text."""
+    """Answer for one text."""
 
     label: str
-    """The most probable label."""
+    """Most probable label."""
     score: float
-    """Its probability."""
+    """Probability of this label."""
     scores: dict[str, float]
-    """The probability of every label. They add up to 1, unless several labels may be right
-    (`multi_label`); of a `regression` they are quantities."""
+    """Probability of every label. They sum to 1, unless several labels may be right
+    (`multi_label`); for `regression` they are quantities."""
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ..., "label": ...}`, with `text_pair` for pairs.
+    """Parse `{"text": ..., "label": ...}`, with `text_pair` for pairs.
 
     Raises:
-        EncodaxError: a field is missing or of another kind.
+        EncodaxError: a field is missing or has a wrong type.
     """
     text = text_of(record)
     if not labelled:
         return Example(text, None, record.where)
     label = label_of(record.fields.get("label"))
     if label is None:
-        told = f"{record.where}: wants a 'label', a string or a number"
-        raise EncodaxError(told + instead_of(record, "label"))
+        message = f"{record.where}: needs a 'label', a string or a number"
+        raise EncodaxError(message + instead_of(record, "label"))
     return Example(text, label, record.where)
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """The labels of the examples.
+    """Return the labels of the examples.
 
     Raises:
-        EncodaxError: there are fewer than two.
+        EncodaxError: there are fewer than two labels.
     """
     found = as_classes(checked_labels((example.target, example.where) for example in examples))
     if len(found) == 1:
-        raise EncodaxError(f"every example has the label {found[0]!r}: there is nothing to tell")
+        raise EncodaxError(
+            f"every example has the label {found[0]!r}, so there is nothing to learn: add examples "
+            "of another label"
+        )
     return found
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """The class of the text."""
+    """Return the class of the text."""
     index = index_of(example.target, labels, example.where)
     return Targets(np.asarray(index, np.int32), np.asarray(1.0, np.float32))
 
@@ -95,28 +77,30 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 def decode(
     scores: Float[np.ndarray, " C"], encoding: Encoding, labels: tuple[str, ...]
 ) -> Classification:
-    """The most probable label."""
+    """Return the most probable label."""
     best = int(np.argmax(scores))
     by_label = {label: float(score) for label, score in zip(labels, scores, strict=True)}
     return Classification(labels[best], float(scores[best]), by_label)
 
 
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
-    """Accuracy, and F1 averaged over the labels (macro)."""
+    """Return accuracy, and F1 averaged over the labels (macro)."""
     pairs = zip(answers, examples, strict=True)
-    return measured(Counter((meaning(e.target), meaning(answer.label)) for answer, e in pairs))
+    return metrics_of_confusions(
+        Counter((normalised_label(e.target), normalised_label(answer.label)) for answer, e in pairs)
+    )
 
 
-def measured(
+def metrics_of_confusions(
     counts: Mapping[tuple[str, str], int], labels: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Accuracy and macro F1 of how often each label was right and another, or the same, was given.
+    """Return accuracy and macro F1 from a confusion matrix.
 
     Args:
-        counts: of each (right, given).
-        labels: that F1 is averaged over; None for all that there are.
+        counts: (right label, predicted label) -> number of examples.
+        labels: labels that F1 is averaged over; None for all that occur.
     """
-    from sklearn.metrics import accuracy_score, f1_score  # it takes a second to import
+    from sklearn.metrics import accuracy_score, f1_score  # slow to import (a second)
 
     right, given = zip(*counts, strict=True)
     times = list(counts.values())
@@ -127,6 +111,31 @@ def measured(
     return {"accuracy": float(accuracy), "f1": float(f1)}
 
 
+def labelled_items(answer: Classification, example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right label and the predicted one."""
+    return {(0, example.target)}, {(0, answer.label)}
+
+
 def to_json(answer: Classification) -> dict[str, Any]:
-    """`label`, `score`, `scores`."""
+    """Return the JSON fields `label`, `score` and `scores`."""
     return asdict(answer)
+
+
+TASK = Task(
+    name="classification",
+    head="sequence",
+    metric_names=("f1", "accuracy"),  # F1 averaged over labels: rare ones count as much as others
+    options=frozenset({"label_smoothing", "class_weights"}),
+    parse=parse,
+    loss=classes_loss,
+    labels=labels,
+    loss_options_for=class_weights.loss_options_for,
+    targets=targets,
+    decode=decode,
+    metrics=metrics,
+    labelled_items=labelled_items,
+    check_evaluation=warn_if_alike,
+    no_answer=NO_ANSWER,
+    to_json=to_json,
+    has_known_shapes=True,
+)

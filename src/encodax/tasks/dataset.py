@@ -1,4 +1,4 @@
-"""Labelled examples, tokenized and checked, ready to train on or to be measured on."""
+"""Labelled examples, tokenized and checked, for training or evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,64 +19,63 @@ from jaxtyping import Int
 from encodax.data.batches import BatchShape, Units
 from encodax.data.packing import Row, assemble, assemble_pairs, slots_of
 from encodax.errors import EncodaxError
-from encodax.tasks import question_answering, token_classification
 from encodax.tasks.empty import has_word, sequences_of
+from encodax.tasks.labels import UnknownLabels
+from encodax.tasks.record_fields import LONGEST_SHOWN
 from encodax.tasks.task import (
-    LONGEST_SHOWN,
     AnyModel,
     Example,
-    Objective,
-    Sequence_,
+    LossOptions,
+    ModelInput,
     Targets,
     Task,
-    UnknownLabels,
-    unchanged,
+    no_corruption,
 )
-from encodax.tokenizer import EncodedPair
-from encodax.types import AnyBatch, PairBatch
+from encodax.text.tokenizer import EncodedPair
+from encodax.types.batches import AnyBatch, PackedBatch, PairBatch
 
 logger = logging.getLogger(__name__)
 
 READ_TOGETHER = 1024
-"""Examples that are tokenized in one call."""
+"""Number of examples that are tokenized in one call."""
 KEPT_BYTES = 32 << 20
-"""Of sequences that are kept in memory; others are tokenized when needed."""
+"""Maximum bytes of sequences kept in memory; others are tokenized when needed."""
 BYTES_OF_ONE = 1_500
-"""Of a sequence and its targets, as objects, ..."""
+"""Bytes of a sequence and its targets, as Python objects, ..."""
 BYTES_OF_TOKEN = 50
-"""... and of each of its tokens."""
+"""... and bytes of each of its tokens."""
 
-Sequences = list[tuple[Sequence_, Targets]]
-"""Of one example: the token sequences that it makes, with their targets."""
+Sequences = list[tuple[ModelInput, Targets]]
+"""Token sequences of one example, with their targets."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples, and the token sequences that they make, with their targets.
+    """Examples with their token sequences and targets.
 
-    Of each sequence the length and the owner are always known, so that a run can be planned. The
-    tokens of a large data set are made anew when a batch wants them: it need not fit in memory,
-    and neither need `examples`, which are asked for by index.
+    Length and example of every sequence are always known, so that a run can be planned. The tokens
+    of a large data set are made again when a batch needs them: neither they nor `examples`, which
+    are accessed by index, need to fit in memory.
     """
 
     task: Task
     model: AnyModel
     examples: Sequence[Example]
     lengths: Int[np.ndarray, "sequences *sides"]
-    """Tokens of each sequence; of pairs (sequences, 2), those of the source and of the target."""
-    owners: Int[np.ndarray, " sequences"]
-    """For each sequence, the index of its example: a long text may make several."""
+    """Number of tokens of each sequence; for pairs (sequences, 2), of the source and the target."""
+    example_of: Int[np.ndarray, " sequences"]
+    """Index of the example of each sequence: a long text may have several sequences."""
     truncate: bool
     kept: dict[int, Sequences] = field(repr=False)
-    """Sequences of the examples that are in memory."""
+    """Sequences that are in memory, by the index of their example."""
     digest: str = ""
-    """Of all tokens and targets: equal data sets have equal ones."""
+    """Hash of all tokens and targets: equal data sets have equal hashes."""
 
     @classmethod
     def prepare(
         cls, task: Task, model: AnyModel, examples: Sequence[Example], *, truncate: bool = False
     ) -> Dataset:
-        """Tokenize examples and find their targets, all of them once.
+        """Tokenize all examples once, and compute their targets.
 
         Raises:
             EncodaxError: there is no example, a text is empty or too long, or a label is unknown.
@@ -112,8 +111,8 @@ class Dataset:
         sides = np.asarray(lengths, np.int32).reshape(len(owners), -1)  # (sequences, sides)
         return replace(
             data,
-            lengths=sides if task.HEAD is None else sides[:, 0],
-            owners=np.asarray(owners, np.int32),
+            lengths=sides if task.head is None else sides[:, 0],
+            example_of=np.asarray(owners, np.int32),
             digest=digest.hexdigest(),
         )
 
@@ -127,66 +126,76 @@ class Dataset:
 
     @property
     def targets(self) -> list[Targets]:
-        """The targets of all token sequences."""
+        """Targets of all token sequences."""
         return [targets for _, targets in self._all()]
 
     @property
-    def units(self) -> Units:
-        """Sequences that belong in one batch: those of an example where the task is coupled."""
-        if not self.task.COUPLED:
+    def batch_units(self) -> Units:
+        """Sequences that belong in one batch: all of an example if the loss compares examples."""
+        if not self.task.compares_examples:
             return Units(np.arange(len(self)), len(self))
-        return Units(np.flatnonzero(np.diff(self.owners, prepend=-1)), len(self))
+        return Units(np.flatnonzero(np.diff(self.example_of, prepend=-1)), len(self))
 
     def batch(self, rows: Sequence[Row], shape: BatchShape) -> tuple[AnyBatch, Targets]:
-        """The batch that holds these rows of sequences, and the targets in the same places."""
+        """Return the batch with these rows of sequences, and its targets."""
         found = self._sequences([index for row in rows for index in row])
         members: list[list[Any]] = [[found[index][0] for index in row] for row in rows]
         batch = _assembled(members, shape)
         scored = batch.target if isinstance(batch, PairBatch) else batch
-        of_slots = self.task.HEAD in ("sequence", "embedding")
+        of_slots = self.task.head in ("sequence", "embedding")
         width = shape.slots if of_slots else scored.token_ids.shape[1]
         _, example = next(iter((found or self._sequences([0])).values()))
         of_place = np.asarray(example.values).shape[0 if of_slots else 1 :]
         values = np.zeros((shape.row_count, width, *of_place), np.asarray(example.values).dtype)
         weights = np.zeros((shape.row_count, width), np.float32)
-        groups, pieces, texts = np.zeros((3, shape.row_count, shape.slots), np.int32)
         for index, b, n, tokens in slots_of(rows, scored):
             place = n if of_slots else tokens
             values[b, place] = found[index][1].values
             weights[b, place] = found[index][1].weights
-            groups[b, n] = self.owners[index] + 1
-            pieces[b, n] = self._piece(index)
-            texts[b, n] = text_number(found[index][0]) if self.task.COUPLED else 0
-        if not self.task.COUPLED:
+        if not self.task.compares_examples:
             return batch, Targets(values, weights)
-        return batch, Targets(values, weights, groups, pieces, texts)
+        return batch, Targets(values, weights, *self._numbers(rows, shape, scored, found))
+
+    def _numbers(
+        self,
+        rows: Sequence[Row],
+        shape: BatchShape,
+        scored: PackedBatch,
+        found: Mapping[int, tuple[ModelInput, Targets]],
+    ) -> Int[np.ndarray, "3 B N"]:
+        """Return the example, the place in it, and the text of each slot, all as numbers."""
+        numbers = np.zeros((3, shape.row_count, shape.slots), np.int32)
+        for index, b, n, _ in slots_of(rows, scored):
+            example = self.example_of[index] + 1
+            numbers[:, b, n] = example, self._piece(index), text_number(found[index][0])
+        return numbers
 
     def encodings_of(self, indices: Sequence[int]) -> list[Any]:
-        """These token sequences."""
+        """Return these token sequences."""
         found = self._sequences(indices)
         return [found[index][0] for index in indices]
 
     def where(self, index: int) -> str:
-        """Where the example of a sequence came from."""
-        return self.examples[int(self.owners[index])].where
+        """Return the source of a sequence's example, for error messages."""
+        return self.examples[int(self.example_of[index])].where
 
     def _piece(self, index: int) -> int:
-        """Which of its example's sequences it is."""
-        return index - int(np.searchsorted(self.owners, self.owners[index]))
+        """Return the index of a sequence among those of its example."""
+        return index - int(np.searchsorted(self.example_of, self.example_of[index]))
 
-    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[Sequence_, Targets]]:
-        """Sequences by their index; what is not in memory is tokenized together."""
-        owners = list(dict.fromkeys(self.owners[list(indices)].tolist()))
+    def _sequences(self, indices: Sequence[int]) -> dict[int, tuple[ModelInput, Targets]]:
+        """Return sequences by their index; those not in memory are tokenized together."""
+        owners = list(dict.fromkeys(self.example_of[list(indices)].tolist()))
         by_owner = dict(zip(owners, self._all_of(owners), strict=True))
-        return {i: by_owner[int(self.owners[i])][self._piece(i)] for i in indices}
+        return {i: by_owner[int(self.example_of[i])][self._piece(i)] for i in indices}
 
     def _all_of(self, owners: Sequence[int]) -> list[Sequences]:
-        """The sequences of these examples."""
+        """Return the sequences of these examples."""
         missing = [owner for owner in owners if owner not in self.kept]
         made = dict(zip(missing, self._tokenized(missing)[0], strict=True))
         return [self.kept[owner] if owner in self.kept else made[owner] for owner in owners]
 
-    def _all(self) -> Iterator[tuple[Sequence_, Targets]]:
+    def _all(self) -> Iterator[tuple[ModelInput, Targets]]:
         for start in range(0, len(self.examples), READ_TOGETHER):
             owners = range(start, min(start + READ_TOGETHER, len(self.examples)))
             for sequences in self._all_of(owners):
@@ -195,7 +204,7 @@ class Dataset:
     def _tokenized(
         self, indices: Sequence[int], losses: Losses | None = None
     ) -> tuple[list[Sequences], int]:
-        """The sequences of examples, and how many examples were cut; what is lost is counted."""
+        """Return the sequences of examples and the number of truncated ones; count what is lost."""
         losses = losses or Losses()
         examples = [self.examples[index] for index in indices]
         encode = functools.partial(self.task.encode, self.model, truncate=self.truncate)
@@ -208,15 +217,15 @@ class Dataset:
     def _with_targets(
         self, example: Example, encodings: Sequence[Any], losses: Losses
     ) -> Sequences:
-        """Each sequence of an example with its targets; none where nothing can be learned of it."""
+        """Return each sequence of an example with its targets; none if it has nothing to learn."""
         found, pieces = seen(self.task, example, encodings)
         for piece in pieces:
-            losses.pieces.meet(example.where, piece)
+            losses.pieces.count_one(example.where, piece)
         if found is None:
             if not pieces and any(part.strip() for part in example.parts):
                 texts = *example.parts, *example.others
                 unseen = next((text for text in texts if not has_word(text)), texts[0])
-                losses.texts.meet(example.where, unseen)
+                losses.texts.count_one(example.where, unseen)
             return []
         labels = self.model.labels
         try:
@@ -231,13 +240,13 @@ class Dataset:
 
 @dataclass
 class Lost:
-    """How many pieces of text are lost, and the first of them."""
+    """Count of lost texts or parts of texts, and the first of them."""
 
     count: int = 0
     where: str = ""
     text: str = ""
 
-    def meet(self, where: str, text: str) -> None:
+    def count_one(self, where: str, text: str) -> None:
         """Count one more."""
         if not self.count:
             self.where, self.text = where, text
@@ -246,59 +255,51 @@ class Lost:
 
 @dataclass
 class Losses:
-    """What of a data set cannot be learned, each with where it stands."""
+    """Parts of a data set that cannot be learned, with their sources."""
 
     texts: Lost = field(default_factory=Lost)
-    """Examples of which a text gives no token."""
+    """Examples with a text that has no tokens."""
     pieces: Lost = field(default_factory=Lost)
-    """Tagged words, spans and answers that no token shows."""
+    """Tagged words, spans and answers without tokens."""
     unknown: Counter[str] | None = None
-    """Labels that the model does not know, with their records; None to refuse the first."""
+    """Labels that the model does not know, with their number of records; None to raise at once."""
     where: str = ""
-    """Of the first of these labels."""
+    """Source of the first of these labels."""
 
     def note(self) -> None:
-        """Say how much is left out, and where that begins."""
+        """Log the number of dropped examples and parts, and the first of each."""
         for found, what in (
-            (self.texts, "examples are left out, as a text of theirs gives no token"),
-            (self.pieces, "tagged pieces and answers are left out, as they give no token"),
+            (self.texts, "examples are left out, because one of their texts has no tokens"),
+            (self.pieces, "tagged pieces and answers are left out, because they have no tokens"),
         ):
             if found.count:
                 shown = ascii(found.text[:LONGEST_SHOWN])
                 logger.warning("%s: %d, the first: %s, %s", what, found.count, found.where, shown)
 
 
-Seen = Callable[[Example, Sequence[Any]], tuple[Example | None, tuple[str, ...]]]
-SEEN: dict[str, Seen] = {
-    token_classification.NAME: token_classification.seen,
-    question_answering.NAME: question_answering.seen,
-}
-"""Tasks whose targets are in the text: what tokens show of an example, and what none shows."""
-
-
 def seen(
     task: Task, example: Example, encodings: Sequence[Any]
 ) -> tuple[Example | None, tuple[str, ...]]:
-    """What the token sequences of an example show of it, if anything; and what they do not."""
+    """Return the part of an example that has tokens, if any; and the parts that have none."""
     if not encodings:
         return None, ()
-    return SEEN[task.NAME](example, encodings) if task.NAME in SEEN else (example, ())
+    return task.with_tokens(example, encodings)
 
 
-def _ids_of(sequence: Sequence_) -> tuple[np.ndarray, ...]:
-    """The tokens that a model is given."""
+def _ids_of(sequence: ModelInput) -> tuple[np.ndarray, ...]:
+    """Return the token ids that a model is given."""
     if isinstance(sequence, EncodedPair):
         return sequence.source.token_ids, sequence.given.token_ids
     return (sequence.token_ids,)
 
 
-def text_number(sequence: Sequence_) -> int:
-    """A number of 31 bits that equal sequences of tokens share, whichever process makes it."""
+def text_number(sequence: ModelInput) -> int:
+    """Return a number of 31 bits, equal for equal token sequences, and in every process."""
     return zlib.crc32(b"".join(ids.tobytes() for ids in _ids_of(sequence))) >> 1
 
 
-def _lengths_of(sequence: Sequence_) -> tuple[int, ...]:
-    """Its tokens, or those of both sides of a pair."""
+def _lengths_of(sequence: ModelInput) -> tuple[int, ...]:
+    """Return the number of tokens, or those of both sides of a pair."""
     if isinstance(sequence, EncodedPair):
         return len(sequence.source), len(sequence.given)
     return (len(sequence),)
@@ -315,14 +316,14 @@ def perturbed_by_row(
     data: Dataset,
     batch: AnyBatch,
     targets: Targets,
-    objective: Objective,
+    loss_options: LossOptions,
     seeds: Sequence[tuple[int, ...]],
 ) -> tuple[AnyBatch, Targets]:
-    """A batch of this data changed at random, as its task does it, each row by a seed of its own.
+    """Apply the task's random corruption to a batch, with a separate seed for each row.
 
-    So a row is changed alike, whichever batch and process it is in.
+    So a row is changed in the same way, whichever batch and process it is in.
     """
-    if data.task.perturb is unchanged:
+    if data.task.corrupt is no_corruption:
         return batch, targets
     changed = []
     for index, seed in enumerate(seeds):
@@ -330,6 +331,6 @@ def perturbed_by_row(
             lambda leaf, i=index: leaf[i : i + 1], (batch, targets)
         )
         random = np.random.default_rng(seed)
-        changed.append(data.task.perturb(*row, data.model, objective, random))
+        changed.append(data.task.corrupt(*row, data.model, loss_options, random))
     joined: tuple[Any, Targets] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *changed)
     return joined

@@ -1,7 +1,7 @@
-"""Texts that are empty: the one rule of what becomes of them, whatever a model is used for.
+"""Empty texts: one rule for all uses of a model.
 
-A text is empty where nothing but spaces is in it, or where its characters give no token, as a zero
-width space alone does.
+A text is empty if it has only whitespace, or if its characters give no tokens, such as a single
+zero-width space.
 """
 
 from __future__ import annotations
@@ -15,48 +15,36 @@ from typing import Any, Literal, get_args
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
 from encodax.tasks.task import Example, Task
-from encodax.tokenizer import Encoding, Text
+from encodax.text.tokenizer import Encoding, Text
 
 logger = logging.getLogger(__name__)
 
 OnEmpty = Literal["error", "skip", "keep"]
-"""Refuse an empty text; leave it out; or keep its place, with an answer that says nothing."""
+"""Raise an error; leave the text out; or keep its place, with an empty answer."""
 OnEmptyInData = Literal["error", "skip"]
-"""The same for data with labels, where no answer is wanted."""
+"""Raise an error, or leave the text out: for labelled data, which needs no answer."""
 IN_DATA = get_args(OnEmptyInData)
 Encode = Callable[[list[Example]], tuple[Sequence[Sequence[Any]], int]]
-"""The token sequences of each example, and how many examples were cut."""
-
-
-_SCORES = {"label": None, "score": None, "scores": None}
-NO_ANSWER: dict[str, dict[str, Any]] = {
-    "classification": _SCORES,
-    "multi-label": {"labels": None, **_SCORES},
-    "regression": _SCORES,
-    "reranking": _SCORES,
-    "token-classification": {"spans": None},
-    "question-answering": {"answer": None},
-}
-"""What JSON says of an empty text whose place is kept, by the name of the task."""
+"""Function from examples to the token sequences of each, and the number of truncated examples."""
 
 
 def empty_query() -> EncodaxError:
-    """The error of a query that asks for nothing; there is no other to go on with."""
-    return EncodaxError("the query is empty: ask for something")
+    """Return the error for an empty query."""
+    return EncodaxError("the query is empty: write one")
 
 
-class Empties:
-    """What is done with the empty texts of a stream, and how many there were."""
+class EmptyTextRule:
+    """Rule for empty texts of a stream, and their number."""
 
     def __init__(self, rule: str, choices: Sequence[str] = get_args(OnEmpty)):
-        """Begin to count.
+        """Start counting.
 
         Args:
-            rule: what is done.
-            choices: the rules that there are here.
+            rule: the rule.
+            choices: the allowed rules.
 
         Raises:
-            EncodaxError: the rule is none of these.
+            EncodaxError: the rule is not allowed.
         """
         if rule not in choices:
             raise EncodaxError(f"on_empty {rule!r} is not one of: {', '.join(choices)}")
@@ -70,10 +58,10 @@ class Empties:
         records: Iterable[Record],
         fields: Sequence[str],
     ) -> Iterator[Example]:
-        """The examples of records; one of an empty text has the texts that are in these fields.
+        """Yield the examples of records; for an empty text, an example with the texts in `fields`.
 
         Raises:
-            EncodaxError: a record cannot be understood, or its text is empty and that is refused.
+            EncodaxError: a record is invalid, or its text is empty and the rule is `error`.
         """
         for record in records:
             try:
@@ -84,13 +72,13 @@ class Empties:
                 example = Example(_as_they_are(record, fields), None, record.where)
             yield example
 
-    def filled(
+    def non_empty(
         self, parse: Callable[[Record], Example], records: Iterable[Record]
     ) -> Iterator[tuple[int, Example]]:
-        """The examples of the records whose texts are not empty, with the records' numbers.
+        """Yield (record number, example) of the records whose texts are not empty.
 
         Raises:
-            EncodaxError: a record cannot be understood, or its text is empty and that is refused.
+            EncodaxError: a record is invalid, or its text is empty and the rule is `error`.
         """
         for number, record in enumerate(records):
             try:
@@ -102,10 +90,10 @@ class Empties:
         self.note()
 
     def sequences(self, encode: Encode, examples: list[Example]) -> tuple[list[Sequence[Any]], int]:
-        """The token sequences of each example, none of an empty one; and how many were cut.
+        """Return the token sequences of each example, none for an empty one; and the number cut.
 
         Raises:
-            EncodaxError: a text is empty, and that is refused; or `encode` refuses one.
+            EncodaxError: a text is empty and the rule is `error`; or `encode` refuses one.
         """
         if self.rule == "error":
             return self._all_of(encode, examples)
@@ -119,10 +107,10 @@ class Empties:
         return found, cut
 
     def _all_of(self, encode: Encode, examples: list[Example]) -> tuple[list[Sequence[Any]], int]:
-        """The token sequences of examples none of which may be empty."""
+        """Return the token sequences of examples none of which may be empty."""
         try:
             found, cut = encode(examples)
-        except EmptyText as error:  # it says which text it is
+        except EmptyText as error:  # it knows the index of the text
             raise self._refusal(error) from None
         for example, own in zip(examples, found, strict=True):
             if is_blank(example) or not _has_both(example.text, own):
@@ -130,10 +118,10 @@ class Empties:
         return list(found), cut
 
     def note(self) -> None:
-        """Say how many there were, if there were any."""
+        """Log the number of empty texts, if any."""
         if self._count:
             what = "are empty" if self._count > 1 else "is empty"
-            done = "left out" if self.rule == "skip" else "answered as such"
+            done = "left out" if self.rule == "skip" else "given empty answers"
             logger.warning(
                 "%d %s %s and %s, the first: %s",
                 self._count, "texts" if self._count > 1 else "text", what, done, self._first,
@@ -146,32 +134,32 @@ class Empties:
         self._count += 1
 
     def _refusal(self, error: EmptyText) -> EmptyText:
-        told = f"{error}; write a text, or say what becomes of empty ones: --on-empty "
-        return EmptyText(f"{told}{self._way_out} (on_empty=)")
+        message = f"{error}; write a text, or choose what to do with empty ones: --on-empty "
+        return EmptyText(f"{message}{self._way_out} (on_empty=)")
 
 
 def labelled(task: Task, records: Iterable[Record], on_empty: OnEmptyInData) -> Iterator[Example]:
-    """The examples of labelled records, those of an empty text left out where that is asked for.
+    """Yield the examples of labelled records; leave out those of empty texts if so asked.
 
     Raises:
-        EncodaxError: a record is not one of the task, or its text is empty and that is refused.
+        EncodaxError: a record is invalid, or its text is empty and `on_empty` is `error`.
     """
     parse = functools.partial(task.parse, labelled=True)
-    return (example for _, example in Empties(on_empty, IN_DATA).filled(parse, records))
+    return (example for _, example in EmptyTextRule(on_empty, IN_DATA).non_empty(parse, records))
 
 
 def has_word(text: str) -> bool:
-    """Whether a text has a letter or a digit of any script, and so a token for sure."""
+    """Return whether a text has a letter or a digit of any script, and so surely a token."""
     return re.search(r"\w", text) is not None
 
 
 def is_blank(example: Example) -> bool:
-    """Whether a text of an example has nothing but spaces in it."""
+    """Return whether a text of an example has only whitespace."""
     return not all(part.strip() for part in example.parts)
 
 
 def sequences_of(encode: Encode, examples: Sequence[Example]) -> tuple[list[Sequence[Any]], int]:
-    """The token sequences of each example, none where a text gives no token; and how many were cut.
+    """Return the token sequences of each example, none if a text has no token; and the number cut.
 
     Raises:
         EncodaxError: `encode` refuses an example for another reason.
@@ -194,7 +182,7 @@ def sequences_of(encode: Encode, examples: Sequence[Example]) -> tuple[list[Sequ
 
 
 def _has_both(text: Text, sequences: Sequence[Any]) -> bool:
-    """Whether each text of a pair has a token."""
+    """Return whether each text of a pair has a token."""
     if isinstance(text, str) or not all(isinstance(each, Encoding) for each in sequences):
         return True
     return all(any((own.sequence_ids == part).any() for own in sequences) for part in (0, 1))
@@ -205,10 +193,10 @@ def refuse_unseen(
     names: Sequence[str],
     encode: Callable[[list[str]], Sequence[Encoding]],
 ) -> None:
-    """Refuse texts that alone would give no token, where something is to be put before them.
+    """Refuse texts that have no tokens without the prompt that is put before them.
 
     Raises:
-        EmptyText: names the first, and tells which they are.
+        EmptyText: there are such texts; the error names the first and has the indices of all.
     """
     doubtful = [place for place, text in enumerate(texts) if not has_word(text)]
     encodings = encode([texts[place] for place in doubtful])
@@ -218,7 +206,7 @@ def refuse_unseen(
 
 
 def _as_they_are(record: Record, fields: Sequence[str]) -> Text:
-    """The texts of a record, of which one is empty."""
+    """Return the texts of a record, one of which is empty."""
     found = [record.fields[name] for name in fields if name in record.fields]
     texts = [text if isinstance(text, str) else "" for text in found] or [""]
     return (texts[0], texts[1]) if len(texts) > 1 else texts[0]

@@ -1,41 +1,30 @@
-"""Masked language modelling: a model learns a language by guessing hidden tokens of its texts.
+"""Masked language modelling: a model learns a language by predicting masked tokens.
 
-Devlin et al. 2019, section 3.1 and appendix A.1. What is hidden is drawn anew each time that a
-text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
+Devlin et al. 2019, section 3.1 and appendix A.1. The masked tokens are drawn again each time that
+a text is seen (Liu et al. 2019, arXiv:1907.11692, section 4.1).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data import masking
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
-from encodax.model import Model
-from encodax.tasks.task import Example, Objective, Targets, text_of
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
-
-NAME = "masked-lm"
-HEAD: HeadKind = "vocabulary"
-FIELDS = ("text", "text_pair")
-METRIC = "perplexity"
-METRICS: tuple[str, ...] = ("perplexity", "accuracy")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"mask_rate", "whole_words"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+from encodax.models.encoder_model import Model
+from encodax.tasks import token_scores
+from encodax.tasks.record_fields import text_of
+from encodax.tasks.task import BatchMetrics, Example, LossOptions, Targets, Task
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ...}`, or a line of a text file; one without text is none to learn from.
+    """Parse `{"text": ...}`, or a line of a text file; an empty text gives nothing to learn.
 
     Raises:
         EncodaxError: there is no text, or it is a pair.
@@ -52,17 +41,12 @@ def _one(text: object, where: str) -> str:
     return text
 
 
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """None: the classes are the tokens."""
-    return ()
-
-
 def encode(
     model: Model, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[Encoding]], int]:
-    """Each text in pieces that the model takes, one after another: nothing is ever cut off.
+    """Split each text into consecutive pieces that fit the model: nothing is truncated.
 
-    Of an example without text there is none.
+    An example without text has no pieces.
 
     Raises:
         EncodaxError: the tokenizer has no mask token.
@@ -74,7 +58,7 @@ def encode(
     found = []
     for encoding in model.tokenizer.encode(texts, [one.where for one in examples]):
         frame = int(np.count_nonzero(encoding.sequence_ids != 0))
-        pieces = encoding.pieces(0, max(1, limit - frame))
+        pieces = encoding.windows(0, max(1, limit - frame))
         found.append([piece for piece in pieces if _has_text(piece)])
     return found, 0
 
@@ -85,40 +69,40 @@ def _has_text(encoding: Encoding) -> bool:
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """The number of each token's word, from 1; 0 for what is not to be hidden.
+    """Return the number of each token's word, from 1; 0 for tokens that are never masked.
 
-    `perturb` makes the tokens that are to be guessed of it.
+    `corrupt` chooses the tokens to predict from it.
     """
     words = encoding.words(_one(example.text, example.where))
     return Targets(words, np.ones(len(encoding), np.float32))
 
 
-def perturb(
+def corrupt(
     batch: PackedBatch,
     targets: Targets,
     model: Model,
-    objective: Objective,
+    loss_options: LossOptions,
     random: np.random.Generator,
 ) -> tuple[PackedBatch, Targets]:
-    """Hide tokens, and give what stood there as the targets."""
+    """Mask tokens, and return the original ones as targets."""
     assert model.tokenizer.mask_id is not None
     masked = masking.mask(
         batch,
         np.asarray(targets.values),
         random,
-        rate=objective.mask_rate,
+        rate=loss_options.mask_rate,
         mask_id=model.tokenizer.mask_id,
         ordinary=model.tokenizer.ordinary_ids,
-        whole_words=objective.whole_words,
+        whole_words=loss_options.whole_words,
     )
     return masked.batch, Targets(masked.labels, masked.weights, tokens=masked.tokens)
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy of the hidden tokens."""
-    import optax  # here: whoever only predicts should not wait for it
+    """Compute the cross entropy of the masked tokens."""
+    import optax  # not needed for prediction, and slow to import
 
     assert output.logits is not None
     logits = output.logits.astype(jnp.float32)  # (B, M, V)
@@ -127,42 +111,30 @@ def loss(
 
 
 def sums(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> dict[str, Float[Array, ""]]:
-    """What an evaluation adds up over batches."""
-    assert output.logits is not None
-    total, weight = loss(output, targets, batch, objective)
-    is_right = jnp.argmax(output.logits, axis=-1) == targets.values  # (B, M)
-    return {"loss": total, "right": jnp.sum(is_right * targets.weights), "weight": weight}
-
-
-def summary(sums: Mapping[str, float]) -> dict[str, float]:
-    """Perplexity, exp of the mean loss, and the share of hidden tokens that are guessed."""
-    loss = sums["loss"] / sums["weight"]
-    return {
-        "perplexity": math.exp(loss) if loss < 700 else math.inf,
-        "accuracy": sums["right"] / sums["weight"],
-        "loss": loss,
-    }
-
-
-def decode(
-    scores: Float[np.ndarray, "tokens C"], encoding: Encoding, labels: tuple[str, ...]
-) -> np.ndarray:
-    """The most probable token at each place."""
-    return np.argmax(scores, axis=-1)
+    """Return the quantities that an evaluation sums over batches."""
+    return token_scores.sums(output, targets, *loss(output, targets, batch, loss_options))
 
 
 def merge(example: Example, answers: Sequence[np.ndarray]) -> list[int]:
-    """The tokens of all pieces."""
+    """Return the tokens of all pieces."""
     return [int(token) for answer in answers for token in answer]
 
 
-def metrics(answers: Iterable[list[int]], examples: Iterable[Example]) -> dict[str, float]:
-    """None: it is measured by what it makes of hidden tokens (`summary`)."""
-    return {}
-
-
-def to_json(answer: list[int]) -> dict[str, Any]:
-    """`token_ids`."""
-    return {"token_ids": answer}
+TASK = Task(
+    name="masked-lm",
+    head="vocabulary",
+    metric_names=token_scores.METRICS,
+    options=frozenset({"mask_rate", "whole_words"}),
+    parse=parse,
+    encode=encode,
+    targets=targets,
+    corrupt=corrupt,
+    loss=loss,
+    batch_metrics=BatchMetrics(sums, token_scores.summary),
+    decode=token_scores.decode,
+    merge=merge,
+    to_json=token_scores.to_json,
+    has_known_shapes=True,
+)

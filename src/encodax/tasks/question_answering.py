@@ -1,8 +1,8 @@
-"""Extractive question answering: where in a context the answer to a question stands.
+"""Extractive question answering: find the answer to a question in a context.
 
-Two scores of every token say how well an answer begins and ends there (Devlin et al. 2019, section
-4.2). A long context is read in overlapping windows; a window without the answer points to the
-first token, `[CLS]`, whose score is that of no answer (section 4.3).
+Two scores of every token say how likely an answer starts and ends there (Devlin et al. 2019,
+section 4.2). A long context is split into overlapping windows; in a window without the answer the
+target is the first token, `[CLS]`, whose score is that of no answer (section 4.3).
 """
 
 from __future__ import annotations
@@ -22,72 +22,54 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EmptyText, EncodaxError
-from encodax.model import Model
+from encodax.models.encoder_model import Model
+from encodax.nn.kernels import numerics
 from encodax.nn.pooling import membership
-from encodax.tasks.task import (
-    Decoding,
-    Example,
-    Objective,
-    Targets,
-    Task,
-    instead_of,
-    text_of,
-    unchanged,
-)
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
-
-NAME = "question-answering"
-HEAD: HeadKind = "span"
-FIELDS = ("question", "context")
-METRIC = "f1"
-METRICS: tuple[str, ...] = ("f1", "exact_match")
-PROBLEM: Problem = "single_label"
-OPTIONS: frozenset[str] = frozenset()
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Decoding, Example, LossOptions, Targets, Task
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 WINDOW = 384
-"""Most tokens of a window, the question included."""
+"""Maximum number of tokens of a window, the question included."""
 OVERLAP = 128
-"""Tokens of the context that a window shares with the one before."""
+"""Number of context tokens that two consecutive windows share."""
 LONGEST_ANSWER = 30
-"""Most tokens of an answer, unless another number is asked for."""
+"""Default maximum number of tokens of an answer."""
 STARTS, ENDS = 1, 2
-"""Bits of a token's class: an answer begins there, an answer ends there."""
+"""Bits of a token's class: an answer starts there, an answer ends there."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A piece of the context: `context[start:end]`, in characters."""
+    """Answer in the context: `context[start:end]`, in characters."""
 
     text: str
     start: int
     end: int
     score: float
-    """How well it begins and ends there, as a sum of two logits."""
+    """Sum of the start logit and the end logit."""
     no_answer_score: float
-    """The same of no answer: above `score`, the model rather thinks that there is none."""
+    """Score of no answer; above `score`, the model finds that there is none."""
     alternatives: tuple[Answer, ...] = ()
-    """The next best answers, best first, where they were asked for (`top_k`). Each is another piece
-    of the context; pieces may overlap."""
+    """Next best answers, best first, if `top_k` asks for them. All have different positions, and
+    they may overlap."""
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"question": ..., "context": ..., "answers": [{"text": ..., "start": ...}]}`.
+    """Parse `{"question": ..., "context": ..., "answers": [{"text": ..., "start": ...}]}`.
 
-    `start` is the answer's first character in the context; SQuAD calls it `answer_start`, and the
-    `datasets` library has lists of both: `{"text": [...], "answer_start": [...]}`. No answers at
-    all means that the context has none, and so does `is_impossible`.
+    `start` is the offset of the answer's first character in the context; SQuAD calls it
+    `answer_start`, and the `datasets` library has lists of both: `{"text": [...], "answer_start":
+    [...]}`. An empty list or `is_impossible` means that the context has no answer.
 
     Raises:
-        EncodaxError: a field is missing or of another kind, or an answer is not where it says.
+        EncodaxError: a field is missing or has a wrong type, or an answer is not at its offset.
     """
-    text = text_of(record, FIELDS)
+    text = text_of(record, ("question", "context"))
     if isinstance(text, str):
         raise EncodaxError(f"{record.where}: no field 'context'{instead_of(record, 'context')}")
     if not labelled:
@@ -100,8 +82,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
             pairs = zip(texts, starts, strict=True)
             answers = [{"text": text, "start": start} for text, start in pairs]
     if not isinstance(answers, list):
-        told = f"{record.where}: wants 'answers', a list of objects with text and start"
-        raise EncodaxError(told + instead_of(record, "answers"))
+        message = f"{record.where}: needs 'answers', a list of objects with text and start"
+        raise EncodaxError(message + instead_of(record, "answers"))
     return Example(text, tuple(_answer(a, text[1], record.where) for a in answers), record.where)
 
 
@@ -119,18 +101,13 @@ def _answer(item: Any, context: str, where: str) -> Answer:
                 )
             return Answer(text, start, start + len(text), 0.0, 0.0)
         case _:
-            raise EncodaxError(f"{where}: an answer wants a text and its start, not {item!r}")
-
-
-def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """None: the two scores are always a start and an end."""
-    return ()
+            raise EncodaxError(f"{where}: an answer needs a text and its start, not {item!r}")
 
 
 def encode(
     model: Model, examples: Sequence[Example], *, truncate: bool
 ) -> tuple[list[list[Encoding]], int]:
-    """Windows of each example's context, each with the whole question: nothing is ever cut.
+    """Split each context into windows, each with the full question: nothing is truncated.
 
     Raises:
         EncodaxError: a question leaves no room for the context.
@@ -153,8 +130,10 @@ def encode(
     return pieces, 0
 
 
-def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
-    """The example, or None where its answer has no token in any window; and that answer."""
+def with_tokens(
+    example: Example, encodings: Sequence[Encoding]
+) -> tuple[Example | None, tuple[str, ...]]:
+    """Return the example, or None if its answer has no token in any window, and that answer."""
     if not example.target:
         return example, ()
     answer = example.target[0]
@@ -170,7 +149,7 @@ def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | Non
 
 
 def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
-    """A pair cut into sequences of at most `limit` tokens, which overlap in the second text."""
+    """Split a pair into sequences of at most `limit` tokens that overlap in the second text."""
     is_context = encoding.sequence_ids == 1
     others = int(np.count_nonzero(~is_context))
     if not np.any(is_context & _has_characters(encoding)):
@@ -181,31 +160,31 @@ def windows(encoding: Encoding, limit: int, where: str) -> list[Encoding]:
             f"{where}: the question has {others} tokens, and of {limit} none is left for the "
             "context; shorten the question"
         )
-    return encoding.pieces(1, room, min(OVERLAP, room // 2))
+    return encoding.windows(1, room, min(OVERLAP, room // 2))
 
 
 def _has_characters(encoding: Encoding) -> Bool[np.ndarray, " tokens"]:
-    """False for tokens that stand for no character, such as a space alone."""
+    """Return False for tokens without characters, such as a single space."""
     found: np.ndarray = encoding.offsets[:, 0] < encoding.offsets[:, 1]
     return found
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """Where the first answer begins and ends; at the first token where this window has none.
+    """Return start and end of the first answer; the first token if this window has none.
 
-    The tokens that its ends fall into belong to it. A window has all of an answer, or none.
+    Tokens that the answer covers in part belong to it. A window has the full answer, or none.
     """
     classes = np.zeros(len(encoding), np.int32)
     start = end = 0
     if example.target:
         answer = example.target[0]
-        # Some answers of SQuAD have spaces around them, which are of no token.
+        # Some answers of SQuAD begin or end with spaces, which belong to no token.
         first = answer.end - len(answer.text.lstrip())
         last = answer.start + len(answer.text.rstrip())
         begins, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
         context = np.flatnonzero((encoding.sequence_ids == 1) & _has_characters(encoding))
         inside = context[(ends[context] > first) & (begins[context] < last)]
-        # What no token is of, as an accent that is dropped, may stand at its ends.
+        # Characters without a token, such as a dropped accent, may be at either end.
         if len(inside) and (
             (begins[inside[0]] <= first or inside[0] > context[0])
             and (ends[inside[-1]] >= last or inside[-1] < context[-1])
@@ -216,17 +195,16 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
     return Targets(classes, (classes > 0).astype(np.float32))
 
 
-perturb = unchanged
-
-
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy of the start and of the end, each over the tokens of its own sequence."""
+    """Compute the cross entropy of start and end, over the tokens of the same sequence."""
     logits = output.logits
     assert logits is not None
     member = membership(batch)[..., None] > 0  # (B, N, T, 1)
-    own = jnp.where(member, logits[:, None].astype(jnp.float32), -1e30)  # (B, N, T, 2)
+    own = jnp.where(
+        member, logits[:, None].astype(jnp.float32), numerics.MASK_VALUE
+    )  # (B, N, T, 2)
     log_scores = jnp.where(member, jax.nn.log_softmax(own, axis=2), 0.0).sum(axis=1)  # (B, T, 2)
     classes = jnp.asarray(targets.values)
     is_right = jnp.stack([classes & STARTS, classes & ENDS], axis=-1) > 0  # (B, T, 2)
@@ -235,13 +213,13 @@ def loss(
 
 @dataclass(frozen=True)
 class AnswerDecoding(Decoding):
-    """How answers are made of the scores of tokens."""
+    """Options for answers from the scores of tokens."""
 
     top_k: int = 1
-    """How many answers are given: the best, and the next best as its `alternatives`. Each has a
-    start or an end of its own, and they may overlap, as in the pipeline of transformers."""
+    """Number of answers: the best one, and the next best as its `alternatives`. They differ in
+    start or end, and may overlap, as in the pipeline of transformers."""
     max_answer_tokens: int = LONGEST_ANSWER
-    """Most tokens of an answer."""
+    """Maximum number of tokens of an answer."""
 
     def __post_init__(self) -> None:
         for name in ("top_k", "max_answer_tokens"):
@@ -256,7 +234,7 @@ class AnswerDecoding(Decoding):
         scores: Sequence[Float[np.ndarray, "_ C"]],
         labels: tuple[str, ...],
     ) -> Answer:
-        """The best answers of all windows of a context."""
+        """Return the best answers of all windows of a context."""
         decoded = [
             decode(own, window, labels, self.top_k, self.max_answer_tokens)
             for own, window in zip(scores, sequences, strict=True)
@@ -271,14 +249,14 @@ def decode(
     top_k: int = 1,
     max_answer_tokens: int = LONGEST_ANSWER,
 ) -> Answer:
-    """The best answer of one window, with the next best as its alternatives, without their texts.
+    """Return the best answer of one window, with the next best as alternatives, without texts.
 
-    No two have the same characters, though tokens of no character may stand at their ends.
+    All differ in their characters, even if tokens without characters are at their ends.
     """
     nothing = float(scores[0].sum())
     found: dict[tuple[int, int], Answer] = {}
     for first, last in _best_ends(scores, encoding, top_k, max_answer_tokens):
-        # A space that is a token may stand at either end, and is of no character.
+        # A space that is a token may be at either end, and has no characters.
         seen = first + np.flatnonzero(_has_characters(encoding)[first : last + 1])
         if len(seen):
             place = int(encoding.offsets[seen[0], 0]), int(encoding.offsets[seen[-1], 1])
@@ -286,23 +264,23 @@ def decode(
             found.setdefault(place, Answer("", *place, score, nothing))
         if len(found) == top_k:
             break
-    if not found:  # so in a window of spaces
+    if not found:  # the window has only spaces
         return Answer("", 0, 0, -math.inf, nothing)
     best, *others = found.values()
     return replace(best, alternatives=tuple(others))
 
 
 def ends(scores: Float[np.ndarray, "tokens C"], encoding: Encoding) -> tuple[int, int]:
-    """The tokens that the best answer of one window begins and ends with; it has a character."""
+    """Return the first and last token of the best answer of one window; it has a character."""
     return next(_best_ends(scores, encoding, 1, LONGEST_ANSWER))
 
 
 def _best_ends(
     scores: Float[np.ndarray, "tokens C"], encoding: Encoding, count: int, longest: int
 ) -> Iterator[tuple[int, int]]:
-    """First and last tokens of pieces with a character, best first; about so many are wanted.
+    """Yield first and last tokens of answers with a character, best first; about `count` of them.
 
-    Of a window of spaces there is none such, and its first token is all.
+    In a window of spaces there is none, and only its first token is given.
     """
     context = np.flatnonzero(encoding.sequence_ids == 1)
     start, end = scores[context, 0], scores[context, 1]
@@ -319,9 +297,9 @@ def _best_ends(
 
 
 def _largest(numbers: Float[np.ndarray, " n"], count: int) -> Iterator[int]:
-    """Where the largest numbers stand, largest first, equal ones in order; `-inf` is none of them.
+    """Yield the indices of the largest numbers, largest first, ties in order; without `-inf`.
 
-    The first is found in one pass. Then `count` are sorted, and four times as many each time.
+    The first is found in one pass. Then `count` are sorted, and each time four times as many.
     """
     yield int(np.argmax(numbers))
     given, available = 1, int(np.count_nonzero(numbers > -np.inf))
@@ -335,9 +313,9 @@ def _largest(numbers: Float[np.ndarray, " n"], count: int) -> Iterator[int]:
 
 
 def merge(example: Example, answers: Sequence[Answer], top_k: int = 1) -> Answer:
-    """The best answers of all windows; there is none only where every window says so.
+    """Return the best answers of all windows; no answer only if every window has none.
 
-    A piece that stands in several windows has its best score, and is given once.
+    An answer that several windows contain is given once, with its best score.
     """
     nothing = min(answer.no_answer_score for answer in answers)
     given = [each for answer in answers for each in (answer, *answer.alternatives)]
@@ -351,13 +329,13 @@ def merge(example: Example, answers: Sequence[Answer], top_k: int = 1) -> Answer
 
 
 def metrics(answers: Iterable[Answer], examples: Iterable[Example]) -> dict[str, float]:
-    """Exact match, and F1 over words, of the best right answer of each question.
+    """Return exact match and F1 over words, each with the best-matching right answer.
 
     Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1: case, punctuation and articles do not
-    count. That a context has no answer can be said where some of these examples have none.
+    count. "No answer" can only be predicted if some of these examples have none.
     """
     always = True
-    of_texts, of_claims = _Shares(), _Shares()  # whether all have an answer is known at the end
+    of_texts, of_claims = _Shares(), _Shares()  # known only at the end: have all an answer?
     for answer, example in zip(answers, examples, strict=True):
         always &= bool(example.target)
         right = [_words(truth.text) for truth in example.target] or [[]]
@@ -378,7 +356,7 @@ class _Shares:
         self._f1.append(max(_overlap(found, words) for words in right))
 
     def means(self) -> dict[str, float]:
-        """Over the questions."""
+        """Return the means over the questions."""
         return {"exact_match": float(np.mean(self._exact)), "f1": float(np.mean(self._f1))}
 
 
@@ -395,7 +373,7 @@ def _overlap(found: list[str], right: list[str]) -> float:
 
 
 def to_json(answer: Answer) -> dict[str, Any]:
-    """`text`, `start`, `end`, `score`, `no_answer_score`, under `answer`; `alternatives` if any."""
+    """Return the JSON field `answer`, with position, scores and any `alternatives`."""
     return {"answer": _fields(answer)}
 
 
@@ -403,3 +381,23 @@ def _fields(answer: Answer) -> dict[str, Any]:
     fields = dict(vars(answer))
     alternatives = fields.pop("alternatives")
     return {**fields, **({"alternatives": [*map(_fields, alternatives)]} if alternatives else {})}
+
+
+TASK = Task(
+    name="question-answering",
+    head="span",
+    text_fields=("question", "context"),
+    metric_names=("f1", "exact_match"),
+    parse=parse,
+    encode=encode,
+    with_tokens=with_tokens,
+    targets=targets,
+    loss=loss,
+    decode=decode,
+    decoding=AnswerDecoding,
+    merge=merge,
+    metrics=metrics,
+    no_answer={"answer": None},
+    to_json=to_json,
+    has_known_shapes=True,
+)

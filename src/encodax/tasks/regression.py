@@ -1,6 +1,6 @@
-"""Regression: one quantity for each text, or pair of texts, such as how similar two sentences are.
+"""Regression: one quantity for each text, or pair of texts, such as the similarity of sentences.
 
-A head of one score, as published cross-encoders have it too (`reranking.py`).
+The head has one score, as in published cross-encoders (`reranking.py`).
 """
 
 from __future__ import annotations
@@ -13,57 +13,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.parquet import ClassName
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import classification
 from encodax.tasks.classification import Classification
-from encodax.tasks.task import (
-    Example,
-    Objective,
-    Targets,
-    encode_whole,
-    instead_of,
-    text_of,
-    the_one,
-    unchanged,
-)
-from encodax.tokenizer import Encoding
-from encodax.types import ModelOutput, PackedBatch
-
-NAME = "regression"
-HEAD: HeadKind = "sequence"
-FIELDS = ("text", "text_pair")
-METRIC = "spearman"
-METRICS: tuple[str, ...] = ("spearman", "pearson", "mse")
-PROBLEM: Problem = "regression"
-OPTIONS: frozenset[str] = frozenset()
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
-
-encode = encode_whole
-merge = the_one
-perturb = unchanged
-decode = classification.decode
-to_json = classification.to_json
+from encodax.tasks.evaluation_data import warn_if_alike
+from encodax.tasks.record_fields import instead_of, text_of
+from encodax.tasks.task import Example, LossOptions, Targets, Task
+from encodax.text.tokenizer import Encoding
+from encodax.types.batches import ModelOutput, PackedBatch
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"text": ..., "score": 1.5}`, with `text_pair` for pairs; a number may be a string.
+    """Parse `{"text": ..., "score": 1.5}`, with `text_pair` for pairs; a number may be a string.
 
     Raises:
-        EncodaxError: a field is missing or of another kind, or the number is not finite.
+        EncodaxError: a field is missing or has a wrong type, or the number is not finite.
     """
     text = text_of(record)
     return Example(text, number_of(record, "score") if labelled else None, record.where)
 
 
 def number_of(record: Record, name: str) -> float:
-    """The number in a field; tables have it as a string.
+    """Return the number in a field, which may be a string, as in tables.
 
     Raises:
-        EncodaxError: there is none, or it is not finite in float32.
+        EncodaxError: there is no number, or it is not finite in float32.
     """
     value = record.fields.get(name)
     if isinstance(value, ClassName):
@@ -74,29 +50,31 @@ def number_of(record: Record, name: str) -> float:
         number = float("nan")
     if not abs(number) <= float(np.finfo(np.float32).max):
         comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", value)
-        told = f"{record.where}: wants a {name!r}, a finite number{instead_of(record, name)}"
-        raise EncodaxError(told + ("; write a point for the decimal comma" if comma else ""))
+        message = f"{record.where}: needs a {name!r}, a finite number{instead_of(record, name)}"
+        raise EncodaxError(message + ("; write the decimal comma as a point" if comma else ""))
     return number
 
 
 def labels(examples: Sequence[Example]) -> tuple[str, ...]:
-    """The name of the one score.
+    """Return the name of the one score.
 
     Raises:
-        EncodaxError: all examples have the same.
+        EncodaxError: all examples have the same number.
     """
     first = examples[0].target
     if all(example.target == first for example in examples):
-        told = f"every example has the number {first:g}"
-        raise EncodaxError(f"{told}: there is nothing to tell")
+        message = f"every example has the number {first:g}"
+        raise EncodaxError(
+            f"{message}, so there is nothing to learn: add examples with another number"
+        )
     return ("score",)
 
 
 def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-    """The quantity.
+    """Return the quantity.
 
     Raises:
-        EncodaxError: the model gives more than one.
+        EncodaxError: the model has more than one score.
     """
     if len(labels) != 1:
         raise EncodaxError(
@@ -106,23 +84,23 @@ def targets(example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Ta
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The squared error, as (weighted sum, weight)."""
+    """Compute the squared error, as (weighted sum, weight)."""
     losses = jnp.square(score_of(output) - targets.values)  # (B, N)
     return jnp.sum(losses * targets.weights), jnp.sum(targets.weights)
 
 
 def score_of(output: ModelOutput) -> Float[Array, "B N"]:
-    """The one score of each sequence."""
+    """Return the one score of each sequence."""
     assert output.logits is not None
     return output.logits[..., 0].astype(jnp.float32)  # (B, N)
 
 
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
-    """Pearson's correlation, Spearman's (that of the ranks), and the mean squared error.
+    """Return Pearson's correlation, Spearman's (that of the ranks), and the mean squared error.
 
-    What is constant has a correlation of 0 with everything.
+    A constant has correlation 0 with everything.
     """
     scores, targets = array("d"), array("d")
     for answer, example in zip(answers, examples, strict=True):
@@ -135,7 +113,7 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
 def correlations(
     found: Float[np.ndarray, " n"], right: Float[np.ndarray, " n"]
 ) -> dict[str, float]:
-    """Pearson's and Spearman's correlation; 0 where one of the two is constant."""
+    """Return Pearson's and Spearman's correlation; 0 if one of the two is constant."""
     by_rank = _correlation(_ranks(found), _ranks(right))
     return {"pearson": _correlation(found, right), "spearman": by_rank}
 
@@ -148,7 +126,25 @@ def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]
 
 
 def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Return ranks from 1; equal values share their mean rank."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Float[np.ndarray, " n"] = (np.cumsum(counts) - (counts - 1) / 2)[places]  # (n,)
     return ranks
+
+
+TASK = Task(
+    name="regression",
+    head="sequence",
+    problem="regression",
+    metric_names=("spearman", "pearson", "mse"),
+    parse=parse,
+    labels=labels,
+    activation_for=lambda activation: "linear",
+    targets=targets,
+    loss=loss,
+    decode=classification.decode,
+    metrics=metrics,
+    check_evaluation=warn_if_alike,
+    no_answer=classification.NO_ANSWER,
+    to_json=classification.to_json,
+)

@@ -1,76 +1,57 @@
-"""Reranking: how well a text answers a query, by a cross-encoder that reads both together.
+"""Reranking: a cross-encoder reads a query and a text together and scores how relevant the text is.
 
 One score for each pair (Nogueira & Cho 2019, arXiv:1901.04085). The head is that of a regression,
-as published cross-encoders have it, so that `Reranker` takes them all; it is learned as the logit
-of a sigmoid, which the score goes through.
+as in published cross-encoders, so that `Reranker` accepts all of them; its score is the logit of a
+sigmoid in training.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encodax.config import HeadKind, Problem
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError
 from encodax.tasks import regression
 from encodax.tasks.classification import Classification
-from encodax.tasks.labels import BOOLEANS, label_of, meaning
+from encodax.tasks.evaluation_data import warn
+from encodax.tasks.labels import BOOLEANS, label_of, normalised_label
+from encodax.tasks.record_fields import instead_of, text_of
 from encodax.tasks.task import (
     Example,
-    Objective,
+    LossOptions,
     Targets,
-    encode_whole,
-    instead_of,
     number_of_text,
-    text_of,
-    the_one,
-    unchanged,
 )
-from encodax.types import ModelOutput, PackedBatch
+from encodax.types.batches import ModelOutput, PackedBatch
 
-NAME = "reranking"
-HEAD: HeadKind = "sequence"
-FIELDS = ("query", "text")
 DEPTH = 10
-"""How many of the best texts the reciprocal rank and the gain look at."""
-METRIC = "map"
-METRICS: tuple[str, ...] = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
-PROBLEM: Problem = "regression"
-OPTIONS: frozenset[str] = frozenset()
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+"""Number of the best texts that the reciprocal rank and the gain take into account."""
 
+METRICS = ("map", f"mrr@{DEPTH}", f"ndcg@{DEPTH}")
 RELEVANT = 0.5
-"""Label from which a text is relevant, where texts are either that or not."""
-
-encode = encode_whole
-merge = the_one
-perturb = unchanged
-labels = regression.labels
-targets = regression.targets
-decode = regression.decode
-to_json = regression.to_json
+"""Minimum label of a relevant text, for metrics that need a yes or no."""
 
 
 def parse(record: Record, *, labelled: bool) -> Example:
-    """`{"query": ..., "text": ..., "label": 1}`: 1 where the text answers the query, 0 where not.
+    """Parse `{"query": ..., "text": ..., "label": 1}`: 1 for a relevant text, 0 for another.
 
-    Any number between the two may be the label, for how well it does; or true and false.
+    The label may also be a number in between, for partial relevance; or true or false.
 
     Raises:
-        EncodaxError: a field is missing or of another kind, or the label is not in 0..1.
+        EncodaxError: a field is missing or has a wrong type, or the label is not in 0..1.
     """
-    text = text_of(record, FIELDS)
+    text = text_of(record, ("query", "text"))
     if isinstance(text, str):
         raise EncodaxError(f"{record.where}: no field 'text'{instead_of(record, 'text')}")
     if not labelled:
         return Example(text, None, record.where)
-    said = meaning(label_of(record.fields.get("label")) or "")
+    said = normalised_label(label_of(record.fields.get("label")) or "")
     label = float(said == "true") if said in BOOLEANS else regression.number_of(record, "label")
     if not 0 <= label <= 1:
         raise EncodaxError(f"{record.where}: the label {label:g} is not in 0..1")
@@ -78,10 +59,10 @@ def parse(record: Record, *, labelled: bool) -> Example:
 
 
 def loss(
-    output: ModelOutput, targets: Targets, batch: PackedBatch, objective: Objective
+    output: ModelOutput, targets: Targets, batch: PackedBatch, loss_options: LossOptions
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Binary cross entropy of the sigmoid of the score, as (weighted sum, weight)."""
-    import optax  # here: whoever only predicts should not wait for it
+    """Compute the binary cross entropy of the score's sigmoid, as (weighted sum, weight)."""
+    import optax  # not needed for prediction, and slow to import
 
     scores = regression.score_of(output)
     losses = optax.sigmoid_binary_cross_entropy(scores, targets.values)  # (B, N)
@@ -89,12 +70,12 @@ def loss(
 
 
 def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> dict[str, float]:
-    """How high the relevant texts of each query are ranked, the mean over the queries.
+    """Return ranking metrics of the relevant texts, the means over the queries.
 
     Average precision (`map`), the reciprocal rank of the first relevant text (`mrr@10`) and the
     normalized discounted cumulative gain (`ndcg@10`; Järvelin & Kekäläinen 2002, section 2.2, with
     the label as the gain). Queries without a relevant text are left out. Of texts with equal scores
-    the less relevant one counts as ranked higher: who tells nothing apart earns nothing.
+    the less relevant one is ranked higher, so that constant scores earn nothing.
 
     Raises:
         EncodaxError: no query has a relevant text.
@@ -105,7 +86,7 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
         scores.append(answer.score)
         labels.append(example.target)
     asked, gained = np.asarray(queries), np.asarray(labels)  # (texts,)
-    order = np.lexsort((gained, -np.asarray(scores), asked))  # a query after another, best first
+    order = np.lexsort((gained, -np.asarray(scores), asked))  # by query, best first
     ranked = gained[order]
     _, begins = np.unique(asked[order], return_index=True)
     ends = np.append(begins[1:], len(ranked))
@@ -120,8 +101,8 @@ def metrics(answers: Iterable[Classification], examples: Iterable[Example]) -> d
     return dict(zip(METRICS, means.tolist(), strict=True))
 
 
-def check_relevant(examples: Iterable[Example]) -> None:
-    """Refuse data by which no order is better than another.
+def check_evaluation(examples: Iterable[Example]) -> None:
+    """Refuse data by which no order of texts is better; warn if every text is relevant.
 
     Raises:
         EncodaxError: no query has a relevant text.
@@ -129,9 +110,12 @@ def check_relevant(examples: Iterable[Example]) -> None:
     queries = set()
     for example in examples:
         if example.target >= RELEVANT:
-            return
+            break
         queries.add(number_of_text(example.text[0]))
-    raise _nothing_relevant(len(queries))
+    else:
+        raise _nothing_relevant(len(queries))
+    if all(example.target >= RELEVANT for example in examples):
+        warn("every text is relevant")
 
 
 def _nothing_relevant(queries: int) -> EncodaxError:
@@ -142,7 +126,7 @@ def _nothing_relevant(queries: int) -> EncodaxError:
 
 
 def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:
-    """Average precision, reciprocal rank and gain of texts in the order of their ranks."""
+    """Return average precision, reciprocal rank and gain of texts in the order of their ranks."""
     places = np.flatnonzero(gains >= RELEVANT) + 1  # (relevant,), ranks from 1
     precision = np.arange(1, len(places) + 1) / places  # (relevant,)
     first = 1 / places[0] if places[0] <= DEPTH else 0.0
@@ -151,6 +135,19 @@ def _of_query(gains: Float[np.ndarray, " texts"]) -> tuple[float, float, float]:
 
 
 def _discounted(gains: Float[np.ndarray, " texts"]) -> float:
-    """Sum of gain / log2(rank + 1) over the first texts."""
+    """Return the sum of gain / log2(rank + 1) over the first texts."""
     best = gains[:DEPTH]
     return float(np.sum(best / np.log2(np.arange(2, len(best) + 2))))
+
+
+TASK = replace(
+    regression.TASK,
+    name="reranking",
+    text_fields=("query", "text"),
+    metric_names=METRICS,
+    parse=parse,
+    activation_for=lambda activation: activation or "sigmoid",  # the loss assumes the sigmoid
+    loss=loss,
+    metrics=metrics,
+    check_evaluation=check_evaluation,
+)

@@ -1,7 +1,7 @@
-"""How tags say where a span begins and ends: IOB, IOBES and its kin, or names alone.
+"""Tag schemes, which mark where a span begins and ends: IOB, IOBES and similar, or names only.
 
-A scheme is told by the whole set of tags: `E-mail` is the name of a span unless all others begin
-with such a letter too.
+The scheme follows from the set of all tags: `E-mail` is the name of a span unless all other tags
+begin with such a letter too.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from encodax.errors import EncodaxError
+from encodax.options.loss import SchemeName as SchemeName
 
 OUTSIDE = "O"
 BARE = "span"
-"""What a span is called where tags say no name: `B`, `I`, `O`."""
+"""Name of a span whose tags have no name: `B`, `I`, `O`."""
 
-SchemeName = Literal["iob", "iobes", "bilou", "bmes", "io", "none"]
-"""`iob`: B and I (IOB1 and IOB2), `iobes`: E ends a span, S is one alone; `bilou`: L and U for
-these; `bmes`: M inside; `io`: the name of a span for each of its words; `none`: a label of each
-word, which is no span (parts of speech)."""
+"""`iob`: B and I (IOB1 and IOB2); `iobes`: E ends a span, S is a span of one word; `bilou`: L and U
+instead of E and S; `bmes`: M instead of I; `io`: the name of the span for each of its words;
+`none`: a label for each word, without spans (parts of speech)."""
 LETTERS: dict[SchemeName, str] = {"iob": "BI", "iobes": "BIES", "bilou": "BILU", "bmes": "BMES"}
-"""What begins a span of several words, goes on with it, ends it, and is one alone."""
+"""Letters for the first word of a span, the inner words, the last word, and a span of one word."""
 SEPARATORS = "-_:/."
 
 
 @dataclass(frozen=True)
 class TagScheme:
-    """A scheme, and how its tags are written."""
+    """Tag scheme, and the way its tags are written."""
 
     name: SchemeName
     separator: str = "-"
-    """Between letter and name; empty where there is no name."""
+    """Text between letter and name; empty if tags have no name."""
     letter_first: bool = True
 
     @property
     def has_letters(self) -> bool:
-        """Whether tags say more than a name."""
+        """Whether tags have a letter besides a name."""
         return self.name in LETTERS
 
     def parts(self, tag: str) -> tuple[str, str] | None:
-        """Letter and name, `O` with no name; None for what is no tag of the scheme."""
+        """Return letter and name, `O` without a name; None if `tag` is not of this scheme."""
         if not self.has_letters:
             return ("O", "") if tag == OUTSIDE and self.name == "io" else ("I", tag)
         if tag == OUTSIDE:
@@ -55,12 +55,12 @@ class TagScheme:
         return (letter, name) if fits else None
 
     def place(self, tag: str) -> tuple[str, str]:
-        """The same with the letters of IOBES; a tag of no such kind is a name, and goes on."""
+        """Return letter (of IOBES) and name; a tag that does not fit is a name with letter I."""
         letter, name = self.parts(tag) or ("I", tag)
         return {"L": "E", "U": "S", "M": "I"}.get(letter, letter), name
 
     def tags(self, name: str, count: int) -> list[str]:
-        """The tags of a span of so many tokens."""
+        """Return the tags of a span of `count` tokens."""
         if not self.has_letters:
             return [name] * count
         begin, inside, *others = list(LETTERS[self.name])
@@ -69,7 +69,7 @@ class TagScheme:
         return [self._written(letter, name) for letter in letters[:count]]
 
     def all_tags(self, name: str) -> list[str]:
-        """Each tag that a token of such a span may have."""
+        """Return every tag that a token of such a span may have."""
         if not self.has_letters:
             return [name]
         return [self._written(letter, name) for letter in LETTERS[self.name]]
@@ -88,22 +88,22 @@ class TagScheme:
 
 
 IOB = TagScheme("iob")
-"""What spans are trained as, where nothing else is known."""
+"""Default scheme for training on spans."""
 
 
-def recognised(tags: Iterable[str]) -> TagScheme:
-    """The scheme that all of these tags agree in; else `io` where there is an `O`, or `none`."""
+def infer_scheme(tags: Iterable[str]) -> TagScheme:
+    """Return the scheme that all of these tags fit; else `io` if there is an `O`, or `none`."""
     found = frozenset(tags)
     fitting = (scheme for scheme in _with_letters() if _agree(scheme, found - {OUTSIDE}))
     without = TagScheme("io" if OUTSIDE in found else "none")
     return IOB if found <= {OUTSIDE} else next(fitting, without)
 
 
-def chosen(name: SchemeName, tags: Iterable[str]) -> TagScheme:
-    """The scheme of that name, written as these tags are.
+def scheme_named(name: SchemeName, tags: Iterable[str]) -> TagScheme:
+    """Return the scheme with this name, in the spelling of these tags.
 
     Raises:
-        EncodaxError: a tag is none of it, or there is no such scheme.
+        EncodaxError: a tag does not fit the scheme, or there is no such scheme.
     """
     if name not in get_args(SchemeName):
         known = ", ".join(get_args(SchemeName))
@@ -116,8 +116,8 @@ def chosen(name: SchemeName, tags: Iterable[str]) -> TagScheme:
     for tag in found:
         if best.parts(tag) is None:
             raise EncodaxError(
-                f"the tag {tag!r} is none of {best}; leave the tag scheme out, or give the one of "
-                "these tags"
+                f"the tag {tag!r} is not in the scheme {best}; leave the tag scheme out, or give "
+                "the one that fits these tags"
             )
     return best
 
@@ -129,7 +129,7 @@ def _with_letters() -> tuple[TagScheme, ...]:
 
 
 def _agree(scheme: TagScheme, tags: frozenset[str]) -> bool:
-    """Whether these can be all tags of some data: what goes on or ends has begun."""
+    """Return whether these can be all tags of some data: inner and last tags have a first one."""
     parts = [scheme.parts(tag) for tag in tags]
     letters: dict[str, set[str]] = {}
     for part in parts:
@@ -145,19 +145,19 @@ def _agree(scheme: TagScheme, tags: frozenset[str]) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def of_labels(labels: tuple[str, ...], name: SchemeName | None = None) -> TagScheme:
-    """The scheme of a model's labels; the same twice is looked up."""
-    return recognised(labels) if name is None else chosen(name, labels)
+    """Return the scheme of a model's labels; results are cached."""
+    return infer_scheme(labels) if name is None else scheme_named(name, labels)
 
 
-def told_by(
+def scheme_of_data(
     tags: frozenset[str], labels: Sequence[str] = (), name: SchemeName | None = None
 ) -> TagScheme:
-    """The scheme of data's tags, for which a model's labels may speak too.
+    """Return the scheme of the tags of a data set, also considering a model's labels.
 
     Raises:
-        EncodaxError: a tag is none of the scheme that is asked for.
+        EncodaxError: a tag does not fit the scheme `name`.
     """
     if name is not None:
-        return chosen(name, tags)
-    together = recognised(tags | set(labels))
-    return together if together.has_letters or tags <= set(labels) else recognised(tags)
+        return scheme_named(name, tags)
+    together = infer_scheme(tags | set(labels))
+    return together if together.has_letters or tags <= set(labels) else infer_scheme(tags)

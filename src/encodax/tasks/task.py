@@ -1,55 +1,42 @@
-"""What a task is: from records to targets, from logits to a loss and to answers."""
+"""Tasks: from records to targets, from logits to a loss and to answers."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from encodax import hub, reading
 from encodax.config import HeadKind, Problem
-from encodax.data.sources import Record
-from encodax.errors import EmptyText, EncodaxError
-from encodax.model import Model
-from encodax.seq2seq_model import Seq2SeqModel, is_seq2seq
-from encodax.tasks.labels import in_order, place_of
-from encodax.tasks.tag_schemes import SchemeName
-from encodax.tokenizer import EncodedPair, Encoding, Text, check_unicode
-from encodax.types import AnyArray, AnyBatch, ModelOutput
-
-logger = logging.getLogger(__name__)
-
-SOME_NAMES = 50
-"""Labels that an error or a note lists, as they are to be mended."""
-SOME_KNOWN = 20
-"""Labels of a model that an error lists."""
-LONGEST_SHOWN = 80
-"""Characters of a value that an error shows."""
+from encodax.errors import EncodaxError
+from encodax.model_files import hub
+from encodax.models.encoder_model import Model
+from encodax.models.seq2seq_model import Seq2SeqModel, is_seq2seq
+from encodax.options.loss import LossOptions as LossOptions
+from encodax.options.loss import SimilarityLoss as SimilarityLoss
+from encodax.storage import reading
+from encodax.text.tokenizer import EncodedPair, Encoding, Text
+from encodax.types.batches import AnyArray, ModelOutput
 
 AnyModel = Model | Seq2SeqModel
-"""What a task trains: an encoder with a head, or an encoder with a decoder."""
-Sequence_ = Encoding | EncodedPair
-"""What such a model is run on."""
+"""Model that a task trains: an encoder with a head, or an encoder with a decoder."""
+ModelInput = Encoding | EncodedPair
+"""Input of such a model."""
 
 
 def load_any(
     path_or_id: Path | str, *, revision: str | None = None, token: str | None = None
 ) -> AnyModel:
-    """Read a model of either kind, all of it in one reading of its directory.
+    """Read a model of either kind, reading its directory once.
 
     Raises:
-        EncodaxError: as `Model.load` and `Seq2SeqModel.load`.
+        EncodaxError: as in `Model.load` and `Seq2SeqModel.load`.
     """
     directory = hub.directory_of(path_or_id, revision=revision, token=token)
 
@@ -58,205 +45,149 @@ def load_any(
             return Seq2SeqModel.load(directory)
         return Model.load(directory, token=token)
 
-    return reading.whole(directory, read)
+    return reading.read_consistently(directory, read)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A record that a task has understood."""
+    """Record that a task has parsed."""
 
     text: Text
     target: Any
-    """The right answer, in the form that the task's `decode` gives; None where none was asked."""
+    """Right answer, in the form that the task's `decode` returns; None if there is no label."""
     where: str
-    """Where it came from, for errors."""
+    """Source of the record, for error messages."""
     others: tuple[str, ...] = ()
-    """Texts beside it that are read apart: what is similar to it, and what is not (embedding)."""
+    """Further texts that are encoded separately: the positive and the negatives (embedding)."""
     words: tuple[tuple[int, int], ...] = field(default=(), compare=False)
-    """Where its words stand in the text, of a record that has words (token classification)."""
+    """Character offsets of the words in the text, if the record has words (token
+    classification)."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Its text, or both of a pair."""
+        """The text, or both texts of a pair, as a tuple."""
         return (self.text,) if isinstance(self.text, str) else self.text
 
     def characters(self) -> int:
-        """How long its texts are."""
+        """Return the number of characters of all texts."""
         return sum(map(len, (*self.parts, *self.others)))
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Targets:
-    """What a loss wants, and how much each counts in it: one a slot or one a token.
+    """Targets of a loss and their weights, one for each slot or token.
 
-    Of one sequence the places are () or (tokens,); in a batch (B, N) or (B, T).
+    For one sequence the places are () or (tokens,); in a batch (B, N) or (B, T).
     """
 
     values: Int[AnyArray, "*places"] | Float[AnyArray, "*places"]
-    """Indices of classes, or quantities; where several are wanted of a place, on an axis more."""
+    """Class indices, or quantities; several for one place are on an additional axis."""
     weights: Float[AnyArray, "*places"]
-    groups: Int[AnyArray, "B N"] | None = None
-    """In batches of a `COUPLED` task: the number, from 1, of the example that a slot's sequence is
-    of; 0 for an empty slot."""
-    pieces: Int[AnyArray, "B N"] | None = None
-    """The same: which of its example's sequences it is, from 0."""
-    texts: Int[AnyArray, "B N"] | None = None
-    """The same: a number that equal sequences share. None where no two are known to be equal."""
+    example_numbers: Int[AnyArray, "B N"] | None = None
+    """Number, from 1, of the example of each slot; 0 for an empty slot. Only in batches of a
+    task that compares examples."""
+    sequence_indices: Int[AnyArray, "B N"] | None = None
+    """Index, from 0, of each slot's sequence among those of its example. Only in such batches."""
+    text_hashes: Int[AnyArray, "B N"] | None = None
+    """Number that equal sequences share, in such batches; None if no two are known to be equal."""
     tokens: Int[AnyArray, "B M"] | None = None
-    """Row indices of the tokens that alone are scored, where these are few: then values and weights
-    are (B, M). None for all."""
+    """Row indices of the only tokens that are scored, if these are few: values and weights are then
+    (B, M). None for all tokens."""
     teacher: ModelOutput | None = None
-    """What another model says of the same batch, in distillation."""
-
-
-SimilarityLoss = Literal["ranking", "cosent", "cosine"]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a loss can be told; each task takes the few that its `OPTIONS` name."""
-
-    label_smoothing: float = 0.0
-    """Share of the probability that is spread over all classes (of texts, of tokens)."""
-    class_weights: str | Mapping[str, int | float] | Sequence[int | float] | None = None
-    """How much each label counts (classification, multi-label): `balanced`, which is n / (C n_c) as
-    in scikit-learn; a number for each label, 1 for others; or a list in the order of the labels."""
-    tag_scheme: SchemeName | None = None
-    """How tags say where a span ends (token-classification); None for what they say together."""
-    mask_rate: float = 0.15
-    """Share of tokens that are hidden (masked-lm): 0.15 in BERT, 0.3 in later work (Wettig et al.
-    2023, arXiv:2202.08005)."""
-    whole_words: bool = False
-    """Hide all tokens of a word or none (masked-lm)."""
-    similarity_loss: SimilarityLoss | None = None
-    """How vectors are compared (embedding); None for `cosent` where pairs are scored, else
-    `ranking`."""
-    similarity_scale: float = 20.0
-    """Factor of the cosines, the inverse of a temperature (embedding)."""
-    widths: tuple[int, ...] = ()
-    """Leading features that are to be vectors of their own, beside the whole (embedding;
-    Matryoshka, Kusupati et al. 2022, arXiv:2205.13147)."""
-    temperature: float = 2.0
-    """Softens both models' probabilities (distillation; Hinton et al. 2015, arXiv:1503.02531)."""
-    hidden_weight: float = 1.0
-    """How much the states of layers count beside the answers (distillation)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise EncodaxError(f"label_smoothing = {self.label_smoothing} is not in 0..1")
-        if not 0 < self.mask_rate < 1:
-            raise EncodaxError(f"mask_rate = {self.mask_rate} is not in 0..1")
-        for name in ("similarity_scale", "temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise EncodaxError(f"{name} = {getattr(self, name)} is not above 0")
-        if not 0 <= self.hidden_weight < math.inf:
-            raise EncodaxError(f"hidden_weight = {self.hidden_weight} is below 0, or not finite")
-        known = get_args(SimilarityLoss)
-        if self.similarity_loss not in (None, *known):
-            told = f"similarity_loss {self.similarity_loss!r} is not one of: {', '.join(known)}"
-            raise EncodaxError(told)
+    """Teacher's output for the same batch, in distillation."""
 
 
 SMALLER_IS_BETTER = frozenset({"loss", "perplexity", "mse"})
-"""Metrics of which the smaller value is the better one."""
+"""Metrics for which a smaller value is better."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """One file of this folder."""
+def no_labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Return no labels: `labels` of tasks without classes."""
+    return ()
 
-    NAME: str
-    """As users write it."""
-    PROBLEM: Problem
-    """What the scores of a `sequence` head mean."""
-    FIELDS: tuple[str, str]
-    """What a record calls the text, and the second of a pair."""
-    METRIC: str
-    """The metric that says which model is best, unless another is chosen."""
-    METRICS: tuple[str, ...]
-    """All that an evaluation gives, beside the loss."""
-    OPTIONS: frozenset[str]
-    """Fields of `Objective` that the loss takes."""
-    COUPLED: bool
-    """Whether the loss compares examples with each other, so that it wants the outputs of a whole
-    batch at once, and all sequences of an example in one batch."""
-    RECORD: frozenset[str]
-    """Stages of the encoder that the loss looks at, as `Encoder` says."""
 
-    @property
-    def HEAD(self) -> HeadKind | None:
-        """Kind of head; the level of the targets follows: a slot (sequence, embedding) or a token.
+def labels_of_data(labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the labels of the examples: `labels_for` of tasks whose labels have one form."""
+    return labels
 
-        None for sequence-to-sequence models, which score each token of a target.
-        """
 
-    def parse(self, record: Record, *, labelled: bool) -> Example:
-        """Understand a record; EncodaxError where it is not one of this task."""
+def encode_whole(
+    model: Any, examples: Sequence[Example], *, truncate: bool
+) -> tuple[list[list[Any]], int]:
+    """Encode every example as one token sequence; one that is too long is refused or truncated."""
+    encodings, cut = model.encode(
+        [example.text for example in examples],
+        truncate=truncate,
+        names=[example.where for example in examples],
+    )
+    return [[encoding] for encoding in encodings], cut
 
-    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """The classes that these examples teach, in order."""
 
-    def targets(self, example: Example, encoding: Any, labels: tuple[str, ...]) -> Targets:
-        """Values and weights of one token sequence: of shape (), or (tokens,)."""
+def all_have_tokens(
+    example: Example, encodings: Sequence[Any]
+) -> tuple[Example | None, tuple[str, ...]]:
+    """Return the example as it is: `with_tokens` of tasks without targets inside a text."""
+    return example, ()
 
-    def perturb(
-        self,
-        batch: Any,
-        targets: Targets,
-        model: Any,
-        objective: Objective,
-        random: np.random.Generator,
-    ) -> tuple[Any, Targets]:
-        """What is changed at random, on the host, each time that a batch is seen (masks)."""
 
-    def encode(
-        self, model: Any, examples: Sequence[Example], *, truncate: bool
-    ) -> tuple[list[list[Any]], int]:
-        """The token sequences that answer each example, and how many examples were cut."""
+def single_answer(example: Example, answers: Sequence[Any]) -> Any:
+    """Return the answer of an example with one token sequence."""
+    (answer,) = answers
+    return answer
 
-    def loss(
-        self, output: ModelOutput, targets: Targets, batch: Any, objective: Objective
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The loss as (weighted sum, weight).
 
-        Of a `COUPLED` task, the leaves of all three have an axis of micro-batches before theirs.
-        """
+def no_corruption(
+    batch: Any,
+    targets: Targets,
+    model: AnyModel,
+    options: LossOptions,
+    random: np.random.Generator,
+) -> tuple[Any, Targets]:
+    """Return the batch unchanged: `corrupt` of tasks without random corruption."""
+    return batch, targets
 
-    def merge(self, example: Example, answers: Sequence[Any]) -> Any:
-        """One answer of those of an example's token sequences."""
 
-    def decode(
-        self, scores: Float[np.ndarray, "*places C"], encoding: Any, labels: tuple[str, ...]
-    ) -> Any:
-        """What the head says of one token sequence, (C,) or (tokens, C), to its answer."""
+def no_metrics(answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
+    """Return no metrics: `metrics` of tasks that are measured by `batch_metrics`."""
+    return {}
 
-    def metrics(self, answers: Iterable[Any], examples: Iterable[Example]) -> dict[str, float]:
-        """How right the answers are; gone through once, side by side, so that none is held."""
 
-    def to_json(self, answer: Any) -> dict[str, Any]:
-        """An answer as the fields of a JSON object."""
+def linear_if_named(activation: str | None) -> str | None:
+    """Return the activation of scores that are not a probability of one label."""
+    return None if activation is None else "linear"
+
+
+def same_options(
+    options: LossOptions, examples: Sequence[Example], model: AnyModel, batch_size: int | None
+) -> LossOptions:
+    """Return the options unchanged: `loss_options_for` of tasks whose loss is fixed."""
+    return options
+
+
+def accept(examples: Iterable[Example]) -> None:
+    """Accept any evaluation data."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are made of scores: its fields are a task's options, and most tasks have none."""
+    """Decoding of scores to answers, with its options as fields; most tasks have none."""
 
     def check(self, model: Model) -> None:
-        """Refuse what cannot be had of this model.
+        """Refuse options that this model cannot fulfil.
 
         Raises:
-            EncodaxError: names the option, and the limit.
+            EncodaxError: there is such an option; the error names it, and the limit.
         """
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
-        """The task as these records, and a model of these labels, are measured by it."""
+        """Return the task for evaluating a model with these labels on these records."""
         return task
 
     def encode(
         self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
     ) -> tuple[list[list[Any]], int]:
-        """The token sequences that answer each example, and how many examples were cut."""
+        """Return the token sequences of each example, and the number of truncated examples."""
         return task.encode(model, examples, truncate=truncate)
 
     def answer(
@@ -267,235 +198,161 @@ class Decoding:
         scores: Sequence[Float[np.ndarray, "... C"]],
         labels: tuple[str, ...],
     ) -> Any:
-        """The answer to an example, of the scores of all its token sequences."""
+        """Return the answer to an example, from the scores of all its token sequences."""
         pairs = zip(scores, sequences, strict=True)
         return task.merge(example, [task.decode(own, encoding, labels) for own, encoding in pairs])
 
 
-def asked_of_a_model(task: Task, targets: Targets) -> dict[str, Any]:
-    """What a task's loss looks at in an output, as `apply` of its model is told it."""
-    if task.HEAD is None:
-        return {"record": task.RECORD}
-    return {"record": task.RECORD, "tokens": targets.tokens, "only_answer": True}
+LabelledItems = Set[tuple[Any, str]]
+"""Labels of one example, (position, label), either the right or the predicted ones."""
 
 
-def check_objective(task: Task, objective: Objective) -> None:
-    """Refuse what a task's loss cannot be told.
+@dataclass(frozen=True)
+class BatchMetrics:
+    """Metrics that need no answers, only sums over batches."""
+
+    sums: Callable[[ModelOutput, Targets, Any, LossOptions], dict[str, Float[Array, ""]]]
+    """Function that computes the sums of one batch, ..."""
+    summary: Callable[[Mapping[str, float]], dict[str, float]]
+    """... and function that computes the metrics from their totals."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Task:
+    """All that is known of a task; every other file of this folder defines one, as `TASK`.
+
+    Functions are fields: a task is put together from its own functions and from those of others,
+    and `dataclasses.replace` makes a variant of it.
+    """
+
+    name: str
+    """Name of the task for users."""
+    head: HeadKind | None
+    """Kind of head. There is one target for each slot (sequence, embedding) or for each token.
+    None for sequence-to-sequence models, which score each token of a target."""
+    metric_names: tuple[str, ...]
+    """Metrics of an evaluation, besides the loss; the first one chooses the best model."""
+    parse: Callable[..., Example]
+    """(record, *, labelled) -> example; raises EncodaxError for a record of another task."""
+    targets: Callable[[Example, Any, tuple[str, ...]], Targets]
+    """(example, one of its token sequences, labels) -> targets of that sequence."""
+    loss: Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
+    """(output, targets, batch, options) -> (weighted sum, weight). If the task compares examples,
+    the leaves of the first three have an additional first axis, of micro-batches."""
+    decode: Callable[..., Any]
+    """(output of the head for one token sequence, (C,) or (tokens, C); the sequence; labels) -> its
+    answer."""
+    to_json: Callable[[Any], dict[str, Any]]
+    """answer -> fields of a JSON object."""
+
+    problem: Problem = "single_label"
+    """Problem type of a `sequence` head."""
+    text_fields: tuple[str, str] = ("text", "text_pair")
+    """Fields of a record with the text, and with the second text of a pair."""
+    options: frozenset[str] = frozenset()
+    """Fields of `LossOptions` that the loss uses."""
+    train_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults that differ from those of `TrainSettings`, `NewModel` and `LossOptions`."""
+    takes_teacher: bool = False
+    """Whether the targets are the output of another model."""
+    compares_examples: bool = False
+    """Whether the loss compares examples with each other, so that it needs the outputs of a whole
+    batch at once, and all sequences of an example in one batch."""
+    recorded_stages: frozenset[str] = frozenset()
+    """Stages of the encoder that the loss needs, as named in `Encoder`."""
+    has_known_shapes: bool = False
+    """Whether the shapes of a batch's targets are known without data."""
+
+    labels: Callable[[Sequence[Example]], tuple[str, ...]] = no_labels
+    """examples -> classes, in order."""
+    for_records: Callable[[Any, tuple[str, ...], LossOptions], Task] | None = None
+    """(records, labels of the model, options of the loss) -> the task for them, if the meaning of a
+    record depends on all of them."""
+    labels_for: Callable[[tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = labels_of_data
+    """(labels of the examples, labels of a model) -> labels of that model after training."""
+    activation_for: Callable[[str | None], str | None] = linear_if_named
+    """activation of a model's scores, in sentence-transformers -> that after training."""
+    loss_options_for: Callable[[LossOptions, Sequence[Example], Any, int | None], LossOptions] = (
+        same_options
+    )
+    """(options as given, examples, model, batch size) -> options with what depends on the data."""
+    encode: Callable[..., tuple[list[list[Any]], int]] = encode_whole
+    """(model, examples, *, truncate) -> token sequences of each example, and the number of
+    truncated examples."""
+    with_tokens: Callable[[Example, Sequence[Any]], tuple[Example | None, tuple[str, ...]]] = (
+        all_have_tokens
+    )
+    """(example, its token sequences) -> the part of it that has tokens, if any, and the parts of
+    its target that have none."""
+    corrupt: Callable[..., tuple[Any, Targets]] = no_corruption
+    """(batch, targets, model, options, random) -> batch and targets, changed at random on the host
+    each time that they are seen (masking)."""
+
+    decoding: type[Decoding] = Decoding
+    """Options of the answers."""
+    merge: Callable[[Example, Sequence[Any]], Any] = single_answer
+    """(example, answers of its token sequences) -> its answer."""
+    no_answer: Mapping[str, None] = field(default_factory=dict)
+    """JSON fields for an empty text whose place is kept."""
+    metrics: Callable[[Iterable[Any], Iterable[Example]], dict[str, float]] = no_metrics
+    """(answers, examples) -> metrics; both are iterated once, in parallel, so none is kept."""
+    batch_metrics: BatchMetrics | None = None
+    """Metrics of tasks without answers, in place of `metrics`."""
+    labelled_items: Callable[[Any, Example], tuple[LabelledItems, LabelledItems]] | None = None
+    """(answer, example) -> its right labels, and the predicted ones; None without classes."""
+    metric_names_for: Callable[[Sequence[Example], LossOptions], tuple[str, ...]] | None = None
+    """(examples, options) -> metrics of an evaluation on them, if they depend on the data."""
+    check_evaluation: Callable[[Iterable[Example]], None] = accept
+    """examples -> None; refuses those by which no model is better than another, and warns of those
+    that say little."""
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r})"
+
+    @property
+    def metric(self) -> str:
+        """Metric that chooses the best model by default."""
+        return self.metric_names[0]
+
+    @property
+    def is_seq2seq(self) -> bool:
+        """Whether its models have a decoder."""
+        return self.head is None
+
+
+def apply_options(task: Task, targets: Targets) -> dict[str, Any]:
+    """Return the arguments of the model's `apply` that request what the loss needs."""
+    if task.head is None:
+        return {"record": task.recorded_stages}
+    return {"record": task.recorded_stages, "tokens": targets.tokens, "head_only": True}
+
+
+def check_loss_options(task: Task, loss_options: LossOptions) -> None:
+    """Refuse options that the task's loss does not have.
 
     Raises:
-        EncodaxError: names the option, and the ones that the task takes.
+        EncodaxError: there is such an option; the error names it, and those of the task.
     """
-    for option in fields(Objective):
-        is_given = getattr(objective, option.name) != option.default
-        if is_given and option.name not in task.OPTIONS:
-            known = ", ".join(sorted(task.OPTIONS)) or "none"
-            raise EncodaxError(f"{option.name} is not for {task.NAME}; its options: {known}")
+    for option in fields(LossOptions):
+        is_given = getattr(loss_options, option.name) != option.default
+        if is_given and option.name not in task.options:
+            known = ", ".join(sorted(task.options)) or "none"
+            raise EncodaxError(f"{option.name} is not for {task.name}; its options: {known}")
 
 
 def side_by_side(
     pairs: Iterable[tuple[Any, Example]],
 ) -> tuple[Iterator[Any], Iterator[Example]]:
-    """Answers and examples, each apart, as `metrics` takes them: of a stream of pairs."""
+    """Split a stream of pairs into answers and examples, as `metrics` takes them."""
     first, second = itertools.tee(pairs)
     return (answer for answer, _ in first), (example for _, example in second)
 
 
 def number_of_text(text: str) -> int:
-    """A whole number of 64 bits that stands for a text where texts are told apart, not kept."""
+    """Return a 64-bit hash of a text, to compare texts without keeping them."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
 
 
 def unlabelled(texts: Iterable[Text]) -> Iterator[Example]:
-    """Texts as examples, called by their numbers in errors."""
+    """Return texts as examples, which are named by their index in errors."""
     return (Example(text, None, f"text {index}") for index, text in enumerate(texts))
-
-
-def encode_whole(
-    model: Model, examples: Sequence[Example], *, truncate: bool
-) -> tuple[list[list[Encoding]], int]:
-    """Every example as one token sequence, refused or cut where it is too long."""
-    encodings, cut = model.encode(
-        [example.text for example in examples],
-        truncate=truncate,
-        names=[example.where for example in examples],
-    )
-    return [[encoding] for encoding in encodings], cut
-
-
-def the_one(example: Example, answers: Sequence[Any]) -> Any:
-    """The answer of an example that is one token sequence."""
-    (answer,) = answers
-    return answer
-
-
-def unchanged(
-    batch: Any,
-    targets: Targets,
-    model: AnyModel,
-    objective: Objective,
-    random: np.random.Generator,
-) -> tuple[Any, Targets]:
-    """The `perturb` of a task that changes nothing."""
-    return batch, targets
-
-
-def classes_loss(
-    output: ModelOutput, targets: Targets, batch: AnyBatch, objective: Objective
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy of the head's scores."""
-    assert output.logits is not None
-    return cross_entropy(
-        output.logits, targets, objective.label_smoothing, weights_of(objective.class_weights)
-    )
-
-
-def weights_of(weights: Any) -> Float[np.ndarray, " C"] | None:
-    """The weight of each class, as `class_weights.objective_for` has found them."""
-    return None if weights is None else np.asarray([*weights.values()], np.float32)
-
-
-def cross_entropy(
-    logits: Float[Array, "*places C"],
-    targets: Targets,
-    label_smoothing: float = 0.0,
-    class_weights: Float[np.ndarray, " C"] | None = None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy as (weighted sum, weight): divide once, over all that is added up.
-
-    log sum_c exp(z_c) - (1 - e) z_right - (e / C) sum_c z_c
-
-    With smoothing e the target is (1 - e) at the right class plus e / C everywhere (Szegedy et
-    al. 2016, arXiv:1512.00567, section 7). With class weights a place counts as its right class.
-    """
-    scores = logits.astype(jnp.float32)
-    total = jax.nn.logsumexp(scores, axis=-1)  # (*places)
-    right = jnp.take_along_axis(scores, jnp.asarray(targets.values)[..., None], axis=-1)[..., 0]
-    if label_smoothing:  # over all classes without an array of what is wanted of each
-        right = (1 - label_smoothing) * right + label_smoothing * jnp.mean(scores, axis=-1)
-    weights = jnp.asarray(targets.weights)  # (*places)
-    if class_weights is not None:
-        weights = weights * jnp.asarray(class_weights)[jnp.asarray(targets.values)]
-    return jnp.sum((total - right) * weights), jnp.sum(weights)
-
-
-def text_of(record: Record, names: tuple[str, str] = ("text", "text_pair")) -> Text:
-    """The text, or pair of texts, of a record, in the fields of these names.
-
-    Raises:
-        EncodaxError: there is none, or it is not a string, or one of no text.
-    """
-    first, second = names
-    text = string_of(record, first)
-    return (text, string_of(record, second)) if second in record.fields else text
-
-
-def string_of(record: Record, name: str) -> str:
-    """The text of a record in the field of this name.
-
-    Raises:
-        EncodaxError: there is none, or it is not a string, or one of no text.
-    """
-    if name not in record.fields:
-        raise EncodaxError(f"{record.where}: no field {name!r}{instead_of(record, name)}")
-    text = record.fields[name]
-    if not isinstance(text, str):
-        kind = EncodaxError if text is not None else EmptyText
-        what = f" (a {type(text).__name__}, in the field {name!r}): make it a string"
-        column = what if text is not None else ""
-        raise kind(f"{record.where}: a text is a string, not {_shortened(repr(text))}{column}")
-    if not text.strip():
-        raise EmptyText.of(record.where)
-    check_unicode(text, record.where)
-    return text
-
-
-def instead_of(record: Record, name: str) -> str:
-    """What a record has instead of what a field of it should be, for the end of an error."""
-    if name in record.fields:
-        return f", not {_shortened(repr(record.fields[name]))}"
-    known = ", ".join(map(str, record.fields)) or "nothing"
-    return f" (found: {known}); if it has another name: --columns {name}=NAME"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
-
-
-def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The classes among (label, where) pairs, numbers in numeric order, else by name.
-
-    Those that are seen once are told: little can be learned of them.
-
-    Raises:
-        EncodaxError: there is none.
-    """
-    counts: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for label, where in seen:
-        counts[label] += 1
-        first.setdefault(label, where)
-    if not counts:
-        raise EncodaxError("the training data has no label")
-    rare = [f"{label!r} ({where})" for label, where in first.items() if counts[label] == 1]
-    if rare:
-        logger.warning(
-            "%s seen once, so that little can be learned of %s: %s",
-            "a label is" if len(rare) == 1 else f"{len(rare)} labels are",
-            "it" if len(rare) == 1 else "them",
-            _first_of(rare),
-        )
-    return in_order(counts)
-
-
-class UnknownLabels(EncodaxError):
-    """Labels that a model does not know."""
-
-    labels: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, where: str, counts: Mapping[str, int], known: Sequence[str]) -> UnknownLabels:
-        """The error that names them, each with the number of its records where that is above 1.
-
-        Args:
-            where: the first of them stands.
-            counts: the records of each.
-            known: the labels of the model.
-        """
-        named = [
-            repr(label) + (f" ({count:,} records)" if count > 1 else "")
-            for label, count in counts.items()
-        ]
-        what = "unknown label" + "s" * (len(named) > 1)
-        listed = ", ".join(known[:SOME_KNOWN]) + (", ..." if len(known) > SOME_KNOWN else "")
-        error = cls(f"{where}: {what} {_first_of(named)}; the model knows: {listed}")
-        error.labels = tuple(counts)
-        return error
-
-
-def _first_of(names: Sequence[str]) -> str:
-    """Names for an error: the first of many."""
-    left = len(names) - SOME_NAMES
-    return ", ".join(names[:SOME_NAMES]) + (f", ... ({left:,} more)" if left > 0 else "")
-
-
-def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> None:
-    """Refuse labels that a model does not know, all that a record has at once.
-
-    Raises:
-        UnknownLabels: names them.
-    """
-    unknown = {label: 1 for label in wanted if place_of(label, labels) is None}
-    if unknown:
-        raise UnknownLabels.of(where, unknown, labels)
-
-
-def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
-    """The class of a label.
-
-    Raises:
-        UnknownLabels: the model does not know it.
-    """
-    place = place_of(label, labels)
-    if place is None:
-        raise UnknownLabels.of(where, {label: 1}, labels)
-    return place

@@ -1,14 +1,15 @@
-"""Token classification: labelled spans of a text (names, dates), or a label of each word.
+"""Token classification: labelled spans of a text (names, dates), or a label for each word.
 
-Inside, every span becomes tags over tokens, by default `B-label` for its first token, `I-label` for
-the others, `O` for what no span holds (Ramshaw & Marcus 1995, section 4.2, in the form IOB2); a
-model whose labels are of another scheme keeps it. So the same path serves character spans and
-tagged words, and answers are spans of the source text. Labels without a scheme and without `O` are
-of words (parts of speech): a word has that of its first token, and each is a span.
+Internally, every span becomes tags of tokens, by default `B-label` for its first token, `I-label`
+for the others, and `O` for tokens outside spans (Ramshaw & Marcus 1995, section 4.2, in the form
+IOB2); a model keeps the scheme of its labels. So character spans and tagged words are treated
+alike, and answers are spans of the source text. Labels without a scheme and without `O` are labels
+of words (parts of speech): each word is a span with the label of its first token.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import re
@@ -20,44 +21,23 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from encodax.config import HeadKind, Problem
 from encodax.data.cells import list_of
 from encodax.data.sources import Record
 from encodax.errors import EncodaxError, TooLong
-from encodax.model import Model
+from encodax.models.encoder_model import Model
+from encodax.options.loss import LossOptions
 from encodax.tasks import tag_schemes
-from encodax.tasks.classification import measured
+from encodax.tasks.classification import metrics_of_confusions
+from encodax.tasks.labels import check_known, checked_labels, index_of
+from encodax.tasks.losses import classes_loss
+from encodax.tasks.record_fields import instead_of, text_of
 from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
-from encodax.tasks.task import (
-    Decoding,
-    Example,
-    Targets,
-    Task,
-    check_known,
-    checked_labels,
-    classes_loss,
-    encode_whole,
-    index_of,
-    instead_of,
-    text_of,
-    the_one,
-    unchanged,
-)
-from encodax.tokenizer import Encoding, check_unicode
-from encodax.types import Span
-
-NAME = "token-classification"
-HEAD: HeadKind = "token"
-FIELDS = ("text", "text_pair")
-METRIC = "f1"
-METRICS: tuple[str, ...] = ("f1", "precision", "recall")
-PROBLEM: Problem = "single_label"
-OPTIONS = frozenset({"label_smoothing", "tag_scheme"})
-COUPLED = False
-RECORD: frozenset[str] = frozenset()
+from encodax.tasks.task import Decoding, Example, LabelledItems, Targets, Task, encode_whole
+from encodax.text.tokenizer import Encoding, check_unicode
+from encodax.types.batches import Span
 
 TOGETHER = 1024
-"""Texts whose spans are compared in one call."""
+"""Number of texts whose spans are compared in one call."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,42 +49,37 @@ OF_WORD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "average": lambda scores: scores.mean(axis=0),
     "max": lambda scores: scores[scores.max(axis=-1).argmax()],
 }
-"""(tokens, C) probabilities of a word -> (C,)."""
-
-encode = encode_whole
-loss = classes_loss
-merge = the_one
-perturb = unchanged
+"""Aggregation -> function from the (tokens, C) probabilities of a word to (C,)."""
 
 
 def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) -> Example:
-    """`{"text": ..., "spans": [{"start", "end", "label"}]}` or `{"tokens": [...], "tags": [...]}`.
+    """Parse `{"text", "spans": [{"start", "end", "label"}]}` or `{"tokens": [...], "tags": [...]}`.
 
-    Words are joined by a space into the text that spans refer to. Spaces at the ends of a span are
-    left out of it.
+    Words are joined by spaces into the text that spans refer to. Spaces at the ends of a span are
+    stripped.
 
     Args:
-        record: the record; a table may hold its lists as text.
-        labelled: whether spans or tags are wanted.
-        scheme: of the tags; by default what the record's own tags say (see `tag_schemes`).
+        record: the record; in a table, its lists may be strings.
+        labelled: whether spans or tags are required.
+        scheme: scheme of the tags; by default inferred from the record (see `tag_schemes`).
 
     Raises:
-        EncodaxError: a field is missing or of another kind, or spans overlap or leave the text.
+        EncodaxError: a field is missing or has a wrong type, or spans overlap or exceed the text.
     """
     where, fields = record.where, record.fields
     if "tokens" in fields:
         words = list_of(record, "tokens", wants='["call", "Ada"]')
         if not _is_strings(words) or not any(word.strip() for word in words):
-            raise EncodaxError(f"{where}: 'tokens' wants a list of words")
+            raise EncodaxError(f"{where}: 'tokens' needs a list of words")
         joined, standing = " ".join(words), tuple(_places(words))
         check_unicode(joined, where)
         if not labelled:
             return Example(joined, (), where, words=standing)
         tags = tags_of(record)
         if not _is_strings(tags) or len(tags) != len(words):
-            told = f"{where}: 'tags' wants a list of {len(words)} strings"
-            raise EncodaxError(told + instead_of(record, "tags"))
-        scheme = scheme or tag_schemes.recognised(tags)
+            message = f"{where}: 'tags' needs a list of {len(words)} strings"
+            raise EncodaxError(message + instead_of(record, "tags"))
+        scheme = scheme or tag_schemes.infer_scheme(tags)
         return Example(joined, _spans_of_words(words, tags, scheme), where, words=standing)
     if "text" not in fields:
         raise EncodaxError(f"{where}: no field 'text' or 'tokens'{instead_of(record, 'tokens')}")
@@ -118,12 +93,12 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
 
 
 def tags_of(record: Record) -> Any:
-    """The tags of a record of words; None of one that has none."""
+    """Return the tags of a record of words; None if it has none."""
     return list_of(record, "tags", wants='["O", "B-name"]')
 
 
 def labels(examples: Sequence[Example], scheme: TagScheme = IOB) -> tuple[str, ...]:
-    """The tags of each label, after `O` where the scheme has one.
+    """Return the tags of each label, after `O` if the scheme has it.
 
     Raises:
         EncodaxError: no example has a span.
@@ -139,11 +114,11 @@ def targets(
     labels: tuple[str, ...],
     scheme_name: SchemeName | None = None,
 ) -> Targets:
-    """The class of every token; special tokens do not count.
+    """Return the class of every token; special tokens have weight 0.
 
-    A token that a span covers in part belongs to it. Spans of no token are left out: those that
-    `seen` tells of, and where a text was cut those beyond the cut. Of labels of words, the first
-    token of each word alone counts; without an `O`, so do only tokens of spans.
+    A token that a span covers in part belongs to it. Spans without a token are left out: those that
+    `with_tokens` reports, and those in a truncated part of the text. For labels of words, only the
+    first token of each word counts; in a scheme without `O`, only tokens of spans count.
 
     Raises:
         EncodaxError: the model does not know a label.
@@ -165,10 +140,12 @@ def targets(
     return Targets(classes, counts.astype(np.float32))
 
 
-def seen(example: Example, encodings: Sequence[Encoding]) -> tuple[Example | None, tuple[str, ...]]:
-    """The example without the spans that no token shows, such as a zero width space; and these.
+def with_tokens(
+    example: Example, encodings: Sequence[Encoding]
+) -> tuple[Example | None, tuple[str, ...]]:
+    """Return the example without spans that have no token, such as a zero-width space; and these.
 
-    What is beyond the cut of a text that was cut is none of them.
+    Spans in a truncated part of the text are kept.
     """
     last = max(int(encoding.offsets.max()) for encoding in encodings)
     shown: list[Span] = []
@@ -192,31 +169,30 @@ def decode(
     scheme_name: SchemeName | None = None,
     words: Sequence[tuple[int, int]] = (),
 ) -> tuple[Span, ...]:
-    """Spans from the probabilities of every token's tags.
+    """Return spans from the tag probabilities of every token.
 
-    A span begins at a `B-` tag (or one that is alone), after one that ends, or where another label
-    (or none) comes before; its score is the mean probability of the tags of its parts. Tags without
-    a letter are read as `I-`. Parts of no character make no span.
+    A span begins at a `B-` tag (or a single-token tag), after a tag that ends a span, or where the
+    label changes; its score is the mean probability of the tags of its parts. Tags without a letter
+    are read as `I-`. Parts without characters make no span.
 
     Args:
-        scores: probabilities of each token.
+        scores: tag probabilities of each token.
         encoding: the tokens.
         labels: the tags.
-        aggregation: what has one tag. `none`: a token, and each is a span of its own; `simple`: a
-            token. Or a word: `first` has the tag of its first token, `max` that of its surest,
-            `average` the most probable one in the mean of its tokens. By default `simple`; of
-            labels of words, each word with the label of its first token, none joined.
-        text: what was encoded, which tells words.
-        scheme_name: the scheme of the labels; by default, what they say themselves.
-        words: where the words stand that labels of words are wanted of; by default, those of the
-            tokenizer.
+        aggregation: unit that is tagged. `none`: a token, and each is a span; `simple`: a token.
+            Or a word: `first` has the tag of its first token, `max` that of its most confident
+            token, `average` the most probable tag in the mean over its tokens. By default `simple`;
+            for labels of words, each word with the label of its first token, without joining.
+        text: the encoded text, which is needed to find words.
+        scheme_name: scheme of the labels; by default inferred from them.
+        words: offsets of the words that get labels of words; by default, those of the tokenizer.
     """
     scheme = tag_schemes.of_labels(labels, scheme_name)
     of_words = aggregation is None and scheme.name == "none"
     each_alone = of_words or aggregation == "none"
     if of_words and len(words):
         return _of_given_words(scores, encoding, labels, words)
-    # Without the text no words are known: then each token has its label.
+    # Words are known only with the text; without it, each token has its label.
     by_default: Aggregation = ("first" if text else "none") if of_words else "simple"
     spans: list[list[Tagged]] = []
     previous = ("O", "")
@@ -234,62 +210,64 @@ def decode(
 
 @dataclass(frozen=True)
 class TokenDecoding(Decoding):
-    """How spans are made of the scores of tokens."""
+    """Options for spans from the scores of tokens."""
 
     aggregation: Aggregation | None = None
-    """What has one tag: a token (`none`, `simple`) or a word (`first`, `average`, `max`), as
-    `decode` says. By default `simple`, or each word where labels are of words."""
+    """Unit that is tagged: a token (`none`, `simple`) or a word (`first`, `average`, `max`), as in
+    `decode`. By default `simple`, or each word if labels are labels of words."""
     tag_scheme: SchemeName | None = None
-    """The scheme of the labels; by default, what they say themselves."""
+    """Scheme of the labels; by default inferred from them."""
     stride: int | None = None
-    """A text longer than the model takes is read in windows, each of which shares so many tokens
-    with the one before; None to refuse such a text, or to cut it."""
+    """Number of tokens that consecutive windows of a text longer than the model's limit share; None
+    to refuse or truncate such a text."""
 
     def __post_init__(self) -> None:
         known = get_args(Aggregation)
         if self.aggregation not in (None, *known):
-            told = f"aggregation {self.aggregation!r} is not one of: {', '.join(known)}"
-            raise EncodaxError(told)
+            message = f"aggregation {self.aggregation!r} is not one of: {', '.join(known)}"
+            raise EncodaxError(message)
         if self.stride is not None and self.stride < 0:
             raise EncodaxError(f"stride {self.stride} is below 0")
 
     def check(self, model: Model) -> None:
-        """Refuse a scheme that is none of the labels, and a stride that fills whole windows.
+        """Refuse a scheme that does not fit the labels, and a stride as long as a window.
 
         Raises:
-            EncodaxError: names the option, and the limit.
+            EncodaxError: there is such an option; the error names it, and the limit.
         """
         tag_schemes.of_labels(model.config.labels, self.tag_scheme)
-        if self.stride is not None and self.stride >= model.room:
+        if self.stride is not None and self.stride >= model.max_text_tokens:
             raise EncodaxError(
-                f"stride {self.stride} leaves a window no token of its own: it holds {model.room} "
-                "tokens of a text, and the stride is below that"
+                f"stride {self.stride} leaves a window no new token: it holds "
+                f"{model.max_text_tokens} tokens of a text, and the stride must be below that"
             )
 
     def measured(self, task: Task, records: Any, labels: tuple[str, ...]) -> Task:
-        """The task by the scheme of the tags of all records, with texts cut as they are here."""
-        return replace(reading(records, labels, self.tag_scheme), decoding=self)
+        """Return the task with the scheme of all records' tags, and windows as in these options."""
+        task = task_for_tags(records, labels, self.tag_scheme)
+        return replace(task, encode=functools.partial(self.encode, task))
 
     def encode(
         self, task: Task, model: Any, examples: Sequence[Example], *, truncate: bool
     ) -> tuple[list[list[Encoding]], int]:
-        """Each text as one token sequence, or as windows; with windows nothing is ever cut.
+        """Encode each text as one token sequence, or as windows, which need no truncation.
 
         Raises:
-            EncodaxError: a text is empty, or a pair; or too long, without `truncate` and windows.
+            EncodaxError: a text is empty, or a pair; or is too long and neither truncated nor
+                split.
         """
         for example in examples:
             if not isinstance(example.text, str):
-                told = f"{example.where}: token classification takes one text, not a pair"
-                raise EncodaxError(told)
+                message = f"{example.where}: token classification takes one text, not a pair"
+                raise EncodaxError(message)
         if self.stride is not None:
             names = [example.where for example in examples]
             return model.windows([each.text for each in examples], self.stride, names=names), 0
         try:
-            return encode(model, examples, truncate=truncate)
+            return encode_whole(model, examples, truncate=truncate)
         except TooLong as error:
-            told = f"{error}, or for windows that overlap (--stride N, stride=N)"
-            raise TooLong(told) from None
+            message = f"{error}, or for windows that overlap (--stride N, stride=N)"
+            raise TooLong(message) from None
 
     def answer(
         self,
@@ -299,7 +277,7 @@ class TokenDecoding(Decoding):
         scores: Sequence[Float[np.ndarray, "_ C"]],
         labels: tuple[str, ...],
     ) -> tuple[Span, ...]:
-        """The spans of a text: those that stand in two windows are whole."""
+        """Return the spans of a text; spans that cross windows are complete."""
         encoding, own = joined(sequences, scores, self.stride or 0)
         return decode(
             own,
@@ -318,7 +296,7 @@ class TokenDecoding(Decoding):
         scores: Sequence[Float[np.ndarray, "_ C"]],
         labels: tuple[str, ...],
     ) -> tuple[Span, ...]:
-        """Every word of a text with its label, `O` too."""
+        """Return every word of a text with its label, `O` included."""
         by_words = self.aggregation if self.aggregation in ("average", "max") else "first"
         scheme = tag_schemes.of_labels(labels, self.tag_scheme)
         encoding, own = joined(sequences, scores, self.stride or 0)
@@ -331,23 +309,23 @@ class TokenDecoding(Decoding):
 def joined(
     windows: Sequence[Encoding], scores: Sequence[Float[np.ndarray, "_ C"]], overlap: int
 ) -> tuple[Encoding, Float[np.ndarray, "tokens C"]]:
-    """The windows of a text, as `Encoding.pieces` makes them, as one sequence with its scores.
+    """Join the windows of a text from `Encoding.pieces` to one sequence with its scores.
 
-    Each overlap is cut in its middle, so that a token has the scores of the window in which it has
-    most context.
+    Each overlap is split in its middle, so that a token has the scores of the window in which it
+    has most context.
     """
     if len(windows) == 1:
         return windows[0], scores[0]
     kept = _own_tokens(windows, overlap)
-    first, *others = (window.taken(own) for window, own in zip(windows, kept, strict=True))
+    first, *others = (window.select(own) for window, own in zip(windows, kept, strict=True))
     found = np.concatenate([each[own] for each, own in zip(scores, kept, strict=True)])
-    return first.followed_by(others), found
+    return first.concatenate(others), found
 
 
 def _own_tokens(windows: Sequence[Encoding], overlap: int) -> list[Int[np.ndarray, " kept"]]:
-    """Which tokens are kept of each window: those of the text each once, special ones at its ends.
+    """Return the tokens kept of each window: each text token once, special tokens at the ends.
 
-    Of an overlap of n tokens the first n // 2 are of the window before.
+    Of an overlap of n tokens the first n // 2 are taken from the earlier window.
     """
     before, last = overlap // 2, len(windows) - 1
     found = []
@@ -365,7 +343,7 @@ def _of_given_words(
     labels: tuple[str, ...],
     words: Sequence[tuple[int, int]],
 ) -> tuple[Span, ...]:
-    """Each word that has a token, with the label of its first."""
+    """Return each word that has a token, with the label of its first token."""
     found = []
     for start, end in words:
         for token in tokens_in(Span(start, end, ""), encoding)[:1].tolist():
@@ -382,13 +360,13 @@ def _span_of(parts: Sequence[Tagged], label: str) -> Span:
 
 @dataclass(frozen=True)
 class Tagged:
-    """A token or a word, and its tag."""
+    """Token or word with its tag."""
 
     start: int
     end: int
     tag: str
     score: float
-    """The tag's probability."""
+    """Probability of the tag."""
 
 
 def tagged(
@@ -398,7 +376,7 @@ def tagged(
     aggregation: Aggregation,
     text: str,
 ) -> list[Tagged]:
-    """Every token, or every word, with its most probable tag, `O` too; arguments as `decode`."""
+    """Return every token or word with its most probable tag, even `O`; arguments as in `decode`."""
     if aggregation in ("none", "simple"):
         parts = [[token] for token in np.flatnonzero(~encoding.is_special).tolist()]
     else:
@@ -417,9 +395,9 @@ def tagged(
 
 
 def tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
-    """Indices of the tokens that share a character with the span, or are of none inside of it.
+    """Return the indices of tokens that share a character with the span, or are blank inside it.
 
-    A space before a word is one of these where it is a token: it belongs to the word.
+    A space before a word that is a token is one of these: it belongs to the word.
     """
     starts, ends = encoding.offsets[:, 0], encoding.offsets[:, 1]
     shares = (starts < span.end) & (ends > span.start)
@@ -428,7 +406,7 @@ def tokens_in(span: Span, encoding: Encoding) -> Int[np.ndarray, " tokens"]:
 
 
 def words_of(text: str, encoding: Encoding) -> list[list[int]]:
-    """Tokens by words, as `Encoding.words` tells them, but for spaces that stand alone."""
+    """Return tokens grouped by `Encoding.words`, without words of spaces only."""
     words: dict[int, list[int]] = {}
     for token, word in enumerate(encoding.words(text).tolist()):
         if word:
@@ -438,7 +416,7 @@ def words_of(text: str, encoding: Encoding) -> list[list[int]]:
 
 
 def metrics(answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]) -> dict[str, float]:
-    """Precision, recall and F1 over spans: right where start, end and label are."""
+    """Return precision, recall and F1 over spans, which match if start, end and label are equal."""
     correct = given = wanted = 0
     pairs = zip(answers, examples, strict=True)
     while some := list(itertools.islice(pairs, TOGETHER)):
@@ -453,8 +431,8 @@ def metrics(answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]) ->
 
 
 def _strict(right: list[list[dict[str, Any]]], found: list[list[dict[str, Any]]]) -> Any:
-    """What nervaluate counts of a few texts."""
-    from nervaluate import Evaluator  # with the training extra
+    """Return the counts of nervaluate for a few texts."""
+    from nervaluate import Evaluator  # from the training extra
 
     names = sorted({span["label"] for spans in right + found for span in spans})
     return Evaluator(right, found, tags=names, loader="dict").evaluate()["overall"]["strict"]
@@ -463,7 +441,7 @@ def _strict(right: list[list[dict[str, Any]]], found: list[list[dict[str, Any]]]
 def word_metrics(
     answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
 ) -> dict[str, float]:
-    """Accuracy over words, and F1 averaged over the labels (macro)."""
+    """Return accuracy over words, and F1 averaged over the labels (macro)."""
     counts: Counter[tuple[str, str]] = Counter()
     for answer, example in zip(answers, examples, strict=True):
         found = labels_of_words(answer, example)
@@ -471,11 +449,11 @@ def word_metrics(
     if not counts:
         raise EncodaxError("no example has a word with a label")
     known = {label for pair in counts for label in pair} - {""}
-    return measured(counts, sorted(known))
+    return metrics_of_confusions(counts, sorted(known))
 
 
 def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
-    """What an answer says of each word that has a label; empty where it says nothing."""
+    """Return the predicted label of each labelled word; an empty string if there is none."""
     places = [word.start for word in example.target]
     at = np.searchsorted([span.start for span in answer], places, side="right") - 1
     held = (answer[i] if i >= 0 else None for i in at.tolist())
@@ -485,142 +463,121 @@ def labels_of_words(answer: Sequence[Span], example: Example) -> list[str]:
     ]
 
 
-@dataclass(eq=False)
-class Reading:
-    """This task, for data whose tags are all of one scheme."""
+def labels_for(
+    labels: tuple[str, ...],
+    known: tuple[str, ...],
+    head_scheme: TagScheme = IOB,
+    scheme_name: SchemeName | None = None,
+) -> tuple[str, ...]:
+    """Return a model's labels if they can express these labels, else these.
 
-    scheme: TagScheme
-    """Of the tags."""
-    head_scheme: TagScheme
-    """What a new head's labels are written in: the same, unless spans stand beside tags."""
-    scheme_name: SchemeName | None
-    """The one that was asked for, which the labels of a model are of too."""
-    decoding: TokenDecoding | None = None
-    """How answers are made, where a model is measured; None where one learns."""
-
-    NAME: str = NAME
-    HEAD: HeadKind = HEAD
-    FIELDS: tuple[str, str] = FIELDS
-    METRIC: str = METRIC
-    """F1 of spans; of labels of words their accuracy."""
-    METRICS: tuple[str, ...] = METRICS
-    PROBLEM: Problem = PROBLEM
-    OPTIONS: frozenset[str] = OPTIONS
-    COUPLED: bool = COUPLED
-    RECORD: frozenset[str] = RECORD
-
-    def __post_init__(self) -> None:
-        if self.is_of_words:
-            self.METRIC, self.METRICS = "accuracy", ("accuracy", "f1")
-
-    loss = staticmethod(loss)
-    merge = staticmethod(merge)
-    perturb = staticmethod(perturb)
-
-    @property
-    def is_of_words(self) -> bool:
-        """Whether it is words that have labels, each one."""
-        return self.scheme.name == "none"
-
-    def encode(
-        self, model: Any, examples: Sequence[Example], *, truncate: bool
-    ) -> tuple[list[list[Encoding]], int]:
-        """As the module's, or in windows where a model is measured so."""
-        if self.decoding is None:
-            return encode(model, examples, truncate=truncate)
-        return self.decoding.encode(self, model, examples, truncate=truncate)
-
-    def parse(self, record: Record, *, labelled: bool) -> Example:
-        """As the module's, by this scheme."""
-        return parse(record, labelled=labelled, scheme=self.scheme)
-
-    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
-        """As the module's, in the scheme of the data."""
-        return labels(examples, self.head_scheme)
-
-    def kept_labels(self, labels: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-        """A model's own labels where they can tell all that these do, else these.
-
-        Args:
-            labels: as `labels` gives them.
-            known: those of the model that is trained on.
-        """
-        if not known:
-            return labels
-        scheme = tag_schemes.of_labels(known, self.scheme_name)
-        if (scheme.name == "none") != self.is_of_words:
-            return labels
-        if scheme.name == "io" != self.head_scheme.name:
-            return labels  # they cannot tell spans apart that touch
-        names = {self.head_scheme.place(label)[1] for label in labels} - {""}
-        wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
-        return known if wanted <= set(known) else labels
-
-    def targets(self, example: Example, encoding: Encoding, labels: tuple[str, ...]) -> Targets:
-        """As the module's, in the scheme of the labels."""
-        return targets(example, encoding, labels, self.scheme_name)
-
-    def decode(
-        self,
-        scores: Float[np.ndarray, "tokens C"],
-        encoding: Encoding,
-        labels: tuple[str, ...],
-        aggregation: Aggregation | None = None,
-        text: str = "",
-    ) -> tuple[Span, ...]:
-        """As the module's, in the scheme of the labels."""
-        return decode(scores, encoding, labels, aggregation, text, self.scheme_name)
-
-    def metrics(
-        self, answers: Iterable[tuple[Span, ...]], examples: Iterable[Example]
-    ) -> dict[str, float]:
-        """Of words (`word_metrics`) or of spans (`metrics`)."""
-        return (word_metrics if self.is_of_words else metrics)(answers, examples)
-
-    def to_json(self, answer: tuple[Span, ...]) -> dict[str, Any]:
-        """As the module's."""
-        return to_json(answer)
+    Args:
+        labels: result of `labels`.
+        known: labels of the model to be trained.
+        head_scheme: scheme of `labels`.
+        scheme_name: scheme that was asked for, which also applies to the model's labels.
+    """
+    if not known:
+        return labels
+    scheme = tag_schemes.of_labels(known, scheme_name)
+    if (scheme.name == "none") != (head_scheme.name == "none"):
+        return labels
+    if scheme.name == "io" != head_scheme.name:
+        return labels  # `io` cannot separate adjacent spans
+    names = {head_scheme.place(label)[1] for label in labels} - {""}
+    wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
+    return known if wanted <= set(known) else labels
 
 
-def reading(
+def for_records(records: Any, known: tuple[str, ...], options: LossOptions) -> Task:
+    """Return the task for training on these records, as `task_for_tags`."""
+    return task_for_tags(records, known, options.tag_scheme)
+
+
+def task_for_tags(
     records: Any,
     labels: tuple[str, ...] = (),
     scheme_name: SchemeName | None = None,
-) -> Reading:
-    """The task for these records: their tags all together tell the scheme, or it is given.
+) -> Task:
+    """Return the task for these records, with the scheme given or inferred from all tags.
 
     Args:
-        records: all that will be read.
-        labels: those of the model, where there is one.
-        scheme_name: the scheme, whatever the tags say.
+        records: all records that will be read.
+        labels: labels of the model, if there is one.
+        scheme_name: scheme of the tags; None to infer it.
 
     Raises:
-        EncodaxError: the tags are not of the scheme that is given.
+        EncodaxError: a tag does not fit the given scheme.
     """
     found: set[str] = set()
     has_spans = False
     for record in records:
         tags = tags_of(record) if "tokens" in record.fields else []
         has_spans |= "spans" in record.fields
-        found |= set(tags if _is_strings(tags) else ())  # `parse` refuses what are none
+        found |= set(tags if _is_strings(tags) else ())  # `parse` refuses other values
     if not found:
         of_model = tag_schemes.of_labels(labels, scheme_name) if labels else IOB
         scheme = of_model if of_model.name == "none" else IOB
-        return Reading(scheme, scheme, scheme_name)
-    scheme = tag_schemes.told_by(frozenset(found), labels, scheme_name)
+        return task_in_scheme(scheme, scheme, scheme_name)
+    scheme = tag_schemes.scheme_of_data(frozenset(found), labels, scheme_name)
     if scheme != IOB:
-        logger.warning("tags are read as %s; another: --tag-scheme, tag_scheme=", scheme)
+        logger.warning("tags are read as %s; for another: --tag-scheme, tag_scheme=", scheme)
     in_spans = has_spans and scheme.name in ("io", "none")
-    return Reading(scheme, IOB if in_spans else scheme, scheme_name)
+    return task_in_scheme(scheme, IOB if in_spans else scheme, scheme_name)
+
+
+def task_in_scheme(
+    scheme: TagScheme, head_scheme: TagScheme, scheme_name: SchemeName | None
+) -> Task:
+    """Return the task for data whose tags all have one scheme.
+
+    Args:
+        scheme: scheme of the tags; without spans, each word has a label.
+        head_scheme: scheme of a new head's labels: the same, except if the data has both spans and
+            tags.
+        scheme_name: scheme that was asked for, which also applies to the labels of a model.
+    """
+    task = replace(
+        TASK,
+        parse=functools.partial(parse, scheme=scheme),
+        labels=functools.partial(labels, scheme=head_scheme),
+        labels_for=functools.partial(labels_for, head_scheme=head_scheme, scheme_name=scheme_name),
+        targets=functools.partial(targets, scheme_name=scheme_name),
+        decode=functools.partial(decode, scheme_name=scheme_name),
+    )
+    if scheme.name != "none":
+        return task
+    return replace(
+        task,
+        metric_names=("accuracy", "f1"),
+        metrics=word_metrics,
+        labelled_items=labelled_words,
+    )
+
+
+def labelled_spans(answer: Sequence[Span], example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right spans and the predicted ones."""
+    wanted, found = (
+        {((span.start, span.end), span.label) for span in spans}
+        for spans in (example.target, answer)
+    )
+    return wanted, found
+
+
+def labelled_words(answer: Sequence[Span], example: Example) -> tuple[LabelledItems, LabelledItems]:
+    """Return the right label of each word and the predicted one."""
+    found = enumerate(labels_of_words(answer, example))
+    wanted = enumerate(word.label for word in example.target)
+    return set(wanted), {(place, label) for place, label in found if label}
 
 
 def to_json(answer: tuple[Span, ...]) -> dict[str, Any]:
-    """`spans`, each with `start`, `end`, `label`, `score`."""
+    """Return the JSON field `spans`, each with `start`, `end`, `label` and `score`."""
     return {"spans": [asdict(span) for span in answer]}
 
 
 def _without_scores(spans: Sequence[Span]) -> list[dict[str, Any]]:
-    # The library takes `end` for the last character: spans that touch would overlap.
+    # In nervaluate, `end` is inclusive: otherwise adjacent spans would overlap.
     return [{"start": span.start, "end": span.end - 1, "label": span.label} for span in spans]
 
 
@@ -631,7 +588,7 @@ def _is_strings(value: Any) -> bool:
 def _spans_of_words(
     words: Sequence[str], tags: Sequence[str], scheme: TagScheme
 ) -> tuple[Span, ...]:
-    """The spans that tagged words stand for, in the text of the words joined by a space."""
+    """Return the spans of tagged words, in the text of the words joined by spaces."""
     spans: list[Span] = []
     previous = ("O", "")
     for (start, end), tag in zip(_places(words), tags, strict=True):
@@ -653,7 +610,7 @@ def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _without_spaces(span: Span, text: str) -> Span:
-    """The span without spaces at its ends, as answers have none; one of spaces as it is."""
+    """Return the span without spaces at its ends, like answers; one of spaces only unchanged."""
     if not 0 <= span.start < span.end <= len(text) or text[span.start : span.end].isspace():
         return span
     piece = text[span.start : span.end]
@@ -663,14 +620,14 @@ def _without_spaces(span: Span, text: str) -> Span:
 
 def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
     if not isinstance(value, list):
-        raise EncodaxError(f"{where}: wants 'spans', a list of objects with start, end and label")
+        raise EncodaxError(f"{where}: needs 'spans', a list of objects with start, end and label")
     spans = []
     for item in value:
         match item:
             case {"start": int(start), "end": int(end), "label": str(label)}:
                 spans.append(_without_spaces(Span(start, end, label), text))
             case _:
-                raise EncodaxError(f"{where}: a span wants start, end and label, not {item!r}")
+                raise EncodaxError(f"{where}: a span needs start, end and label, not {item!r}")
     spans.sort(key=lambda span: span.start)
     end = 0
     for span in spans:
@@ -683,3 +640,25 @@ def _checked_spans(value: Any, text: str, where: str) -> tuple[Span, ...]:
             raise EncodaxError(f"{where}: the span {span.start}..{span.end} overlaps another")
         end = span.end
     return tuple(spans)
+
+
+TASK = Task(
+    name="token-classification",
+    head="token",
+    metric_names=("f1", "precision", "recall"),
+    options=frozenset({"label_smoothing", "tag_scheme"}),
+    parse=parse,
+    labels=labels,
+    for_records=for_records,
+    labels_for=labels_for,
+    with_tokens=with_tokens,
+    targets=targets,
+    loss=classes_loss,
+    decode=decode,
+    decoding=TokenDecoding,
+    metrics=metrics,
+    labelled_items=labelled_spans,
+    no_answer={"spans": None},
+    to_json=to_json,
+    has_known_shapes=True,
+)

@@ -1,8 +1,8 @@
 """Training with Optax."""
 
-from encodax.training.interruption import Stopped
-from encodax.training.settings import NewModel, TrainSettings
+from encodax.options.training import NewModel, TrainSettings
+from encodax.training.estimate.dry_run import DryRun, dry_run
+from encodax.training.loop.preemption import Stopped
 from encodax.training.train import TrainResult, train
-from encodax.training.trial import Trial, try_out
 
-__all__ = ["NewModel", "Stopped", "TrainResult", "TrainSettings", "Trial", "train", "try_out"]
+__all__ = ["DryRun", "NewModel", "Stopped", "TrainResult", "TrainSettings", "dry_run", "train"]

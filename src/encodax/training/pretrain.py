@@ -1,4 +1,4 @@
-"""Pretraining: a tokenizer and a masked language model, from a corpus alone."""
+"""Pretraining: a tokenizer and a masked language model, from a corpus only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from encodax.data.formats import Columns
 from encodax.data.records import Paths, open_records
 from encodax.errors import EncodaxError
-from encodax.training.examples import Part
-from encodax.training.presets import PRESETS
+from encodax.options.presets import PRESETS
+from encodax.training.batches.examples import Part
 
 HELD_OUT = 100
-"""Of so many records one is measured on, where no others are given."""
+"""One record in `HELD_OUT` is held out for evaluation if no evaluation texts are given."""
 
 
 def pretraining(
@@ -25,18 +25,18 @@ def pretraining(
     format: str | None = None,
     **choices: Any,
 ) -> dict[str, Any]:
-    """The arguments of `encodax.train("masked-lm", ...)` for a corpus and a published size.
+    """Return the arguments of `encodax.train("masked-lm", ...)` for a corpus and a published size.
 
     Args:
         corpus: files, folders or patterns of texts.
-        eval: texts to measure on; None for one record in a hundred of the corpus.
+        eval: texts to evaluate on; None holds out one record in a hundred of the corpus.
         preset: size of the encoder, a name in `presets.PRESETS`.
-        columns: of the files, as `encodax.train` has them.
-        format: of the files, where their names do not tell.
-        **choices: the rest, as `encodax.train` takes it; it goes before the preset.
+        columns: columns of the files, see `encodax.train`.
+        format: format of the files, if their names do not show it.
+        **choices: other arguments of `encodax.train`; they take precedence over the preset.
 
     Raises:
-        EncodaxError: there is no such preset, or too little text to hold some out.
+        EncodaxError: there is no such preset, or the corpus is too small to hold some out.
     """
     if preset not in PRESETS:
         raise EncodaxError(f"preset {preset!r} is not one of: {', '.join(PRESETS)}")
@@ -50,7 +50,7 @@ def pretraining(
         raise EncodaxError(
             f"the corpus has {len(records)} records: give texts to measure on (--eval)"
         )
-    # By chance: every hundredth line might always be one of the empty ones between paragraphs.
+    # At random: every hundredth line might always be one of the empty ones between paragraphs.
     order = np.random.default_rng(0).permutation(len(records))
     held_out, kept = np.split(order, [len(records) // HELD_OUT])
     return {

@@ -10,34 +10,37 @@ from typing import Any
 
 from rich.console import Console
 
-from encodax import adapters, locks, outputs, overlap
 from encodax.data.formats import Columns
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import evaluator
-from encodax.model import Model
-from encodax.run_files import METRICS_FILE, REPORT_FILE
+from encodax.model_files import peft
+from encodax.model_files.run_files import METRICS_FILE, REPORT_FILE
+from encodax.models.encoder_model import Model
+from encodax.storage import locks, outputs, overlap
 from encodax.tasks.empty import OnEmptyInData
 from encodax.tasks.task import AnyModel
-from encodax.training import checkpoint_folder, distributed
-from encodax.training.about import about
-from encodax.training.events import EVENTS_FOLDER
-from encodax.training.examples import Data, paths_of
-from encodax.training.job import WRITTEN, prepare
-from encodax.training.kept import Kept
-from encodax.training.loop import BAD_BATCH_FILE, Fitted, Keeping, fit
-from encodax.training.profiler import PROFILE_FOLDER
-from encodax.training.progress import RunLog
+from encodax.training.batches.examples import Data, paths_of
+from encodax.training.loop import checkpoint_folder, distributed
+from encodax.training.loop.best import BestModelDirectory
+from encodax.training.loop.fit import FitResult, fit
+from encodax.training.loop.output import RunOutput
+from encodax.training.loop.profiler import PROFILE_FOLDER
+from encodax.training.loop.progress import RunLog
+from encodax.training.loop.reporter import BAD_BATCH_FILE
+from encodax.training.loop.tensorboard import EVENTS_FOLDER
+from encodax.training.run_facts import about
+from encodax.training.setup.prepare import WRITTEN, prepare
 
 
 @dataclass(frozen=True)
-class TrainResult(Fitted):
-    """What a run leaves, and where it was written."""
+class TrainResult(FitResult):
+    """Result of a run, and the places that it was written to."""
 
     out: Path | None
     checkpoints: Path | None
 
     def places(self) -> dict[str, Path]:
-        """What was written, and where."""
+        """Return the paths that were written, by a description of each."""
         if self.out is None:
             return {}
         found = {
@@ -70,40 +73,41 @@ def train(
     console: Console | None = None,
     **choices: Any,
 ) -> TrainResult:
-    """Train a model for a task, from scratch or from another model, and keep the best.
+    """Train a model for a task, from scratch or from another model, and keep the best one.
 
     Args:
         task: a name in `encodax.tasks.TASKS`, such as `classification`.
-        train: a file (JSON Lines, JSON, CSV, TSV, CoNLL, Parquet, text; plain or gzip) or records
-            to learn from. A file need not fit in memory.
-        eval: the same, to choose the best model by.
-        out: the model directory to write; None to write nothing.
-        model: a model (or its directory) to begin from; None for one from scratch.
-        teacher: a model whose answers are learned (`distillation` alone).
-        columns: names of the columns of tables without a header; or, of any files, fields with the
-            names that they have there: `{"text": "content"}`.
-        format: of the files, where their names do not tell.
-        on_empty: what becomes of records of an empty text: `error` refuses them, and `skip` leaves
-            them out.
+        train: training data: a file (JSON Lines, JSON, CSV, TSV, CoNLL, Parquet, text; plain or
+            gzip) or records. A file need not fit in memory.
+        eval: evaluation data, which choose the best model; the same kinds.
+        out: model directory to write; None to write nothing.
+        model: model (or its directory) to start from; None for a new one.
+        teacher: model whose output is learned (`distillation` only).
+        columns: names of the columns of tables without a header; or, for any files, fields with
+            their names in the files: `{"text": "content"}`.
+        format: format of the files, if their names do not show it.
+        on_empty: treatment of records with an empty text: `error` refuses them, `skip` leaves them
+            out.
         overwrite: whether `out` may exist.
-        checkpoints: where a run is saved that it can go on from; `OUT.checkpoints` when not given.
-        resume: go on from the newest checkpoint, to the bit as if the run had never stopped. What
-            its steps depend on is to be given again as it was; there may be more `steps` where the
-            learning rate of those that are done does not depend on them.
-        resume_step: go on from the checkpoint of this step instead.
-        console: where progress is shown; None for nowhere.
-        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of `Objective`
-            (`label_smoothing`, `mask_rate`, ...) and, from scratch, of `NewModel` (`layers`,
-            `width`, `tokenizer`, ...).
+        checkpoints: directory for the checkpoints, from which a run can resume; `OUT.checkpoints`
+            by default.
+        resume: resume from the newest checkpoint, bit for bit as if the run had never stopped.
+            Everything that the steps depend on must be given as before; `steps` may be larger if
+            the learning rate of the steps already done does not depend on it.
+        resume_step: resume from the checkpoint of this step instead.
+        console: console for the progress display; None for none.
+        **choices: fields of `TrainSettings` (`steps`, `learning_rate`, `seed`, ...), of
+            `LossOptions` (`label_smoothing`, `mask_rate`, ...) and, for a new model, of `NewModel`
+            (`layers`, `width`, `tokenizer`, ...).
 
     Returns:
         The best model, its metrics on the evaluation data, and figures of the run.
 
     Raises:
-        EncodaxError: a file, a record or a choice that cannot be used; a place to write to that is
-            also read, or that another process writes; losses that are not finite; or a checkpoint
-            that is damaged, or of another run.
-        encodax.training.Stopped: SIGTERM, SIGHUP or SIGINT has come, and the run is saved.
+        EncodaxError: a file, a record or an option cannot be used; a path to write to is also read,
+            or is being written to by another process; losses are not finite; or a checkpoint is
+            damaged, or belongs to another run.
+        encodax.training.Stopped: SIGTERM, SIGHUP or SIGINT has arrived, and the run is saved.
     """
     place = None if out is None else Path(out)
     kept = _checkpoints(place, checkpoints)
@@ -118,7 +122,7 @@ def train(
     if place is not None:
         outputs.check_writable(place)
     if kept is not None:
-        outputs.check_writable(kept, checkpoint_folder.WAY_OUT)
+        outputs.check_writable(kept, checkpoint_folder.OTHER_FOLDER_HINT)
     written = [path for path in (place, kept) if path is not None and distributed.is_first()]
     with locks.held(*written):
         return _train(
@@ -142,7 +146,7 @@ def _train(
     goes_on = resume or resume_step is not None
     _check_places(place, checkpoints, overwrite=overwrite, goes_on=goes_on)
     job = prepare(task, out=place, overwrite=overwrite or goes_on, **choices)
-    keeping = Keeping(
+    output = RunOutput(
         out=place,
         checkpoints=checkpoints,
         resume=goes_on,
@@ -150,74 +154,76 @@ def _train(
         facts=job.facts,
         kept=None
         if place is None
-        else Kept(
+        else BestModelDirectory(
             place,
             functools.partial(job.save, place),
             functools.partial(type(job.model).load, place),
         ),
     )
-    if job.run.settings.average and keeping.checkpoints is None:
-        raise EncodaxError("average is of checkpoints: say where to write them (out, --out)")
-    _make_room(keeping)
+    if job.run.settings.average and output.checkpoints is None:
+        raise EncodaxError("average needs checkpoints: give a place for them (out, --out)")
+    _make_room(output)
     fitted = fit(
         job.run,
         job.train,
-        evaluator(job.model, job.eval, job.objective, job.teacher),
+        evaluator(job.model, job.eval, job.loss_options, job.teacher),
         log=functools.partial(
             RunLog,
             place if distributed.is_first() else None,
             about=about(job) if distributed.is_first() else None,
             console=console,
         ),
-        keeping=keeping,
+        output=output,
     )
     own = {field.name: getattr(fitted, field.name) for field in fields(fitted)}
-    return TrainResult(**own, out=place, checkpoints=keeping.checkpoints)
+    return TrainResult(**own, out=place, checkpoints=output.checkpoints)
 
 
 def _places_of(model: Any) -> list[Path]:
-    """The directories that a model is read from; none of one in memory, or on the hub."""
+    """Return the directories that a model is read from; none for one in memory or on the Hub."""
     is_read = isinstance(model, str | Path) and os.path.isdir(model)
-    return adapters.directories_of(Path(model)) if is_read else []
+    return peft.directories_of(Path(model)) if is_read else []
 
 
 def _checkpoints(out: Path | None, given: Path | str | None) -> Path | None:
     if given is not None:
         return Path(given)
-    return None if out is None else outputs.beside(out, ".checkpoints")
+    return None if out is None else outputs.sibling_path(out, ".checkpoints")
 
 
 def _check_places(
     out: Path | None, checkpoints: Path | None, *, overwrite: bool, goes_on: bool
 ) -> None:
-    """Refuse directories that are taken, or in which something foreign could be lost.
+    """Refuse directories that exist already, or in which foreign files could be lost.
 
     Raises:
-        EncodaxError: for the reason it says; or there is nothing to go on from.
+        EncodaxError: says why; or there is no checkpoint to resume from.
     """
     if goes_on and (checkpoints is None or not checkpoints.is_dir()):
-        raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to go on from")
+        raise EncodaxError(f"{checkpoints or 'the run'}: there is no checkpoint to resume from")
     if out is not None:
-        outputs.check_free(out, overwrite=overwrite or goes_on, replaces=(*WRITTEN, BAD_BATCH_FILE))
+        outputs.check_can_write(
+            out, overwrite=overwrite or goes_on, replaces=(*WRITTEN, BAD_BATCH_FILE)
+        )
         for folder in (EVENTS_FOLDER, PROFILE_FOLDER):
             outputs.check_folder(out / folder)
     if checkpoints is not None:
         if not goes_on:
-            outputs.check_free(checkpoints, overwrite=overwrite)
+            outputs.check_can_write(checkpoints, overwrite=overwrite)
         if distributed.is_first():
             checkpoint_folder.check(checkpoints, goes_on=goes_on)
 
 
-def _make_room(keeping: Keeping) -> None:
-    """Make the directory of a run; an older run's checkpoints go where a new one replaces it.
+def _make_room(output: RunOutput) -> None:
+    """Create the directory of a run, and remove an older run's checkpoints if a new run starts.
 
     Raises:
-        EncodaxError: the directory cannot be made, or a checkpoint cannot be removed.
+        EncodaxError: the directory cannot be created, or a checkpoint cannot be removed.
     """
     try:
-        if keeping.out is not None:
-            keeping.out.resolve().mkdir(parents=True, exist_ok=True)
+        if output.out is not None:
+            output.out.resolve().mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EncodaxError(f"{keeping.out} cannot be made: {error.strerror}") from error
-    if keeping.checkpoints is not None and not keeping.resume and distributed.is_first():
-        checkpoint_folder.clear(keeping.checkpoints)
+        raise EncodaxError(f"{output.out} cannot be made: {error.strerror}") from error
+    if output.checkpoints is not None and not output.resume and distributed.is_first():
+        checkpoint_folder.clear(output.checkpoints)

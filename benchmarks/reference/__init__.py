@@ -1,0 +1,1 @@
+"""The other sides of benchmarks, for a Python of `benchmarks/requirements.txt`."""

@@ -1,0 +1,1 @@
+"""Embedding speed and memory beside other libraries."""

@@ -1,0 +1,1 @@
+"""Directories saved by others and changed by hand, answered there and here."""

@@ -1,0 +1,1 @@
+"""What makes the goldens, for a Python of `interop/requirements.txt`; it needs no Encodax."""

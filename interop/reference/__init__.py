@@ -1,0 +1,1 @@
+"""The other sides of comparisons, for a Python of `interop/requirements.txt`."""

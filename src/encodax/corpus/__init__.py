@@ -1,0 +1,1 @@
+"""Vectors of corpora too large for one machine: from Parquet to Parquet, on Ray Data."""

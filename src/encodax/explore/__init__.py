@@ -1,1 +1,0 @@
-"""Pictures of arrays, and pages of HTML to show them on. It knows types, and nothing of models."""

@@ -1,0 +1,1 @@
+"""Decoding of sequence-to-sequence models: greedy, sampled, or by beam search."""

@@ -1,0 +1,1 @@
+"""Model inspection: attention, attribution, and predictions of each layer."""

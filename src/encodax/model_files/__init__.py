@@ -1,0 +1,1 @@
+"""Files of a model directory: strict reading, atomic writing."""

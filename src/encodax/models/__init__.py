@@ -1,0 +1,1 @@
+"""Models: a configuration, parameters and a tokenizer, with methods that compute."""

@@ -1,0 +1,1 @@
+"""Implementations of attention: plain, fused, blocked, and by cuDNN."""

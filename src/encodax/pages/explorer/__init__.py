@@ -1,0 +1,1 @@
+"""Explorer: an HTML page that shows how a model processed a text."""

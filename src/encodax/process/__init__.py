@@ -1,0 +1,1 @@
+"""The running process: its signals, forks, memory and terminal."""

@@ -1,0 +1,1 @@
+"""Training loop, with its checkpoints, progress and best model."""

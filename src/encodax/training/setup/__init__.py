@@ -1,0 +1,1 @@
+"""Preparation of a run: data, model, plan and compiled step."""

@@ -1,0 +1,1 @@
+"""Data classes shared by the packages: batches, outputs, inspections."""
