@@ -314,8 +314,7 @@ class _Running(Generic[Item]):
         """Yield and remove the first requests that are answered.
 
         Args:
-            wait: wait for all batches; otherwise only for those that the device should not be given
-                more work beside.
+            wait: wait for all batches; otherwise only until the device has room for another batch.
         """
         while self._batches and (
             wait or len(self._batches) >= MAX_BATCHES_IN_FLIGHT or _is_ready(self._batches[0][2])

@@ -111,7 +111,7 @@ class Dataset:
         sides = np.asarray(lengths, np.int32).reshape(len(owners), -1)  # (sequences, sides)
         return replace(
             data,
-            lengths=sides if task.head is None else sides[:, 0],
+            lengths=sides if task.is_seq2seq else sides[:, 0],
             example_of=np.asarray(owners, np.int32),
             digest=digest.hexdigest(),
         )

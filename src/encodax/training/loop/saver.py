@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what they store, and how a run goes on from one."""
+"""Checkpoints of a run: what they store, and how a run resumes from one."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class Saver:
         )
         self._unwritten = record["log"]
         is_last = found.step >= self._run.plan.steps or self._best.is_over
-        told = self._best.recover(
+        note = self._best.recover(
             functools.partial(self._trained_at, state),
             is_last=is_last and not (self.owes_evaluation or self._run.settings.average),
         )
-        if told is not None:
-            self._notes.append(told)
+        if note is not None:
+            self._notes.append(note)
         self._notes.append(f"resuming after step {found.step}")
         return found.state
 
