@@ -34,14 +34,14 @@ def test_a_model_made_here_says_nothing(tmp_path: Path) -> None:
     said = Seq2SeqModel.load(tmp_path / "model").default_generation_config
     assert said == writer().default_generation_config == GenerationConfig.of(writer().config)
     assert said.has_no_search_settings
-    assert (said.beams, said.max_tokens, said.said) == (BeamSearch(4, 0.6, 5.0), None, ())
+    assert (said.beams, said.max_tokens, said.stated) == (BeamSearch(4, 0.6, 5.0), None, ())
     assert said.rules == LogitsRules(bad_words_ids=((writer().config.pad_id,),))
 
 
 def test_what_transformers_wrote_leaves_out_is_its_default(tmp_path: Path) -> None:
     said = loaded(tmp_path).default_generation_config
     assert (said.beams, said.rules) == (BeamSearch(1, 1.0, 0.0), LogitsRules())
-    assert (said.max_tokens, said.sampling, said.said) == (20, Sampling(top_k=50), ())
+    assert (said.max_tokens, said.sampling, said.stated) == (20, Sampling(top_k=50), ())
 
 
 SUMMARY: dict[str, Any] = {
@@ -64,7 +64,7 @@ def test_the_settings_of_a_summarizer(tmp_path: Path) -> None:
     assert said.rules == LogitsRules(
         min_tokens=4, no_repeat_ngram_size=3, forced_bos_token_id=2, forced_eos_token_id=(3,)
     )
-    assert dict(said.said) == SUMMARY
+    assert dict(said.stated) == SUMMARY
     assert model.files[FILE].kept == {"transformers_version": "5.23.0"}
     model.save(tmp_path / "again")
     assert Seq2SeqModel.load(tmp_path / "again").default_generation_config == said

@@ -63,8 +63,8 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(told := getattr(error, "message", None), str):
-            error.message = escape_invisible(told)  # type: ignore[attr-defined]
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = escape_invisible(message)  # type: ignore[attr-defined]
         raise
 
 

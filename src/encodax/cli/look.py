@@ -172,11 +172,11 @@ def info(
 
 def _print_files(files: ModelFiles) -> None:
     """Print a table of the keys of JSON files: those that were used, then those that are kept."""
-    told = table("file", "key", "value", "status")
+    listing = table("file", "key", "value", "status")
     for name, keys in files.items():
         rows = [(key, "", "used") for key in sorted(keys.used)]
         rows += [(key, shown(keys.kept[key]), f"ignored: {keys.reasons[key]}") for key in keys.kept]
         for key, value, fate in rows:
-            told.add_row(name, key, value, fate)
-        told.add_section()
-    for_tables(width=160).print(told)
+            listing.add_row(name, key, value, fate)
+        listing.add_section()
+    for_tables(width=160).print(listing)

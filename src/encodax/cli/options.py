@@ -255,13 +255,13 @@ def _fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, help: str | None) -> inspect.Parameter:
     """Return the parameter of a command for a field."""
-    told = field.metadata
-    name = f"--{told['name'] or field.name.replace('_', '-')}"
-    kind = told["type"] or _plain(hint)
-    option = typer.Option(name, help=help or told["help"], rich_help_panel=told["panel"])
+    declared = field.metadata
+    name = f"--{declared['name'] or field.name.replace('_', '-')}"
+    kind = declared["type"] or _plain(hint)
+    option = typer.Option(name, help=help or declared["help"], rich_help_panel=declared["panel"])
     annotation: Any = kind
     default: Any = False
-    if told["show_default"]:
+    if declared["show_default"]:
         default = field.default
     elif kind is not bool:
         annotation, default = kind | None, None

@@ -232,8 +232,8 @@ def predict(
         for example, answer in with_progress(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
             fields = dict(zip(task.text_fields, text, strict=False))
-            told = task.no_answer if answer is None else task.to_json(answer)
-            stream.write(json_line({**fields, **told}))
+            answered = task.no_answer if answer is None else task.to_json(answer)
+            stream.write(json_line({**fields, **answered}))
 
 
 @command()
@@ -748,5 +748,5 @@ def _note_scores(config: ModelConfig, *, is_cross_encoder: bool) -> None:
     """Log where sentence-transformers would give other scores."""
     from encodax.inference.scores import difference
 
-    if told := difference(config, is_cross_encoder=is_cross_encoder):
-        logging.getLogger("encodax").warning("scores: %s", told)
+    if other := difference(config, is_cross_encoder=is_cross_encoder):
+        logging.getLogger("encodax").warning("scores: %s", other)

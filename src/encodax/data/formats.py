@@ -318,12 +318,12 @@ def variant_of(format: str, first: str, columns: Sequence[str] | None, name: str
         raise _ends_in_cr(name, 1)
     if format != "csv":
         return format
-    told = SEPARATOR.fullmatch(first)
-    if told:
-        if told.group(1) not in CELL_SEPARATORS:
+    separator = SEPARATOR.fullmatch(first)
+    if separator:
+        if separator.group(1) not in CELL_SEPARATORS:
             known = " ".join(CELL_SEPARATORS).replace("\t", "TAB")
             raise EncodaxError(f"{name}, line 1: {first.strip()!r} is not one of: {known}")
-        return f"csv{told.group(1)}"
+        return f"csv{separator.group(1)}"
     counts = {mark: _count_of_cells(first, mark) for mark in CELL_SEPARATORS}
     if columns is not None:
         fits = (mark for mark, count in counts.items() if count == len(columns))

@@ -157,8 +157,8 @@ def _opener(columns: Sequence[str] | None, format: str | None) -> Callable[[str]
 
     def opened(path: str) -> _File:
         name = formats.name_of(path)
-        is_told = format is not None or not formats.has_no_name(path)
-        own = formats.chosen(path, format, columns) if is_told else None
+        has_format = format is not None or not formats.has_no_name(path)
+        own = formats.chosen(path, format, columns) if has_format else None
         file: _File
         if own == "parquet":
             file = _ParquetFile(FileBytes(path, open_files), row_groups)

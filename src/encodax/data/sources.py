@@ -49,8 +49,8 @@ def read(
     """
     columns, renamed = formats.named_and_renamed(columns)
     with open_input(path) as stream:
-        is_told = format is not None or not formats.has_no_name(path)
-        own = formats.chosen(path, format, columns) if is_told else None
+        has_format = format is not None or not formats.has_no_name(path)
+        own = formats.chosen(path, format, columns) if has_format else None
         if own == "parquet":
             found: Iterator[tuple[Mapping[str, Any], str]] = parquet.records(str(path))
         else:
@@ -59,7 +59,7 @@ def read(
             for fields, where in found:
                 yield with_names(Record(fields, where), renamed)
         except EncodaxError as error:
-            if not is_told and "not JSON" in str(error):
+            if not has_format and "not JSON" in str(error):
                 error.add_note(
                     f"{formats.name_of(path)} is read as JSON Lines, because it starts like an "
                     "object; for one text a line: --format txt (format=)"

@@ -94,7 +94,7 @@ def measure_dateparser(
         progress: called from time to time with the number of texts read and of all texts.
     """
     dated = dated[:limit]
-    read = _read_told if tell_language else _read_untold
+    read = _read_with_language if tell_language else _read_without_language
     languages = {written.language for written in dated}
     read([DatedText(_WARM_UP, (), "", language, "") for language in languages])
     answers: list[str | None] = []
@@ -108,9 +108,9 @@ def measure_dateparser(
     return Measurement(exact_match(answers, dated), len(answers), seconds)
 
 
-def _read_untold(dated: Sequence[DatedText]) -> list[str | None]:
+def _read_without_language(dated: Sequence[DatedText]) -> list[str | None]:
     return read_with_dateparser([written.text for written in dated], LANGUAGES)
 
 
-def _read_told(dated: Sequence[DatedText]) -> list[str | None]:
+def _read_with_language(dated: Sequence[DatedText]) -> list[str | None]:
     return [read_with_dateparser([written.text], [written.language])[0] for written in dated]

@@ -189,9 +189,9 @@ def sample(count: int, *, seed: int, exclude: AbstractSet[str] = frozenset()) ->
     """
     generator = np.random.default_rng(seed)
     sizes = (len(LANGUAGES), len(STYLES), (LAST_DAY - FIRST_DAY).days + 1)
-    most = math.prod(sizes) // 2  # far below the number of texts, so that drawing ends
-    if count + len(exclude) > most:
-        raise EncodaxError(f"{count} dates and {len(exclude)} excluded ones are more than {most}")
+    limit = math.prod(sizes) // 2  # far below the number of texts, so that drawing ends
+    if count + len(exclude) > limit:
+        raise EncodaxError(f"{count} dates and {len(exclude)} excluded ones are more than {limit}")
     drawn: dict[str, DatedText] = {}
     while len(drawn) < count:
         for language, style, days in generator.integers(sizes, size=(_DRAWS, 3)).tolist():

@@ -61,7 +61,7 @@ class ReportData:
     """Date that was read from the spans."""
     encoder: Measurement
     dateparser: Measurement
-    told: Measurement
+    with_language: Measurement
     """Measurement of `dateparser` when it is given the language of each text."""
     writing: DecoderResult
     """Results of the sequence-to-sequence model on the same dates."""
@@ -113,7 +113,7 @@ def _comparison(material: ReportData) -> Section:
         ("encoder", material.encoder),
         ("sequence to sequence", material.writing.measurement),
         ("dateparser", material.dateparser),
-        ("dateparser, told the language of each date", material.told),
+        ("dateparser, told the language of each date", material.with_language),
     ]
     table = Table(
         "A match is exact when day, month and year are all right.",
@@ -128,7 +128,7 @@ def _comparison(material: ReportData) -> Section:
             for name, measured in rows
         ),
     )
-    faster = material.told.texts_per_second / material.dateparser.texts_per_second
+    faster = material.with_language.texts_per_second / material.dateparser.texts_per_second
     return Section(
         "What is compared",
         (

@@ -174,17 +174,18 @@ def run_demo(
         reader = TokenClassifier(trained.model)
         reading = read(reader, data.evaluation)
         written = _written(data, seed, writer_steps, place / WRITER_DIRECTORY, console)
-        untold, told = _baseline(data.evaluation[:dateparser_size], console)
+        without_language, with_language = _baseline(data.evaluation[:dateparser_size], console)
         outcome = answers.act_two(model, topics, console)
         passages = None
         if isinstance(outcome, answers.Answers):
             answers.write_passages(place / PASSAGES_FILE, outcome.passages)
             passages = out / PASSAGES_FILE
-        summary = _summary(trained, reading.measurement, untold, written, seed)
+        summary = _summary(trained, reading.measurement, without_language, written, seed)
         _write_json(place / SUMMARY_FILE, {**summary, "act_two": outcome.summary()})
         material = page.ReportData(
             trained, data.evaluation, reading.spans, reading.answers,
-            encoder=reading.measurement, dateparser=untold, told=told, writing=written,
+            encoder=reading.measurement, dateparser=without_language,
+            with_language=with_language, writing=written,
             choices={**CHOICES, "steps": steps, "seed": seed, "train_size": len(data.train)},
             outcome=outcome,
         )  # fmt: skip
@@ -192,8 +193,8 @@ def run_demo(
         results.append(
             DemoResult(
                 out / MODEL_DIRECTORY, out / SUMMARY_FILE, out / REPORT_FILE,
-                reading.measurement, untold, written.measurement, trained.seconds, outcome,
-                passages,
+                reading.measurement, without_language, written.measurement, trained.seconds,
+                outcome, passages,
             )
         )  # fmt: skip
 
@@ -203,8 +204,8 @@ def run_demo(
         with locks.held(out):
             outputs.write_directory(out, write, overwrite=overwrite, replaces=_of_older(out))
     except Stopped as error:  # its checkpoints are removed with the incomplete directory
-        told = f"stopped by {error.signal.name}: an incomplete demo is not kept"
-        raise Stopped(told, error.signal) from None
+        message = f"stopped by {error.signal.name}: an incomplete demo is not kept"
+        raise Stopped(message, error.signal) from None
     (result,) = results
     _show(result, console)
     return result
@@ -301,10 +302,10 @@ def _written(
 def _baseline(dated: Sequence[DatedText], console: Console) -> tuple[Measurement, Measurement]:
     """Measure `dateparser` on the same texts, without and with the language of each."""
     with watch("dateparser", console) as progress:
-        untold = measure_dateparser(dated, progress=progress)
+        without_language = measure_dateparser(dated, progress=progress)
     with watch("dateparser, told the language", console) as progress:
-        told = measure_dateparser(dated, tell_language=True, progress=progress)
-    return untold, told
+        with_language = measure_dateparser(dated, tell_language=True, progress=progress)
+    return without_language, with_language
 
 
 def _summary(

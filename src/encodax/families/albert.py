@@ -34,7 +34,7 @@ DROPOUT = "classifier_dropout_prob", "hidden_dropout_prob"
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """Return BERT's encoder, with shared layers in groups and a projection of the embeddings."""
-    groups = published.integer("num_hidden_groups", least=1)
+    groups = published.integer("num_hidden_groups", minimum=1)
     if shape.layers % groups:
         raise EncodaxError(
             f"config.json: num_hidden_layers {shape.layers} is not a multiple of "
@@ -52,7 +52,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
     """Return BERT's head; the dense layer for masked LM has the width of the embeddings."""
     plain = plain_head(kind, classes, shape, published.rate(*DROPOUT))
     if kind == "vocabulary":
-        plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
+        plain = replace(plain, dense_width=published.integer("embedding_size", minimum=1))
     return plain
 
 

@@ -36,7 +36,7 @@ def transformer(published: ConfigReader) -> TransformerConfig:
     """Convert a published configuration to that of the stacks."""
     embeddings = {
         "positions": "learned",
-        "max_positions": published.integer("max_position_embeddings", least=1),
+        "max_positions": published.integer("max_position_embeddings", minimum=1),
         "position_offset": POSITION_OFFSET,
         "norm": NormConfig(marian.NORM_EPS),
     }

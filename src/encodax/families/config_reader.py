@@ -67,13 +67,13 @@ class ConfigReader:
             raise EncodaxError(f"config.json: the key {key!r} is missing")
         return self._defaults[key]
 
-    def integer(self, key: str, least: int = 0, most: int = 2**31 - 1) -> int:
-        """Return an integer from `least` to `most`: JAX counts in int32."""
+    def integer(self, key: str, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
+        """Return an integer from `minimum` to `maximum`: JAX counts in int32."""
         value = self[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise EncodaxError(f"config.json: {key} = {value!r} is not a whole number >= {least}")
-        if value > most:
-            raise EncodaxError(f"config.json: {key} = {value} is more than {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise EncodaxError(f"config.json: {key} = {value!r} is not a whole number >= {minimum}")
+        if value > maximum:
+            raise EncodaxError(f"config.json: {key} = {value} is more than {maximum}")
         return value
 
     def number(self, key: str) -> float:
@@ -115,7 +115,7 @@ class ConfigReader:
         """Return the shape; `keys` maps its fields to keys."""
         readers: dict[str, Callable[[str], Any]] = {
             "activation": lambda key: self.one_of(key, ACTIVATIONS),
-            "layers": lambda key: self.integer(key, least=1, most=1_000),
+            "layers": lambda key: self.integer(key, minimum=1, maximum=1_000),
             "norm_eps": self.number,
             "dropout_rate": self.rate,
             "attention_dropout_rate": self.rate,
@@ -124,7 +124,7 @@ class ConfigReader:
         }
 
         def count(key: str) -> int:
-            return self.integer(key, least=1)
+            return self.integer(key, minimum=1)
 
         fields = {name: readers.get(name, count)(key) for name, key in keys.items()}
         shape = BaseSpec(**fields)

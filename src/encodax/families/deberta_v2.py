@@ -42,9 +42,9 @@ def _terms(published: ConfigReader) -> set[str]:
 def _relative(shape: BaseSpec, published: ConfigReader) -> DisentangledConfig | None:
     if not published.flag("relative_attention"):
         return None
-    stated = published.integer("max_relative_positions", least=-1)
+    stated = published.integer("max_relative_positions", minimum=-1)
     farthest = shape.max_positions if stated < 1 else stated
-    buckets = published.integer("position_buckets", least=-1)
+    buckets = published.integer("position_buckets", minimum=-1)
     norms = {"none": None, "layer_norm": shape.norm}
     terms = _terms(published)
     return DisentangledConfig(

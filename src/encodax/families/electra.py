@@ -15,7 +15,7 @@ from encodax.families.tensors import LINEAR, NORM
 
 def narrow(shape: BaseSpec, published: ConfigReader) -> dict[str, Any]:
     """Return settings for embeddings of width E, projected to D where E is not D."""
-    width = published.integer("embedding_size", least=1)
+    width = published.integer("embedding_size", minimum=1)
     return {"width": width, "projected_width": None if width == shape.width else shape.width}
 
 
@@ -28,7 +28,7 @@ def head(kind: HeadKind, classes: int, shape: BaseSpec, published: ConfigReader)
     """Return RoBERTa's head with GELU; masked LM's dense layer has the embeddings' width."""
     plain = roberta.twice_dropped(plain_head(kind, classes, shape, published.rate(*bert.DROPOUT)))
     if kind == "vocabulary":
-        plain = replace(plain, dense_width=published.integer("embedding_size", least=1))
+        plain = replace(plain, dense_width=published.integer("embedding_size", minimum=1))
     return replace(plain, activation="gelu_erf") if plain.dense_width else plain
 
 

@@ -111,10 +111,10 @@ def stacks(
         output_bias: whether the output has a bias.
         pre_norm: whether there are norms before each sublayer and after the last layer.
     """
-    width, rate = published.integer("d_model", least=1), published.rate("dropout")
+    width, rate = published.integer("d_model", minimum=1), published.rate("dropout")
 
     def layer(side: str) -> LayerConfig:
-        heads = published.integer(f"{side}_attention_heads", least=1)
+        heads = published.integer(f"{side}_attention_heads", minimum=1)
         if width % heads:
             raise EncodaxError(
                 f"config.json: d_model {width} is not a multiple of {side}_attention_heads {heads}"
@@ -124,7 +124,7 @@ def stacks(
                 heads, width // heads, dropout_rate=published.rate("attention_dropout")
             ),
             FeedForwardConfig(
-                published.integer(f"{side}_ffn_dim", least=1),
+                published.integer(f"{side}_ffn_dim", minimum=1),
                 published.one_of("activation_function", ACTIVATIONS),
                 dropout_rate=published.rate("activation_dropout"),
             ),
@@ -135,7 +135,7 @@ def stacks(
 
     final_norm = NormConfig(NORM_EPS) if pre_norm else None
     tokens = EmbeddingsConfig(
-        published.integer("vocab_size", least=1),
+        published.integer("vocab_size", minimum=1),
         width,
         scale_by_sqrt_width=published.flag("scale_embedding"),
         dropout_rate=rate,
@@ -143,7 +143,7 @@ def stacks(
     )
 
     def layers(side: str) -> tuple[LayerConfig, ...]:
-        return (layer(side),) * published.integer(f"{side}_layers", least=1, most=1_000)
+        return (layer(side),) * published.integer(f"{side}_layers", minimum=1, maximum=1_000)
 
     return TransformerConfig(
         EncoderConfig(tokens, layers("encoder"), final_norm),
@@ -178,7 +178,7 @@ def keys(config: TransformerConfig) -> dict[str, Any]:
 
 def transformer(published: ConfigReader) -> TransformerConfig:
     """Convert a published configuration to that of the stacks."""
-    positions = published.integer("max_position_embeddings", least=1)
+    positions = published.integer("max_position_embeddings", minimum=1)
     return stacks(published, {"positions": "sinusoidal_halves", "max_positions": positions})
 
 

@@ -22,7 +22,7 @@ def transformer(published: ConfigReader) -> TransformerConfig:
     """Convert a published configuration to that of the stacks."""
     embeddings: dict[str, Any] = {
         "positions": "learned",
-        "max_positions": published.integer("max_position_embeddings", least=1),
+        "max_positions": published.integer("max_position_embeddings", minimum=1),
         "position_offset": bart.POSITION_OFFSET,
         "norm": NormConfig(marian.NORM_EPS),
     }

@@ -65,7 +65,7 @@ def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
     """Return for each layer whether its attention is global; two forms are published."""
     named = published["layer_types"]
     if named is None:
-        every = published.integer("global_attn_every_n_layers", least=1)
+        every = published.integer("global_attn_every_n_layers", minimum=1)
         return [layer % every == 0 for layer in range(shape.layers)]
     if not isinstance(named, list) or len(named) != shape.layers or not known(named):
         raise EncodaxError(
@@ -100,7 +100,7 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
         layer={"norm": norm, "placement": "pre", "dropout_on": "attention"},
         final_norm=norm,
     )
-    window = published.integer("local_attention", least=2) // 2
+    window = published.integer("local_attention", minimum=2) // 2
 
     def layer(index: int, is_global: bool) -> LayerConfig:
         attention = replace(

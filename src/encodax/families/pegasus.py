@@ -17,7 +17,7 @@ STACKS: Table = {**marian.STACKS, **marian.FINAL_NORMS}
 
 def transformer(published: ConfigReader) -> TransformerConfig:
     """Convert a published configuration to that of the stacks."""
-    positions = published.integer("max_position_embeddings", least=1)
+    positions = published.integer("max_position_embeddings", minimum=1)
     embeddings = {"positions": "sinusoidal_halves", "max_positions": positions}
     return marian.stacks(published, embeddings, pre_norm=True)
 

@@ -87,20 +87,20 @@ def stacks_under(*, gated: bool) -> Table:
 
 def transformer(published: ConfigReader) -> TransformerConfig:
     """Convert a published configuration to that of the stacks."""
-    width, rate = published.integer("d_model", least=1), published.rate("dropout_rate")
+    width, rate = published.integer("d_model", minimum=1), published.rate("dropout_rate")
     norm = NormConfig(published.number("layer_norm_epsilon"), bias=False, centred=False)
     activation, gated = feed_forward(published)
     layer = LayerConfig(
         AttentionConfig(
-            published.integer("num_heads", least=1),
-            published.integer("d_kv", least=1),
+            published.integer("num_heads", minimum=1),
+            published.integer("d_kv", minimum=1),
             biases=False,
             output_bias=False,
             scale=1.0,
             dropout_rate=rate,
         ),
         FeedForwardConfig(
-            published.integer("d_ff", least=1),
+            published.integer("d_ff", minimum=1),
             activation,
             gated=gated,
             biases=False,
@@ -111,15 +111,15 @@ def transformer(published: ConfigReader) -> TransformerConfig:
         dropout_rate=rate,
     )
     embeddings = EmbeddingsConfig(
-        published.integer("vocab_size", least=1),
+        published.integer("vocab_size", minimum=1),
         width,
         positions=None,
         max_positions=None,
         dropout_rate=rate,
     )
-    layers = published.integer("num_layers", least=1, most=1_000)
+    layers = published.integer("num_layers", minimum=1, maximum=1_000)
     key = "num_layers" if published["num_decoder_layers"] is None else "num_decoder_layers"
-    of_decoder = published.integer(key, least=1, most=1_000)
+    of_decoder = published.integer(key, minimum=1, maximum=1_000)
     # Files of version 1.1 state that the output is not tied, and so mean the missing scale, too.
     is_tied = published.flag("tie_word_embeddings")
     key = "scale_decoder_outputs"
@@ -157,9 +157,9 @@ def feed_forward(published: ConfigReader) -> tuple[str, bool]:
 
 def distances(published: ConfigReader, *, one_way: bool = False) -> RelativeBiasConfig:
     """Return the relative bias of a stack."""
-    buckets = published.integer("relative_attention_num_buckets", least=4)
+    buckets = published.integer("relative_attention_num_buckets", minimum=4)
     # Beyond half of the buckets, distances share them by log: the last must be farther.
-    farthest = published.integer("relative_attention_max_distance", least=buckets // 2 + 1)
+    farthest = published.integer("relative_attention_max_distance", minimum=buckets // 2 + 1)
     return RelativeBiasConfig(buckets, farthest, one_way)
 
 

@@ -127,7 +127,7 @@ class GenerationConfig:
     """Maximum number of tokens, EOS included; None for a number that depends on the source."""
     has_no_search_settings: bool = True
     """Whether the directory has no setting of the search."""
-    said: tuple[tuple[str, Any], ...] = ()
+    stated: tuple[tuple[str, Any], ...] = ()
     """Settings of the directory, as they are written there."""
 
     @classmethod
@@ -176,33 +176,33 @@ def read(
         value = fields[key]
         if value is not None and value not in off:
             raise fields.error(key, "is not supported; remove the key to generate without it")
-    length = fields.count("max_length", least=1)
-    told = {key for key in APPLIED if fields[key] is not None} - SILENT
-    speaks = bool(told) or is_published or "transformers_version" in values
-    speaks |= length is not None and length < longest
-    silent = GenerationConfig.of(config)
+    length = fields.count("max_length", minimum=1)
+    decisive = {key for key in APPLIED if fields[key] is not None} - SILENT
+    has_settings = bool(decisive) or is_published or "transformers_version" in values
+    has_settings |= length is not None and length < longest
+    defaults = GenerationConfig.of(config)
     begin = fields.token("decoder_start_token_id")
-    if begin is None and speaks:
+    if begin is None and has_settings:
         begin = fields.token("bos_token_id")
     pad = fields.token("pad_token_id")
     found = replace(
-        silent,
-        decoder_start_id=silent.decoder_start_id if begin is None else begin,
-        eos_ids=fields.tokens("eos_token_id") or silent.eos_ids,
-        pad_id=silent.pad_id if pad is None else pad,
-        rules=_rules(fields, silent.rules if not speaks else LogitsRules()),
+        defaults,
+        decoder_start_id=defaults.decoder_start_id if begin is None else begin,
+        eos_ids=fields.tokens("eos_token_id") or defaults.eos_ids,
+        pad_id=defaults.pad_id if pad is None else pad,
+        rules=_rules(fields, defaults.rules if not has_settings else LogitsRules()),
     )
-    if speaks:
-        said = {key: fields[key] for key in APPLIED if key not in IDS}
+    if has_settings:
+        stated = ((key, fields[key]) for key in APPLIED if key not in IDS)
         found = replace(
             found,
             beams=_beams(fields),
             do_sample=fields.flag("do_sample"),
             sampling=_sampling(fields),
-            n_best=fields.count("num_return_sequences", least=1) or 1,
+            n_best=fields.count("num_return_sequences", minimum=1) or 1,
             has_no_search_settings=False,
             max_tokens=_max_tokens(fields, length, config, longest),
-            said=tuple((key, v) for key, v in said.items() if v is not None and v != OFF.get(key)),
+            stated=tuple((key, v) for key, v in stated if v is not None and v != OFF.get(key)),
         )
         _check(fields, found)
     return found, values.settle(HARMLESS, unknown=UNREAD)
@@ -214,7 +214,7 @@ def _beams(fields: _Fields) -> BeamSearch:
     if not (isinstance(stop, bool) or stop == "never"):
         raise fields.error("early_stopping", 'is not one of: false, true, "never"')
     penalty = fields.number("length_penalty")
-    count = fields.count("num_beams", least=1) or 1
+    count = fields.count("num_beams", minimum=1) or 1
     beams: BeamSearch = fields.made(
         BeamSearch, count, 1.0 if penalty is None else penalty, 0.0, stop
     )
@@ -235,7 +235,7 @@ def _sampling(fields: _Fields) -> Sampling:
 
 def _max_tokens(fields: _Fields, length: int | None, config: Seq2SeqConfig, longest: int) -> int:
     """Return the maximum number of tokens; `max_length` also counts the decoder start token."""
-    new = fields.count("max_new_tokens", least=1)
+    new = fields.count("max_new_tokens", minimum=1)
     if new is not None:
         return min(new, longest)
     if length is not None:
@@ -246,13 +246,13 @@ def _max_tokens(fields: _Fields, length: int | None, config: Seq2SeqConfig, long
     return min(DEFAULT_MAX_NEW_TOKENS, longest if positions is None else positions - 1)
 
 
-def _rules(fields: _Fields, otherwise: LogitsRules) -> LogitsRules:
+def _rules(fields: _Fields, default: LogitsRules) -> LogitsRules:
     min_new, min_length = fields.count("min_new_tokens"), fields.count("min_length")
     decay = fields["exponential_decay_length_penalty"]
     if decay is not None:
         if not (isinstance(decay, list) and len(decay) == 2 and _is_count(decay[0])):
             raise fields.error("exponential_decay_length_penalty", "is not [tokens, factor]")
-        factor = fields.checked("exponential_decay_length_penalty", decay[1], least=0.0)
+        factor = fields.checked("exponential_decay_length_penalty", decay[1], minimum=0.0)
         decay = decay[0], factor
     words = fields["bad_words_ids"]
     first = fields.token("forced_bos_token_id")
@@ -272,7 +272,7 @@ def _rules(fields: _Fields, otherwise: LogitsRules) -> LogitsRules:
         "begin_suppress_tokens": fields.tokens("begin_suppress_tokens"),
         "renormalize_logits": fields.flag("renormalize_logits"),
     }
-    return replace(otherwise, **{key: value for key, value in given.items() if value is not None})
+    return replace(default, **{key: value for key, value in given.items() if value is not None})
 
 
 def _check(fields: _Fields, found: GenerationConfig) -> None:
@@ -322,12 +322,12 @@ class _Fields:
         except EncodaxError as error:
             raise EncodaxError(f"{self._values.where}: {error}") from error
 
-    def count(self, key: str, *, least: int = 0) -> int | None:
+    def count(self, key: str, *, minimum: int = 0) -> int | None:
         value = self[key]
         if value is None:
             return None
-        if not _is_count(value) or value < least:
-            raise self.error(key, f"is not a whole number in {least}..{MOST_LENGTH}")
+        if not _is_count(value) or value < minimum:
+            raise self.error(key, f"is not a whole number in {minimum}..{MOST_LENGTH}")
         return int(value)
 
     def flag(self, key: str) -> bool:
@@ -340,10 +340,10 @@ class _Fields:
         value = self[key]
         return None if value is None else self.checked(key, value)
 
-    def checked(self, key: str, value: Any, *, least: float = -math.inf) -> float:
+    def checked(self, key: str, value: Any, *, minimum: float = -math.inf) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and least <= value):
-            bound = "" if least == -math.inf else f" >= {least:g}"
+        if not (is_number and math.isfinite(value) and minimum <= value):
+            bound = "" if minimum == -math.inf else f" >= {minimum:g}"
             raise self.error(key, f"is not a finite number{bound}")
         return float(value)
 

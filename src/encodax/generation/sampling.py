@@ -83,15 +83,15 @@ def apply_filters(scores: Float[Array, "B V"], sampling: Sampling) -> Float[Arra
     if sampling.top_h is not None:
         scores = _kept(scores, _within_entropy(scores, sampling.top_h))
     if sampling.top_k is not None:
-        least = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
-        scores = _kept(scores, scores >= least)
+        smallest = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
+        scores = _kept(scores, scores >= smallest)
     if sampling.top_p < 1:
         ordered = jnp.sort(scores, axis=-1, descending=True)
         chances = jax.nn.softmax(ordered)
         before = jnp.cumsum(chances, axis=-1) - chances
         share = max(sampling.top_p, FLOAT32.tiny.item())
-        least = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
-        scores = _kept(scores, scores >= least)
+        smallest = jnp.min(jnp.where(before < share, ordered, jnp.inf), -1, keepdims=True)
+        scores = _kept(scores, scores >= smallest)
     if sampling.min_p is not None:
         chances = jax.nn.softmax(scores)
         scores = _kept(scores, chances >= sampling.min_p * jnp.max(chances, -1, keepdims=True))

@@ -297,7 +297,7 @@ def beam_search(
         source_ids: tokens of the source of each row, for rules that read them.
     """
     ends.check(cache)
-    rows, count, most = cache.source_segments.shape[0], beams.size, ends.max_tokens
+    rows, count, limit = cache.source_segments.shape[0], beams.size, ends.max_tokens
     considered = (1 + len(ends.eos_ids)) * count
     processors = ends.processors
     if source_ids is not None:
@@ -322,7 +322,7 @@ def beam_search(
         scores, total, cache = next_scores(state)
         longer = _best_extensions(state, scores, total, considered)
         length = state.place + 1
-        ends_here = ends.is_end(longer.token) | (length == most)
+        ends_here = ends.is_end(longer.token) | (length == limit)
         may_end = ends_here & (jnp.arange(longer.sums.shape[1]) < count) & state.searching[:, None]
         may_end &= longer.sums > MASK_VALUE / 2  # at the first token, one of the k is real
         found = jnp.where(may_end, longer.sums / beams.penalty(length), MASK_VALUE)
@@ -331,7 +331,7 @@ def beam_search(
         open_sums, best = jax.lax.top_k(jnp.where(ends_here, MASK_VALUE, longer.sums), count)
         origin = at_tokens(longer.parent, best) + jnp.arange(rows)[:, None] * count  # (B, k)
         # A row that has stopped does not change, so that it does not depend on the other rows.
-        reach = most if beams.early_stopping == "never" and beams.length_penalty > 0 else length
+        reach = limit if beams.early_stopping == "never" and beams.length_penalty > 0 else length
         hope = open_sums[:, 0] / beams.penalty(reach)
         worst = ended.ended_scores[:, -1]
         searching = state.searching & (hope > worst) & (open_sums[:, 0] > MASK_VALUE / 2)
@@ -363,7 +363,7 @@ def beam_search(
     end = jax.lax.while_loop(
         lambda state: (state.place < ends.buffer_length) & state.searching.any(), body, start
     )
-    is_open = end.searching & (end.place < most)
+    is_open = end.searching & (end.place < limit)
     return Generated(end.ended_ids, end.ended_lengths, end.ended_scores, is_open)
 
 

@@ -119,11 +119,11 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.sampling is not None and self.beams is not None:
             raise EncodaxError("give sampling or beams, not both")
-        most = 1 if self.beams is None else self.beams.size
+        limit = 1 if self.beams is None else self.beams.size
         if self.sampling is not None:
             check_count("n_best", self.n_best)
-        elif not 1 <= self.n_best <= most:
-            raise EncodaxError(f"n_best = {self.n_best} is not in 1..{most}, the number of beams")
+        elif not 1 <= self.n_best <= limit:
+            raise EncodaxError(f"n_best = {self.n_best} is not in 1..{limit}, the number of beams")
         if self.max_tokens is not None:
             check_count("max_tokens", self.max_tokens)
         if not 0 <= self.seed < 2**32:
@@ -132,7 +132,7 @@ class GenerationOptions:
     @classmethod
     def of(
         cls,
-        said: GenerationConfig,
+        defaults: GenerationConfig,
         *,
         beams: int | BeamSearch | None = None,
         length_penalty: float | None = None,
@@ -147,7 +147,7 @@ class GenerationOptions:
         """Merge the settings of a model's directory with options, which take precedence.
 
         Args:
-            said: settings of the directory.
+            defaults: settings of the directory.
             beams: number of beams, 1 for greedy search; or all settings of the search.
             length_penalty: exponent of the length in the scores of beams, as in transformers.
             early_stopping: when beam search stops: False, True or "never", as in transformers.
@@ -162,9 +162,9 @@ class GenerationOptions:
         Raises:
             EncodaxError: there is no such option, or options exclude each other.
         """
-        if sampling is None and beams is None and said.do_sample:
-            sampling = said.sampling
-        chosen = beams if isinstance(beams, BeamSearch) else said.beams
+        if sampling is None and beams is None and defaults.do_sample:
+            sampling = defaults.sampling
+        chosen = beams if isinstance(beams, BeamSearch) else defaults.beams
         if beams is not None and not isinstance(beams, BeamSearch):
             chosen = dataclasses.replace(chosen, size=beams)
         if length_penalty is not None:
@@ -175,16 +175,16 @@ class GenerationOptions:
         if not is_search and (length_penalty is not None or early_stopping is not None):
             raise EncodaxError("length_penalty and early_stopping need beams: choose 2 or more")
         if n_best is None:
-            most = chosen.size if is_search else 1
-            n_best = said.n_best if sampling is not None or said.n_best <= most else 1
+            limit = chosen.size if is_search else 1
+            n_best = defaults.n_best if sampling is not None or defaults.n_best <= limit else 1
         return cls(
             chosen if is_search else None,
             sampling,
             seed,
             n_best,
-            said.max_tokens if max_tokens is None else max_tokens,
+            defaults.max_tokens if max_tokens is None else max_tokens,
             to,
-            said.rules.changed(**rules),
+            defaults.rules.changed(**rules),
         )
 
     @property
@@ -240,7 +240,7 @@ class Translator(Loading, forks.NotPicklable):
         self._heights = [count * self._runtime.device_count for count in counts]
         self._params = self._runtime.place(model.params)
         self._programs: dict[Any, Callable[..., Generated]] = {}
-        self._has_told = False
+        self._has_logged = False
 
     @classmethod
     def _loader(cls) -> Callable[..., Seq2SeqModel]:
@@ -410,19 +410,20 @@ class Translator(Loading, forks.NotPicklable):
 
     def _lacks_language(self, example: Example, generation: GenerationOptions) -> bool:
         """Return whether the target language is missing for a model that has several."""
-        is_told = generation.to is not None or LANGUAGE.match(example.parts[0])
-        return len(self.model.tokenizer.languages or ()) > 1 and not is_told
+        is_given = generation.to is not None or LANGUAGE.match(example.parts[0])
+        return len(self.model.tokenizer.languages or ()) > 1 and not is_given
 
     def _log_generation_config(self) -> None:
         """Log once the generation settings of the model's directory."""
-        said = self.model.default_generation_config
-        if said.has_no_search_settings or self._has_told:
+        defaults = self.model.default_generation_config
+        if defaults.has_no_search_settings or self._has_logged:
             return
-        self._has_told = True
-        settings = ", ".join(f"{key} = {shown(value)}" for key, value in said.said)
+        self._has_logged = True
+        settings = ", ".join(f"{key} = {shown(value)}" for key, value in defaults.stated)
         logger.warning(
             "generated as the model's directory says: %s; options given here override it",
-            settings or f"greedily, at most {said.max_tokens} tokens, as transformers by default",
+            settings
+            or f"greedily, at most {defaults.max_tokens} tokens, as transformers by default",
         )
 
     def _check(self, generation: GenerationOptions) -> None:
@@ -468,10 +469,10 @@ class Translator(Loading, forks.NotPicklable):
         for place in sorted(range(len(encodings)), key=lambda i: -len(encodings[i])):
             room = next(room for room in SOURCE_LENGTHS if room >= len(encodings[place]))
             by_room.setdefault(room, []).append(place)
-        most = self._heights[-1]
+        limit = self._heights[-1]
         for room, places in by_room.items():
-            for start in range(0, len(places), most):
-                chosen = places[start : start + most]
+            for start in range(0, len(places), limit):
+                chosen = places[start : start + limit]
                 height = next(height for height in self._heights if height >= len(chosen))
                 yield _Group(chosen, room, height)
 
@@ -529,11 +530,11 @@ class Translator(Loading, forks.NotPicklable):
             longest: most tokens of a source; None for the model's limit.
             **options: see `generation_options`.
         """
-        most, chosen = longest or self.model.longest_sequence, self.generation_options(**options)
+        limit, chosen = longest or self.model.longest_sequence, self.generation_options(**options)
         self._check(chosen)
         for room in [
-            *(room for room in SOURCE_LENGTHS if room < most),
-            *_first_of(SOURCE_LENGTHS, most),
+            *(room for room in SOURCE_LENGTHS if room < limit),
+            *_first_of(SOURCE_LENGTHS, limit),
         ]:
             for height in self._heights:
                 for held in self._allocated_lengths(room, chosen):
@@ -569,9 +570,9 @@ class Translator(Loading, forks.NotPicklable):
             rules,
         )
         if key not in self._programs:
-            said = self.model.default_generation_config
+            defaults = self.model.default_generation_config
             ends = DecodingLimits(
-                said.decoder_start_id, said.eos_ids, said.pad_id, longest, rules, held
+                defaults.decoder_start_id, defaults.eos_ids, defaults.pad_id, longest, rules, held
             )
             self._programs[key] = self._compiled(height, room, ends, generation)
         return self._programs[key]

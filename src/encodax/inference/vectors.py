@@ -320,9 +320,9 @@ def read_ranges(path: Path | str) -> Float[np.ndarray, "2 E"]:
     Raises:
         EncodaxError: there is no such file, or it is not a file of ranges.
     """
-    told = json_files.read(Path(path), hint=f"; to make it: {RANGES_COMMAND}")
+    stored = json_files.read(Path(path), hint=f"; to make it: {RANGES_COMMAND}")
     try:
-        ranges = np.asarray([told["low"], told["high"]], np.float32)
+        ranges = np.asarray([stored["low"], stored["high"]], np.float32)
     except (KeyError, TypeError, ValueError):
         ranges = np.zeros(0)
     if ranges.ndim != 2:

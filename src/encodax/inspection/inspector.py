@@ -81,9 +81,9 @@ class Inspector(Loading):
         Raises:
             EncodaxError: `steps` is negative, or `top_k` not positive.
         """
-        for name, value, least in (("steps", steps, 0), ("top_k", top_k, 1)):
-            if value < least:
-                raise EncodaxError(f"{name} = {value} is below {least}")
+        for name, value, minimum in (("steps", steps, 0), ("top_k", top_k, 1)):
+            if value < minimum:
+                raise EncodaxError(f"{name} = {value} is below {minimum}")
         if isinstance(model, Model):
             model = model.pooled_after(model.config.usage.default_text)
         self.model = model

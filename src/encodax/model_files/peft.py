@@ -490,9 +490,9 @@ class Adapter:
             shape_of_it = (rank, *shape[1:])
             wanted = tensor.file_shape(shape_of_it)
         if array.shape != wanted:
-            said = "" if kind == "w" else f", with the rank {rank} of {ADAPTER_CONFIG_FILE}"
+            hint = "" if kind == "w" else f", with the rank {rank} of {ADAPTER_CONFIG_FILE}"
             raise EncodaxError(
-                f"{self._file}: {name} has the shape {array.shape}; the model needs {wanted}{said}"
+                f"{self._file}: {name} has the shape {array.shape}; the model needs {wanted}{hint}"
             )
         return tensor.to_parameter(array, shape_of_it)
 

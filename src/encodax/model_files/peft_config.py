@@ -165,10 +165,10 @@ class PeftConfig:
         return number is not None and int(number) in self.layers
 
 
-def _of_pattern(patterns: Mapping[str, Number], module: str, otherwise: Number) -> Number:
+def _of_pattern(patterns: Mapping[str, Number], module: str, default: Number) -> Number:
     """Return the value of the first pattern that matches a module's name, or its end."""
     found = (value for key, value in patterns.items() if re.match(ENDING.format(key), module))
-    return next(found, otherwise)
+    return next(found, default)
 
 
 def _names(names: str | tuple[str, ...], module: str) -> bool:
@@ -237,10 +237,10 @@ class _Values:
         self._settings = settings
 
     def checked(
-        self, key: str, is_valid: Callable[[Any], bool], wanted: str, otherwise: Any = None
+        self, key: str, is_valid: Callable[[Any], bool], wanted: str, default: Any = None
     ) -> Any:
         """Return a valid value, or raise."""
-        value = self._settings.get(key, otherwise)
+        value = self._settings.get(key, default)
         if not is_valid(value):
             raise EncodaxError(f"{self._settings.where}: {key} = {shown(value)} is not {wanted}")
         return value

@@ -281,10 +281,10 @@ def _check_order(path: Path, kinds: list[str]) -> None:
 def _check_cross_encoder(path: Path, kinds: list[str]) -> None:
     if kinds == ["Transformer"]:
         return
-    told = "; LogitScore is for language models, which write yes or no" * ("LogitScore" in kinds)
+    hint = "; LogitScore is for language models, which write yes or no" * ("LogitScore" in kinds)
     raise EncodaxError(
         f"{path}: the modules {kinds} of a CrossEncoder are not supported, and code of a directory "
-        f"is not run{told}; known: only Transformer. Choose a CrossEncoder that is a sequence "
+        f"is not run{hint}; known: only Transformer. Choose a CrossEncoder that is a sequence "
         "classifier, such as cross-encoder/ms-marco-MiniLM-L6-v2"
     )
 

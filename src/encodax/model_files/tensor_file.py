@@ -117,14 +117,14 @@ def _slices(path: Path, size: int, *_: int) -> dict[str, TensorInfo]:
             raise ValueError("it is not an object")
         if any(not isinstance(note, str) for note in header.pop("__metadata__", {}).values()):
             raise ValueError("__metadata__ holds a value that is not a text")
-        found = {name: _slice(told, 8 + length) for name, told in header.items()}
+        found = {name: _slice(entry, 8 + length) for name, entry in header.items()}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise SafetensorError(f"its header is not that of a safetensors file: {error!r}") from error
     end = 8 + length
     for name, slice in sorted(found.items(), key=lambda item: (item[1].start, item[1].count)):
         bits = slice.count * BITS[slice.dtype]
-        told = header[name]["data_offsets"]
-        if slice.start != end or bits != 8 * (told[1] - told[0]):
+        offsets = header[name]["data_offsets"]
+        if slice.start != end or bits != 8 * (offsets[1] - offsets[0]):
             raise SafetensorError(f"{name} is not where its header says")
         end += bits // 8
     if end != size:
@@ -132,16 +132,16 @@ def _slices(path: Path, size: int, *_: int) -> dict[str, TensorInfo]:
     return found
 
 
-def _slice(told: dict[str, Any], first: int) -> TensorInfo:
-    shape, offsets = told["shape"], told["data_offsets"]
+def _slice(entry: dict[str, Any], first: int) -> TensorInfo:
+    shape, offsets = entry["shape"], entry["data_offsets"]
     if not (isinstance(shape, list) and isinstance(offsets, list)):
         raise ValueError("shape and data_offsets must be lists")
     numbers = [*shape, *offsets]
-    if told.keys() != {"dtype", "shape", "data_offsets"} or told["dtype"] not in BITS:
-        raise ValueError(f"a tensor has the dtype {told['dtype']!r}")
+    if entry.keys() != {"dtype", "shape", "data_offsets"} or entry["dtype"] not in BITS:
+        raise ValueError(f"a tensor has the dtype {entry['dtype']!r}")
     if len(offsets) != 2 or not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError(f"a tensor has the shape {shape!r}")
-    return TensorInfo(told["dtype"], tuple(shape), first + offsets[0])
+    return TensorInfo(entry["dtype"], tuple(shape), first + offsets[0])
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

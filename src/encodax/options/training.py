@@ -504,5 +504,5 @@ def _check_sizes(choices: Any, *names: str) -> None:
             raise EncodaxError(f"{name} = {value} is above {LARGEST}, the largest value")
 
 
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -168,8 +168,8 @@ def bar_chart(values: Mapping[str, float], title: str, *, is_share: bool = False
         bars = axes.barh(
             list(map(escape_invisible, values)), list(values.values()), color=ACCENT, height=0.6
         )
-        told = "{:.0%}" if is_share else EngFormatter(sep=" ", places=1)
-        axes.bar_label(bars, fmt=told, padding=4)
+        number_format = "{:.0%}" if is_share else EngFormatter(sep=" ", places=1)
+        axes.bar_label(bars, fmt=number_format, padding=4)
         axes.set(title=escape_invisible(title), xticks=[])
         axes.margins(x=0.2)
         axes.invert_yaxis()

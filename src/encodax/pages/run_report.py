@@ -274,17 +274,17 @@ def _machine(facts: RunFacts) -> Section:
 
 
 def _table(caption: str, values: Mapping[str, Any]) -> Table:
-    told = {name: _told(value) for name, value in values.items()}
-    return Table(caption, (), tuple((name, value) for name, value in told.items() if value))
+    formatted = {name: _formatted(value) for name, value in values.items()}
+    return Table(caption, (), tuple((name, value) for name, value in formatted.items() if value))
 
 
-def _told(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(_told, value))
+        return ", ".join(map(_formatted, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_told(own)}" for name, own in value.items())
+        return ", ".join(f"{name} {_formatted(own)}" for name, own in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

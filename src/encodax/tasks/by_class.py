@@ -25,12 +25,12 @@ class ByClass:
         if self._labelled_items is None:
             return
         right, given = self._labelled_items(answer, example)
-        for counter, told in (
+        for counter, labels in (
             (self._right, right),
             (self._given, given),
             (self._hits, right & given),
         ):
-            counter.update(label for _, label in told)
+            counter.update(label for _, label in labels)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Return precision, recall, F1 and support (number of right labels) of each class.

@@ -433,8 +433,8 @@ def _correlations(pairs: Answered, widths: Sequence[int]) -> dict[str, float]:
             own.append(float(np.sum(anchor * positive)))
     found: dict[str, float] = {}
     for own, width in zip(cosines, (None, *widths), strict=True):
-        told = correlations(np.asarray(own), np.asarray(wanted))
-        found |= _named({SCORE: told["spearman"], **told}, width)
+        metrics = correlations(np.asarray(own), np.asarray(wanted))
+        found |= _named({SCORE: metrics["spearman"], **metrics}, width)
     return found
 
 

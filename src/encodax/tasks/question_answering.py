@@ -305,8 +305,8 @@ def _largest(numbers: Float[np.ndarray, " n"], count: int) -> Iterator[int]:
     given, available = 1, int(np.count_nonzero(numbers > -np.inf))
     while given < available:
         count = min(count, available)
-        least = np.partition(numbers, -count)[-count]
-        places = np.flatnonzero(numbers >= least)
+        threshold = np.partition(numbers, -count)[-count]
+        places = np.flatnonzero(numbers >= threshold)
         in_order = places[np.argsort(-numbers[places], kind="stable")]
         yield from in_order[given:].tolist()
         given, count = len(in_order), 4 * count

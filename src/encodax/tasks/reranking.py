@@ -51,8 +51,8 @@ def parse(record: Record, *, labelled: bool) -> Example:
         raise EncodaxError(f"{record.where}: no field 'text'{instead_of(record, 'text')}")
     if not labelled:
         return Example(text, None, record.where)
-    said = normalised_label(label_of(record.fields.get("label")) or "")
-    label = float(said == "true") if said in BOOLEANS else regression.number_of(record, "label")
+    name = normalised_label(label_of(record.fields.get("label")) or "")
+    label = float(name == "true") if name in BOOLEANS else regression.number_of(record, "label")
     if not 0 <= label <= 1:
         raise EncodaxError(f"{record.where}: the label {label:g} is not in 0..1")
     return Example(text, label, record.where)

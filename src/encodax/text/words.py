@@ -193,10 +193,10 @@ def rule_of(pre_tokenizer: Any) -> WordRule:
     if pre_tokenizer is None:
         return "spaces"
     try:
-        told = json.loads(pre_tokenizer.__getstate__())
+        state = json.loads(pre_tokenizer.__getstate__())
     except (TypeError, ValueError):  # one written in Python has no state to read
         return "regex"
-    steps = _steps(told)
+    steps = _steps(state)
     kinds = {step["type"] for step in steps}
     if "BertPreTokenizer" in kinds:
         return "pieces"
@@ -212,10 +212,10 @@ def blank_of(pre_tokenizer: Any) -> str:
     return "Ġ" if "ByteLevel" in repr(pre_tokenizer) else "▁"
 
 
-def _steps(told: dict[str, Any]) -> list[dict[str, Any]]:
-    if told["type"] != "Sequence":
-        return [told]
-    return [inner for step in told["pretokenizers"] for inner in _steps(step)]
+def _steps(state: dict[str, Any]) -> list[dict[str, Any]]:
+    if state["type"] != "Sequence":
+        return [state]
+    return [inner for step in state["pretokenizers"] for inner in _steps(step)]
 
 
 def _is_of_characters(step: dict[str, Any]) -> bool:

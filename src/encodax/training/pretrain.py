@@ -42,8 +42,8 @@ def pretraining(
         raise EncodaxError(f"preset {preset!r} is not one of: {', '.join(PRESETS)}")
     given = {name: value for name, value in choices.items() if value is not None}
     if eval is not None:
-        told = (("columns", columns), ("format", format))
-        read_by = {name: value for name, value in told if value is not None}
+        read_options = (("columns", columns), ("format", format))
+        read_by = {name: value for name, value in read_options if value is not None}
         return {"train": corpus, "eval": eval, **read_by, **PRESETS[preset], **given}
     records = open_records(corpus, columns=columns, format=format)
     if len(records) < HELD_OUT:

@@ -122,10 +122,10 @@ def _placed(
 
 def _slots(options: AttentionOptions, queries: int, keys: int) -> int:
     """Return the most segments a row may have: its number of tokens where none is given."""
-    most = min(queries, keys)
+    limit = min(queries, keys)
     if options.max_segments is not None:
-        most = min(most, options.max_segments)
-    return max(2, most)  # JAX takes one slot for a row that is not packed
+        limit = min(limit, options.max_segments)
+    return max(2, limit)  # JAX takes one slot for a row that is not packed
 
 
 def why_unsupported(

@@ -58,9 +58,9 @@ def int8_product(x: Float[Array, "*rows D"], w: Int8Weight) -> Array:
     exact (int32). Dettmers et al. 2022, arXiv:2208.07339, section 2.
     """
     x32 = x.astype(jnp.float32)
-    least, greatest = (f(x32, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))  # (..., 1)
-    middle = (greatest + least) / 2
-    step = jnp.maximum(greatest - least, 1e-30) / 254  # a row of equal values stays as it is
+    low, high = (f(x32, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))  # (..., 1)
+    middle = (high + low) / 2
+    step = jnp.maximum(high - low, 1e-30) / 254  # a row of equal values stays as it is
     steps = jnp.round((x32 - middle) / step).astype(jnp.int8)  # (..., D)
     total = jnp.tensordot(steps, w.values, axes=1, preferred_element_type=jnp.int32)  # (..., *out)
     middle, step = (a.reshape(*x.shape[:-1], *(1 for _ in w.scale.shape)) for a in (middle, step))

@@ -47,7 +47,7 @@ class DryRun:
         table = Table("a dry run", "", title=None)
         table.columns[1].justify = "right"
         mebibytes = 2**20
-        for name, told in (
+        for name, value in (
             ("steps of the run", f"{self.steps:,}"),
             ("tokens of a batch", f"{self.batch_tokens:,}"),
             ("parameters", f"{self.parameters:,}"),
@@ -62,7 +62,7 @@ class DryRun:
             ("operations, a device", f"{self.flops / 1e9:,.1f} GFLOP"),
             ("share of the matmul peak", f"{self.share_of_peak:.0%}"),
         ):
-            table.add_row(name, told)
+            table.add_row(name, value)
         return table
 
 

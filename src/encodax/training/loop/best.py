@@ -59,7 +59,7 @@ class BestModelDirectory:
         found = [
             {(n, repr(v)) for n, v in entry.items()} for entry in curve if entry["step"] == step
         ]
-        return any(wanted <= told for told in found)
+        return any(wanted <= metrics for metrics in found)
 
     def forget_log(self) -> None:
         """Remove the learning curve of another run."""

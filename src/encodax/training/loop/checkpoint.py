@@ -91,7 +91,7 @@ class Checkpoints:
             EncodaxError: the checkpoint could not be written; older ones are intact.
         """
         if self._is_used and not self._manager.is_saving_in_progress():
-            with self._told():
+            with self._error_context():
                 self._manager.wait_until_finished()  # raises the error of its thread
 
     def save(self, state: TrainState, record: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Checkpoints:
         step = int(state.step)
         kind = str(jax.random.key_impl(state.key))
         self._check_room(state)
-        with self._told():
+        with self._error_context():
             if step not in self._manager.all_steps():
                 record = {**record, "checksum": int(checksum(state)), "key": kind}
                 self._manager.save(
@@ -212,7 +212,7 @@ class Checkpoints:
             EncodaxError: the checkpoint could not be written.
         """
         if self._is_used:
-            with self._told():
+            with self._error_context():
                 self._manager.wait_until_finished()
 
     def abandon(self) -> None:
@@ -222,7 +222,7 @@ class Checkpoints:
                 self._manager.close()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _error_context(self) -> Iterator[None]:
         """Turn errors of Orbax into one line."""
         try:
             yield

@@ -66,7 +66,7 @@ class Curve:
     _seen: int = 0
     _up: int = 0
     """Number of steps in a row that the mean is up."""
-    _is_told: bool = False
+    _has_warned: bool = False
 
     def rises(self, loss: float) -> bool:
         """Add a loss; return True when the mean stays up, once until it is down again."""
@@ -82,9 +82,9 @@ class Curve:
         self.lowest = min(self.lowest, self.mean)
         above, rise = self.mean - self.lowest, self._rise
         self._up = self._up + 1 if above > rise else 0
-        self._is_told &= above > rise / 4
-        is_news = self._up >= MIN_STEPS_UP and not self._is_told
-        self._is_told |= is_news
+        self._has_warned &= above > rise / 4
+        is_news = self._up >= MIN_STEPS_UP and not self._has_warned
+        self._has_warned |= is_news
         return is_news
 
     @property

@@ -59,14 +59,14 @@ class RunLog:
         self._progress = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[shown]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._lives,
         )
-        self._bar = self._progress.add_task("train", total=steps, completed=done, told="compiling")
+        self._bar = self._progress.add_task("train", total=steps, completed=done, shown="compiling")
         self._first = done + 1
         self._start = self._last_line = time.monotonic()
         self.curve: list[Entry] = _earlier(self._file, done)
@@ -100,7 +100,7 @@ class RunLog:
         )
         if "share_of_peak" in entry:
             message += f"  {entry['share_of_peak']:.0%} of peak"
-        self._progress.update(self._bar, completed=step, told=message)
+        self._progress.update(self._bar, completed=step, shown=message)
         now = time.monotonic()
         if step == self._first:  # it compiled, so its time says nothing about the others
             self._start = self._last_line = now
@@ -114,8 +114,8 @@ class RunLog:
         self._waits = False
         self._take_back(step)
         self._write({"step": step, **_evaluated(metrics)})
-        told = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.note(f"step {step}/{self._steps}  {told}{'  (best, saved)' if is_best else ''}")
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self.note(f"step {step}/{self._steps}  {shown}{'  (best, saved)' if is_best else ''}")
 
     def average(self, step: int, count: int, metrics: dict[str, float]) -> None:
         """Log an evaluation of the mean of `count` checkpoints, after the last step."""

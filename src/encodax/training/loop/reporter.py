@@ -47,9 +47,9 @@ class Reporter:
         (step, item, metrics), self._open = self._open, None
         loss, norm = float(metrics.loss), float(metrics.gradient_norm)
         rate = float(self._run.schedule(step - 1))
-        told = self._guard.record(loss, is_finite=bool(metrics.is_finite))
-        if told:
-            self._log.note(f"step {step}: {told}")
+        alarm = self._guard.record(loss, is_finite=bool(metrics.is_finite))
+        if alarm:
+            self._log.note(f"step {step}: {alarm}")
         tokens = sum(int(np.sum(side.lengths)) for side in packed_batches_of(item.batch))
         self._meter.count(tokens * jax.process_count())
         entry = {

@@ -110,10 +110,10 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
             changed.remove(STEPS)
     own = [name for name in changed if name != TOKENS] or changed  # tokens follow from the others
     if own:
-        told = "; ".join(_told(name, before.get(name), now.get(name)) for name in own)
+        changes = "; ".join(_change(name, before.get(name), now.get(name)) for name in own)
         reason = f" ({why_not})" if why_not and own == [STEPS] else ""
         raise EncodaxError(
-            f"{place}: {told}{reason}: continue with what the run started with, or start again "
+            f"{place}: {changes}{reason}: continue with what the run started with, or start again "
             "(--overwrite)"
         )
 
@@ -144,7 +144,7 @@ def _is_other(before: Any, now: Any) -> bool:
     return bool(before != now)
 
 
-def _told(name: str, before: Any, now: Any) -> str:
+def _change(name: str, before: Any, now: Any) -> str:
     """Describe a fact that has changed."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         was, is_ = before["name"], now["name"]
