@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from encodax.config import UNROLLED, ExecutionConfig, HeadConfig, ModelConfig
+from encodax.models.initialization import draw_params
 from encodax.nn import Encoder, Head
 from encodax.types.batches import ModelOutput, PackedBatch, Params
 
@@ -58,13 +59,10 @@ def _reads_first_tokens(head: HeadConfig) -> bool:
 
 
 def initial_params(config: ModelConfig, key: Array) -> Params:
-    """Initialise parameters from a random key.
-
-    Not compiled: it runs once, over two tokens, and compiling would take longer.
-    """
+    """Initialise parameters from a random key."""
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    params: Params = transformed(config).init(key, dummy, is_training=False, record=frozenset())
-    return params
+    init = transformed(config).init
+    return draw_params(init, key, dummy, is_training=False, record=frozenset())
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:

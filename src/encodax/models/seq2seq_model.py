@@ -43,6 +43,7 @@ from encodax.model_files.saved_model import (
     write_directory,
 )
 from encodax.models.base import BaseModel, check_texts, longest_sequence
+from encodax.models.initialization import draw_params
 from encodax.nn import DecoderCache, Transformer, functional
 from encodax.process import forks
 from encodax.storage import json_files, reading
@@ -129,8 +130,8 @@ class Seq2SeqModel(BaseModel):
             family = families.seq2seq_family_named(
                 stored["model_type"], stored.get("architectures")
             )
-        said = generation_config.values_of(directory, stored)
-        published = Settings(_published(stored, said.plain(), directory, family), where=place)
+        settings = generation_config.values_of(directory, stored)
+        published = Settings(_published(stored, settings.plain(), directory, family), where=place)
         with named_as(place):
             config = family.read_config(published)
         _check_ids(config, place)
@@ -141,13 +142,13 @@ class Seq2SeqModel(BaseModel):
         }
         shapes = weights.checked_shapes(directory, family, config, stacks, parameter_shapes)
         generation, keys = generation_config.read(
-            said,
+            settings,
             config,
             longest=longest_sequence(config, _embeddings(config)),
             is_published="transformers_version" in stored,
         )
         files: dict[str, FileKeys] = {}
-        if said.where == directory / GENERATION_FILE:
+        if settings.where == directory / GENERATION_FILE:
             files[GENERATION_FILE] = keys
         else:  # these settings move to generation_config.json
             for key in keys.used:
@@ -167,7 +168,7 @@ class Seq2SeqModel(BaseModel):
             loaded.params,
             tokenizer,
             loaded.extra_tensors,
-            said.plain(),
+            settings.plain(),
             generation,
             {**files, **tokenizer.keys},
         )
@@ -423,7 +424,7 @@ def _embeddings(config: Seq2SeqConfig) -> tuple[EmbeddingsConfig, ...]:
 
 def _published(
     stored: Mapping[str, Any],
-    said: Mapping[str, Any],
+    settings: Mapping[str, Any],
     directory: Path,
     family: families.FamilyOfSeq2Seq,
 ) -> dict[str, Any]:
@@ -436,11 +437,11 @@ def _published(
     published = {
         key: value for key, value in stored.items() if key not in TOKEN_ID_KEYS or value is not None
     }
-    words = said.get(BAD_WORDS)
+    words = settings.get(BAD_WORDS)
     has_words = isinstance(words, list) and all(isinstance(word, list) for word in words)
     for key in (*TOKEN_ID_KEYS, FORCED_BOS, *((BAD_WORDS,) if has_words else ())):
-        if said.get(key) is not None and (key not in TOKEN_ID_KEYS or key not in published):
-            published[key] = said[key]
+        if settings.get(key) is not None and (key not in TOKEN_ID_KEYS or key not in published):
+            published[key] = settings[key]
     if isinstance(family, Seq2SeqFamily) and family.untied_output is not None:
         owns = weights.has_own(directory, *family.untied_output)
         tied = published.get("tie_word_embeddings")
@@ -507,7 +508,7 @@ def _check_ids(config: Seq2SeqConfig, place: Path) -> None:
 
 
 def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
-    """Initialise parameters from a random key; not compiled, as it runs once.
+    """Initialise parameters from a random key.
 
     Queries, keys and values are drawn as one layer D -> 3 H K by Glorot & Bengio 2010, as PyTorch
     and fairseq draw them, not as one layer for each head, as `Linear` does. Otherwise, scores of
@@ -515,9 +516,7 @@ def initial_params(config: Seq2SeqConfig, key: Array) -> Params:
     saturates under the high learning rates of section 5.3 of the paper.
     """
     dummy = PackedBatch.from_rows(jnp.zeros((1, 2), jnp.int32))
-    params: dict[str, dict[str, Array]] = _haiku_transformed(config).init(
-        key, PairBatch(dummy, dummy)
-    )
+    params = draw_params(_haiku_transformed(config).init, key, PairBatch(dummy, dummy))
     for path, leaves in params.items():
         if path.rpartition("/")[2] in ("query", "key", "value"):
             width, heads, head_width = leaves["w"].shape
