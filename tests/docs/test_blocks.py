@@ -1,9 +1,9 @@
 """The examples of README and of every page of docs/ run as they stand.
 
 Blocks of `sh` and `python` run in order, a page at a time, in a folder that holds examples/, beside
-a cache that has all-MiniLM-L6-v2. Commands of README are processes; those of docs/ run in one that
-has JAX loaded (`command_server.py`). A block that cannot run here says so: its info string is
-another one. Code cells run when the documentation is built.
+a cache that has all-MiniLM-L6-v2. Commands of README are processes; all else runs in one that has
+JAX loaded (`page_runner.py`). A block that cannot run here says so: its info string is another one.
+Code cells run when the documentation is built.
 """
 
 from __future__ import annotations
@@ -65,17 +65,16 @@ def environment(cache: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
-def served(
+@pytest.fixture(scope="module")
+def runner(
     tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
-) -> Iterator[dict[str, str]]:
-    """The same, where `encodax` is answered by a process that has JAX loaded."""
+) -> Iterator[subprocess.Popen[str]]:
+    """The process that runs pages."""
     folder = tmp_path_factory.mktemp("commands")
-    server = [sys.executable, str(Path(__file__).with_name("command_server.py")), str(folder)]
-    with subprocess.Popen(server, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+    command = [sys.executable, str(Path(__file__).with_name("page_runner.py")), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        yield process
         process.kill()
 
 
@@ -83,19 +82,14 @@ def served(
     "page",
     [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if examples_of(page)],
 )
-def test_examples_run_in_order(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    environment = request.getfixturevalue("environment" if page == PAGES[0] else "served")
+def test_examples_run_in_order(page: Path, tmp_path: Path, runner: subprocess.Popen[str]) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("run_blocks.py"))],
-        input=json.dumps(examples_of(page)),
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-10_000:]
+    assert runner.stdin is not None
+    assert runner.stdout is not None
+    asked = [str(tmp_path), page != PAGES[0], examples_of(page)]
+    print(json.dumps(asked), file=runner.stdin, flush=True)
+    code, written = json.loads(runner.stdout.readline())
+    assert code == 0, written[-10_000:]
 
 
 @pytest.mark.parametrize(
