@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from encodax.cli.app import command, errors, for_tables
 from encodax.cli.options import ModelPath, Overwrite, Revision, TopK, Truncate
-from encodax.cli.use import _check_output
-from encodax.data import formats, sources
 from encodax.errors import EncodaxError
 from encodax.process.host_memory import keep_freed_memory
 from encodax.process.terminal import Terminal, table
-from encodax.storage.json_files import ModelFiles, shown
+
+if TYPE_CHECKING:
+    from encodax.storage.json_files import ModelFiles
 
 
 @command()
@@ -85,7 +85,10 @@ def explore(
     """
     if open_ and output == "-":
         raise EncodaxError("--open needs a file to show: --output page.html")
-    _check_output(output, model)
+    from encodax.cli import inputs
+    from encodax.data import sources
+
+    inputs.check_output(output, model)
     if text == "-":
         text = _whole_input()
     from encodax.inspection.inspector import Inspector
@@ -108,6 +111,8 @@ def explore(
 
 def _whole_input() -> str:
     """Read standard input as one text."""
+    from encodax.data import formats, sources
+
     text = ""
     with sources.open_input("-") as content:
         for line in formats.utf8_lines(content, formats.name_of("-")):
@@ -172,6 +177,8 @@ def info(
 
 def _print_files(files: ModelFiles) -> None:
     """Print a table of the keys of JSON files: those that were used, then those that are kept."""
+    from encodax.storage.json_files import shown
+
     listing = table("file", "key", "value", "status")
     for name, keys in files.items():
         rows = [(key, "", "used") for key in sorted(keys.used)]

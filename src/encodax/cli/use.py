@@ -7,11 +7,9 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,15 +44,7 @@ from encodax.cli.options import (
     column_names,
     early_stopping_of,
 )
-from encodax.data import formats, sources
 from encodax.errors import EncodaxError
-from encodax.inference.progress import with_progress
-
-if TYPE_CHECKING:
-    from encodax.config import ModelConfig
-    from encodax.data.stream import Live
-    from encodax.tasks.empty import EmptyTextRule
-    from encodax.tasks.task import Example
 
 
 @command()
@@ -205,12 +195,15 @@ def predict(
     Class scores are probabilities. A cross-encoder takes records {"query": ...,
     "text": ...}; its files define its scores: see `encodax info`.
     """
+    from encodax.cli import inputs
+    from encodax.data import sources
     from encodax.inference.predictors import Predictor
-    from encodax.tasks import reranking, task_of_records
+    from encodax.inference.progress import with_progress
+    from encodax.tasks import task_of_records
     from encodax.tasks.empty import EmptyTextRule
 
-    _check_output(output, model, input)
-    records = _records(texts, input, columns=columns, format=format)
+    inputs.check_output(output, model, input)
+    records = inputs.records_of(texts, input, columns=columns, format=format)
     predictor: Predictor[Any] = Predictor.load(
         model,
         revision=revision,
@@ -222,12 +215,12 @@ def predict(
         max_answer_tokens=max_answer_tokens,
     )
     task, records = task_of_records(predictor.model.config, records)
-    _note_scores(predictor.model.config, is_cross_encoder=task is reranking.TASK)
+    inputs.note_scores(predictor.model.config, is_cross_encoder=task.is_cross_encoder)
     empties = EmptyTextRule(on_empty)
     parse = functools.partial(task.parse, labelled=False)
     examples = empties.parsed(parse, records, task.text_fields)
     with sources.open_output(output) as stream:
-        live = _live(texts, input, max_wait, stream.flush)
+        live = inputs.live_of(texts, input, max_wait, stream.flush)
         answers = predictor.answers(examples, truncate=truncate, empties=empties, live=live)
         for example, answer in with_progress(answers, shown=None if input else False):
             text = (example.text,) if isinstance(example.text, str) else example.text
@@ -293,8 +286,10 @@ def embed(
     """
     import numpy as np
 
+    from encodax.cli import inputs
     from encodax.inference import vector_files, vectors
     from encodax.inference.embedder import Embedder
+    from encodax.inference.progress import with_progress
     from encodax.storage import overlap
     from encodax.tasks.empty import EmptyTextRule
 
@@ -303,18 +298,20 @@ def embed(
         raise EncodaxError(
             "give --ranges or --save-ranges, not both: one reads ranges, the other writes them"
         )
-    _check_output(output, model, input)
+    inputs.check_output(output, model, input)
     if save_ranges is not None:
-        _check_output(str(save_ranges), model, input, option="--save-ranges")
+        inputs.check_output(str(save_ranges), model, input, option="--save-ranges")
     overlap.check_apart({"--output": output, "--save-ranges": save_ranges}, {"--ranges": ranges})
     stored = vectors.converter(vector_type, None if ranges is None else vectors.read_ranges(ranges))
     empties = EmptyTextRule(on_empty)
-    examples = _examples_of(_records(texts, input, columns=columns, format=format), empties)
+    examples = inputs.examples_of(
+        inputs.records_of(texts, input, columns=columns, format=format), empties
+    )
     embedder = Embedder.load(model, revision=revision, precision=precision)
     before = embedder.model.config.usage.prompt(prompt)
     none = stored(np.zeros((0, embedder.width), np.float32))
     seen = vectors.RunningRanges(embedder.width)
-    live = _live(texts, input, max_wait, sys.stdout.flush) if output == "-" else None
+    live = inputs.live_of(texts, input, max_wait, sys.stdout.flush) if output == "-" else None
     answers = embedder.answers(examples, before, truncate=truncate, empties=empties, live=live)
     with vector_files.opened(output, none.shape[1], none.dtype) as file:
         for example, vector in with_progress(answers, shown=None if input else False):
@@ -490,6 +487,9 @@ def translate(
 
     Records have a field "source" or "text".
     """
+    from encodax.cli import inputs
+    from encodax.data import sources
+    from encodax.inference.progress import with_progress
     from encodax.inference.translator import Translator
     from encodax.tasks import translation
     from encodax.tasks.empty import EmptyTextRule
@@ -506,8 +506,8 @@ def translate(
     given = {name: value for name, value in drawn.items() if value is not None}
     if given and not sample:
         raise EncodaxError("--temperature, --top-k, --top-p, --min-p and --typical-p need --sample")
-    _check_output(output, model, input)
-    records = _records(texts, input, columns=columns, format=format)
+    inputs.check_output(output, model, input)
+    records = inputs.records_of(texts, input, columns=columns, format=format)
     empties = EmptyTextRule(on_empty)
     sources_of = empties.parsed(translation.source_of, records, ("source", "text"))
     translator = Translator.load(
@@ -530,7 +530,7 @@ def translate(
         suppress_tokens=suppress,
     )
     with sources.open_output(output) as stream:
-        live = _live(texts, input, max_wait, stream.flush)
+        live = inputs.live_of(texts, input, max_wait, stream.flush)
         answers = translator.answers(
             sources_of, options, truncate=truncate, empties=empties, live=live
         )
@@ -572,15 +572,18 @@ def fill_mask(
     """
     from dataclasses import asdict
 
+    from encodax.cli import inputs
     from encodax.inference.fill_mask import FillMask
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
 
     empties = EmptyTextRule(on_empty, IN_DATA)
-    found = _examples_of(_records(texts, input, columns=columns, format=format), empties)
+    found = inputs.examples_of(
+        inputs.records_of(texts, input, columns=columns, format=format), empties
+    )
     filler = FillMask.load(
         model, top_k=top_k, targets=target or (), revision=revision, precision=precision
     )
-    live = _live(texts, input, max_wait, sys.stdout.flush)
+    live = inputs.live_of(texts, input, max_wait, sys.stdout.flush)
     for example, masks in filler.answers(found, truncate=truncate, empties=empties, live=live):
         for number, guesses in enumerate(masks):
             line = {"text": example.text, "mask": number}
@@ -611,13 +614,17 @@ def search(
 
     Example: encodax search MODEL --corpus texts.txt "how do I mend a tyre"
     """
+    from encodax.cli import inputs
+    from encodax.data import formats
     from encodax.inference.embedder import Embedder
     from encodax.inference.vectors import search_stream
     from encodax.tasks.embedding import Document
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
 
     empties = EmptyTextRule(on_empty, IN_DATA)
-    examples = _examples_of(_records(None, corpus, columns=columns, format=format), empties)
+    examples = inputs.examples_of(
+        inputs.records_of(None, corpus, columns=columns, format=format), empties
+    )
     embedder = Embedder.load(model, revision=revision, precision=precision)
     queried, before = embedder.prompt_of("query"), embedder.prompt_of("document")
     nearest = embedder.nearest(queries, top_k=top_k, truncate=truncate)
@@ -667,6 +674,7 @@ def rerank(
 
     import numpy as np
 
+    from encodax.cli import inputs
     from encodax.data.records import open_records
     from encodax.inference.predictors import Reranker
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
@@ -674,9 +682,9 @@ def rerank(
 
     records = open_records(input or "-", columns=column_names(columns), format=format)
     empties = EmptyTextRule(on_empty, IN_DATA)
-    examples = _examples_of(records, empties)
+    examples = inputs.examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
-    _note_scores(reranker.model.config, is_cross_encoder=True)
+    inputs.note_scores(reranker.model.config, is_cross_encoder=True)
     numbers, scores = array("q"), array("d")  # texts are read a second time, so that none is held
     for example, score in reranker.answers(
         query, examples, prompt=prompt, truncate=truncate, empties=empties
@@ -687,66 +695,3 @@ def rerank(
         index = numbers[place]
         line = {"query": query, "score": scores[place], "index": index}
         sys.stdout.write(json_line({**line, "text": text_of(records[index])}))
-
-
-def _check_output(
-    output: str, model: str, input: str | None = None, *, option: str = "--output"
-) -> None:
-    """Refuse, before any work, an output that cannot be written or would replace an input."""
-    from encodax.model_files import saved_model
-    from encodax.storage import overlap
-
-    sources.check_output(output)
-    overlap.check_apart({option: output}, {"--input": input})
-    if output != "-" and saved_model.is_of_model(Path(output), Path(model)):
-        raise EncodaxError(f"{option} {output} is a file of the model: write to another place")
-
-
-def _records(
-    texts: list[str] | None,
-    input: str | None,
-    *,
-    columns: str | None = None,
-    format: str | None = None,
-) -> Iterator[sources.Record]:
-    """Return records of the texts on the command line, in a file, or on standard input."""
-    if texts and input:
-        raise EncodaxError("give texts or --input, not both")
-    if texts:
-        return sources.records_of(({"text": text} for text in texts), name="text")
-    if input is None and sys.stdin is not None and sys.stdin.isatty():
-        raise EncodaxError("nothing to read: give texts, or --input FILE, or --input -")
-    return sources.read(input or "-", columns=column_names(columns), format=format)
-
-
-def _live(
-    texts: list[str] | None,
-    input: str | None,
-    max_wait: float | None,
-    flush: Callable[[], object],
-) -> Live | None:
-    """Return the settings for reading a source that may pause, and for flushing when it does.
-
-    None if the source cannot pause: then the same texts are always answered together.
-    """
-    from encodax.data.stream import MAX_WAIT, Live
-
-    if texts or not formats.is_live(input or "-"):
-        return None
-    return Live(MAX_WAIT if max_wait is None else max_wait, flush)
-
-
-def _examples_of(records: Iterable[sources.Record], empties: EmptyTextRule) -> Iterator[Example]:
-    """Yield the text of each record, checked, with the record's number from 0 as the target."""
-    from encodax.tasks.embedding import document_of
-
-    for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
-        yield replace(example, target=number)
-
-
-def _note_scores(config: ModelConfig, *, is_cross_encoder: bool) -> None:
-    """Log where sentence-transformers would give other scores."""
-    from encodax.inference.scores import difference
-
-    if other := difference(config, is_cross_encoder=is_cross_encoder):
-        logging.getLogger("encodax").warning("scores: %s", other)

@@ -144,6 +144,7 @@ TASK = replace(
     regression.TASK,
     name="reranking",
     text_fields=("query", "text"),
+    is_cross_encoder=True,
     metric_names=METRICS,
     parse=parse,
     activation_for=lambda activation: activation or "sigmoid",  # the loss assumes the sigmoid

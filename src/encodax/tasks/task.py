@@ -260,6 +260,8 @@ class Task:
     batch at once, and all sequences of an example in one batch."""
     recorded_stages: frozenset[str] = frozenset()
     """Stages of the encoder that the loss needs, as named in `Encoder`."""
+    is_cross_encoder: bool = False
+    """Whether sentence-transformers runs its models with `CrossEncoder`."""
     has_known_shapes: bool = False
     """Whether the shapes of a batch's targets are known without data."""
 
