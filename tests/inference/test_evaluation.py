@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from encodax import Classifier
 from encodax.errors import EncodaxError
 from encodax.inference.evaluation import BatchEvaluator, evaluator
 from encodax.models.encoder_model import Model
-from encodax.tasks import classification, masked_lm
+from encodax.tasks import classification, dataset, masked_lm
 from encodax.tasks.dataset import Dataset
 from encodax.tasks.task import Example, LossOptions
 
@@ -28,6 +30,10 @@ def corpus(model: Model) -> Dataset:
     return Dataset.prepare(masked_lm.TASK, model, [Example(text, None, text) for text in TEXTS])
 
 
+def batches_of(measure: BatchEvaluator, data: Dataset) -> list[Any]:
+    return list(measure.batches(range(len(data)), data))
+
+
 def test_numbers_are_the_same_in_batches_of_any_size(model: Model, corpus: Dataset) -> None:
     found = [
         evaluator(model, corpus, OBJECTIVE, batch_tokens=batch_tokens)(None)
@@ -42,14 +48,14 @@ def test_numbers_are_the_same_in_batches_of_any_size(model: Model, corpus: Datas
 def test_masks_are_the_same_each_time(model: Model, corpus: Dataset) -> None:
     measure = BatchEvaluator(model, corpus, OBJECTIVE)
     other = BatchEvaluator(model, corpus, OBJECTIVE)
-    first, second = list(measure.batches()), list(other.batches())
+    first, second = batches_of(measure, corpus), batches_of(other, corpus)
     assert len(first) > 1
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert measure() == measure(model.params) == other()
 
 
 def test_each_row_is_hidden_in_its_own_way(model: Model, corpus: Dataset) -> None:
-    batches = list(BatchEvaluator(model, corpus, OBJECTIVE, batch_tokens=256).batches())
+    batches = batches_of(BatchEvaluator(model, corpus, OBJECTIVE, batch_tokens=256), corpus)
     tokens = np.concatenate([np.asarray(targets.tokens) for _, targets in batches])
     assert len(np.unique(tokens, axis=0)) > len(tokens) / 2
 
@@ -64,7 +70,7 @@ def test_a_second_evaluation_compiles_nothing(model: Model, corpus: Dataset) -> 
 def test_perplexity_is_that_of_the_logits(model: Model, corpus: Dataset) -> None:
     measure = BatchEvaluator(model, corpus, OBJECTIVE)
     losses, right = [], []
-    for batch, targets in measure.batches():
+    for batch, targets in batches_of(measure, corpus):
         logits = np.asarray(model.apply(model.params, batch).logits, np.float64)  # (B, T, V)
         for b, m in zip(*np.nonzero(targets.weights), strict=True):
             scores, label = logits[b, targets.tokens[b, m]], targets.values[b, m]
@@ -89,3 +95,30 @@ def test_answers_are_measured_by_the_predictor(tiny_model: Model) -> None:
     right = [answer.scores["good"] for answer in Classifier(tiny_model).predict(TEXTS[:9])]
     assert loss == pytest.approx(-np.log(right).mean(), rel=1e-5)
     assert classification.TASK.metric in found
+
+
+def test_what_memory_does_not_hold_is_tokenized_once_an_evaluation(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [Example(text, "good", text) for text in TEXTS]
+    whole = Dataset.prepare(classification.TASK, tiny_model, examples)
+    assert whole.windows() == [range(len(TEXTS))]
+    wanted = evaluator(tiny_model, whole, LossOptions())(None)
+
+    monkeypatch.setattr(dataset, "KEPT_BYTES", 0)
+    monkeypatch.setattr(dataset, "SMALLEST_WINDOW", 50_000)
+    large = Dataset.prepare(classification.TASK, tiny_model, examples)
+    assert not large.kept
+    windows = large.windows()
+    assert len(windows) > 3
+    assert [index for window in windows for index in window] == list(range(len(TEXTS)))
+
+    encode, tokenized = Model.encode, []
+
+    def counted(self: Model, texts: list[str], **options: Any) -> Any:
+        tokenized.extend(texts)
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Model, "encode", counted)
+    assert evaluator(tiny_model, large, LossOptions())(None) == pytest.approx(wanted, rel=1e-6)
+    assert tokenized == list(TEXTS)

@@ -7,14 +7,16 @@ masks that are the same each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 from encodax.data.batches import BatchShape
+from encodax.data.packing import Rows
 from encodax.inference.engine import (
     Engine,
     head_output,
@@ -69,15 +71,33 @@ def evaluator(
     assert isinstance(model, Model)
     if data.task.compares_examples:
         return vector_evaluator(model, data, loss_options)
-    answers = answer_evaluator(model, data, loss_options)
-    losses = BatchEvaluator(model, data, loss_options, batch_tokens=batch_tokens)
-    return lambda params: {**answers(params), **losses(params)}
+    return answer_evaluator(model, data, loss_options, batch_tokens)
 
 
-def answer_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
-    """Return a function that measures a predictor's answers with the task's metrics."""
+def answer_evaluator(
+    model: Model, data: Dataset, loss_options: LossOptions, batch_tokens: int | None
+) -> Evaluator:
+    """Return a function that measures the loss, and a predictor's answers with the task's metrics.
+
+    Both see a part of the data that fits in memory, then the next: a text is tokenized once.
+    """
     predictor: Predictor[object] = Predictor(model, tag_scheme=loss_options.tag_scheme)
-    return lambda params: predictor.measure(data, params)
+    windows = data.windows()
+    losses = BatchEvaluator(model, data, loss_options, batch_tokens=batch_tokens, windows=windows)
+
+    def measure(params: Params | None) -> dict[str, float]:
+        totals: dict[str, float] = {}
+
+        def found() -> Iterator[tuple[Any, Example]]:
+            for window in windows:
+                kept = data.with_kept(window)
+                losses.add(totals, window, kept, params)
+                yield from predictor.answered(kept, params, window)
+
+        metrics = data.task.metrics(*side_by_side(found()))
+        return {**metrics, **losses.summary(totals)}
+
+    return measure
 
 
 def vector_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
@@ -171,8 +191,18 @@ class BatchEvaluator:
         teacher: Model | None = None,
         *,
         batch_tokens: int | None = None,
+        windows: Sequence[range] = (),
     ):
-        """Lay out the batches; nothing is compiled yet. For the arguments, see `evaluator`."""
+        """Lay out the batches; nothing is compiled yet.
+
+        Args:
+            model: as in `evaluator`, like the rest.
+            data: see there.
+            loss_options: see there.
+            teacher: see there.
+            batch_tokens: see there.
+            windows: `data.windows()`, for batches that have sequences of one window each.
+        """
         self._data, self._loss_options = data, loss_options
         measured = data.task.batch_metrics or loss_metrics(data.task)
         sums, self._summary = measured.sums, measured.summary
@@ -181,7 +211,12 @@ class BatchEvaluator:
         rows_of_device = max(1, self._runtime.batch_tokens(batch_tokens) // one_row.longest_row)
         row_count = self._runtime.device_count * rows_of_device
         self._shape = replace(one_row, row_count=row_count)
-        self._rows = self._shape.packed(data.lengths)
+        self._rows: dict[range, tuple[int, Rows]] = {}
+        first = 0
+        for window in windows or [range(len(data))]:
+            rows = self._shape.packed(data.lengths[window.start : window.stop])
+            self._rows[window] = first, rows.named(np.asarray(window))
+            first += len(rows)
         self._own = self._runtime.place(model.params)
         self._teacher = None if teacher is None else self._runtime.place(teacher.params)
 
@@ -209,20 +244,42 @@ class BatchEvaluator:
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
         """
-        params = self._own if params is None else self._runtime.place(params)
         totals: dict[str, float] = {}
+        for window in self._rows:
+            self.add(totals, window, self._data, params)
+        return self.summary(totals)
+
+    def add(
+        self, totals: dict[str, float], window: range, data: Dataset, params: Params | None = None
+    ) -> None:
+        """Add the sums of a window to the totals.
+
+        Args:
+            totals: sums by name, which are changed.
+            window: one of the windows.
+            data: the data set, with its sequences in memory or not.
+            params: parameters to measure; None for the model's own.
+        """
+        params = self._own if params is None else self._runtime.place(params)
         with self._runtime.computing():
-            for batch, targets in self.batches():
+            for batch, targets in self.batches(window, data):
                 found = jax.device_get(self._added(params, self._teacher, batch, targets))
                 for name, value in found.items():
                     totals[name] = totals.get(name, 0.0) + float(value)
+
+    def summary(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """Return the metrics of sums over all of the data.
+
+        Raises:
+            EncodaxError: a sum is not finite: the parameters are broken.
+        """
         check_finite(totals)
         return self._summary(totals)
 
-    def batches(self) -> Iterator[tuple[AnyBatch, Targets]]:
-        """Yield all of the data in batches, the same each time."""
-        height = self._shape.row_count
-        for start in range(0, len(self._rows), height):
-            batch, targets = self._data.batch(self._rows[start : start + height], self._shape)
-            seeds = [(SEED, place) for place in range(start, start + height)]
-            yield perturbed_by_row(self._data, batch, targets, self._loss_options, seeds)
+    def batches(self, window: range, data: Dataset) -> Iterator[tuple[AnyBatch, Targets]]:
+        """Yield a window of the data in batches, the same each time; arguments as in `add`."""
+        height, (first, rows) = self._shape.row_count, self._rows[window]
+        for start in range(0, len(rows), height):
+            batch, targets = data.batch(rows[start : start + height], self._shape)
+            seeds = [(SEED, first + place) for place in range(start, start + height)]
+            yield perturbed_by_row(data, batch, targets, self._loss_options, seeds)

@@ -204,7 +204,7 @@ class Predictor(EngineBacked, Generic[Answer]):
         counts = ByClass(task)
 
         def counted() -> Iterator[tuple[Any, Example]]:
-            for answer, example in self._answered(data, None):
+            for answer, example in self.answered(data):
                 counts.add(answer, example)
                 yield answer, example
 
@@ -213,12 +213,20 @@ class Predictor(EngineBacked, Generic[Answer]):
 
     def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
         """Return the metrics of the data's task; `params` None uses the model's own parameters."""
-        answers, examples = side_by_side(self._answered(data, params))
+        answers, examples = side_by_side(self.answered(data, params))
         return data.task.metrics(answers, examples)
 
-    def _answered(self, data: Dataset, params: Params | None) -> Iterator[tuple[Any, Example]]:
-        """Yield the answer and the example, cut as its tokens are, for each that has a token."""
-        for example, encodings, scores in answer_dataset(self._engine, data, params):
+    def answered(
+        self, data: Dataset, params: Params | None = None, window: range | None = None
+    ) -> Iterator[tuple[Any, Example]]:
+        """Yield the answer and the example, cut as its tokens are, for each that has a token.
+
+        Args:
+            data: data set of a task of this model's head.
+            params: parameters to answer with; None for the model's own.
+            window: one of `data.windows()`; None for all of the data.
+        """
+        for example, encodings, scores in answer_dataset(self._engine, data, params, window):
             answer = self.decoding.answer(data.task, example, encodings, scores, self._labels)
             shown, _ = seen(data.task, example, encodings)
             assert shown is not None
@@ -226,20 +234,20 @@ class Predictor(EngineBacked, Generic[Answer]):
 
 
 def answer_dataset(
-    engine: Engine, data: Dataset, params: Params | None
+    engine: Engine, data: Dataset, params: Params | None, window: range | None = None
 ) -> Iterator[tuple[Example, list[Encoding], list[Any]]]:
     """Yield each example of a data set with its token sequences and the engine's answer to each.
 
     Examples without a token are left out. Sequences that the data set does not keep are tokenized
-    when they are needed.
+    when they are needed. A window leaves out all examples but its own.
     """
 
-    def tokenize(window: list[int]) -> tuple[list[list[Any]], int]:
-        return [[encoding] for encoding in data.encodings_of(window)], 0
+    def tokenize(indices: list[int]) -> tuple[list[list[Any]], int]:
+        return [[encoding] for encoding in data.encodings_of(indices)], 0
 
     lengths = data.lengths
     found = engine.stream(
-        range(len(data)),
+        range(len(data)) if window is None else window,
         tokenize,
         lambda index: int(lengths[index]),
         params=engine.device_params(params),
