@@ -23,8 +23,9 @@ import hypothesis
 import jax
 import jaxtyping
 import pytest
+import typechecking
 
-jaxtyping.install_import_hook("encodax", "typechecking.check")
+typechecking.install()
 
 import compiled  # noqa: E402
 from blocks import drawn  # noqa: E402
