@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from encodax.cli.main import app as commands
 
-EXAMPLE = re.compile(r"^(Example:|Such as:) (?=encodax)", re.MULTILINE)
+EXAMPLE = re.compile(r"^Example: (?=encodax)", re.MULTILINE)
 
 
 def panel_of(parameter: Any) -> str:
@@ -42,7 +42,7 @@ def documented(name: str, command: Any) -> Iterator[str]:
     context = typer.Context(command, info_name=f"encodax {name}")
     yield from (f".. program:: encodax {name}", "", ".. code-block:: text", "")
     yield from (f"   {command.get_usage(context).removeprefix('Usage: ')}", "")
-    yield from (*marked_up(EXAMPLE.sub(r"\1\n    ", command.help).splitlines()), "")
+    yield from (*marked_up(EXAMPLE.sub("Example:\n    ", command.help).splitlines()), "")
     panels: dict[str, list[Any]] = {"Arguments": [], "Options": []}  # these first
     for parameter in command.params:
         panels.setdefault(panel_of(parameter), []).append(parameter)

@@ -32,6 +32,7 @@ from pyarrow import fs
 from encodax.errors import EncodaxError
 from encodax.inference.embedder import Embedder
 from encodax.model_files import hub, peft
+from encodax.models.base import CUT_MESSAGE
 from encodax.storage import json_files, outputs, reading
 from encodax.tasks.empty import EmptyTextRule
 from encodax.tasks.task import Example
@@ -685,7 +686,7 @@ class _Cuts(logging.Handler):
         logging.getLogger("encodax").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if " were cut to " in record.msg and isinstance(record.args, tuple):
+        if record.msg == CUT_MESSAGE and isinstance(record.args, tuple):
             self.count += int(record.args[0])  # type: ignore[call-overload]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -38,8 +37,6 @@ from encodax.nn import functional
 from encodax.process import forks
 from encodax.text.tokenizer import Encoding
 from encodax.types.batches import ModelOutput, PackedBatch, Params
-
-logger = logging.getLogger(__name__)
 
 MAX_BATCHES_IN_FLIGHT = 2
 """Number of batches that a device is given before the answers of the first are fetched."""
@@ -226,8 +223,7 @@ class Engine(forks.NotPicklable):
                 yield from running.answered(wait=window.is_last)
                 if window.error is not None:
                     raise window.error
-        if cut:
-            logger.warning("%d texts were cut to %d tokens", cut, self._model.longest_sequence)
+        self._model.log_cut(cut)
 
     def _packed_windows(
         self,

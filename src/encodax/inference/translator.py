@@ -379,8 +379,7 @@ class Translator(Loading, forks.NotPicklable):
                 if failed := error or window.error:
                     raise failed
         empties.note()
-        if cut:
-            logger.warning("%d texts were cut to %d tokens", cut, self.model.longest_sequence)
+        self.model.log_cut(cut)
         if without:
             languages = self.model.tokenizer.languages or ()
             logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,11 @@ from encodax.errors import EncodaxError
 from encodax.nn import functional
 from encodax.text.tokenizer import Encoding, Text, Tokenizer
 from encodax.types.batches import AnyBatch, Params, packed_batches_of
+
+logger = logging.getLogger(__name__)
+
+CUT_MESSAGE = "%d texts were cut to %d tokens"
+"""Log message for truncated texts: their number, and the tokens that are left."""
 
 
 @runtime_checkable
@@ -62,6 +68,11 @@ class BaseModel:
             functional.check_below("token id", side.token_ids, embeddings.vocabulary_size)
             if embeddings.max_positions is not None:
                 functional.check_below("position", side.position_ids, embeddings.max_positions)
+
+    def log_cut(self, count: int) -> None:
+        """Log the number of texts that were cut to the longest sequence, if there are any."""
+        if count:
+            logger.warning(CUT_MESSAGE, count, self.longest_sequence)
 
     def parameter_count(self) -> int:
         """Return the number of trained values."""

@@ -11,7 +11,7 @@ from typing import Any
 from encodax.errors import EncodaxError
 from encodax.models.encoder_model import Model
 from encodax.options.loss import LossOptions
-from encodax.tasks.labels import index_of_label, listed
+from encodax.tasks.labels import index_of_label, quoted
 from encodax.tasks.task import Example
 
 BALANCED = "balanced"
@@ -57,7 +57,7 @@ def weighted(
         if len(given) != len(labels):
             raise EncodaxError(
                 f"class_weights: {len(given)} numbers are given, and there are {len(labels)} "
-                f"labels: {listed(labels)}"
+                f"labels: {quoted(labels)}"
             )
         found = dict(zip(labels, given, strict=True))
     return replace(options, class_weights=found)
@@ -81,7 +81,7 @@ def read(given: Any) -> Any:
 def _check_once(labels: Sequence[str]) -> None:
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         raise EncodaxError(
-            f"class_weights: {listed(twice)} is given twice: give each label one weight"
+            f"class_weights: {quoted(twice)} is given twice: give each label one weight"
         )
 
 
@@ -90,7 +90,7 @@ def _of_labels(named: Mapping[str, float], labels: Sequence[str]) -> dict[str, f
     if unknown := [label for label in named if index_of_label(label, labels) is None]:
         hint = ' ("balanced" takes no number)' if BALANCED in unknown else ""
         raise EncodaxError(
-            f"class_weights: no label {listed(unknown)}{hint}; the labels are: {listed(labels)}"
+            f"class_weights: no label {quoted(unknown)}{hint}; the labels are: {quoted(labels)}"
         )
     own = [labels[index_of_label(label, labels) or 0] for label in named]
     _check_once(own)

@@ -109,8 +109,7 @@ class Dataset:
         losses.note()
         if not lengths:
             raise EncodaxError("the data set is empty: it has no text")
-        if cut:
-            logger.warning("%d texts were cut to %d tokens", cut, model.longest_sequence)
+        model.log_cut(cut)
         sides = np.asarray(lengths, np.int32).reshape(len(owners), -1)  # (sequences, sides)
         return replace(
             data,

@@ -25,6 +25,8 @@ BOOLEANS = ("true", "false")
 """Booleans of JSON as labels."""
 SOME_NAMES = 50
 """Maximum number of labels to mend that an error or a log message lists."""
+SOME_QUOTED = 10
+"""Maximum number of labels that a message lists in quotes."""
 SOME_KNOWN = 20
 """Maximum number of a model's labels that an error lists."""
 
@@ -104,7 +106,7 @@ def checked_labels(seen: Iterable[tuple[str, str]]) -> tuple[str, ...]:
             "%s seen once, so little can be learned about %s: %s",
             "a label is" if len(rare) == 1 else f"{len(rare)} labels are",
             "it" if len(rare) == 1 else "them",
-            _first_of(rare),
+            listed(rare, SOME_NAMES),
         )
     return in_order(counts)
 
@@ -128,16 +130,10 @@ class UnknownLabels(EncodaxError):
             for label, count in counts.items()
         ]
         what = "unknown label" + "s" * (len(named) > 1)
-        listed = ", ".join(known[:SOME_KNOWN]) + (", ..." if len(known) > SOME_KNOWN else "")
-        error = cls(f"{where}: {what} {_first_of(named)}; the model knows: {listed}")
+        labels = listed(known, SOME_KNOWN)
+        error = cls(f"{where}: {what} {listed(named, SOME_NAMES)}; the model knows: {labels}")
         error.labels = tuple(counts)
         return error
-
-
-def _first_of(names: Sequence[str]) -> str:
-    """Return names for an error; only the first ones if there are many."""
-    left = len(names) - SOME_NAMES
-    return ", ".join(names[:SOME_NAMES]) + (f", ... ({left:,} more)" if left > 0 else "")
 
 
 def check_known(wanted: Iterable[str], labels: tuple[str, ...], where: str) -> None:
@@ -163,7 +159,12 @@ def index_of(label: str, labels: tuple[str, ...], where: str) -> int:
     return place
 
 
-def listed(labels: Sequence[str], most: int = 10) -> str:
-    """Format labels for a message: the first ones, if there are many."""
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(map(repr, labels[:most])) + more
+def listed(names: Sequence[str], limit: int) -> str:
+    """Format names for a message: the first ones, if there are more than a limit."""
+    left = len(names) - limit
+    return ", ".join(names[:limit]) + (f", ... ({left:,} more)" if left > 0 else "")
+
+
+def quoted(labels: Sequence[str]) -> str:
+    """Format labels for a message, in quotes: the first ones, if there are many."""
+    return listed([repr(label) for label in labels], SOME_QUOTED)

@@ -105,7 +105,7 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
     changed = [n for n in named if n != SHAPE and _is_other(before.get(n), now.get(n))]
     why_not = None
     if STEPS in changed:
-        why_not = why_not_prolonged(before, now, done)
+        why_not = why_not_extendable(before, now, done)
         if why_not is None:
             changed.remove(STEPS)
     own = [name for name in changed if name != TOKENS] or changed  # tokens follow from the others
@@ -118,7 +118,7 @@ def check(before: Facts | None, now: Mapping[str, Any], done: int, place: Path |
         )
 
 
-def why_not_prolonged(before: Mapping[str, Any], now: Mapping[str, Any], done: int) -> str | None:
+def why_not_extendable(before: Mapping[str, Any], now: Mapping[str, Any], done: int) -> str | None:
     """Return why a run cannot change its number of steps; None if it can."""
     schedule, warmup = now["--schedule"], now["--warmup"]
     if now[STEPS] < done:

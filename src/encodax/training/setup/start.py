@@ -13,7 +13,7 @@ from encodax.families import bert
 from encodax.models.encoder_model import Model
 from encodax.models.seq2seq_model import Seq2SeqModel
 from encodax.options.training import NewModel
-from encodax.tasks.labels import listed, normalised_label
+from encodax.tasks.labels import normalised_label, quoted
 from encodax.tasks.task import AnyModel, Example, Task
 from encodax.text.tokenizer import Tokenizer
 
@@ -110,13 +110,13 @@ def _with_head(model: Model, task: Task, labels: tuple[str, ...], seed: int) -> 
         if not is_one_score and (names := as_named(known, labels)) is not None:
             logger.warning(
                 "the model's labels %s are taken as the data's %s, in this order",
-                listed(known), listed(names),
+                quoted(known), quoted(names),
             )  # fmt: skip
             return replace(model, config=replace(model.config, labels=names))
         logger.warning(
             "the head is new, and starts at random: the model's labels are %s, and the data's %s; "
             "to keep the model's head, name the data's labels as the model does",
-            listed(known), listed(labels),
+            quoted(known), quoted(labels),
         )  # fmt: skip
     return model.with_head(task.head, labels=labels, problem=task.problem, seed=seed)
 
