@@ -692,15 +692,26 @@ def test_a_corpus_is_searched(call: Call, tmp_path: Path) -> None:
     assert len(many.answers) == 5
 
 
+BEIR: list[dict[str, Any]] = [
+    {"_id": "d7", "title": "good", "text": "thing", "metadata": {}},
+    {"_id": "d8", "title": "", "text": "bad thing"},
+    {"_id": 9, "title": "bad", "text": ""},
+]
+
+
+def test_a_ranking_of_beir_keeps_its_ids_and_shows_what_was_scored(
+    call: Call, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "corpus.jsonl", BEIR)
+    found = call("rerank", "reranker", "good", "--input", str(tmp_path / "corpus.jsonl")).answers
+    ranked = encodax.Reranker.load("reranker").rank("good", ["good thing", "bad thing", "bad"])
+    assert [(line["_id"], line["text"], line["score"]) for line in found] == [
+        (("d7", "d8", "9")[item.index], item.text, item.score) for item in ranked
+    ]
+
+
 def test_a_corpus_of_beir_keeps_its_ids(call: Call, tmp_path: Path) -> None:
-    write_lines(
-        tmp_path / "corpus.jsonl",
-        [
-            {"_id": "d7", "title": "good", "text": "thing", "metadata": {}},
-            {"_id": "d8", "title": "", "text": "bad thing"},
-            {"_id": 9, "title": "bad", "text": ""},
-        ],
-    )
+    write_lines(tmp_path / "corpus.jsonl", BEIR)
     found = call("search", "embedder", "good thing", "--corpus", str(tmp_path / "corpus.jsonl"))
     texts = ["good thing", "bad thing", "bad"]
     scores = vectors_of(["good thing"], "query") @ vectors_of(texts, "document").T
@@ -1241,6 +1252,14 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
             "--target is for translation, and the model is not a translator",
         ),
         (["evaluate", "model", "--data", "good.jsonl", "--to", "fra"], "--to is for translation"),
+        (
+            ["evaluate", "model", "--data", "good.jsonl", "--length-penalty", "0.6"],
+            "--length-penalty is for translation, and the model is not a translator: leave it out",
+        ),
+        (
+            ["evaluate", "model", "--data", "good.jsonl", "--bleu-tokenizer", "none"],
+            "--bleu-tokenizer is for translation",
+        ),
         (call_train(*GOOD, "--model", "model"), "the shape is that of the given model"),
         (
             call_train(*GOOD, "--max-positions", "4"),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from encodax import Classifier
+from encodax.data.sources import records_of
 from encodax.errors import EncodaxError
-from encodax.inference.evaluation import BatchEvaluator, evaluator
+from encodax.inference.evaluation import BatchEvaluator, evaluate, evaluator
 from encodax.models.encoder_model import Model
 from encodax.tasks import classification, dataset, masked_lm
 from encodax.tasks.dataset import Dataset
@@ -18,6 +19,7 @@ from encodax.tasks.task import Example, LossOptions
 
 TEXTS = [f"the cat sat on mat number {n}, and a dog ran {'away ' * (n % 7)}" for n in range(90)]
 OBJECTIVE = LossOptions(mask_rate=0.2)
+PAIRS = list(zip(TEXTS[:8], TEXTS[8:16], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +124,19 @@ def test_what_memory_does_not_hold_is_tokenized_once_an_evaluation(
     monkeypatch.setattr(Model, "encode", counted)
     assert evaluator(tiny_model, large, LossOptions())(None) == pytest.approx(wanted, rel=1e-6)
     assert tokenized == list(TEXTS)
+
+
+@pytest.mark.parametrize("head", ["vocabulary", "embedding"])
+def test_a_precision_is_that_of_the_products(tiny_model: Model, head: str) -> None:
+    if head == "vocabulary":
+        model, fields = tiny_model.with_head("vocabulary"), [{"text": text} for text in TEXTS]
+    else:
+        model = tiny_model.with_embeddings()
+        fields = [{"anchor": t, "positive": u, "score": i / 8} for i, (t, u) in enumerate(PAIRS)]
+    found = {
+        precision: evaluate(model, list(records_of(fields)), precision=precision)
+        for precision in (None, "float32", "bfloat16")
+    }
+    assert found[None] == found["float32"]
+    assert found["bfloat16"]["loss"] != found["float32"]["loss"]
+    assert found["bfloat16"]["loss"] == pytest.approx(found["float32"]["loss"], rel=0.05)

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from encodax.cli.app import json_line
 from encodax.cli.options import column_names
 from encodax.config import ModelConfig
 from encodax.data import formats, sources
@@ -16,7 +18,7 @@ from encodax.errors import EncodaxError
 from encodax.inference.scores import difference
 from encodax.model_files import saved_model
 from encodax.storage import overlap
-from encodax.tasks.embedding import document_of
+from encodax.tasks.embedding import Document, document_of
 from encodax.tasks.empty import EmptyTextRule
 from encodax.tasks.task import Example
 
@@ -67,6 +69,14 @@ def examples_of(records: Iterable[sources.Record], empties: EmptyTextRule) -> It
     """Yield the text of each record, checked, with the record's number from 0 as the target."""
     for number, example in enumerate(empties.parsed(document_of, records, ("text",))):
         yield replace(example, target=number)
+
+
+def hit_line(query: str, score: float, index: int, document: Example) -> str:
+    """Return a result of a search or a ranking as a line of JSON."""
+    line: dict[str, Any] = {"query": query, "score": score, "index": index}
+    if isinstance(document, Document) and document.id is not None:
+        line["_id"] = document.id
+    return json_line({**line, "text": document.text})
 
 
 def note_scores(config: ModelConfig, *, is_cross_encoder: bool) -> None:

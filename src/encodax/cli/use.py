@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 import sys
 from contextlib import redirect_stdout
@@ -80,8 +79,9 @@ def evaluate(
     repetition_penalty: RepetitionPenalty = None,
     suppress: Suppress = None,
     bleu_tokenizer: Annotated[
-        str, typer.Option(help="Tokenizer of sacrebleu; none for tokenized texts.")
-    ] = "13a",
+        str | None,
+        typer.Option(help="Tokenizer of sacrebleu; none for tokenized texts.  \\[default: 13a]"),
+    ] = None,
 ) -> None:
     """Measure a model on labelled examples; print one JSON object.
 
@@ -111,6 +111,18 @@ def evaluate(
         raise EncodaxError(
             "--target is for two files with matching lines: leave out --columns and --format"
         )
+    of_translation: dict[str, Any] = {
+        "beams": beams,
+        "length_penalty": length_penalty,
+        "early_stopping": early_stopping_of(early_stopping),
+        "max_tokens": max_tokens,
+        "to": to,
+        "min_tokens": min_tokens,
+        "no_repeat_ngram": no_repeat_ngram,
+        "repetition_penalty": repetition_penalty,
+        "suppress": suppress,
+        "bleu_tokenizer": bleu_tokenizer,
+    }
     loaded = load_any(model, revision=revision)
     if isinstance(loaded, Seq2SeqModel):
         from encodax.inference.translator import Translator
@@ -121,23 +133,18 @@ def evaluate(
             records,
             truncate=truncate,
             on_empty=on_empty,
-            tokenize=bleu_tokenizer,
-            beams=beams,
-            length_penalty=length_penalty,
-            early_stopping=early_stopping_of(early_stopping),
-            max_tokens=max_tokens,
-            to=to,
-            min_tokens=min_tokens,
-            no_repeat_ngram_size=no_repeat_ngram,
-            repetition_penalty=repetition_penalty,
-            suppress_tokens=suppress,
+            tokenize=of_translation.pop("bleu_tokenizer") or "13a",
+            no_repeat_ngram_size=of_translation.pop("no_repeat_ngram"),
+            suppress_tokens=of_translation.pop("suppress"),
+            **of_translation,
         )
-        print(json.dumps(found))
+        sys.stdout.write(json_line(found))
         return
-    for name, given in (("--target", target), ("--to", to)):
+    for name, given in {"target": target, **of_translation}.items():
         if given is not None:
+            option = f"--{name.replace('_', '-')}"
             raise EncodaxError(
-                f"{name} is for translation, and the model is not a translator: leave it out"
+                f"{option} is for translation, and the model is not a translator: leave it out"
             )
     from encodax.inference import evaluation
 
@@ -149,7 +156,7 @@ def evaluate(
         on_empty=on_empty,
         **asked,
     )
-    print(json.dumps(found))
+    sys.stdout.write(json_line(found))
 
 
 @command()
@@ -618,7 +625,6 @@ def search(
     from encodax.data import formats
     from encodax.inference.embedder import Embedder
     from encodax.inference.vectors import search_stream
-    from encodax.tasks.embedding import Document
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
 
     empties = EmptyTextRule(on_empty, IN_DATA)
@@ -640,10 +646,7 @@ def search(
     for query, hits in zip(queries, nearest.hits(), strict=True):
         for hit in hits:
             example = kept[hit.index]
-            line = {"query": query, "score": hit.score, "index": example.target}
-            if isinstance(example, Document) and example.id is not None:
-                line["_id"] = example.id
-            sys.stdout.write(json_line({**line, "text": example.text}))
+            sys.stdout.write(inputs.hit_line(query, hit.score, example.target, example))
 
 
 @command()
@@ -677,8 +680,8 @@ def rerank(
     from encodax.cli import inputs
     from encodax.data.records import open_records
     from encodax.inference.predictors import Reranker
+    from encodax.tasks.embedding import document_of
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
-    from encodax.tasks.record_fields import text_of
 
     records = open_records(input or "-", columns=column_names(columns), format=format)
     empties = EmptyTextRule(on_empty, IN_DATA)
@@ -693,5 +696,5 @@ def rerank(
         scores.append(score)
     for place in map(int, np.argsort(-np.asarray(scores), kind="stable")[:top_k]):
         index = numbers[place]
-        line = {"query": query, "score": scores[place], "index": index}
-        sys.stdout.write(json_line({**line, "text": text_of(records[index])}))
+        document = document_of(records[index])
+        sys.stdout.write(inputs.hit_line(query, scores[place], index, document))

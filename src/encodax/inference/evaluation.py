@@ -55,6 +55,7 @@ def evaluator(
     teacher: Model | None = None,
     *,
     batch_tokens: int | None = None,
+    precision: Precision | None = None,
 ) -> Evaluator:
     """Return the function that measures parameters on this data.
 
@@ -65,25 +66,36 @@ def evaluator(
         teacher: model whose output the loss needs, if any.
         batch_tokens: tokens in a batch of one device, if batches have one shape; None for a number
             that suits the device. It changes the metrics by rounding only.
+        precision: number format of products; see `EngineOptions`.
     """
     if data.task.batch_metrics is not None:
-        return BatchEvaluator(model, data, loss_options, teacher, batch_tokens=batch_tokens)
+        return BatchEvaluator(
+            model, data, loss_options, teacher, batch_tokens=batch_tokens, precision=precision
+        )
     assert isinstance(model, Model)
     if data.task.compares_examples:
-        return vector_evaluator(model, data, loss_options)
-    return answer_evaluator(model, data, loss_options, batch_tokens)
+        return vector_evaluator(model, data, loss_options, precision)
+    return answer_evaluator(model, data, loss_options, batch_tokens, precision)
 
 
 def answer_evaluator(
-    model: Model, data: Dataset, loss_options: LossOptions, batch_tokens: int | None
+    model: Model,
+    data: Dataset,
+    loss_options: LossOptions,
+    batch_tokens: int | None,
+    precision: Precision | None,
 ) -> Evaluator:
     """Return a function that measures the loss, and a predictor's answers with the task's metrics.
 
     Both see a part of the data that fits in memory, then the next: a text is tokenized once.
     """
-    predictor: Predictor[object] = Predictor(model, tag_scheme=loss_options.tag_scheme)
+    predictor: Predictor[object] = Predictor(
+        model, precision=precision, tag_scheme=loss_options.tag_scheme
+    )
     windows = data.windows()
-    losses = BatchEvaluator(model, data, loss_options, batch_tokens=batch_tokens, windows=windows)
+    losses = BatchEvaluator(
+        model, data, loss_options, batch_tokens=batch_tokens, precision=precision, windows=windows
+    )
 
     def measure(params: Params | None) -> dict[str, float]:
         totals: dict[str, float] = {}
@@ -100,7 +112,9 @@ def answer_evaluator(
     return measure
 
 
-def vector_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> Evaluator:
+def vector_evaluator(
+    model: Model, data: Dataset, loss_options: LossOptions, precision: Precision | None
+) -> Evaluator:
     """Return a function that measures the cosines of vectors.
 
     Raises:
@@ -108,7 +122,7 @@ def vector_evaluator(model: Model, data: Dataset, loss_options: LossOptions) -> 
     """
     embedding.labels(data.examples)
     assert model.config.head is not None
-    engine = Engine(model, *head_output(model.config.head))
+    engine = Engine(model, *head_output(model.config.head), precision=precision)
 
     def measure(params: Params | None) -> dict[str, float]:
         loss = embedding.MeanLoss(loss_options)
@@ -153,15 +167,15 @@ def evaluate(
             another task.
     """
     kind = None if model.config.head is None else model.config.head.kind
-    own = MEASURED_HEADS.get(kind or "")
-    if own is None:
+    task = MEASURED_HEADS.get(kind or "")
+    if task is None:
         predictor: Predictor[object] = Predictor(model, precision=precision, **options)
         return predictor.evaluate(records, truncate=truncate, on_empty=on_empty)
-    decoding_of(own, options)  # refuses options: these tasks have none
-    examples = examples_of_records(own, at_hand(records), on_empty)
-    own.check_evaluation(examples)
-    data = Dataset.prepare(own, model, examples, truncate=truncate)
-    return evaluator(model, data, LossOptions())(None)
+    decoding_of(task, options)  # refuses options: these tasks have none
+    examples = examples_of_records(task, at_hand(records), on_empty)
+    task.check_evaluation(examples)
+    data = Dataset.prepare(task, model, examples, truncate=truncate)
+    return evaluator(model, data, LossOptions(), precision=precision)(None)
 
 
 def loss_metrics(task: Task) -> BatchMetrics:
@@ -191,6 +205,7 @@ class BatchEvaluator:
         teacher: Model | None = None,
         *,
         batch_tokens: int | None = None,
+        precision: Precision | None = None,
         windows: Sequence[range] = (),
     ):
         """Lay out the batches; nothing is compiled yet.
@@ -201,12 +216,13 @@ class BatchEvaluator:
             loss_options: see there.
             teacher: see there.
             batch_tokens: see there.
+            precision: see there.
             windows: `data.windows()`, for batches that have sequences of one window each.
         """
         self._data, self._loss_options = data, loss_options
         measured = data.task.batch_metrics or loss_metrics(data.task)
         sums, self._summary = measured.sums, measured.summary
-        self._runtime = Runtime()
+        self._runtime = Runtime(precision=precision)
         one_row = BatchShape.of(data.lengths, 1)
         rows_of_device = max(1, self._runtime.batch_tokens(batch_tokens) // one_row.longest_row)
         row_count = self._runtime.device_count * rows_of_device

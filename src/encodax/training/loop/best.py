@@ -189,7 +189,7 @@ class BestModel:
                 f"the best model, of step {step}, is taken to be that in {directory.out}: an older "
                 "version of Encodax has saved it, and did not record its sha256"
             )
-        place = "directory nowhere" if directory is None else f"not in {directory.out}"
+        place = "in no directory" if directory is None else f"not in {directory.out}"
         lost = f"the best model so far, of step {step}, is {place}, and has no checkpoint"
         if not is_own or is_last:
             raise EncodaxError(f"{lost}; bring it back, or start again (--overwrite)")
