@@ -271,8 +271,8 @@ def test_an_encoder_alone_has_no_prefix() -> None:
     tensor = BERT.tensor(CONFIGS["encoder"], "encoder/embeddings/token", "w")
     name = "embeddings.word_embeddings.weight"
     assert tensor.name == f"bert.{name}"
-    assert BERT.file_name(CONFIGS["encoder"], tensor.name) == name
-    assert BERT.file_name(CONFIGS["token"], tensor.name) == tensor.name
+    assert BERT.stored_name(CONFIGS["encoder"], tensor.name) == name
+    assert BERT.stored_name(CONFIGS["token"], tensor.name) == tensor.name
     assert BERT.canonical(name) == BERT.canonical(tensor.name) == tensor.name
 
 

@@ -96,7 +96,7 @@ def test_a_parameter_stands_under_its_own_path_in_its_own_layout() -> None:
     tensor = native.tensor(ModelConfig(PLAIN), "encoder/layer_1/attention/query", "w")
     assert (tensor.name, tensor.layout) == ("encoder/layer_1/attention/query/w", "same")
     assert native.canonical(tensor.name) == tensor.name
-    assert native.file_name(ModelConfig(PLAIN), tensor.name) == tensor.name
+    assert native.stored_name(ModelConfig(PLAIN), tensor.name) == tensor.name
     assert not native.is_ignored(ModelConfig(PLAIN), tensor.name)
 
 

@@ -98,7 +98,7 @@ RENAMED = ("-own-names", "vocabulary-lm-predictions")
 def test_the_names_of_our_files_are_those_of_transformers(golden: str) -> None:
     family, config = goldens.family_of(golden), goldens.read(golden)
     ours = {
-        family.file_name(config, family.tensor(config, path, leaf).name)
+        family.stored_name(config, family.tensor(config, path, leaf).name)
         for path, leaves in goldens.shapes(config).items()
         for leaf in leaves
     }

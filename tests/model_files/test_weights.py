@@ -46,7 +46,7 @@ class Toy:
     def canonical(self, stored: str) -> str:
         return stored.removeprefix("toy.")
 
-    def file_name(self, config: ModelConfig, name: str) -> str:
+    def stored_name(self, config: ModelConfig, name: str) -> str:
         return f"toy.{name}" if config.head else name
 
     def is_ignored(self, config: ModelConfig, name: str) -> bool:

@@ -75,10 +75,10 @@ from encodax.data.sources import open_output
 def app():
     with open_output(sys.argv[1]) as stream:
         stream.write("one\\n")
-        cli.errors.print("begins")
+        cli.stderr_console.print("begins")
         while True:
             time.sleep(0.001)
-            cli.errors.print("goes on")
+            cli.stderr_console.print("goes on")
 cli.app = app
 cli.main()
 """

@@ -62,7 +62,7 @@ def test_the_tags_of_spans_are_told_apart(scheme: TagScheme, counts: list[int]) 
     assert set(tags) <= set(scheme.all_tags(name))
     starts, previous = 0, ("O", "")
     for tag in tags:
-        letter, found = scheme.place(tag)
+        letter, found = scheme.split_as_iobes(tag)
         assert found == name
         starts += letter in "BS"
         assert (letter in "BS") == (previous[0] in "OES" or (letter, scheme.name) == ("B", "iob"))
@@ -81,9 +81,9 @@ def test_a_model_speaks_for_few_tags() -> None:
 def test_a_scheme_is_given_by_name() -> None:
     assert scheme_named("iobes", ["O", "S-PER"]) == TagScheme("iobes")
     assert scheme_named("iobes", ["PER_S"]) == TagScheme("iobes", "_", False)
-    assert scheme_named("none", ["O", "B-x"]).place("B-x") == ("I", "B-x")
-    assert scheme_named("none", ["O"]).place("O") == ("I", "O")
-    assert scheme_named("io", ["O", "B-cell"]).place("B-cell") == ("I", "B-cell")
+    assert scheme_named("none", ["O", "B-x"]).split_as_iobes("B-x") == ("I", "B-x")
+    assert scheme_named("none", ["O"]).split_as_iobes("O") == ("I", "O")
+    assert scheme_named("io", ["O", "B-cell"]).split_as_iobes("B-cell") == ("I", "B-cell")
 
 
 def test_tags_of_another_scheme_are_refused() -> None:

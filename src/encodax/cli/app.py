@@ -81,7 +81,7 @@ app = typer.Typer(
 command = functools.partial(app.command, cls=_Command)
 
 
-errors = Terminal(stderr=True)
+stderr_console = Terminal(stderr=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encodax.cli.app import command, errors, for_tables
+from encodax.cli.app import command, for_tables, stderr_console
 from encodax.cli.options import ModelPath, Overwrite, Revision, TopK, Truncate
 from encodax.errors import EncodaxError
 from encodax.process.host_memory import keep_freed_memory
@@ -97,7 +97,7 @@ def explore(
         from encodax.pages.explorer import page
     except ImportError as error:
         raise EncodaxError(f"the page needs {error.name}: pip install 'encodax[report]'") from error
-    with sources.open_output(output) as stream, errors.status("Looking inside the model"):
+    with sources.open_output(output) as stream, stderr_console.status("Looking inside the model"):
         inspector = Inspector.load(model, revision=revision, steps=steps, top_k=top_k)
         inspection = inspector.inspect(text, second, truncate=truncate)
         stream.write(page.render(inspection, model=model.rstrip("/").rpartition("/")[2]))
@@ -172,7 +172,7 @@ def info(
     if loaded.labels:
         console.print("labels: " + ", ".join(loaded.labels), soft_wrap=True)
     if isinstance(loaded, Model) and (scores := describe_scores(loaded.config)):
-        console.print(f"scores: {scores}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"scores: {scores}", soft_wrap=True)
 
 
 def _print_files(files: ModelFiles) -> None:

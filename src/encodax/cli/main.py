@@ -17,23 +17,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from encodax.cli import look, train, use  # noqa: F401, each adds its commands
-from encodax.cli.app import app, errors
+from encodax.cli.app import app, stderr_console
 from encodax.errors import EncodaxError
 from encodax.process import signals
 from encodax.process.signals import Terminated, terminable
 from encodax.process.terminal import Screen
 
 
-class _Notes(logging.Handler):
+class _LogPrinter(logging.Handler):
     """Handler that prints the library's log messages, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        errors.print(f"note: {record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+        stderr_console.print(f"note: {record.getMessage()}", soft_wrap=True)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **how: Any) -> None:
     """Print a warning of a library in one line, without its place in the code."""
-    errors.print(f"warning: {message}", soft_wrap=True)
+    stderr_console.print(f"warning: {message}", soft_wrap=True)
 
 
 STOPPED = tuple(map(signals.exit_code, (signal.SIGINT, *signals.TERMINATION_SIGNALS)))
@@ -52,13 +52,13 @@ def main() -> None:
                 signals.exit_process(end.code)
             raise
         _redirect_to_null()  # the reader has closed the pipe, as `head` does
-        sys.exit(141)
+        sys.exit(signals.exit_code(signal.SIGPIPE))
 
 
 @contextmanager
 def _logging_to_stderr() -> Iterator[None]:
     """Print log messages and warnings inside this context; restore the previous handlers after."""
-    logger, notes, show = logging.getLogger("encodax"), _Notes(), warnings.showwarning
+    logger, notes, show = logging.getLogger("encodax"), _LogPrinter(), warnings.showwarning
     logger.addHandler(notes)
     warnings.showwarning = _show_warning
     try:
@@ -84,8 +84,8 @@ def _run() -> None:
         raise
     except (EncodaxError, OSError) as error:
         code = getattr(error, "EXIT_CODE", 2)
-        line = "; ".join([f"error: {error}", *_notes_of(error)]).replace("\n", " ")
-        errors.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+        line = "; ".join([f"error: {error}", *_exception_notes(error)]).replace("\n", " ")
+        stderr_console.print(line, style="red", soft_wrap=True)
         try:
             sys.stdout.flush()
         except OSError:  # the disk of standard output is full
@@ -95,10 +95,10 @@ def _run() -> None:
         interrupt = _interrupt_behind(end)
         if interrupt is None:
             raise
-        for note in _notes_of(interrupt):
+        for note in _exception_notes(interrupt):
             logging.getLogger("encodax").warning("%s", note)
         if isinstance(interrupt, Terminated):
-            errors.print(f"error: {interrupt}", style="red", highlight=False)
+            stderr_console.print(f"error: {interrupt}", style="red", soft_wrap=True)
         number = interrupt.signal if isinstance(interrupt, Terminated) else signal.SIGINT
         sys.exit(signals.exit_code(number))
 
@@ -136,7 +136,7 @@ def _interrupt_behind(end: BaseException | None) -> KeyboardInterrupt | None:
     return next((each for each in signals.causes(end) if isinstance(each, KeyboardInterrupt)), None)
 
 
-def _notes_of(error: BaseException) -> list[str]:
+def _exception_notes(error: BaseException) -> list[str]:
     """Return the notes added to an error, such as what is kept of the work."""
     return list(getattr(error, "__notes__", ()))
 

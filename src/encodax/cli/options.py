@@ -83,6 +83,14 @@ MaxWait = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Format = Literal["jsonl", "csv", "tsv", "txt", "conll", "conllu", "json", "parquet"]
+InputFormat = Annotated[
+    Format | None, typer.Option(help="Format of the input, if its name does not show it.")
+]
+OutputFile = Annotated[str, typer.Option(help="File to write, or -.")]
+TargetLanguage = Annotated[
+    str | None,
+    typer.Option(help="Code of the target language, such as fra, for a model with several."),
+]
 VectorType = Literal["float32", "int8", "binary"]
 Precision = Annotated[
     Literal["float32", "bfloat16", "int8"] | None,
@@ -92,7 +100,7 @@ Precision = Annotated[
     ),
 ]
 SEARCH_PANEL = "Search (default: the model's generation_config.json)"
-SAMPLING_PANEL = "Drawing"
+SAMPLING_PANEL = "Sampling"
 LENGTHS_PANEL = "Lengths and repetitions (default: the model's generation_config.json)"
 Beams = Annotated[
     int | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from encodax.cli.app import command, errors, for_tables, json_line
+from encodax.cli.app import command, for_tables, json_line, stderr_console
 from encodax.cli.options import (
     PRETRAINING,
     Columns,
@@ -195,23 +194,24 @@ def _train(task: str, *, dry_run: bool, **choices: Any) -> None:
         if dry_run:
             tried = training.dry_run(task, **choices)
         else:
-            result = training.train(task, console=errors, **choices)
+            result = training.train(task, console=stderr_console, **choices)
     if dry_run:
-        errors.print(tried.table())
-        print(json.dumps(tried.to_json()))
+        stderr_console.print(tried.table())
+        sys.stdout.write(json_line(tried.to_json()))
         return
     if not distributed.is_first():
         return
     assert result.out is not None
     _report_if_possible(result.out)
-    errors.print(
+    stderr_console.print(
         f"{result.steps} steps in {result.seconds:.0f} s, "
         f"{result.tokens_per_second:,.0f} tokens/s, {result.padding:.1%} padding",
         *(f"{what}: {place}" for what, place in result.places().items()),
         sep="\n",
         soft_wrap=True,
     )
-    print(json.dumps({"model": str(result.out), "step": result.best_step, **result.metrics}))
+    summary = {"model": str(result.out), "step": result.best_step, **result.metrics}
+    sys.stdout.write(json_line(summary))
 
 
 def _report_if_possible(out: Path) -> None:

@@ -23,6 +23,7 @@ from encodax.cli.options import (
     EmptyInputs,
     EmptyTexts,
     Format,
+    InputFormat,
     LengthPenalty,
     MaxAnswerTokens,
     MaxTokens,
@@ -30,12 +31,14 @@ from encodax.cli.options import (
     MinTokens,
     ModelPath,
     NoRepeatNgram,
+    OutputFile,
     Precision,
     RepetitionPenalty,
     Revision,
     Stride,
     Suppress,
     TagSchemeName,
+    TargetLanguage,
     TextInput,
     TopK,
     Truncate,
@@ -54,10 +57,7 @@ def evaluate(
         Path | None,
         typer.Option(help="File of translations, one a line, for --data with the sources."),
     ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(help="Code of the target language, such as fra, for a model with several."),
-    ] = None,
+    to: TargetLanguage = None,
     format: Annotated[
         Format | None, typer.Option(help="Format of the data, if its name does not show it.")
     ] = None,
@@ -164,10 +164,8 @@ def predict(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
-    output: Annotated[str, typer.Option(help="File to write, or -.")] = "-",
-    format: Annotated[
-        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
-    ] = None,
+    output: OutputFile = "-",
+    format: InputFormat = None,
     columns: Columns = None,
     on_empty: EmptyTexts = "error",
     precision: Precision = None,
@@ -262,9 +260,7 @@ def embed(
         typer.Option(help="File to write the ranges of these vectors to, for --ranges."),
     ] = None,
     precision: Precision = None,
-    format: Annotated[
-        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
-    ] = None,
+    format: InputFormat = None,
     columns: Columns = None,
     on_empty: Annotated[
         Literal["error", "skip", "keep"],
@@ -396,7 +392,7 @@ def translate(
     model: ModelPath,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT")] = None,
     input: TextInput = None,
-    output: Annotated[str, typer.Option(help="File to write, or -.")] = "-",
+    output: OutputFile = "-",
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
     early_stopping: EarlyStopping = None,
@@ -455,19 +451,14 @@ def translate(
     no_repeat_ngram: NoRepeatNgram = None,
     repetition_penalty: RepetitionPenalty = None,
     suppress: Suppress = None,
-    to: Annotated[
-        str | None,
-        typer.Option(help="Code of the target language, such as fra, for a model with several."),
-    ] = None,
+    to: TargetLanguage = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON Lines with scores, instead of lines of text.")
     ] = False,
     batch_size: Annotated[
         int, typer.Option(help="Number of texts translated together.", min=1)
     ] = 32,
-    format: Annotated[
-        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
-    ] = None,
+    format: InputFormat = None,
     columns: Columns = None,
     on_empty: Annotated[
         Literal["error", "skip", "keep"],
@@ -561,9 +552,7 @@ def fill_mask(
             "like RoBERTa, ' word' is the one after a space."
         ),
     ] = None,
-    format: Annotated[
-        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
-    ] = None,
+    format: InputFormat = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
     precision: Precision = None,
@@ -660,9 +649,7 @@ def rerank(
     prompt: Annotated[
         str | None, typer.Option(help="Name of the model's prompt to put before the query.")
     ] = None,
-    format: Annotated[
-        Format | None, typer.Option(help="Format of the input, if its name does not show it.")
-    ] = None,
+    format: InputFormat = None,
     columns: Columns = None,
     on_empty: EmptyInputs = "error",
     precision: Precision = None,

@@ -44,47 +44,43 @@ ENCODER: Table = {
 }
 HEAD: Table = {"head/dense": ("head.dense", LINEAR), "head/norm": ("head.norm", NORM)}
 CLASSIFIER: Table = {**HEAD, **bert.CLASSIFIER}
-KINDS = {"full_attention": True, "sliding_attention": False}
+IS_GLOBAL = {"full_attention": True, "sliding_attention": False}
 """Entry of `layer_types` -> whether the layer's attention is global."""
 POOLINGS = {"cls": "cls", "mean": "mean"}
 
 
 def _rotary(shape: BaseSpec, published: ConfigReader) -> dict[bool, RotaryConfig]:
-    """Return rotary positions of global and of local layers; two forms of config are published."""
+    """Return rotary positions by whether a layer is global; two forms of config are published."""
     stated = rope_parameters(published["rope_parameters"] or {})
-    if not set(stated) <= set(KINDS):
+    if not set(stated) <= set(IS_GLOBAL):
         raise EncodaxError(f"config.json: rope_parameters {stated!r} are not supported")
     bases = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     return {
-        KINDS[kind]: rotary(shape, published, stated.get(kind), published[key])
+        IS_GLOBAL[kind]: rotary(shape, published, stated.get(kind), published[key])
         for kind, key in bases.items()
     }
 
 
-def _is_global(shape: BaseSpec, published: ConfigReader) -> list[bool]:
+def _global_layers(shape: BaseSpec, published: ConfigReader) -> list[bool]:
     """Return for each layer whether its attention is global; two forms are published."""
     named = published["layer_types"]
     if named is None:
         every = published.integer("global_attn_every_n_layers", minimum=1)
         return [layer % every == 0 for layer in range(shape.layers)]
-    if not isinstance(named, list) or len(named) != shape.layers or not known(named):
+    are_known = isinstance(named, list) and all(name in tuple(IS_GLOBAL) for name in named)
+    if not are_known or len(named) != shape.layers:
         raise EncodaxError(
             f"config.json: layer_types {named!r} is not supported, with num_hidden_layers = "
             f"{shape.layers}"
         )
-    return [KINDS[name] for name in named]
-
-
-def known(names: list[Any]) -> bool:
-    """Return True if all names are kinds of layers."""
-    return all(isinstance(name, str) and name in KINDS for name in names)
+    return [IS_GLOBAL[name] for name in named]
 
 
 def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
     """Return the encoder; the first attention has no norm: the embeddings end with one."""
     norm = NormConfig(shape.norm_eps, bias=published.flag("norm_bias"))
     biases = published.flag("attention_bias")
-    turned = _rotary(shape, published)
+    rotary_by_scope = _rotary(shape, published)
     plain = shape.encoder(
         embeddings={
             "positions": None,
@@ -106,11 +102,11 @@ def encoder(shape: BaseSpec, published: ConfigReader) -> EncoderConfig:
         attention = replace(
             plain.layers[index].attention,
             window=None if is_global else window,
-            rotary=turned[is_global],
+            rotary=rotary_by_scope[is_global],
         )
         return replace(plain.layers[index], attention=attention, has_attention_norm=index > 0)
 
-    layers = enumerate(_is_global(shape, published))
+    layers = enumerate(_global_layers(shape, published))
     return replace(plain, layers=tuple(layer(*each) for each in layers))
 
 

@@ -10,7 +10,7 @@ from encodax.config import EncoderConfig, HeadConfig, HeadKind, ModelConfig, Seq
 from encodax.errors import EncodaxError
 from encodax.families import ignored_keys
 from encodax.families.labels import labels_of
-from encodax.families.published import plain_head, scores_of
+from encodax.families.published import output_width, plain_head
 from encodax.families.spec import shape_of
 from encodax.families.tensors import Tensor
 from encodax.storage import json_files
@@ -32,7 +32,7 @@ def canonical(stored: str) -> str:
     return stored
 
 
-def file_name(config: AnyConfig, name: str) -> str:
+def stored_name(config: AnyConfig, name: str) -> str:
     """Return the name as it is: it has one form only."""
     return name
 
@@ -50,7 +50,7 @@ def has(kind: HeadKind | None) -> bool:
 def new_head(config: ModelConfig, kind: HeadKind, classes: int) -> HeadConfig:
     """Return BERT's head of this kind."""
     shape = shape_of(config)
-    return plain_head(kind, scores_of(kind, classes, shape), shape, shape.dropout_rate)
+    return plain_head(kind, output_width(kind, classes, shape), shape, shape.dropout_rate)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from encodax.config import Seq2SeqConfig
 from encodax.families import ignored_keys
-from encodax.families.native import canonical, file_name, is_ignored, tensor, tensor_aliases
+from encodax.families.native import canonical, is_ignored, stored_name, tensor, tensor_aliases
 from encodax.storage import json_files
 from encodax.storage.json_files import FileKeys, Settings
 
@@ -16,9 +16,9 @@ __all__ = [
     "MODEL_TYPE",
     "account",
     "canonical",
-    "file_name",
     "is_ignored",
     "read_config",
+    "stored_name",
     "tensor",
     "tensor_aliases",
     "write_config",

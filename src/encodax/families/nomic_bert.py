@@ -107,7 +107,7 @@ FAMILY = PublishedFamily(
     MODEL_TYPE="nomic_bert",
     prefix="nomic_bert.",
     classes=bert.classes_of("NomicBert", span=False),
-    other_classes={"NomicBertForPreTraining": "vocabulary"},
+    other_architectures={"NomicBertForPreTraining": "vocabulary"},
     encoder=encoder,
     head=head,
     options=options,

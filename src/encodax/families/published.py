@@ -38,7 +38,7 @@ from encodax.families.tensors import Table, Tensor, look_up
 from encodax.storage.json_files import FileKeys, Settings
 
 
-def scores_of(kind: HeadKind, classes: int, shape: BaseSpec) -> int:
+def output_width(kind: HeadKind, classes: int, shape: BaseSpec) -> int:
     """Return the number of scores of a head: `classes`, or the fixed number of its kind."""
     return {"span": 2, "vocabulary": shape.vocabulary_size}.get(kind, classes)
 
@@ -95,7 +95,7 @@ class PublishedFamily:
     """Options for which only one value is supported: any other value is refused."""
     ignored_keys: Mapping[str, str] = field(default_factory=dict)
     """Keys of this family that change no answer -> the reason."""
-    other_classes: Mapping[str, HeadKind | None] = field(default_factory=dict)
+    other_architectures: Mapping[str, HeadKind | None] = field(default_factory=dict)
     """Published classes with more than one head -> the kind of head that is read."""
     ignored_tensors: tuple[str, ...] = ()
     """Tensors that published files hold and the model does not compute with; kept as they are."""
@@ -168,7 +168,7 @@ class PublishedFamily:
 
     def _kind(self, published: ConfigReader) -> HeadKind | None:
         named = architectures_of(published)
-        kinds = {name: kind for kind, name in self.classes.items()} | dict(self.other_classes)
+        kinds = {name: kind for kind, name in self.classes.items()} | dict(self.other_architectures)
         if unknown := [name for name in named if name not in kinds]:
             raise EncodaxError(
                 f"config.json: the architecture {unknown[0]!r} is not supported; known: "
@@ -187,7 +187,7 @@ class PublishedFamily:
     def _head(
         self, kind: HeadKind, labels: tuple[str, ...], shape: BaseSpec, published: ConfigReader
     ) -> HeadConfig:
-        head = self.head(kind, scores_of(kind, len(labels), shape), shape, published)
+        head = self.head(kind, output_width(kind, len(labels), shape), shape, published)
         if head.tied and not published.flag("tie_word_embeddings"):
             head = replace(head, tied=False)
         if kind == "sequence":
@@ -207,7 +207,7 @@ class PublishedFamily:
         bare = self.write_config(replace(config, head=None, labels=()))
         published = ConfigReader(bare, {**COMMON_DEFAULTS, **self.defaults})
         shape = shape_of(config)
-        return self.head(kind, scores_of(kind, classes, shape), shape, published)
+        return self.head(kind, output_width(kind, classes, shape), shape, published)
 
     def write_config(self, config: ModelConfig) -> dict[str, Any]:
         """Convert a configuration to the published keys, as closely as the family can.
@@ -251,7 +251,7 @@ class PublishedFamily:
             return name
         return self.prefix + name
 
-    def file_name(self, config: ModelConfig, name: str) -> str:
+    def stored_name(self, config: ModelConfig, name: str) -> str:
         """Return a name of `tables` as in this model's file: a bare encoder has no prefix there."""
         return name if config.head else name.removeprefix(self.prefix)
 

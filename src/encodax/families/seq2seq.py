@@ -155,7 +155,7 @@ class Seq2SeqFamily:
         is_bare = stored.startswith(("shared.", "encoder.", "decoder."))
         return self.prefix + stored if is_bare else stored
 
-    def file_name(self, config: Seq2SeqConfig, name: str) -> str:
+    def stored_name(self, config: Seq2SeqConfig, name: str) -> str:
         """Return the name as files of such a model have it."""
         return name if config.transformer.output_bias else name.removeprefix(self.prefix)
 

@@ -65,7 +65,7 @@ class TensorNames(Protocol):
     def canonical(self, stored: str) -> str:
         """Return the canonical form of a tensor's name in a file."""
 
-    def file_name(self, config: Any, name: str) -> str:
+    def stored_name(self, config: Any, name: str) -> str:
         """Return the name in this model's file of a tensor with a canonical name."""
 
     def is_ignored(self, config: Any, name: str) -> bool:

@@ -43,8 +43,8 @@ MAX_BATCHES_IN_FLIGHT = 2
 
 Item = TypeVar("Item")
 Level = Literal["sequence", "token"]
-OutputSelector = Callable[[ModelOutput], Any]
-"""Selection from the model's output: an array, or several, (B, N, ...) or (B, T, ...)."""
+OutputFunction = Callable[[ModelOutput], Any]
+"""Function that takes arrays, (B, N, ...) or (B, T, ...), from the model's output."""
 Tokenize = Callable[[list[Item]], tuple[Sequence[Sequence[Encoding]], int]]
 """Tokenization of a window: the token sequences of each item (none or several), and the number of
 items that were cut."""
@@ -52,7 +52,7 @@ items that were cut."""
 
 def head_output(
     head: HeadConfig, usage: InferenceConfig = NO_USAGE
-) -> tuple[OutputSelector, Level]:
+) -> tuple[OutputFunction, Level]:
     """Return the function that reads a head's answer, and the level of that answer.
 
     The answer is a vector, or scores: logits after the activation of `scores.activation_of`.
@@ -114,7 +114,7 @@ class Engine(forks.NotPicklable):
     def __init__(
         self,
         model: Model,
-        read: OutputSelector,
+        output_function: OutputFunction,
         level: Level,
         *,
         precision: Precision | None = None,
@@ -125,8 +125,9 @@ class Engine(forks.NotPicklable):
 
         Args:
             model: model to run; `run` may be given other parameters.
-            read: selection from the model's output; it runs on the device.
-            level: level of the selection: one for each sequence, or one for each token.
+            output_function: function that takes what is wanted from the model's output; it runs on
+                the device.
+            level: level of what it takes: one for each sequence, or one for each token.
             precision: see `EngineOptions`.
             devices: see `EngineOptions`.
             batch_tokens: see `EngineOptions`.
@@ -142,7 +143,7 @@ class Engine(forks.NotPicklable):
         self._params = self._runtime.place(model.params)
 
         def answer(params: Params, batch: PackedBatch) -> Any:
-            return read(model.apply(params, batch, head_only=True))
+            return output_function(model.apply(params, batch, head_only=True))
 
         self._answer = jax.jit(
             answer,
@@ -167,7 +168,7 @@ class Engine(forks.NotPicklable):
             self._executable(self._params, shape)
 
     def run(self, encodings: Iterable[Encoding], params: Params | None = None) -> list[Any]:
-        """Return the selection of each sequence, (...) or (tokens, ...) in NumPy, in order.
+        """Return each sequence's output in order: NumPy arrays, (...) or (tokens, ...).
 
         Args:
             encodings: the sequences.
@@ -196,7 +197,7 @@ class Engine(forks.NotPicklable):
         params: Params | None = None,
         live: Live | None = None,
     ) -> Iterator[tuple[Item, list[Encoding], list[Any]]]:
-        """Yield each item with its sequences and the selection of each, in order.
+        """Yield each item with its sequences and the output of each, in order.
 
         Args:
             items: the source; it may be endless.
@@ -211,7 +212,9 @@ class Engine(forks.NotPicklable):
         Raises:
             EncodaxError: a number is not finite: the parameters are broken.
         """
-        running: _Running[Item] = _Running(self, self._params if params is None else params)
+        running: _RunningBatches[Item] = _RunningBatches(
+            self, self._params if params is None else params
+        )
         cut = 0
         with contextlib.closing(self._packed_windows(items, tokenize, size_of, live)) as prepared:
             for window in prepared:
@@ -268,7 +271,7 @@ class Engine(forks.NotPicklable):
                     ahead = None
 
     def dispatch(self, params: Params, batch: PackedBatch) -> Any:
-        """Start to run a batch; return the selection, which is still being computed."""
+        """Start to run a batch; return its output, which is still being computed."""
         row_count, row_tokens = batch.token_ids.shape
         shape = BatchShape(row_count, row_tokens, batch.starts.shape[1])
         return self._executable(params, shape)(params, batch)
@@ -294,7 +297,7 @@ class Engine(forks.NotPicklable):
             job.is_done = True
 
 
-class _Running(Generic[Item]):
+class _RunningBatches(Generic[Item]):
     """Requests of a stream that are not answered yet, and the batches that are running for them."""
 
     def __init__(self, engine: Engine, params: Params):

@@ -138,14 +138,14 @@ def write(
     for path, leaves in trained.items():
         if A in leaves:
             module = _module(family, stored, path)
-            targets.add(family.file_name(bare, module))
+            targets.add(family.stored_name(bare, module))
             name = f"{PEFT_PREFIX}{module}.lora_"
             b = np.asarray(leaves[B])
             tensors[f"{name}A.weight"] = np.ascontiguousarray(np.asarray(leaves[A]).T)  # (r, in)
             tensors[f"{name}B.weight"] = np.ascontiguousarray(b.reshape(len(b), -1).T)  # (out, r)
         for leaf in leaves.keys() - {A, B}:
             tensor = _whole_tensor(family, stored, path, leaf)
-            module = family.file_name(bare, tensor.name.rpartition(".")[0])
+            module = family.stored_name(bare, tensor.name.rpartition(".")[0])
             whole.add(
                 next(
                     (name for name in FULLY_SAVED_MODULES if module.startswith(f"{name}.")), module
@@ -239,7 +239,7 @@ def _module(family: Family, stored: ModelConfig, path: str) -> str:
             f"{path}: {family.MODEL_TYPE} keeps it as a part of {tensor.name}, which PEFT adapts "
             f"as one: choose other targets, such as attention/output, or {MERGE_HINT}"
         )
-    return family.file_name(stored, tensor.name).removesuffix(".weight")
+    return family.stored_name(stored, tensor.name).removesuffix(".weight")
 
 
 def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> Tensor:
@@ -251,7 +251,7 @@ def _whole_tensor(family: Family, stored: ModelConfig, path: str, leaf: str) -> 
             f"{path}/{leaf}: PEFT has no place for it: leave it as it is (freeze), or {MERGE_HINT}"
         )
     tensor = family.tensor(stored, path, leaf)
-    return replace(tensor, name=family.file_name(stored, tensor.name))
+    return replace(tensor, name=family.stored_name(stored, tensor.name))
 
 
 # Reading
@@ -466,7 +466,7 @@ class Adapter:
                     "exclude_modules, modules_to_save and layers_to_transform"
                 )
         for at in known:
-            name = family.file_name(stored, at)
+            name = family.stored_name(stored, at)
             if self.settings.wants(_module_of(name)) and (at, "w") not in found:
                 raise EncodaxError(
                     f"{self._file}: {name}, which modules_to_save names, is missing: it was "

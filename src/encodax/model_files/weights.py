@@ -449,7 +449,7 @@ def save(
         for name, found in parts.items()
     }
     named = {
-        family.file_name(config, name): a
+        family.stored_name(config, name): a
         for name, a in {**(extra_tensors or {}), **tensors}.items()
     }
     write(path, named)

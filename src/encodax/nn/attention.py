@@ -101,15 +101,18 @@ class MultiHeadAttention(hk.Module):
             query_segments: (B, T); all one segment when not given.
             key_segments: (B, S); those of the queries in self-attention, else all one segment.
             position_ids: (B, T), for rotary positions; 0 .. T-1 when not given.
-            key_position_ids: (B, S), positions of y; required with rotary positions.
+            key_position_ids: (B, S), positions of y; required with rotary positions, unless y is
+                `KeysValues`.
             bias: added to the scaled scores.
             relative: embeddings of relative positions, for disentangled attention.
             max_segments: the highest possible segment, where it is known: a batch's N.
             is_training: drop attention weights.
         """
         segments = query_segments, key_segments
-        q, k, v = self._heads(x, y, position_ids, key_position_ids)  # (B, T or S, H, K)
-        options = self._options(q, k, segments, bias, relative, is_to_itself=y is None)
+        q, k, v = self._queries_keys_values(
+            x, y, position_ids, key_position_ids
+        )  # (B, T or S, H, K)
+        options = self._options(q, k, segments, bias, relative, is_self_attention=y is None)
         if is_training and self.dropout_rate > 0:
             keys = jax.random.split(hk.next_rng_key(), (q.shape[0], self.heads))
             options = replace(options, dropout_keys=keys, dropout_rate=self.dropout_rate)
@@ -132,8 +135,8 @@ class MultiHeadAttention(hk.Module):
     ) -> Float[Array, "B H T S"]:
         """Return the attention weights of the same call."""
         segments = query_segments, key_segments
-        q, k, _ = self._heads(x, y, position_ids)
-        options = self._options(q, k, segments, bias, relative, is_to_itself=y is None)
+        q, k, _ = self._queries_keys_values(x, y, position_ids)
+        options = self._options(q, k, segments, bias, relative, is_self_attention=y is None)
         return plain_weights(q, k, options)
 
     @hk.name_like("__call__")
@@ -143,12 +146,12 @@ class MultiHeadAttention(hk.Module):
         """Return the keys and values of y, for repeated calls that attend to them."""
         k, v = self._project(y, "key", "value")
         k = self._rotate(k, position_ids)
-        if numerics.is_narrow(self._weights("value", y.shape[-1])["w"]):
-            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # makes products with them narrow too
+        if numerics.has_reduced_precision(self._weights("value", y.shape[-1])["w"]):
+            k, v = (z.astype(jnp.bfloat16) for z in (k, v))  # their products are in it too
         return KeysValues(k, v)
 
     @hk.name_like("__call__")
-    def _heads(
+    def _queries_keys_values(
         self,
         x: Float[Array, "B T D"],
         y: Float[Array, "B S E"] | KeysValues | None,
@@ -195,14 +198,14 @@ class MultiHeadAttention(hk.Module):
         bias: Float[Array, "#B H T S"] | None,
         relative: RelativeTable | None,
         *,
-        is_to_itself: bool,
+        is_self_attention: bool,
     ) -> AttentionOptions:
         """Return the mask, the scale and the bias of the scores."""
         query_segments, key_segments = segments
         if query_segments is None:
             query_segments = jnp.ones(q.shape[:2], jnp.int32)
         if key_segments is None:
-            key_segments = query_segments if is_to_itself else jnp.ones(k.shape[:2], jnp.int32)
+            key_segments = query_segments if is_self_attention else jnp.ones(k.shape[:2], jnp.int32)
         scale = 1 / math.sqrt(self.head_width) if self.scale is None else self.scale
         if relative is not None:
             scale = disentangled_scale(self.head_width, relative.config)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from encodax.errors import EncodaxError
-from encodax.nn.kernels.numerics import drop, int8_product, is_narrow, product
+from encodax.nn.kernels.numerics import drop, has_reduced_precision, int8_product, product
 from encodax.types.batches import AnyArray, Int8Weight, Weight
 
 
@@ -81,7 +81,7 @@ def linear(x: Float[Array, "*rows D"], weights: Mapping[str, Weight]) -> Array:
     w = weights["w"]
     if isinstance(w, Int8Weight):
         y = int8_product(x, w)  # (..., *out)
-    elif is_narrow(w):
+    elif has_reduced_precision(w):
         y = jnp.tensordot(x.astype(w.dtype), w, axes=1, preferred_element_type=jnp.float32)
         y = y.astype(x.dtype)
     else:

@@ -11,7 +11,9 @@ from encodax.errors import EncodaxError
 from encodax.options.fields import LOSS, option
 
 SchemeName = Literal["iob", "iobes", "bilou", "bmes", "io", "none"]
-"""Scheme of tags, by name."""
+"""Scheme of tags. `iob`: B and I (IOB1 and IOB2); `iobes`: E ends a span, S is a span of one word;
+`bilou`: L and U instead of E and S; `bmes`: M instead of I; `io`: the label of the span for each of
+its words; `none`: a label for each word, without spans (parts of speech)."""
 SimilarityLoss = Literal["ranking", "cosent", "cosine"]
 
 

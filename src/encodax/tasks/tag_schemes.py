@@ -17,14 +17,15 @@ from encodax.options.loss import SchemeName as SchemeName
 
 OUTSIDE = "O"
 BARE = "span"
-"""Name of a span whose tags have no name: `B`, `I`, `O`."""
-
-"""`iob`: B and I (IOB1 and IOB2); `iobes`: E ends a span, S is a span of one word; `bilou`: L and U
-instead of E and S; `bmes`: M instead of I; `io`: the name of the span for each of its words;
-`none`: a label for each word, without spans (parts of speech)."""
+"""Label of a span whose tags have none: `B`, `I`, `O`."""
 LETTERS: dict[SchemeName, str] = {"iob": "BI", "iobes": "BIES", "bilou": "BILU", "bmes": "BMES"}
 """Letters for the first word of a span, the inner words, the last word, and a span of one word."""
 SEPARATORS = "-_:/."
+
+
+def continues_span(previous: tuple[str, str], current: tuple[str, str]) -> bool:
+    """Return whether a tag continues the span of the one before; both from `split_as_iobes`."""
+    return current[0] in "IE" and previous[0] in "BI" and current[1] == previous[1]
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class TagScheme:
 
     name: SchemeName
     separator: str = "-"
-    """Text between letter and name; empty if tags have no name."""
+    """Text between letter and label; empty if tags have no label."""
     letter_first: bool = True
 
     @property
     def has_letters(self) -> bool:
-        """Whether tags have a letter besides a name."""
+        """Whether tags have a letter besides a label."""
         return self.name in LETTERS
 
-    def parts(self, tag: str) -> tuple[str, str] | None:
-        """Return letter and name, `O` without a name; None if `tag` is not of this scheme."""
+    def split(self, tag: str) -> tuple[str, str] | None:
+        """Split a tag into letter and label, `O` without one; None if it is not of this scheme."""
         if not self.has_letters:
             return ("O", "") if tag == OUTSIDE and self.name == "io" else ("I", tag)
         if tag == OUTSIDE:
@@ -54,9 +55,9 @@ class TagScheme:
         fits = len(tag) > 2 and tag[at] == self.separator and letter in LETTERS[self.name]
         return (letter, name) if fits else None
 
-    def place(self, tag: str) -> tuple[str, str]:
-        """Return letter (of IOBES) and name; a tag that does not fit is a name with letter I."""
-        letter, name = self.parts(tag) or ("I", tag)
+    def split_as_iobes(self, tag: str) -> tuple[str, str]:
+        """Split a tag into a letter of IOBES and a label; one that does not fit is one with I."""
+        letter, name = self.split(tag) or ("I", tag)
         return {"L": "E", "U": "S", "M": "I"}.get(letter, letter), name
 
     def tags(self, name: str, count: int) -> list[str]:
@@ -112,9 +113,9 @@ def scheme_named(name: SchemeName, tags: Iterable[str]) -> TagScheme:
         return TagScheme(name)
     found = sorted(set(tags) - {OUTSIDE})
     written = [scheme for scheme in _with_letters() if scheme.name == name]
-    best = max(written, key=lambda scheme: sum(scheme.parts(tag) is not None for tag in found))
+    best = max(written, key=lambda scheme: sum(scheme.split(tag) is not None for tag in found))
     for tag in found:
-        if best.parts(tag) is None:
+        if best.split(tag) is None:
             raise EncodaxError(
                 f"the tag {tag!r} is not in the scheme {best}; leave the tag scheme out, or give "
                 "the one that fits these tags"
@@ -130,7 +131,7 @@ def _with_letters() -> tuple[TagScheme, ...]:
 
 def _agree(scheme: TagScheme, tags: frozenset[str]) -> bool:
     """Return whether these can be all tags of some data: inner and last tags have a first one."""
-    parts = [scheme.parts(tag) for tag in tags]
+    parts = [scheme.split(tag) for tag in tags]
     letters: dict[str, set[str]] = {}
     for part in parts:
         if part is None:

@@ -31,7 +31,7 @@ from encodax.tasks.classification import metrics_of_confusions
 from encodax.tasks.labels import check_known, checked_labels, index_of
 from encodax.tasks.losses import classes_loss
 from encodax.tasks.record_fields import instead_of, text_of
-from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme
+from encodax.tasks.tag_schemes import IOB, OUTSIDE, SchemeName, TagScheme, continues_span
 from encodax.tasks.task import Decoding, Example, LabelledItems, Targets, Task, encode_whole
 from encodax.text.tokenizer import Encoding, check_unicode
 from encodax.types.batches import Span
@@ -71,7 +71,7 @@ def parse(record: Record, *, labelled: bool, scheme: TagScheme | None = None) ->
         words = list_of(record, "tokens", wants='["call", "Ada"]')
         if not _is_strings(words) or not any(word.strip() for word in words):
             raise EncodaxError(f"{where}: 'tokens' needs a list of words")
-        joined, standing = " ".join(words), tuple(_places(words))
+        joined, standing = " ".join(words), tuple(_word_offsets(words))
         check_unicode(joined, where)
         if not labelled:
             return Example(joined, (), where, words=standing)
@@ -197,14 +197,14 @@ def decode(
     spans: list[list[Tagged]] = []
     previous = ("O", "")
     for part in tagged(scores, encoding, labels, aggregation or by_default, text):
-        letter, name = scheme.place(part.tag)
-        goes_on = letter in "IE" and previous[0] in "BI" and name == previous[1]
-        if letter != "O" and (each_alone or not goes_on):
+        current = scheme.split_as_iobes(part.tag)
+        is_inside = current[0] != "O"
+        if is_inside and (each_alone or not continues_span(previous, current)):
             spans.append([])
-        if letter != "O":
+        if is_inside:
             spans[-1].append(part)
-        previous = letter, name
-    found = (_span_of(parts, scheme.place(parts[0].tag)[1]) for parts in spans)
+        previous = current
+    found = (_span_of(parts, scheme.split_as_iobes(parts[0].tag)[1]) for parts in spans)
     return tuple(span for span in found if span.start < span.end)
 
 
@@ -301,7 +301,7 @@ class TokenDecoding(Decoding):
         scheme = tag_schemes.of_labels(labels, self.tag_scheme)
         encoding, own = joined(sequences, scores, self.stride or 0)
         return tuple(
-            Span(word.start, word.end, scheme.place(word.tag)[1] or OUTSIDE, word.score)
+            Span(word.start, word.end, scheme.split_as_iobes(word.tag)[1] or OUTSIDE, word.score)
             for word in tagged(own, encoding, labels, by_words, str(example.text))
         )
 
@@ -484,7 +484,7 @@ def labels_for(
         return labels
     if scheme.name == "io" != head_scheme.name:
         return labels  # `io` cannot separate adjacent spans
-    names = {head_scheme.place(label)[1] for label in labels} - {""}
+    names = {head_scheme.split_as_iobes(label)[1] for label in labels} - {""}
     wanted = {tag for name in names for n in (1, 2, 3) for tag in scheme.tags(name, n)}
     return known if wanted <= set(known) else labels
 
@@ -543,7 +543,6 @@ def task_in_scheme(
         labels=functools.partial(labels, scheme=head_scheme),
         labels_for=functools.partial(labels_for, head_scheme=head_scheme, scheme_name=scheme_name),
         targets=functools.partial(targets, scheme_name=scheme_name),
-        decode=functools.partial(decode, scheme_name=scheme_name),
     )
     if scheme.name != "none":
         return task
@@ -591,18 +590,17 @@ def _spans_of_words(
     """Return the spans of tagged words, in the text of the words joined by spaces."""
     spans: list[Span] = []
     previous = ("O", "")
-    for (start, end), tag in zip(_places(words), tags, strict=True):
-        letter, name = scheme.place(tag)
-        goes_on = letter in "IE" and previous[0] in "BI" and name == previous[1]
-        if letter != "O" and goes_on and scheme.name != "none":
-            spans[-1] = Span(spans[-1].start, end, name)
-        elif letter != "O":
-            spans.append(Span(start, end, name))
-        previous = letter, name
+    for (start, end), tag in zip(_word_offsets(words), tags, strict=True):
+        current = scheme.split_as_iobes(tag)
+        if continues_span(previous, current) and scheme.name != "none":
+            spans[-1] = Span(spans[-1].start, end, current[1])
+        elif current[0] != "O":
+            spans.append(Span(start, end, current[1]))
+        previous = current
     return tuple(spans)
 
 
-def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _word_offsets(words: Sequence[str]) -> Iterator[tuple[int, int]]:
     start = 0
     for word in words:
         yield start, start + len(word)

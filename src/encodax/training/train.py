@@ -152,7 +152,7 @@ def _train(
         resume=goes_on,
         resume_step=resume_step,
         facts=job.facts,
-        kept=None
+        best_model=None
         if place is None
         else BestModelDirectory(
             place,

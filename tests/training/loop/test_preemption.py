@@ -158,7 +158,7 @@ def test_an_evaluation_stops_between_batches(task: str, monkeypatch: pytest.Monk
     with Interruption(lambda: "") as interruption:
         with pytest.raises(StopRequested):
             interruption.interruptible(measure)(None)
-        assert interruption.is_asked(1)
+        assert interruption.must_stop(1)
         with pytest.raises(StopRequested):  # what has not begun does not begin
             interruption.interruptible(measure)(None)
     assert len(batches) == 1
@@ -167,7 +167,7 @@ def test_an_evaluation_stops_between_batches(task: str, monkeypatch: pytest.Monk
 def test_outside_the_main_thread_nothing_is_heard() -> None:
     def run() -> None:
         with Interruption(lambda: "") as interruption:
-            found.append(interruption.is_asked(1))
+            found.append(interruption.must_stop(1))
             found.append(signal.getsignal(signal.SIGTERM))
 
     found: list[Any] = []

@@ -42,7 +42,7 @@ def _product_backward(inputs: tuple[Array, Array], slope: Array) -> tuple[Array,
 product.defvjp(_product_forward, _product_backward)
 
 
-def is_narrow(w: Weight) -> bool:
+def has_reduced_precision(w: Weight) -> bool:
     """Return True where products with this weight have fewer bits than float32."""
     return isinstance(w, Int8Weight) or w.dtype == jnp.bfloat16
 

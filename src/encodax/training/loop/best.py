@@ -92,7 +92,7 @@ class BestModel:
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
         self.last: dict[str, float] = {}
-        self.waited = 0
+        self.evaluations_without_gain = 0
         """Number of evaluations since the metric improved."""
 
     def evaluate(self, step: int, params: Params) -> bool:
@@ -108,7 +108,9 @@ class BestModel:
             raise EncodaxError(f"step {step}: {error}; a lower learning rate may help") from error
         own = self._rank(self.last)
         best = self._rank(self.best_metrics) if self.best_metrics else None
-        self.waited = 0 if best is None or own[0] > best[0] else self.waited + 1
+        self.evaluations_without_gain = (
+            0 if best is None or own[0] > best[0] else self.evaluations_without_gain + 1
+        )
         if best is not None and own < best and not self._only_metrics_left:
             return False
         self.best_metrics, self.best_step = self.last, step
@@ -137,7 +139,7 @@ class BestModel:
     def is_over(self) -> bool:
         """Whether the patience is exhausted."""
         patience = self._run.settings.patience
-        return patience is not None and self.waited >= patience
+        return patience is not None and self.evaluations_without_gain >= patience
 
     def best_model(self) -> AnyModel:
         """Return the best model of the run, even if an earlier part of it found it."""
@@ -148,14 +150,14 @@ class BestModel:
         return {
             "metrics": self.best_metrics,
             "step": self.best_step,
-            "waited": self.waited,
+            "waited": self.evaluations_without_gain,
             "sha256": self._sha256,
         }
 
     def restore(self, record: dict[str, Any]) -> None:
         """Restore what a checkpoint stored; `recover` then looks for the best model."""
         self.best_metrics, self.best_step = record["metrics"], record["step"]
-        self.waited = record["waited"]
+        self.evaluations_without_gain = record["waited"]
         self._sha256 = record.get("sha256")  # older versions did not store it
 
     def recover(self, saved: Callable[[int], Params | None], *, is_last: bool) -> str | None:

@@ -68,11 +68,12 @@ def fit(
     Raises:
         EncodaxError: several steps in a row had losses that are not finite, or an evaluation had
             scores that are not; or something cannot be written.
-        Stopped: SIGTERM, SIGHUP or SIGINT has arrived, and everything is saved.
+        Stopped: SIGTERM, SIGHUP or SIGINT has arrived; the state is saved if the run has a
+            directory for checkpoints.
     """
     forks.check()
     interruption = Interruption(functools.partial(resume_hint, output.checkpoints))
-    best = BestModel(run, interruption.interruptible(evaluate), output.kept)
+    best = BestModel(run, interruption.interruptible(evaluate), output.best_model)
     meter = Meter(run.plan.shape, run.plan.micro_batches)
     with interruption, Saver.opened(run, best, meter, output) as saver:
         state = saver.restored(run.initial_state())
@@ -133,7 +134,7 @@ class _Loop:
         compiled = self.interruption.interruptible(self.run.compiled)(self.state)
         peak = self.interruption.interruptible(peak_steps_per_second)
         self.meter.peak = peak(self.run, compiled)
-        if self.saver.owes_evaluation:
+        if self.saver.needs_evaluation:
             self._evaluate()
         while self.step < self.run.plan.steps and not self.best.is_over:
             self._advance(compiled.run)
@@ -142,7 +143,8 @@ class _Loop:
         self.saver.finish()
         if self.best.is_over:
             self.log.note(
-                f"stopped early: {self.best.waited} evaluations without a better {self.best.metric}"
+                f"stopped early: {self.best.evaluations_without_gain} evaluations without a better "
+                f"{self.best.metric}"
             )
         if self.run.settings.average:
             self._average(self.run.settings.average)
@@ -163,7 +165,7 @@ class _Loop:
         Raises:
             StopRequested: a signal has arrived.
         """
-        is_stopped = self.interruption.is_asked(self.step)
+        is_stopped = self.interruption.must_stop(self.step)
         is_measured = self.run.is_measured(self.step)
         is_saved = self.run.is_saved(self.step)
         if is_measured or is_saved or is_stopped or self.profiler.is_open:

@@ -15,7 +15,7 @@ from encodax.training.setup.run import CompiledStep, Run
 
 
 class Meter:
-    """Meter of tokens and seconds of training, without the first step, which compiles."""
+    """Meter of tokens and seconds of training; timing starts when the first step is done."""
 
     def __init__(self, shape: BatchShape, micro_batches: int):
         row = shape.row_tokens + (shape.target_tokens or 0)
@@ -59,7 +59,7 @@ class Meter:
         return max(time.monotonic() - self._timed_from, 1e-9)
 
     @property
-    def waited(self) -> float:
+    def waiting_share(self) -> float:
         """Share of the time that was spent waiting for data."""
         return self._waited / self._seconds if self._steps_timed > 1 else 0.0
 
@@ -70,7 +70,7 @@ class Meter:
 
     @property
     def share_of_peak(self) -> float:
-        """Ratio of the steps' floating-point operations to those of a large matrix product."""
+        """Floating-point operations per second, as a share of those of a large matrix product."""
         return (self._steps_timed - 1) / self._seconds / self.peak
 
     @property

@@ -22,5 +22,5 @@ class RunOutput:
     """Step of the checkpoint to resume from; None for the newest."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts that the steps of the run depend on, by name: they must be the same when it resumes."""
-    kept: BestModelDirectory | None = None
-    """Directory for every new best model; None to write none."""
+    best_model: BestModelDirectory | None = None
+    """Directory that every new best model is written to; None to write none."""

@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class Stopped(EncodaxError):
-    """Error of a run that was asked to stop, and is saved; its message says how to resume."""
+    """Error of a run that a signal has stopped; its message says what is saved."""
 
     def __init__(self, message: str, number: signal.Signals = signal.SIGTERM):
         """Create the error for the signal that asked."""
@@ -47,13 +47,14 @@ class StopRequested(KeyboardInterrupt):
 class Interruption:
     """Listener for SIGTERM, SIGHUP and SIGINT while it is open."""
 
-    def __init__(self, way_on: Callable[[], str]) -> None:
+    def __init__(self, resume_hint: Callable[[], str]) -> None:
         """Create a listener; no signal has arrived yet.
 
         Args:
-            way_on: function that tells what is saved and how to resume; called when time is up.
+            resume_hint: function that returns what is saved and how to resume; called when time is
+                up.
         """
-        self._way_on = way_on
+        self._resume_hint = resume_hint
         self._may_stop = self._has_raised = False
         self._listener = signals.Listener(
             (*signals.TERMINATION_SIGNALS, signal.SIGINT), self._act, self._leave_at_once
@@ -78,7 +79,7 @@ class Interruption:
         """Signal that asked; SIGTERM if JAX received it."""
         return self._listener.first or signal.SIGTERM
 
-    def is_asked(self, step: int) -> bool:
+    def must_stop(self, step: int) -> bool:
         """Return whether the run must end after this step: the same answer in every process."""
         if jax.process_count() > 1:
             return bool(multihost_utils.reached_preemption_sync_point(step))
@@ -126,5 +127,6 @@ class Interruption:
 
     def _leave_at_once(self, number: signal.Signals) -> None:
         signals.leave_at_once(
-            number, f"stopped by {number.name} before the run could save again; {self._way_on()}"
+            number,
+            f"stopped by {number.name} before the run could save again; {self._resume_hint()}",
         )

@@ -102,7 +102,7 @@ class RunLog:
             message += f"  {entry['share_of_peak']:.0%} of peak"
         self._progress.update(self._bar, completed=step, shown=message)
         now = time.monotonic()
-        if step == self._first:  # it compiled, so its time says nothing about the others
+        if step == self._first:  # it starts slowly, and says nothing about the others
             self._start = self._last_line = now
         elif not self._lives and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now

@@ -58,7 +58,7 @@ class Reporter:
             "gradient_norm": norm,
             "tokens_per_second": self._meter.tokens_per_second,
             "padding": self._meter.padding,
-            "waiting": self._meter.waited,
+            "waiting": self._meter.waiting_share,
         }
         if self._meter.peak:
             entry["share_of_peak"] = self._meter.share_of_peak

@@ -29,7 +29,7 @@ class Saver:
         self._log: RunLog | None = None
         self._notes: list[str] = []
         self._unwritten: dict[str, Any] = {}
-        self.owes_evaluation = False
+        self.needs_evaluation = False
         """Whether the checkpoint was written before an evaluation of its step, which must
         follow."""
         self._checkpoints = None
@@ -66,14 +66,14 @@ class Saver:
         self._best.restore(record["best"])
         self._meter.restore(record["meter"])
         is_evaluated, was_measured = record["is_judged"], record["is_measured"]
-        self.owes_evaluation = not is_evaluated and (
+        self.needs_evaluation = not is_evaluated and (
             was_measured or self._run.is_measured(found.step)
         )
         self._unwritten = record["log"]
         is_last = found.step >= self._run.plan.steps or self._best.is_over
         note = self._best.recover(
             functools.partial(self._trained_at, state),
-            is_last=is_last and not (self.owes_evaluation or self._run.settings.average),
+            is_last=is_last and not (self.needs_evaluation or self._run.settings.average),
         )
         if note is not None:
             self._notes.append(note)
