@@ -1339,6 +1339,7 @@ def test_a_disk_that_fills_up_loses_nothing(site: Path, tmp_path: Path) -> None:
         ),
         (["predict", "model", "good", "--input", "good.jsonl"], "texts or --input, not both"),
         (["predict", "model"], "nothing to read: give texts, or --input FILE, or --input -"),
+        (["rerank", "reranker", "good"], "nothing to read: give texts, or --input FILE"),
         (["predict", "model", ""], "text 0: the text is empty"),
         (["predict", "model", "\u200b"], "text 0: the text is empty"),
         (["predict", "model", "caf\udce9"], "text 0: character 3 of the text, .* is not Unicode"),

@@ -45,9 +45,14 @@ def records_of(
         raise EncodaxError("give texts or --input, not both")
     if texts:
         return sources.records_of(({"text": text} for text in texts), name="text")
+    return sources.read(source_of(input), columns=column_names(columns), format=format)
+
+
+def source_of(input: str | None) -> str:
+    """Return the file to read; where none is given, standard input, unless it is a terminal."""
     if input is None and sys.stdin is not None and sys.stdin.isatty():
         raise EncodaxError("nothing to read: give texts, or --input FILE, or --input -")
-    return sources.read(input or "-", columns=column_names(columns), format=format)
+    return input or "-"
 
 
 def live_of(

@@ -642,7 +642,7 @@ def search(
 def rerank(
     model: ModelPath,
     query: Annotated[str, typer.Argument(metavar="QUERY")],
-    input: TextInput = "-",
+    input: TextInput = None,
     top_k: Annotated[
         int | None, typer.Option(help="Number of results.  \\[default: all]", min=1)
     ] = None,
@@ -670,7 +670,7 @@ def rerank(
     from encodax.tasks.embedding import document_of
     from encodax.tasks.empty import IN_DATA, EmptyTextRule
 
-    records = open_records(input or "-", columns=column_names(columns), format=format)
+    records = open_records(inputs.source_of(input), columns=column_names(columns), format=format)
     empties = EmptyTextRule(on_empty, IN_DATA)
     examples = inputs.examples_of(records, empties)
     reranker = Reranker.load(model, revision=revision, precision=precision)
