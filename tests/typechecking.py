@@ -26,9 +26,9 @@ from beartype.roar import BeartypeDecorHintPep673Exception
 
 PACKAGE = "encodax"
 ARRAYS = re.compile(r"\b(Bool|Float|Inexact|Int|Integer|Key|Num|PyTree|Shaped|UInt\d*)\[")
-"""Annotations of jaxtyping."""
+"""Annotations of jaxtyping, as they are written."""
 CONFIGURATION = BeartypeConf(violation_type=jaxtyping.TypeCheckError)
-VERSION = "checked1"
+VERSION = "checked2"
 """Part of the names of compiled files; another one when this file decorates in another way."""
 
 
@@ -37,17 +37,20 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
 
 
-def arrays(function: Any) -> Any:
+def with_shapes(function: Any) -> Any:
     """Check the types and the shapes of a function, or of the fields of a dataclass."""
     return jaxtyping.jaxtyped(function, typechecker=check)
 
 
-def plain(function: FunctionType) -> Callable[..., Any]:
-    """Check the types of a function without arrays."""
+def checked(function: FunctionType) -> Callable[..., Any]:
+    """Check the types of a function; the shapes too, if it has arrays, under whatever name."""
     written = function.__annotations__
-    function.__annotations__ = {name: _evaluated(hint, function) for name, hint in written.items()}
+    meant = {name: _evaluated(hint, function) for name, hint in written.items()}
+    if "jaxtyping." in repr(meant):
+        return with_shapes(function)
+    function.__annotations__ = meant
     try:
-        checked = beartype(function, conf=CONFIGURATION)
+        strict = beartype(function, conf=CONFIGURATION)
     except BeartypeDecorHintPep673Exception:  # `Self`, without its class
         return function
     finally:
@@ -56,7 +59,7 @@ def plain(function: FunctionType) -> Callable[..., Any]:
     @functools.wraps(function)
     def switched(*args: Any, **kwargs: Any) -> Any:
         is_off = jaxtyping.config.jaxtyping_disable
-        return (function if is_off else checked)(*args, **kwargs)
+        return (function if is_off else strict)(*args, **kwargs)
 
     return switched
 
@@ -107,7 +110,7 @@ class _Decorating(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         self.generic_visit(node)
-        node.decorator_list.insert(0, _decorator("arrays"))  # once it is a dataclass
+        node.decorator_list.insert(0, _decorator("with_shapes"))  # once it is a dataclass
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
@@ -116,10 +119,9 @@ class _Decorating(ast.NodeTransformer):
         self._is_inside = was_inside
         parts = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
         hints = [*(part.annotation for part in parts), node.returns]
-        if any(ARRAYS.search(ast.unparse(hint)) for hint in hints if hint is not None):
-            node.decorator_list.append(_decorator("arrays"))  # before any other decorator
-        elif not was_inside:
-            node.decorator_list.append(_decorator("plain"))
+        has_arrays = any(ARRAYS.search(ast.unparse(hint)) for hint in hints if hint is not None)
+        if has_arrays or not was_inside:
+            node.decorator_list.append(_decorator("checked"))  # before any other decorator
         return node
 
 
