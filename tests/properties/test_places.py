@@ -167,8 +167,8 @@ def trains(root: Path) -> None:
             checkpoints = Checkpoints(output.checkpoints, keep=1)
             for step in (1, 2):
                 entries.step(step, STEP)
-                assert output.kept is not None
-                output.kept.write(classifier(), {})
+                assert output.best_model is not None
+                output.best_model.write(classifier(), {})
                 entries.evaluation(step, {"f1": step / 2}, is_best=True)
                 at = replace(state(), step=state().step * 0 + step)
                 checkpoints.save(at, {})
