@@ -50,9 +50,7 @@ def checked(function: FunctionType) -> Callable[..., Any]:
         return with_shapes(function)
     function.__annotations__ = meant
     try:
-        strict = beartype(function, conf=CONFIGURATION)
-    except BeartypeDecorHintPep673Exception:  # `Self`, without its class
-        return function
+        strict = _strict(function, CONFIGURATION)
     finally:
         function.__annotations__ = written
 
@@ -62,6 +60,14 @@ def checked(function: FunctionType) -> Callable[..., Any]:
         return (function if is_off else strict)(*args, **kwargs)
 
     return switched
+
+
+def _strict(function: Callable[..., Any], configuration: BeartypeConf) -> Callable[..., Any]:
+    """Return the function with beartype's check; with `Self`, whose class is unknown, as it is."""
+    try:
+        return beartype(function, conf=configuration)
+    except BeartypeDecorHintPep673Exception:
+        return function
 
 
 def _evaluated(hint: Any, function: FunctionType) -> Any:
@@ -78,19 +84,16 @@ def _evaluated(hint: Any, function: FunctionType) -> Any:
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Beartype, but for two things that it cannot know of a function alone."""
-    try:
-        checked = beartype(function)
-    except BeartypeDecorHintPep673Exception:  # `Self`, without its class
-        return function
+    """Check as jaxtyping asks; a pytree may be rebuilt around anything."""
+    strict = _strict(function, BeartypeConf())
     if not function.__qualname__.endswith(".__init__"):
-        return checked
+        return strict
 
     @functools.wraps(function)
     def init(self: Any, *args: Any, **kwargs: Any) -> Any:
         # JAX rebuilds a pytree around what is no array: shapes, None, one row of a batch.
         is_pytree = not jax.tree_util.all_leaves([self])
-        return (function if is_pytree else checked)(self, *args, **kwargs)
+        return (function if is_pytree else strict)(self, *args, **kwargs)
 
     return init
 
@@ -117,12 +120,15 @@ class _Decorating(ast.NodeTransformer):
         was_inside, self._is_inside = self._is_inside, True
         self.generic_visit(node)
         self._is_inside = was_inside
-        parts = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-        hints = [*(part.annotation for part in parts), node.returns]
-        has_arrays = any(ARRAYS.search(ast.unparse(hint)) for hint in hints if hint is not None)
-        if has_arrays or not was_inside:
+        if not was_inside or _has_arrays(node):
             node.decorator_list.append(_decorator("checked"))  # before any other decorator
         return node
+
+
+def _has_arrays(node: ast.FunctionDef) -> bool:
+    parts = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    hints = [*(part.annotation for part in parts), node.returns]
+    return any(ARRAYS.search(ast.unparse(hint)) for hint in hints if hint is not None)
 
 
 def _decorator(name: str) -> ast.expr:

@@ -15,7 +15,7 @@ from encodax.inference.evaluation import BatchEvaluator, evaluate, evaluator
 from encodax.models.encoder_model import Model
 from encodax.tasks import classification, dataset, masked_lm
 from encodax.tasks.dataset import Dataset
-from encodax.tasks.task import Example, LossOptions
+from encodax.tasks.task import Example, LossOptions, side_by_side
 
 TEXTS = [f"the cat sat on mat number {n}, and a dog ran {'away ' * (n % 7)}" for n in range(90)]
 OBJECTIVE = LossOptions(mask_rate=0.2)
@@ -93,7 +93,8 @@ def test_answers_are_measured_by_the_predictor(tiny_model: Model) -> None:
     data = Dataset.prepare(classification.TASK, tiny_model, examples)
     found = evaluator(tiny_model, data, LossOptions())(None)
     loss = found.pop("loss")
-    assert found == Classifier(tiny_model).measure(data)
+    answers = Classifier(tiny_model).answered(data)
+    assert found == classification.TASK.metrics(*side_by_side(answers))
     right = [answer.scores["good"] for answer in Classifier(tiny_model).predict(TEXTS[:9])]
     assert loss == pytest.approx(-np.log(right).mean(), rel=1e-5)
     assert classification.TASK.metric in found
@@ -104,16 +105,16 @@ def test_what_memory_does_not_hold_is_tokenized_once_an_evaluation(
 ) -> None:
     examples = [Example(text, "good", text) for text in TEXTS]
     whole = Dataset.prepare(classification.TASK, tiny_model, examples)
-    assert whole.windows() == [range(len(TEXTS))]
+    assert whole.chunks() == [range(len(TEXTS))]
     wanted = evaluator(tiny_model, whole, LossOptions())(None)
 
     monkeypatch.setattr(dataset, "KEPT_BYTES", 0)
-    monkeypatch.setattr(dataset, "SMALLEST_WINDOW", 50_000)
+    monkeypatch.setattr(dataset, "CHUNK_BYTES", 50_000)
     large = Dataset.prepare(classification.TASK, tiny_model, examples)
     assert not large.kept
-    windows = large.windows()
-    assert len(windows) > 3
-    assert [index for window in windows for index in window] == list(range(len(TEXTS)))
+    chunks = large.chunks()
+    assert len(chunks) > 3
+    assert [index for chunk in chunks for index in chunk] == list(range(len(TEXTS)))
 
     encode, tokenized = Model.encode, []
 

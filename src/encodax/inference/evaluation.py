@@ -87,24 +87,25 @@ def answer_evaluator(
 ) -> Evaluator:
     """Return a function that measures the loss, and a predictor's answers with the task's metrics.
 
-    Both see a part of the data that fits in memory, then the next: a text is tokenized once.
+    Both see a chunk of the data that fits in memory, then the next: a text is tokenized once.
     """
     predictor: Predictor[object] = Predictor(
         model, precision=precision, tag_scheme=loss_options.tag_scheme
     )
-    windows = data.windows()
+    chunks = data.chunks()
     losses = BatchEvaluator(
-        model, data, loss_options, batch_tokens=batch_tokens, precision=precision, windows=windows
+        model, data, loss_options, batch_tokens=batch_tokens, precision=precision, chunks=chunks
     )
 
     def measure(params: Params | None) -> dict[str, float]:
         totals: dict[str, float] = {}
+        placed = None if params is None else losses.place(params)  # once for all chunks
 
         def found() -> Iterator[tuple[Any, Example]]:
-            for window in windows:
-                kept = data.with_kept(window)
-                losses.add(totals, window, kept, params)
-                yield from predictor.answered(kept, params, window)
+            for chunk in chunks:
+                kept = data.with_kept(chunk)
+                losses.add(totals, chunk, kept, placed)
+                yield from predictor.answered(kept, placed, chunk)
 
         metrics = data.task.metrics(*side_by_side(found()))
         return {**metrics, **losses.summary(totals)}
@@ -206,18 +207,18 @@ class BatchEvaluator:
         *,
         batch_tokens: int | None = None,
         precision: Precision | None = None,
-        windows: Sequence[range] = (),
+        chunks: Sequence[range] = (),
     ):
         """Lay out the batches; nothing is compiled yet.
 
         Args:
-            model: as in `evaluator`, like the rest.
-            data: see there.
-            loss_options: see there.
-            teacher: see there.
-            batch_tokens: see there.
-            precision: see there.
-            windows: `data.windows()`, for batches that have sequences of one window each.
+            model: as in `evaluator`.
+            data: as in `evaluator`.
+            loss_options: as in `evaluator`.
+            teacher: as in `evaluator`.
+            batch_tokens: as in `evaluator`.
+            precision: as in `evaluator`.
+            chunks: `data.chunks()`, for batches with sequences of one chunk each.
         """
         self._data, self._loss_options = data, loss_options
         measured = data.task.batch_metrics or loss_metrics(data.task)
@@ -229,9 +230,9 @@ class BatchEvaluator:
         self._shape = replace(one_row, row_count=row_count)
         self._rows: dict[range, tuple[int, Rows]] = {}
         first = 0
-        for window in windows or [range(len(data))]:
-            rows = self._shape.packed(data.lengths[window.start : window.stop])
-            self._rows[window] = first, rows.named(np.asarray(window))
+        for chunk in chunks or [range(len(data))]:
+            rows = self._shape.packed(data.lengths[chunk.start : chunk.stop])
+            self._rows[chunk] = first, rows.named(np.asarray(chunk))
             first += len(rows)
         self._own = self._runtime.place(model.params)
         self._teacher = None if teacher is None else self._runtime.place(teacher.params)
@@ -261,24 +262,29 @@ class BatchEvaluator:
             EncodaxError: a number is not finite: the parameters are broken.
         """
         totals: dict[str, float] = {}
-        for window in self._rows:
-            self.add(totals, window, self._data, params)
+        placed = None if params is None else self.place(params)
+        for chunk in self._rows:
+            self.add(totals, chunk, self._data, placed)
         return self.summary(totals)
 
+    def place(self, params: Params) -> Params:
+        """Put parameters on the devices, in the number format, as `add` takes them."""
+        return self._runtime.place(params)
+
     def add(
-        self, totals: dict[str, float], window: range, data: Dataset, params: Params | None = None
+        self, totals: dict[str, float], chunk: range, data: Dataset, params: Params | None = None
     ) -> None:
-        """Add the sums of a window to the totals.
+        """Add the sums of a chunk to the totals.
 
         Args:
             totals: sums by name, which are changed.
-            window: one of the windows.
+            chunk: one of the chunks.
             data: the data set, with its sequences in memory or not.
-            params: parameters to measure; None for the model's own.
+            params: parameters to measure, as `place` returns them; None for the model's own.
         """
-        params = self._own if params is None else self._runtime.place(params)
+        params = self._own if params is None else params
         with self._runtime.computing():
-            for batch, targets in self.batches(window, data):
+            for batch, targets in self.batches(chunk, data):
                 found = jax.device_get(self._added(params, self._teacher, batch, targets))
                 for name, value in found.items():
                     totals[name] = totals.get(name, 0.0) + float(value)
@@ -292,9 +298,9 @@ class BatchEvaluator:
         check_finite(totals)
         return self._summary(totals)
 
-    def batches(self, window: range, data: Dataset) -> Iterator[tuple[AnyBatch, Targets]]:
-        """Yield a window of the data in batches, the same each time; arguments as in `add`."""
-        height, (first, rows) = self._shape.row_count, self._rows[window]
+    def batches(self, chunk: range, data: Dataset) -> Iterator[tuple[AnyBatch, Targets]]:
+        """Yield a chunk of the data in batches, the same each time; arguments as in `add`."""
+        height, (first, rows) = self._shape.row_count, self._rows[chunk]
         for start in range(0, len(rows), height):
             batch, targets = data.batch(rows[start : start + height], self._shape)
             seeds = [(SEED, first + place) for place in range(start, start + height)]

@@ -211,22 +211,17 @@ class Predictor(EngineBacked, Generic[Answer]):
         metrics = task.metrics(*side_by_side(counted()))
         return {**metrics, **({"classes": found} if (found := counts.figures()) else {})}
 
-    def measure(self, data: Dataset, params: Params | None = None) -> dict[str, float]:
-        """Return the metrics of the data's task; `params` None uses the model's own parameters."""
-        answers, examples = side_by_side(self.answered(data, params))
-        return data.task.metrics(answers, examples)
-
     def answered(
-        self, data: Dataset, params: Params | None = None, window: range | None = None
+        self, data: Dataset, params: Params | None = None, chunk: range | None = None
     ) -> Iterator[tuple[Any, Example]]:
         """Yield the answer and the example, cut as its tokens are, for each that has a token.
 
         Args:
             data: data set of a task of this model's head.
             params: parameters to answer with; None for the model's own.
-            window: one of `data.windows()`; None for all of the data.
+            chunk: one of `data.chunks()`; None for all of the data.
         """
-        for example, encodings, scores in answer_dataset(self._engine, data, params, window):
+        for example, encodings, scores in answer_dataset(self._engine, data, params, chunk):
             answer = self.decoding.answer(data.task, example, encodings, scores, self._labels)
             shown, _ = seen(data.task, example, encodings)
             assert shown is not None
@@ -234,12 +229,12 @@ class Predictor(EngineBacked, Generic[Answer]):
 
 
 def answer_dataset(
-    engine: Engine, data: Dataset, params: Params | None, window: range | None = None
+    engine: Engine, data: Dataset, params: Params | None, chunk: range | None = None
 ) -> Iterator[tuple[Example, list[Encoding], list[Any]]]:
     """Yield each example of a data set with its token sequences and the engine's answer to each.
 
     Examples without a token are left out. Sequences that the data set does not keep are tokenized
-    when they are needed. A window leaves out all examples but its own.
+    when they are needed. With a chunk, only its examples are answered.
     """
 
     def tokenize(indices: list[int]) -> tuple[list[list[Any]], int]:
@@ -247,7 +242,7 @@ def answer_dataset(
 
     lengths = data.lengths
     found = engine.stream(
-        range(len(data)) if window is None else window,
+        range(len(data)) if chunk is None else chunk,
         tokenize,
         lambda index: int(lengths[index]),
         params=engine.device_params(params),

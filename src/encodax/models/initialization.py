@@ -14,7 +14,7 @@ from jaxtyping import Array
 def draw_params(
     init: Callable[..., Any], key: Array, *inputs: Any, **options: Any
 ) -> dict[str, dict[str, Array]]:
-    """Return `init(key, *inputs, **options)` of a Haiku transform, to the bit, in less time.
+    """Return `init(key, *inputs, **options)` of a Haiku transform, the same bits in less time.
 
     `init` is traced without values, for the parameters that it asks for; then their initializers
     run, in the same order and with the same keys.

@@ -41,8 +41,8 @@ READ_TOGETHER = 1024
 """Number of examples that are tokenized in one call."""
 KEPT_BYTES = 32 << 20
 """Maximum bytes of sequences kept in memory; others are tokenized when needed."""
-SMALLEST_WINDOW = 1 << 20
-"""Minimum bytes of the sequences that `Dataset.windows` puts together."""
+CHUNK_BYTES = 32 << 20
+"""Maximum bytes of the sequences of a chunk of `Dataset.chunks`, if it has several examples."""
 BYTES_OF_ONE = 1_500
 """Bytes of a sequence and its targets, as Python objects, ..."""
 BYTES_OF_TOKEN = 50
@@ -172,18 +172,18 @@ class Dataset:
             numbers[:, b, n] = example, self._piece(index), text_number(found[index][0])
         return numbers
 
-    def windows(self) -> list[range]:
-        """Return the sequences in parts that fit in memory, each of whole examples."""
+    def chunks(self) -> list[range]:
+        """Return consecutive sequences that fit in memory together, all of each example."""
         sizes = BYTES_OF_ONE + BYTES_OF_TOKEN * self.lengths.reshape(len(self), -1).sum(axis=1)
         before = np.cumsum(sizes, dtype=np.int64) - sizes
         first_of_example = np.flatnonzero(np.diff(self.example_of, prepend=-1))
-        window_of_example = before[first_of_example] // max(KEPT_BYTES, SMALLEST_WINDOW)
-        starts = first_of_example[np.flatnonzero(np.diff(window_of_example, prepend=-1))]
+        chunk_of_example = before[first_of_example] // CHUNK_BYTES
+        starts = first_of_example[np.flatnonzero(np.diff(chunk_of_example, prepend=-1))]
         return list(itertools.starmap(range, itertools.pairwise([*starts.tolist(), len(self)])))
 
-    def with_kept(self, window: range) -> Dataset:
+    def with_kept(self, chunk: range) -> Dataset:
         """Return the data set with these sequences in memory, so that they are tokenized once."""
-        owners = np.unique(self.example_of[window.start : window.stop]).tolist()
+        owners = np.unique(self.example_of[chunk.start : chunk.stop]).tolist()
         if self.kept.keys() >= set(owners):
             return self
         kept: dict[int, Sequences] = {}
